@@ -1,0 +1,5 @@
+//! Anatomy-aware chest X-ray interpretation: an embedded, ONNX-based runtime. Research use, not a medical device.
+
+pub mod anatomy;
+pub mod geometry;
+pub mod task;

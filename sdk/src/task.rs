@@ -1,0 +1,80 @@
+//! The nine radiology tasks (paper, section S4).
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One of the nine tasks that a bundle's language model was trained for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Task {
+    /// Findings and impression of the whole image.
+    Report,
+    /// Which of the 14 image labels apply.
+    Classification,
+    /// Abnormal findings, each with its boxes.
+    AbnormalityDetection,
+    /// Where a phrase's finding is.
+    PhraseGrounding,
+    /// Where a structure is.
+    AnatomyGrounding,
+    /// What finding a given box shows.
+    GroundedDiagnosis,
+    /// A sentence on what a given box shows.
+    GroundedCaptioning,
+    /// A question with a free answer.
+    OpenQuestion,
+    /// A question that is answered by yes or no, or by one of the choices that it names.
+    ClosedQuestion,
+}
+
+impl Task {
+    /// All tasks.
+    pub const ALL: [Self; 9] = [
+        Self::Report,
+        Self::Classification,
+        Self::AbnormalityDetection,
+        Self::PhraseGrounding,
+        Self::AnatomyGrounding,
+        Self::GroundedDiagnosis,
+        Self::GroundedCaptioning,
+        Self::OpenQuestion,
+        Self::ClosedQuestion,
+    ];
+
+    /// The name on the command line, in JSON and in data files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Classification => "classification",
+            Self::AbnormalityDetection => "abnormality_detection",
+            Self::PhraseGrounding => "phrase_grounding",
+            Self::AnatomyGrounding => "anatomy_grounding",
+            Self::GroundedDiagnosis => "grounded_diagnosis",
+            Self::GroundedCaptioning => "grounded_captioning",
+            Self::OpenQuestion => "open_question",
+            Self::ClosedQuestion => "closed_question",
+        }
+    }
+
+    /// The task with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|task| task.name() == name)
+    }
+
+    /// The instruction for a task that needs no question of the user's; `None` where one is needed.
+    pub fn instruction(self) -> Option<&'static str> {
+        match self {
+            Self::Report => Some("Write the findings and impression of this chest radiograph."),
+            Self::Classification => Some("Which of the 14 labels apply to this chest radiograph?"),
+            Self::AbnormalityDetection => Some("Find the abnormalities in this chest radiograph."),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
