@@ -77,7 +77,7 @@ const PAIRS: [(u8, u8); 12] = [
 pub struct Structure(u8);
 
 /// A side of the patient's body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Side {
     /// The patient's left.
     Left,

@@ -3,3 +3,4 @@
 pub mod anatomy;
 pub mod geometry;
 pub mod task;
+pub mod output;

@@ -1,0 +1,207 @@
+//! Lays phantoms out as the public data sets are: Chest ImaGenome scene graphs, MIMIC-CXR tables and reports.
+
+use crate::{Scene, tasks, text};
+use anatomix::anatomy::{Label, Structure};
+use anatomix::geometry::Letterbox;
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Seeds below this are for training, from here on for evaluation.
+pub const EVALUATION_SEEDS: u64 = 1_000_000;
+
+/// What to write.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder, made if it is not there.
+    pub out: PathBuf,
+    /// How many phantoms.
+    pub count: u64,
+    /// The first one's seed; the others follow.
+    pub seed: u64,
+    /// Longest side of the pictures in pixels.
+    pub size: u32,
+    /// Every how many phantoms a DICOM file is written beside the PNG; 0 for never.
+    pub dicom_every: u64,
+}
+
+/// Why a data set could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatasetError {
+    /// A file or folder could not be written.
+    #[error("cannot write {path}: {source}; check that the folder is writable and the disk has room")]
+    Write {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A picture could not be encoded or written.
+    #[error("cannot write the picture {path}: {message}; check that the folder is writable and the disk has room")]
+    Picture {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+}
+
+/// Split of a seed: a twentieth each for validation and test below [`EVALUATION_SEEDS`], all test from there on.
+pub fn split(seed: u64) -> &'static str {
+    match (seed >= EVALUATION_SEEDS, seed % 20) {
+        (true, _) | (_, 1) => "test",
+        (_, 0) => "validate",
+        _ => "train",
+    }
+}
+
+/// Writes the data set; `progress` is called with 1 after each phantom, from several threads.
+///
+/// ```text
+/// OUT/images/ID.png  OUT/dicom/ID.dcm  OUT/silver_dataset/scene_graph/ID_SceneGraph.json  OUT/reports/ID.txt
+/// OUT/mimic-cxr-2.0.0-split.csv  OUT/mimic-cxr-2.0.0-chexpert.csv  OUT/instruct.jsonl
+/// ```
+/// The tables are written last: a folder that has them is complete.
+///
+/// # Errors
+/// [`DatasetError`], naming the file.
+pub fn write(options: &Options, progress: impl Fn(u64) + Sync) -> Result<(), DatasetError> {
+    let folder = |name: &str| {
+        let path = options.out.join(name);
+        fs::create_dir_all(&path).map_err(|source| DatasetError::Write { path: path.clone(), source })?;
+        Ok::<_, DatasetError>(path)
+    };
+    let images = folder("images")?;
+    let graphs = folder("silver_dataset/scene_graph")?;
+    let reports = folder("reports")?;
+    let dicoms = if options.dicom_every > 0 { Some(folder("dicom")?) } else { None };
+
+    let seeds = options.seed..options.seed.saturating_add(options.count);
+    let rows: Vec<Row> = seeds
+        .into_par_iter()
+        .map(|seed| {
+            let scene = Scene::sample_sized(seed, options.size);
+            let picture = scene.render();
+            let id = scene.id();
+            save_png(&images.join(format!("{id}.png")), &picture)?;
+            if let Some(dicoms) = dicoms.as_ref().filter(|_| seed % options.dicom_every == 0) {
+                let path = dicoms.join(format!("{id}.dcm"));
+                crate::write_dicom(&path, &scene, &picture)
+                    .map_err(|e| DatasetError::Picture { path: path.clone(), message: e.to_string() })?;
+            }
+            save(&graphs.join(format!("{id}_SceneGraph.json")), &format!("{:#}\n", scene_graph(&scene)))?;
+            let report = format!("FINDINGS: {}\n\nIMPRESSION: {}\n", text::findings(&scene), text::impression(&scene));
+            save(&reports.join(format!("{id}.txt")), &report)?;
+            progress(1);
+            Ok(Row::new(&scene))
+        })
+        .collect::<Result<_, DatasetError>>()?;
+
+    let mut splits = String::from("dicom_id,study_id,subject_id,split\n");
+    let mut labels = String::from("subject_id,study_id");
+    for label in Label::ALL {
+        labels.push(',');
+        labels.push_str(label.name());
+    }
+    labels.push('\n');
+    for row in &rows {
+        splits.push_str(&row.split);
+        labels.push_str(&row.labels);
+    }
+    let path = options.out.join("instruct.jsonl");
+    let file = File::create(&path).map_err(|source| DatasetError::Write { path: path.clone(), source })?;
+    let mut lines = BufWriter::new(file);
+    let written = rows.iter().try_for_each(|row| lines.write_all(row.samples.as_bytes())).and_then(|()| lines.flush());
+    written.map_err(|source| DatasetError::Write { path, source })?;
+    save(&options.out.join("mimic-cxr-2.0.0-chexpert.csv"), &labels)?;
+    save(&options.out.join("mimic-cxr-2.0.0-split.csv"), &splits)
+}
+
+/// What a phantom adds to the tables.
+struct Row {
+    split: String,
+    labels: String,
+    samples: String,
+}
+
+impl Row {
+    fn new(scene: &Scene) -> Self {
+        let (id, seed) = (scene.id(), scene.seed);
+        let flags = scene.labels();
+        let cells: String = flags.iter().map(|&f| if f { ",1.0" } else { "," }).collect();
+        let samples = tasks::samples(scene, 0).into_iter().map(|sample| {
+            let mut line = json!({ "image": id, "split": split(seed) });
+            if let (Value::Object(line), Ok(Value::Object(sample))) = (&mut line, serde_json::to_value(&sample)) {
+                line.extend(sample);
+            }
+            format!("{line}\n")
+        });
+        Self {
+            split: format!("{id},{id},{seed},{}\n", split(seed)),
+            labels: format!("{seed},{id}{cells}\n"),
+            samples: samples.collect(),
+        }
+    }
+}
+
+/// A scene graph with the keys of Chest ImaGenome 1.0.0.
+pub fn scene_graph(scene: &Scene) -> Value {
+    let letterbox = Letterbox::new(scene.frame.width, scene.frame.height);
+    let id = scene.id();
+    let mut objects = Vec::new();
+    let mut attributes = Vec::new();
+    for structure in Structure::all() {
+        let Some(bounds) = scene.structure_box(structure) else { continue };
+        let name = raw_name(structure);
+        let object_id = format!("{id}_{}", structure.name().to_lowercase());
+        let small = <[f32; 4]>::from(letterbox.normalize(&bounds)).map(|v| (v * 224.0).round());
+        objects.push(json!({
+            "object_id": object_id, "name": name, "bbox_name": structure.name().to_lowercase(),
+            "x1": small[0], "y1": small[1], "x2": small[2], "y2": small[3],
+            "width": small[2] - small[0], "height": small[3] - small[1],
+            "original_x1": bounds.x0.round(), "original_y1": bounds.y0.round(),
+            "original_x2": bounds.x1.round(), "original_y2": bounds.y1.round(),
+            "original_width": scene.frame.width, "original_height": scene.frame.height,
+        }));
+        let terms = scene.attributes(structure);
+        if !terms.is_empty() {
+            let terms: Vec<String> = terms.iter().map(|(category, term)| format!("{category}|yes|{term}")).collect();
+            attributes.push(json!({ "object_id": object_id, "name": name, "attributes": [terms] }));
+        }
+    }
+    json!({
+        "image_id": id, "viewpoint": if scene.ap_view { "AP" } else { "PA" },
+        "patient_id": scene.seed, "study_id": id, "gender": "", "age_decile": "", "reason_for_exam": "",
+        "objects": objects, "attributes": attributes, "relationships": [],
+    })
+}
+
+/// The name as the raw data set spells it.
+fn raw_name(structure: Structure) -> String {
+    match structure.name() {
+        "Cardiac shadow viewed radiologically or Heart" => "Cardiac shadow viewed radiologically;;Heart".into(),
+        "Trachea and Main Bronchus" => "Trachea&&Main Bronchus".into(),
+        "Left costodiaphragmatic recess" => "left costophrenic sulcus;;Left costodiaphragmatic recess".into(),
+        "Right costodiaphragmatic recess" => "right costophrenic sulcus;;Right costodiaphragmatic recess".into(),
+        name => name.into(),
+    }
+}
+
+fn save(path: &Path, text: &str) -> Result<(), DatasetError> {
+    fs::write(path, text).map_err(|source| DatasetError::Write { path: path.into(), source })
+}
+
+/// Saves a picture as an 8-bit grey PNG.
+///
+/// # Errors
+/// [`DatasetError::Picture`], naming the file.
+pub fn save_png(path: &Path, picture: &crate::Layer) -> Result<(), DatasetError> {
+    let bytes = picture.data.iter().map(|&v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+    let failed = |message: String| DatasetError::Picture { path: path.into(), message };
+    let image = image::GrayImage::from_raw(picture.width, picture.height, bytes)
+        .ok_or_else(|| failed("its size does not match its data".into()))?;
+    image.save(path).map_err(|e| failed(e.to_string()))
+}

@@ -1,0 +1,124 @@
+//! A patient with findings in front of a detector: everything that is known about a phantom before it is drawn.
+
+use crate::anatomy::{Anatomy, Build};
+use crate::findings::{self, Finding, Kind, Zone};
+use crate::{Frame, Layer, Point, render, text};
+use anatomix::anatomy::{LABELS, Label, STRUCTURES, Side, Structure};
+use anatomix::geometry::PixelBox;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Everything that is known about one phantom. Equal seeds give equal scenes.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// What it was sampled from.
+    pub seed: u64,
+    /// Size of the picture, pose, field of view.
+    pub frame: Frame,
+    /// Findings and devices, in a fixed order of kinds.
+    pub findings: Vec<Finding>,
+    /// Whether the view is anterior-posterior (else posterior-anterior).
+    pub ap_view: bool,
+    pub(crate) anatomy: Anatomy,
+    regions: [Vec<Point>; STRUCTURES],
+}
+
+impl Scene {
+    /// The scene of this seed, with a picture whose longest side is about 384 pixels.
+    pub fn sample(seed: u64) -> Self {
+        Self::sample_sized(seed, 384)
+    }
+
+    /// The scene of this seed, with a picture whose longest side has this many pixels.
+    pub fn sample_sized(seed: u64, longest_side: u32) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let chosen = findings::choose(&mut rng);
+        let side_of = |kind| chosen.iter().find(|c| c.0 == kind).and_then(|c| c.1);
+        let has = |kind| chosen.iter().any(|c| c.0 == kind);
+        let build = Build {
+            cardiomegaly: has(Kind::Cardiomegaly),
+            wide_mediastinum: has(Kind::EnlargedMediastinum),
+            fractured_clavicle: side_of(Kind::Fracture),
+            collapsed_base: chosen.iter().find(|c| c.0 == Kind::Atelectasis && c.2 == Some(Zone::Lower)).and_then(|c| c.1),
+        };
+        let anatomy = Anatomy::sample(&mut rng, build);
+        let ap_view = rng.random_bool(0.4);
+        let mut findings: Vec<Finding> =
+            chosen.into_iter().map(|(kind, side, zone)| Finding::place(kind, side, zone, &anatomy, &mut rng)).collect();
+        let frame = Frame::sample(&mut rng, longest_side);
+        // What the field of view cuts off is not there for a reader.
+        findings.retain(|finding| !finding.boxes(&frame).is_empty());
+        let regions = anatomy.regions();
+        Self { seed, frame, findings, ap_view, anatomy, regions }
+    }
+
+    /// The identifier that files carry.
+    pub fn id(&self) -> String {
+        format!("phantom-{:07}", self.seed)
+    }
+
+    /// Draws the picture: values 0..1, bone bright and air dark.
+    pub fn render(&self) -> Layer {
+        render::render(self)
+    }
+
+    /// A structure's box in pixels; `None` where less than a third of it is in the picture.
+    pub fn structure_box(&self, structure: Structure) -> Option<PixelBox> {
+        self.frame.bounds(&self.regions[structure.index()])
+    }
+
+    /// Which of the 14 labels apply, in label order.
+    pub fn labels(&self) -> [bool; LABELS] {
+        let mut labels = [false; LABELS];
+        for finding in &self.findings {
+            for label in finding.kind.labels() {
+                labels[label.index()] = true;
+            }
+        }
+        labels[Label::NoFinding.index()] = self.findings.iter().all(|f| f.kind.is_device());
+        labels
+    }
+
+    /// Category and term of everything that is seen in a structure, sorted, without repeats.
+    pub fn attributes(&self, structure: Structure) -> Vec<(&'static str, &'static str)> {
+        let mut terms: Vec<_> = self
+            .findings
+            .iter()
+            .filter(|finding| shows(finding, structure))
+            .flat_map(|finding| finding.kind.terms().iter().copied())
+            .collect();
+        terms.sort();
+        terms.dedup();
+        terms
+    }
+
+    /// The sentence on a structure: `NAME shows A and B.` or `NAME is healthy.`
+    pub fn sentence(&self, structure: Structure) -> String {
+        text::sentence(structure, &self.attributes(structure))
+    }
+}
+
+/// Whether a finding is seen in a structure.
+fn shows(finding: &Finding, structure: Structure) -> bool {
+    let name = structure.name();
+    let same_side = finding.side.is_none() || structure.side() == finding.side;
+    let lung = matches!(structure, Structure::LEFT_LUNG | Structure::RIGHT_LUNG) && same_side;
+    let zone = |zone: &str| name.ends_with(&format!("{zone} lung zone")) && same_side;
+    let apical = name.starts_with("Apical zone") && same_side;
+    match finding.kind {
+        Kind::Consolidation | Kind::Pneumonia | Kind::Atelectasis | Kind::LungLesion => {
+            lung || finding.zone.is_some_and(|z| zone(z.name()))
+        }
+        Kind::Edema => lung || zone("mid") || name.starts_with("Hilar Area"),
+        Kind::PleuralEffusion => lung || zone("lower") || (name.ends_with("costodiaphragmatic recess") && same_side),
+        Kind::Pneumothorax => lung || zone("upper") || apical,
+        Kind::PleuralThickening => lung || apical,
+        Kind::Cardiomegaly => structure == Structure::HEART,
+        Kind::EnlargedMediastinum => name == "Mediastinum" || name == "Superior mediastinum",
+        Kind::Fracture => name.ends_with("clavicle") && same_side,
+        Kind::EndotrachealTube => name == "Trachea and Main Bronchus",
+        Kind::CentralLine => name == "Superior vena cava structure",
+        Kind::EntericTube => name == "Structure of left upper quadrant of abdomen",
+        Kind::Pacemaker => zone("upper") && structure.side() == finding.side.or(Some(Side::Left)),
+    }
+}
