@@ -100,7 +100,7 @@ fn body(canvas: &mut Canvas, rng: &mut impl Rng) -> Layer {
             [sign * fat, 0.85],
             [sign * (fat - 0.02), 1.4],
             [sign * (fat + 0.03), 2.0],
-            [sign * (fat + 0.06), 3.2],
+            [sign * (fat + 0.06), 5.0],
         ]
     };
     let mut outline = half(1.0);
@@ -158,7 +158,7 @@ fn abdomen(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
             lung.outline.iter().copied().filter(|p| p[1] > lung.dome - 0.01 && p[0] * lung.sign < 0.99).collect();
         organ.sort_by(|a, b| (a[0] * lung.sign).total_cmp(&(b[0] * lung.sign)));
         organ.insert(0, [0.0, lung.dome + 0.2]);
-        organ.extend([[lung.sign * 1.02, lung.recess[1] + 0.1], [lung.sign * 1.02, 3.0], [0.0, 3.0]]);
+        organ.extend([[lung.sign * 1.02, lung.recess[1] + 0.1], [lung.sign * 1.02, 5.0], [0.0, 5.0]]);
         let amount = if lung.sign < 0.0 { rng.random_range(0.10..0.34) } else { rng.random_range(0.04..0.26) };
         canvas.fill_soft(&organ, amount, 0.012);
     }
@@ -234,8 +234,10 @@ fn spine(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
     let half = anatomy.spine_half_width;
     let amount = rng.random_range(0.08..0.24);
     let step = rng.random_range(0.155..0.20);
+    // All bodies on one layer, softened once.
+    let mut bodies = Canvas::new(canvas.frame);
     let mut y: f32 = -0.6 + rng.random_range(0.0..0.15);
-    while y < 2.7 {
+    while y < 4.5 {
         let body = half * (0.82 + 0.08 * y).clamp(0.7, 1.0);
         let points = [
             [-body, y],
@@ -245,7 +247,7 @@ fn spine(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
             [body * 0.92, y + step * 0.42],
             [body, y],
         ];
-        canvas.fill_soft(&points, amount, 0.008);
+        bodies.fill(&points, amount);
         for sign in [-1.0, 1.0] {
             canvas.blob([sign * body * 0.62, y + step * 0.32], [0.028, 0.036], amount * 0.6, 0.5);
             canvas.stroke(&[[sign * body, y + step * 0.25], [sign * (body + 0.09), y + step * 0.12]], |_| 0.028, rod(amount * 0.6));
@@ -253,6 +255,8 @@ fn spine(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
         canvas.stroke(&[[0.0, y + step * 0.4], [rng.random_range(-0.01..0.01), y + step]], |_| 0.02, rod(amount * 0.7));
         y += step;
     }
+    bodies.layer.blur(0.008 * canvas.frame.pixels());
+    canvas.layer.add(&bodies.layer, 1.0);
 }
 
 fn ribs(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {

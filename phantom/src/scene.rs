@@ -24,9 +24,9 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// The scene of this seed, with a picture whose longest side is about 384 pixels.
+    /// The scene of this seed, with a picture whose longest side is 320 pixels.
     pub fn sample(seed: u64) -> Self {
-        Self::sample_sized(seed, 384)
+        Self::sample_sized(seed, 320)
     }
 
     /// The scene of this seed, with a picture whose longest side has this many pixels.

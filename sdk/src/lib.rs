@@ -2,5 +2,8 @@
 
 pub mod anatomy;
 pub mod geometry;
-pub mod task;
 pub mod output;
+pub mod radiograph;
+pub mod task;
+
+pub use radiograph::Radiograph;

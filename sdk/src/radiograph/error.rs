@@ -1,0 +1,26 @@
+//! What can be wrong with a radiograph.
+
+/// Why a radiograph could not be opened. Messages name the file, what is wrong and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum RadiographError {
+    #[error("cannot read {name}: {source}; check the path and its permissions")]
+    Read { name: String, source: std::io::Error },
+    #[error("{name} is a folder; name one of the files in it")]
+    Folder { name: String },
+    #[error("{name} is empty; copy it again from its source")]
+    Empty { name: String },
+    #[error("{name} is larger than {limit} bytes, more than any radiograph; check that it is the right file")]
+    TooLarge { name: String, limit: u64 },
+    #[error("{name} is not a DICOM, PNG or JPEG file; convert it to one of these")]
+    UnknownFormat { name: String },
+    #[error("{name} is damaged: {message}; copy it again from its source")]
+    Damaged { name: String, message: String },
+    #[error("{name} has {width}x{height} pixels, but sides from {least} to {most} are accepted; check that it is a radiograph")]
+    Sides { name: String, width: u32, height: u32, least: u32, most: u32 },
+    #[error("{name} is said to have {width}x{height} pixels, but {found} were given; pass width * height pixels")]
+    PixelCount { name: String, width: u32, height: u32, found: usize },
+    #[error("{name} cannot be used: {message}")]
+    Unsupported { name: String, message: String },
+}

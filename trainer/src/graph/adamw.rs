@@ -1,0 +1,119 @@
+//! AdamW (Loshchilov and Hutter) with rates per parameter group, gradient clipping and a state that can be saved.
+
+use super::{Params, ParamsError};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Settings of the optimiser, the same for all groups but for the rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest norm of all gradients together; 0 for no clipping.
+    pub clip: f64,
+}
+
+struct Slot {
+    name: String,
+    tensor: Tensor,
+    first: Tensor,
+    second: Tensor,
+    factor: f64,
+    decay: f64,
+}
+
+/// The optimiser and its state.
+pub struct AdamW {
+    settings: Settings,
+    slots: Vec<Slot>,
+    step: i64,
+}
+
+impl AdamW {
+    /// Optimises every trained parameter; `factor` gives a parameter's rate as a factor of the schedule's.
+    pub fn new(params: &Params, settings: Settings, factor: impl Fn(&str) -> f64) -> Self {
+        let trained = params.named().into_iter().filter(|(_, t)| t.requires_grad());
+        let slots = trained.map(|(name, tensor)| Slot {
+            factor: factor(&name),
+            // Norms and biases are not decayed.
+            decay: if tensor.dim() > 1 { settings.weight_decay } else { 0.0 },
+            first: tensor.zeros_like().detach(),
+            second: tensor.zeros_like().detach(),
+            name,
+            tensor,
+        });
+        Self { settings, slots: slots.collect(), step: 0 }
+    }
+
+    /// How many parameters it trains.
+    pub fn parameters(&self) -> usize {
+        self.slots.iter().map(|s| s.tensor.numel()).sum()
+    }
+
+    /// One step from the gradients of `loss`, which it computes. Returns the gradients' norm before clipping.
+    pub fn step(&mut self, loss: &Tensor, rate: f64) -> f64 {
+        for slot in &mut self.slots {
+            slot.tensor.zero_grad();
+        }
+        loss.backward();
+        let _guard = tch::no_grad_guard();
+        let live: Vec<usize> = (0..self.slots.len()).filter(|&i| self.slots[i].tensor.grad().defined()).collect();
+        let norms: Vec<Tensor> = live.iter().map(|&i| self.slots[i].tensor.grad().norm()).collect();
+        let norm = if norms.is_empty() { 0.0 } else { Tensor::stack(&norms, 0).norm().double_value(&[]) };
+        if !norm.is_finite() {
+            return norm;
+        }
+        let shrink = if self.settings.clip > 0.0 && norm > self.settings.clip { self.settings.clip / norm } else { 1.0 };
+        self.step += 1;
+        let Settings { beta1, beta2, .. } = self.settings;
+        let correction = (1.0 - beta2.powi(self.step as i32)).sqrt();
+        for i in live {
+            let slot = &mut self.slots[i];
+            let gradient = slot.tensor.grad() * shrink;
+            let rate = rate * slot.factor;
+            let _ = slot.first.g_mul_scalar_(beta1).g_add_(&(&gradient * (1.0 - beta1)));
+            let _ = slot.second.g_mul_scalar_(beta2).addcmul_(&gradient, &(&gradient * (1.0 - beta2)));
+            let scale = slot.second.sqrt() / correction + 1e-8;
+            let _ = slot.tensor.g_mul_scalar_(1.0 - rate * slot.decay);
+            let _ = slot.tensor.g_sub_(&(&slot.first / scale * (rate / (1.0 - beta1.powi(self.step as i32)))));
+        }
+        norm
+    }
+
+    /// Saves moments and step.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), ParamsError> {
+        let state = Params::create(Device::Cpu);
+        state.insert("step", Tensor::from_slice(&[self.step as f32]));
+        for slot in &self.slots {
+            state.insert(&format!("first.{}", slot.name), slot.first.shallow_clone());
+            state.insert(&format!("second.{}", slot.name), slot.second.shallow_clone());
+        }
+        state.save(path, |_| true)
+    }
+
+    /// Loads moments and step of the same parameters.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is of other parameters.
+    pub fn load(&mut self, path: &Path) -> Result<(), ParamsError> {
+        let state = Params::load(path, Device::Cpu)?;
+        let step = state.weight("step", &[1], super::Init::Zeros);
+        for slot in &mut self.slots {
+            let device = slot.tensor.device();
+            for (kind, moment) in [("first", &mut slot.first), ("second", &mut slot.second)] {
+                let loaded = state.weight(&format!("{kind}.{}", slot.name), &slot.tensor.size(), super::Init::Zeros);
+                *moment = loaded.to_kind(Kind::Float).to_device(device);
+            }
+        }
+        state.check(path)?;
+        self.step = step.double_value(&[0]) as i64;
+        Ok(())
+    }
+}

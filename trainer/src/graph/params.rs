@@ -1,0 +1,168 @@
+//! Named parameters: created, loaded, checked, saved.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Zeros.
+    Zeros,
+    /// Ones.
+    Ones,
+    /// Normal with this deviation.
+    Normal(f64),
+    /// Xavier uniform over the last two dimensions.
+    Xavier,
+    /// Kaiming normal for ReLU over the outputs, as ResNet starts.
+    Kaiming,
+    /// Uniform within one over the root of the inputs, as PyTorch's linear layers start.
+    Fan,
+}
+
+/// Named tensors. While `open`, a name that is asked for and not there is created; otherwise that is an error.
+#[derive(Debug)]
+pub struct Params {
+    tensors: RefCell<BTreeMap<String, Tensor>>,
+    asked: RefCell<BTreeSet<String>>,
+    problems: RefCell<Vec<String>>,
+    open: bool,
+    device: Device,
+}
+
+/// Parameters do not fit a model or cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParamsError {
+    /// Names or shapes do not fit.
+    #[error("{path} does not fit the model: {}; check that the configuration is the one it was trained with", .problems.join("; "))]
+    Misfit {
+        /// Where they came from.
+        path: PathBuf,
+        /// Every missing, extra or misshaped name.
+        problems: Vec<String>,
+    },
+    /// The file cannot be read or written.
+    #[error("cannot use {path}: {message}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+}
+
+impl Params {
+    /// No parameters yet; a model's first run creates them.
+    pub fn create(device: Device) -> Self {
+        Self { tensors: Default::default(), asked: Default::default(), problems: Default::default(), open: true, device }
+    }
+
+    /// The parameters of a safetensors file, in fp32.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn load(path: &Path, device: Device) -> Result<Self, ParamsError> {
+        let tensors = Tensor::read_safetensors(path)
+            .map_err(|e| ParamsError::File { path: path.into(), message: e.to_string() })?;
+        let tensors = tensors.into_iter().map(|(name, t)| (name, t.to_kind(Kind::Float).to_device(device))).collect();
+        Ok(Self { tensors: RefCell::new(tensors), asked: Default::default(), problems: Default::default(), open: false, device })
+    }
+
+    /// Lets names that are not there be created (an adapter on a loaded model).
+    pub fn open(mut self) -> Self {
+        self.open = true;
+        self
+    }
+
+    /// Where the tensors are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The tensor of this name, if it is there.
+    pub fn get(&self, name: &str) -> Option<Tensor> {
+        self.tensors.borrow().get(name).map(Tensor::shallow_clone)
+    }
+
+    /// Puts or replaces a tensor.
+    pub fn insert(&self, name: &str, tensor: Tensor) {
+        self.tensors.borrow_mut().insert(name.into(), tensor);
+    }
+
+    /// The parameter of this name, created or checked.
+    pub fn weight(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        self.asked.borrow_mut().insert(name.into());
+        if let Some(found) = self.get(name) {
+            if found.size() == shape {
+                return found;
+            }
+            self.problems.borrow_mut().push(format!("{name} is {:?} instead of {shape:?}", found.size()));
+        } else if self.open {
+            let made = initial(shape, init, self.device);
+            self.insert(name, made.shallow_clone());
+            return made;
+        } else {
+            self.problems.borrow_mut().push(format!("{name} is missing"));
+        }
+        Tensor::zeros(shape, (Kind::Float, self.device))
+    }
+
+    /// After a model's run: every name fitted and none was left over.
+    ///
+    /// # Errors
+    /// [`ParamsError::Misfit`] with all that do not fit.
+    pub fn check(&self, path: &Path) -> Result<(), ParamsError> {
+        let mut problems = self.problems.borrow().clone();
+        let asked = self.asked.borrow();
+        problems.extend(self.tensors.borrow().keys().filter(|n| !asked.contains(*n)).map(|n| format!("{n} is not part of the model")));
+        if problems.is_empty() { Ok(()) } else { Err(ParamsError::Misfit { path: path.into(), problems }) }
+    }
+
+    /// Names in order, with their tensors.
+    pub fn named(&self) -> Vec<(String, Tensor)> {
+        self.tensors.borrow().iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect()
+    }
+
+    /// Marks exactly the parameters that `trainable` chooses as trained; the others are frozen.
+    pub fn train(&self, trainable: impl Fn(&str) -> bool) {
+        for (name, tensor) in self.tensors.borrow_mut().iter_mut() {
+            *tensor = tensor.detach().set_requires_grad(trainable(name));
+        }
+    }
+
+    /// Saves the parameters that `chosen` chooses, whole or not at all.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path, chosen: impl Fn(&str) -> bool) -> Result<(), ParamsError> {
+        let tensors: Vec<(String, Tensor)> = self
+            .named()
+            .into_iter()
+            .filter(|(n, _)| chosen(n))
+            .map(|(n, t)| (n, t.detach().to_device(Device::Cpu).contiguous()))
+            .collect();
+        let partial = path.with_extension("partial");
+        Tensor::write_safetensors(&tensors, &partial)
+            .map_err(|e| e.to_string())
+            .and_then(|()| std::fs::rename(&partial, path).map_err(|e| e.to_string()))
+            .map_err(|message| ParamsError::File { path: path.into(), message })
+    }
+}
+
+fn initial(shape: &[i64], init: Init, device: Device) -> Tensor {
+    let options = (Kind::Float, device);
+    let receptive: i64 = shape.iter().skip(2).product();
+    let (outputs, inputs) = (shape[0] * receptive, shape.get(1).copied().unwrap_or(1) * receptive);
+    let uniform = |limit: f64| Tensor::empty(shape, options).uniform_(-limit, limit);
+    match init {
+        Init::Zeros => Tensor::zeros(shape, options),
+        Init::Ones => Tensor::ones(shape, options),
+        Init::Normal(deviation) => Tensor::randn(shape, options) * deviation,
+        Init::Xavier => uniform((6.0 / (inputs + outputs) as f64).sqrt()),
+        Init::Kaiming => Tensor::randn(shape, options) * (2.0 / outputs as f64).sqrt(),
+        Init::Fan => uniform(1.0 / (inputs as f64).sqrt()),
+    }
+}

@@ -1,0 +1,226 @@
+//! The reader that computes: training with gradients, and evaluation.
+
+use super::{Activation, CausalAttention, Conv, Init, Linear, Ops, Params};
+use crate::models::lora::Lora;
+use tch::{Kind, Tensor};
+
+/// Computes a model on tch tensors.
+pub struct Torch<'a> {
+    /// Its parameters.
+    pub params: &'a Params,
+    /// Whether dropout acts and batch norms use the batch.
+    pub training: bool,
+    /// Adapters on linear layers.
+    pub lora: Option<&'a Lora>,
+    /// What a decoder reads.
+    pub batch: Option<&'a CausalBatch>,
+}
+
+/// A batch of token sequences for the decoder. One sequence may pack several questions over one context.
+#[derive(Debug)]
+pub struct CausalBatch {
+    /// Token ids, `[B, T]`.
+    pub ids: Tensor,
+    /// Rows for the positions that take a visual feature, `[V, hidden]`; empty where there are none.
+    pub visual: Option<Tensor>,
+    /// Row of `visual` for each position or -1, `[B, T]`.
+    pub visual_index: Tensor,
+    /// Position of each token, `[B, T]`: the questions of a pack all continue from the context's end.
+    pub positions: Tensor,
+    /// Which position sees which, `[B, 1, T, T]`, boolean.
+    pub mask: Tensor,
+    /// Flat indices into `B * T` of the positions whose logits are wanted.
+    pub selected: Tensor,
+}
+
+impl<'a> Torch<'a> {
+    /// For evaluation, without adapters.
+    pub fn new(params: &'a Params) -> Self {
+        Self { params, training: false, lora: None, batch: None }
+    }
+
+    fn batch(&self) -> &CausalBatch {
+        self.batch.expect("a decoder is only run on a batch")
+    }
+}
+
+impl Ops for Torch<'_> {
+    type Tensor = TorchTensor;
+
+    fn weight(&self, name: &str, shape: &[i64], init: Init) -> TorchTensor {
+        TorchTensor(self.params.weight(name, shape, init))
+    }
+
+    fn constant(&self, _: &str, values: &[f32], shape: &[i64]) -> TorchTensor {
+        TorchTensor(Tensor::from_slice(values).reshape(shape).to_device(self.params.device()))
+    }
+
+    fn linear(&self, x: &TorchTensor, name: &str, size: Linear) -> TorchTensor {
+        let weight = self.params.weight(&format!("{name}.weight"), &[size.outputs, size.inputs], Init::Fan);
+        let bias = size.bias.then(|| self.params.weight(&format!("{name}.bias"), &[size.outputs], Init::Zeros));
+        let mut out = x.0.linear(&weight, bias.as_ref());
+        if let Some(lora) = self.lora.filter(|l| l.adapts(name)) {
+            let a = self.params.weight(&format!("{name}.lora_A.weight"), &[lora.rank, size.inputs], Init::Fan);
+            let b = self.params.weight(&format!("{name}.lora_B.weight"), &[size.outputs, lora.rank], Init::Zeros);
+            let low = x.0.dropout(lora.dropout, self.training).linear(&a, None::<&Tensor>);
+            out += low.linear(&b, None::<&Tensor>) * lora.scale();
+        }
+        TorchTensor(out)
+    }
+
+    fn conv_norm(&self, x: &TorchTensor, name: &str, norm: &str, size: Conv) -> TorchTensor {
+        let shape = [size.outputs, size.inputs, size.kernel, size.kernel];
+        let weight = self.params.weight(&format!("{name}.weight"), &shape, Init::Kaiming);
+        let out = x.0.conv2d(&weight, None::<&Tensor>, [size.stride; 2], [size.kernel / 2; 2], [1, 1], 1);
+        let part = |part: &str, init| self.params.weight(&format!("{norm}.{part}"), &[size.outputs], init);
+        let scale = part("weight", Init::Ones);
+        let (bias, mean, var) = (part("bias", Init::Zeros), part("running_mean", Init::Zeros), part("running_var", Init::Ones));
+        // A frozen norm uses its running statistics in training too (torchvision's FrozenBatchNorm2d).
+        let live = self.training && scale.requires_grad();
+        TorchTensor(out.batch_norm(Some(&scale), Some(&bias), Some(&mean), Some(&var), live, 0.1, super::BATCH_NORM_EPSILON, true))
+    }
+
+    fn conv(&self, x: &TorchTensor, name: &str, size: Conv) -> TorchTensor {
+        let shape = [size.outputs, size.inputs, size.kernel, size.kernel];
+        let weight = self.params.weight(&format!("{name}.weight"), &shape, Init::Xavier);
+        let bias = self.params.weight(&format!("{name}.bias"), &[size.outputs], Init::Zeros);
+        TorchTensor(x.0.conv2d(&weight, Some(&bias), [size.stride; 2], [size.kernel / 2; 2], [1, 1], 1))
+    }
+
+    fn max_pool(&self, x: &TorchTensor) -> TorchTensor {
+        TorchTensor(x.0.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false))
+    }
+
+    fn layer_norm(&self, x: &TorchTensor, name: &str, width: i64, epsilon: f64) -> TorchTensor {
+        let weight = self.params.weight(&format!("{name}.weight"), &[width], Init::Ones);
+        let bias = self.params.weight(&format!("{name}.bias"), &[width], Init::Zeros);
+        TorchTensor(x.0.layer_norm([width], Some(&weight), Some(&bias), epsilon, true))
+    }
+
+    fn rms_norm(&self, x: &TorchTensor, name: &str, width: i64, epsilon: f64) -> TorchTensor {
+        let weight = self.params.weight(&format!("{name}.weight"), &[width], Init::Zeros) + 1.0;
+        let mean = x.0.square().mean_dim([-1i64].as_slice(), true, Kind::Float);
+        TorchTensor(&x.0 * (mean + epsilon).rsqrt() * weight)
+    }
+
+    fn activate(&self, x: &TorchTensor, activation: Activation) -> TorchTensor {
+        TorchTensor(match activation {
+            Activation::Relu => x.0.relu(),
+            Activation::Gelu => x.0.gelu("none"),
+            Activation::GeluTanh => x.0.gelu("tanh"),
+            Activation::Sigmoid => x.0.sigmoid(),
+        })
+    }
+
+    fn softmax(&self, x: &TorchTensor) -> TorchTensor {
+        TorchTensor(x.0.softmax(-1, Kind::Float))
+    }
+
+    fn add(&self, a: &TorchTensor, b: &TorchTensor) -> TorchTensor {
+        TorchTensor(&a.0 + &b.0)
+    }
+
+    fn mul(&self, a: &TorchTensor, b: &TorchTensor) -> TorchTensor {
+        TorchTensor(&a.0 * &b.0)
+    }
+
+    fn scale(&self, x: &TorchTensor, factor: f64) -> TorchTensor {
+        TorchTensor(&x.0 * factor)
+    }
+
+    fn matmul(&self, a: &TorchTensor, b: &TorchTensor) -> TorchTensor {
+        TorchTensor(a.0.matmul(&b.0))
+    }
+
+    fn reshape(&self, x: &TorchTensor, shape: &[i64]) -> TorchTensor {
+        let size = x.0.size();
+        let shape: Vec<i64> = shape.iter().enumerate().map(|(i, &d)| if d == 0 { size[i] } else { d }).collect();
+        TorchTensor(x.0.reshape(shape))
+    }
+
+    fn transpose(&self, x: &TorchTensor, order: &[i64]) -> TorchTensor {
+        TorchTensor(x.0.permute(order))
+    }
+
+    fn concat(&self, parts: &[&TorchTensor], axis: i64) -> TorchTensor {
+        TorchTensor(Tensor::cat(&parts.iter().map(|p| &p.0).collect::<Vec<_>>(), axis))
+    }
+
+    fn slice(&self, x: &TorchTensor, axis: i64, from: i64, to: i64) -> TorchTensor {
+        TorchTensor(x.0.slice(axis, from, to, 1))
+    }
+
+    fn repeat_batch(&self, x: &TorchTensor, like: &TorchTensor) -> TorchTensor {
+        let mut size = x.0.size();
+        size[0] = like.0.size()[0];
+        TorchTensor(x.0.expand(size, false))
+    }
+
+    fn dropout(&self, x: &TorchTensor, probability: f64) -> TorchTensor {
+        if self.training && probability > 0.0 { TorchTensor(x.0.dropout(probability, true)) } else { x.clone() }
+    }
+
+    fn scope(&self, _: &str) {}
+
+    fn embed_tokens(&self, table: &TorchTensor, scale: f64) -> TorchTensor {
+        let batch = self.batch();
+        let text = Tensor::embedding(&table.0, &batch.ids, -1, false, false) * scale;
+        let Some(visual) = &batch.visual else { return TorchTensor(text) };
+        let taken = batch.visual_index.ge(0).unsqueeze(-1);
+        let size = text.size();
+        let rows = visual.index_select(0, &batch.visual_index.clamp_min(0).flatten(0, -1)).reshape(&size);
+        TorchTensor(rows.where_self(&taken, &text))
+    }
+
+    fn causal_attention(&self, q: &TorchTensor, k: &TorchTensor, v: &TorchTensor, spec: &CausalAttention) -> TorchTensor {
+        let batch = self.batch();
+        let size = q.0.size();
+        let heads = |x: &Tensor, n: i64| x.reshape([size[0], size[1], n, spec.head_dim]).transpose(1, 2);
+        let frequencies: Vec<f32> = spec.frequencies().into_iter().map(|f| f as f32).collect();
+        let frequencies = Tensor::from_slice(&frequencies).to_device(q.0.device());
+        let angles = batch.positions.to_kind(Kind::Float).unsqueeze(-1) * frequencies;
+        let (cos, sin) = (angles.cos().unsqueeze(1), angles.sin().unsqueeze(1));
+        let rotate = |x: Tensor| {
+            let halves = x.chunk(2, -1);
+            let (a, b) = (&halves[0], &halves[1]);
+            Tensor::cat(&[a * &cos - b * &sin, b * &cos + a * &sin], -1)
+        };
+        let (q, k, v) = (rotate(heads(&q.0, spec.heads)), rotate(heads(&k.0, spec.kv_heads)), heads(&v.0, spec.kv_heads));
+        let mask = match spec.window {
+            Some(window) => {
+                let distance = batch.positions.unsqueeze(-1) - batch.positions.unsqueeze(-2);
+                batch.mask.logical_and(&distance.lt(window).unsqueeze(1))
+            }
+            None => batch.mask.shallow_clone(),
+        };
+        let groups = spec.heads / spec.kv_heads;
+        let (k, v) = (k.repeat_interleave_self_int(groups, 1, None), v.repeat_interleave_self_int(groups, 1, None));
+        let out = Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&mask), 0.0, false, spec.scale, false);
+        TorchTensor(out.transpose(1, 2).reshape(size))
+    }
+
+    fn select_positions(&self, x: &TorchTensor) -> TorchTensor {
+        TorchTensor(x.0.flatten(0, 1).index_select(0, &self.batch().selected))
+    }
+
+    fn attention(&self, q: &TorchTensor, k: &TorchTensor, v: &TorchTensor, heads: i64, width: i64, mask: Option<&TorchTensor>) -> TorchTensor {
+        let head = width / heads;
+        let batch = k.0.size()[0];
+        let split = |x: &Tensor| {
+            let size = x.size();
+            x.reshape([size[0], size[1], heads, head]).transpose(1, 2).expand([batch, heads, size[1], head], false)
+        };
+        let out = Tensor::scaled_dot_product_attention(&split(&q.0), &split(&k.0), &split(&v.0), mask.map(|m| &m.0), 0.0, false, None, false);
+        TorchTensor(out.transpose(1, 2).reshape([batch, -1, width]))
+    }
+}
+
+/// A tensor that clones by reference.
+#[derive(Debug)]
+pub struct TorchTensor(pub Tensor);
+
+impl Clone for TorchTensor {
+    fn clone(&self) -> Self {
+        Self(self.0.shallow_clone())
+    }
+}

@@ -1,0 +1,226 @@
+//! The Anatomy Perception Module (paper, section 3.1): ResNet, DETR-style encoder and decoder with one query for each
+//! structure, feature extraction and heads. Parameter names are those of the published checkpoint.
+
+use crate::graph::{Activation, Conv, Init, Linear, Ops};
+use anatomix::anatomy::{LABELS, STRUCTURES};
+use serde::{Deserialize, Serialize};
+
+/// Sizes. The defaults are the paper's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApmConfig {
+    /// Side of the square input in pixels; a multiple of 32.
+    pub image_size: i64,
+    /// Blocks in each of the four stages of the ResNet.
+    pub blocks: [i64; 4],
+    /// Inner width of the first stage; a block's output is four times its inner width.
+    pub planes: i64,
+    /// Width of the transformer.
+    pub width: i64,
+    /// Attention heads.
+    pub heads: i64,
+    /// Width of the feed-forward layers.
+    pub feed_forward: i64,
+    /// Encoder layers.
+    pub encoder_layers: i64,
+    /// Decoder layers.
+    pub decoder_layers: i64,
+    /// Width of an object embedding.
+    pub embedding: i64,
+    /// Whether embeddings come from the feature extractor; without it, from the decoder's output (an ablation).
+    pub feature_extractor: bool,
+    /// Whether batch norms are trained (a backbone from scratch) or frozen (a pretrained one).
+    pub train_batch_norm: bool,
+    /// Dropout in the transformer.
+    pub dropout: f64,
+}
+
+impl Default for ApmConfig {
+    fn default() -> Self {
+        Self {
+            image_size: 1024,
+            blocks: [3, 4, 6, 3],
+            planes: 64,
+            width: 256,
+            heads: 4,
+            feed_forward: 1024,
+            encoder_layers: 4,
+            decoder_layers: 4,
+            embedding: 16,
+            feature_extractor: true,
+            train_batch_norm: false,
+            dropout: 0.1,
+        }
+    }
+}
+
+impl ApmConfig {
+    /// Patches on one side of the image.
+    pub fn grid(&self) -> i64 {
+        self.image_size / 32
+    }
+
+    /// Patches of the image.
+    pub fn patches(&self) -> i64 {
+        self.grid() * self.grid()
+    }
+}
+
+/// What the module gives for `B` images with `P` patches.
+#[derive(Clone, Debug)]
+pub struct ApmOutput<T> {
+    /// `[B, 36, 4]`: centre x, centre y, width, height, 0..1.
+    pub boxes: T,
+    /// `[B, 36, embedding]`, not normalised.
+    pub object_embeddings: T,
+    /// `[B, P, width]`.
+    pub image_tokens: T,
+    /// `[B, 14]`, before the sigmoid.
+    pub image_logits: T,
+}
+
+/// Runs the module on images `[B, 1, S, S]`, values 0..1.
+pub fn apm<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> ApmOutput<O::Tensor> {
+    let width = config.width;
+    let features = resnet(ops, config, image);
+    ops.scope("input_proj");
+    let projected = ops.conv(&features, "input_proj", Conv { inputs: config.planes * 32, outputs: width, kernel: 1, stride: 1 });
+    // [B, D, G, G] -> [B, P, D]
+    let patches = ops.transpose(&ops.reshape(&projected, &[0, width, -1]), &[0, 2, 1]);
+    let sine = ops.constant("position_encoding", &sine_positions(config.grid() as usize, width as usize), &[1, config.patches(), width]);
+
+    ops.scope("encoder");
+    let cls = ops.weight("transformer.cls_token", &[1, 1, width], Init::Normal(0.02));
+    let cls_position = ops.weight("transformer.cls_pos", &[1, 1, width], Init::Normal(0.02));
+    let mut x = ops.concat(&[&ops.repeat_batch(&cls, &patches), &patches], 1);
+    let positions = ops.concat(&[&cls_position, &sine], 1);
+    for layer in 0..config.encoder_layers {
+        x = encoder_layer(ops, config, &format!("transformer.encoder.layers.{layer}"), &x, &positions);
+    }
+    let cls = ops.slice(&x, 1, 0, 1);
+    let memory = ops.slice(&x, 1, 1, 1 + config.patches());
+
+    ops.scope("decoder");
+    let structures = STRUCTURES as i64;
+    let queries = ops.weight("query_embed.weight", &[structures, width], Init::Normal(1.0));
+    let queries = ops.repeat_batch(&ops.reshape(&queries, &[1, structures, width]), &memory);
+    let keys = ops.add(&memory, &sine);
+    let mut target = ops.scale(&queries, 0.0);
+    for layer in 0..config.decoder_layers {
+        target = decoder_layer(ops, config, &format!("transformer.decoder.layers.{layer}"), &target, &queries, &keys, &memory);
+    }
+    let objects = ops.layer_norm(&target, "transformer.decoder.norm", width, 1e-5);
+
+    ops.scope("heads");
+    let mut hidden = objects.clone();
+    for layer in 0..2 {
+        let size = Linear { inputs: width, outputs: width, bias: true };
+        hidden = ops.activate(&ops.linear(&hidden, &format!("bbox_embed.layers.{layer}"), size), Activation::Relu);
+    }
+    let boxes = ops.linear(&hidden, "bbox_embed.layers.2", Linear { inputs: width, outputs: 4, bias: true });
+    let boxes = ops.activate(&boxes, Activation::Sigmoid);
+
+    // Feature extraction (paper, eq. 4): the decoder's output looks at the image once more.
+    let described = if config.feature_extractor {
+        attention_block(ops, "anat_obj_embs.mha", width, 2, &objects, &memory, &memory)
+    } else {
+        objects
+    };
+    let embedding = Linear { inputs: width, outputs: config.embedding, bias: true };
+    let object_embeddings = ops.linear(&described, "anat_obj_embs.linear", embedding);
+    let cls = ops.reshape(&cls, &[0, width]);
+    let image_logits = ops.linear(&cls, "image_class_embed", Linear { inputs: width, outputs: LABELS as i64, bias: true });
+    ApmOutput { boxes, object_embeddings, image_tokens: memory, image_logits }
+}
+
+/// Bottleneck ResNet with stride 32: `[B, 1, S, S]` to `[B, 32 planes, S/32, S/32]`.
+fn resnet<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> O::Tensor {
+    const BODY: &str = "backbone.0.body";
+    ops.scope("backbone/stem");
+    let stem = Conv { inputs: 1, outputs: config.planes, kernel: 7, stride: 2 };
+    let x = ops.conv_norm(image, &format!("{BODY}.conv1"), &format!("{BODY}.bn1"), stem);
+    let mut x = ops.max_pool(&ops.activate(&x, Activation::Relu));
+    let mut channels = config.planes;
+    for (stage, &blocks) in config.blocks.iter().enumerate() {
+        let planes = config.planes << stage;
+        for block in 0..blocks {
+            ops.scope(&format!("backbone/layer{}.{block}", stage + 1));
+            let name = format!("{BODY}.layer{}.{block}", stage + 1);
+            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+            let conv = |x: &O::Tensor, i: i64, size| ops.conv_norm(x, &format!("{name}.conv{i}"), &format!("{name}.bn{i}"), size);
+            let out = conv(&x, 1, Conv { inputs: channels, outputs: planes, kernel: 1, stride: 1 });
+            let out = conv(&ops.activate(&out, Activation::Relu), 2, Conv { inputs: planes, outputs: planes, kernel: 3, stride });
+            let out = conv(&ops.activate(&out, Activation::Relu), 3, Conv { inputs: planes, outputs: 4 * planes, kernel: 1, stride: 1 });
+            let shortcut = if block == 0 {
+                let size = Conv { inputs: channels, outputs: 4 * planes, kernel: 1, stride };
+                ops.conv_norm(&x, &format!("{name}.downsample.0"), &format!("{name}.downsample.1"), size)
+            } else {
+                x.clone()
+            };
+            x = ops.activate(&ops.add(&out, &shortcut), Activation::Relu);
+            channels = 4 * planes;
+        }
+    }
+    x
+}
+
+/// Post-norm layer; positions are added to queries and keys only.
+fn encoder_layer<O: Ops>(ops: &O, config: &ApmConfig, name: &str, x: &O::Tensor, positions: &O::Tensor) -> O::Tensor {
+    let width = config.width;
+    let placed = ops.add(x, positions);
+    let seen = attention_block(ops, &format!("{name}.self_attn"), width, config.heads, &placed, &placed, x);
+    let x = ops.layer_norm(&ops.add(x, &ops.dropout(&seen, config.dropout)), &format!("{name}.norm1"), width, 1e-5);
+    let out = feed_forward(ops, config, name, &x);
+    ops.layer_norm(&ops.add(&x, &out), &format!("{name}.norm2"), width, 1e-5)
+}
+
+fn decoder_layer<O: Ops>(ops: &O, config: &ApmConfig, name: &str, x: &O::Tensor, queries: &O::Tensor, keys: &O::Tensor, memory: &O::Tensor) -> O::Tensor {
+    let width = config.width;
+    let placed = ops.add(x, queries);
+    let own = attention_block(ops, &format!("{name}.self_attn"), width, config.heads, &placed, &placed, x);
+    let x = ops.layer_norm(&ops.add(x, &ops.dropout(&own, config.dropout)), &format!("{name}.norm1"), width, 1e-5);
+    let placed = ops.add(&x, queries);
+    let seen = attention_block(ops, &format!("{name}.multihead_attn"), width, config.heads, &placed, keys, memory);
+    let x = ops.layer_norm(&ops.add(&x, &ops.dropout(&seen, config.dropout)), &format!("{name}.norm2"), width, 1e-5);
+    let out = feed_forward(ops, config, name, &x);
+    ops.layer_norm(&ops.add(&x, &out), &format!("{name}.norm3"), width, 1e-5)
+}
+
+fn feed_forward<O: Ops>(ops: &O, config: &ApmConfig, name: &str, x: &O::Tensor) -> O::Tensor {
+    let (inputs, outputs) = (config.width, config.feed_forward);
+    let hidden = ops.linear(x, &format!("{name}.linear1"), Linear { inputs, outputs, bias: true });
+    let hidden = ops.dropout(&ops.activate(&hidden, Activation::Relu), config.dropout);
+    let out = ops.linear(&hidden, &format!("{name}.linear2"), Linear { inputs: outputs, outputs: inputs, bias: true });
+    ops.dropout(&out, config.dropout)
+}
+
+/// PyTorch's `nn.MultiheadAttention`: one `in_proj_weight` `[3 D, D]` for queries, keys and values.
+fn attention_block<O: Ops>(ops: &O, name: &str, width: i64, heads: i64, q: &O::Tensor, k: &O::Tensor, v: &O::Tensor) -> O::Tensor {
+    let weight = ops.weight(&format!("{name}.in_proj_weight"), &[3 * width, width], Init::Xavier);
+    let bias = ops.weight(&format!("{name}.in_proj_bias"), &[3 * width], Init::Zeros);
+    let project = |x: &O::Tensor, part: i64| {
+        let weight = ops.slice(&weight, 0, part * width, (part + 1) * width);
+        let bias = ops.slice(&bias, 0, part * width, (part + 1) * width);
+        ops.add(&ops.matmul(x, &ops.transpose(&weight, &[1, 0])), &bias)
+    };
+    let mixed = ops.attention(&project(q, 0), &project(k, 1), &project(v, 2), heads, width, None);
+    ops.linear(&mixed, &format!("{name}.out_proj"), Linear { inputs: width, outputs: width, bias: true })
+}
+
+/// DETR's sine encoding, normalised to 2 pi, temperature 10000, y before x, positions counted from 1: `[P, D]`.
+fn sine_positions(grid: usize, width: usize) -> Vec<f32> {
+    let half = width / 2;
+    let mut out = Vec::with_capacity(grid * grid * width);
+    let code = |position: usize, channel: usize| {
+        let at = (position + 1) as f64 / (grid as f64 + 1e-6) * std::f64::consts::TAU;
+        let angle = at / 10000f64.powf(2.0 * (channel / 2) as f64 / half as f64);
+        (if channel % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+    };
+    for y in 0..grid {
+        for x in 0..grid {
+            out.extend((0..half).map(|c| code(y, c)));
+            out.extend((0..half).map(|c| code(x, c)));
+        }
+    }
+    out
+}

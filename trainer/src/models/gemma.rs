@@ -1,0 +1,128 @@
+//! The language model: a Gemma 3 decoder that takes visual features in place of some tokens (paper, section 3.2).
+
+use crate::graph::{Activation, CausalAttention, Init, Linear, Ops};
+use serde::{Deserialize, Serialize};
+
+/// Sizes, with the names of a Hugging Face `config.json`. The defaults are MedGemma-4b-it's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GemmaConfig {
+    /// Rows of the embedding table.
+    pub vocab_size: i64,
+    /// Width.
+    pub hidden_size: i64,
+    /// Width of the feed-forward layers.
+    pub intermediate_size: i64,
+    /// Layers.
+    pub num_hidden_layers: i64,
+    /// Query heads.
+    pub num_attention_heads: i64,
+    /// Key and value heads.
+    pub num_key_value_heads: i64,
+    /// Width of a head.
+    pub head_dim: i64,
+    /// Scores are scaled by one over the root of this.
+    pub query_pre_attn_scalar: f64,
+    /// How many tokens back a local layer sees, itself included.
+    pub sliding_window: i64,
+    /// Layer `i` is global when `i + 1` is a multiple of this.
+    pub sliding_window_pattern: i64,
+    /// Base of the rotary positions in global layers.
+    pub rope_theta: f64,
+    /// Their linear scaling.
+    pub rope_factor: f64,
+    /// Base of the rotary positions in local layers.
+    pub rope_local_base_freq: f64,
+    /// Epsilon of the norms.
+    pub rms_norm_eps: f64,
+    /// Whether the head shares the embedding table.
+    pub tie_word_embeddings: bool,
+    /// Longest context in tokens that an export prepares rotary tables for.
+    pub max_position_embeddings: i64,
+}
+
+impl Default for GemmaConfig {
+    fn default() -> Self {
+        Self {
+            vocab_size: 262208,
+            hidden_size: 2560,
+            intermediate_size: 10240,
+            num_hidden_layers: 34,
+            num_attention_heads: 8,
+            num_key_value_heads: 4,
+            head_dim: 256,
+            query_pre_attn_scalar: 256.0,
+            sliding_window: 1024,
+            sliding_window_pattern: 6,
+            rope_theta: 1e6,
+            rope_factor: 8.0,
+            rope_local_base_freq: 1e4,
+            rms_norm_eps: 1e-6,
+            tie_word_embeddings: true,
+            max_position_embeddings: 8192,
+        }
+    }
+}
+
+impl GemmaConfig {
+    /// What the attention of a layer needs to know.
+    pub fn attention(&self, layer: i64) -> CausalAttention {
+        let global = (layer + 1) % self.sliding_window_pattern == 0;
+        CausalAttention {
+            layer,
+            heads: self.num_attention_heads,
+            kv_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            scale: self.query_pre_attn_scalar.powf(-0.5),
+            window: (!global).then_some(self.sliding_window),
+            theta: if global { self.rope_theta } else { self.rope_local_base_freq },
+            factor: if global { self.rope_factor } else { 1.0 },
+        }
+    }
+}
+
+/// The embedding table's name.
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
+/// The head's name where it is not tied.
+pub const HEAD: &str = "lm_head.weight";
+
+/// Logits of the selected positions, from the tokens that the reader was given.
+pub fn gemma<O: Ops>(ops: &O, config: &GemmaConfig) -> O::Tensor {
+    let hidden = config.hidden_size;
+    ops.scope("embed");
+    let table_shape = [config.vocab_size, hidden];
+    let table = ops.weight(EMBEDDING, &table_shape, Init::Normal(0.02));
+    let mut x = ops.embed_tokens(&table, (hidden as f64).sqrt());
+    for layer in 0..config.num_hidden_layers {
+        ops.scope(&format!("layers.{layer}"));
+        let name = |part: &str| format!("model.layers.{layer}.{part}");
+        let norm = |x: &O::Tensor, part: &str| ops.rms_norm(x, &name(part), hidden, config.rms_norm_eps);
+        let linear = |x: &O::Tensor, part: &str, inputs, outputs| ops.linear(x, &name(part), Linear { inputs, outputs, bias: false });
+
+        let spec = config.attention(layer);
+        let (queries, pairs) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
+        let input = norm(&x, "input_layernorm");
+        // Norm of each head, before the rotation.
+        let head_norm = |x: &O::Tensor, part: &str, heads: i64| {
+            let split = ops.reshape(x, &[0, -1, heads, spec.head_dim]);
+            let normed = ops.rms_norm(&split, &name(part), spec.head_dim, config.rms_norm_eps);
+            ops.reshape(&normed, &[0, -1, heads * spec.head_dim])
+        };
+        let q = head_norm(&linear(&input, "self_attn.q_proj", hidden, queries), "self_attn.q_norm", spec.heads);
+        let k = head_norm(&linear(&input, "self_attn.k_proj", hidden, pairs), "self_attn.k_norm", spec.kv_heads);
+        let v = linear(&input, "self_attn.v_proj", hidden, pairs);
+        let mixed = ops.causal_attention(&q, &k, &v, &spec);
+        let mixed = linear(&mixed, "self_attn.o_proj", queries, hidden);
+        x = ops.add(&x, &norm(&mixed, "post_attention_layernorm"));
+
+        let input = norm(&x, "pre_feedforward_layernorm");
+        let gate = ops.activate(&linear(&input, "mlp.gate_proj", hidden, config.intermediate_size), Activation::GeluTanh);
+        let up = linear(&input, "mlp.up_proj", hidden, config.intermediate_size);
+        let out = linear(&ops.mul(&gate, &up), "mlp.down_proj", config.intermediate_size, hidden);
+        x = ops.add(&x, &norm(&out, "post_feedforward_layernorm"));
+    }
+    ops.scope("head");
+    let x = ops.rms_norm(&ops.select_positions(&x), "model.norm", hidden, config.rms_norm_eps);
+    let head = if config.tie_word_embeddings { table } else { ops.weight(HEAD, &table_shape, Init::Normal(0.02)) };
+    ops.matmul(&x, &ops.transpose(&head, &[1, 0]))
+}

@@ -1,0 +1,85 @@
+//! The sentence encoder: BERT, mean-pooled, with the projection that training aligns (paper, eq. 5 and 6).
+
+use crate::graph::{Activation, Init, Linear, Ops};
+use serde::{Deserialize, Serialize};
+
+/// Sizes. The defaults are those of BERT base, which PubMedBERT is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TextConfig {
+    /// Rows of the embedding table.
+    pub vocabulary: i64,
+    /// Width.
+    pub width: i64,
+    /// Layers.
+    pub layers: i64,
+    /// Attention heads.
+    pub heads: i64,
+    /// Width of the feed-forward layers.
+    pub feed_forward: i64,
+    /// Longest sentence in tokens.
+    pub positions: i64,
+    /// Dropout.
+    pub dropout: f64,
+    /// Inner width of the projection.
+    pub projection: i64,
+}
+
+impl Default for TextConfig {
+    fn default() -> Self {
+        Self { vocabulary: 30522, width: 768, layers: 12, heads: 12, feed_forward: 3072, positions: 512, dropout: 0.1, projection: 512 }
+    }
+}
+
+/// Token ids as a model reads them: embedded tokens `[B, T, D]` must be looked up by the caller's reader.
+pub struct TextInput<T> {
+    /// Rows of the token table, `[B, T, D]`.
+    pub tokens: T,
+    /// 0 where a token stands and a large negative number where padding stands, `[B, 1, 1, T]`.
+    pub mask: T,
+    /// One over the number of tokens where a token stands and 0 where padding stands, `[B, 1, T]`.
+    pub pooling: T,
+    /// `T`.
+    pub length: i64,
+}
+
+/// The table that `TextInput::tokens` are rows of.
+pub fn token_table<O: Ops>(ops: &O, config: &TextConfig) -> O::Tensor {
+    ops.weight("embeddings.word_embeddings.weight", &[config.vocabulary, config.width], Init::Normal(0.02))
+}
+
+/// Hidden states `[B, T, D]`.
+pub fn bert<O: Ops>(ops: &O, config: &TextConfig, input: &TextInput<O::Tensor>) -> O::Tensor {
+    let (width, epsilon) = (config.width, 1e-12);
+    let square = Linear { inputs: width, outputs: width, bias: true };
+    let positions = ops.weight("embeddings.position_embeddings.weight", &[config.positions, width], Init::Normal(0.02));
+    let types = ops.weight("embeddings.token_type_embeddings.weight", &[2, width], Init::Normal(0.02));
+    let mut x = ops.add(&input.tokens, &ops.reshape(&ops.slice(&positions, 0, 0, input.length), &[1, input.length, width]));
+    x = ops.add(&x, &ops.reshape(&ops.slice(&types, 0, 0, 1), &[1, 1, width]));
+    x = ops.dropout(&ops.layer_norm(&x, "embeddings.LayerNorm", width, epsilon), config.dropout);
+    for layer in 0..config.layers {
+        let name = |part: &str| format!("encoder.layer.{layer}.{part}");
+        let project = |part: &str| ops.linear(&x, &name(&format!("attention.self.{part}")), square);
+        let mixed = ops.attention(&project("query"), &project("key"), &project("value"), config.heads, width, Some(&input.mask));
+        let mixed = ops.dropout(&ops.linear(&mixed, &name("attention.output.dense"), square), config.dropout);
+        x = ops.layer_norm(&ops.add(&x, &mixed), &name("attention.output.LayerNorm"), width, epsilon);
+        let hidden = ops.linear(&x, &name("intermediate.dense"), Linear { inputs: width, outputs: config.feed_forward, bias: true });
+        let hidden = ops.activate(&hidden, Activation::Gelu);
+        let out = ops.linear(&hidden, &name("output.dense"), Linear { inputs: config.feed_forward, outputs: width, bias: true });
+        x = ops.layer_norm(&ops.add(&x, &ops.dropout(&out, config.dropout)), &name("output.LayerNorm"), width, epsilon);
+    }
+    x
+}
+
+/// Mean over the tokens: `[B, D]`.
+pub fn sentence_embedding<O: Ops>(ops: &O, config: &TextConfig, input: &TextInput<O::Tensor>) -> O::Tensor {
+    let hidden = bert(ops, config, input);
+    ops.reshape(&ops.matmul(&input.pooling, &hidden), &[-1, config.width])
+}
+
+/// The projection into the space of object embeddings: `[N, D]` to `[N, embedding]`.
+pub fn project<O: Ops>(ops: &O, config: &TextConfig, embedding: i64, sentences: &O::Tensor) -> O::Tensor {
+    let first = Linear { inputs: config.width, outputs: config.projection, bias: true };
+    let hidden = ops.activate(&ops.linear(sentences, "project_head.proj.0", first), Activation::Relu);
+    ops.linear(&hidden, "project_head.proj.2", Linear { inputs: config.projection, outputs: embedding, bias: true })
+}
