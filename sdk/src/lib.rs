@@ -3,6 +3,7 @@
 pub mod anatomy;
 pub mod geometry;
 pub mod output;
+pub mod prompt;
 pub mod radiograph;
 pub mod task;
 

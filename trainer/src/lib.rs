@@ -5,8 +5,6 @@
 
 pub mod commands;
 pub mod data;
-pub mod evaluation;
-pub mod export;
 pub mod graph;
 pub mod models;
 pub mod run;

@@ -4,7 +4,6 @@
 //! function is its own list of parameters: [`Params`] creates, loads or checks them as the function asks for them.
 
 pub mod adamw;
-pub mod onnx;
 mod params;
 mod torch;
 

@@ -1,0 +1,34 @@
+//! The command line, one file for each command.
+
+pub mod phantom;
+pub mod train;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Trains AnatomiX and exports its bundles. Research use, not a medical device.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Phantom(phantom::Arguments),
+    Train(train::Arguments),
+}
+
+impl Arguments {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever stopped it.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Phantom(arguments) => phantom::run(&arguments),
+            Command::Train(arguments) => train::run(&arguments),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Runs a step of training.
+
+use crate::training::config::Recipe;
+use crate::training::{apm, text};
+use anyhow::Result;
+use clap::ValueEnum;
+use std::path::PathBuf;
+use tch::Device;
+
+/// Trains a step of a recipe.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Which step.
+    step: Step,
+    /// The recipe, a TOML file.
+    #[arg(long)]
+    config: PathBuf,
+    /// Goes on from the step's last checkpoint.
+    #[arg(long)]
+    resume: bool,
+    /// Where to compute.
+    #[arg(long, default_value = "cpu")]
+    device: On,
+    /// Threads on the CPU; all cores by default.
+    #[arg(long)]
+    threads: Option<i32>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Step {
+    /// Tokenizer and sentence encoder, where none is imported.
+    Text,
+    /// The Anatomy Perception Module (step 1).
+    Apm,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum On {
+    Cpu,
+    Cuda,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(threads) = arguments.threads {
+        tch::set_num_threads(threads);
+    }
+    let device = match arguments.device {
+        On::Cpu => Device::Cpu,
+        On::Cuda => {
+            anyhow::ensure!(tch::Cuda::is_available(), "CUDA was asked for but libtorch finds no GPU; use --device cpu or install a CUDA build of torch with its driver");
+            Device::Cuda(0)
+        }
+    };
+    let recipe = Recipe::read(&arguments.config)?;
+    match arguments.step {
+        Step::Text => text::train(&recipe, device),
+        Step::Apm => apm::train(&recipe, device, arguments.resume),
+    }
+}

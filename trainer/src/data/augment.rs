@@ -1,0 +1,149 @@
+//! Augmentation of a batch of images with their boxes.
+//!
+//! A flip does not swap left and right: names follow the patient, so a flipped image looks like situs inversus. That is
+//! what makes grounding robust against mirror images (paper, section 5).
+
+use anatomix::geometry::NormalizedBox;
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// How far images are changed. The defaults are the paper's; it changes no intensities.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Augmentation {
+    /// Largest rotation in degrees.
+    pub rotate: f64,
+    /// Largest shift as a share of the side.
+    pub translate: f64,
+    /// Smallest and largest zoom.
+    pub scale: [f64; 2],
+    /// How often an image is flipped.
+    pub flip: f64,
+    /// Largest change of the tone curve: exponents from `1/(1+x)` to `1+x`.
+    pub gamma: f64,
+    /// Largest deviation of added noise.
+    pub noise: f64,
+    /// Largest strength of a smooth change of brightness over the image.
+    pub shade: f64,
+    /// How often a rectangle is blotted out.
+    pub cutout: f64,
+}
+
+impl Default for Augmentation {
+    fn default() -> Self {
+        Self { rotate: 15.0, translate: 0.1, scale: [0.9, 1.1], flip: 0.3, gamma: 0.0, noise: 0.0, shade: 0.0, cutout: 0.0 }
+    }
+}
+
+/// One image's change of place: picture coordinates -1..1 map to the source's by `a`.
+struct Affine {
+    a: [f64; 6],
+    inverse: [f64; 6],
+}
+
+impl Affine {
+    fn sample(settings: &Augmentation, rng: &mut impl Rng) -> Self {
+        let mut within = |limit: f64| if limit > 0.0 { rng.random_range(-limit..limit) } else { 0.0 };
+        let angle = within(settings.rotate).to_radians();
+        let (tx, ty) = (2.0 * within(settings.translate), 2.0 * within(settings.translate));
+        let zoom = if settings.scale[1] > settings.scale[0] { rng.random_range(settings.scale[0]..settings.scale[1]) } else { settings.scale[0] };
+        let flip = if rng.random_bool(settings.flip) { -1.0 } else { 1.0 };
+        let (sin, cos) = angle.sin_cos();
+        // Forward: flip, then rotate, zoom and shift. The sampling grid needs the way back.
+        let forward = [zoom * cos * flip, -zoom * sin, tx, zoom * sin * flip, zoom * cos, ty];
+        let [a, b, c, d, e, f] = forward;
+        let det = a * e - b * d;
+        let inverse = [e / det, -b / det, (b * f - c * e) / det, -d / det, a / det, (c * d - a * f) / det];
+        Self { a: inverse, inverse: forward }
+    }
+
+    /// Where a box goes: the hull of an octagon in it, which a small rotation hardly inflates.
+    fn apply(&self, b: &NormalizedBox) -> Option<NormalizedBox> {
+        let [cx, cy, w, h] = b.to_center().map(f64::from);
+        let [a, bx, c, d, e, f] = self.inverse;
+        let mut hull = [f64::MAX, f64::MAX, f64::MIN, f64::MIN];
+        for (ux, uy) in [(1.0, 0.7), (0.7, 1.0)] {
+            for (sx, sy) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
+                let (x, y) = (2.0 * cx - 1.0 + ux * sx * w, 2.0 * cy - 1.0 + uy * sy * h);
+                let (px, py) = (a * x + bx * y + c, d * x + e * y + f);
+                hull = [hull[0].min(px), hull[1].min(py), hull[2].max(px), hull[3].max(py)];
+            }
+        }
+        let unit = hull.map(|v| ((v + 1.0) / 2.0) as f32);
+        let clipped = NormalizedBox::from(unit.map(|v| v.clamp(0.0, 1.0)));
+        (clipped.area() > 0.33 * NormalizedBox::from(unit).area()).then_some(clipped)
+    }
+}
+
+/// Changes images `[B, 1, S, S]` and their boxes; a box that mostly leaves the image becomes `None`.
+pub fn augment(images: &Tensor, boxes: &mut [Vec<Option<NormalizedBox>>], settings: &Augmentation, rng: &mut impl Rng) -> Tensor {
+    let size = images.size();
+    let (batch, side) = (size[0], size[2]);
+    let mut grid = Vec::with_capacity(6 * batch as usize);
+    for boxes in boxes.iter_mut() {
+        let affine = Affine::sample(settings, rng);
+        grid.extend(affine.a.map(|v| v as f32));
+        for slot in boxes {
+            *slot = slot.and_then(|b| affine.apply(&b));
+        }
+    }
+    let grid = Tensor::affine_grid_generator(&Tensor::from_slice(&grid).reshape([batch, 2, 3]), [batch, 1, side, side], false);
+    let mut out = images.grid_sampler(&grid, 0, 0, false);
+    let column = |values: Vec<f32>| Tensor::from_slice(&values).reshape([batch, 1, 1, 1]);
+    let draw = |low: f64, high: f64, rng: &mut dyn FnMut() -> f64| (0..batch).map(|_| (low + (high - low) * rng()) as f32).collect::<Vec<f32>>();
+    let mut unit = || rng.random_range(0.0..1.0);
+    if settings.gamma > 0.0 {
+        let limit = (1.0 + settings.gamma).ln();
+        let exponents = draw(-limit, limit, &mut unit).into_iter().map(f32::exp).collect();
+        out = out.clamp_min(0.0).pow(&column(exponents));
+    }
+    if settings.shade > 0.0 {
+        let coarse = Tensor::randn([batch, 1, 3, 3], (Kind::Float, images.device())) * column(draw(0.0, settings.shade, &mut unit));
+        out = (out + coarse.upsample_bicubic2d([side, side], true, None, None)).clamp(0.0, 1.0);
+    }
+    if settings.noise > 0.0 {
+        out = (&out + out.randn_like() * column(draw(0.0, settings.noise, &mut unit))).clamp(0.0, 1.0);
+    }
+    if settings.cutout > 0.0 {
+        for image in 0..batch {
+            if unit() < settings.cutout {
+                let mut span = || {
+                    let length = (side as f64 * (0.05 + 0.2 * unit())) as i64;
+                    ((unit() * (side - length) as f64) as i64, length)
+                };
+                let ((y, h), (x, w)) = (span(), span());
+                let _ = out.narrow(0, image, 1).narrow(2, y, h).narrow(3, x, w).fill_(unit());
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn boxes_follow_the_picture() {
+        let _guard = tch::no_grad_guard();
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+        let settings = Augmentation { flip: 0.5, ..Default::default() };
+        for _ in 0..20 {
+            // A bright rectangle: its pixels after the change must be where its box went.
+            let image = Tensor::zeros([1, 1, 128, 128], (Kind::Float, tch::Device::Cpu));
+            let _ = image.narrow(2, 40, 30).narrow(3, 70, 20).fill_(1.0);
+            let mut boxes = vec![vec![Some(NormalizedBox::new(70.0 / 128.0, 40.0 / 128.0, 90.0 / 128.0, 70.0 / 128.0))]];
+            let out = augment(&image, &mut boxes, &settings, &mut rng);
+            let lit = out.gt(0.5).nonzero();
+            let edge = |axis: i64, max: bool| {
+                let v = lit.select(1, axis);
+                (if max { v.max() } else { v.min() }).int64_value(&[]) as f32 / 128.0
+            };
+            let found = NormalizedBox::new(edge(3, false), edge(2, false), edge(3, true), edge(2, true));
+            let iou = found.iou(&boxes[0][0].expect("inside"));
+            assert!(iou > 0.75, "{iou} {found:?} {boxes:?}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Data sets in their published layouts.
+
+pub mod augment;
+pub mod images;
+pub mod imagenome;
+pub mod instruct;

@@ -1,0 +1,247 @@
+//! Step 1: the Anatomy Perception Module, end to end (paper, section 3.1).
+
+use super::checkpoint::Checkpoint;
+use super::config::{LossWeights, Recipe};
+use super::{losses, progress, text};
+use crate::data::augment::augment;
+use crate::data::images::Images;
+use crate::data::imagenome::{self, Annotated};
+use crate::graph::adamw::AdamW;
+use crate::graph::{Params, Torch, TorchTensor};
+use crate::models::apm::{ApmConfig, ApmOutput, apm};
+use crate::models::text::{TextConfig, project};
+use crate::run::{self, ModelConfig, Run};
+use anatomix::anatomy::STRUCTURES;
+use anatomix::geometry::NormalizedBox;
+use anyhow::{Context, Result, anyhow};
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use std::collections::{BTreeSet, HashMap};
+use tch::{Device, Tensor};
+use tokenizers::Tokenizer;
+
+/// How many images of the validation split are looked at with every checkpoint.
+const WATCHED: usize = 192;
+
+/// Sentences with their frozen embeddings; an image's sentences are rows of it.
+struct Sentences {
+    texts: Vec<String>,
+    frozen: Tensor,
+    index: HashMap<String, i64>,
+}
+
+impl Sentences {
+    fn of(images: &[Annotated], run: &Run, models: &ModelConfig, device: Device) -> Result<Self> {
+        let path = run.file(run::TOKENIZER);
+        let tokenizer = Tokenizer::from_file(&path).map_err(|e| anyhow!("cannot read {}: {e}; run `train text` first", path.display()))?;
+        let texts: BTreeSet<&String> = images.iter().flat_map(|i| &i.sentences).collect();
+        let texts: Vec<String> = texts.into_iter().cloned().collect();
+        let slices: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let frozen = text::embed_all(run, &models.text, &tokenizer, &slices, device)?;
+        let index = texts.iter().cloned().zip(0..).collect();
+        Ok(Self { texts, frozen, index })
+    }
+
+    fn rows(&self, image: &Annotated) -> Vec<i64> {
+        image.sentences.iter().map(|s| self.index[s]).collect()
+    }
+}
+
+/// A batch's targets.
+struct Targets {
+    /// `[B, 36, 4]` and 1 where there is a box `[B, 36]`.
+    boxes: Tensor,
+    present: Tensor,
+    labels: Tensor,
+    /// Row of the sentence of each structure that is present, and that structure's place in `B * 36`.
+    sentences: Tensor,
+    places: Tensor,
+}
+
+impl Targets {
+    fn new(images: &[&Annotated], boxes: &[Vec<Option<NormalizedBox>>], sentences: &Sentences, device: Device) -> Self {
+        let batch = images.len() as i64;
+        let flat: Vec<&Option<NormalizedBox>> = boxes.iter().flatten().collect();
+        let values: Vec<f32> = flat.iter().flat_map(|b| b.unwrap_or_default().to_center()).collect();
+        let present: Vec<f32> = flat.iter().map(|b| if b.is_some() { 1.0 } else { 0.0 }).collect();
+        let places: Vec<i64> = (0..flat.len() as i64).filter(|&i| flat[i as usize].is_some()).collect();
+        let rows: Vec<i64> = images.iter().flat_map(|i| sentences.rows(i)).collect();
+        let rows: Vec<i64> = places.iter().map(|&i| rows[i as usize]).collect();
+        let labels: Vec<f32> = images.iter().flat_map(|i| i.labels).collect();
+        let tensor = |values: &[f32], shape: &[i64]| Tensor::from_slice(values).reshape(shape).to_device(device);
+        Self {
+            boxes: tensor(&values, &[batch, STRUCTURES as i64, 4]),
+            present: tensor(&present, &[batch, STRUCTURES as i64]),
+            labels: tensor(&labels, &[batch, -1]),
+            sentences: Tensor::from_slice(&rows).to_device(device),
+            places: Tensor::from_slice(&places).to_device(device),
+        }
+    }
+}
+
+/// Trains the module; with `resume`, from its last checkpoint.
+///
+/// # Errors
+/// If data cannot be read, files cannot be written, or the loss is no longer a number.
+pub fn train(recipe: &Recipe, device: Device, resume: bool) -> Result<()> {
+    let run = Run::create(&recipe.run)?;
+    let models = run.models()?;
+    let settings = &recipe.apm;
+    let images = imagenome::read(&recipe.data, |split| split != "test")?;
+    let sentences = Sentences::of(&images, &run, &models, device)?;
+    let (train, watched): (Vec<_>, Vec<_>) = images.into_iter().partition(|i| i.split == "train");
+    anyhow::ensure!(train.len() >= settings.batch, "{} has {} training images, fewer than a batch", recipe.data.display(), train.len());
+    let preprocess = models.preprocess();
+    let load = |images: &[Annotated]| Images::load(&images.iter().map(|i| i.image.clone()).collect::<Vec<_>>(), &preprocess);
+    let pictures = load(&train)?;
+    let watched: Vec<Annotated> = watched.into_iter().take(WATCHED).collect();
+    let watched_pictures = load(&watched)?;
+
+    tch::manual_seed(settings.seed);
+    let checkpoint = Checkpoint::new(&run, "apm");
+    let previous = if resume { checkpoint.load(device)? } else { None };
+    let (params, first) = match previous {
+        Some(previous) => previous,
+        None => {
+            let params = Params::create(device);
+            let _ = tch::no_grad(|| forward(&params, &models, &watched_pictures.batch(&[0]), &sentences, false));
+            (params, 0)
+        }
+    };
+    let frozen_norms = !models.apm.train_batch_norm;
+    params.train(|name| !name.contains("running_") && !(frozen_norms && is_norm(name)));
+    let mut optimiser = AdamW::new(&params, settings.optimiser(), |name| if name.starts_with("backbone") { settings.backbone_factor } else { 1.0 });
+    if first > 0 {
+        checkpoint.load_optimiser(&mut optimiser)?;
+    }
+    eprintln!("apm: {} images, {} parameters, {} sentences", train.len(), optimiser.parameters(), sentences.texts.len());
+
+    let bar = progress::bar(settings.steps, "apm");
+    bar.set_position(first);
+    let per_epoch = train.len() / settings.batch;
+    let mut order: Vec<i64> = Vec::new();
+    let mut running = [0.0; 4];
+    for step in first..settings.steps {
+        // Shuffling and augmentation follow from seed and step, so a resumed training goes the same way.
+        let epoch = step as usize / per_epoch;
+        let at = step as usize % per_epoch * settings.batch;
+        if at == 0 || order.is_empty() {
+            order = (0..train.len() as i64).collect();
+            order.shuffle(&mut ChaCha8Rng::seed_from_u64(settings.seed as u64 ^ (epoch as u64) << 20));
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64((settings.seed as u64).wrapping_mul(31).wrapping_add(step));
+        tch::manual_seed(rng.random_range(0..i64::MAX));
+        let chosen = &order[at..at + settings.batch];
+        let batch: Vec<&Annotated> = chosen.iter().map(|&i| &train[i as usize]).collect();
+        let mut boxes: Vec<_> = batch.iter().map(|i| i.boxes.to_vec()).collect();
+        let picture = tch::no_grad(|| augment(&pictures.batch(chosen), &mut boxes, &recipe.augmentation, &mut rng)).to_device(device);
+        let targets = Targets::new(&batch, &boxes, &sentences, device);
+        let (output, projected) = forward(&params, &models, &picture, &sentences, true);
+        let parts = loss_parts(&output, &projected, &targets, &sentences, &recipe.losses);
+        let weights = [recipe.losses.l1, recipe.losses.giou, recipe.losses.labels, recipe.losses.contrastive];
+        let loss = parts.iter().zip(weights).map(|(part, weight)| part * weight).reduce(|a, b| a + b).context("no losses")?;
+        let norm = optimiser.step(&loss, settings.rate_at(step));
+        anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the rate and resume");
+        for (mean, part) in running.iter_mut().zip(&parts) {
+            *mean += 0.02 * (part.double_value(&[]) - *mean);
+        }
+        let [l1, giou, labels, contrastive] = running;
+        bar.set_message(format!("l1 {l1:.3} giou {giou:.3} labels {labels:.3} contrast {contrastive:.3}"));
+        bar.inc(1);
+        if (step + 1) % settings.checkpoint_every == 0 || step + 1 == settings.steps {
+            checkpoint.save(&params, &optimiser, step + 1)?;
+            let watch = tch::no_grad(|| watch(&params, &models, &watched, &watched_pictures, &sentences));
+            let line = json!({ "step": step + 1, "l1": l1, "giou": giou, "labels": labels, "contrastive": contrastive,
+                "iou": watch.iou, "exact": watch.exact, "exact_with_finding": watch.exact_with_finding, "label_accuracy": watch.labels });
+            bar.suspend(|| eprintln!("{line}"));
+            checkpoint.log(&line)?;
+        }
+    }
+    bar.finish_and_clear();
+    params.save(&run.file(run::APM), |_| true)?;
+    write_sentences(recipe, &run)
+}
+
+/// The sentences that the database will hold, by structure.
+fn write_sentences(recipe: &Recipe, run: &Run) -> Result<()> {
+    anyhow::ensure!(!recipe.database_splits.iter().any(|s| s == "test"), "the database must not be built from the test split");
+    let images = imagenome::read(&recipe.data, |split| recipe.database_splits.iter().any(|s| s == split))?;
+    let lists: Vec<BTreeSet<&String>> = (0..STRUCTURES).map(|s| images.iter().map(|i| &i.sentences[s]).collect()).collect();
+    let path = run.file(run::SENTENCES);
+    std::fs::write(&path, serde_json::to_vec_pretty(&lists)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn is_norm(name: &str) -> bool {
+    name.starts_with("backbone") && (name.contains(".bn") || name.contains("downsample.1"))
+}
+
+/// The module's output, and all sentences projected, `[sentences, embedding]`.
+fn forward(params: &Params, models: &ModelConfig, picture: &Tensor, sentences: &Sentences, training: bool) -> (ApmOutput<TorchTensor>, Tensor) {
+    let ops = Torch { training, ..Torch::new(params) };
+    let output = apm(&ops, &models.apm, &TorchTensor(picture.shallow_clone()));
+    let projected = project_sentences(&ops, &models.text, &models.apm, &sentences.frozen);
+    (output, projected)
+}
+
+/// Projects frozen sentence embeddings into the space of object embeddings.
+pub fn project_sentences(ops: &Torch, text: &TextConfig, apm: &ApmConfig, frozen: &Tensor) -> Tensor {
+    project(ops, text, apm.embedding, &TorchTensor(frozen.shallow_clone())).0
+}
+
+/// L1, GIoU, labels, contrastive: unweighted.
+fn loss_parts(output: &ApmOutput<TorchTensor>, projected: &Tensor, targets: &Targets, sentences: &Sentences, weights: &LossWeights) -> [Tensor; 4] {
+    let (l1, giou) = losses::boxes(&output.boxes.0, &targets.boxes, &targets.present);
+    let logits = &output.image_logits.0;
+    let labels = logits.binary_cross_entropy_with_logits(&targets.labels, None::<&Tensor>, None::<&Tensor>, tch::Reduction::Mean);
+    let objects = output.object_embeddings.0.flatten(0, 1).index_select(0, &targets.places);
+    let own = projected.index_select(0, &targets.sentences);
+    let contrastive = if weights.clip {
+        losses::clip(&objects, &own, weights.temperature)
+    } else {
+        losses::contrastive(&objects, &own, &sentences.frozen.index_select(0, &targets.sentences), weights.temperature)
+    };
+    [l1, giou, labels, contrastive]
+}
+
+struct Watch {
+    iou: f64,
+    exact: f64,
+    exact_with_finding: f64,
+    labels: f64,
+}
+
+fn watch(params: &Params, models: &ModelConfig, images: &[Annotated], pictures: &Images, sentences: &Sentences) -> Watch {
+    let (mut iou, mut exact, mut finding, mut correct) = ((0.0, 0), (0, 0), (0, 0), (0, 0));
+    // A structure's own sentences only, as the database keeps them.
+    let own: Vec<BTreeSet<i64>> = (0..STRUCTURES).map(|s| images.iter().map(|i| sentences.index[&i.sentences[s]]).collect()).collect();
+    for (chunk, batch) in images.chunks(32).enumerate() {
+        let indices: Vec<i64> = (0..batch.len() as i64).map(|i| chunk as i64 * 32 + i).collect();
+        let picture = pictures.batch(&indices).to_device(params.device());
+        let (output, projected) = forward(params, models, &picture, sentences, false);
+        let boxes = Vec::<f32>::try_from(output.boxes.0.flatten(0, -1)).unwrap_or_default();
+        let scores = losses::normalize(&output.object_embeddings.0.flatten(0, 1)).matmul(&losses::normalize(&projected).tr());
+        let logits = Vec::<f32>::try_from(output.image_logits.0.flatten(0, -1)).unwrap_or_default();
+        for (i, image) in batch.iter().enumerate() {
+            for (s, target) in image.boxes.iter().enumerate() {
+                let Some(target) = target else { continue };
+                let place = i * STRUCTURES + s;
+                let [cx, cy, w, h] = [0, 1, 2, 3].map(|k| boxes[place * 4 + k]);
+                iou = (iou.0 + f64::from(NormalizedBox::from_center(cx, cy, w, h).iou(target)), iou.1 + 1);
+                let row = scores.get(place as i64);
+                let best = own[s].iter().copied().max_by(|&a, &b| row.double_value(&[a]).total_cmp(&row.double_value(&[b])));
+                let right = best == Some(sentences.index[&image.sentences[s]]);
+                exact = (exact.0 + i32::from(right), exact.1 + 1);
+                if !image.sentences[s].ends_with("is healthy.") {
+                    finding = (finding.0 + i32::from(right), finding.1 + 1);
+                }
+            }
+            for (logit, label) in logits[i * image.labels.len()..].iter().zip(&image.labels) {
+                correct = (correct.0 + i32::from((*logit > 0.0) == (*label > 0.5)), correct.1 + 1);
+            }
+        }
+    }
+    let share = |(right, all): (i32, i32)| f64::from(right) / f64::from(all.max(1));
+    Watch { iou: iou.0 / f64::from(iou.1.max(1)), exact: share(exact), exact_with_finding: share(finding), labels: share(correct) }
+}

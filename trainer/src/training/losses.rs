@@ -1,0 +1,90 @@
+//! Losses of step 1 (paper, eq. 2 to 9 and S1 to S4).
+
+use tch::{Kind, Tensor};
+
+/// L1 and generalised-IoU loss of boxes `[B, 36, 4]` (centre, size), each against its own target.
+///
+/// `present` `[B, 36]` is 1 where the target exists; sums are divided by how many there are.
+pub fn boxes(predicted: &Tensor, target: &Tensor, present: &Tensor) -> (Tensor, Tensor) {
+    let count = present.sum(Kind::Float).clamp_min(1.0);
+    let l1 = ((predicted - target).abs().sum_dim_intlist([-1i64].as_slice(), false, Kind::Float) * present).sum(Kind::Float) / &count;
+    let giou = ((generalised_iou(predicted, target) * -1.0 + 1.0) * present).sum(Kind::Float) / count;
+    (l1, giou)
+}
+
+/// Generalised IoU of boxes given by centre and size, element by element.
+pub fn generalised_iou(a: &Tensor, b: &Tensor) -> Tensor {
+    let corners = |x: &Tensor| {
+        let (center, half) = (x.narrow(-1, 0, 2), x.narrow(-1, 2, 2) / 2.0);
+        (&center - &half, center + half)
+    };
+    let area = |low: &Tensor, high: &Tensor| (high - low).clamp_min(0.0).prod_dim_int(-1, false, Kind::Float);
+    let ((a0, a1), (b0, b1)) = (corners(a), corners(b));
+    let intersection = area(&a0.maximum(&b0), &a1.minimum(&b1));
+    let union = area(&a0, &a1) + area(&b0, &b1) - &intersection;
+    let hull = area(&a0.minimum(&b0), &a1.maximum(&b1));
+    intersection / union.clamp_min(1e-9) - (&hull - &union) / hull.clamp_min(1e-9)
+}
+
+/// Soft contrastive loss (paper, eq. S1 to S4) between object embeddings `[N, E]` and projected sentences `[N, E]`,
+/// whose targets are the similarities of the frozen sentence embeddings `[N, D]` among themselves.
+pub fn contrastive(objects: &Tensor, projected: &Tensor, frozen: &Tensor, temperature: f64) -> Tensor {
+    let (u, v, s) = (normalize(objects), normalize(projected), normalize(frozen));
+    let target = (s.matmul(&s.tr()) / temperature).softmax(-1, Kind::Float);
+    let logits = u.matmul(&v.tr()) / temperature;
+    let divergence = |logits: &Tensor, target: &Tensor| {
+        let rows = logits.size()[0] as f64;
+        // KL(target || softmax(logits)), `batchmean`; 0 log 0 = 0.
+        let entropy = (target * target.clamp_min(1e-30).log()).sum(Kind::Float);
+        (entropy - (target * logits.log_softmax(-1, Kind::Float)).sum(Kind::Float)) / rows
+    };
+    // The columns' target is the transpose, as published, without normalising it again.
+    (divergence(&logits, &target) + divergence(&logits.tr(), &target.tr())) / 2.0
+}
+
+/// CLIP's loss with hard targets (an ablation of the paper, section S5).
+pub fn clip(objects: &Tensor, projected: &Tensor, temperature: f64) -> Tensor {
+    let logits = normalize(objects).matmul(&normalize(projected).tr()) / temperature;
+    let own = Tensor::arange(logits.size()[0], (Kind::Int64, logits.device()));
+    (logits.cross_entropy_for_logits(&own) + logits.tr().cross_entropy_for_logits(&own)) / 2.0
+}
+
+/// Rows of length one.
+pub fn normalize(x: &Tensor) -> Tensor {
+    x / x.square().sum_dim_intlist([-1i64].as_slice(), true, Kind::Float).sqrt().clamp_min(1e-12)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn giou_of_known_boxes() {
+        let a = Tensor::from_slice(&[0.25f32, 0.25, 0.5, 0.5, 0.5, 0.5, 0.2, 0.2]).reshape([1, 2, 4]);
+        let b = Tensor::from_slice(&[0.75f32, 0.25, 0.5, 0.5, 0.5, 0.5, 0.2, 0.2]).reshape([1, 2, 4]);
+        let giou = Vec::<f32>::try_from(generalised_iou(&a, &b).flatten(0, -1)).unwrap();
+        // Side by side: no overlap, the hull is full. Equal: one.
+        assert!(giou[0].abs() < 1e-6 && (giou[1] - 1.0).abs() < 1e-6, "{giou:?}");
+        let present = Tensor::from_slice(&[1f32, 0.0]).reshape([1, 2]);
+        let (l1, loss) = boxes(&a, &b, &present);
+        assert!((l1.double_value(&[]) - 0.5).abs() < 1e-6);
+        assert!((loss.double_value(&[]) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn contrastive_is_least_where_similarities_agree() {
+        tch::manual_seed(1);
+        let frozen = Tensor::randn([6, 8], (Kind::Float, tch::Device::Cpu));
+        let other = Tensor::randn([6, 8], (Kind::Float, tch::Device::Cpu));
+        let same = contrastive(&frozen, &frozen, &frozen, 0.5).double_value(&[]);
+        let different = contrastive(&other, &frozen, &frozen, 0.5).double_value(&[]);
+        // Rows agree exactly; columns only up to the published target's missing normalisation.
+        assert!(same < different, "{same} {different}");
+        let rows = {
+            let s = normalize(&frozen);
+            let p = (s.matmul(&s.tr()) / 0.5).softmax(-1, Kind::Float);
+            (&p * (p.log() - p.log())).sum(Kind::Float).double_value(&[])
+        };
+        assert_eq!(rows, 0.0);
+    }
+}

@@ -1,0 +1,149 @@
+//! The sentence encoder of runs without a pretrained one: a small BERT that learns to tell sentences apart.
+//!
+//! Unsupervised SimCSE (Gao et al. 2021): a sentence read twice under dropout must be nearer to itself than to any other.
+//! It is frozen from then on, as the paper's encoder is.
+
+use super::config::Recipe;
+use super::{progress, tokenizer};
+use crate::data::{imagenome, instruct};
+use crate::graph::adamw::AdamW;
+use crate::graph::{Params, Torch, TorchTensor};
+use crate::models::text::{TextConfig, TextInput, sentence_embedding, token_table};
+use crate::run::{self, Run};
+use crate::training::losses::normalize;
+use anatomix::anatomy::Structure;
+use anatomix::prompt;
+use anyhow::{Result, anyhow};
+use rand::seq::SliceRandom;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeSet;
+use tch::{Device, Kind, Tensor};
+use tokenizers::Tokenizer;
+
+/// Learned pieces of the tokenizer.
+const WORDS: usize = 900;
+/// Temperature of the contrast.
+const TEMPERATURE: f64 = 0.05;
+
+/// Trains tokenizer and sentence encoder.
+///
+/// # Errors
+/// If data cannot be read or files cannot be written.
+pub fn train(recipe: &Recipe, device: Device) -> Result<()> {
+    let run = Run::create(&recipe.run)?;
+    let images = imagenome::read(&recipe.data, |split| split != "test")?;
+    let sentences: BTreeSet<&str> = images.iter().flat_map(|i| i.sentences.iter().map(String::as_str)).collect();
+    let sentences: Vec<&str> = sentences.into_iter().collect();
+
+    let mut texts: Vec<String> = sentences.iter().map(|s| format!("{}\n", prompt::context_line_text(0, [1, 2, 3, 4], s))).collect();
+    for sample in instruct::read(&recipe.data.join("instruct.jsonl"))?.into_values().take(2000).flatten() {
+        texts.push(format!("\nTask: {}", sample.question));
+        texts.push(sample.answer);
+    }
+    texts.extend(Structure::all().map(|s| s.name().to_lowercase()));
+    let tokenizer = tokenizer::train(&texts, WORDS)?;
+    let path = run.file(run::TOKENIZER);
+    tokenizer.save(&path, true).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))?;
+
+    let mut models = recipe.models.clone();
+    let vocabulary = tokenizer.get_vocab_size(true) as i64;
+    models.text.vocabulary = vocabulary;
+    models.language.vocab_size = vocabulary;
+    run.keep_models(&models)?;
+    let config = &models.text;
+
+    let settings = &recipe.text;
+    tch::manual_seed(settings.seed);
+    let params = Params::create(device);
+    let whole = encode(&tokenizer, &sentences)?;
+    let _ = tch::no_grad(|| embed(&params, config, &whole, false));
+    params.train(|_| true);
+    let mut optimiser = AdamW::new(&params, settings.optimiser(), |_| 1.0);
+    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed as u64);
+    let mut order: Vec<usize> = (0..sentences.len()).collect();
+    let bar = progress::bar(settings.steps, "text");
+    let mut at = 0;
+    for step in 0..settings.steps {
+        if at + settings.batch > order.len() || step == 0 {
+            order.shuffle(&mut rng);
+            at = 0;
+        }
+        let chosen: Vec<&str> = order[at..(at + settings.batch).min(order.len())].iter().map(|&i| sentences[i]).collect();
+        at += settings.batch;
+        let tokens = encode(&tokenizer, &chosen)?;
+        let (a, b) = (embed(&params, config, &tokens, true), embed(&params, config, &tokens, true));
+        let logits = normalize(&a).matmul(&normalize(&b).tr()) / TEMPERATURE;
+        let own = Tensor::arange(chosen.len() as i64, (Kind::Int64, device));
+        let loss = logits.cross_entropy_for_logits(&own);
+        optimiser.step(&loss, settings.rate_at(step));
+        bar.set_message(format!("loss {:.4}", loss.double_value(&[])));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    params.save(&run.file(run::TEXT), |_| true)?;
+    let spread = tch::no_grad(|| {
+        let unit = normalize(&embed(&params, config, &whole, false));
+        let count = sentences.len() as f64;
+        let sum = unit.matmul(&unit.tr()).sum(Kind::Float).double_value(&[]) - count;
+        sum / (count * (count - 1.0))
+    });
+    eprintln!("text: {} sentences, {vocabulary} tokens, mean cosine between different sentences {spread:.3}", sentences.len());
+    Ok(())
+}
+
+/// Sentences as token ids, padded: ids `[N, T]` and 1 where a token stands `[N, T]`.
+pub struct Tokens {
+    ids: Tensor,
+    present: Tensor,
+}
+
+/// Tokenizes sentences.
+///
+/// # Errors
+/// If the tokenizer fails.
+pub fn encode(tokenizer: &Tokenizer, sentences: &[&str]) -> Result<Tokens> {
+    let encodings = tokenizer.encode_batch(sentences.to_vec(), false).map_err(|e| anyhow!("cannot tokenize a sentence: {e}"))?;
+    let length = encodings.iter().map(|e| e.get_ids().len()).max().unwrap_or(1).max(1);
+    let (mut ids, mut present) = (Vec::new(), Vec::new());
+    for encoding in &encodings {
+        let own = encoding.get_ids();
+        ids.extend((0..length).map(|i| own.get(i).map_or(0, |&id| i64::from(id))));
+        present.extend((0..length).map(|i| if i < own.len() { 1f32 } else { 0.0 }));
+    }
+    let shape = [sentences.len() as i64, length as i64];
+    Ok(Tokens { ids: Tensor::from_slice(&ids).reshape(shape), present: Tensor::from_slice(&present).reshape(shape) })
+}
+
+/// Sentence embeddings `[N, D]`, not normalised.
+pub fn embed(params: &Params, config: &TextConfig, tokens: &Tokens, training: bool) -> Tensor {
+    let ops = Torch { training, ..Torch::new(params) };
+    let (ids, present) = (tokens.ids.to_device(params.device()), tokens.present.to_device(params.device()));
+    let table = token_table(&ops, config).0;
+    let counts = present.sum_dim_intlist([1i64].as_slice(), true, Kind::Float).clamp_min(1.0);
+    let input = TextInput {
+        tokens: TorchTensor(Tensor::embedding(&table, &ids, -1, false, false)),
+        mask: TorchTensor(((&present - 1.0) * 1e9).unsqueeze(1).unsqueeze(1)),
+        pooling: TorchTensor((&present / counts).unsqueeze(1)),
+        length: ids.size()[1],
+    };
+    sentence_embedding(&ops, config, &input).0
+}
+
+/// Frozen embeddings of many sentences, in batches.
+///
+/// # Errors
+/// If the encoder does not fit its configuration.
+pub fn embed_all(run: &Run, config: &TextConfig, tokenizer: &Tokenizer, sentences: &[&str], device: Device) -> Result<Tensor> {
+    let path = run.file(run::TEXT);
+    let params = Params::load(&path, device)?;
+    let parts = sentences
+        .chunks(256)
+        .map(|chunk| {
+            let tokens = encode(tokenizer, chunk)?;
+            Ok(tch::no_grad(|| embed(&params, config, &tokens, false)))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    params.check(&path)?;
+    Ok(Tensor::cat(&parts, 0))
+}
