@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// Seeds below this are for training, from here on for evaluation.
 pub const EVALUATION_SEEDS: u64 = 1_000_000;
 
+/// Phantoms whose samples are held in memory at once.
+const BATCH: u64 = 256;
+
 /// What to write.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -79,27 +82,6 @@ pub fn write(options: &Options, progress: impl Fn(u64) + Sync) -> Result<(), Dat
     let reports = folder("reports")?;
     let dicoms = if options.dicom_every > 0 { Some(folder("dicom")?) } else { None };
 
-    let seeds = options.seed..options.seed.saturating_add(options.count);
-    let rows: Vec<Row> = seeds
-        .into_par_iter()
-        .map(|seed| {
-            let scene = Scene::sample_sized(seed, options.size);
-            let picture = scene.render();
-            let id = scene.id();
-            save_png(&images.join(format!("{id}.png")), &picture)?;
-            if let Some(dicoms) = dicoms.as_ref().filter(|_| seed % options.dicom_every == 0) {
-                let path = dicoms.join(format!("{id}.dcm"));
-                crate::write_dicom(&path, &scene, &picture)
-                    .map_err(|e| DatasetError::Picture { path: path.clone(), message: e.to_string() })?;
-            }
-            save(&graphs.join(format!("{id}_SceneGraph.json")), &format!("{:#}\n", scene_graph(&scene)))?;
-            let report = format!("FINDINGS: {}\n\nIMPRESSION: {}\n", text::findings(&scene), text::impression(&scene));
-            save(&reports.join(format!("{id}.txt")), &report)?;
-            progress(1);
-            Ok(Row::new(&scene))
-        })
-        .collect::<Result<_, DatasetError>>()?;
-
     let mut splits = String::from("dicom_id,study_id,subject_id,split\n");
     let mut labels = String::from("subject_id,study_id");
     for label in Label::ALL {
@@ -107,15 +89,37 @@ pub fn write(options: &Options, progress: impl Fn(u64) + Sync) -> Result<(), Dat
         labels.push_str(label.name());
     }
     labels.push('\n');
-    for row in &rows {
-        splits.push_str(&row.split);
-        labels.push_str(&row.labels);
-    }
-    let path = options.out.join("instruct.jsonl");
-    let file = File::create(&path).map_err(|source| DatasetError::Write { path: path.clone(), source })?;
-    let mut lines = BufWriter::new(file);
-    let written = rows.iter().try_for_each(|row| lines.write_all(row.samples.as_bytes())).and_then(|()| lines.flush());
-    written.map_err(|source| DatasetError::Write { path, source })?;
+    let draw = |seed: u64| {
+        let scene = Scene::sample_sized(seed, options.size);
+        let picture = scene.render();
+        let id = scene.id();
+        save_png(&images.join(format!("{id}.png")), &picture)?;
+        if let Some(dicoms) = dicoms.as_ref().filter(|_| seed.is_multiple_of(options.dicom_every)) {
+            crate::write_dicom(&dicoms.join(format!("{id}.dcm")), &scene, &picture)?;
+        }
+        save(&graphs.join(format!("{id}_SceneGraph.json")), &format!("{:#}\n", scene_graph(&scene)))?;
+        let report = format!("FINDINGS: {}\n\nIMPRESSION: {}\n", text::findings(&scene), text::impression(&scene));
+        save(&reports.join(format!("{id}.txt")), &report)?;
+        progress(1);
+        Ok(Row::new(&scene))
+    };
+    replace(&options.out.join("instruct.jsonl"), |part, path| {
+        let failed = |source| DatasetError::Write { path: path.into(), source };
+        let mut lines = BufWriter::new(File::create(part).map_err(failed)?);
+        let mut next = options.seed;
+        let end = options.seed.saturating_add(options.count);
+        // A batch at a time: memory does not grow with the samples.
+        while next < end {
+            let batch = next..end.min(next + BATCH);
+            next = batch.end;
+            for row in batch.into_par_iter().map(draw).collect::<Result<Vec<Row>, DatasetError>>()? {
+                splits.push_str(&row.split);
+                labels.push_str(&row.labels);
+                lines.write_all(row.samples.as_bytes()).map_err(failed)?;
+            }
+        }
+        lines.into_inner().map_err(|e| e.into_error()).and_then(|file| file.sync_all()).map_err(failed)
+    })?;
     save(&options.out.join("mimic-cxr-2.0.0-chexpert.csv"), &labels)?;
     save(&options.out.join("mimic-cxr-2.0.0-split.csv"), &splits)
 }
@@ -190,8 +194,23 @@ fn raw_name(structure: Structure) -> String {
     }
 }
 
+/// Writes a file beside its place and moves it there when it is whole; `write` gets where to write, and the place to name
+/// in errors.
+pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path, &Path) -> Result<(), DatasetError>) -> Result<(), DatasetError> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let done = write(&part, path)
+        .and_then(|()| fs::rename(&part, path).map_err(|source| DatasetError::Write { path: path.into(), source }));
+    if done.is_err() {
+        // Nothing half-written stays; that it cannot be removed adds nothing to the error.
+        let _ = fs::remove_file(&part);
+    }
+    done
+}
+
 fn save(path: &Path, text: &str) -> Result<(), DatasetError> {
-    fs::write(path, text).map_err(|source| DatasetError::Write { path: path.into(), source })
+    replace(path, |part, path| fs::write(part, text).map_err(|source| DatasetError::Write { path: path.into(), source }))
 }
 
 /// Saves a picture as an 8-bit grey PNG.
@@ -203,5 +222,5 @@ pub fn save_png(path: &Path, picture: &crate::Layer) -> Result<(), DatasetError>
     let failed = |message: String| DatasetError::Picture { path: path.into(), message };
     let image = image::GrayImage::from_raw(picture.width, picture.height, bytes)
         .ok_or_else(|| failed("its size does not match its data".into()))?;
-    image.save(path).map_err(|e| failed(e.to_string()))
+    replace(path, |part, _| image.save_with_format(part, image::ImageFormat::Png).map_err(|e| failed(e.to_string())))
 }

@@ -1,6 +1,8 @@
 //! Writes a phantom as a digital radiograph (DX For Presentation), 12 bit.
 
+use crate::dataset::{DatasetError, replace};
 use crate::{Layer, Scene};
+use dicom_core::value::DataSetSequence;
 use dicom_core::{DataElement, PrimitiveValue, VR, dicom_value};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
@@ -11,8 +13,8 @@ use std::path::Path;
 /// The header says what a technician would have entered: a standard frontal view (`L\F`), mirrored picture or not.
 ///
 /// # Errors
-/// Whatever keeps the file from being written.
-pub fn write_dicom(path: &Path, scene: &Scene, picture: &Layer) -> Result<(), dicom_object::WriteError> {
+/// [`DatasetError::Picture`], naming the file.
+pub fn write_dicom(path: &Path, scene: &Scene, picture: &Layer) -> Result<(), DatasetError> {
     let inverted = scene.seed % 2 == 1;
     let pixels: Vec<u16> = picture
         .data
@@ -22,20 +24,44 @@ pub fn write_dicom(path: &Path, scene: &Scene, picture: &Layer) -> Result<(), di
             if inverted { 4095 - level } else { level }
         })
         .collect();
-    let study = format!("2.25.{}", 7_000_000_000_000 + scene.seed);
-    let instance = format!("{study}.1.1");
+    let uid = |kind: u64| format!("2.25.{}", u128::from(kind) * 1_000_000_000_000_000_000_000 + u128::from(scene.seed));
+    let (study, series, instance) = (uid(1), uid(2), uid(3));
     let text = |tag, vr, value: &str| DataElement::new(tag, vr, PrimitiveValue::from(value));
     let number = |tag, value: u16| DataElement::new(tag, VR::US, PrimitiveValue::from(value));
     let spacing = format!("{:.4}", 350.0 / f64::from(picture.width.max(picture.height)));
+    let chest = InMemDicomObject::from_element_iter([
+        text(tags::CODE_VALUE, VR::SH, "51185008"),
+        text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, "SCT"),
+        text(tags::CODE_MEANING, VR::LO, "Chest"),
+    ]);
+    // Brightness stands for attenuation, that is for what did not reach the detector.
+    let sign: i16 = if inverted { 1 } else { -1 };
     let mut object = InMemDicomObject::new_empty();
     for element in [
         text(tags::SOP_CLASS_UID, VR::UI, uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION),
         text(tags::SOP_INSTANCE_UID, VR::UI, &instance),
         text(tags::STUDY_INSTANCE_UID, VR::UI, &study),
-        text(tags::SERIES_INSTANCE_UID, VR::UI, &format!("{study}.1")),
+        text(tags::SERIES_INSTANCE_UID, VR::UI, &series),
         text(tags::MODALITY, VR::CS, "DX"),
         text(tags::PATIENT_NAME, VR::PN, "Phantom^Synthetic"),
         text(tags::PATIENT_ID, VR::LO, &scene.id()),
+        text(tags::PATIENT_BIRTH_DATE, VR::DA, ""),
+        text(tags::PATIENT_SEX, VR::CS, ""),
+        text(tags::REFERRING_PHYSICIAN_NAME, VR::PN, ""),
+        text(tags::ACCESSION_NUMBER, VR::SH, ""),
+        text(tags::STUDY_ID, VR::SH, "1"),
+        text(tags::SERIES_NUMBER, VR::IS, "1"),
+        text(tags::MANUFACTURER, VR::LO, "anatomix-phantom"),
+        text(tags::CONTENT_DATE, VR::DA, "20260101"),
+        text(tags::CONTENT_TIME, VR::TM, "120000"),
+        text(tags::IMAGE_LATERALITY, VR::CS, "U"),
+        text(tags::DETECTOR_TYPE, VR::CS, ""),
+        text(tags::POSITIONER_TYPE, VR::CS, ""),
+        text(tags::LOSSY_IMAGE_COMPRESSION, VR::CS, "00"),
+        text(tags::PIXEL_INTENSITY_RELATIONSHIP, VR::CS, "LOG"),
+        DataElement::new(tags::PIXEL_INTENSITY_RELATIONSHIP_SIGN, VR::SS, PrimitiveValue::from(sign)),
+        DataElement::new(tags::ANATOMIC_REGION_SEQUENCE, VR::SQ, DataSetSequence::from(vec![chest])),
+        DataElement::new(tags::ACQUISITION_CONTEXT_SEQUENCE, VR::SQ, DataSetSequence::<InMemDicomObject>::empty()),
         text(tags::STUDY_DATE, VR::DA, "20260101"),
         text(tags::STUDY_TIME, VR::TM, "120000"),
         text(tags::INSTANCE_NUMBER, VR::IS, "1"),
@@ -69,9 +95,7 @@ pub fn write_dicom(path: &Path, scene: &Scene, picture: &Layer) -> Result<(), di
         .transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN)
         .media_storage_sop_class_uid(uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION)
         .media_storage_sop_instance_uid(&instance);
-    let file = object.with_meta(meta).map_err(|_| dicom_object::WriteError::WritePreamble {
-        backtrace: std::backtrace::Backtrace::disabled(),
-        source: std::io::Error::other("the file meta table is incomplete"),
-    });
-    file?.write_to_file(path)
+    let failed = |message: String| DatasetError::Picture { path: path.into(), message };
+    let file = object.with_meta(meta).map_err(|e| failed(e.to_string()))?;
+    replace(path, |part, _| file.write_to_file(part).map_err(|e| failed(e.to_string())))
 }
