@@ -118,13 +118,13 @@ pub fn samples(scene: &Scene, round: u64) -> Vec<Sample> {
     let visible: Vec<(Structure, PixelBox)> =
         Structure::all().filter_map(|s| scene.structure_box(s).map(|b| (s, b))).collect();
     for (structure, bounds) in visible.iter().sample(&mut rng, 3) {
-        let question = pick(&WHERE, &mut rng).replace("{}", &structure.name().to_lowercase());
-        push(Task::AnatomyGrounding, question, grounded(structure.name(), &[*bounds], &letterbox), vec![*bounds]);
+        let sample = anatomy_question(*structure, &write_box(bounds, &letterbox), &mut rng);
+        push(sample.task, sample.question, sample.answer, vec![*bounds]);
     }
 
     for structure in open_structures(scene, &visible, &mut rng) {
-        let question = pick(&OPEN, &mut rng).replace("{}", &structure.name().to_lowercase());
-        push(Task::OpenQuestion, question, scene.sentence(structure), vec![]);
+        let sample = open_question(structure, scene.sentence(structure), &mut rng);
+        push(sample.task, sample.question, sample.answer, vec![]);
     }
     let devices: Vec<String> = scene.findings.iter().filter(|f| f.kind.is_device()).map(Finding::phrase).collect();
     if rng.random_bool(0.3) {
@@ -136,6 +136,26 @@ pub fn samples(scene: &Scene, round: u64) -> Vec<Sample> {
         push(Task::ClosedQuestion, question, answer.into(), vec![]);
     }
     out
+}
+
+/// Where a structure is; `place` is its box as an answer writes it.
+pub fn anatomy_question(structure: Structure, place: &str, rng: &mut impl Rng) -> Sample {
+    let question = WHERE.choose(rng).copied().unwrap_or_default().replace("{}", &structure.name().to_lowercase());
+    let answer = format!("<ref>{structure}</ref>{place}");
+    Sample { task: Task::AnatomyGrounding, question, answer, boxes: vec![] }
+}
+
+/// What a structure shows, answered by its sentence.
+pub fn open_question(structure: Structure, sentence: String, rng: &mut impl Rng) -> Sample {
+    let question = OPEN.choose(rng).copied().unwrap_or_default().replace("{}", &structure.name().to_lowercase());
+    Sample { task: Task::OpenQuestion, question, answer: sentence, boxes: vec![] }
+}
+
+/// Whether a structure is healthy.
+pub fn health_question(structure: Structure, healthy: bool) -> Sample {
+    let question = format!("Is the {} healthy?", structure.name().to_lowercase());
+    let answer = if healthy { "Yes" } else { "No" }.into();
+    Sample { task: Task::ClosedQuestion, question, answer, boxes: vec![] }
 }
 
 fn open_structures(scene: &Scene, visible: &[(Structure, PixelBox)], rng: &mut impl Rng) -> Vec<Structure> {
@@ -174,7 +194,7 @@ fn closed(scene: &Scene, abnormal: &[&Finding], visible: &[(Structure, PixelBox)
             let affected: Vec<Structure> = visible.iter().map(|v| v.0).filter(|&s| !scene.attributes(s).is_empty()).collect();
             let structure = if !affected.is_empty() && draw(2) == 0 { affected[draw(affected.len())] } else { visible[draw(visible.len())].0 };
             let healthy = scene.attributes(structure).is_empty();
-            out.push((format!("Is the {} healthy?", structure.name().to_lowercase()), if healthy { "Yes" } else { "No" }));
+            out.push((health_question(structure, healthy).question, if healthy { "Yes" } else { "No" }));
         }
         _ => {}
     }

@@ -1,31 +1,198 @@
 //! The multimodal prompt (paper, figure S1): what a study's context and a question look like as tokens.
+//!
+//! ```text
+//! <bos><start_of_turn>user
+//! Image: <image_start><image>...<image_end>
+//! Likely findings:
+//! emb:<emb><obj_0></emb> box:<box>(x1,y1),(x2,y2)</box> SENTENCE          36 lines        } context
+//! Task: QUESTION<end_of_turn>                                                             } question
+//! <start_of_turn>model
+//! ```
+//! The context is the same for every question on a study and is therefore tokenized, and later computed, once.
 
-use crate::anatomy::STRUCTURES;
+mod tokens;
 
-/// Control tokens of a Gemma chat, as small tokenizers place them first.
-pub const CONTROL_TOKENS: [&str; 6] = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"];
+pub use tokens::{ADDED_TOKENS, CONTROL_TOKENS, OBJECT_TOKENS};
 
-/// The tokens that AnatomiX adds to a language model's vocabulary, in the published order.
-pub const ADDED_TOKENS: [&str; 45] = {
-    let mut tokens = ["<image>", "<image_start>", "<image_end>", "<box>", "</box>", "<emb>", "</emb>", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "<ref>", "</ref>"];
-    let mut i = 0;
-    while i < STRUCTURES {
-        tokens[7 + i] = OBJECT_TOKENS[i];
-        i += 1;
-    }
-    tokens
-};
+use crate::anatomy::{STRUCTURES, Structure};
+use std::path::Path;
+use tokenizers::Tokenizer;
 
-/// The token that stands for each structure's embedding.
-pub const OBJECT_TOKENS: [&str; STRUCTURES] = [
-    "<obj_0>", "<obj_1>", "<obj_2>", "<obj_3>", "<obj_4>", "<obj_5>", "<obj_6>", "<obj_7>", "<obj_8>", "<obj_9>",
-    "<obj_10>", "<obj_11>", "<obj_12>", "<obj_13>", "<obj_14>", "<obj_15>", "<obj_16>", "<obj_17>", "<obj_18>",
-    "<obj_19>", "<obj_20>", "<obj_21>", "<obj_22>", "<obj_23>", "<obj_24>", "<obj_25>", "<obj_26>", "<obj_27>",
-    "<obj_28>", "<obj_29>", "<obj_30>", "<obj_31>", "<obj_32>", "<obj_33>", "<obj_34>", "<obj_35>",
-];
+/// Version of the prompt that this SDK writes.
+pub const PROMPT_VERSION: u32 = 1;
 
-/// One structure's line of the context.
-pub fn context_line_text(structure: usize, grid: [u32; 4], sentence: &str) -> String {
-    let [x0, y0, x1, y1] = grid;
-    format!("emb:<emb><obj_{structure}></emb> box:<box>({x0},{y0}),({x1},{y1})</box> {sentence}")
+/// Grounding forms that a question may hold.
+const OPEN_TOKENS: [&str; 4] = ["<box>", "</box>", "<ref>", "</ref>"];
+/// Longest question in bytes.
+const MAX_QUESTION: usize = 8192;
+
+/// What can be wrong with a tokenizer or a question.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum PromptError {
+    #[error("{name} is not a tokenizer: {message}; restore it from the bundle's source")]
+    Tokenizer { name: String, message: String },
+    #[error("{name} lacks the token {token}; export the bundle again with the tokenizer that its weights were trained with")]
+    MissingToken { name: String, token: String },
+    #[error("the question holds the control token {token}; remove it")]
+    ControlToken { token: String },
+    #[error("the question is empty; ask something or name a task that needs no question")]
+    EmptyQuestion,
+    #[error("the question has {length} bytes, more than {MAX_QUESTION}; shorten it")]
+    LongQuestion { length: usize },
+    #[error("the text cannot be tokenized: {message}")]
+    Encode { message: String },
 }
+
+/// A structure's line of the context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContextLine {
+    /// The structure.
+    pub structure: Structure,
+    /// Its box on the 0..1024 grid of the letterboxed square: x0, y0, x1, y1.
+    pub grid: [u32; 4],
+    /// Its sentence.
+    pub sentence: String,
+}
+
+/// A study's context as tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContextTokens {
+    /// Token ids.
+    pub ids: Vec<i64>,
+    /// For each token the row of the visual features that replaces its embedding, or -1: the image's patches have the
+    /// rows 0 to `patches - 1`, structure `i` the row `patches + i`.
+    pub visual_index: Vec<i64>,
+}
+
+/// A language model's tokenizer, checked for the tokens that the prompt is made of.
+#[derive(Clone, Debug)]
+pub struct PromptTokenizer {
+    tokenizer: Tokenizer,
+    image: u32,
+    objects: Vec<u32>,
+    end_of_turn: u32,
+}
+
+impl PromptTokenizer {
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no tokenizer or lacks a token, which is named.
+    pub fn open(path: &Path) -> Result<Self, PromptError> {
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|e| PromptError::Tokenizer { name: name.clone(), message: e.to_string() })?;
+        Self::from_bytes(&bytes, &name)
+    }
+
+    /// From the bytes of a `tokenizer.json`; `name` stands for it in messages.
+    ///
+    /// # Errors
+    /// As [`PromptTokenizer::open`].
+    pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, PromptError> {
+        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| PromptError::Tokenizer { name: name.into(), message: e.to_string() })?;
+        let id = |token: &str| {
+            tokenizer.token_to_id(token).ok_or_else(|| PromptError::MissingToken { name: name.into(), token: token.into() })
+        };
+        for token in ADDED_TOKENS.iter().chain(&["<bos>", "<start_of_turn>"]) {
+            id(token)?;
+        }
+        let objects = OBJECT_TOKENS.iter().map(|t| id(t)).collect::<Result<_, _>>()?;
+        Ok(Self { image: id("<image>")?, end_of_turn: id("<end_of_turn>")?, objects, tokenizer })
+    }
+
+    /// The context of a study with this many image patches.
+    ///
+    /// # Errors
+    /// If a sentence cannot be tokenized.
+    pub fn context(&self, lines: &[ContextLine], patches: usize) -> Result<ContextTokens, PromptError> {
+        let ids = self.encode(&context_text(lines, patches))?;
+        let mut patch = -1;
+        let visual_index = ids
+            .iter()
+            .map(|&id| {
+                if id == i64::from(self.image) {
+                    patch += 1;
+                    return patch;
+                }
+                let object = self.objects.iter().position(|&o| i64::from(o) == id);
+                object.map_or(-1, |i| (patches + i) as i64)
+            })
+            .collect();
+        Ok(ContextTokens { ids, visual_index })
+    }
+
+    /// A question, from the end of the context to the opening of the model's turn.
+    ///
+    /// # Errors
+    /// If it is empty, too long, or holds a control token other than the grounding forms.
+    pub fn question(&self, question: &str) -> Result<Vec<i64>, PromptError> {
+        let question = question.trim();
+        if question.is_empty() {
+            return Err(PromptError::EmptyQuestion);
+        }
+        if question.len() > MAX_QUESTION {
+            return Err(PromptError::LongQuestion { length: question.len() });
+        }
+        let added = self.tokenizer.get_added_vocabulary().get_vocab();
+        if let Some(token) = added.keys().find(|t| question.contains(t.as_str()) && !OPEN_TOKENS.contains(&t.as_str())) {
+            return Err(PromptError::ControlToken { token: token.clone() });
+        }
+        self.encode(&question_text(question))
+    }
+
+    /// An answer as training sees it, its end of turn included.
+    ///
+    /// # Errors
+    /// If it cannot be tokenized.
+    pub fn answer(&self, answer: &str) -> Result<Vec<i64>, PromptError> {
+        self.encode(&format!("{answer}<end_of_turn>"))
+    }
+
+    /// The token that ends the model's turn.
+    pub fn end_of_turn(&self) -> u32 {
+        self.end_of_turn
+    }
+
+    /// The id of a token.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// The tokenizer itself.
+    pub fn inner(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<i64>, PromptError> {
+        let encoding = self.tokenizer.encode_fast(text, false).map_err(|e| PromptError::Encode { message: e.to_string() })?;
+        Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
+    }
+}
+
+fn context_text(lines: &[ContextLine], patches: usize) -> String {
+    let mut text = String::from("<bos><start_of_turn>user\nImage: \n\n<image_start>");
+    for _ in 0..patches {
+        text.push_str("<image>");
+    }
+    text.push_str("<image_end>\n\n\nLikely findings:");
+    for line in lines {
+        text.push('\n');
+        text.push_str(&line_text(line));
+    }
+    text
+}
+
+/// One line of the context.
+pub fn line_text(line: &ContextLine) -> String {
+    let [x0, y0, x1, y1] = line.grid;
+    let i = line.structure.index();
+    format!("emb:<emb><obj_{i}></emb> box:<box>({x0},{y0}),({x1},{y1})</box> {}", line.sentence)
+}
+
+fn question_text(question: &str) -> String {
+    format!("\nTask: {question}<end_of_turn>\n<start_of_turn>model\n")
+}
+
+const _: () = assert!(OBJECT_TOKENS.len() == STRUCTURES);

@@ -1,6 +1,7 @@
 //! Runs a step of training.
 
 use crate::training::config::Recipe;
+use crate::training::language::{self, Phase};
 use crate::training::{apm, text};
 use anyhow::Result;
 use clap::ValueEnum;
@@ -32,6 +33,12 @@ enum Step {
     Text,
     /// The Anatomy Perception Module (step 1).
     Apm,
+    /// The base language model, where none is imported.
+    Language,
+    /// The projectors, on reports (step 2).
+    Align,
+    /// Adapters, projectors and embeddings, on all tasks (step 3).
+    Instruct,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -55,5 +62,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     match arguments.step {
         Step::Text => text::train(&recipe, device),
         Step::Apm => apm::train(&recipe, device, arguments.resume),
+        Step::Language => language::train(&recipe, Phase::Base, device, arguments.resume),
+        Step::Align => language::train(&recipe, Phase::Align, device, arguments.resume),
+        Step::Instruct => language::train(&recipe, Phase::Instruct, device, arguments.resume),
     }
 }

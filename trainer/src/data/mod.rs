@@ -4,3 +4,4 @@ pub mod augment;
 pub mod images;
 pub mod imagenome;
 pub mod instruct;
+pub mod packs;

@@ -4,6 +4,7 @@
 //! function is its own list of parameters: [`Params`] creates, loads or checks them as the function asks for them.
 
 pub mod adamw;
+pub mod onnx;
 mod params;
 mod torch;
 

@@ -88,7 +88,9 @@ impl Ops for Torch<'_> {
     }
 
     fn max_pool(&self, x: &TorchTensor) -> TorchTensor {
-        TorchTensor(x.0.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false))
+        let pooled = x.0.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
+        // From here on the channels lie innermost, as in the kernels: mixed layouts are copied at every layer.
+        TorchTensor(pooled.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]))
     }
 
     fn layer_norm(&self, x: &TorchTensor, name: &str, width: i64, epsilon: f64) -> TorchTensor {

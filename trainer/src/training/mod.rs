@@ -3,7 +3,9 @@
 pub mod apm;
 pub mod checkpoint;
 pub mod config;
+pub mod language;
 pub mod losses;
+pub mod perceived;
 pub mod progress;
 pub mod text;
 pub mod tokenizer;

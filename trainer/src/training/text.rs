@@ -12,7 +12,7 @@ use crate::models::text::{TextConfig, TextInput, sentence_embedding, token_table
 use crate::run::{self, Run};
 use crate::training::losses::normalize;
 use anatomix::anatomy::Structure;
-use anatomix::prompt;
+use anatomix::prompt::{self, ContextLine};
 use anyhow::{Result, anyhow};
 use rand::seq::SliceRandom;
 use rand::SeedableRng;
@@ -36,7 +36,11 @@ pub fn train(recipe: &Recipe, device: Device) -> Result<()> {
     let sentences: BTreeSet<&str> = images.iter().flat_map(|i| i.sentences.iter().map(String::as_str)).collect();
     let sentences: Vec<&str> = sentences.into_iter().collect();
 
-    let mut texts: Vec<String> = sentences.iter().map(|s| format!("{}\n", prompt::context_line_text(0, [1, 2, 3, 4], s))).collect();
+    let line = |sentence: &str| {
+        let line = ContextLine { structure: Structure::HEART, grid: [0, 0, 1, 1], sentence: sentence.into() };
+        format!("{}\n", prompt::line_text(&line))
+    };
+    let mut texts: Vec<String> = sentences.iter().map(|s| line(s)).collect();
     for sample in instruct::read(&recipe.data.join("instruct.jsonl"))?.into_values().take(2000).flatten() {
         texts.push(format!("\nTask: {}", sample.question));
         texts.push(sample.answer);

@@ -1,0 +1,112 @@
+//! The manifest: what belongs to the weights and is therefore data, not code.
+
+use super::BundleError;
+use crate::prompt::PROMPT_VERSION;
+use crate::radiograph::Preprocess;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The manifest's schema that this SDK writes and reads.
+pub const SCHEMA: u32 = 1;
+/// Largest accepted side of the network's input, number of patches, of tokens, of layers: sizes are allocated from these.
+const LIMITS: [usize; 4] = [4096, 65_536, 262_144, 1024];
+
+/// A bundle's description. Unknown fields are ignored, so that a newer writer of the same schema can add some.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this description.
+    pub schema: u32,
+    /// The bundle's name.
+    pub name: String,
+    /// What made it.
+    pub created_by: String,
+    /// How a radiograph becomes the network's input.
+    pub preprocess: Preprocess,
+    /// Sizes of the perception module.
+    pub apm: ApmSizes,
+    /// The prompt.
+    pub prompt: PromptSettings,
+    /// Sizes of the language model.
+    pub decoder: DecoderSizes,
+    /// Every other file of the bundle.
+    pub files: BTreeMap<String, FileEntry>,
+}
+
+/// Sizes of the perception module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApmSizes {
+    /// Image tokens.
+    pub patches: usize,
+    /// Width of an image token.
+    pub token_width: usize,
+    /// Width of an object embedding.
+    pub embedding_width: usize,
+}
+
+/// The prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptSettings {
+    /// Version of its text.
+    pub version: u32,
+}
+
+/// Sizes of the language model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecoderSizes {
+    /// Layers.
+    pub layers: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Width of a token's features.
+    pub hidden: usize,
+    /// Rows of the vocabulary.
+    pub vocabulary: usize,
+    /// Longest context in tokens, answer included.
+    pub max_context: usize,
+    /// How weights are stored.
+    pub precision: String,
+}
+
+/// A file of the bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Size.
+    pub bytes: u64,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+impl Manifest {
+    pub(super) fn check(&self, path: &Path) -> Result<(), BundleError> {
+        for (what, found, known) in
+            [("the preprocessing", self.preprocess.version, 1), ("the prompt", self.prompt.version, PROMPT_VERSION)]
+        {
+            if found != known {
+                return Err(BundleError::NewerVersion { path: path.into(), what, found, known });
+            }
+        }
+        let (apm, decoder) = (&self.apm, &self.decoder);
+        let [side, patches, tokens, small] = LIMITS;
+        for (name, value, limit) in [
+            ("preprocess.size", self.preprocess.size as usize, side),
+            ("apm.patches", apm.patches, patches),
+            ("apm.token_width", apm.token_width, patches),
+            ("apm.embedding_width", apm.embedding_width, small),
+            ("decoder.layers", decoder.layers, small),
+            ("decoder.kv_heads", decoder.kv_heads, small),
+            ("decoder.head_dim", decoder.head_dim, small),
+            ("decoder.hidden", decoder.hidden, patches),
+            ("decoder.vocabulary", decoder.vocabulary, 1 << 24),
+            ("decoder.max_context", decoder.max_context, tokens),
+        ] {
+            if !(1..=limit).contains(&value) {
+                let message = format!("{name} is {value}, but must lie between 1 and {limit}");
+                return Err(BundleError::Manifest { path: path.into(), message });
+            }
+        }
+        Ok(())
+    }
+}

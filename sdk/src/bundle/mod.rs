@@ -1,0 +1,181 @@
+//! Bundles: the folder that holds everything a model needs, described by a manifest and checked on opening.
+
+mod manifest;
+
+pub use manifest::{ApmSizes, DecoderSizes, FileEntry, Manifest, PromptSettings, SCHEMA};
+
+use crate::radiograph::Digest256;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+/// The perception module.
+pub const APM: &str = "apm.onnx";
+/// The projectors.
+pub const PROJECTOR: &str = "projector.onnx";
+/// The language model.
+pub const DECODER: &str = "decoder.onnx";
+/// The sentence database.
+pub const SENTENCES: &str = "sentences.safetensors";
+/// The tokenizer.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// An input with its outputs, which every provider must reproduce.
+pub const GOLDEN: &str = "golden.safetensors";
+
+/// Files that a bundle must list.
+const REQUIRED: [&str; 6] = [APM, PROJECTOR, DECODER, SENTENCES, TOKENIZER, GOLDEN];
+/// Largest accepted manifest in bytes.
+const MAX_MANIFEST: u64 = 1 << 20;
+/// Bundles up to this size in bytes are hashed whole when they are opened; larger ones by `bundle verify` only.
+const HASHED_ON_OPEN: u64 = 256 << 20;
+
+/// What can be wrong with a bundle.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum BundleError {
+    #[error("cannot read {path}: {source}; check that the bundle is complete and readable")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not a valid manifest: {message}; restore the bundle from its source")]
+    Manifest { path: PathBuf, message: String },
+    #[error("{path} has schema {found}, but this SDK knows schemas up to {SCHEMA}; update the SDK")]
+    NewerSchema { path: PathBuf, found: u32 },
+    #[error("{path} uses version {found} of {what}, but this SDK knows version {known}; update the SDK")]
+    NewerVersion { path: PathBuf, what: &'static str, found: u32, known: u32 },
+    #[error("{path} is missing; restore the bundle from its source")]
+    Missing { path: PathBuf },
+    #[error("{path} has {found} bytes instead of {expected}; restore the bundle from its source")]
+    Size { path: PathBuf, found: u64, expected: u64 },
+    #[error("{path} was altered: its SHA-256 is {found} instead of {expected}; restore the bundle from its source")]
+    Altered { path: PathBuf, found: String, expected: String },
+    #[error("{path} lists the file {name:?}, which is not a plain file name; restore the bundle from its source")]
+    Name { path: PathBuf, name: String },
+}
+
+/// An opened bundle whose files are all there.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    folder: PathBuf,
+    manifest: Manifest,
+    hash: String,
+}
+
+impl Bundle {
+    /// Opens a bundle: reads the manifest, compares the sizes of all files, and their hashes where the bundle is not
+    /// larger than 256 MiB. For a larger one call [`Bundle::verify`].
+    ///
+    /// # Errors
+    /// [`BundleError`], naming the file.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, BundleError> {
+        let folder = folder.as_ref().to_path_buf();
+        let path = folder.join(MANIFEST);
+        let bytes = read_limited(&path, MAX_MANIFEST)?;
+        let invalid = |message: String| BundleError::Manifest { path: path.clone(), message };
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
+        // The schema first: fields of a newer one may not fit.
+        let schema = value.get("schema").and_then(serde_json::Value::as_u64).ok_or_else(|| invalid("it has no schema number".into()))?;
+        if schema > u64::from(SCHEMA) {
+            return Err(BundleError::NewerSchema { path, found: u32::try_from(schema).unwrap_or(u32::MAX) });
+        }
+        let manifest: Manifest = serde_json::from_value(value).map_err(|e| invalid(e.to_string()))?;
+        manifest.check(&path)?;
+        for name in REQUIRED.iter().filter(|n| !manifest.files.contains_key(**n)) {
+            return Err(invalid(format!("it does not list {name}")));
+        }
+        let bundle = Self { folder, hash: format!("{:x}", Digest256(Sha256::digest(&bytes).into())), manifest };
+        bundle.check_sizes()?;
+        if bundle.bytes() <= HASHED_ON_OPEN {
+            bundle.verify(|_| ())?;
+        }
+        Ok(bundle)
+    }
+
+    fn check_sizes(&self) -> Result<(), BundleError> {
+        for (name, entry) in &self.manifest.files {
+            if Path::new(name).file_name().is_none_or(|n| n != name.as_str()) {
+                return Err(BundleError::Name { path: self.file(MANIFEST), name: name.clone() });
+            }
+            let path = self.file(name);
+            let metadata = std::fs::metadata(&path).map_err(|source| match source.kind() {
+                std::io::ErrorKind::NotFound => BundleError::Missing { path: path.clone() },
+                _ => BundleError::Read { path: path.clone(), source },
+            })?;
+            if metadata.len() != entry.bytes {
+                return Err(BundleError::Size { path, found: metadata.len(), expected: entry.bytes });
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the SHA-256 of every file; `progress` is called with the bytes read since its last call.
+    ///
+    /// # Errors
+    /// [`BundleError::Altered`] for the first file that differs.
+    pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<(), BundleError> {
+        for (name, entry) in &self.manifest.files {
+            let path = self.file(name);
+            let found = hash_file(&path, &mut progress)?;
+            if !found.eq_ignore_ascii_case(&entry.sha256) {
+                return Err(BundleError::Altered { path, found, expected: entry.sha256.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// A file of the bundle.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the bundle says about itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// SHA-256 of the manifest, which holds those of all other files.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Size of all listed files in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.manifest.files.values().map(|f| f.bytes).fold(0, u64::saturating_add)
+    }
+}
+
+/// SHA-256 of a file in hexadecimal, read in pieces.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn hash_file(path: &Path, mut progress: impl FnMut(u64)) -> Result<String, BundleError> {
+    let failed = |source| BundleError::Read { path: path.into(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut buffer).map_err(failed)?;
+        if count == 0 {
+            return Ok(format!("{:x}", Digest256(hash.finalize().into())));
+        }
+        hash.update(&buffer[..count]);
+        progress(count as u64);
+    }
+}
+
+fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, BundleError> {
+    let failed = |source| BundleError::Read { path: path.into(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(BundleError::Manifest { path: path.into(), message: format!("it is larger than {limit} bytes") });
+    }
+    Ok(bytes)
+}

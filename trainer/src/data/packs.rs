@@ -1,0 +1,105 @@
+//! Packs: several questions over one context, so that a context is computed once for all of them.
+//!
+//! A question sees the context and itself only, and its positions continue from the context's end: exactly what it will
+//! see when it is asked of a study whose context is cached.
+
+use crate::graph::CausalBatch;
+use anatomix::prompt::{ContextLine, PromptError, PromptTokenizer};
+use tch::{Device, Tensor};
+
+/// One context with its questions and answers, as tokens.
+#[derive(Clone, Debug, Default)]
+pub struct Pack {
+    ids: Vec<i64>,
+    visual_index: Vec<i64>,
+    positions: Vec<i64>,
+    /// 0 for the context, then 1, 2, .. for the questions.
+    segments: Vec<i64>,
+    /// Where a token's successor is to be learned.
+    learned: Vec<bool>,
+}
+
+impl Pack {
+    /// Packs questions and answers over a context with this many image patches.
+    ///
+    /// # Errors
+    /// If a text cannot be tokenized.
+    pub fn new<'a>(
+        tokenizer: &PromptTokenizer,
+        lines: &[ContextLine],
+        patches: usize,
+        samples: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, PromptError> {
+        let context = tokenizer.context(lines, patches)?;
+        let length = context.ids.len();
+        let mut pack = Self {
+            positions: (0..length as i64).collect(),
+            segments: vec![0; length],
+            learned: vec![false; length],
+            ids: context.ids,
+            visual_index: context.visual_index,
+        };
+        for (segment, (question, answer)) in samples.into_iter().enumerate() {
+            let (question, answer) = (tokenizer.question(question)?, tokenizer.answer(answer)?);
+            let own = question.len() + answer.len();
+            pack.positions.extend((0..own).map(|i| (length + i) as i64));
+            pack.segments.extend(std::iter::repeat_n(segment as i64 + 1, own));
+            // The token before each token of the answer predicts it.
+            pack.learned.extend((0..own).map(|i| i + 1 >= question.len() && i + 1 < own));
+            pack.visual_index.extend(std::iter::repeat_n(-1, own));
+            pack.ids.extend(question);
+            pack.ids.extend(answer);
+        }
+        Ok(pack)
+    }
+
+    /// Its number of tokens.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+/// Pads packs to one batch; `visual` are the features `[B, P + 36, hidden]` of their images. Returns the batch and the
+/// tokens to be predicted at its selected positions.
+pub fn batch(packs: &[Pack], visual: Option<&Tensor>, device: Device) -> (CausalBatch, Tensor) {
+    let length = packs.iter().map(Pack::len).max().unwrap_or(0);
+    let rows = visual.map_or(0, |v| v.size()[1]);
+    let (mut ids, mut index, mut positions, mut segments) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut selected, mut targets) = (Vec::new(), Vec::new());
+    for (number, pack) in packs.iter().enumerate() {
+        let padding = length - pack.len();
+        let pad = |out: &mut Vec<i64>, values: &[i64], with: i64| {
+            out.extend_from_slice(values);
+            out.extend(std::iter::repeat_n(with, padding));
+        };
+        pad(&mut ids, &pack.ids, 0);
+        let shifted: Vec<i64> = pack.visual_index.iter().map(|&i| if i < 0 || visual.is_none() { -1 } else { i + number as i64 * rows }).collect();
+        pad(&mut index, &shifted, -1);
+        pad(&mut positions, &pack.positions, 0);
+        pad(&mut segments, &pack.segments, -1);
+        for (at, _) in pack.learned.iter().enumerate().filter(|(_, learned)| **learned) {
+            selected.push((number * length + at) as i64);
+            targets.push(pack.ids[at + 1]);
+        }
+    }
+    let shape = [packs.len() as i64, length as i64];
+    let tensor = |values: &[i64]| Tensor::from_slice(values).reshape(shape).to_device(device);
+    let segments = tensor(&segments);
+    let (row, column) = (segments.unsqueeze(-1), segments.unsqueeze(-2));
+    let shared = row.eq_tensor(&column).logical_or(&column.eq(0).logical_and(&row.ge(0)));
+    let causal = Tensor::ones([length as i64; 2], (tch::Kind::Bool, device)).tril(0);
+    let batch = CausalBatch {
+        ids: tensor(&ids),
+        visual: visual.map(|v| v.flatten(0, 1)),
+        visual_index: tensor(&index),
+        positions: tensor(&positions),
+        mask: shared.logical_and(&causal).unsqueeze(1),
+        selected: Tensor::from_slice(&selected).to_device(device),
+    };
+    (batch, Tensor::from_slice(&targets).to_device(device))
+}

@@ -1,0 +1,9 @@
+//! The reader that writes: a model's function becomes an ONNX graph with its weights in an external data file.
+
+mod file;
+mod ops;
+mod proto;
+
+pub use file::{Dim, Storage};
+pub use ops::{OnnxTensor, Writer};
+pub use proto::DataType;

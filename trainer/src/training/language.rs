@@ -1,0 +1,310 @@
+//! The language model: base training where none is imported, alignment (step 2), instruction tuning (step 3).
+//!
+//! The three differ in what they read and what they train. Base training reads true boxes and sentences as text only;
+//! alignment and instruction tuning read what the frozen perception module sees.
+
+use super::checkpoint::Checkpoint;
+use super::config::{Recipe, Step};
+use super::perceived::Perceived;
+use super::progress;
+use crate::data::imagenome::{self, Annotated};
+use crate::data::packs::{self, Pack};
+use crate::data::instruct;
+use crate::graph::adamw::AdamW;
+use crate::graph::{CausalBatch, Params, Torch, TorchTensor};
+use crate::models::gemma::{EMBEDDING, HEAD, gemma};
+use crate::models::projector::projector;
+use crate::run::{self, ModelConfig, Run};
+use anatomix::anatomy::Structure;
+use anatomix::geometry::NormalizedBox;
+use anatomix::prompt::{ContextLine, PromptTokenizer};
+use anatomix::task::Task;
+use anatomix_phantom::tasks::{self, Sample};
+use anyhow::{Context, Result};
+use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use std::collections::HashMap;
+use tch::{Device, Tensor};
+
+/// Which training of the language model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The base model, from text alone.
+    Base,
+    /// Step 2: the projectors, on reports.
+    Align,
+    /// Step 3: adapters, projectors and embeddings, on all tasks.
+    Instruct,
+}
+
+/// How often the context is replaced by the names of the structures alone in step 3, as published.
+const NAMES_ONLY: f64 = 0.1;
+/// Share of the base training that sees contexts of a few structures only: looking things up is learned there sooner.
+const SHORT_CONTEXTS: f64 = 0.5;
+
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Base => "language",
+            Self::Align => "align",
+            Self::Instruct => "instruct",
+        }
+    }
+
+    fn settings(self, recipe: &Recipe) -> &Step {
+        match self {
+            Self::Base => &recipe.language,
+            Self::Align => &recipe.align,
+            Self::Instruct => &recipe.instruct,
+        }
+    }
+}
+
+/// One image's questions and what stands in its context.
+struct Source {
+    image: Annotated,
+    samples: Vec<Sample>,
+}
+
+/// Trains a phase; with `resume`, from its last checkpoint.
+///
+/// # Errors
+/// If data or earlier steps' files cannot be read, files cannot be written, or the loss is no longer a number.
+pub fn train(recipe: &Recipe, phase: Phase, device: Device, resume: bool) -> Result<()> {
+    let run = Run::create(&recipe.run)?;
+    let models = run.models()?;
+    let settings = phase.settings(recipe);
+    let tokenizer = PromptTokenizer::open(&run.file(run::TOKENIZER))?;
+    let mut samples = instruct::read(&recipe.data.join("instruct.jsonl"))?;
+    let images = imagenome::read(&recipe.data, |split| split == "train")?;
+    let sources: Vec<Source> = images
+        .into_iter()
+        .filter_map(|image| Some(Source { samples: samples.remove(&image.id)?, image }))
+        .collect();
+    anyhow::ensure!(!sources.is_empty(), "{} has no training images with instruction samples", recipe.data.display());
+    let perceived = match phase {
+        Phase::Base => None,
+        _ => Some(Perceived::load(&run, &models, sources.iter().map(|s| &s.image), device)?),
+    };
+
+    tch::manual_seed(settings.seed);
+    let trainer = Trainer { models: &models, phase, settings, tokenizer: &tokenizer, device };
+    let checkpoint = Checkpoint::new(&run, phase.name());
+    let previous = if resume { checkpoint.load(device)? } else { None };
+    let (params, first) = match previous {
+        Some(previous) => previous,
+        None => (trainer.start(&run, &sources, perceived.as_ref())?, 0),
+    };
+    params.train(|name| trainer.trains(name));
+    let mut optimiser = AdamW::new(&params, settings.optimiser(), |_| 1.0);
+    if first > 0 {
+        checkpoint.load_optimiser(&mut optimiser)?;
+    }
+    eprintln!("{}: {} images, {} parameters", phase.name(), sources.len(), optimiser.parameters());
+
+    let bar = progress::bar(settings.steps, phase.name());
+    bar.set_position(first);
+    let mut means = [0.0; 2];
+    for step in first..settings.steps {
+        // Everything random follows from seed and step, so that a resumed training goes the same way.
+        let mut rng = ChaCha8Rng::seed_from_u64((settings.seed as u64).wrapping_mul(31).wrapping_add(step));
+        tch::manual_seed(rng.random_range(0..i64::MAX));
+        let chosen: Vec<usize> = (0..settings.batch).map(|_| rng.random_range(0..sources.len())).collect();
+        let done = step as f64 / settings.steps as f64;
+        let (packs, flips) = trainer.packs(&sources, &chosen, perceived.as_ref(), done, &mut rng)?;
+        let visual = perceived.as_ref().map(|p| trainer.visual(&params, p, &chosen, &flips, true));
+        let (batch, targets) = packs::batch(&packs, visual.as_ref(), device);
+        let logits = trainer.logits(&params, &batch, true);
+        let loss = logits.cross_entropy_for_logits(&targets);
+        let norm = optimiser.step(&loss, settings.rate_at(step));
+        anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the rate and resume");
+        let accuracy = logits.argmax(-1, false).eq_tensor(&targets).to_kind(tch::Kind::Float).mean(tch::Kind::Float);
+        for (mean, value) in means.iter_mut().zip([loss.double_value(&[]), accuracy.double_value(&[])]) {
+            *mean += if step == first { value } else { 0.02 * (value - *mean) };
+        }
+        bar.set_message(format!("loss {:.3} tokens right {:.3}", means[0], means[1]));
+        bar.inc(1);
+        if (step + 1) % settings.checkpoint_every == 0 || step + 1 == settings.steps {
+            checkpoint.save(&params, &optimiser, step + 1)?;
+            let line = json!({ "step": step + 1, "loss": means[0], "accuracy": means[1], "tokens": targets.size()[0] });
+            bar.suspend(|| eprintln!("{line}"));
+            checkpoint.log(&line)?;
+        }
+    }
+    bar.finish_and_clear();
+    match phase {
+        Phase::Base => params.save(&run.file(run::LANGUAGE), |_| true)?,
+        _ => params.save(&run.file(run::ADAPTER), |name| !is_base(name) || (phase == Phase::Instruct && trainer.trains(name)))?,
+    }
+    Ok(())
+}
+
+/// Whether a parameter belongs to the base model.
+fn is_base(name: &str) -> bool {
+    !name.contains("lora_") && !name.contains("projectionhead")
+}
+
+struct Trainer<'a> {
+    models: &'a ModelConfig,
+    phase: Phase,
+    settings: &'a Step,
+    tokenizer: &'a PromptTokenizer,
+    device: Device,
+}
+
+impl Trainer<'_> {
+    fn trains(&self, name: &str) -> bool {
+        match self.phase {
+            Phase::Base => true,
+            Phase::Align => name.contains("projectionhead"),
+            Phase::Instruct => self.settings.full || !is_base(name) || name == EMBEDDING || name == HEAD,
+        }
+    }
+
+    /// Parameters of earlier steps, and those that this one adds.
+    fn start(&self, run: &Run, sources: &[Source], perceived: Option<&Perceived>) -> Result<Params> {
+        let params = match self.phase {
+            Phase::Base => Params::create(self.device),
+            _ => {
+                let base = run.file(run::LANGUAGE);
+                let params = Params::load(&base, self.device)
+                    .with_context(|| format!("the base model {} is needed; run `train language` or import one first", base.display()))?
+                    .open();
+                let adapter = run.file(run::ADAPTER);
+                if self.phase == Phase::Instruct && adapter.exists() {
+                    Params::load(&adapter, self.device)?.named().into_iter().for_each(|(name, tensor)| params.insert(&name, tensor));
+                }
+                params
+            }
+        };
+        // A first run creates what is not there yet.
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let (packs, flips) = self.packs(&sources[..1], &[0], perceived, 0.0, &mut rng)?;
+        let _guard = tch::no_grad_guard();
+        let visual = perceived.map(|p| self.visual(&params, p, &[0], &flips, false));
+        let (batch, _) = packs::batch(&packs, visual.as_ref(), self.device);
+        let _ = self.logits(&params, &batch, false);
+        params.check(&run.folder)?;
+        Ok(params)
+    }
+
+    fn logits(&self, params: &Params, batch: &CausalBatch, training: bool) -> Tensor {
+        let lora = (self.phase == Phase::Instruct && !self.settings.full).then_some(&self.models.lora);
+        let ops = Torch { training, lora, batch: Some(batch), params };
+        gemma(&ops, &self.models.language).0
+    }
+
+    /// Projected features `[B, P + 36, hidden]` of the chosen images.
+    fn visual(&self, params: &Params, perceived: &Perceived, chosen: &[usize], flips: &[bool], training: bool) -> Tensor {
+        let (tokens, objects) = perceived.features(chosen, flips, self.device);
+        let ops = Torch { training, ..Torch::new(params) };
+        let widths = (self.models.apm.width, self.models.apm.embedding, self.models.language.hidden_size);
+        projector(&ops, widths, &TorchTensor(tokens), &TorchTensor(objects)).0
+    }
+
+    fn packs(&self, sources: &[Source], chosen: &[usize], perceived: Option<&Perceived>, done: f64, rng: &mut ChaCha8Rng) -> Result<(Vec<Pack>, Vec<bool>)> {
+        let patches = self.models.apm.patches() as usize;
+        let mut packs = Vec::new();
+        let mut flips = Vec::new();
+        for &at in chosen {
+            let source = &sources[at];
+            let flip = rng.random_bool(0.3);
+            flips.push(flip);
+            let mut lines = match perceived {
+                Some(perceived) => perceived.lines(at, flip),
+                None => true_lines(&source.image, flip, rng),
+            };
+            let short = self.phase == Phase::Base && done < SHORT_CONTEXTS;
+            let mut questions = Vec::new();
+            match self.phase {
+                Phase::Align => questions.extend(source.samples.iter().filter(|s| s.task == Task::Report).cloned()),
+                _ => {
+                    // Half from the data, half look-ups of what the context says of a structure.
+                    let from_data = if short { 3 } else { self.settings.questions.div_ceil(2) };
+                    questions.extend(choose(&source.samples, from_data, rng).into_iter().map(|s| if flip { mirror(s) } else { s }));
+                    if short {
+                        shorten(&mut lines, &source.image, rng);
+                    }
+                    if self.phase == Phase::Base {
+                        while questions.len() < self.settings.questions {
+                            questions.push(look_up(&lines, rng));
+                        }
+                    } else {
+                        questions.extend(anatomy_questions(&source.image, flip, self.settings.questions - questions.len().min(self.settings.questions), rng));
+                    }
+                }
+            }
+            questions.shuffle(rng);
+            if self.phase == Phase::Instruct && rng.random_bool(NAMES_ONLY) {
+                for line in &mut lines {
+                    line.sentence = line.structure.name().into();
+                }
+            }
+            let pairs = questions.iter().map(|s| (s.question.as_str(), s.answer.as_str()));
+            let patches = if short { 0 } else { patches };
+            packs.push(Pack::new(self.tokenizer, &lines, patches, pairs)?);
+        }
+        Ok((packs, flips))
+    }
+}
+
+/// Samples of an image: the report and the classification often, the rest at random.
+fn choose(samples: &[Sample], count: usize, rng: &mut impl Rng) -> Vec<Sample> {
+    samples.sample(rng, count).cloned().collect()
+}
+
+fn mirror(sample: Sample) -> Sample {
+    Sample { question: instruct::mirror_text(&sample.question), answer: instruct::mirror_text(&sample.answer), ..sample }
+}
+
+/// Context lines from the annotations. A structure that is not in the picture gets some box, as the module gives one too.
+fn true_lines(image: &Annotated, flip: bool, rng: &mut impl Rng) -> Vec<ContextLine> {
+    let lines = Structure::all().map(|structure| {
+        let mut bounds = image.boxes[structure.index()].unwrap_or_else(|| {
+            let (x, y) = (rng.random_range(0.0..0.9), rng.random_range(0.0..0.9));
+            NormalizedBox::new(x, y, x + 0.1, y + 0.1)
+        });
+        if flip {
+            bounds = NormalizedBox::new(1.0 - bounds.x1, bounds.y0, 1.0 - bounds.x0, bounds.y1);
+        }
+        ContextLine { structure, grid: bounds.to_grid(), sentence: image.sentences[structure.index()].clone() }
+    });
+    lines.collect()
+}
+
+/// Leaves all structures with findings and a few others.
+fn shorten(lines: &mut Vec<ContextLine>, image: &Annotated, rng: &mut impl Rng) {
+    let kept: Vec<usize> = (0..lines.len()).sample(rng, 8);
+    lines.retain(|line| {
+        let i = line.structure.index();
+        kept.contains(&i) || !image.sentences[i].ends_with("is healthy.")
+    });
+}
+
+/// A question whose answer stands in the context as it is: a structure's box, its sentence, whether it is healthy.
+fn look_up(lines: &[ContextLine], rng: &mut impl Rng) -> Sample {
+    let line = lines.choose(rng).cloned().unwrap_or(ContextLine { structure: Structure::HEART, grid: [0; 4], sentence: String::new() });
+    let [x0, y0, x1, y1] = line.grid;
+    let text = format!("<box>({x0},{y0}),({x1},{y1})</box>");
+    match rng.random_range(0..4) {
+        0 => tasks::open_question(line.structure, line.sentence, rng),
+        1 => tasks::health_question(line.structure, line.sentence.ends_with("is healthy.")),
+        _ => tasks::anatomy_question(line.structure, &text, rng),
+    }
+}
+
+/// Where true structures are, by the annotations.
+fn anatomy_questions(image: &Annotated, flip: bool, count: usize, rng: &mut ChaCha8Rng) -> Vec<Sample> {
+    let visible: Vec<Structure> = Structure::all().filter(|s| image.boxes[s.index()].is_some()).collect();
+    let lines: HashMap<Structure, [u32; 4]> = true_lines(image, flip, rng).into_iter().map(|l| (l.structure, l.grid)).collect();
+    let chosen: Vec<Structure> = visible.sample(rng, count).copied().collect();
+    chosen
+        .into_iter()
+        .map(|structure| {
+            let [x0, y0, x1, y1] = lines[&structure];
+            tasks::anatomy_question(structure, &format!("<box>({x0},{y0}),({x1},{y1})</box>"), rng)
+        })
+        .collect()
+}

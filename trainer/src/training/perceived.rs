@@ -1,0 +1,133 @@
+//! What the frozen perception module sees in a data set, computed once, on the pictures and on their mirror images.
+
+use super::text;
+use crate::data::images::Images;
+use crate::data::imagenome::Annotated;
+use crate::graph::{Params, Torch, TorchTensor};
+use crate::models::apm::apm;
+use crate::models::text::project;
+use crate::run::{self, ModelConfig, Run};
+use crate::training::losses::normalize;
+use crate::training::progress;
+use anatomix::anatomy::{STRUCTURES, Structure};
+use anatomix::geometry::NormalizedBox;
+use anatomix::prompt::ContextLine;
+use anyhow::{Context, Result, anyhow};
+use tch::{Device, Kind, Tensor};
+use tokenizers::Tokenizer;
+
+/// Boxes, embeddings and retrieved sentences; picture `i` stands in row `2 i`, its mirror image in row `2 i + 1`.
+pub struct Perceived {
+    boxes: Vec<f32>,
+    /// Index into the structure's list of sentences.
+    retrieved: Vec<usize>,
+    sentences: Vec<Vec<String>>,
+    tokens: Tensor,
+    objects: Tensor,
+}
+
+/// The sentence database as tensors: each structure's sentences with their projected, normalised embeddings `[n, E]`.
+pub struct Database {
+    /// Sentences of each structure.
+    pub sentences: Vec<Vec<String>>,
+    /// Their embeddings.
+    pub embeddings: Vec<Tensor>,
+}
+
+impl Database {
+    /// Embeds a run's sentences.
+    ///
+    /// # Errors
+    /// If a file of the run is missing or does not fit.
+    pub fn build(run: &Run, models: &ModelConfig, params: &Params) -> Result<Self> {
+        let path = run.file(run::SENTENCES);
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}; run `train apm` first", path.display()))?;
+        let sentences: Vec<Vec<String>> = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+        anyhow::ensure!(
+            sentences.len() == STRUCTURES && sentences.iter().all(|s| !s.is_empty()),
+            "{} must hold sentences for each of {STRUCTURES} structures",
+            path.display()
+        );
+        let path = run.file(run::TOKENIZER);
+        let tokenizer = Tokenizer::from_file(&path).map_err(|e| anyhow!("cannot read {}: {e}", path.display()))?;
+        let _guard = tch::no_grad_guard();
+        let ops = Torch::new(params);
+        let embeddings = sentences
+            .iter()
+            .map(|list| {
+                let texts: Vec<&str> = list.iter().map(String::as_str).collect();
+                let frozen = text::embed_all(run, &models.text, &tokenizer, &texts, params.device())?;
+                Ok(normalize(&project(&ops, &models.text, models.apm.embedding, &TorchTensor(frozen)).0))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { sentences, embeddings })
+    }
+}
+
+impl Perceived {
+    /// Runs the module of a run over images.
+    ///
+    /// # Errors
+    /// If images or files of the run cannot be read.
+    pub fn load<'a>(run: &Run, models: &ModelConfig, images: impl Iterator<Item = &'a Annotated>, device: Device) -> Result<Self> {
+        let params = Params::load(&run.file(run::APM), device)?;
+        let database = Database::build(run, models, &params)?;
+        let paths: Vec<_> = images.map(|i| i.image.clone()).collect();
+        let pictures = Images::load(&paths, &models.preprocess())?;
+        let _guard = tch::no_grad_guard();
+        let ops = Torch::new(&params);
+        let (mut boxes, mut tokens, mut objects) = (Vec::new(), Vec::new(), Vec::new());
+        let bar = progress::bar(paths.len() as u64, "perceiving");
+        let count = paths.len() as i64;
+        for start in (0..count).step_by(16) {
+            let indices: Vec<i64> = (start..(start + 16).min(count)).collect();
+            let picture = pictures.batch(&indices).to_device(device);
+            let both = Tensor::stack(&[&picture, &picture.flip([3])], 1).flatten(0, 1);
+            let output = apm(&ops, &models.apm, &TorchTensor(both));
+            boxes.push(output.boxes.0.to_device(Device::Cpu));
+            objects.push(output.object_embeddings.0.to_device(Device::Cpu));
+            tokens.push(output.image_tokens.0.to_kind(Kind::Half).to_device(Device::Cpu));
+            bar.inc(indices.len() as u64);
+        }
+        bar.finish_and_clear();
+        let objects = Tensor::cat(&objects, 0);
+        let best: Vec<Tensor> = database
+            .embeddings
+            .iter()
+            .enumerate()
+            .map(|(s, own)| normalize(&objects.select(1, s as i64)).matmul(&own.to_device(Device::Cpu).tr()).argmax(-1, false))
+            .collect();
+        let retrieved: Vec<i64> = Tensor::stack(&best, 1).flatten(0, -1).try_into()?;
+        Ok(Self {
+            boxes: Tensor::cat(&boxes, 0).flatten(0, -1).try_into()?,
+            retrieved: retrieved.into_iter().map(|i| i as usize).collect(),
+            sentences: database.sentences,
+            tokens: Tensor::cat(&tokens, 0),
+            objects,
+        })
+    }
+
+    /// The context of a picture or of its mirror image.
+    pub fn lines(&self, picture: usize, flip: bool) -> Vec<ContextLine> {
+        let row = 2 * picture + usize::from(flip);
+        let lines = Structure::all().map(|structure| {
+            let s = structure.index();
+            let at = (row * STRUCTURES + s) * 4;
+            let [cx, cy, w, h] = [0, 1, 2, 3].map(|k| self.boxes[at + k]);
+            ContextLine {
+                structure,
+                grid: NormalizedBox::from_center(cx, cy, w, h).to_grid(),
+                sentence: self.sentences[s][self.retrieved[row * STRUCTURES + s]].clone(),
+            }
+        });
+        lines.collect()
+    }
+
+    /// Image tokens `[B, P, width]` and object embeddings `[B, 36, E]`.
+    pub fn features(&self, pictures: &[usize], flips: &[bool], device: Device) -> (Tensor, Tensor) {
+        let rows: Vec<i64> = pictures.iter().zip(flips).map(|(&p, &f)| 2 * p as i64 + i64::from(f)).collect();
+        let rows = Tensor::from_slice(&rows);
+        let pick = |x: &Tensor| x.index_select(0, &rows).to_device(device).to_kind(Kind::Float);
+        (pick(&self.tokens), pick(&self.objects))
+    }
+}
