@@ -1,0 +1,220 @@
+//! Where the tensors of each structure lie in the file, and every check that a reader can rely on afterwards.
+
+use super::RetrievalError;
+use crate::anatomy::Structure;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use std::ops::Range;
+use std::path::Path;
+
+/// What the metadata calls the format.
+pub(super) const FORMAT: &str = "anatomix-sentences";
+/// The version that this SDK writes, and the newest that it reads.
+pub(super) const VERSION: u32 = 1;
+/// Bytes that hold the length of the header.
+pub(super) const PREFIX: usize = 8;
+/// Largest accepted header; a real one has about 10 kB.
+const MAX_HEADER: usize = 1 << 20;
+/// Most sentences of one structure.
+pub(super) const MAX_SENTENCES: usize = 1 << 24;
+/// Largest accepted difference between a row's length and 1. Rows that went through fp16 stay well within it.
+const NORM_TOLERANCE: f64 = 1e-3;
+
+/// The parts of a tensor's name after the structure's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Offsets,
+    Embeddings,
+    Text,
+}
+
+impl Part {
+    /// In the order of the file: widest type first, so that every tensor starts at a multiple of its type's size.
+    pub(super) const ALL: [Self; 3] = [Self::Offsets, Self::Embeddings, Self::Text];
+
+    pub(super) fn name(self, structure: Structure) -> String {
+        let part = match self {
+            Self::Offsets => "offsets",
+            Self::Embeddings => "embeddings",
+            Self::Text => "text",
+        };
+        format!("{:02}.{part}", structure.index())
+    }
+
+    pub(super) fn dtype(self) -> Dtype {
+        match self {
+            Self::Offsets => Dtype::U64,
+            Self::Embeddings => Dtype::F32,
+            Self::Text => Dtype::U8,
+        }
+    }
+}
+
+/// Where the sentences of one structure lie in the file.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    /// How many sentences.
+    pub count: usize,
+    /// Bytes of the embeddings.
+    pub embeddings: Range<usize>,
+    /// Bytes of the text.
+    pub text: Range<usize>,
+    /// Bytes of the offsets into the text.
+    pub offsets: Range<usize>,
+}
+
+/// Why bytes are refused; [`Problem::at`] adds the path.
+#[derive(Debug)]
+pub(super) enum Problem {
+    Damaged(String),
+    Newer(u32),
+    Width(usize),
+}
+
+impl From<String> for Problem {
+    fn from(message: String) -> Self {
+        Self::Damaged(message)
+    }
+}
+
+impl Problem {
+    pub(super) fn at(self, path: &Path, expected: usize) -> RetrievalError {
+        let path = path.into();
+        match self {
+            Self::Damaged(message) => RetrievalError::Damaged { path, message },
+            Self::Newer(found) => RetrievalError::NewerVersion { path, found, known: VERSION },
+            Self::Width(found) => RetrievalError::Width { path, found, expected },
+        }
+    }
+}
+
+/// Finds the tables of all structures and checks everything in them.
+pub(super) fn tables(bytes: &[u8], width: usize) -> Result<Vec<Table>, Problem> {
+    let (start, header) = header(bytes)?;
+    check_version(&header)?;
+    Structure::all().map(|structure| table(bytes, start, &header, structure, width)).collect()
+}
+
+/// Where the data begin, and what the header says about them.
+fn header(bytes: &[u8]) -> Result<(usize, Metadata), Problem> {
+    let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX>() else {
+        return Err(format!("it has only {} bytes", bytes.len()).into());
+    };
+    let length = usize::try_from(u64::from_le_bytes(*prefix)).unwrap_or(usize::MAX);
+    if length > MAX_HEADER {
+        return Err("it does not begin with the header of a safetensors file".to_string().into());
+    }
+    let Some((header, data)) = rest.split_at_checked(length) else {
+        return Err(format!("it ends after {} bytes, within its header", bytes.len()).into());
+    };
+    let header: Metadata = serde_json::from_slice(header).map_err(|e| format!("its header cannot be read: {e}"))?;
+    if header.data_len() != data.len() {
+        let (found, expected) = (data.len(), header.data_len());
+        return Err(format!("it holds {found} bytes of data, but its header describes {expected}").into());
+    }
+    Ok((PREFIX + length, header))
+}
+
+fn check_version(header: &Metadata) -> Result<(), Problem> {
+    let value = |key| header.metadata().as_ref().and_then(|m| m.get(key)).map(String::as_str);
+    if value("format") != Some(FORMAT) {
+        return Err(format!("its metadata does not give the format {FORMAT}").into());
+    }
+    match value("version").and_then(|v| v.parse().ok()) {
+        Some(VERSION) => Ok(()),
+        Some(newer) if newer > VERSION => Err(Problem::Newer(newer)),
+        _ => Err("its metadata gives no version that ever existed".to_string().into()),
+    }
+}
+
+fn table(bytes: &[u8], start: usize, header: &Metadata, structure: Structure, width: usize) -> Result<Table, Problem> {
+    let find = |part: Part| -> Result<(&TensorInfo, Range<usize>), Problem> {
+        let name = part.name(structure);
+        let info = header.info(&name).ok_or_else(|| format!("the tensor {name} is missing"))?;
+        if info.dtype != part.dtype() {
+            return Err(format!("the tensor {name} has the type {:?} instead of {:?}", info.dtype, part.dtype()).into());
+        }
+        // The header was compared with the file's length, so the sums stay below it.
+        let range = start.saturating_add(info.data_offsets.0)..start.saturating_add(info.data_offsets.1);
+        if bytes.get(range.clone()).is_none() {
+            return Err(format!("the tensor {name} lies outside of the file").into());
+        }
+        Ok((info, range))
+    };
+    let shape_error = |part: Part, shape: &[usize]| format!("the tensor {} has the shape {shape:?}", part.name(structure));
+    let (info, embeddings) = find(Part::Embeddings)?;
+    let [count, found] = info.shape[..] else { return Err(shape_error(Part::Embeddings, &info.shape).into()) };
+    if !(1..=MAX_SENTENCES).contains(&count) {
+        return Err(format!("{structure} has {count} sentences, but must have between 1 and {MAX_SENTENCES}").into());
+    }
+    if found != width {
+        return Err(Problem::Width(found));
+    }
+    let (info, offsets) = find(Part::Offsets)?;
+    if info.shape != [count + 1] {
+        return Err(format!("{}, but there are {count} sentences", shape_error(Part::Offsets, &info.shape)).into());
+    }
+    let (info, text) = find(Part::Text)?;
+    if info.shape.len() != 1 {
+        return Err(shape_error(Part::Text, &info.shape).into());
+    }
+    let table = Table { count, embeddings, text, offsets };
+    check_text(bytes, &table, structure)?;
+    check_norms(bytes, &table, structure, width)?;
+    Ok(table)
+}
+
+fn check_text(bytes: &[u8], table: &Table, structure: Structure) -> Result<(), Problem> {
+    let name = |part: Part| part.name(structure);
+    let text = std::str::from_utf8(bytes.get(table.text.clone()).unwrap_or_default())
+        .map_err(|e| format!("the tensor {} is not valid UTF-8: {e}", name(Part::Text)))?;
+    let mut previous = None;
+    for (index, offset) in offsets(bytes, table).enumerate() {
+        let problem = match previous {
+            None if offset != 0 => "the first is not 0",
+            Some(before) if offset <= before => "a sentence is empty or ends before it begins",
+            _ if offset > text.len() => "it lies behind the text",
+            _ if !text.is_char_boundary(offset) => "it lies within a character",
+            _ if index == table.count && offset != text.len() => "the last is not the end of the text",
+            _ => {
+                previous = Some(offset);
+                continue;
+            }
+        };
+        return Err(format!("number {index} of {} is {offset}: {problem}", name(Part::Offsets)).into());
+    }
+    Ok(())
+}
+
+fn check_norms(bytes: &[u8], table: &Table, structure: Structure, width: usize) -> Result<(), Problem> {
+    for (index, row) in rows(bytes, table, width).enumerate() {
+        let (values, _) = row.as_chunks::<4>();
+        let norm = values.iter().map(|v| f64::from(f32::from_le_bytes(*v)).powi(2)).sum::<f64>().sqrt();
+        // Written so that NaN fails.
+        if !((norm - 1.0).abs() <= NORM_TOLERANCE) {
+            let name = Part::Embeddings.name(structure);
+            return Err(format!("row {index} of {name} has the length {norm} instead of 1").into());
+        }
+    }
+    Ok(())
+}
+
+/// The offsets of a table.
+fn offsets(bytes: &[u8], table: &Table) -> impl Iterator<Item = usize> {
+    let (values, _) = bytes.get(table.offsets.clone()).unwrap_or_default().as_chunks::<8>();
+    values.iter().map(|v| usize::try_from(u64::from_le_bytes(*v)).unwrap_or(usize::MAX))
+}
+
+/// The embeddings of a table as little-endian bytes, row by row.
+pub(super) fn rows<'a>(bytes: &'a [u8], table: &Table, width: usize) -> std::slice::ChunksExact<'a, u8> {
+    bytes.get(table.embeddings.clone()).unwrap_or_default().chunks_exact((4 * width).max(1))
+}
+
+/// A sentence of a table; empty behind the last.
+pub(super) fn sentence<'a>(bytes: &'a [u8], table: &Table, index: usize) -> &'a str {
+    let (offsets, _) = bytes.get(table.offsets.clone()).unwrap_or_default().as_chunks::<8>();
+    let Some([from, to]) = offsets.get(index..index.saturating_add(2)) else { return "" };
+    let [from, to] = [from, to].map(|v| usize::try_from(u64::from_le_bytes(*v)).unwrap_or(usize::MAX));
+    let text = bytes.get(table.text.clone()).and_then(|text| text.get(from..to));
+    text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+}

@@ -1,0 +1,254 @@
+use super::format::tables;
+use super::*;
+use crate::anatomy::Structure;
+use proptest::prelude::*;
+use std::fs;
+use tempfile::TempDir;
+
+const WIDTH: usize = 5;
+
+/// Sentences of one to three characters' width in UTF-8, embeddings from a small generator.
+fn lists(counts: impl Fn(Structure) -> usize, width: usize) -> Vec<SentenceList> {
+    let mut state = 1u32;
+    let mut value = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    Structure::all()
+        .map(|structure| SentenceList {
+            sentences: (0..counts(structure)).map(|i| format!("{structure} shows größe {i} ✓.")).collect(),
+            embeddings: (0..counts(structure) * width).map(|_| value()).collect(),
+        })
+        .collect()
+}
+
+fn written(lists: &[SentenceList]) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sentences.safetensors");
+    write(&path, lists).unwrap();
+    (folder, path)
+}
+
+fn bytes() -> Vec<u8> {
+    let (_folder, path) = written(&lists(|s| 1 + s.index() % 2, WIDTH));
+    fs::read(path).unwrap()
+}
+
+/// Where a tensor begins in a file.
+fn place(bytes: &[u8], name: &str) -> usize {
+    let (length, header) = safetensors::SafeTensors::read_metadata(bytes).unwrap();
+    8 + length + header.info(name).unwrap().data_offsets.0
+}
+
+fn message(bytes: &[u8]) -> String {
+    tables(bytes, WIDTH).expect_err("damaged").at("a/b.safetensors".as_ref(), WIDTH).to_string()
+}
+
+#[test]
+fn reads_what_was_written() {
+    let lists = lists(|s| 1 + s.index() * 3, WIDTH);
+    let (_folder, path) = written(&lists);
+    let database = SentenceDatabase::open(&path, WIDTH).unwrap();
+    for (structure, list) in Structure::all().zip(&lists) {
+        assert_eq!(database.len(structure), list.sentences.len());
+        for (index, sentence) in list.sentences.iter().enumerate() {
+            assert_eq!(database.sentence(structure, index), sentence);
+            let query = &list.embeddings[index * WIDTH..][..WIDTH];
+            let hits = database.search(structure, query, 1);
+            assert_eq!(hits[0].index, index);
+            assert!((hits[0].similarity - 1.0).abs() < 1e-6);
+        }
+        assert_eq!(database.sentence(structure, list.sentences.len()), "");
+        assert_eq!(database.sentence(structure, usize::MAX), "");
+    }
+}
+
+#[test]
+fn writes_the_same_bytes_and_other_libraries_read_them() {
+    let lists = lists(|_| 3, WIDTH);
+    let (_a, first) = written(&lists);
+    let (_b, second) = written(&lists);
+    let bytes = fs::read(first).unwrap();
+    assert_eq!(bytes, fs::read(second).unwrap());
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.len(), 3 * 36);
+    let embeddings = file.tensor("35.embeddings").unwrap();
+    assert_eq!((embeddings.dtype(), embeddings.shape()), (safetensors::Dtype::F32, &[3, WIDTH][..]));
+    assert_eq!(place(&bytes, "00.offsets") % 8, 0);
+    assert_eq!(place(&bytes, "00.embeddings") % 4, 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    /// Few distinct values, so that many similarities tie.
+    #[test]
+    fn search_equals_brute_force(
+        width in 1usize..40,
+        rows in prop::collection::vec(prop::collection::vec(-2i8..=2, 40), 1..60),
+        query in prop::collection::vec(-2i8..=2, 40),
+        k in 0usize..70,
+    ) {
+        let floats = |row: &[i8]| row[..width].iter().map(|&v| f32::from(v)).collect::<Vec<f32>>();
+        let mut lists = lists(|_| 1, width);
+        let mut embeddings: Vec<Vec<f32>> = rows.iter().map(|r| floats(r)).collect();
+        for row in embeddings.iter_mut().filter(|row| row.iter().all(|&v| v == 0.0)) {
+            row[0] = 1.0;
+        }
+        let sentences = (0..rows.len()).map(|i| i.to_string()).collect();
+        lists[4] = SentenceList { sentences, embeddings: embeddings.concat() };
+        let (_folder, path) = written(&lists);
+        let database = SentenceDatabase::open(&path, width).unwrap();
+        let query = floats(&query);
+        let hits = database.search(Structure::HEART, &query, k);
+
+        let norm = |row: &[f32]| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+        let similarity = |row: &[f32]| {
+            let dot: f64 = row.iter().zip(&query).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            if norm(&query) == 0.0 { 0.0 } else { dot / norm(row) / norm(&query) }
+        };
+        let expected: Vec<f64> = embeddings.iter().map(|row| similarity(row)).collect();
+        prop_assert_eq!(hits.len(), k.min(rows.len()));
+        for pair in hits.windows(2) {
+            prop_assert!(pair[0].similarity > pair[1].similarity
+                || (pair[0].similarity == pair[1].similarity && pair[0].index < pair[1].index));
+        }
+        for hit in &hits {
+            prop_assert!((f64::from(hit.similarity) - expected[hit.index]).abs() < 1e-5);
+        }
+        // Nothing that was left out is better than the worst hit, and equal rows come in the order of their indices.
+        let chosen: Vec<usize> = hits.iter().map(|hit| hit.index).collect();
+        if let Some(worst) = hits.last() {
+            for index in (0..rows.len()).filter(|i| !chosen.contains(i)) {
+                prop_assert!(expected[index] <= f64::from(worst.similarity) + 1e-5);
+                for &other in chosen.iter().filter(|&&c| embeddings[c] == embeddings[index]) {
+                    prop_assert!(other < index);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(tables(&bytes, WIDTH).is_err());
+    }
+
+    #[test]
+    fn random_headers_never_panic(begin in any::<u64>(), end in any::<u64>(), rows in any::<u64>(), width in any::<u64>()) {
+        let header = format!(
+            r#"{{"__metadata__":{{"format":"anatomix-sentences","version":"1"}},"00.embeddings":{{"dtype":"F32","shape":[{rows},{width}],"data_offsets":[{begin},{end}]}}}}"#
+        );
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        prop_assert!(tables(&bytes, WIDTH).is_err());
+    }
+}
+
+#[test]
+fn queries_without_direction_or_of_another_width() {
+    let (_folder, path) = written(&lists(|_| 3, WIDTH));
+    let database = SentenceDatabase::open(&path, WIDTH).unwrap();
+    for query in [[0.0; WIDTH], [f32::NAN; WIDTH], [f32::INFINITY; WIDTH]] {
+        let hits = database.search(Structure::HEART, &query, 2);
+        assert_eq!(hits, [Hit { index: 0, similarity: 0.0 }, Hit { index: 1, similarity: 0.0 }]);
+    }
+    assert!(database.search(Structure::HEART, &[f32::MAX; WIDTH], 3).iter().all(|h| h.similarity.abs() <= 1.0));
+    assert!(database.search(Structure::HEART, &[1.0; WIDTH + 1], 2).is_empty());
+    assert!(database.search(Structure::HEART, &[1.0; WIDTH], 0).is_empty());
+}
+
+#[test]
+fn truncated_anywhere_is_an_error_that_names_the_path() {
+    let bytes = bytes();
+    for length in (0..bytes.len()).step_by(7) {
+        assert!(message(&bytes[..length]).contains("a/b.safetensors"));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("half.safetensors");
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let error = SentenceDatabase::open(&path, WIDTH).unwrap_err().to_string();
+    assert!(error.contains("half.safetensors") && error.contains("restore the bundle"), "{error}");
+    fs::write(&path, b"").unwrap();
+    assert!(SentenceDatabase::open(&path, WIDTH).unwrap_err().to_string().contains("only 0 bytes"));
+}
+
+#[test]
+fn flipped_bits_never_panic() {
+    let bytes = bytes();
+    for place in 0..bytes.len() {
+        for mask in [0x01, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= mask;
+            // A flipped letter is another letter; anything but a valid database must say which file it is.
+            if let Err(problem) = tables(&damaged, WIDTH) {
+                assert!(problem.at("a/b.safetensors".as_ref(), WIDTH).to_string().contains("a/b.safetensors"));
+            }
+        }
+    }
+}
+
+#[test]
+fn each_damage_is_named() {
+    let original = bytes();
+    let damaged = |name: &str, at: usize, new: &[u8]| {
+        let mut bytes = original.clone();
+        let start = place(&bytes, name) + at;
+        bytes[start..start + new.len()].copy_from_slice(new);
+        message(&bytes)
+    };
+    let expect = |message: String, part: &str| assert!(message.contains(part), "{message:?} lacks {part:?}");
+    expect(damaged("04.text", 0, &[0xff]), "04.text is not valid UTF-8");
+    expect(damaged("04.offsets", 0, &1u64.to_le_bytes()), "the first is not 0");
+    expect(damaged("05.offsets", 8, &0u64.to_le_bytes()), "ends before it begins");
+    expect(damaged("05.offsets", 8, &u64::MAX.to_le_bytes()), "behind the text");
+    let inside = "Descending aorta shows gr".len() as u64 + 1;
+    expect(damaged("05.offsets", 8, &inside.to_le_bytes()), "within a character");
+    expect(damaged("04.offsets", 8, &5u64.to_le_bytes()), "not the end of the text");
+    expect(damaged("07.embeddings", 0, &f32::NAN.to_le_bytes()), "row 0 of 07.embeddings has the length NaN");
+    expect(damaged("07.embeddings", 4, &2f32.to_le_bytes()), "instead of 1");
+}
+
+#[test]
+fn each_wrong_header_is_named() {
+    let original = bytes();
+    let replaced = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = original.windows(from.len()).position(|w| w == from.as_bytes()).expect(from);
+        let mut bytes = original.clone();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        message(&bytes)
+    };
+    let expect = |message: String, part: &str| assert!(message.contains(part), "{message:?} lacks {part:?}");
+    expect(replaced("\"version\":\"1\"", "\"version\":\"2\""), "has version 2, but this SDK knows versions up to 1; update the SDK");
+    expect(replaced("\"version\":\"1\"", "\"version\":\"x\""), "no version");
+    expect(replaced("anatomix-sentences", "anatomix-pentences"), "does not give the format");
+    expect(replaced("\"11.text\"", "\"xx.text\""), "the tensor 11.text is missing");
+    expect(replaced("{\"dtype\":\"F32\"", "{\"dtype\":\"I32\""), "has the type I32 instead of F32");
+    expect(replaced("\"dtype\":\"F32\",\"shape\":[1,5]", "\"dtype\":\"F32\",\"shape\":[5,1]"), "width 1, but the perception module gives 5");
+    expect(replaced("{\"__metadata__\"", "x\"__metadata__\""), "header cannot be read");
+    let wider = tables(&original, WIDTH + 1).unwrap_err().at("x".as_ref(), WIDTH + 1).to_string();
+    expect(wider, "holds embeddings of width 5, but the perception module gives 6; export the bundle again");
+}
+
+#[test]
+fn folders_missing_files_and_bad_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = SentenceDatabase::open(folder.path(), WIDTH).unwrap_err().to_string();
+    assert!(error.contains("it is not a file"), "{error}");
+    let missing = folder.path().join("none");
+    assert!(matches!(SentenceDatabase::open(&missing, WIDTH), Err(RetrievalError::Read { .. })));
+    let path = folder.path().join("out");
+    let refused = |change: &dyn Fn(&mut Vec<SentenceList>), part: &str| {
+        let mut lists = lists(|_| 2, WIDTH);
+        change(&mut lists);
+        let error = write(&path, &lists).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("out"), "{error}");
+        assert!(!path.exists());
+    };
+    refused(&|l| drop(l.pop()), "35 lists instead of 36");
+    refused(&|l| l[3] = SentenceList::default(), "has 0 sentences");
+    refused(&|l| l[3].sentences[1].clear(), "sentence 1 of Apical zone of right lung is empty");
+    refused(&|l| l[3].embeddings[2] = f32::NAN, "zero or not finite");
+    refused(&|l| l[3].embeddings.truncate(7), "7 values for 2 embeddings");
+    let nowhere = folder.path().join("no/such/folder/out");
+    assert!(matches!(write(&nowhere, &lists(|_| 1, 1)), Err(RetrievalError::Write { .. })));
+}

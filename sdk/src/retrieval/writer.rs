@@ -1,0 +1,127 @@
+//! Writing a database. The same lists always give the same bytes.
+
+use super::RetrievalError;
+use super::format::{FORMAT, MAX_SENTENCES, PREFIX, Part, VERSION};
+use crate::anatomy::{STRUCTURES, Structure};
+use safetensors::tensor::TensorInfo;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+use tempfile::NamedTempFile;
+
+/// The sentences of one structure.
+#[derive(Clone, Debug, Default)]
+pub struct SentenceList {
+    /// At least one, none of them empty.
+    pub sentences: Vec<String>,
+    /// One row for each, all of the same width; any finite length but 0, they are normalised when they are written.
+    pub embeddings: Vec<f32>,
+}
+
+impl SentenceList {
+    fn bytes(&self, part: Part, width: usize) -> Vec<u8> {
+        match part {
+            Part::Text => self.sentences.concat().into_bytes(),
+            Part::Offsets => {
+                let mut end = 0u64;
+                let ends = self.sentences.iter().map(|sentence| {
+                    end += sentence.len() as u64;
+                    end
+                });
+                std::iter::once(0).chain(ends).flat_map(u64::to_le_bytes).collect()
+            }
+            Part::Embeddings => self.embeddings.chunks_exact(width).flat_map(unit).flat_map(f32::to_le_bytes).collect(),
+        }
+    }
+
+    fn shape(&self, part: Part, width: usize) -> Vec<usize> {
+        match part {
+            Part::Text => vec![self.sentences.iter().map(String::len).sum()],
+            Part::Offsets => vec![self.sentences.len() + 1],
+            Part::Embeddings => vec![self.sentences.len(), width],
+        }
+    }
+}
+
+/// The header of a safetensors file with sorted names; the library's own writer orders metadata by chance.
+#[derive(Serialize)]
+struct Header {
+    #[serde(rename = "__metadata__")]
+    metadata: BTreeMap<&'static str, String>,
+    #[serde(flatten)]
+    tensors: BTreeMap<String, TensorInfo>,
+}
+
+/// Writes a database: one list for each of the 36 structures, in index order. The file appears whole or not at all.
+///
+/// # Errors
+/// [`RetrievalError::Lists`] for lists that make no database, [`RetrievalError::Write`] if the file cannot be written.
+pub fn write(path: &Path, lists: &[SentenceList]) -> Result<(), RetrievalError> {
+    let width = check(lists).map_err(|message| RetrievalError::Lists { path: path.into(), message })?;
+    store(path, lists, width).map_err(|source| RetrievalError::Write { path: path.into(), source })
+}
+
+/// The width of the embeddings.
+fn check(lists: &[SentenceList]) -> Result<usize, String> {
+    if lists.len() != STRUCTURES {
+        return Err(format!("there are {} lists instead of {STRUCTURES}", lists.len()));
+    }
+    let width = lists.first().map_or(0, |list| list.embeddings.len() / list.sentences.len().max(1));
+    for (structure, list) in Structure::all().zip(lists) {
+        let count = list.sentences.len();
+        if !(1..=MAX_SENTENCES).contains(&count) {
+            return Err(format!("{structure} has {count} sentences, but must have between 1 and {MAX_SENTENCES}"));
+        }
+        if width == 0 || list.embeddings.len() != count * width {
+            let found = list.embeddings.len();
+            return Err(format!("{structure} has {found} values for {count} embeddings, which are {width} wide"));
+        }
+        if let Some(index) = list.sentences.iter().position(String::is_empty) {
+            return Err(format!("sentence {index} of {structure} is empty"));
+        }
+        let directed = |row: &[f32]| row.iter().all(|v| v.is_finite()) && row.iter().any(|&v| v != 0.0);
+        if let Some(index) = list.embeddings.chunks_exact(width).position(|row| !directed(row)) {
+            return Err(format!("embedding {index} of {structure} is zero or not finite"));
+        }
+    }
+    Ok(width)
+}
+
+fn store(path: &Path, lists: &[SentenceList], width: usize) -> io::Result<()> {
+    let tensors = || Part::ALL.into_iter().flat_map(|part| Structure::all().zip(lists).map(move |(s, list)| (part, s, list)));
+    let mut end = 0;
+    let infos = tensors().map(|(part, structure, list)| {
+        let shape = list.shape(part, width);
+        let begin = end;
+        end += shape.iter().product::<usize>() * (part.dtype().bitsize() / 8);
+        (part.name(structure), TensorInfo { dtype: part.dtype(), shape, data_offsets: (begin, end) })
+    });
+    let tensor_infos = infos.collect();
+    let metadata = BTreeMap::from([("format", FORMAT.into()), ("version", VERSION.to_string())]);
+    let mut header = serde_json::to_vec(&Header { metadata, tensors: tensor_infos })?;
+    header.resize(header.len().next_multiple_of(PREFIX), b' ');
+
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = io::BufWriter::new(NamedTempFile::new_in(folder)?);
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(&header)?;
+    for (part, _, list) in tensors() {
+        file.write_all(&list.bytes(part, width))?;
+    }
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    // Temporary files are private; a bundle is for everyone who may read its folder.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+fn unit(row: &[f32]) -> Vec<f32> {
+    let norm = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    row.iter().map(|&v| (f64::from(v) / norm) as f32).collect()
+}
