@@ -1,10 +1,39 @@
 //! Anatomy-aware chest X-ray interpretation: an embedded, ONNX-based runtime. Research use, not a medical device.
+//!
+//! Three nouns, one verb each: an [`Engine`] opens a bundle, a [`Study`] perceives one radiograph, an [`Answer`] answers
+//! a question of it. One room per step, one direction:
+//!
+//! ```text
+//! file or pixels -> radiograph -> perception -> retrieval -> prompt -> decoder -> grounding -> output
+//! ```
+//! [`engine`](Engine) owns what is opened once, [`study`](Study) what belongs to one radiograph.
 
 pub mod anatomy;
+pub mod bundle;
+mod decoder;
+mod engine;
+mod error;
 pub mod geometry;
+mod grounding;
 pub mod output;
+pub mod perception;
 pub mod prompt;
 pub mod radiograph;
+pub mod retrieval;
+pub mod runtime;
+mod study;
 pub mod task;
 
+pub use anatomy::{Label, Structure};
+pub use decoder::DecoderError;
+pub use engine::{Engine, EngineBuilder};
+pub use error::{Error, Result};
+pub use geometry::{NormalizedBox, PixelBox};
+pub use grounding::Grounding;
+pub use perception::flags::{Flag, FlagCode, Severity};
 pub use radiograph::Radiograph;
+pub use runtime::Provider;
+pub use study::{
+    Answer, CancelHandle, Finish, Flow, LabelScore, Provenance, Question, Retrieved, StructureFinding, Study, Timing,
+};
+pub use task::Task;

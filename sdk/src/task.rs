@@ -71,6 +71,19 @@ impl Task {
             _ => None,
         }
     }
+
+    /// The question that the model is asked: a bare phrase or box is put into the task's own words, a sentence is left.
+    pub fn question(self, text: &str) -> String {
+        let text = text.trim();
+        let bare = !text.ends_with(['?', '.', '!']);
+        match self {
+            Self::PhraseGrounding | Self::AnatomyGrounding if bare && !text.is_empty() => format!("Where is the {text}?"),
+            Self::GroundedDiagnosis if bare && text.starts_with("<box>") => format!("What is the finding in {text}?"),
+            Self::GroundedCaptioning if bare && text.starts_with("<box>") => format!("Describe the region {text}."),
+            _ if text.is_empty() => self.instruction().unwrap_or_default().into(),
+            _ => text.into(),
+        }
+    }
 }
 
 impl fmt::Display for Task {

@@ -5,6 +5,7 @@
 
 pub mod commands;
 pub mod data;
+pub mod export;
 pub mod graph;
 pub mod models;
 pub mod run;

@@ -51,6 +51,8 @@ pub enum BundleError {
     Size { path: PathBuf, found: u64, expected: u64 },
     #[error("{path} was altered: its SHA-256 is {found} instead of {expected}; restore the bundle from its source")]
     Altered { path: PathBuf, found: String, expected: String },
+    #[error("{path} is not a golden input: {message}; restore the bundle from its source")]
+    Golden { path: PathBuf, message: String },
     #[error("{path} lists the file {name:?}, which is not a plain file name; restore the bundle from its source")]
     Name { path: PathBuf, name: String },
 }

@@ -37,6 +37,8 @@ pub enum PromptError {
     MissingToken { name: String, token: String },
     #[error("the question holds the control token {token}; remove it")]
     ControlToken { token: String },
+    #[error("the box {found:?} of the question cannot be used; write <box>(x0,y0),(x1,y1)</box> in pixels of the {width}x{height} image")]
+    Box { found: String, width: u32, height: u32 },
     #[error("the question is empty; ask something or name a task that needs no question")]
     EmptyQuestion,
     #[error("the question has {length} bytes, more than {MAX_QUESTION}; shorten it")]

@@ -77,7 +77,7 @@ impl Runtime {
                     .map_err(|e| failed(e.to_string()))?
                     .with_name("anatomix")
                     .with_telemetry(false)
-                    .commit()
+                    .build()
                     .map_err(|e| failed(e.to_string()))?;
                 *slot = Some((environment.clone(), library.clone()));
                 (environment, library)

@@ -86,8 +86,8 @@ pub(super) fn settle(wanted: Provider, environment: &Environment) -> Result<(Pro
 /// Registers the provider on an empty session: ONNX Runtime then loads its libraries and finds its device, or says why not.
 fn probe(provider: Provider, environment: &Environment) -> Result<(), String> {
     let available = match provider {
-        Provider::Cuda(_) => CUDA::default().is_available(),
-        Provider::TensorRt(_) => TensorRT::default().is_available(),
+        Provider::Cuda(_) => CUDA::is_available(),
+        Provider::TensorRt(_) => TensorRT::is_available(),
         _ => return Ok(()),
     };
     if !available.unwrap_or(false) {

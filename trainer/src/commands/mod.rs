@@ -1,5 +1,6 @@
 //! The command line, one file for each command.
 
+pub mod export;
 pub mod phantom;
 pub mod train;
 
@@ -16,6 +17,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Export(export::Arguments),
     Phantom(phantom::Arguments),
     Train(train::Arguments),
 }
@@ -27,6 +29,7 @@ impl Arguments {
     /// Whatever stopped it.
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Export(arguments) => export::run(&arguments),
             Command::Phantom(arguments) => phantom::run(&arguments),
             Command::Train(arguments) => train::run(&arguments),
         }

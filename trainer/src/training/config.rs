@@ -76,6 +76,8 @@ pub struct Step {
     pub seed: i64,
     /// Trains the whole model instead of adapters.
     pub full: bool,
+    /// How many images of the training split are used; all for `None`.
+    pub images: Option<usize>,
 }
 
 impl Default for Step {
@@ -93,6 +95,7 @@ impl Default for Step {
             checkpoint_every: 500,
             seed: 2025,
             full: false,
+            images: None,
         }
     }
 }

@@ -82,6 +82,7 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, resume: bool) -> Res
     let sources: Vec<Source> = images
         .into_iter()
         .filter_map(|image| Some(Source { samples: samples.remove(&image.id)?, image }))
+        .take(settings.images.unwrap_or(usize::MAX))
         .collect();
     anyhow::ensure!(!sources.is_empty(), "{} has no training images with instruction samples", recipe.data.display());
     let perceived = match phase {

@@ -38,6 +38,8 @@ const IR_VERSION: i64 = 10;
 
 pub(super) struct GraphFile {
     pub graph: GraphProto,
+    /// Outputs that are listed after all others: a reader looks for logits first, not for caches.
+    pub caches: Vec<ValueInfoProto>,
     path: PathBuf,
     data: BufWriter<File>,
     offset: u64,
@@ -49,7 +51,7 @@ impl GraphFile {
         let data = path.with_extension("onnx.data");
         let file = File::create(&data).with_context(|| format!("cannot write {}", data.display()))?;
         let graph = GraphProto { name: name.into(), ..Default::default() };
-        Ok(Self { graph, path: path.into(), data: BufWriter::new(file), offset: 0, failure: None })
+        Ok(Self { graph, caches: Vec::new(), path: path.into(), data: BufWriter::new(file), offset: 0, failure: None })
     }
 
     /// Adds an initializer from a tensor, in the data file.
@@ -119,6 +121,7 @@ impl GraphFile {
             return Err(error).with_context(failed);
         }
         self.data.flush().with_context(failed)?;
+        self.graph.output.append(&mut self.caches);
         let opset = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
         let contrib = self.graph.node.iter().any(|n| n.domain == "com.microsoft");
         let mut opset_import = vec![opset("", OPSET)];

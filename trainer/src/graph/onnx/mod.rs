@@ -3,7 +3,8 @@
 mod file;
 mod ops;
 mod proto;
+mod writer;
 
 pub use file::{Dim, Storage};
-pub use ops::{OnnxTensor, Writer};
 pub use proto::DataType;
+pub use writer::{OnnxTensor, Writer};

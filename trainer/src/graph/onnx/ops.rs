@@ -1,178 +1,35 @@
 //! Operations as nodes. What is computed from weights alone is computed now and stored.
 
-use super::file::{Dim, GraphFile, Storage, value_info};
-use super::proto::{AttributeProto, DataType, NodeProto};
-use crate::graph::{Activation, BATCH_NORM_EPSILON, CausalAttention, Conv, Init, Linear, Ops, Params};
-use crate::models::lora::Lora;
-use anyhow::Result;
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
-use std::path::Path;
-use tch::Tensor;
+use super::file::{Dim, Storage, value_info};
+use super::proto::{AttributeProto, DataType};
+use super::writer::{OnnxTensor, Writer};
+use crate::graph::{Activation, BATCH_NORM_EPSILON, CausalAttention, Conv, Init, Linear, Ops};
+use tch::{Device, Kind, Tensor};
 
-/// Weights with fewer values than this stay in fp32 whatever the storage: biases, norms, scales.
-const SMALL: usize = 1024;
-
-/// Writes a model as an ONNX graph.
-pub struct Writer<'a> {
-    params: &'a Params,
-    storage: Storage,
-    lora: Option<&'a Lora>,
-    /// Longest context that rotary tables are written for.
-    max_positions: i64,
-    file: RefCell<GraphFile>,
-    stored: RefCell<BTreeSet<String>>,
-    scope: RefCell<String>,
-    count: Cell<usize>,
-}
-
-/// A value of the graph, or something known already that is stored when a node needs it.
-#[derive(Debug)]
-pub struct OnnxTensor {
-    name: String,
-    known: Option<Tensor>,
-}
-
-impl Clone for OnnxTensor {
-    fn clone(&self) -> Self {
-        Self { name: self.name.clone(), known: self.known.as_ref().map(Tensor::shallow_clone) }
-    }
-}
-
-impl<'a> Writer<'a> {
-    /// Starts a graph at `path` (`*.onnx`).
-    ///
-    /// # Errors
-    /// If the data file cannot be made.
-    pub fn create(path: &Path, name: &str, params: &'a Params, storage: Storage) -> Result<Self> {
-        Ok(Self {
-            params,
-            storage,
-            lora: None,
-            max_positions: 0,
-            file: RefCell::new(GraphFile::create(path, name)?),
-            stored: Default::default(),
-            scope: Default::default(),
-            count: Cell::new(0),
-        })
-    }
-
-    /// Merges adapters into the linear layers, and prepares rotary tables for a decoder.
-    pub fn decoder(mut self, lora: &'a Lora, max_positions: i64) -> Self {
-        self.lora = Some(lora);
-        self.max_positions = max_positions;
-        self
-    }
-
-    /// Declares an input.
-    pub fn input(&self, name: &str, data_type: DataType, dims: &[Dim]) -> OnnxTensor {
-        self.file.borrow_mut().graph.input.push(value_info(name, data_type, dims));
-        OnnxTensor { name: name.into(), known: None }
-    }
-
-    /// Declares an output: the value takes this name.
-    pub fn output(&self, value: &OnnxTensor, name: &str, dims: &[Dim]) {
-        let mut file = self.file.borrow_mut();
-        for node in &mut file.graph.node {
-            for slot in node.input.iter_mut().chain(&mut node.output).filter(|s| **s == value.name) {
-                *slot = name.into();
-            }
-        }
-        file.graph.output.push(value_info(name, DataType::Float, dims));
-    }
-
-    /// Writes the files.
-    ///
-    /// # Errors
-    /// If they cannot be written.
-    pub fn finish(self) -> Result<()> {
-        self.file.into_inner().finish()
-    }
-
-    fn known(&self, name: impl Into<String>, tensor: Tensor) -> OnnxTensor {
-        OnnxTensor { name: name.into(), known: Some(tensor) }
-    }
-
-    /// The name that a node uses for a value; what is known is stored first.
-    fn reference(&self, value: &OnnxTensor) -> String {
-        let Some(tensor) = &value.known else { return value.name.clone() };
-        let narrow = self.storage == Storage::F16 && tensor.numel() >= SMALL;
-        let widened = format!("{}.f32", value.name);
-        if self.stored.borrow_mut().insert(value.name.clone()) {
-            let storage = if narrow { self.storage } else { Storage::F32 };
-            self.file.borrow_mut().weight(&value.name, tensor, storage);
-            if narrow {
-                self.push("Cast", "", &[value.name.clone()], vec![widened.clone()], vec![AttributeProto::int("to", DataType::Float as i64)]);
-            }
-        }
-        if narrow { widened } else { value.name.clone() }
-    }
-
-    fn push(&self, op: &str, domain: &str, inputs: &[String], outputs: Vec<String>, attribute: Vec<AttributeProto>) {
-        let name = outputs.first().cloned().unwrap_or_default();
-        self.file.borrow_mut().node(NodeProto {
-            input: inputs.into(),
-            output: outputs,
-            name,
-            op_type: op.into(),
-            attribute,
-            domain: domain.into(),
-        });
-    }
-
-    fn fresh(&self, op: &str) -> String {
-        self.count.set(self.count.get() + 1);
-        format!("{}/{op}.{}", self.scope.borrow(), self.count.get())
-    }
-
-    fn node(&self, op: &str, inputs: &[&OnnxTensor], attributes: Vec<AttributeProto>) -> OnnxTensor {
-        let inputs: Vec<String> = inputs.iter().map(|i| self.reference(i)).collect();
-        let name = self.fresh(op);
-        self.push(op, "", &inputs, vec![name.clone()], attributes);
-        OnnxTensor { name, known: None }
-    }
-
-    fn integers(&self, values: &[i64]) -> OnnxTensor {
-        let name = format!("{values:?}").replace(' ', "");
-        if self.stored.borrow_mut().insert(name.clone()) {
-            self.file.borrow_mut().integers(&name, values, &[values.len() as i64]);
-        }
-        OnnxTensor { name, known: None }
-    }
-
-    fn number(&self, value: f64) -> OnnxTensor {
-        let name = format!("{value:e}");
-        if self.stored.borrow_mut().insert(name.clone()) {
-            self.file.borrow_mut().number(&name, value as f32);
-        }
-        OnnxTensor { name, known: None }
-    }
-
-    fn named(&self, name: &str) -> OnnxTensor {
-        OnnxTensor { name: name.into(), known: None }
-    }
-
-    /// A convolution whose kernel and bias are known.
+impl Writer<'_> {
     fn convolution(&self, x: &OnnxTensor, name: &str, kernel: Tensor, bias: Tensor, size: Conv) -> OnnxTensor {
+        let kernel = self.known(format!("{name}.weight"), kernel);
+        let bias = self.known(format!("{name}.bias"), bias);
         let pad = size.kernel / 2;
-        let (kernel, bias) = (self.known(format!("{name}.weight"), kernel), self.known(format!("{name}.bias"), bias));
         let attributes = vec![
             AttributeProto::ints("kernel_shape", &[size.kernel; 2]),
             AttributeProto::ints("pads", &[pad; 4]),
             AttributeProto::ints("strides", &[size.stride; 2]),
         ];
-        self.node("Conv", &[x, &kernel, &bias], attributes)
+        self.named_node(name.into(), "Conv", &[x, &kernel, &bias], attributes)
     }
 
     /// Cosines or sines of the rotary positions, `[max_positions, head_dim / 2]`.
-    fn rotary(&self, spec: &CausalAttention, name: &str, f: fn(f64) -> f64) -> OnnxTensor {
-        let frequencies = spec.frequencies();
-        let values: Vec<f32> =
-            (0..self.max_positions).flat_map(|p| frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect();
-        let table = Tensor::from_slice(&values).reshape([self.max_positions, -1]);
-        let name = format!("rotary.{name}.{}", spec.theta / spec.factor);
-        // Always in fp32: half precision would move far positions.
-        if self.stored.borrow_mut().insert(name.clone()) {
+    fn rotary(&self, spec: &CausalAttention, part: &str, f: fn(f64) -> f64) -> OnnxTensor {
+        let name = format!("rotary.{}.{part}", if spec.window.is_some() { "local" } else { "global" });
+        if self.stored.borrow_mut().insert(name.clone(), name.clone()).is_none() {
+            let frequencies = spec.frequencies();
+            // The angle in single precision, as the training reader and the published one have it.
+            let angle = |position: i64, frequency: f64| f64::from(position as f32 * frequency as f32);
+            let values: Vec<f32> =
+                (0..self.max_positions).flat_map(|p| frequencies.iter().map(move |w| f(angle(p, *w)) as f32)).collect();
+            let table = Tensor::from_slice(&values).reshape([self.max_positions, -1]);
+            // Stored in fp32 always: half precision would move far positions.
             self.file.borrow_mut().weight(&name, &table, Storage::F32);
         }
         self.named(&name)
@@ -183,7 +40,7 @@ impl Ops for Writer<'_> {
     type Tensor = OnnxTensor;
 
     fn weight(&self, name: &str, shape: &[i64], init: Init) -> OnnxTensor {
-        self.known(name, self.params.weight(name, shape, init))
+        self.known(name, self.parameter(name, shape, init))
     }
 
     fn constant(&self, name: &str, values: &[f32], shape: &[i64]) -> OnnxTensor {
@@ -191,19 +48,19 @@ impl Ops for Writer<'_> {
     }
 
     fn linear(&self, x: &OnnxTensor, name: &str, size: Linear) -> OnnxTensor {
-        let shape = [size.outputs, size.inputs];
-        let mut weight = self.params.weight(&format!("{name}.weight"), &shape, Init::Fan);
-        if let Some(lora) = self.lora.filter(|l| l.adapts(name) && self.params.get(&format!("{name}.lora_A.weight")).is_some()) {
-            let a = self.params.weight(&format!("{name}.lora_A.weight"), &[lora.rank, size.inputs], Init::Zeros);
-            let b = self.params.weight(&format!("{name}.lora_B.weight"), &[size.outputs, lora.rank], Init::Zeros);
+        let own = |part: &str| format!("{name}.{part}");
+        let mut weight = self.params.weight(&own("weight"), &[size.outputs, size.inputs], Init::Fan);
+        if let Some(lora) = self.lora.filter(|l| l.adapts(name) && self.params.get(&own("lora_A.weight")).is_some()) {
+            let a = self.params.weight(&own("lora_A.weight"), &[lora.rank, size.inputs], Init::Zeros);
+            let b = self.params.weight(&own("lora_B.weight"), &[size.outputs, lora.rank], Init::Zeros);
             weight = weight + b.matmul(&a) * lora.scale();
         }
-        let out = self.node("MatMul", &[x, &self.known(format!("{name}.weight"), weight.tr())], vec![]);
+        let weight = self.known(own("weight"), self.settle(&own("weight"), weight).tr());
         if !size.bias {
-            return out;
+            return self.named_node(name.into(), "MatMul", &[x, &weight], vec![]);
         }
-        let bias = self.params.weight(&format!("{name}.bias"), &[size.outputs], Init::Zeros);
-        self.node("Add", &[&out, &self.known(format!("{name}.bias"), bias)], vec![])
+        let out = self.named_node(own("MatMul"), "MatMul", &[x, &weight], vec![]);
+        self.named_node(name.into(), "Add", &[&out, &self.weight(&own("bias"), &[size.outputs], Init::Zeros)], vec![])
     }
 
     fn conv_norm(&self, x: &OnnxTensor, name: &str, norm: &str, size: Conv) -> OnnxTensor {
@@ -213,13 +70,22 @@ impl Ops for Writer<'_> {
         let deviation = (part("running_var", Init::Ones) + BATCH_NORM_EPSILON).sqrt();
         let scale = part("weight", Init::Ones) / deviation;
         let bias = part("bias", Init::Zeros) - part("running_mean", Init::Zeros) * &scale;
-        self.convolution(x, name, kernel * scale.reshape([-1, 1, 1, 1]), bias, size)
+        let kernel = self.settle(&format!("{name}.weight"), kernel * scale.reshape([-1, 1, 1, 1]));
+        let bias = self.settle(&format!("{norm}.bias"), bias);
+        // What is left of the norm adds its bias only.
+        let constant = |part: &str, value: f64| {
+            self.settled.insert(&format!("{norm}.{part}"), Tensor::full([size.outputs], value, (Kind::Float, Device::Cpu)));
+        };
+        constant("weight", 1.0);
+        constant("running_mean", 0.0);
+        constant("running_var", 1.0 - BATCH_NORM_EPSILON);
+        self.convolution(x, name, kernel, bias, size)
     }
 
     fn conv(&self, x: &OnnxTensor, name: &str, size: Conv) -> OnnxTensor {
         let shape = [size.outputs, size.inputs, size.kernel, size.kernel];
-        let kernel = self.params.weight(&format!("{name}.weight"), &shape, Init::Xavier);
-        let bias = self.params.weight(&format!("{name}.bias"), &[size.outputs], Init::Zeros);
+        let kernel = self.parameter(&format!("{name}.weight"), &shape, Init::Xavier);
+        let bias = self.parameter(&format!("{name}.bias"), &[size.outputs], Init::Zeros);
         self.convolution(x, name, kernel, bias, size)
     }
 
@@ -235,14 +101,14 @@ impl Ops for Writer<'_> {
     fn layer_norm(&self, x: &OnnxTensor, name: &str, width: i64, epsilon: f64) -> OnnxTensor {
         let part = |part: &str, init| self.weight(&format!("{name}.{part}"), &[width], init);
         let attributes = vec![AttributeProto::int("axis", -1), AttributeProto::float("epsilon", epsilon as f32)];
-        self.node("LayerNormalization", &[x, &part("weight", Init::Ones), &part("bias", Init::Zeros)], attributes)
+        self.named_node(name.into(), "LayerNormalization", &[x, &part("weight", Init::Ones), &part("bias", Init::Zeros)], attributes)
     }
 
     fn rms_norm(&self, x: &OnnxTensor, name: &str, width: i64, epsilon: f64) -> OnnxTensor {
-        let name = format!("{name}.weight");
-        let scale = self.known(&name, self.params.weight(&name, &[width], Init::Zeros) + 1.0);
+        let weight = format!("{name}.weight");
+        let scale = self.known(&weight, self.parameter(&weight, &[width], Init::Zeros) + 1.0);
         let attributes = vec![AttributeProto::int("axis", -1), AttributeProto::float("epsilon", epsilon as f32)];
-        self.node("SimplifiedLayerNormalization", &[x, &scale], attributes)
+        self.named_node(name.into(), "SimplifiedLayerNormalization", &[x, &scale], attributes)
     }
 
     fn activate(&self, x: &OnnxTensor, activation: Activation) -> OnnxTensor {
@@ -282,7 +148,7 @@ impl Ops for Writer<'_> {
 
     fn reshape(&self, x: &OnnxTensor, shape: &[i64]) -> OnnxTensor {
         match &x.known {
-            Some(known) if !shape.contains(&0) => self.known(x.name.clone(), known.reshape(shape)),
+            Some(known) if !shape.contains(&0) && !self.stored.borrow().contains_key(&x.name) => self.known(x.name.clone(), known.reshape(shape)),
             _ => self.node("Reshape", &[x, &self.integers(shape)], vec![]),
         }
     }
@@ -290,7 +156,7 @@ impl Ops for Writer<'_> {
     fn transpose(&self, x: &OnnxTensor, order: &[i64]) -> OnnxTensor {
         match &x.known {
             // What is stored already (an embedding table that is the head too) is not stored twice.
-            Some(known) if !self.stored.borrow().contains(&x.name) => self.known(format!("{}.T", x.name), known.permute(order)),
+            Some(known) if !self.stored.borrow().contains_key(&x.name) => self.known(format!("{}.T", x.name), known.permute(order)),
             _ => self.node("Transpose", &[x], vec![AttributeProto::ints("perm", order)]),
         }
     }
@@ -346,7 +212,7 @@ impl Ops for Writer<'_> {
         let (cos, sin) = (self.rotary(spec, "cos", f64::cos), self.rotary(spec, "sin", f64::sin));
         let others = [&self.named("seqlens_k"), &self.named("total_sequence_length"), &cos, &sin];
         let inputs: Vec<String> = [q, k, v, &past[0], &past[1]].into_iter().chain(others).map(|i| self.reference(i)).collect();
-        let out = self.fresh("GroupQueryAttention");
+        let out = self.unique(format!("{}/attention", self.scope.borrow()));
         let present = ["key", "value"].map(|part| cache("present", part));
         let attributes = vec![
             AttributeProto::int("num_heads", spec.heads),
@@ -358,7 +224,7 @@ impl Ops for Writer<'_> {
         ];
         self.push("GroupQueryAttention", "com.microsoft", &inputs, vec![out.clone(), present[0].clone(), present[1].clone()], attributes);
         for name in &present {
-            self.file.borrow_mut().graph.output.push(value_info(name, DataType::Float, &dims));
+            self.file.borrow_mut().caches.push(value_info(name, DataType::Float, &dims));
         }
         OnnxTensor { name: out, known: None }
     }

@@ -139,9 +139,13 @@ pub enum DimensionValue {
 /// Element types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataType {
+    /// 32-bit floating point.
     Float = 1,
+    /// 32-bit integers.
     Int32 = 6,
+    /// 64-bit integers.
     Int64 = 7,
+    /// 16-bit floating point (IEEE 754).
     Half = 10,
 }
 

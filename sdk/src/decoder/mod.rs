@@ -1,0 +1,166 @@
+//! The language model over a cache of its own for each study (paper, section 3.2).
+
+mod cache;
+mod readable;
+
+pub use cache::Cache;
+pub use readable::Readable;
+
+use crate::anatomy::STRUCTURES;
+use crate::bundle::{ApmSizes, Bundle, DECODER, DecoderSizes, PROJECTOR};
+use crate::perception::Perception;
+use crate::runtime::{Provider, Runtime, RuntimeError, check_ports, read_output};
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::Session;
+use ort::value::{Tensor, TensorRef};
+use std::sync::Mutex;
+
+/// What can be wrong with a question's tokens.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum DecoderError {
+    #[error("the context takes {context} tokens and the question {question}, which leaves no room in {limit}; ask something shorter")]
+    TooLong { context: usize, question: usize, limit: usize },
+    #[error("the tokenizer gives the token {token}, but the language model knows {vocabulary}; export the bundle again")]
+    Token { token: i64, vocabulary: usize },
+    #[error("the language model's answer cannot be read: {message}")]
+    Text { message: String },
+}
+
+/// The projectors and the decoder on a provider.
+pub struct Decoder {
+    session: Mutex<Session>,
+    projector: Mutex<Session>,
+    sizes: DecoderSizes,
+    apm: ApmSizes,
+    provider: Provider,
+}
+
+/// Tokens that continue a cache, and where their logits are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// Token ids.
+    pub ids: &'a [i64],
+    /// For each the row of the visual features that takes its place, or -1.
+    pub visual_index: &'a [i64],
+    /// Places among `ids` whose logits are wanted.
+    pub positions: &'a [i64],
+}
+
+impl Decoder {
+    /// Loads `projector.onnx` and `decoder.onnx`.
+    ///
+    /// # Errors
+    /// If one cannot be loaded or lacks an input or output.
+    pub fn load(runtime: &Runtime, bundle: &Bundle) -> Result<Self, RuntimeError> {
+        let names = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>();
+        let projector = runtime.session(&bundle.file(PROJECTOR))?;
+        check_ports(&projector, PROJECTOR, &names(&["image_tokens", "object_embeddings"]), &names(&["visual_features"]))?;
+        let session = runtime.session(&bundle.file(DECODER))?;
+        let sizes = bundle.manifest().decoder.clone();
+        let mut inputs =
+            names(&["input_ids", "visual_features", "visual_index", "seqlens_k", "total_sequence_length", "logit_positions"]);
+        let mut outputs = names(&["logits"]);
+        inputs.extend(cache::names("past_key_values", sizes.layers));
+        outputs.extend(cache::names("present", sizes.layers));
+        check_ports(&session, DECODER, &inputs, &outputs)?;
+        let apm = bundle.manifest().apm;
+        Ok(Self { session: Mutex::new(session), projector: Mutex::new(projector), sizes, apm, provider: runtime.provider() })
+    }
+
+    /// Sizes of the language model.
+    pub fn sizes(&self) -> &DecoderSizes {
+        &self.sizes
+    }
+
+    /// Visual features `[patches + 36, hidden]` of what the perception module saw.
+    ///
+    /// # Errors
+    /// If the graph fails.
+    pub fn project(&self, perception: &Perception) -> Result<Vec<f32>, RuntimeError> {
+        let failed = |e: ort::Error| RuntimeError::Run { graph: PROJECTOR.into(), message: e.to_string() };
+        let ApmSizes { patches, token_width, embedding_width } = self.apm;
+        let tokens = TensorRef::from_array_view(([1, patches, token_width], perception.image_tokens.as_slice())).map_err(failed)?;
+        let objects =
+            TensorRef::from_array_view(([1, STRUCTURES, embedding_width], perception.object_embeddings.as_slice())).map_err(failed)?;
+        let mut session = self.projector.lock().unwrap_or_else(|e| e.into_inner());
+        let outputs = session.run(ort::inputs!["image_tokens" => tokens, "object_embeddings" => objects]).map_err(failed)?;
+        read_output(&outputs, PROJECTOR, "visual_features", &[1, patches + STRUCTURES, self.sizes.hidden])
+    }
+
+    /// An empty cache for this many tokens.
+    ///
+    /// # Errors
+    /// If memory cannot be had.
+    pub fn cache(&self, capacity: usize) -> Result<Cache, RuntimeError> {
+        let failed = |e: ort::Error| RuntimeError::Run { graph: DECODER.into(), message: e.to_string() };
+        let session = self.session.lock().unwrap_or_else(|e| e.into_inner());
+        // The cache lies where attention is computed, so that it never travels.
+        let allocator = match self.provider {
+            Provider::Cuda(device) | Provider::TensorRt(device) => {
+                let place = MemoryInfo::new(AllocationDevice::CUDA, device, AllocatorType::Device, MemoryType::Default).map_err(failed)?;
+                Allocator::new(&session, place).map_err(failed)?
+            }
+            _ => Allocator::default(),
+        };
+        Cache::new(&allocator, &self.sizes, capacity).map_err(failed)
+    }
+
+    /// Visual features as an input of [`Decoder::run`]; made once for a study.
+    ///
+    /// # Errors
+    /// If they do not have the decoder's width.
+    pub fn visual(&self, features: Vec<f32>) -> Result<Tensor<f32>, RuntimeError> {
+        let hidden = self.sizes.hidden;
+        Tensor::from_array(([features.len() / hidden, hidden], features))
+            .map_err(|e| RuntimeError::Run { graph: DECODER.into(), message: e.to_string() })
+    }
+
+    /// Appends tokens to the cache and returns the logits `[positions, vocabulary]`.
+    ///
+    /// # Errors
+    /// If the cache is full, a token is unknown, or the graph fails.
+    pub fn run(&self, cache: &mut Cache, visual: &Tensor<f32>, step: Step) -> crate::Result<Vec<f32>> {
+        let Step { ids, visual_index, positions } = step;
+        let vocabulary = self.sizes.vocabulary;
+        if let Some(&token) = ids.iter().find(|&&id| usize::try_from(id).is_ok_and(|id| id >= vocabulary) || id < 0) {
+            return Err(DecoderError::Token { token, vocabulary }.into());
+        }
+        let total = cache.length() + ids.len();
+        if total > cache.capacity() {
+            return Err(DecoderError::TooLong { context: cache.length(), question: ids.len(), limit: cache.capacity() }.into());
+        }
+        let failed = |e: ort::Error| RuntimeError::Run { graph: DECODER.into(), message: e.to_string() };
+        let integers = |values: &[i64], shape: Vec<usize>| Tensor::from_array((shape, values.to_vec())).map_err(failed);
+        let total = i32::try_from(total).unwrap_or(i32::MAX);
+        let mut session = self.session.lock().unwrap_or_else(|e| e.into_inner());
+        let mut binding = session.create_binding().map_err(failed)?;
+        let mut bind = || -> ort::Result<()> {
+            binding.bind_input("visual_features", visual)?;
+            binding.bind_input("seqlens_k", &Tensor::from_array(([1], vec![total - 1]))?)?;
+            binding.bind_input("total_sequence_length", &Tensor::from_array(([1], vec![total]))?)?;
+            cache.bind(&mut binding)?;
+            binding.bind_output_to_device("logits", &MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?)
+        };
+        bind().map_err(failed)?;
+        binding.bind_input("input_ids", &integers(ids, vec![1, ids.len()])?).map_err(failed)?;
+        binding.bind_input("visual_index", &integers(visual_index, vec![1, ids.len()])?).map_err(failed)?;
+        binding.bind_input("logit_positions", &integers(positions, vec![positions.len()])?).map_err(failed)?;
+        let outputs = session.run_binding(&binding).map_err(failed)?;
+        let logits = read_output(&outputs, DECODER, "logits", &[1, positions.len(), vocabulary])?;
+        cache.advance(ids.len());
+        Ok(logits)
+    }
+}
+
+/// The most likely token.
+pub fn greedy(logits: &[f32]) -> i64 {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (token, &logit) in logits.iter().enumerate() {
+        if logit > best.1 {
+            best = (token as i64, logit);
+        }
+    }
+    best.0
+}

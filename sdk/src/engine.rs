@@ -1,0 +1,192 @@
+//! What is opened once: a bundle on a provider.
+
+use crate::anatomy::{Label, Structure};
+use crate::bundle::{Bundle, GOLDEN, SENTENCES, TOKENIZER};
+use crate::decoder::Decoder;
+use crate::error::Result;
+use crate::geometry::Letterbox;
+use crate::perception::{Perception, PerceptionModule, flags};
+use crate::prompt::{ContextLine, PromptTokenizer};
+use crate::radiograph::Radiograph;
+use crate::retrieval::SentenceDatabase;
+use crate::runtime::{self, Provider, Runtime};
+use crate::study::{LabelScore, Provenance, Retrieved, StructureFinding, Study, Timing};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+mod golden;
+
+/// An opened bundle. Cheap to clone; may be shared by threads.
+///
+/// ```no_run
+/// use anatomix::{Engine, Provider, Radiograph, Task};
+///
+/// # fn main() -> anatomix::Result<()> {
+/// let engine = Engine::builder().provider(Provider::Auto).open("examples/reference-bundle")?;
+/// let mut study = engine.study(&Radiograph::open("chest.dcm")?)?;
+/// for found in study.structures() {
+///     println!("{:<32} {} {}", found.structure, found.bounds, found.sentence.text);
+/// }
+/// let report = study.ask(Task::Report)?;
+/// println!("{}", report.text);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+pub(crate) struct Inner {
+    bundle: Bundle,
+    provider: Provider,
+    notes: Vec<String>,
+    module: PerceptionModule,
+    sentences: SentenceDatabase,
+    pub(crate) tokenizer: PromptTokenizer,
+    pub(crate) decoder: Decoder,
+}
+
+/// Options of an engine.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct EngineBuilder {
+    options: runtime::Options,
+}
+
+impl EngineBuilder {
+    /// Where to compute; [`Provider::Auto`] if not said.
+    pub fn provider(mut self, provider: Provider) -> Self {
+        self.options.provider = provider;
+        self
+    }
+
+    /// Threads on the CPU; all cores if not said.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.options.threads = Some(threads.max(1));
+        self
+    }
+
+    /// ONNX Runtime's library; if not said, the environment's `ORT_DYLIB_PATH`, beside this library or the program, the
+    /// system's.
+    pub fn library(mut self, path: impl Into<PathBuf>) -> Self {
+        self.options.library = Some(path.into());
+        self
+    }
+
+    /// Opens a bundle, loads its graphs and runs its golden input on the provider.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged or altered, ONNX Runtime or the provider cannot be used, or the golden outputs are
+    /// not reproduced within 1e-3 of their largest value.
+    pub fn open(self, bundle: impl AsRef<Path>) -> Result<Engine> {
+        let bundle = Bundle::open(bundle)?;
+        let tokenizer = PromptTokenizer::open(&bundle.file(TOKENIZER))?;
+        let sentences = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width)?;
+        let runtime = Runtime::load(self.options)?;
+        let module = PerceptionModule::load(&runtime, &bundle)?;
+        let decoder = Decoder::load(&runtime, &bundle)?;
+        golden::check(&bundle.file(GOLDEN), &module, &decoder)?;
+        let (provider, notes) = (runtime.provider(), runtime.notes().to_vec());
+        Ok(Engine(Arc::new(Inner { bundle, provider, notes, module, sentences, tokenizer, decoder })))
+    }
+}
+
+impl Engine {
+    /// Options, all with good defaults.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// The bundle.
+    pub fn bundle(&self) -> &Bundle {
+        &self.0.bundle
+    }
+
+    /// Where graphs are computed.
+    pub fn provider(&self) -> Provider {
+        self.0.provider
+    }
+
+    /// Why [`Provider::Auto`] settled on it, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.0.notes
+    }
+
+    /// Perceives a radiograph and retrieves a sentence for each structure. The language model waits for a question.
+    ///
+    /// # Errors
+    /// If a graph fails.
+    pub fn study(&self, radiograph: &Radiograph) -> Result<Study> {
+        let engine = &self.0;
+        let mut timing = Timing::new();
+        let mut clock = Instant::now();
+        let mut lap = |step| {
+            timing.insert(step, clock.elapsed().as_secs_f64() * 1e3);
+            clock = Instant::now();
+        };
+        let image = radiograph.preprocess(&engine.bundle.manifest().preprocess);
+        lap("preprocess");
+        let perception = engine.module.run(&image)?;
+        lap("perceive");
+        let letterbox = Letterbox::new(radiograph.width(), radiograph.height());
+        let structures = engine.retrieve(&perception, &letterbox);
+        lap("retrieve");
+
+        let mut flags = flags::of_radiograph(radiograph);
+        let margins: Vec<f32> = structures.iter().map(|s| s.sentence.margin).collect();
+        flags.extend(flags::of_perception(&perception.boxes, &margins, radiograph.header().orientation));
+        let lines: Vec<ContextLine> = structures
+            .iter()
+            .zip(&perception.boxes)
+            .map(|(found, bounds)| ContextLine { structure: found.structure, grid: bounds.to_grid(), sentence: found.sentence.text.clone() })
+            .collect();
+        let context = engine.tokenizer.context(&lines, engine.bundle.manifest().apm.patches)?;
+        let labels = Label::ALL.into_iter().zip(perception.scores()).map(|(label, score)| LabelScore { label, score }).collect();
+        Ok(Study {
+            engine: Arc::clone(engine),
+            name: radiograph.name().into(),
+            letterbox,
+            structures,
+            labels,
+            flags,
+            provenance: engine.provenance(radiograph),
+            timing,
+            perception,
+            context,
+            conversation: None,
+            cancel: Default::default(),
+        })
+    }
+}
+
+impl Inner {
+    fn retrieve(&self, perception: &Perception, letterbox: &Letterbox) -> Vec<StructureFinding> {
+        let found = Structure::all().map(|structure| {
+            let hits = self.sentences.search(structure, perception.embedding(structure), 2);
+            let similarity = |i: usize| hits.get(i).map_or(-1.0, |hit| hit.similarity);
+            let text = hits.first().map_or("", |hit| self.sentences.sentence(structure, hit.index));
+            let margin = similarity(0) - similarity(1);
+            StructureFinding {
+                structure,
+                bounds: perception.boxes.get(structure.index()).map(|b| letterbox.restore(b)).unwrap_or_default(),
+                sentence: Retrieved { text: text.into(), similarity: similarity(0), margin },
+            }
+        });
+        found.collect()
+    }
+
+    fn provenance(&self, radiograph: &Radiograph) -> Provenance {
+        let manifest = self.bundle.manifest();
+        Provenance {
+            sdk: env!("CARGO_PKG_VERSION").into(),
+            bundle: manifest.name.clone(),
+            bundle_sha256: self.bundle.hash().into(),
+            provider: self.provider.to_string(),
+            precision: manifest.decoder.precision.clone(),
+            input_sha256: radiograph.sha256().into(),
+            decoding: "greedy".into(),
+            scores: "uncalibrated".into(),
+            intended_use: "research use, not a medical device".into(),
+        }
+    }
+}

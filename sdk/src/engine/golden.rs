@@ -1,0 +1,92 @@
+//! The golden input: what the trainer computed must come out here too.
+
+use crate::bundle::BundleError;
+use crate::decoder::{Decoder, Step};
+use crate::error::Result;
+use crate::perception::PerceptionModule;
+use crate::runtime::RuntimeError;
+use safetensors::{Dtype, SafeTensors};
+use std::path::Path;
+
+/// Allowed difference, relative to a tensor's largest value.
+const TOLERANCE: f32 = 1e-3;
+/// Largest accepted file in bytes.
+const MAX_BYTES: u64 = 256 << 20;
+
+pub(super) fn check(path: &Path, module: &PerceptionModule, decoder: &Decoder) -> Result<()> {
+    let bytes = read(path)?;
+    let golden = Golden::parse(path, &bytes)?;
+    let perception = module.run(&golden.floats("image")?)?;
+    compare("boxes", &perception.centers, &golden.floats("boxes")?)?;
+    compare("object_embeddings", &perception.object_embeddings, &golden.floats("object_embeddings")?)?;
+    compare("image_tokens", &perception.image_tokens, &golden.floats("image_tokens")?)?;
+    compare("image_logits", &perception.image_logits, &golden.floats("image_logits")?)?;
+    let features = decoder.project(&perception)?;
+    compare("visual_features", &features, &golden.floats("visual_features")?)?;
+
+    let (ids, visual_index) = (golden.integers("input_ids")?, golden.integers("visual_index")?);
+    if ids.is_empty() || ids.len() != visual_index.len() || ids.len() > decoder.sizes().max_context {
+        return Err(golden.damaged("input_ids and visual_index do not fit").into());
+    }
+    let rows = features.len() / decoder.sizes().hidden;
+    if visual_index.iter().any(|&row| row >= rows as i64) {
+        return Err(golden.damaged("visual_index points outside the visual features").into());
+    }
+    let visual = decoder.visual(features)?;
+    let mut cache = decoder.cache(ids.len())?;
+    let step = Step { ids: &ids, visual_index: &visual_index, positions: &[ids.len() as i64 - 1] };
+    compare("logits", &decoder.run(&mut cache, &visual, step)?, &golden.floats("logits")?)?;
+    Ok(())
+}
+
+fn compare(tensor: &str, ours: &[f32], golden: &[f32]) -> Result<(), RuntimeError> {
+    let largest = golden.iter().fold(0f32, |a, v| a.max(v.abs()));
+    let allowed = TOLERANCE * largest.max(f32::MIN_POSITIVE);
+    let difference = if ours.len() == golden.len() {
+        // A NaN on either side is a difference too.
+        ours.iter().zip(golden).map(|(a, b)| (a - b).abs()).fold(0f32, |a, d| if d.is_nan() { f32::INFINITY } else { a.max(d) })
+    } else {
+        f32::INFINITY
+    };
+    if difference <= allowed { Ok(()) } else { Err(RuntimeError::Golden { tensor: tensor.into(), difference, allowed }) }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
+    let failed = |source| BundleError::Read { path: path.into(), source };
+    if std::fs::metadata(path).map_err(failed)?.len() > MAX_BYTES {
+        return Err(BundleError::Golden { path: path.into(), message: format!("it is larger than {MAX_BYTES} bytes") });
+    }
+    std::fs::read(path).map_err(failed)
+}
+
+struct Golden<'a> {
+    path: &'a Path,
+    tensors: SafeTensors<'a>,
+}
+
+impl<'a> Golden<'a> {
+    fn parse(path: &'a Path, bytes: &'a [u8]) -> Result<Self, BundleError> {
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| BundleError::Golden { path: path.into(), message: e.to_string() })?;
+        Ok(Self { path, tensors })
+    }
+
+    fn damaged(&self, message: impl Into<String>) -> BundleError {
+        BundleError::Golden { path: self.path.into(), message: message.into() }
+    }
+
+    fn values<const N: usize, T>(&self, name: &str, dtype: Dtype, read: fn([u8; N]) -> T) -> Result<Vec<T>, BundleError> {
+        let tensor = self.tensors.tensor(name).map_err(|e| self.damaged(format!("{name}: {e}")))?;
+        if tensor.dtype() != dtype {
+            return Err(self.damaged(format!("{name} is {:?} instead of {dtype:?}", tensor.dtype())));
+        }
+        Ok(tensor.data().as_chunks().0.iter().map(|&bytes| read(bytes)).collect())
+    }
+
+    fn floats(&self, name: &str) -> Result<Vec<f32>, BundleError> {
+        self.values(name, Dtype::F32, f32::from_le_bytes)
+    }
+
+    fn integers(&self, name: &str) -> Result<Vec<i64>, BundleError> {
+        self.values(name, Dtype::I64, i64::from_le_bytes)
+    }
+}

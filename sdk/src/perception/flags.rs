@@ -1,0 +1,215 @@
+//! Quality flags: what speaks against trusting a study, as codes with messages.
+
+use crate::anatomy::{STRUCTURES, Side, Structure};
+use crate::geometry::NormalizedBox;
+use crate::radiograph::{Orientation, Radiograph};
+use serde::Serialize;
+
+/// Which doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FlagCode {
+    /// Left and right are swapped against the header or the standard display.
+    Mirrored,
+    /// The image is nearly constant.
+    NearConstant,
+    /// Some boxes are nearly empty.
+    DegenerateBoxes,
+    /// Another sentence is nearly as similar as the retrieved one.
+    LowMargin,
+    /// The header names a projection that is not frontal.
+    NotFrontal,
+    /// The header names another body part or modality.
+    NotChest,
+    /// The header says that the pixels are not meant for display.
+    ForProcessing,
+}
+
+impl FlagCode {
+    /// The name in JSON and C.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mirrored => "mirrored",
+            Self::NearConstant => "near_constant",
+            Self::DegenerateBoxes => "degenerate_boxes",
+            Self::LowMargin => "low_margin",
+            Self::NotFrontal => "not_frontal",
+            Self::NotChest => "not_chest",
+            Self::ForProcessing => "for_processing",
+        }
+    }
+}
+
+/// How much a flag weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Results should not be used without looking.
+    Warning,
+}
+
+/// A doubt about a study.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Flag {
+    /// Which doubt.
+    pub code: FlagCode,
+    /// How much it weighs.
+    pub severity: Severity,
+    /// What was seen, for people.
+    pub message: String,
+}
+
+/// The spread between the 1st and 99th percentile of intensities below which an image counts as constant.
+const LEAST_SPREAD: f32 = 0.01;
+/// The side of a box, as a share of the square, below which it counts as empty.
+const LEAST_SIDE: f32 = 0.004;
+/// The difference of similarities below which a retrieval counts as undecided.
+const LEAST_MARGIN: f32 = 0.01;
+/// How many of the twelve pairs must be swapped for an image to count as mirrored.
+const SWAPPED_PAIRS: usize = 9;
+
+fn warning(code: FlagCode, message: String) -> Flag {
+    Flag { code, severity: Severity::Warning, message }
+}
+
+/// What the file and its pixels say, before any network has looked.
+pub fn of_radiograph(radiograph: &Radiograph) -> Vec<Flag> {
+    let mut flags = Vec::new();
+    let spread = spread(radiograph);
+    if spread < LEAST_SPREAD {
+        flags.push(warning(FlagCode::NearConstant, format!("the image is nearly constant: its intensities spread over {:.2} % of the range", spread * 100.0)));
+    }
+    let header = radiograph.header();
+    if let Some(view) = header.view_position.as_deref().filter(|v| !is_frontal(v)) {
+        flags.push(warning(FlagCode::NotFrontal, format!("the header gives the view position {view}, but only frontal radiographs are understood")));
+    }
+    let modality = header.modality.as_deref().filter(|m| !matches!(*m, "CR" | "DX" | "RG" | "XA" | "RF" | "OT"));
+    if let Some(modality) = modality {
+        flags.push(warning(FlagCode::NotChest, format!("the header gives the modality {modality}, which is no radiograph")));
+    }
+    if let Some(part) = header.body_part.as_deref().filter(|p| !is_chest(p)) {
+        flags.push(warning(FlagCode::NotChest, format!("the header gives the body part {part}, but only chest radiographs are understood")));
+    }
+    if header.for_processing {
+        flags.push(warning(FlagCode::ForProcessing, "the header says that these are raw detector values, not meant for display".into()));
+    }
+    flags
+}
+
+/// What the boxes and sentences say. `margins` holds one value for each structure.
+pub fn of_perception(boxes: &[NormalizedBox], margins: &[f32], orientation: Option<Orientation>) -> Vec<Flag> {
+    let mut flags = Vec::new();
+    flags.extend(mirrored(boxes, orientation));
+    let names = |chosen: &dyn Fn(usize) -> bool| {
+        let names: Vec<&str> = Structure::all().filter(|s| chosen(s.index())).map(Structure::name).collect();
+        (names.len(), shorten(&names))
+    };
+    let (count, listed) = names(&|i| boxes.get(i).is_some_and(|b| b.x1 - b.x0 < LEAST_SIDE || b.y1 - b.y0 < LEAST_SIDE));
+    if count > 0 {
+        flags.push(warning(FlagCode::DegenerateBoxes, format!("{count} of {STRUCTURES} boxes are nearly empty: {listed}")));
+    }
+    let (count, listed) = names(&|i| margins.get(i).is_some_and(|&m| m < LEAST_MARGIN));
+    if count > 0 {
+        let message = format!("for {count} of {STRUCTURES} structures another sentence is nearly as similar: {listed}");
+        flags.push(Flag { code: FlagCode::LowMargin, severity: Severity::Info, message });
+    }
+    flags
+}
+
+/// Labels follow the patient, so that the boxes themselves tell on which side of the picture the patient's left is.
+fn mirrored(boxes: &[NormalizedBox], orientation: Option<Orientation>) -> Option<Flag> {
+    let center = |s: Structure| boxes.get(s.index()).map_or(0.0, |b| b.x0 + b.x1);
+    let swapped = Structure::all()
+        .filter(|s| s.side() == Some(Side::Left))
+        .filter_map(|left| Some((left, left.counterpart()?)))
+        .filter(|&(left, right)| center(left) < center(right))
+        .count();
+    let message = match (swapped >= SWAPPED_PAIRS, orientation) {
+        (true, Some(Orientation::Standard)) => {
+            "the patient's left structures lie on the left of the picture, against the header: a mirrored image or situs inversus"
+        }
+        (true, Some(Orientation::Mirrored)) => "the image is mirrored, as its header says",
+        (true, _) => "the patient's left structures lie on the left of the picture: a mirrored image or situs inversus",
+        (false, Some(Orientation::Mirrored)) => "the header says that the image is mirrored, but the structures lie as in the standard display",
+        (false, _) => return None,
+    };
+    Some(warning(FlagCode::Mirrored, message.into()))
+}
+
+fn spread(radiograph: &Radiograph) -> f32 {
+    let pixels = radiograph.intensities();
+    let mut counts = [0usize; 4096];
+    for &value in pixels {
+        counts[(value.clamp(0.0, 1.0) * 4095.0) as usize] += 1;
+    }
+    let percentile = |share: f32| {
+        let mut left = (pixels.len() as f32 * share) as usize;
+        counts.iter().position(|&c| { let found = c > left; left = left.saturating_sub(c); found }).unwrap_or(4095)
+    };
+    (percentile(0.99) - percentile(0.01)) as f32 / 4095.0
+}
+
+fn is_frontal(view: &str) -> bool {
+    matches!(view.trim().to_ascii_uppercase().as_str(), "" | "PA" | "AP" | "AP AXIAL" | "FRONTAL")
+}
+
+fn is_chest(part: &str) -> bool {
+    let part = part.trim().to_ascii_uppercase();
+    part.is_empty() || ["CHEST", "THORAX", "LUNG", "TORAX", "RIB", "HEART"].iter().any(|known| part.contains(known))
+}
+
+fn shorten(names: &[&str]) -> String {
+    let shown = names.iter().take(4).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > 4 { format!("{shown} and {} more", names.len() - 4) } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boxes(mirrored: bool) -> Vec<NormalizedBox> {
+        Structure::all()
+            .map(|s| {
+                let x = match s.side() {
+                    Some(Side::Left) => 0.7,
+                    Some(Side::Right) => 0.1,
+                    None => 0.4,
+                };
+                let x = if mirrored { 0.8 - x } else { x };
+                NormalizedBox::new(x, 0.2, x + 0.2, 0.6)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn sides_are_held_against_the_header() {
+        let codes = |mirrored, orientation| of_perception(&boxes(mirrored), &[1.0; STRUCTURES], orientation).iter().map(|f| f.code).collect::<Vec<_>>();
+        assert_eq!(codes(false, None), []);
+        assert_eq!(codes(false, Some(Orientation::Standard)), []);
+        assert_eq!(codes(true, None), [FlagCode::Mirrored]);
+        assert_eq!(codes(true, Some(Orientation::Standard)), [FlagCode::Mirrored]);
+        assert_eq!(codes(false, Some(Orientation::Mirrored)), [FlagCode::Mirrored]);
+    }
+
+    #[test]
+    fn empty_boxes_and_undecided_sentences_are_named() {
+        let mut boxes = boxes(false);
+        boxes[4].x1 = boxes[4].x0;
+        let mut margins = [1.0; STRUCTURES];
+        margins[0] = 0.0;
+        let flags = of_perception(&boxes, &margins, None);
+        assert_eq!(flags.iter().map(|f| f.code).collect::<Vec<_>>(), [FlagCode::DegenerateBoxes, FlagCode::LowMargin]);
+        assert!(flags[0].message.contains(Structure::HEART.name()));
+    }
+
+    #[test]
+    fn constant_images_are_flagged() {
+        let flat = Radiograph::from_pixels_u8(64, 64, &[77; 64 * 64]).unwrap();
+        assert_eq!(of_radiograph(&flat)[0].code, FlagCode::NearConstant);
+        let ramp: Vec<u8> = (0..64 * 64).map(|i| (i % 256) as u8).collect();
+        assert!(of_radiograph(&Radiograph::from_pixels_u8(64, 64, &ramp).unwrap()).is_empty());
+    }
+}

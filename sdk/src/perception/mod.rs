@@ -1,0 +1,83 @@
+//! The Anatomy Perception Module: from the network's input to boxes, embeddings and labels (paper, section 3.1).
+
+pub mod flags;
+
+use crate::anatomy::{LABELS, STRUCTURES, Structure};
+use crate::bundle::{APM, ApmSizes, Bundle};
+use crate::geometry::NormalizedBox;
+use crate::runtime::{Runtime, RuntimeError, check_ports, read_output};
+use ort::session::Session;
+use ort::value::TensorRef;
+use std::sync::Mutex;
+
+/// What the module sees in one radiograph.
+#[derive(Clone, Debug)]
+pub struct Perception {
+    /// A box for each structure, in the letterboxed square.
+    pub boxes: Vec<NormalizedBox>,
+    /// The boxes as the network gives them: centre and size, `[36, 4]`.
+    pub centers: Vec<f32>,
+    /// Object embeddings, `[36, embedding_width]`.
+    pub object_embeddings: Vec<f32>,
+    /// Image tokens, `[patches, token_width]`.
+    pub image_tokens: Vec<f32>,
+    /// Logits of the 14 image labels.
+    pub image_logits: Vec<f32>,
+    embedding_width: usize,
+}
+
+impl Perception {
+    /// The object embedding of a structure.
+    pub fn embedding(&self, structure: Structure) -> &[f32] {
+        let start = structure.index() * self.embedding_width;
+        &self.object_embeddings[start..start + self.embedding_width]
+    }
+
+    /// Probabilities of the 14 image labels, not calibrated.
+    pub fn scores(&self) -> Vec<f32> {
+        self.image_logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect()
+    }
+}
+
+/// The module on a provider.
+pub struct PerceptionModule {
+    session: Mutex<Session>,
+    sizes: ApmSizes,
+    side: usize,
+}
+
+impl PerceptionModule {
+    /// Loads `apm.onnx`.
+    ///
+    /// # Errors
+    /// If it cannot be loaded or lacks an input or output.
+    pub fn load(runtime: &Runtime, bundle: &Bundle) -> Result<Self, RuntimeError> {
+        let session = runtime.session(&bundle.file(APM))?;
+        let names = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>();
+        check_ports(&session, APM, &names(&["image"]), &names(&["boxes", "object_embeddings", "image_tokens", "image_logits"]))?;
+        let manifest = bundle.manifest();
+        Ok(Self { session: Mutex::new(session), sizes: manifest.apm, side: manifest.preprocess.size as usize })
+    }
+
+    /// Looks at a preprocessed radiograph: `side * side` values 0..1, row by row.
+    ///
+    /// # Errors
+    /// If the graph fails or gives other shapes than the manifest says.
+    pub fn run(&self, image: &[f32]) -> Result<Perception, RuntimeError> {
+        let failed = |e: ort::Error| RuntimeError::Run { graph: APM.into(), message: e.to_string() };
+        let input = TensorRef::from_array_view(([1, 1, self.side, self.side], image)).map_err(failed)?;
+        let mut session = self.session.lock().unwrap_or_else(|e| e.into_inner());
+        let outputs = session.run(ort::inputs!["image" => input]).map_err(failed)?;
+        let ApmSizes { patches, token_width, embedding_width } = self.sizes;
+        let centers = read_output(&outputs, APM, "boxes", &[1, STRUCTURES, 4])?;
+        let boxes = centers.chunks_exact(4).map(|b| NormalizedBox::from_center(b[0], b[1], b[2], b[3])).collect();
+        Ok(Perception {
+            boxes,
+            centers,
+            object_embeddings: read_output(&outputs, APM, "object_embeddings", &[1, STRUCTURES, embedding_width])?,
+            image_tokens: read_output(&outputs, APM, "image_tokens", &[1, patches, token_width])?,
+            image_logits: read_output(&outputs, APM, "image_logits", &[1, LABELS])?,
+            embedding_width,
+        })
+    }
+}

@@ -1,0 +1,424 @@
+//! What belongs to one radiograph: what was perceived, and the questions that are asked of it.
+
+use crate::anatomy::{Label, Structure};
+use crate::decoder::{Cache, DecoderError, Readable, Step, greedy};
+use crate::engine::Inner;
+use crate::error::Result;
+use crate::geometry::{Letterbox, PixelBox};
+use crate::grounding::{self, Grounding};
+use crate::perception::Perception;
+use crate::perception::flags::Flag;
+use crate::prompt::ContextTokens;
+use crate::task::Task;
+use ort::value::Tensor;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokenizers::tokenizer::DecodeStream;
+use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
+
+/// Milliseconds by step.
+pub type Timing = BTreeMap<&'static str, f64>;
+
+/// Longest answer in tokens where a question does not say.
+const MAX_TOKENS: usize = 512;
+/// The cache is sized in multiples of this many tokens.
+const CACHE_STEP: usize = 256;
+
+/// A structure with its box and its retrieved sentence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StructureFinding {
+    /// Which structure.
+    pub structure: Structure,
+    /// Where it is, in pixels of the original image.
+    pub bounds: PixelBox,
+    /// The most similar sentence of the database.
+    pub sentence: Retrieved,
+}
+
+/// A sentence from the database.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Retrieved {
+    /// The sentence.
+    pub text: String,
+    /// Cosine similarity, -1..1; not calibrated.
+    pub similarity: f32,
+    /// How much less similar the next sentence is.
+    pub margin: f32,
+}
+
+/// An image label with its score.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LabelScore {
+    /// Which label.
+    pub label: Label,
+    /// 0..1; not calibrated.
+    pub score: f32,
+}
+
+/// Where a result comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Provenance {
+    /// Version of this SDK.
+    pub sdk: String,
+    /// The bundle's name.
+    pub bundle: String,
+    /// SHA-256 of the bundle's manifest, which holds those of its files.
+    pub bundle_sha256: String,
+    /// Where graphs were computed.
+    pub provider: String,
+    /// How weights are stored.
+    pub precision: String,
+    /// SHA-256 of the file, or of the pixels where there was none.
+    pub input_sha256: String,
+    /// How tokens were chosen.
+    pub decoding: String,
+    /// What scores mean.
+    pub scores: String,
+    /// What all of this is for.
+    pub intended_use: String,
+}
+
+/// A question to a study.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The question; may be empty where the task has an instruction of its own. Boxes in it are
+    /// `<box>(x0,y0),(x1,y1)</box>` in pixels of the original image.
+    pub text: String,
+    /// Its task, where known: a bare phrase or box is then put into the task's words.
+    pub task: Option<Task>,
+    /// Longest answer in tokens.
+    pub max_tokens: usize,
+}
+
+impl Question {
+    /// A question in the user's words.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), task: None, max_tokens: MAX_TOKENS }
+    }
+
+    /// Names its task.
+    #[must_use]
+    pub fn task(self, task: Task) -> Self {
+        Self { task: Some(task), ..self }
+    }
+
+    /// Limits the answer.
+    #[must_use]
+    pub fn max_tokens(self, max_tokens: usize) -> Self {
+        Self { max_tokens, ..self }
+    }
+
+    fn words(&self) -> String {
+        self.task.map_or_else(|| self.text.trim().to_string(), |task| task.question(&self.text))
+    }
+}
+
+impl From<&str> for Question {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<String> for Question {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<Task> for Question {
+    fn from(task: Task) -> Self {
+        Self::new("").task(task)
+    }
+}
+
+/// What a listener to a streamed answer wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// More.
+    Continue,
+    /// No more.
+    Stop,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model ended its turn.
+    EndOfTurn,
+    /// The limit on tokens was reached.
+    MaxTokens,
+    /// The listener or a [`CancelHandle`] stopped it.
+    Stopped,
+}
+
+impl Finish {
+    /// The name in JSON and C.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EndOfTurn => "end_of_turn",
+            Self::MaxTokens => "max_tokens",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// An answer of the language model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Answer {
+    /// The question as the model was asked it, boxes in pixels.
+    pub question: String,
+    /// Its task, where it was named.
+    pub task: Option<Task>,
+    /// The answer, without tags and coordinates.
+    pub text: String,
+    /// Its phrases with their places.
+    pub groundings: Vec<Grounding>,
+    /// How many tokens were decoded.
+    pub tokens: usize,
+    /// Why it ended.
+    pub finish: Finish,
+    /// The study's flags.
+    pub flags: Vec<Flag>,
+    /// Where it comes from.
+    pub provenance: Provenance,
+    /// Milliseconds for `prefill` (context and question), `decode` and `total`.
+    pub timing: Timing,
+}
+
+/// Stops a study's running answer from another thread.
+#[derive(Clone, Debug, Default)]
+pub struct CancelHandle(Arc<AtomicBool>);
+
+impl CancelHandle {
+    /// Stops the answer that runs now, within one step. Without one it does nothing.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn reset(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A study: one radiograph, perceived once, asked as often as you like. The prompt's context is computed with the first
+/// question and kept; every further one costs its own tokens only.
+pub struct Study {
+    pub(crate) engine: Arc<Inner>,
+    pub(crate) name: String,
+    pub(crate) letterbox: Letterbox,
+    pub(crate) structures: Vec<StructureFinding>,
+    pub(crate) labels: Vec<LabelScore>,
+    pub(crate) flags: Vec<Flag>,
+    pub(crate) provenance: Provenance,
+    pub(crate) timing: Timing,
+    pub(crate) perception: Perception,
+    pub(crate) context: ContextTokens,
+    pub(crate) conversation: Option<Conversation>,
+    pub(crate) cancel: CancelHandle,
+}
+
+/// What the language model keeps of a study.
+pub(crate) struct Conversation {
+    visual: Tensor<f32>,
+    cache: Cache,
+}
+
+impl Study {
+    /// The radiograph's path, or what stands for it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Width of the original image in pixels.
+    pub fn width(&self) -> u32 {
+        self.letterbox.width
+    }
+
+    /// Height of the original image in pixels.
+    pub fn height(&self) -> u32 {
+        self.letterbox.height
+    }
+
+    /// The 36 structures in index order.
+    pub fn structures(&self) -> &[StructureFinding] {
+        &self.structures
+    }
+
+    /// The 14 image labels in index order; scores are not calibrated.
+    pub fn labels(&self) -> &[LabelScore] {
+        &self.labels
+    }
+
+    /// What speaks against trusting this study.
+    pub fn flags(&self) -> &[Flag] {
+        &self.flags
+    }
+
+    /// Where its results come from.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// Milliseconds for `preprocess`, `perceive` and `retrieve`.
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// What the perception module saw, in the network's own frame.
+    pub fn perception(&self) -> &Perception {
+        &self.perception
+    }
+
+    /// Stops a running answer from another thread.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.cancel.clone()
+    }
+
+    /// Asks a question or sets a task.
+    ///
+    /// # Errors
+    /// If the question cannot be used, does not fit, or the model fails.
+    pub fn ask(&mut self, question: impl Into<Question>) -> Result<Answer> {
+        self.ask_streaming(question, |_| Flow::Continue)
+    }
+
+    /// Asks, and hands on the readable text piece by piece as it is decoded; the pieces add up to [`Answer::text`].
+    ///
+    /// # Errors
+    /// As [`Study::ask`].
+    pub fn ask_streaming(&mut self, question: impl Into<Question>, mut on_piece: impl FnMut(&str) -> Flow) -> Result<Answer> {
+        self.cancel.reset();
+        let question = question.into();
+        let engine = Arc::clone(&self.engine);
+        let words = question.words();
+        let tokens = engine.tokenizer.question(&grounding::question_to_grid(&words, &self.letterbox)?)?;
+
+        let start = Instant::now();
+        let mut conversation = self.conversation(tokens.len(), question.max_tokens)?;
+        let limit = question.max_tokens.min(conversation.cache.capacity() - self.context.ids.len() - tokens.len());
+        let mut decoding = Decoding { engine: &engine, conversation: &mut conversation };
+        let mut token = decoding.step(&tokens)?;
+        let prefilled = start.elapsed();
+
+        let mut text = Text::new(&engine);
+        let mut count = 0;
+        let finish = loop {
+            if token == i64::from(engine.tokenizer.end_of_turn()) {
+                break Finish::EndOfTurn;
+            }
+            if count == limit {
+                break Finish::MaxTokens;
+            }
+            count += 1;
+            if text.push(token, &mut on_piece)? == Flow::Stop || self.cancel.is_cancelled() {
+                break Finish::Stopped;
+            }
+            if count < limit {
+                token = decoding.step(&[token])?;
+            }
+        };
+        let (raw, readable) = text.finish(&mut on_piece);
+        // The context stays, the question goes: the next one starts from here.
+        conversation.cache.rewind(self.context.ids.len());
+        self.conversation = Some(conversation);
+        let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+        let timing = Timing::from([
+            ("prefill", milliseconds(prefilled)),
+            ("decode", milliseconds(start.elapsed() - prefilled)),
+            ("total", milliseconds(start.elapsed())),
+        ]);
+        Ok(Answer {
+            question: words,
+            task: question.task,
+            text: readable,
+            groundings: grounding::parse(&raw, &self.letterbox),
+            tokens: count,
+            finish,
+            flags: self.flags.clone(),
+            provenance: self.provenance.clone(),
+            timing,
+        })
+    }
+
+    /// The computed context, with room for a question and its answer. A later question that needs more room than the
+    /// first ones had computes the context again.
+    fn conversation(&mut self, question: usize, answer: usize) -> Result<Conversation> {
+        let context = self.context.ids.len();
+        let most = self.engine.decoder.sizes().max_context;
+        if context + question >= most {
+            return Err(DecoderError::TooLong { context, question, limit: most }.into());
+        }
+        let needed = context.saturating_add(question).saturating_add(answer).min(most);
+        let visual = match self.conversation.take() {
+            Some(kept) if kept.cache.capacity() >= needed => return Ok(kept),
+            Some(kept) => kept.visual,
+            None => self.engine.decoder.visual(self.engine.decoder.project(&self.perception)?)?,
+        };
+        let capacity = needed.max(context + question + MAX_TOKENS).next_multiple_of(CACHE_STEP).min(most);
+        let mut cache = self.engine.decoder.cache(capacity)?;
+        let step = Step { ids: &self.context.ids, visual_index: &self.context.visual_index, positions: &[0] };
+        self.engine.decoder.run(&mut cache, &visual, step)?;
+        Ok(Conversation { visual, cache })
+    }
+}
+
+/// Greedy decoding over a conversation's cache.
+struct Decoding<'a> {
+    engine: &'a Inner,
+    conversation: &'a mut Conversation,
+}
+
+impl Decoding<'_> {
+    /// Appends tokens and returns the most likely next one.
+    fn step(&mut self, ids: &[i64]) -> Result<i64> {
+        let Conversation { visual, cache } = &mut *self.conversation;
+        let step = Step { ids, visual_index: &vec![-1; ids.len()], positions: &[ids.len() as i64 - 1] };
+        self.engine.decoder.run(cache, visual, step).map(|logits| greedy(&logits))
+    }
+}
+
+/// The answer's text as it grows: as the model writes it, and as people read it.
+struct Text<'a> {
+    stream: TokenStream<'a>,
+    raw: String,
+    filter: Readable,
+    readable: String,
+}
+
+type TokenStream<'a> =
+    DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+
+impl<'a> Text<'a> {
+    fn new(engine: &'a Inner) -> Self {
+        Self { stream: engine.tokenizer.inner().decode_stream(false), raw: String::new(), filter: Readable::default(), readable: String::new() }
+    }
+
+    fn push(&mut self, token: i64, on_piece: &mut impl FnMut(&str) -> Flow) -> Result<Flow> {
+        let failed = |message: String| DecoderError::Text { message };
+        let id = u32::try_from(token).map_err(|e| failed(e.to_string()))?;
+        let Some(piece) = self.stream.step(id).map_err(|e| failed(e.to_string()))? else { return Ok(Flow::Continue) };
+        self.raw.push_str(&piece);
+        let readable = self.filter.push(&piece);
+        Ok(self.hand_on(&readable, on_piece))
+    }
+
+    fn hand_on(&mut self, piece: &str, on_piece: &mut impl FnMut(&str) -> Flow) -> Flow {
+        self.readable.push_str(piece);
+        if piece.is_empty() { Flow::Continue } else { on_piece(piece) }
+    }
+
+    /// The whole text, as the model wrote it and as people read it.
+    fn finish(mut self, on_piece: &mut impl FnMut(&str) -> Flow) -> (String, String) {
+        let rest = std::mem::take(&mut self.filter).finish();
+        self.hand_on(&rest, on_piece);
+        (self.raw, self.readable)
+    }
+}

@@ -1,0 +1,78 @@
+//! A folder that appears whole: it is made beside its place and then renamed.
+
+use anatomix::bundle::{MANIFEST, Manifest};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Where a bundle will stand, with the folder in which it is made until then.
+pub(super) struct Place {
+    out: PathBuf,
+    scratch: TempDir,
+    folder: PathBuf,
+}
+
+impl Place {
+    /// Prepares a place.
+    pub fn new(out: &Path) -> Result<Self> {
+        check_replaceable(out)?;
+        let parent = match out.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+        let failed = || format!("cannot write into {}", parent.display());
+        let scratch = tempfile::Builder::new().prefix(".export-").tempdir_in(parent).with_context(failed)?;
+        let folder = scratch.path().join("bundle");
+        fs::create_dir(&folder).with_context(failed)?;
+        Ok(Self { out: out.into(), scratch, folder })
+    }
+
+    /// Where to write.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Moves the finished folder to its place; what stood there goes away with the scratch folder.
+    pub fn install(self) -> Result<()> {
+        // Again, as an export takes its time.
+        check_replaceable(&self.out)?;
+        let failed = || format!("cannot put the bundle at {}", self.out.display());
+        let previous = self.scratch.path().join("previous");
+        let replaces = self.out.exists();
+        if replaces {
+            fs::rename(&self.out, &previous).with_context(failed)?;
+        }
+        if let Err(error) = fs::rename(&self.folder, &self.out) {
+            if replaces {
+                fs::rename(&previous, &self.out).with_context(failed)?;
+            }
+            return Err(error).with_context(failed);
+        }
+        Ok(())
+    }
+}
+
+/// Only a bundle, or an empty folder, makes way: nothing of anybody's own is ever deleted.
+fn check_replaceable(out: &Path) -> Result<()> {
+    if !out.exists() {
+        return Ok(());
+    }
+    let advice = "choose another folder or remove it yourself";
+    if !out.is_dir() {
+        bail!("{} is a file; {advice}", out.display());
+    }
+    let entries = fs::read_dir(out).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.with_context(|| format!("cannot read {}", out.display()))?;
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let manifest = fs::read(out.join(MANIFEST)).ok().and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok());
+    let Some(manifest) = manifest else { bail!("{} is not a bundle; {advice}", out.display()) };
+    let names = entries.into_iter().map(|e| e.file_name().to_string_lossy().into_owned());
+    if let Some(own) = names.into_iter().find(|n| n != MANIFEST && !manifest.files.contains_key(n)) {
+        bail!("{} holds {own}, which is not of its bundle and would be lost; {advice}", out.display());
+    }
+    Ok(())
+}

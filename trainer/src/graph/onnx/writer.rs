@@ -1,0 +1,205 @@
+//! A graph while it is written: its names, its nodes, its weights.
+
+use super::file::{Dim, GraphFile, Storage, value_info};
+use super::proto::{AttributeProto, DataType, NodeProto};
+use crate::graph::{Init, Params};
+use crate::models::lora::Lora;
+use anyhow::Result;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Weights with fewer values than this stay in fp32 whatever the storage: biases, norms, scales.
+const SMALL: usize = 1024;
+
+/// Writes a model as an ONNX graph.
+pub struct Writer<'a> {
+    pub(super) params: &'a Params,
+    storage: Storage,
+    pub(super) lora: Option<&'a Lora>,
+    /// Longest context that rotary tables are written for.
+    pub(super) max_positions: i64,
+    pub(super) file: RefCell<GraphFile>,
+    /// What the graph computes with, as parameters of the same model.
+    pub(super) settled: Params,
+    problems: RefCell<Vec<String>>,
+    /// For each initializer the value that nodes refer to: itself, or itself widened.
+    pub(super) stored: RefCell<BTreeMap<String, String>>,
+    pub(super) scope: RefCell<String>,
+    /// How often a name was asked for.
+    names: RefCell<BTreeMap<String, usize>>,
+}
+
+/// A value of the graph, or something known already that is stored when a node needs it.
+#[derive(Debug)]
+pub struct OnnxTensor {
+    pub(super) name: String,
+    pub(super) known: Option<Tensor>,
+}
+
+impl Clone for OnnxTensor {
+    fn clone(&self) -> Self {
+        Self { name: self.name.clone(), known: self.known.as_ref().map(Tensor::shallow_clone) }
+    }
+}
+
+impl<'a> Writer<'a> {
+    /// Starts a graph at `path` (`*.onnx`).
+    ///
+    /// # Errors
+    /// If the data file cannot be made.
+    pub fn create(path: &Path, name: &str, params: &'a Params, storage: Storage) -> Result<Self> {
+        Ok(Self {
+            params,
+            storage,
+            lora: None,
+            max_positions: 0,
+            file: RefCell::new(GraphFile::create(path, name)?),
+            settled: Params::create(Device::Cpu),
+            problems: Default::default(),
+            stored: Default::default(),
+            scope: Default::default(),
+            names: Default::default(),
+        })
+    }
+
+    /// Merges adapters into the linear layers, and prepares rotary tables for a decoder.
+    pub fn decoder(mut self, lora: &'a Lora, max_positions: i64) -> Self {
+        self.lora = Some(lora);
+        self.max_positions = max_positions;
+        self
+    }
+
+    /// Declares an input.
+    pub fn input(&self, name: &str, data_type: DataType, dims: &[Dim]) -> OnnxTensor {
+        self.file.borrow_mut().graph.input.push(value_info(name, data_type, dims));
+        OnnxTensor { name: name.into(), known: None }
+    }
+
+    /// Declares an output: the value takes this name.
+    pub fn output(&self, value: &OnnxTensor, name: &str, dims: &[Dim]) {
+        let mut file = self.file.borrow_mut();
+        for node in &mut file.graph.node {
+            for slot in node.input.iter_mut().chain(&mut node.output).filter(|s| **s == value.name) {
+                *slot = name.into();
+            }
+        }
+        file.graph.output.push(value_info(name, DataType::Float, dims));
+    }
+
+    /// Writes the files and returns the parameters as the graph holds them, under the model's own names: adapters merged,
+    /// batch norms folded, rounded to the storage. The other reader computes with them what the graph computes.
+    ///
+    /// # Errors
+    /// If the files cannot be written or a weight does not fit the storage.
+    pub fn finish(self) -> Result<Params> {
+        let problems = self.problems.into_inner();
+        anyhow::ensure!(
+            problems.is_empty(),
+            "as stored, these weights are not finite: {}; export with --storage f32, or train again if they are not finite there",
+            problems.join(", ")
+        );
+        self.file.into_inner().finish()?;
+        Ok(self.settled)
+    }
+
+    pub(super) fn known(&self, name: impl Into<String>, tensor: Tensor) -> OnnxTensor {
+        OnnxTensor { name: name.into(), known: Some(tensor) }
+    }
+
+    /// A parameter as the graph will hold it.
+    pub(super) fn settle(&self, name: &str, tensor: Tensor) -> Tensor {
+        let tensor = tensor.detach();
+        let rounded = if self.storage == Storage::F16 && tensor.numel() >= SMALL { round(&tensor) } else { tensor };
+        if rounded.isfinite().all().int64_value(&[]) == 0 {
+            self.problems.borrow_mut().push(name.into());
+        }
+        self.settled.insert(name, rounded.shallow_clone());
+        rounded
+    }
+
+    pub(super) fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        self.settle(name, self.params.weight(name, shape, init))
+    }
+
+    /// The name that a node uses for a value; what is known is stored first.
+    pub(super) fn reference(&self, value: &OnnxTensor) -> String {
+        let Some(tensor) = &value.known else { return value.name.clone() };
+        if let Some(name) = self.stored.borrow().get(&value.name) {
+            return name.clone();
+        }
+        // Parameters were rounded when they were read; a table that was computed here may need its full precision.
+        let narrow = self.storage == Storage::F16 && tensor.numel() >= SMALL && round(tensor).equal(tensor);
+        self.file.borrow_mut().weight(&value.name, tensor, if narrow { Storage::F16 } else { Storage::F32 });
+        let mut name = value.name.clone();
+        if narrow {
+            let widened = format!("{name}.f32");
+            self.push("Cast", "", &[name], vec![widened.clone()], vec![AttributeProto::int("to", DataType::Float as i64)]);
+            name = widened;
+        }
+        self.stored.borrow_mut().insert(value.name.clone(), name.clone());
+        name
+    }
+
+    pub(super) fn push(&self, op: &str, domain: &str, inputs: &[String], outputs: Vec<String>, attribute: Vec<AttributeProto>) {
+        let name = outputs.first().cloned().unwrap_or_default();
+        self.file.borrow_mut().node(NodeProto {
+            input: inputs.into(),
+            output: outputs,
+            name,
+            op_type: op.into(),
+            attribute,
+            domain: domain.into(),
+        });
+    }
+
+    /// The name itself, or with a number where it was taken.
+    pub(super) fn unique(&self, name: String) -> String {
+        let mut names = self.names.borrow_mut();
+        let count = names.entry(name.clone()).or_insert(0);
+        *count += 1;
+        if *count == 1 { name } else { format!("{name}_{}", *count - 1) }
+    }
+
+    /// A node that is named after the model's part that is being written.
+    pub(super) fn node(&self, op: &str, inputs: &[&OnnxTensor], attributes: Vec<AttributeProto>) -> OnnxTensor {
+        let name = format!("{}/{op}", self.scope.borrow());
+        self.named_node(name, op, inputs, attributes)
+    }
+
+    /// A node that is named after its parameters.
+    pub(super) fn named_node(&self, name: String, op: &str, inputs: &[&OnnxTensor], attributes: Vec<AttributeProto>) -> OnnxTensor {
+        let inputs: Vec<String> = inputs.iter().map(|i| self.reference(i)).collect();
+        let name = self.unique(name);
+        self.push(op, "", &inputs, vec![name.clone()], attributes);
+        OnnxTensor { name, known: None }
+    }
+
+    pub(super) fn integers(&self, values: &[i64]) -> OnnxTensor {
+        let name = format!("{values:?}").replace(' ', "");
+        if self.stored.borrow_mut().insert(name.clone(), name.clone()).is_none() {
+            self.file.borrow_mut().integers(&name, values, &[values.len() as i64]);
+        }
+        OnnxTensor { name, known: None }
+    }
+
+    pub(super) fn number(&self, value: f64) -> OnnxTensor {
+        let value = value as f32;
+        let name = format!("{value}");
+        if self.stored.borrow_mut().insert(name.clone(), name.clone()).is_none() {
+            self.file.borrow_mut().number(&name, value);
+        }
+        OnnxTensor { name, known: None }
+    }
+
+    /// An input that was declared.
+    pub(super) fn named(&self, name: &str) -> OnnxTensor {
+        OnnxTensor { name: name.into(), known: None }
+    }
+}
+
+/// To half precision and back.
+fn round(tensor: &Tensor) -> Tensor {
+    tensor.to_kind(Kind::Half).to_kind(Kind::Float)
+}
