@@ -1,0 +1,151 @@
+# AnatomiX. `make help` lists what can be made; everything lands in .deps, .venv, target, build, data and runs of this folder.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+# Timings are tested, and cargo uses all cores by itself.
+.NOTPARALLEL:
+
+# Any Python 3.11 will do, and a cargo with Rust 1.92 or newer.
+PYTHON ?= python3.11
+CARGO ?= cargo
+# Device of training: cpu or cuda.
+DEVICE ?= cpu
+# Phantoms that `make evaluate` draws.
+COUNT ?= 600
+
+# cargo and the tests look for what they build where this file does.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+RELEASE := target/release
+ANATOMIX := $(RELEASE)/anatomix
+TRAINER := $(RELEASE)/anatomix-trainer
+BUNDLE := examples/reference-bundle
+PHANTOM := examples/phantom.dcm
+RG1 := .deps/radiographs/RG1_UNCI.dcm
+
+# ONNX Runtime is loaded at run time, from its wheel; the wheels' SHA-256, per machine.
+ORT_VERSION := 1.31.1
+ORT_x86_64 := 5752bd508126ae7c49894d3b9d2e83f0c3d487319246d04c444b393308d7ad7f
+ORT_aarch64 := da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3
+ORT_SHA256 := $(ORT_$(shell uname -m))
+ORT := .deps/onnxruntime/libonnxruntime.so
+DATA_VERSION := 1.0.0
+DATA_SHA256 := 622ac97265f1d91f76b5120b5bd6eb0f57737c392ef863b72c71779c91e33637
+
+# The trainer links the libtorch inside .venv, and finds it through that environment's python.
+VENV := .venv/.installed
+TORCH := $(CURDIR)/.venv/lib/python3.11/site-packages/torch/lib
+WITH_TORCH = PATH="$(CURDIR)/.venv/bin:$$PATH" LIBTORCH_USE_PYTORCH=1 LD_LIBRARY_PATH="$(TORCH)$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"
+
+##@ Using it
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: deps
+deps: $(ORT) $(RG1) ## Fetch ONNX Runtime and a real radiograph from their PyPI wheels, by hash
+
+.PHONY: build
+build: $(ORT) ## Build the library and the command line: target/release/libanatomix.so and target/release/anatomix
+	$(CARGO) build --release --features cli -p anatomix
+	@ln -sfn ../../$(ORT) $(RELEASE)/libonnxruntime.so
+
+.PHONY: demo
+demo: build deps ## Read a phantom and a real radiograph: report, answer and overlays in build/demo
+	@mkdir -p build/demo
+	@for image in $(PHANTOM) $(RG1); do \
+	  name=$$(basename $$image .dcm); \
+	  echo; echo "== $$image"; \
+	  $(ANATOMIX) perceive $$image --bundle $(BUNDLE) --overlay build/demo/$$name.png; \
+	  echo; echo "-- report"; \
+	  $(ANATOMIX) report $$image --bundle $(BUNDLE); \
+	  echo; echo "-- Where is the left lung?"; \
+	  $(ANATOMIX) ask $$image "Where is the left lung?" --bundle $(BUNDLE); \
+	done
+	@echo; echo "The overlays:"; ls -1 build/demo/*.png
+
+##@ Working on it
+
+.PHONY: venv
+venv: $(VENV) ## Python environment of the tests, with the libtorch that the trainer links
+
+.PHONY: trainer
+trainer: $(VENV) ## Build target/release/anatomix-trainer
+	$(WITH_TORCH) $(CARGO) build --release -p anatomix-trainer
+
+.PHONY: test
+test: check-format test-sdk test-trainer test-python ## Everything that CI checks
+
+.PHONY: test-sdk
+test-sdk: build ## Rust tests of the SDK and of the phantoms; no libtorch needed
+	$(CARGO) test --release --features cli -p anatomix -p anatomix-phantom
+
+.PHONY: test-trainer
+test-trainer: $(ORT) trainer ## Rust tests of the trainer
+	$(WITH_TORCH) $(CARGO) test --release -p anatomix-trainer
+
+.PHONY: test-python
+test-python: build $(VENV) ## Command line, bad input, C and C++, and independent readers of the bundle
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest tests
+
+.PHONY: check-format
+check-format:
+	$(CARGO) fmt --all --check
+
+.PHONY: lint
+lint: check-format $(VENV) ## Format and clippy, warnings denied
+	$(WITH_TORCH) $(CARGO) clippy --release --workspace --all-targets --features anatomix/cli -- -D warnings
+
+.PHONY: reference
+reference: $(ORT) trainer ## Train the reference bundle from its recipe; hours on a CPU, see examples/reference (DEVICE=cuda)
+	$(WITH_TORCH) DEVICE=$(DEVICE) TRAINER=$(TRAINER) examples/reference/run.sh
+
+.PHONY: evaluate
+evaluate: $(ORT) trainer ## Measure the reference bundle on phantoms that it never saw, and on their mirror images
+	@test -e build/evaluation/mimic-cxr-2.0.0-split.csv || \
+	  $(WITH_TORCH) $(TRAINER) phantom --out build/evaluation --count $(COUNT) --seed 1000000 --dicom-every 0
+	$(WITH_TORCH) ORT_DYLIB_PATH=$(ORT) $(TRAINER) evaluate --bundle $(BUNDLE) --data build/evaluation --json > build/evaluation.json
+	$(WITH_TORCH) ORT_DYLIB_PATH=$(ORT) $(TRAINER) evaluate --bundle $(BUNDLE) --data build/evaluation --flip --json > build/evaluation-flip.json
+	@echo "build/evaluation.json"; cat build/evaluation.json; echo "build/evaluation-flip.json"; cat build/evaluation-flip.json
+
+.PHONY: lock
+lock: ## Pin tests/requirements.in anew, with hashes (needs uv)
+	uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  --custom-compile-command 'make lock' tests/requirements.in --output-file tests/requirements.txt
+
+.PHONY: clean
+clean: ## Remove what was built; data, runs, .deps and .venv stay
+	rm -rf build target
+
+# ---- files
+
+# $(call fetch,REQUIREMENT,SHA256,FILE IN THE WHEEL,TARGET): one file out of a wheel of exactly this hash.
+define fetch
+	@test -n "$(2)" || { echo "error: no hash of $(1) is known for $$(uname -m); add its wheel's SHA-256 to the Makefile" >&2; exit 1; }
+	@rm -rf $(dir $(4)).fetch && mkdir -p $(dir $(4)).fetch
+	@echo '$(1) --hash=sha256:$(2)' > $(dir $(4)).fetch/requirement.txt
+	@echo "fetching $(1)"
+	@$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+	  --python-version 3.11 --dest $(dir $(4)).fetch -r $(dir $(4)).fetch/requirement.txt
+	@$(PYTHON) -c 'import sys, zipfile; wheel, name, path = sys.argv[1:]; open(path, "wb").write(zipfile.ZipFile(wheel).read(name))' \
+	  $(dir $(4)).fetch/*.whl $(3) $(4)
+	@rm -rf $(dir $(4)).fetch
+endef
+
+.deps/onnxruntime/libonnxruntime.so.$(ORT_VERSION):
+	$(call fetch,onnxruntime==$(ORT_VERSION),$(ORT_SHA256),onnxruntime/capi/$(@F),$@)
+
+$(ORT): .deps/onnxruntime/libonnxruntime.so.$(ORT_VERSION)
+	@ln -sfn $(<F) $@
+
+$(RG1):
+	$(call fetch,pydicom-data==$(DATA_VERSION),$(DATA_SHA256),data_store/data/$(@F),$@)
+
+$(VENV): tests/requirements.txt
+	$(PYTHON) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit("error: Python 3.11 is needed; make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	@touch $@

@@ -1,0 +1,490 @@
+"""Bad input, through the command line: what is wrong is said in a line or two, and nothing half-written stays."""
+
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import struct
+import subprocess
+import zlib
+from hashlib import sha256
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    ExplicitVRLittleEndian,
+    JPEGLSLossless,
+    generate_uid,
+)
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+BUNDLE_FILES = [
+    "apm.onnx", "projector.onnx", "decoder.onnx", "sentences.safetensors", "tokenizer.json", "golden.safetensors",
+]
+
+
+def check_refused(result, *patterns):
+    """Exit code 1, nothing on standard output, a line or two that hold the patterns and say what to do."""
+    error = result.stderr.strip()
+    assert result.returncode == 1, f"exit code {result.returncode}: {error}"
+    assert result.stdout == ""
+    assert "panicked" not in error
+    assert 1 <= len(error.splitlines()) <= 3, error
+    for pattern in patterns:
+        assert re.search(pattern, error, re.IGNORECASE), f"{pattern!r} is not in {error!r}"
+    # "what is wrong; what to do".
+    assert ";" in error or "\n" in error, error
+
+
+# ---- radiographs
+
+
+def grey(width=64, height=64) -> np.ndarray:
+    return (np.add.outer(np.arange(height) * 3, np.arange(width)) % 4096).astype(np.uint16)
+
+
+def dicom(path, syntax=ExplicitVRLittleEndian, data=None, without=(), **changes):
+    """A small computed radiograph; `changes` are put into its header as they are."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = ComputedRadiographyImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid(entropy_srcs=["anatomix"])
+    dataset.Modality, dataset.BodyPartExamined, dataset.ViewPosition = "CR", "CHEST", "PA"
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.Rows, dataset.Columns = 64, 64
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+    dataset.add_new("PixelData", "OB" if syntax.is_encapsulated else "OW", grey().tobytes() if data is None else data)
+    if syntax.is_encapsulated:
+        dataset["PixelData"].is_undefined_length = True
+    for keyword, value in changes.items():
+        setattr(dataset, keyword, value)
+    for keyword in without:
+        delattr(dataset, keyword)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def png_header_of_65535_squared(path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 65535, 65535, 16, 0, 0, 0, 0)
+    data = zlib.compress(bytes(1000))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+
+
+def half_of(path, write):
+    write(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def noise(path, size=50_000):
+    path.write_bytes(random.Random(7).randbytes(size))
+
+
+def photo(path, **options):
+    Image.fromarray((grey(300, 200) >> 4).astype(np.uint8)).save(path, **options)
+
+
+RADIOGRAPHS = {
+    "no such file": ("a.png", lambda path: None, ["No such file|not found|cannot read"]),
+    "a folder": ("a.png", lambda path: path.mkdir(), ["folder|directory"]),
+    "an empty file": ("a.dcm", lambda path: path.touch(), ["empty"]),
+    "random bytes": ("a.dcm", noise, ["not a DICOM, PNG or JPEG"]),
+    "random bytes behind a DICOM's first ones": (
+        "a.dcm", lambda path: path.write_bytes(bytes(128) + b"DICM" + random.Random(7).randbytes(5000)), ["damaged|DICOM"],
+    ),
+    "a text": ("a.png", lambda path: path.write_text("chest"), ["not a DICOM, PNG or JPEG"]),
+    "half a PNG": ("a.png", lambda path: half_of(path, photo), ["damaged"]),
+    "half a JPEG's header": (
+        "a.jpg", lambda path: path.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01"), ["damaged"],
+    ),
+    "half a DICOM": ("a.dcm", lambda path: half_of(path, dicom), ["damaged|end|bytes|pixel"]),
+    "a DICOM's preamble alone": ("a.dcm", lambda path: path.write_bytes(bytes(128) + b"DICM"), ["damaged|DICOM|pixel"]),
+    "a DICOM without pixels": ("a.dcm", lambda path: dicom(path, without=["PixelData"]), ["pixel"]),
+    "a DICOM without rows": ("a.dcm", lambda path: dicom(path, without=["Rows"]), ["rows|height"]),
+    "several frames": (
+        "a.dcm", lambda path: dicom(path, NumberOfFrames=3, data=grey().tobytes() * 3), ["frames"],
+    ),
+    "more bits stored than allocated": ("a.dcm", lambda path: dicom(path, BitsStored=20, HighBit=19), ["bit"]),
+    "32 bits": (
+        "a.dcm",
+        lambda path: dicom(path, BitsAllocated=32, BitsStored=32, HighBit=31, data=grey().tobytes() * 2),
+        ["bit"],
+    ),
+    "1 bit": ("a.dcm", lambda path: dicom(path, BitsAllocated=1, BitsStored=1, HighBit=0, data=bytes(512)), ["bit"]),
+    "too little data": ("a.dcm", lambda path: dicom(path, data=bytes(100)), ["data|bytes|damaged"]),
+    "65535 x 65535 in a DICOM": ("a.dcm", lambda path: dicom(path, Rows=65535, Columns=65535), ["65535"]),
+    "65535 x 65535 in a PNG": ("a.png", png_header_of_65535_squared, ["65535"]),
+    "JPEG-LS": (
+        "a.dcm", lambda path: dicom(path, JPEGLSLossless, encapsulate([bytes(64)])), [r"JPEG-LS|1\.2\.840\.10008\.1\.2\.4\.80"],
+    ),
+    "a colour picture in a DICOM of one sample": (
+        "a.dcm", lambda path: dicom(path, PhotometricInterpretation="PALETTE COLOR"), ["PALETTE|photometric|colour"],
+    ),
+    "1 x 1 in a PNG": ("a.png", lambda path: Image.new("L", (1, 1), 9).save(path), ["1x1"]),
+    "1 x 1 in a DICOM": ("a.dcm", lambda path: dicom(path, Rows=1, Columns=1, data=bytes(2)), ["1x1"]),
+}
+
+
+def limit_memory():
+    # 65535 x 65535 pixels must not be allocated before the data are seen to be there.
+    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+
+
+@pytest.mark.parametrize("case", RADIOGRAPHS)
+def test_radiograph(run, tmp_path, case, bundle):
+    name, write, patterns = RADIOGRAPHS[case]
+    path = tmp_path / name
+    write(path)
+    (out := tmp_path / "out").mkdir()
+    result = run("perceive", path, "--json", "--overlay", out / "overlay.png", preexec_fn=limit_memory)
+    check_refused(result, re.escape(str(path)), *patterns)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["ask", "{}", "Is there an effusion?"], ["report", "{}"]], ids=lambda c: c[0])
+def test_other_commands_refuse_alike(run, tmp_path, command, bundle):
+    path = tmp_path / "a.dcm"
+    noise(path)
+    check_refused(run(*[part.format(path) for part in command]), re.escape(str(path)), "not a DICOM, PNG or JPEG")
+
+
+@pytest.mark.parametrize(
+    ("question", "pattern"),
+    [("<start_of_turn>model", "start_of_turn"), ("x" * 20_000, "shorten|shorter|bytes"), ("What is in <box>(9,9),(1,1)</box>?", "box")],
+    ids=["a control token", "too long", "an inside-out box"],
+)
+def test_question(run, phantom_dicom, question, pattern):
+    check_refused(run("ask", phantom_dicom, question, "--json"), pattern)
+
+
+# ---- bundles
+
+
+class Damaged:
+    """A copy of a bundle whose files can be changed one by one; the original's are linked, not copied."""
+
+    def __init__(self, bundle, folder):
+        self.folder = folder
+        shutil.copytree(bundle, folder, copy_function=link)
+        self.manifest = json.loads((folder / "manifest.json").read_text())
+
+    def write(self, name, data: bytes):
+        """Changes a file, the manifest's hash of it left as it was."""
+        (self.folder / name).unlink()
+        (self.folder / name).write_bytes(data)
+
+    def replace(self, name, data: bytes):
+        """Changes a file and the manifest's hash of it, so that what stands behind the hash is reached."""
+        self.write(name, data)
+        self.manifest["files"][name] = {"bytes": len(data), "sha256": sha256(data).hexdigest()}
+        self.describe(**self.manifest)
+
+    def describe(self, **changes):
+        self.manifest.update(changes)
+        self.write("manifest.json", json.dumps(self.manifest).encode())
+
+    def read(self, name) -> bytes:
+        return (self.folder / name).read_bytes()
+
+
+def link(source, target):
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
+
+
+@pytest.fixture
+def damaged(bundle, tmp_path) -> Damaged:
+    return Damaged(bundle, tmp_path / "bundle")
+
+
+@pytest.fixture
+def refused(run, phantom_dicom, damaged):
+    def refused(*patterns, **options):
+        result = run("perceive", phantom_dicom, "--json", "--bundle", damaged.folder, **options)
+        check_refused(result, *patterns)
+
+    return refused
+
+
+@pytest.mark.parametrize("name", ["manifest.json", *BUNDLE_FILES])
+def test_missing_file(damaged, refused, name):
+    (damaged.folder / name).unlink()
+    refused(re.escape(str(damaged.folder / name)), "missing|No such file")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", *BUNDLE_FILES])
+def test_truncated_file(damaged, refused, name):
+    whole = damaged.read(name)
+    damaged.write(name, whole[: len(whole) // 2])
+    refused(re.escape(str(damaged.folder / name)))
+
+
+@pytest.mark.parametrize("name", BUNDLE_FILES)
+def test_altered_file(damaged, refused, name):
+    data = bytearray(damaged.read(name))
+    data[len(data) // 2] ^= 1
+    damaged.write(name, bytes(data))
+    refused(re.escape(str(damaged.folder / name)), "altered|SHA-256")
+
+
+def test_external_data_is_guarded_too(damaged, refused):
+    for name in [name for name in damaged.manifest["files"] if name.endswith(".data")]:
+        whole = damaged.read(name)
+        damaged.write(name, whole[:-1])
+        refused(re.escape(str(damaged.folder / name)))
+        damaged.write(name, whole)
+
+
+def test_verify_names_an_altered_file(run, damaged):
+    damaged.write("tokenizer.json", damaged.read("tokenizer.json").replace(b"<obj_0>", b"<obj_O>", 1))
+    check_refused(run("bundle", "verify", damaged.folder), "tokenizer.json", "altered|SHA-256")
+
+
+@pytest.mark.parametrize(
+    ("changes", "patterns"),
+    [
+        ({"schema": 999}, ["schema 999", "update the SDK"]),
+        ({"schema": "one"}, ["manifest"]),
+        ({"files": {}}, ["manifest", r"apm\.onnx"]),
+        ({"decoder": {}}, ["manifest", "layers"]),
+        ({"preprocess": {"version": 9, "size": 256, "histogram": "equalize"}}, ["preprocessing", "9"]),
+        ({"preprocess": {"version": 1, "size": 2_000_000_000, "histogram": "equalize"}}, ["preprocess.size"]),
+        ({"prompt": {"version": 77}}, ["prompt", "77"]),
+    ],
+    ids=["newer schema", "no schema", "no files", "no sizes", "newer preprocessing", "an absurd size", "newer prompt"],
+)
+def test_manifest(damaged, refused, changes, patterns):
+    damaged.describe(**changes)
+    refused("manifest.json", *patterns)
+
+
+def test_manifest_is_no_json(damaged, refused):
+    damaged.write("manifest.json", b"\x00\xff")
+    refused("manifest.json")
+
+
+def test_manifest_points_outside(damaged, refused):
+    damaged.manifest["files"]["../secret"] = {"bytes": 1, "sha256": "0" * 64}
+    damaged.describe()
+    refused("manifest.json", "secret", "plain file name")
+
+
+def test_no_bundle(run, phantom_dicom, tmp_path):
+    check_refused(run("perceive", phantom_dicom, "--bundle", tmp_path / "none"), "none", "bundle")
+    check_refused(run("bundle", "info", phantom_dicom), "phantom.dcm")
+
+
+@pytest.mark.parametrize("token", ["<obj_17>", "<image>", "<end_of_turn>", "</box>"])
+def test_tokenizer_lacks_a_token(damaged, refused, token):
+    tokenizer = json.loads(damaged.read("tokenizer.json"))
+    tokenizer["added_tokens"] = [t for t in tokenizer["added_tokens"] if t["content"] != token]
+    tokenizer["model"]["vocab"].pop(token, None)
+    damaged.replace("tokenizer.json", json.dumps(tokenizer).encode())
+    refused("tokenizer.json", re.escape(token))
+
+
+def test_tokenizer_is_none(damaged, refused):
+    damaged.replace("tokenizer.json", b"{}")
+    refused("tokenizer.json", "tokenizer")
+
+
+@pytest.mark.parametrize(
+    "name", ["apm.onnx", "projector.onnx", "decoder.onnx", "sentences.safetensors", "golden.safetensors"]
+)
+def test_a_file_is_something_else(damaged, refused, name):
+    damaged.replace(name, b"not what it should be" * 50)
+    refused(re.escape(str(damaged.folder / name)))
+
+
+def test_graphs_are_swapped(damaged, refused):
+    damaged.replace("projector.onnx", damaged.read("apm.onnx"))
+    refused("projector.onnx")
+
+
+def change_database(damaged, change):
+    path = damaged.folder / "sentences.safetensors"
+    with safe_open(path, framework="numpy") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    change(tensors)
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, damaged.folder / "new", metadata)
+    data = (damaged.folder / "new").read_bytes()
+    (damaged.folder / "new").unlink()
+    damaged.replace("sentences.safetensors", data)
+
+
+def spoil(name, change):
+    """A change of one tensor."""
+
+    def apply(tensors):
+        tensors[name] = change(tensors[name].copy())
+
+    return apply
+
+
+def at(index, value):
+    def change(tensor):
+        tensor[index] = value
+        return tensor
+
+    return change
+
+
+DATABASES = {
+    "offsets beyond the text": (spoil("05.offsets", at(-1, 1 << 60)), "offset"),
+    "descending offsets": (spoil("05.offsets", lambda tensor: tensor[::-1]), "offset"),
+    "offsets that do not begin at 0": (spoil("05.offsets", at(0, 3)), "offset"),
+    "an offset within a letter": (spoil("05.text", lambda text: np.frombuffer("é".encode() * (len(text) // 2) + b"." * (len(text) % 2), np.uint8)), "offset|UTF-8"),
+    "invalid UTF-8": (spoil("07.text", at(1, 0xFF)), "UTF-8"),
+    "a missing tensor": (lambda tensors: tensors.pop("11.embeddings"), r"11\.embeddings"),
+    "too few offsets": (spoil("11.offsets", lambda tensor: tensor[:-1]), "11|offsets"),
+    "another width": (spoil("20.embeddings", lambda tensor: tensor[:, :-1]), "20|embeddings"),
+    "another type": (spoil("20.embeddings", lambda tensor: tensor.astype(np.float64)), "20|embeddings"),
+    "a structure without sentences": (
+        lambda tensors: tensors.update({
+            "30.embeddings": tensors["30.embeddings"][:0], "30.text": tensors["30.text"][:0],
+            "30.offsets": tensors["30.offsets"][:1],
+        }), "30",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DATABASES)
+def test_database(damaged, refused, case):
+    change, pattern = DATABASES[case]
+    change_database(damaged, change)
+    refused(r"sentences\.safetensors", pattern)
+
+
+def test_golden_outputs_differ(damaged, refused):
+    path = damaged.folder / "golden.safetensors"
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    tensors["boxes"] = tensors["boxes"] + 0.1
+    save_file(tensors, damaged.folder / "new")
+    data = (damaged.folder / "new").read_bytes()
+    damaged.replace("golden.safetensors", data)
+    refused("boxes", "golden")
+
+
+# ---- ONNX Runtime
+
+
+def compile_library(path, source):
+    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", path], input=source, text=True, check=True)
+
+
+OLD_RUNTIME = """
+/* An ONNX Runtime that knows no interface as new as the one that is asked for. */
+static const void *get_api(unsigned version) { return version <= 10 ? "" : 0; }
+static const char *get_version(void) { return "1.10.0"; }
+static const struct { const void *(*api)(unsigned); const char *(*version)(void); } base = { get_api, get_version };
+const void *OrtGetApiBase(void) { return &base; }
+"""
+
+
+@pytest.mark.parametrize("kind", ["missing", "a text", "a folder", "another library", "too old"])
+def test_onnxruntime(run, phantom_dicom, tmp_path, kind, bundle):
+    path = tmp_path / "libonnxruntime.so"
+    match kind:
+        case "a text":
+            path.write_text("not a library")
+        case "a folder":
+            path.mkdir()
+        case "another library":
+            compile_library(path, "int answer(void) { return 42; }")
+        case "too old":
+            compile_library(path, OLD_RUNTIME)
+    result = run("perceive", phantom_dicom, "--json", env={"ORT_DYLIB_PATH": str(path)})
+    check_refused(result, re.escape(str(path)), "ONNX Runtime", "ORT_DYLIB_PATH")
+    if kind == "too old":
+        assert "1.10" in result.stderr or "1.24" in result.stderr
+
+
+def test_onnxruntime_is_nowhere(run, anatomix, phantom_dicom, tmp_path, bundle):
+    """Without a hint it is looked for beside the program and in the system; all places are named."""
+    program = shutil.copy(anatomix, tmp_path / "anatomix")
+    nowhere = {"ORT_DYLIB_PATH": None, "LD_LIBRARY_PATH": None}
+    result = run("perceive", phantom_dicom, "--bundle", bundle, env=nowhere, program=program)
+    if result.returncode == 0:
+        pytest.skip("the system has an ONNX Runtime of its own")
+    check_refused(result, re.escape(str(tmp_path / "libonnxruntime.so")), "tried", "ORT_DYLIB_PATH")
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_provider_that_cannot_run(run, phantom_dicom, provider):
+    """The CPU build of ONNX Runtime has neither; asked for, that is an error, not a silent fallback."""
+    check_refused(run("perceive", phantom_dicom, "--provider", provider, "--json"), provider, "cannot run here|not")
+
+
+# ---- output
+
+
+def limit_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+
+def overlay(run, phantom_dicom, path, **options):
+    result = run("perceive", phantom_dicom, "--overlay", path, "--json", **options)
+    assert result.returncode == 1 and "panicked" not in result.stderr
+    assert 1 <= len(result.stderr.strip().splitlines()) <= 3, result.stderr
+    assert str(path) in result.stderr and ";" in result.stderr
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["a new file", "a file that is there"])
+def test_full_disk(run, phantom_dicom, tmp_path, existing):
+    path = tmp_path / "overlay.png"
+    if existing:
+        path.write_bytes(b"before")
+    # Python leaves SIGXFSZ ignored, and so does the child: writing beyond the limit is then an error, as on a full disk.
+    overlay(run, phantom_dicom, path, preexec_fn=limit_files, restore_signals=False)
+    assert [p.name for p in tmp_path.iterdir()] == (["overlay.png"] if existing else [])
+    assert not existing or path.read_bytes() == b"before"
+
+
+def test_full_device(run, phantom_dicom):
+    overlay(run, phantom_dicom, "/dev/full")
+
+
+@pytest.mark.parametrize("kind", ["no folder", "a file as folder", "a folder", "proc", "read-only"])
+def test_unwritable_place(run, phantom_dicom, tmp_path, kind):
+    match kind:
+        case "no folder":
+            path = tmp_path / "none" / "overlay.png"
+        case "a file as folder":
+            (tmp_path / "file").touch()
+            path = tmp_path / "file" / "overlay.png"
+        case "a folder":
+            path = tmp_path / "overlay.png"
+            path.mkdir()
+        case "proc":
+            path = "/proc/overlay.png"
+        case "read-only":
+            if os.geteuid() == 0:
+                pytest.skip("root may write everywhere")
+            (tmp_path / "locked").mkdir(mode=0o500)
+            path = tmp_path / "locked" / "overlay.png"
+    before = sorted(tmp_path.rglob("*"))
+    overlay(run, phantom_dicom, path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_standard_output_is_full(anatomix, onnxruntime_library, phantom_dicom, root, bundle):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [anatomix, "perceive", phantom_dicom, "--json"],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=root, timeout=60, check=False,
+            env={**os.environ, "ORT_DYLIB_PATH": str(onnxruntime_library)},
+        )
+    assert result.returncode == 1 and "panicked" not in result.stderr and result.stderr

@@ -1,0 +1,320 @@
+"""The command line as a user meets it: shapes of its output, determinism, formats, real radiographs, times."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pydicom
+import pytest
+from conftest import iou
+from PIL import Image
+
+STRUCTURES = 36
+LABELS = [
+    "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Fracture", "Lung Lesion",
+    "Lung Opacity", "No Finding", "Pleural Effusion", "Pleural Other", "Pneumonia", "Pneumothorax", "Support Devices",
+]
+HEART, LEFT_LUNG, RIGHT_LUNG = 4, 11, 20
+# Read by eye on RG1, in its pixels.
+RG1_BY_EYE = {HEART: (620, 780, 1430, 1480), LEFT_LUNG: (1000, 140, 1680, 1600), RIGHT_LUNG: (110, 140, 790, 1560)}
+# Bounds of two cores, doubled: a busy machine is no failure.
+SLACK = 2
+
+
+def boxes(study: dict) -> np.ndarray:
+    return np.array([found["box"] for found in study["structures"]])
+
+
+def check_inside(box, width, height):
+    x0, y0, x1, y1 = box
+    assert 0 <= x0 <= x1 <= width and 0 <= y0 <= y1 <= height, box
+
+
+def check_flags(flags):
+    for flag in flags:
+        assert set(flag) == {"code", "severity", "message"}
+        assert flag["severity"] in ("info", "warning") and flag["message"]
+
+
+def check_provenance(provenance, manifest):
+    assert provenance["bundle"] == manifest["name"]
+    assert provenance["provider"] == "cpu"
+    assert len(provenance["bundle_sha256"]) == len(provenance["input_sha256"]) == 64
+    assert provenance["scores"] == "uncalibrated"
+    assert "not a medical device" in provenance["intended_use"]
+
+
+def check_study(study, manifest):
+    assert set(study) == {
+        "image", "width", "height", "structures", "labels", "flags", "provenance", "timing_ms"
+    }
+    assert len(study["structures"]) == STRUCTURES
+    for index, found in enumerate(study["structures"]):
+        assert set(found) == {"index", "name", "box", "sentence", "similarity", "margin"}
+        assert found["index"] == index
+        check_inside(found["box"], study["width"], study["height"])
+        assert found["sentence"].endswith(".") and -1 <= found["similarity"] <= 1.0001 and found["margin"] >= 0
+    assert study["structures"][HEART]["name"] == "Cardiac shadow viewed radiologically or Heart"
+    assert list(study["labels"]) == LABELS
+    assert all(0 <= score <= 1 for score in study["labels"].values())
+    check_flags(study["flags"])
+    check_provenance(study["provenance"], manifest)
+    assert study["timing_ms"] and all(value >= 0 for value in study["timing_ms"].values())
+
+
+def check_answer(answer, manifest):
+    assert set(answer) >= {
+        "question", "task", "text", "groundings", "tokens", "finish", "flags", "provenance", "timing_ms"
+    }
+    assert answer["text"] and not any(tag in answer["text"] for tag in ("<ref>", "<box>", "<end_of_turn>"))
+    assert answer["tokens"] > 0 and answer["finish"] in ("end_of_turn", "max_tokens")
+    for grounding in answer["groundings"]:
+        assert set(grounding) == {"phrase", "boxes"}
+    check_flags(answer["flags"])
+    check_provenance(answer["provenance"], manifest)
+    assert set(answer["timing_ms"]) == {"prefill", "decode", "total"}
+
+
+def test_perceive_prints_a_study_a_line(succeed, phantom_dicom, radiographs, manifest):
+    paths = [str(phantom_dicom), str(radiographs / "RG1_UNCI.dcm")]
+    lines = succeed("perceive", *paths, "--json").splitlines()
+    studies = [json.loads(line) for line in lines]
+    assert [study["image"] for study in studies] == paths
+    for study in studies:
+        check_study(study, manifest)
+    assert (studies[1]["width"], studies[1]["height"]) == (1841, 1955)
+
+
+def test_perceive_for_people(succeed, phantom_dicom):
+    text = succeed("perceive", phantom_dicom)
+    for name in ("Left lung", "Right lung", "Vertebral column", "Pleural Effusion"):
+        assert name in text
+
+
+def test_ask(succeed, phantom_dicom, manifest, perceive):
+    answer = json.loads(succeed("ask", phantom_dicom, "Where is the left lung?", "--json"))
+    check_answer(answer, manifest)
+    assert answer["question"] == "Where is the left lung?"
+    [grounding] = answer["groundings"]
+    assert "lung" in grounding["phrase"].lower()
+    [box] = grounding["boxes"]
+    study = perceive(phantom_dicom)
+    check_inside(box, study["width"], study["height"])
+    # The decoder reads the box out of its context, on a grid of 1024.
+    assert iou(box, study["structures"][LEFT_LUNG]["box"]) > 0.7
+
+
+@pytest.mark.parametrize("task", ["report", "classification", "abnormality_detection"])
+def test_tasks_without_a_question(succeed, phantom_dicom, manifest, task):
+    answer = json.loads(succeed("ask", phantom_dicom, "", "--task", task, "--json"))
+    check_answer(answer, manifest)
+    assert answer["task"] == task
+
+
+def test_a_region_is_asked_about_in_pixels(succeed, phantom_dicom, perceive, manifest):
+    x0, y0, x1, y1 = map(round, perceive(phantom_dicom)["structures"][RIGHT_LUNG]["box"])
+    region = f"<box>({x0},{y0}),({x1},{y1})</box>"
+    answer = json.loads(succeed("ask", phantom_dicom, region, "--task", "grounded_captioning", "--json"))
+    check_answer(answer, manifest)
+    assert region in answer["question"]
+
+
+@pytest.mark.parametrize("question", ["Is there a pleural effusion?", "Is this image normal?"])
+def test_closed_questions(succeed, phantom_dicom, question):
+    assert succeed("ask", phantom_dicom, question).strip().lower().rstrip(".") in ("yes", "no")
+
+
+def test_report(succeed, phantom_dicom, manifest):
+    answer = json.loads(succeed("report", phantom_dicom, "--json"))
+    check_answer(answer, manifest)
+    assert answer["task"] == "report"
+    # People get the same text, and nothing else on standard output.
+    assert succeed("report", phantom_dicom).strip() == answer["text"].strip()
+
+
+def test_results_do_not_depend_on_the_run(succeed, phantom_dicom):
+    def once():
+        study = json.loads(succeed("perceive", phantom_dicom, "--json"))
+        report = json.loads(succeed("report", phantom_dicom, "--json"))
+        for result in (study, report):
+            del result["timing_ms"]
+        return study, report
+
+    assert once() == once()
+
+
+def test_overlay(succeed, phantom_dicom, tmp_path, perceive):
+    before = phantom_dicom.stat().st_mtime_ns
+    path = tmp_path / "overlay.png"
+    succeed("perceive", phantom_dicom, "--overlay", path)
+    study = perceive(phantom_dicom)
+    with Image.open(path) as picture:
+        picture.load()
+        assert picture.mode in ("RGB", "RGBA")
+        assert picture.width >= study["width"] and picture.height >= study["height"]
+        colours = np.asarray(picture.convert("RGB")).astype(int)
+    # Left and right are told apart by colour, over a grey radiograph.
+    coloured = (colours.max(-1) - colours.min(-1)) > 60
+    assert 0.002 < coloured.mean() < 0.5
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["overlay.png"]
+    assert phantom_dicom.stat().st_mtime_ns == before
+
+
+@pytest.fixture(scope="module")
+def phantom_pixels(phantom_dicom) -> np.ndarray:
+    """The phantom as it is displayed, 12 bit."""
+    dataset = pydicom.dcmread(phantom_dicom)
+    pixels = dataset.pixel_array.astype(np.uint16)
+    return 4095 - pixels if dataset.PhotometricInterpretation == "MONOCHROME1" else pixels
+
+
+def test_formats_agree(perceive, phantom_dicom, phantom_pixels, tmp_path):
+    grey = (phantom_pixels / 4095 * 255).round().astype(np.uint8)
+    written = {
+        "grey.png": Image.fromarray(grey),
+        "deep.png": Image.fromarray((phantom_pixels.astype(np.uint32) * 65535 // 4095).astype(np.uint16)),
+        "grey.jpg": Image.fromarray(grey),
+        "colour.png": Image.fromarray(np.stack([grey] * 3, -1)),
+        "alpha.png": Image.fromarray(np.stack([grey] * 3 + [np.full_like(grey, 255)], -1), "RGBA"),
+        # What a file is follows from its bytes, not from its name.
+        "misnamed.dcm": Image.fromarray(grey),
+    }
+    expected = boxes(perceive(phantom_dicom))
+    side = max(phantom_pixels.shape)
+    for name, image in written.items():
+        path = tmp_path / name
+        options = {"quality": 95} if name.endswith("jpg") else {}
+        image.save(path, format="JPEG" if name.endswith("jpg") else "PNG", **options)
+        assert abs(boxes(perceive(path)) - expected).max() < 0.03 * side, name
+
+
+def test_a_mirrored_image_is_flagged(perceive, phantom_pixels, tmp_path):
+    grey = (phantom_pixels / 4095 * 255).round().astype(np.uint8)
+    codes, centres = {}, {}
+    for name, pixels in {"plain": grey, "mirrored": grey[:, ::-1]}.items():
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+        study = perceive(path)
+        codes[name] = {flag["code"] for flag in study["flags"]}
+        centres[name] = boxes(study)[LEFT_LUNG, [0, 2]].mean() / study["width"]
+    assert "mirrored" in codes["mirrored"] and "mirrored" not in codes["plain"]
+    # Labels follow the patient: the left lung of a mirrored image lies on the left of the picture.
+    assert centres["mirrored"] < 0.5 < centres["plain"]
+
+
+def test_a_constant_image_is_flagged(perceive, tmp_path):
+    path = tmp_path / "grey.png"
+    Image.new("L", (300, 200), 90).save(path)
+    assert "near_constant" in {flag["code"] for flag in perceive(path)["flags"]}
+
+
+def test_every_box_lies_inside_an_oblong_image(perceive, phantom_pixels, tmp_path, manifest):
+    grey = (phantom_pixels / 4095 * 255).round().astype(np.uint8)
+    for name, crop in {"wide": grey[: grey.shape[0] // 3], "tall": grey[:, : grey.shape[1] // 3]}.items():
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(crop).save(path)
+        check_study(perceive(path), manifest)
+
+
+def test_codecs_of_a_real_radiograph_agree(perceive, radiographs):
+    found = {name: boxes(perceive(radiographs / f"RG1_{name}.dcm")) for name in ("UNCI", "UNCR", "J2KI", "J2KR")}
+    assert (found["UNCI"] == found["UNCR"]).all() and (found["UNCI"] == found["J2KR"]).all()
+    # Lossy: within a few pixels of 1841 x 1955.
+    assert abs(found["UNCI"] - found["J2KI"]).max() < 20
+
+
+def test_lungs_and_heart_of_a_real_radiograph(perceive, radiographs):
+    study = perceive(radiographs / "RG1_UNCI.dcm")
+    values = {index: iou(study["structures"][index]["box"], box) for index, box in RG1_BY_EYE.items()}
+    print("IoU with boxes read by eye:", {study["structures"][i]["name"]: round(v, 2) for i, v in values.items()})
+    assert sum(values.values()) / len(values) >= 0.5
+    assert "mirrored" not in {flag["code"] for flag in study["flags"]}
+
+
+def test_an_extremity_is_refused_or_flagged(run, radiographs):
+    result = run("perceive", radiographs / "RG3_UNCI.dcm", "--json")
+    if result.returncode == 0:
+        assert "not_chest" in {flag["code"] for flag in json.loads(result.stdout)["flags"]}
+    else:
+        assert result.returncode == 1 and "EXTREMITY" in result.stderr
+
+
+def test_one_bad_image_of_several_is_named(run, phantom_dicom, tmp_path):
+    result = run("perceive", phantom_dicom, tmp_path / "missing.dcm", "--json")
+    assert result.returncode == 1 and "missing.dcm" in result.stderr
+    # What was printed before it is whole.
+    assert all(json.loads(line) for line in result.stdout.splitlines())
+
+
+def test_bundle_and_providers(succeed, bundle, manifest):
+    info = succeed("bundle", "info", bundle)
+    assert manifest["name"] in info
+    succeed("bundle", "verify", bundle)
+    assert "cpu" in succeed("providers").lower()
+
+
+def test_version_and_help(succeed, root):
+    assert succeed("--version").startswith("anatomix ")
+    text = succeed("--help")
+    for command in ("perceive", "ask", "report", "bundle", "providers"):
+        assert command in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["perceive"],
+        ["perceive", "a.png", "--nonsense"],
+        ["ask", "a.png"],
+        ["ask", "a.png", "Why?", "--task", "nonsense"],
+        ["perceive", "a.png", "--provider", "nonsense"],
+        ["bundle"],
+        ["bundle", "nonsense"],
+    ],
+    ids=lambda a: " ".join(a) or "nothing",
+)
+def test_wrong_usage_exits_with_2(run, arguments):
+    result = run(*arguments)
+    assert result.returncode == 2 and result.stderr and "panicked" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_closed_pipe_is_no_panic(anatomix, onnxruntime_library, phantom_dicom, root):
+    process = subprocess.Popen(
+        [anatomix, "perceive", phantom_dicom, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env={**os.environ, "ORT_DYLIB_PATH": str(onnxruntime_library)},
+    )
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert "panicked" not in errors and len(errors.splitlines()) <= 3
+    assert process.wait(timeout=60) in (0, 1, -signal.SIGPIPE)
+
+
+def test_times_on_two_cores(succeed, radiographs):
+    image = radiographs / "RG1_UNCI.dcm"
+    timed = {}
+    for command in ("perceive", "report"):
+        best = None
+        for _ in range(3):
+            start = time.perf_counter()
+            result = json.loads(succeed(command, image, "--json"))
+            wall = time.perf_counter() - start
+            best = min(best or (wall, result), (wall, result), key=lambda pair: pair[0])
+        timed[command] = best
+    wall, study = timed["perceive"]
+    seen = sum(study["timing_ms"].values()) / 1000
+    whole = timed["report"][0]
+    print(f"perceive {seen:.2f} s, the whole process {wall:.2f} s; a whole report {whole:.2f} s; bounds 1 s, 2 s, 10 s")
+    assert seen < 1 * SLACK
+    # Opening the engine, reading the file and perceiving.
+    assert wall < 2 * SLACK
+    assert whole < 10 * SLACK
