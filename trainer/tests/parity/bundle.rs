@@ -1,0 +1,166 @@
+//! A whole run, exported: twice the same bytes, opened by the SDK, golden outputs reproduced by ONNX Runtime.
+
+use crate::{difference, input, output, random, session, shake};
+use anatomix::{Engine, Provider, Structure};
+use anatomix::bundle::{APM, Bundle, GOLDEN, MANIFEST, PROJECTOR, SENTENCES};
+use anatomix_phantom::Scene;
+use anatomix_trainer::export::{Settings, export};
+use anatomix_trainer::graph::onnx::Storage;
+use anatomix_trainer::graph::{CausalBatch, Params, Torch, TorchTensor};
+use anatomix_trainer::models::apm::{ApmConfig, apm};
+use anatomix_trainer::models::gemma::{GemmaConfig, gemma};
+use anatomix_trainer::models::lora::Lora;
+use anatomix_trainer::models::projector::projector;
+use anatomix_trainer::models::text::{TextConfig, project};
+use anatomix_trainer::run::{self, ModelConfig, Run};
+use anatomix_trainer::training::{text, tokenizer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+fn models(vocabulary: i64) -> ModelConfig {
+    ModelConfig {
+        apm: ApmConfig {
+            image_size: 64,
+            blocks: [1, 1, 1, 1],
+            planes: 8,
+            width: 32,
+            heads: 2,
+            feed_forward: 48,
+            encoder_layers: 1,
+            decoder_layers: 2,
+            embedding: 6,
+            ..Default::default()
+        },
+        text: TextConfig {
+            vocabulary,
+            width: 32,
+            layers: 1,
+            heads: 2,
+            feed_forward: 48,
+            positions: 256,
+            projection: 24,
+            ..Default::default()
+        },
+        language: GemmaConfig {
+            vocab_size: vocabulary,
+            hidden_size: 48,
+            intermediate_size: 64,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            num_key_value_heads: 1,
+            head_dim: 16,
+            sliding_window: 32,
+            sliding_window_pattern: 2,
+            max_position_embeddings: 4096,
+            ..Default::default()
+        },
+        lora: Lora { rank: 2, ..Default::default() },
+        ..Default::default()
+    }
+}
+
+/// A run as training leaves it, with random parameters.
+fn make_run(folder: &Path) -> Run {
+    let scenes: Vec<Scene> = (0..6).map(Scene::sample).collect();
+    let sentences: Vec<BTreeSet<String>> = Structure::all().map(|s| scenes.iter().map(|scene| scene.sentence(s)).collect()).collect();
+    let mut texts: Vec<String> = sentences.iter().flatten().cloned().collect();
+    texts.push("Likely findings:\nemb: box: \nTask: Where is the heart?".into());
+    let tokenizer = tokenizer::train(&texts, 300).unwrap();
+    let run = Run::create(folder).unwrap();
+    tokenizer.save(run.file(run::TOKENIZER), true).unwrap();
+    let models = models(tokenizer.get_vocab_size(true) as i64);
+    run.keep_models(&models).unwrap();
+    std::fs::write(run.file(run::SENTENCES), serde_json::to_vec(&sentences).unwrap()).unwrap();
+
+    let params = Params::create(Device::Cpu);
+    let _ = text::embed(&params, &models.text, &text::encode(&tokenizer, &["Left lung is healthy."]).unwrap(), false);
+    params.save(&run.file(run::TEXT), |_| true).unwrap();
+
+    let params = Params::create(Device::Cpu);
+    let seen = apm(&Torch::new(&params), &models.apm, &TorchTensor(random(&[1, 1, 64, 64])));
+    let _ = project(&Torch::new(&params), &models.text, 6, &TorchTensor(random(&[1, 32])));
+    shake(&params);
+    params.save(&run.file(run::APM), |_| true).unwrap();
+
+    let params = Params::create(Device::Cpu);
+    let visual = projector(&Torch::new(&params), (32, 6, 48), &seen.image_tokens, &seen.object_embeddings).0;
+    let zeros = || Tensor::zeros([1, 1], (Kind::Int64, Device::Cpu));
+    let batch = CausalBatch {
+        ids: zeros(),
+        visual: Some(visual.flatten(0, 1)),
+        visual_index: zeros() - 1,
+        positions: zeros(),
+        mask: Tensor::ones([1, 1, 1, 1], (Kind::Bool, Device::Cpu)),
+        selected: zeros().flatten(0, 1),
+    };
+    let _ = gemma(&Torch { training: false, lora: Some(&models.lora), batch: Some(&batch), params: &params }, &models.language);
+    shake(&params);
+    let adapted = |name: &str| name.contains("lora_") || name.contains("projectionhead");
+    params.save(&run.file(run::LANGUAGE), |name| !adapted(name)).unwrap();
+    // As instruction tuning leaves it: the embeddings were trained in full and override the base model's.
+    params.insert("model.embed_tokens.weight", random(&[models.language.vocab_size, 48]) * 0.05);
+    params.save(&run.file(run::ADAPTER), |name| adapted(name) || name == "model.embed_tokens.weight").unwrap();
+    run
+}
+
+fn bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    files.map(|p| (p.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&p).unwrap())).collect()
+}
+
+#[test]
+fn whole_run() {
+    tch::manual_seed(4);
+    let _guard = tch::no_grad_guard();
+    let folder = tempfile::tempdir().unwrap();
+    let run = make_run(&folder.path().join("tiny"));
+    let out = |name: &str| folder.path().join(name);
+    let settings = |name: &str| Settings { out: out(name), storage: Storage::F16, name: None };
+    let first = export(&run, &settings("a")).unwrap();
+    let second = export(&run, &settings("b")).unwrap();
+    assert_eq!((first.name.as_str(), &first.sha256), ("tiny", &second.sha256));
+    let made = bytes(&out("a"));
+    for (name, bytes) in bytes(&out("b")) {
+        assert!(made[&name] == bytes, "{name} differs between two exports");
+    }
+    println!("{:?}", made.iter().map(|(name, bytes)| format!("{name} {}", bytes.len())).collect::<Vec<_>>());
+
+    // The SDK opens it, and ONNX Runtime computes what the bundle says.
+    let bundle = Bundle::open(out("a")).unwrap();
+    assert_eq!(bundle.manifest().files.len() + 1, made.len());
+    assert!(anatomix::retrieval::SentenceDatabase::open(&bundle.file(SENTENCES), 6).is_ok());
+    let golden: BTreeMap<String, Tensor> = Tensor::read_safetensors(bundle.file(GOLDEN)).unwrap().into_iter().collect();
+    let close = |name: &str, found: &Tensor| {
+        let found = difference(found, &golden[name]) / golden[name].abs().max().double_value(&[]);
+        println!("golden {name}: {found:.1e} of the largest");
+        assert!(found < 1e-3, "{name} differs by {found}");
+    };
+    let mut perception = session(&bundle.file(APM));
+    let outputs = perception.run(vec![input("image", &golden["image"])]).unwrap();
+    for name in ["boxes", "object_embeddings", "image_tokens", "image_logits"] {
+        close(name, &output(&outputs, name));
+    }
+    let mut projectors = session(&bundle.file(PROJECTOR));
+    let inputs = ["image_tokens", "object_embeddings"].map(|name| input(name, &golden[name]));
+    let outputs = projectors.run(Vec::from(inputs)).unwrap();
+    close("visual_features", &output(&outputs, "visual_features"));
+
+    // Opening an engine compares all golden outputs, the language model's included.
+    Engine::builder().provider(Provider::Cpu).threads(1).open(out("a")).unwrap();
+
+    // A bundle is replaced, anything else is left alone, and a failed export leaves nothing behind.
+    export(&run, &settings("b")).unwrap();
+    std::fs::write(out("b").join("notes.txt"), "mine").unwrap();
+    let error = export(&run, &settings("b")).unwrap_err().to_string();
+    assert!(error.contains("notes.txt"), "{error}");
+    std::fs::create_dir(out("c")).unwrap();
+    std::fs::write(out("c").join(MANIFEST), "{}").unwrap();
+    let error = export(&run, &settings("c")).unwrap_err().to_string();
+    assert!(error.contains("not a bundle"), "{error}");
+    std::fs::remove_file(run.file(run::ADAPTER)).unwrap();
+    let error = format!("{:#}", export(&run, &settings("d")).unwrap_err());
+    assert!(error.contains("train instruct") && error.contains("adapter.safetensors"), "{error}");
+    let left: BTreeSet<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(left, ["a", "b", "c", "tiny"].map(String::from).into());
+}

@@ -1,0 +1,149 @@
+//! `decoder.onnx`: prefill at once and in pieces, and step by step, over caches that are past and present at once.
+
+use crate::{difference, floats, integers, output, random, session, shake};
+use anatomix_trainer::export::write_decoder;
+use anatomix_trainer::graph::onnx::Storage;
+use anatomix_trainer::graph::{CausalBatch, Params, Torch};
+use anatomix_trainer::models::gemma::{GemmaConfig, gemma};
+use anatomix_trainer::models::lora::Lora;
+use anatomix_trainer::run::ModelConfig;
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::Session;
+use ort::value::Tensor as Value;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+const LENGTH: i64 = 23;
+const FEATURES: i64 = 11;
+/// More than is used: unused places hold whatever memory held.
+const CAPACITY: i64 = 40;
+
+/// A window shorter than the prompt; layers 2 and 5 are global, the others local.
+fn models(tie_word_embeddings: bool) -> ModelConfig {
+    let language = GemmaConfig {
+        vocab_size: 131,
+        hidden_size: 40,
+        intermediate_size: 72,
+        num_hidden_layers: 6,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 16,
+        query_pre_attn_scalar: 20.0,
+        sliding_window: 7,
+        sliding_window_pattern: 3,
+        rope_factor: 4.0,
+        tie_word_embeddings,
+        max_position_embeddings: 64,
+        ..Default::default()
+    };
+    ModelConfig { language, lora: Lora { rank: 3, alpha: 6.0, dropout: 0.0 }, ..Default::default() }
+}
+
+/// Two sequences with visual features in places of their own.
+fn batch() -> CausalBatch {
+    let ids = Tensor::randint(131, [2, LENGTH], (Kind::Int64, Device::Cpu));
+    let visual_index = Tensor::full([2, LENGTH], -1, (Kind::Int64, Device::Cpu));
+    for (row, at, feature) in [(0, 2, 0), (0, 3, 1), (0, 4, 2), (0, 17, 9), (1, 0, 10), (1, 9, 3), (1, 10, 3), (1, 22, 5)] {
+        let _ = visual_index.get(row).get(at).fill_(feature);
+    }
+    CausalBatch {
+        ids,
+        visual: Some(random(&[FEATURES, 40]) * 3.0),
+        visual_index,
+        positions: Tensor::arange(LENGTH, (Kind::Int64, Device::Cpu)).unsqueeze(0).expand([2, LENGTH], false),
+        mask: Tensor::ones([1, 1, LENGTH, LENGTH], (Kind::Bool, Device::Cpu)).tril(0),
+        selected: Tensor::arange(2 * LENGTH, (Kind::Int64, Device::Cpu)),
+    }
+}
+
+struct Decoder {
+    session: Session,
+    caches: Vec<Value<f32>>,
+    rows: i64,
+    past: i64,
+}
+
+impl Decoder {
+    fn new(path: &Path, rows: i64) -> Self {
+        let shape = [rows, 2, CAPACITY, 16];
+        let caches = (0..12).map(|_| Value::<f32>::new(&Allocator::default(), shape).unwrap()).collect();
+        Self { session: session(path), caches, rows, past: 0 }
+    }
+
+    /// Logits `[rows, K, vocabulary]` of the wanted positions among the next `count` tokens.
+    fn run(&mut self, batch: &CausalBatch, count: i64, positions: &[i64]) -> Tensor {
+        let part = |x: &Tensor| integers(&x.narrow(0, 0, self.rows).narrow(1, self.past, count));
+        let total = (self.past + count) as i32;
+        let mut binding = self.session.create_binding().unwrap();
+        binding.bind_input("input_ids", &part(&batch.ids)).unwrap();
+        binding.bind_input("visual_index", &part(&batch.visual_index)).unwrap();
+        binding.bind_input("visual_features", &floats(batch.visual.as_ref().unwrap())).unwrap();
+        let rows = self.rows as usize;
+        binding.bind_input("seqlens_k", &Value::from_array(([rows], vec![total - 1; rows])).unwrap()).unwrap();
+        binding.bind_input("total_sequence_length", &Value::from_array(([1usize; 0], vec![total])).unwrap()).unwrap();
+        binding.bind_input("logit_positions", &integers(&Tensor::from_slice(positions))).unwrap();
+        for (i, cache) in self.caches.iter_mut().enumerate() {
+            let name = |what: &str| format!("{what}.{}.{}", i / 2, ["key", "value"][i % 2]);
+            binding.bind_input(name("past_key_values"), cache).unwrap();
+            binding.bind_output(name("present"), cache).unwrap();
+        }
+        let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput).unwrap();
+        binding.bind_output_to_device("logits", &host).unwrap();
+        let outputs = self.session.run_binding(&binding).unwrap();
+        self.past += count;
+        output(&outputs, "logits")
+    }
+
+    /// Logits of all positions, the prompt given in pieces of these lengths.
+    fn pieces(&mut self, batch: &CausalBatch, lengths: &[i64]) -> Tensor {
+        let parts: Vec<Tensor> = lengths.iter().map(|&n| self.run(batch, n, &(0..n).collect::<Vec<_>>())).collect();
+        Tensor::cat(&parts, 1)
+    }
+}
+
+#[test]
+fn language_model() {
+    tch::manual_seed(3);
+    let _guard = tch::no_grad_guard();
+    let folder = tempfile::tempdir().unwrap();
+    for (tied, storage) in [(true, Storage::F32), (false, Storage::F32), (true, Storage::F16)] {
+        let models = models(tied);
+        let params = Params::create(Device::Cpu);
+        let batch = batch();
+        let logits_of = |params: &Params, lora, language: &GemmaConfig| {
+            let ops = Torch { training: false, lora, batch: Some(&batch), params };
+            gemma(&ops, language).0.reshape([2, LENGTH, -1])
+        };
+        let logits = |params: &Params, lora| logits_of(params, lora, &models.language);
+        let _ = logits(&params, Some(&models.lora));
+        shake(&params);
+        let path = folder.path().join(format!("{storage:?}-{tied}.onnx"));
+        let settled = write_decoder(&path, &models, &params, storage).unwrap();
+        params.check(&path).unwrap();
+        let expected = if storage == Storage::F32 { logits(&params, Some(&models.lora)) } else { logits(&settled, None) };
+        // What could go wrong would show: adapters and the window's edge move the logits by far more than is allowed.
+        let wider = GemmaConfig { sliding_window: 8, ..models.language.clone() };
+        for other in [logits(&params, None), logits_of(&params, Some(&models.lora), &wider)] {
+            let moved = difference(&other, &logits(&params, Some(&models.lora)));
+            println!("decoder, a mistake would move logits by {moved:.1e}");
+            assert!(moved > 1e-2, "{moved}");
+        }
+        let close = |what: &str, found: &Tensor, expected: &Tensor| {
+            let found = difference(found, expected);
+            println!("decoder {storage:?}, tied {tied}, {what}: {found:.1e} of {:.1}", expected.abs().max().double_value(&[]));
+            assert!(found < 1e-3, "{what} differs by {found}");
+        };
+        close("at once, batch 2", &Decoder::new(&path, 2).pieces(&batch, &[LENGTH]), &expected);
+        close("step by step, batch 2", &Decoder::new(&path, 2).pieces(&batch, &[1; LENGTH as usize]), &expected);
+        let first = expected.narrow(0, 0, 1);
+        close("in pieces, batch 1", &Decoder::new(&path, 1).pieces(&batch, &[9, 1, 6, 7]), &first);
+        close("prefill and steps, batch 1", &Decoder::new(&path, 1).pieces(&batch, &[20, 1, 1, 1]), &first);
+
+        // Only what is asked for, in the order in which it is asked for; going back is running from there again.
+        let mut decoder = Decoder::new(&path, 1);
+        let chosen = Tensor::from_slice(&[22i64, 3]);
+        close("chosen positions", &decoder.run(&batch, LENGTH, &[22, 3]), &first.index_select(1, &chosen));
+        decoder.past = 12;
+        close("after going back", &decoder.pieces(&batch, &[4, 7]), &first.narrow(1, 12, 11));
+    }
+}

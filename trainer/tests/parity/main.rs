@@ -1,0 +1,70 @@
+//! The graphs that are written, run by ONNX Runtime, against the reader that trains, with the same random parameters.
+
+mod bundle;
+mod decoder;
+mod perception;
+
+use anatomix::runtime::{Options, Provider, Runtime};
+use anatomix_trainer::graph::Params;
+use ort::session::{Session, SessionInputValue, SessionOutputs};
+use ort::value::Tensor as Value;
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::OnceLock;
+use tch::{Kind, Tensor};
+
+/// A session of the SDK's runtime, on one thread: libtorch computes in the same process.
+fn session(path: &Path) -> Session {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        tch::set_num_threads(1);
+        Runtime::load(Options { provider: Provider::Cpu, threads: Some(1), ..Default::default() }).unwrap()
+    });
+    runtime.session(path).unwrap()
+}
+
+fn input<'a>(name: &'a str, tensor: &Tensor) -> (Cow<'a, str>, SessionInputValue<'static>) {
+    (name.into(), floats(tensor).into())
+}
+
+fn floats(tensor: &Tensor) -> Value<f32> {
+    Value::from_array((shape(tensor), Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap())).unwrap()
+}
+
+fn integers(tensor: &Tensor) -> Value<i64> {
+    Value::from_array((shape(tensor), Vec::<i64>::try_from(tensor.flatten(0, -1)).unwrap())).unwrap()
+}
+
+fn shape(tensor: &Tensor) -> Vec<usize> {
+    tensor.size().into_iter().map(|d| d as usize).collect()
+}
+
+fn output(outputs: &SessionOutputs, name: &str) -> Tensor {
+    let (shape, values) = outputs[name].try_extract_tensor::<f32>().unwrap();
+    Tensor::from_slice(values).reshape(&shape[..])
+}
+
+/// Largest absolute difference; the shapes must be equal.
+fn difference(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    (a - b).abs().max().double_value(&[])
+}
+
+/// Moves everything away from its initial value: zeros and ones hide mistakes.
+fn shake(params: &Params) {
+    for (name, tensor) in params.named() {
+        let noise = tensor.randn_like();
+        let shaken = match name.rsplit('.').next() {
+            Some("running_var") => tensor.rand_like() + 0.5,
+            Some("running_mean" | "bias") => noise * 0.2,
+            _ if tensor.dim() == 1 || name.contains("lora_B") => tensor + noise * 0.1,
+            _ => tensor,
+        };
+        params.insert(&name, shaken);
+    }
+}
+
+/// A random tensor from a fixed seed.
+fn random(shape: &[i64]) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, tch::Device::Cpu))
+}

@@ -1,0 +1,88 @@
+//! `apm.onnx` and `projector.onnx`.
+
+use crate::{difference, input, output, random, session, shake};
+use anatomix_trainer::export::{write_apm, write_projector};
+use anatomix_trainer::graph::onnx::Storage;
+use anatomix_trainer::graph::{Params, Torch, TorchTensor};
+use anatomix_trainer::models::apm::{ApmConfig, apm};
+use anatomix_trainer::models::projector::projector;
+use anatomix_trainer::run::ModelConfig;
+use tch::Device;
+
+/// Small and odd, every part there.
+fn config() -> ApmConfig {
+    ApmConfig {
+        image_size: 96,
+        blocks: [1, 2, 1, 1],
+        planes: 6,
+        width: 24,
+        heads: 3,
+        feed_forward: 44,
+        encoder_layers: 2,
+        decoder_layers: 3,
+        embedding: 5,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn perception_module() {
+    tch::manual_seed(1);
+    let _guard = tch::no_grad_guard();
+    let folder = tempfile::tempdir().unwrap();
+    for (feature_extractor, storage) in [(true, Storage::F32), (true, Storage::F16), (false, Storage::F32)] {
+        let config = ApmConfig { feature_extractor, ..config() };
+        let params = Params::create(Device::Cpu);
+        let _ = apm(&Torch::new(&params), &config, &TorchTensor(random(&[1, 1, 96, 96])));
+        shake(&params);
+        let path = folder.path().join(format!("{storage:?}-{feature_extractor}.onnx"));
+        let settled = write_apm(&path, &config, &params, storage).unwrap();
+        params.check(&path).unwrap();
+        let mut session = session(&path);
+        for batch in [1, 2, 3] {
+            let image = random(&[batch, 1, 96, 96]).sigmoid();
+            let outputs = session.run(vec![input("image", &image)]).unwrap();
+            // What is stored whole must agree with what was trained, what is rounded with what was rounded.
+            let reference = if storage == Storage::F32 { &params } else { &settled };
+            let expected = apm(&Torch::new(reference), &config, &TorchTensor(image.shallow_clone()));
+            for (name, expected, allowed) in [
+                ("boxes", &expected.boxes, 1e-4),
+                ("object_embeddings", &expected.object_embeddings, 1e-4),
+                ("image_tokens", &expected.image_tokens, 1e-3),
+                ("image_logits", &expected.image_logits, 1e-4),
+            ] {
+                let found = difference(&output(&outputs, name), &expected.0);
+                println!("apm {storage:?}, extractor {feature_extractor}, batch {batch}: {name} {found:.1e}");
+                assert!(found < allowed, "{name} differs by {found}");
+            }
+        }
+        let rounded = apm(&Torch::new(&settled), &config, &TorchTensor(random(&[1, 1, 96, 96])));
+        assert!(rounded.boxes.0.isfinite().all().int64_value(&[]) == 1);
+    }
+}
+
+#[test]
+fn projectors() {
+    tch::manual_seed(2);
+    let _guard = tch::no_grad_guard();
+    let folder = tempfile::tempdir().unwrap();
+    let mut models = ModelConfig { apm: config(), ..Default::default() };
+    models.language.hidden_size = 40;
+    for storage in [Storage::F32, Storage::F16] {
+        let params = Params::create(Device::Cpu);
+        let (tokens, objects) = (random(&[2, 9, 24]), random(&[2, 36, 5]));
+        let run = |params: &Params| {
+            projector(&Torch::new(params), (24, 5, 40), &TorchTensor(tokens.shallow_clone()), &TorchTensor(objects.shallow_clone())).0
+        };
+        let _ = run(&params);
+        shake(&params);
+        let path = folder.path().join(format!("{storage:?}.onnx"));
+        let settled = write_projector(&path, &models, &params, storage).unwrap();
+        let mut session = session(&path);
+        let outputs = session.run(vec![input("image_tokens", &tokens), input("object_embeddings", &objects)]).unwrap();
+        let expected = run(if storage == Storage::F32 { &params } else { &settled });
+        let found = difference(&output(&outputs, "visual_features"), &expected);
+        println!("projector {storage:?}: {found:.1e}");
+        assert!(found < 1e-4, "{found}");
+    }
+}
