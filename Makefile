@@ -36,8 +36,7 @@ DATA_SHA256 := 622ac97265f1d91f76b5120b5bd6eb0f57737c392ef863b72c71779c91e33637
 
 # The trainer links the libtorch inside .venv, and finds it through that environment's python.
 VENV := .venv/.installed
-TORCH := $(CURDIR)/.venv/lib/python3.11/site-packages/torch/lib
-WITH_TORCH = PATH="$(CURDIR)/.venv/bin:$$PATH" LIBTORCH_USE_PYTORCH=1 LD_LIBRARY_PATH="$(TORCH)$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"
+WITH_TORCH := PATH="$(CURDIR)/.venv/bin:$$PATH" LIBTORCH_USE_PYTORCH=1
 
 ##@ Using it
 
@@ -63,7 +62,7 @@ demo: build deps ## Read a phantom and a real radiograph: report, answer and ove
 	  echo; echo "-- report"; \
 	  $(ANATOMIX) report $$image --bundle $(BUNDLE); \
 	  echo; echo "-- Where is the left lung?"; \
-	  $(ANATOMIX) ask $$image "Where is the left lung?" --bundle $(BUNDLE); \
+	  $(ANATOMIX) ask $$image "Where is the left lung?" --bundle $(BUNDLE) --overlay build/demo/$$name-answer.png; \
 	done
 	@echo; echo "The overlays:"; ls -1 build/demo/*.png
 

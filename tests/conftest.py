@@ -39,7 +39,9 @@ def onnxruntime_library() -> Path:
 
 @pytest.fixture(scope="session")
 def bundle() -> Path:
-    """The reference bundle."""
+    """The reference bundle, or the one that ANATOMIX_BUNDLE names to the program too."""
+    if named := os.environ.get("ANATOMIX_BUNDLE"):
+        return Path(named).resolve()
     return needed(ROOT / "examples/reference-bundle", "reference")
 
 

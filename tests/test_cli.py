@@ -163,6 +163,21 @@ def test_overlay(succeed, phantom_dicom, tmp_path, perceive):
     assert phantom_dicom.stat().st_mtime_ns == before
 
 
+def test_overlay_of_an_answer(succeed, phantom_dicom, tmp_path):
+    path = tmp_path / "answer.png"
+    succeed("ask", phantom_dicom, "Where is the left lung?", "--json", "--overlay", path)
+    with Image.open(path) as picture:
+        picture.load()
+
+
+def test_an_overlay_does_not_replace_its_image(run, phantom_pixels, tmp_path):
+    path = tmp_path / "image.png"
+    Image.fromarray((phantom_pixels >> 4).astype(np.uint8)).save(path)
+    before = path.read_bytes()
+    assert run("perceive", path, "--overlay", path).returncode == 2
+    assert path.read_bytes() == before
+
+
 @pytest.fixture(scope="module")
 def phantom_pixels(phantom_dicom) -> np.ndarray:
     """The phantom as it is displayed, 12 bit."""

@@ -203,7 +203,7 @@ def gemma(root, bundle, manifest) -> Gemma3ForCausalLM:
         num_attention_heads=sizes["num_attention_heads"],
         num_key_value_heads=sizes["num_key_value_heads"],
         head_dim=sizes["head_dim"],
-        query_pre_attn_scalar=sizes["query_pre_attn_scalar"],
+        query_pre_attn_scalar=int(sizes["query_pre_attn_scalar"]),
         max_position_embeddings=sizes["max_position_embeddings"],
         sliding_window=sizes["sliding_window"],
         layer_types=["full_attention" if (i + 1) % pattern == 0 else "sliding_attention" for i in range(layers)],
