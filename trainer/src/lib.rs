@@ -5,6 +5,7 @@
 
 pub mod commands;
 pub mod data;
+pub mod evaluation;
 pub mod export;
 pub mod graph;
 pub mod models;

@@ -1,5 +1,6 @@
 //! The command line, one file for each command.
 
+pub mod evaluate;
 pub mod export;
 pub mod phantom;
 pub mod train;
@@ -17,6 +18,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Evaluate(evaluate::Arguments),
     Export(export::Arguments),
     Phantom(phantom::Arguments),
     Train(train::Arguments),
@@ -29,6 +31,7 @@ impl Arguments {
     /// Whatever stopped it.
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Evaluate(arguments) => evaluate::run(&arguments),
             Command::Export(arguments) => export::run(&arguments),
             Command::Phantom(arguments) => phantom::run(&arguments),
             Command::Train(arguments) => train::run(&arguments),

@@ -1,0 +1,270 @@
+//! The figures over all images, in the form that is printed as JSON.
+
+use super::metrics::{F1, f1, mean, median};
+use super::observe::{Answered, Localised, Observation, Outcome};
+use anatomix::anatomy::{LABELS, Label, Structure};
+use anatomix::task::Task;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What a bundle achieves on a data set.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    /// The bundle's name.
+    pub bundle: String,
+    /// SHA-256 of its manifest.
+    pub bundle_sha256: String,
+    /// Where it ran.
+    pub provider: String,
+    /// How many images.
+    pub images: usize,
+    /// Whether they were mirrored.
+    pub flip: bool,
+    /// The perception module.
+    pub apm: Apm,
+    /// The sentences that it retrieves.
+    pub retrieval: Retrieval,
+    /// The language model, by task.
+    pub tasks: BTreeMap<&'static str, TaskFigures>,
+    /// Medians in milliseconds.
+    pub timing_ms: Timings,
+}
+
+/// The perception module.
+#[derive(Clone, Debug, Serialize)]
+pub struct Apm {
+    /// Mean IoU of all boxes.
+    pub iou: Option<f64>,
+    /// Least mean IoU of a structure.
+    pub worst: Option<f64>,
+    /// That structure.
+    pub worst_structure: Option<Structure>,
+    /// Mean IoU of each structure.
+    pub per_structure: BTreeMap<&'static str, f64>,
+    /// In how many images each structure is.
+    pub counts: BTreeMap<&'static str, usize>,
+    /// How many boxes in all.
+    pub count: usize,
+    /// Its image labels, given from a score of 0.5 on.
+    pub labels: LabelFigures,
+}
+
+/// F1 of the 14 labels.
+#[derive(Clone, Debug, Serialize)]
+pub struct LabelFigures {
+    /// Mean over labels that occur.
+    pub macro_f1: Option<f64>,
+    /// Over all labels' counts together.
+    pub micro_f1: Option<f64>,
+    /// For each label that occurs.
+    pub per_label: BTreeMap<&'static str, f64>,
+}
+
+/// Sentences that are the expected ones, as shares of structures in the picture.
+#[derive(Clone, Debug, Serialize)]
+pub struct Retrieval {
+    /// Of all.
+    pub exact: Option<f64>,
+    /// Of those that have a finding.
+    pub exact_with_finding: Option<f64>,
+    /// How many in all.
+    pub count: usize,
+    /// How many have a finding.
+    pub count_with_finding: usize,
+}
+
+/// A task; only what it is measured by.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TaskFigures {
+    /// How many questions.
+    pub count: usize,
+    /// Mean over questions that expect boxes of the mean best IoU of the answer's; an answer without boxes counts 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iou: Option<f64>,
+    /// The same by the paper's protocol, which leaves out answers without boxes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iou_answered: Option<f64>,
+    /// How many questions expect boxes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count_with_boxes: Option<usize>,
+    /// How many of these were answered by some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count_answered: Option<usize>,
+    /// Share of images without abnormality in which none was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normal_exact: Option<f64>,
+    /// Share of right answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Mean ROUGE-1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rouge1: Option<f64>,
+    /// Share of answers that are the expected ones word by word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact: Option<f64>,
+    /// The 14 labels.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<LabelFigures>,
+    /// Median milliseconds of an answer.
+    pub milliseconds: Option<f64>,
+    /// Median tokens of an answer.
+    pub tokens: Option<f64>,
+}
+
+/// Medians in milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Timings {
+    /// Engines that worked side by side; more than one slow each other down.
+    pub workers: usize,
+    /// Threads of each.
+    pub threads: usize,
+    /// The steps of a study.
+    pub study: BTreeMap<&'static str, f64>,
+}
+
+impl From<F1> for LabelFigures {
+    fn from(f1: F1) -> Self {
+        let per_label = Label::ALL.iter().zip(f1.per_label).filter_map(|(label, value)| Some((label.name(), value?))).collect();
+        Self { macro_f1: f1.macro_f1, micro_f1: f1.micro_f1, per_label }
+    }
+}
+
+impl Apm {
+    /// From what all images showed.
+    pub fn of(observations: &[Observation]) -> Self {
+        let ious = |structure: Structure| localised(observations).filter(move |l| l.0 == structure).map(|l| l.1.iou);
+        let means: Vec<(Structure, f64)> = Structure::all().filter_map(|s| Some((s, mean(ious(s))?))).collect();
+        let worst = means.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        Self {
+            iou: mean(localised(observations).map(|l| l.1.iou)),
+            worst: worst.map(|w| w.1),
+            worst_structure: worst.map(|w| w.0),
+            per_structure: means.iter().map(|&(s, value)| (s.name(), value)).collect(),
+            counts: Structure::all().map(|s| (s.name(), ious(s).count())).collect(),
+            count: localised(observations).count(),
+            labels: f1(observations.iter().map(|o| (&o.expected_labels, &o.labels))).into(),
+        }
+    }
+}
+
+impl Retrieval {
+    /// From what all images showed.
+    pub fn of(observations: &[Observation]) -> Self {
+        let all = || localised(observations).map(|l| l.1);
+        let with_finding = || all().filter(|l| l.finding);
+        Self {
+            exact: share(all().map(|l| l.exact)),
+            exact_with_finding: share(with_finding().map(|l| l.exact)),
+            count: all().count(),
+            count_with_finding: with_finding().count(),
+        }
+    }
+}
+
+impl TaskFigures {
+    /// From all answers to questions of a task.
+    pub fn of(answers: &[&Answered]) -> Self {
+        let outcomes = || answers.iter().map(|a| &a.outcome);
+        let choose = |pick: fn(&Outcome) -> Option<bool>| share(outcomes().filter_map(pick));
+        let boxes: Vec<Option<f64>> = outcomes().filter_map(|o| if let Outcome::Boxes(iou) = o { Some(*iou) } else { None }).collect();
+        let labels: Vec<&([bool; LABELS], [bool; LABELS])> =
+            outcomes().filter_map(|o| if let Outcome::Labels(pair) = o { Some(&**pair) } else { None }).collect();
+        let counted = |count: usize| (!boxes.is_empty()).then_some(count);
+        Self {
+            count: answers.len(),
+            iou: mean(boxes.iter().map(|iou| iou.unwrap_or_default())),
+            iou_answered: mean(boxes.iter().flatten().copied()),
+            count_with_boxes: counted(boxes.len()),
+            count_answered: counted(boxes.iter().flatten().count()),
+            normal_exact: choose(|o| if let Outcome::Normal(right) = o { Some(*right) } else { None }),
+            accuracy: choose(|o| if let Outcome::Choice(right) = o { Some(*right) } else { None }),
+            rouge1: mean(outcomes().filter_map(|o| if let Outcome::Words { rouge1, .. } = o { Some(*rouge1) } else { None })),
+            exact: choose(|o| if let Outcome::Words { exact, .. } = o { Some(*exact) } else { None }),
+            labels: (!labels.is_empty()).then(|| f1(labels.iter().map(|pair| (&pair.0, &pair.1))).into()),
+            milliseconds: median(answers.iter().map(|a| a.milliseconds).collect()),
+            tokens: median(answers.iter().map(|a| a.tokens as f64).collect()),
+        }
+    }
+
+    /// Of each task that was asked.
+    pub fn by_task(observations: &[Observation]) -> BTreeMap<&'static str, Self> {
+        let of = |task: Task| observations.iter().flat_map(|o| &o.answers).filter(|a| a.task == task).collect::<Vec<_>>();
+        let asked = Task::ALL.into_iter().map(|task| (task.name(), of(task))).filter(|(_, answers)| !answers.is_empty());
+        asked.map(|(name, answers)| (name, Self::of(&answers))).collect()
+    }
+}
+
+impl Timings {
+    /// From what all images took.
+    pub fn of(observations: &[Observation], workers: usize, threads: usize) -> Self {
+        let mut steps: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+        for (&step, &milliseconds) in observations.iter().flat_map(|o| &o.timing) {
+            steps.entry(step).or_default().push(milliseconds);
+        }
+        let study = steps.into_iter().filter_map(|(step, values)| Some((step, median(values)?))).collect();
+        Self { workers, threads, study }
+    }
+}
+
+fn localised(observations: &[Observation]) -> impl Iterator<Item = (Structure, Localised)> {
+    observations.iter().flat_map(|o| Structure::all().zip(o.structures).filter_map(|(s, found)| Some((s, found?))))
+}
+
+fn share(flags: impl Iterator<Item = bool>) -> Option<f64> {
+    mean(flags.map(|flag| f64::from(u8::from(flag))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anatomix::anatomy::STRUCTURES;
+
+    fn observation(heart: Option<(f64, bool, bool)>, lung: f64, answers: Vec<Answered>) -> Observation {
+        let mut structures = [None; STRUCTURES];
+        structures[Structure::HEART.index()] = heart.map(|(iou, finding, exact)| Localised { iou, finding, exact });
+        structures[Structure::LEFT_LUNG.index()] = Some(Localised { iou: lung, finding: false, exact: true });
+        let timing = [("perceive", lung * 100.0)].into();
+        Observation { structures, expected_labels: [true; LABELS], labels: [true; LABELS], timing, answers }
+    }
+
+    fn answered(task: Task, outcome: Outcome) -> Answered {
+        Answered { task, outcome, milliseconds: 5.0, tokens: 7 }
+    }
+
+    #[test]
+    fn figures_of_perception() {
+        let seen = [observation(Some((0.5, true, false)), 0.9, vec![]), observation(Some((0.7, true, true)), 0.7, vec![]), observation(None, 0.8, vec![])];
+        let apm = Apm::of(&seen);
+        assert!((apm.iou.unwrap() - 3.6 / 5.0).abs() < 1e-12);
+        assert_eq!(apm.worst_structure, Some(Structure::HEART));
+        assert!((apm.worst.unwrap() - 0.6).abs() < 1e-12);
+        assert!((apm.per_structure["Left lung"] - 0.8).abs() < 1e-12);
+        assert_eq!((apm.per_structure.len(), apm.counts[Structure::HEART.name()], apm.counts["Trachea and Main Bronchus"]), (2, 2, 0));
+        assert_eq!(apm.labels.macro_f1, Some(1.0));
+        let retrieval = Retrieval::of(&seen);
+        assert_eq!((retrieval.exact, retrieval.count), (Some(0.8), 5));
+        assert_eq!((retrieval.exact_with_finding, retrieval.count_with_finding), (Some(0.5), 2));
+        assert!((Timings::of(&seen, 1, 2).study["perceive"] - 80.0).abs() < 1e-9);
+        assert_eq!(Apm::of(&[]).iou, None);
+    }
+
+    #[test]
+    fn figures_of_tasks() {
+        let answers = vec![
+            answered(Task::AbnormalityDetection, Outcome::Boxes(Some(0.8))),
+            answered(Task::AbnormalityDetection, Outcome::Boxes(None)),
+            answered(Task::AbnormalityDetection, Outcome::Normal(true)),
+            answered(Task::ClosedQuestion, Outcome::Choice(true)),
+            answered(Task::ClosedQuestion, Outcome::Choice(false)),
+            answered(Task::Report, Outcome::Words { rouge1: 0.6, exact: false }),
+        ];
+        let tasks = TaskFigures::by_task(&[observation(None, 1.0, answers)]);
+        assert_eq!(tasks.keys().copied().collect::<Vec<_>>(), ["abnormality_detection", "closed_question", "report"]);
+        let detection = &tasks["abnormality_detection"];
+        assert_eq!((detection.count, detection.iou, detection.iou_answered), (3, Some(0.4), Some(0.8)));
+        assert_eq!((detection.count_with_boxes, detection.count_answered, detection.normal_exact), (Some(2), Some(1), Some(1.0)));
+        assert_eq!(tasks["closed_question"].accuracy, Some(0.5));
+        let report = serde_json::to_value(&tasks["report"]).unwrap();
+        assert_eq!(report, serde_json::json!({"count": 1, "rouge1": 0.6, "exact": 0.0, "milliseconds": 5.0, "tokens": 7.0}));
+    }
+}

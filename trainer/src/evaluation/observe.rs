@@ -1,0 +1,181 @@
+//! One image through the SDK, measured against what is known about it.
+
+use super::cases::Case;
+use super::metrics::{labels_in, mean_best_iou, same_words};
+use super::rouge::rouge1;
+use anatomix::anatomy::{LABELS, STRUCTURES};
+use anatomix::geometry::{Letterbox, PixelBox};
+use anatomix::task::Task;
+use anatomix::{Answer, Engine, Question, Radiograph, Study, Timing};
+use anatomix_phantom::tasks::Sample;
+use anyhow::{Context, Result, ensure};
+
+/// From this score on an image label counts as given.
+const LABEL_THRESHOLD: f32 = 0.5;
+/// How a sentence on a structure without a finding ends.
+const HEALTHY: &str = "is healthy.";
+
+/// What an image showed.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// For each structure that is in the picture.
+    pub structures: [Option<Localised>; STRUCTURES],
+    /// Labels that apply.
+    pub expected_labels: [bool; LABELS],
+    /// Labels that the perception module gives.
+    pub labels: [bool; LABELS],
+    /// The study's steps in milliseconds.
+    pub timing: Timing,
+    /// The answers.
+    pub answers: Vec<Answered>,
+}
+
+/// How well a structure was found and described.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Localised {
+    /// IoU of its box.
+    pub iou: f64,
+    /// Whether it has a finding.
+    pub finding: bool,
+    /// Whether the retrieved sentence is the expected one.
+    pub exact: bool,
+}
+
+/// An answer's figures.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The question's task.
+    pub task: Task,
+    /// How good it is.
+    pub outcome: Outcome,
+    /// Milliseconds for the whole answer.
+    pub milliseconds: f64,
+    /// Tokens of the answer.
+    pub tokens: usize,
+}
+
+/// How good an answer is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Boxes were expected: mean best IoU, `None` where none was given.
+    Boxes(Option<f64>),
+    /// No abnormality was expected: whether none was given.
+    Normal(bool),
+    /// One of a few answers was expected: whether it was given.
+    Choice(bool),
+    /// Labels that apply, and labels that were given.
+    Labels(Box<([bool; LABELS], [bool; LABELS])>),
+    /// Free text was expected.
+    Words {
+        /// ROUGE-1.
+        rouge1: f64,
+        /// Whether it was given word by word.
+        exact: bool,
+    },
+}
+
+/// Perceives an image, or its mirror image, and asks the questions of its case.
+///
+/// Left and right are the patient's: mirroring moves the expected boxes and leaves names, sentences and answers.
+///
+/// # Errors
+/// If the image cannot be opened or the engine fails.
+pub fn observe(engine: &Engine, case: &Case, flip: bool) -> Result<Observation> {
+    let annotated = &case.annotated;
+    let mut radiograph = Radiograph::open(&annotated.image)?;
+    if flip {
+        radiograph = radiograph.mirrored();
+    }
+    let frame = Frame { width: radiograph.width() as f32, flip };
+    let letterbox = Letterbox::new(radiograph.width(), radiograph.height());
+    let mut study = engine.study(&radiograph).with_context(|| annotated.image.display().to_string())?;
+    let mut structures = [None; STRUCTURES];
+    for (found, (bounds, sentence)) in study.structures().iter().zip(annotated.boxes.iter().zip(&annotated.sentences)) {
+        structures[found.structure.index()] = bounds.map(|bounds| Localised {
+            iou: f64::from(found.bounds.iou(&frame.place(&letterbox.restore(&bounds)))),
+            finding: !sentence.ends_with(HEALTHY),
+            exact: found.sentence.text == *sentence,
+        });
+    }
+    let mut labels = [false; LABELS];
+    for given in study.labels() {
+        labels[given.label.index()] = given.score >= LABEL_THRESHOLD;
+    }
+    let timing = study.timing().clone();
+    let answers = case
+        .samples
+        .iter()
+        .map(|sample| {
+            ask(&mut study, sample, frame, &letterbox)
+                .with_context(|| format!("{}: {} {:?}", annotated.image.display(), sample.task, sample.question))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Observation { structures, expected_labels: annotated.labels.map(|label| label > 0.5), labels, timing, answers })
+}
+
+/// Where expected boxes are in the radiograph that is evaluated.
+#[derive(Clone, Copy)]
+struct Frame {
+    width: f32,
+    flip: bool,
+}
+
+impl Frame {
+    fn place(self, b: &PixelBox) -> PixelBox {
+        if self.flip { PixelBox::new(self.width - b.x1, b.y0, self.width - b.x0, b.y1) } else { *b }
+    }
+}
+
+fn ask(study: &mut Study, sample: &Sample, frame: Frame, letterbox: &Letterbox) -> Result<Answered> {
+    let boxes: Vec<PixelBox> = sample.boxes.iter().map(|b| frame.place(b)).collect();
+    let question = if sample.question.contains("<box>") { with_box(&sample.question, &boxes, letterbox)? } else { sample.question.clone() };
+    let answer = study.ask(Question::new(question))?;
+    Ok(Answered {
+        task: sample.task,
+        outcome: judge(sample, &boxes, &answer),
+        milliseconds: answer.timing.get("total").copied().unwrap_or_default(),
+        tokens: answer.tokens,
+    })
+}
+
+fn judge(sample: &Sample, boxes: &[PixelBox], answer: &Answer) -> Outcome {
+    match sample.task {
+        Task::AnatomyGrounding | Task::PhraseGrounding | Task::AbnormalityDetection => {
+            let found: Vec<PixelBox> = answer.groundings.iter().flat_map(|g| g.boxes.iter().copied()).collect();
+            if boxes.is_empty() { Outcome::Normal(found.is_empty()) } else { Outcome::Boxes(mean_best_iou(&found, boxes)) }
+        }
+        Task::ClosedQuestion | Task::GroundedDiagnosis => Outcome::Choice(same_words(&sample.answer, &answer.text)),
+        Task::Classification => Outcome::Labels(Box::new((labels_in(&sample.answer), labels_in(&answer.text)))),
+        _ => Outcome::Words { rouge1: rouge1(&sample.answer, &answer.text), exact: same_words(&sample.answer, &answer.text) },
+    }
+}
+
+/// The question with its box in pixels, as the SDK takes it; data sets write it on the prompt's grid.
+fn with_box(question: &str, boxes: &[PixelBox], letterbox: &Letterbox) -> Result<String> {
+    let (width, height) = (letterbox.width as f32, letterbox.height as f32);
+    let (Some((before, rest)), [bounds, ..]) = (question.split_once("<box>"), boxes) else {
+        anyhow::bail!("the sample asks about a box, but lists none")
+    };
+    let (_, after) = rest.split_once("</box>").context("the sample's box does not end")?;
+    let (x0, y0) = (bounds.x0.clamp(0.0, width), bounds.y0.clamp(0.0, height));
+    let (x1, y1) = (bounds.x1.clamp(0.0, width), bounds.y1.clamp(0.0, height));
+    ensure!(x0 < x1 && y0 < y1, "the sample's box lies outside of the image");
+    Ok(format!("{before}<box>({x0},{y0}),({x1},{y1})</box>{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_hold_pixels_and_mirror() {
+        let letterbox = Letterbox::new(100, 50);
+        let bounds = PixelBox::new(-3.0, 10.5, 40.0, 20.0);
+        let frame = |flip| Frame { width: 100.0, flip };
+        let ask = |flip| with_box("What is in <box>(0,1),(2,3)</box>?", &[frame(flip).place(&bounds)], &letterbox).unwrap();
+        assert_eq!(ask(false), "What is in <box>(0,10.5),(40,20)</box>?");
+        assert_eq!(ask(true), "What is in <box>(60,10.5),(100,20)</box>?");
+        assert!(with_box("in <box>(0,1),(2,3)</box>?", &[], &letterbox).is_err());
+        assert!(with_box("in <box>(0,1),(2,3)</box>?", &[PixelBox::new(200.0, 0.0, 300.0, 9.0)], &letterbox).is_err());
+    }
+}
