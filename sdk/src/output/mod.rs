@@ -1,4 +1,32 @@
 //! What leaves the SDK: JSON records, overlays, files written whole or not at all.
 
+mod file;
+pub mod overlay;
+mod record;
+
+pub use file::write_whole;
+pub use overlay::{LabelledBox, Overlay};
+pub use record::{AskRecord, GroundingRecord, PerceiveRecord, StructureRecord};
+
+use std::path::PathBuf;
+
 /// DejaVu Sans, cut down to Latin letters; its licence stands beside it in `assets/`.
 pub const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans.ttf");
+
+/// Why something could not be written. Messages name the path, what is wrong and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum OutputError {
+    #[error("cannot write {path}: {source}; check that the folder exists and is writable and that the disk has room")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {path}: it is a folder; name a file in it")]
+    Folder { path: PathBuf },
+    #[error("cannot write {path}: the picture cannot be encoded: {message}")]
+    Encode { path: PathBuf, message: String },
+}
+
+/// Whether a retrieved sentence tells of something: those on a normal structure read "NAME is healthy."
+pub fn is_finding(sentence: &str) -> bool {
+    !sentence.trim_end().ends_with("is healthy.")
+}

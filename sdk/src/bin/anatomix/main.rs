@@ -1,1 +1,55 @@
-fn main() {}
+//! The command line: `anatomix perceive`, `ask`, `report`, `bundle` and `providers`.
+
+mod ask;
+mod bundle;
+mod common;
+mod perceive;
+mod print;
+mod providers;
+mod report;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use common::{Failure, Options};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Anatomy-aware chest X-ray interpretation. Research use, not a medical device.
+#[derive(Parser)]
+#[command(name = "anatomix", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Perceive(perceive::Perceive),
+    Ask(ask::Ask),
+    Report(report::Report),
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
+    Providers(providers::Providers),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Command::Perceive(command) => command.run(&cli.options),
+        Command::Ask(command) => command.run(&cli.options),
+        Command::Report(command) => command.run(&cli.options),
+        Command::Bundle(command) => command.run(&cli.options),
+        Command::Providers(command) => command.run(&cli.options),
+    };
+    match done.and_then(|()| Ok(std::io::stdout().flush()?)) {
+        // Whoever closes the pipe has seen enough.
+        Ok(()) | Err(Failure::PipeClosed) => ExitCode::SUCCESS,
+        Err(Failure::Reported) => ExitCode::FAILURE,
+        Err(Failure::Usage(message)) => Cli::command().error(clap::error::ErrorKind::ValueValidation, message).exit(),
+        Err(Failure::Message(message) | Failure::Fatal(message)) => {
+            common::complain(&message);
+            ExitCode::FAILURE
+        }
+    }
+}

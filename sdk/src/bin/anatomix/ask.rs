@@ -1,0 +1,109 @@
+//! `anatomix ask`: a question or task about a radiograph.
+
+use crate::common::{Failure, Options, print_json, remark, spinner};
+use crate::perceive::check_apart;
+use crate::print;
+use anatomix::output::{AskRecord, Overlay};
+use anatomix::{Error, Flow, Question, Radiograph, Task};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+/// Ask a question of a radiograph, or set one of the nine tasks
+///
+/// The answer is printed as it is decoded, then the places that it speaks of, in pixels of the image. A question may name
+/// a region: "What is the finding in <box>(x0,y0),(x1,y1)</box>?"
+#[derive(Args)]
+pub struct Ask {
+    /// DICOM, PNG or JPEG file
+    image: PathBuf,
+    /// The question; may be left out with the tasks report, classification and abnormality_detection
+    question: Option<String>,
+    /// What kind of question it is
+    #[arg(long, value_name = "NAME", value_parser = task_parser())]
+    task: Option<Task>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// How an answer is given; `ask` and `report` share it.
+#[derive(Args)]
+pub struct Output {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Draw the places that the answer speaks of over the radiograph, as a PNG file
+    #[arg(long, value_name = "PNG")]
+    overlay: Option<PathBuf>,
+    /// Longest answer in tokens
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<NonZeroUsize>,
+}
+
+fn task_parser() -> impl TypedValueParser<Value = Task> {
+    PossibleValuesParser::new(Task::ALL.map(Task::name))
+        .try_map(|name| Task::from_name(&name).ok_or_else(|| format!("{name} is not a task")))
+}
+
+impl Ask {
+    pub fn run(&self, options: &Options) -> Result<(), Failure> {
+        let instructed = self.task.is_some_and(|task| task.instruction().is_some());
+        let text = self.question.as_deref().unwrap_or_default();
+        if text.trim().is_empty() && !instructed {
+            let message = "the question is missing; only report, classification and abnormality_detection need none";
+            return Err(Failure::Usage(message.into()));
+        }
+        let mut question = Question::new(text);
+        question.task = self.task;
+        self.output.answer(options, &self.image, question)
+    }
+}
+
+impl Output {
+    pub fn answer(&self, options: &Options, image: &Path, mut question: Question) -> Result<(), Failure> {
+        if let Some(path) = &self.overlay {
+            check_apart(image, path)?;
+        }
+        if let Some(limit) = self.max_tokens {
+            question.max_tokens = limit.get();
+        }
+        let engine = options.engine()?;
+        let radiograph = Radiograph::open(image).map_err(Error::from)?;
+        let waiting = spinner("reading the radiograph");
+        let mut study = engine.study(&radiograph)?;
+        let mut written = Ok(());
+        let answer = study.ask_streaming(question, |piece| {
+            if self.json {
+                return Flow::Continue;
+            }
+            waiting.finish_and_clear();
+            written = write_piece(piece);
+            if written.is_ok() { Flow::Continue } else { Flow::Stop }
+        });
+        waiting.finish_and_clear();
+        written?;
+        let answer = answer?;
+        if self.json {
+            print_json(&AskRecord::from(&answer))?;
+        } else {
+            writeln!(io::stdout())?;
+            print::groundings(&answer)?;
+        }
+        if let Some(path) = &self.overlay {
+            Overlay::of_answer(&answer, &radiograph).write(path).map_err(Error::from)?;
+        }
+        if !self.json {
+            print::flags(&answer.flags);
+            remark(&print::origin(&answer.provenance, &answer.timing));
+        }
+        Ok(())
+    }
+}
+
+fn write_piece(piece: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(piece.as_bytes())?;
+    out.flush()
+}

@@ -1,0 +1,94 @@
+//! `anatomix bundle`: what a bundle is, and whether it is whole.
+
+use crate::common::{Failure, Options, bar, print_json};
+use anatomix::Error;
+use anatomix::bundle::Bundle;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Describe or verify a bundle
+#[derive(Subcommand)]
+pub enum BundleCommand {
+    /// Print what the manifest says
+    Info(Target),
+    /// Compare the SHA-256 of every file with the manifest
+    Verify(Target),
+}
+
+#[derive(Args)]
+pub struct Target {
+    /// Folder of the bundle [default: as --bundle]
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl BundleCommand {
+    pub fn run(&self, options: &Options) -> Result<(), Failure> {
+        match self {
+            Self::Info(target) => info(&target.open(options)?, target.json),
+            Self::Verify(target) => verify(&target.open(options)?, target.json),
+        }
+    }
+}
+
+impl Target {
+    fn open(&self, options: &Options) -> Result<Bundle, Failure> {
+        let folder = self.folder.clone().map_or_else(|| options.bundle(), Ok)?;
+        Ok(Bundle::open(folder).map_err(Error::from)?)
+    }
+}
+
+fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
+    let manifest = bundle.manifest();
+    if json {
+        return print_json(&json!({
+            "folder": bundle.folder(), "sha256": bundle.hash(), "bytes": bundle.bytes(), "manifest": manifest,
+        }));
+    }
+    let (apm, decoder) = (&manifest.apm, &manifest.decoder);
+    let mut out = io::stdout().lock();
+    let precision = &decoder.precision;
+    for (key, value) in [
+        ("name", manifest.name.clone()),
+        ("folder", bundle.folder().display().to_string()),
+        ("made by", manifest.created_by.clone()),
+        ("schema", manifest.schema.to_string()),
+        ("sha256", bundle.hash().into()),
+        ("input", format!("{0} x {0} pixels", manifest.preprocess.size)),
+        ("perception", format!("{} image tokens of {}, object embeddings of {}", apm.patches, apm.token_width, apm.embedding_width)),
+        (
+            "decoder",
+            format!("{} layers, {} wide, {} tokens in the vocabulary, {precision}", decoder.layers, decoder.hidden, decoder.vocabulary),
+        ),
+        ("context", format!("{} tokens", decoder.max_context)),
+    ] {
+        writeln!(out, "{key:<12}{value}")?;
+    }
+    writeln!(out, "\n{:<28}{:>14}  sha256", "file", "bytes")?;
+    for (name, entry) in &manifest.files {
+        writeln!(out, "{name:<28}{:>14}  {}", entry.bytes, entry.sha256)?;
+    }
+    writeln!(out, "{:<28}{:>14}", "all", bundle.bytes())?;
+    Ok(())
+}
+
+fn verify(bundle: &Bundle, json: bool) -> Result<(), Failure> {
+    let progress = bar(bundle.bytes(), "{wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left");
+    let verified = bundle.verify(|bytes| progress.inc(bytes));
+    progress.finish_and_clear();
+    verified.map_err(Error::from)?;
+    let (files, bytes) = (bundle.manifest().files.len(), bundle.bytes());
+    if json {
+        return print_json(&json!({
+            "folder": bundle.folder(), "sha256": bundle.hash(), "files": files, "bytes": bytes, "verified": true,
+        }));
+    }
+    let name = &bundle.manifest().name;
+    writeln!(io::stdout(), "{name} is whole: {files} files, {bytes} bytes, as the manifest {} says", bundle.hash())?;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! `anatomix perceive`: structures, sentences, labels and flags of radiographs.
+
+use crate::common::{Failure, Options, bar, complain, print_json};
+use crate::print;
+use anatomix::output::{Overlay, PerceiveRecord};
+use anatomix::{Engine, Error, Radiograph};
+use clap::Args;
+use indicatif::ProgressBar;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Find the 36 structures of radiographs, with a sentence for each, and score 14 labels
+#[derive(Args)]
+pub struct Perceive {
+    /// DICOM, PNG or JPEG files
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Draw the boxes over the radiograph, as a PNG file; for several images an existing folder, which gets NAME.overlay.png
+    /// of each
+    #[arg(long, value_name = "PNG")]
+    overlay: Option<PathBuf>,
+}
+
+impl Perceive {
+    pub fn run(&self, options: &Options) -> Result<(), Failure> {
+        let overlays = self.overlays()?;
+        let engine = options.engine()?;
+        let progress = match self.images.len() {
+            1 => ProgressBar::hidden(),
+            count => bar(count as u64, "{wide_bar} {pos}/{len}  {per_sec}  {eta} left"),
+        };
+        let mut failed = false;
+        for (image, overlay) in self.images.iter().zip(overlays) {
+            match self.perceive(&engine, image, overlay.as_deref(), &progress) {
+                Err(Failure::Message(message)) => {
+                    progress.suspend(|| complain(&message));
+                    failed = true;
+                }
+                done => done?,
+            }
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+        if failed { Err(Failure::Reported) } else { Ok(()) }
+    }
+
+    fn perceive(&self, engine: &Engine, image: &Path, overlay: Option<&Path>, progress: &ProgressBar) -> Result<(), Failure> {
+        let radiograph = Radiograph::open(image).map_err(Error::from)?;
+        let study = engine.study(&radiograph)?;
+        if let Some(path) = overlay {
+            Overlay::of_study(&study, &radiograph).write(path).map_err(Error::from)?;
+        }
+        progress.suspend(|| if self.json { print_json(&PerceiveRecord::from(&study)) } else { print::study(&study) })
+    }
+
+    /// Where the overlay of each image goes. Checked before any work is done.
+    fn overlays(&self) -> Result<Vec<Option<PathBuf>>, Failure> {
+        let Some(out) = &self.overlay else { return Ok(vec![None; self.images.len()]) };
+        if let [image] = self.images.as_slice() {
+            check_apart(image, out)?;
+            return Ok(vec![Some(out.clone())]);
+        }
+        if !out.is_dir() {
+            let message = format!("--overlay {} is not a folder; for several images name an existing one", out.display());
+            return Err(Failure::Usage(message));
+        }
+        let mut taken = BTreeMap::new();
+        let place = |image: &PathBuf| {
+            let mut name = image.file_stem().unwrap_or_default().to_owned();
+            name.push(".overlay.png");
+            let path = out.join(name);
+            match taken.insert(path.clone(), image.clone()) {
+                Some(other) => {
+                    let (path, one, other) = (path.display(), image.display(), other.display());
+                    Err(Failure::Usage(format!("{other} and {one} would both be drawn to {path}; perceive them one by one")))
+                }
+                None => Ok(Some(path)),
+            }
+        };
+        self.images.iter().map(place).collect()
+    }
+}
+
+/// An overlay must not replace the radiograph that it shows.
+pub fn check_apart(image: &Path, overlay: &Path) -> Result<(), Failure> {
+    match (image.canonicalize(), overlay.canonicalize()) {
+        (Ok(a), Ok(b)) if a == b => {
+            Err(Failure::Usage(format!("--overlay would replace the image {}; name another file", image.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn perceive(images: &[&str], overlay: &Path) -> Perceive {
+        Perceive { images: images.iter().map(PathBuf::from).collect(), json: false, overlay: Some(overlay.into()) }
+    }
+
+    #[test]
+    fn every_image_has_its_own_overlay() {
+        let folder = std::env::temp_dir();
+        let places = perceive(&["a/x.dcm", "y.png"], &folder).overlays().unwrap_or_else(|_| panic!("refused"));
+        assert_eq!(places, ["x.overlay.png", "y.overlay.png"].map(|name| Some(folder.join(name))));
+        let wrong = [perceive(&["a/x.dcm", "b/x.png"], &folder), perceive(&["x", "y"], Path::new("no/such"))];
+        assert!(wrong.iter().all(|command| matches!(command.overlays(), Err(Failure::Usage(_)))));
+        // The image itself is not replaced, by whatever name.
+        let image = tempfile::NamedTempFile::new_in(&folder).unwrap();
+        let same = folder.join(".").join(image.path().file_name().unwrap());
+        assert!(check_apart(image.path(), &same).is_err() && check_apart(image.path(), &folder.join("other")).is_ok());
+    }
+}

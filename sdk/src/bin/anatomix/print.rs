@@ -1,0 +1,108 @@
+//! Results for people.
+
+use crate::common::{Failure, remark};
+use anatomix::output::is_finding;
+use anatomix::{Answer, Flag, Provenance, Severity, StructureFinding, Study, Timing};
+use std::io::{self, Write};
+
+/// Cells of a label's bar.
+const BAR: usize = 20;
+
+/// Structures with findings first, then the others, then labels and where it all comes from.
+pub fn study(study: &Study) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}  {} x {}", study.name(), study.width(), study.height())?;
+    let (findings, others): (Vec<_>, Vec<_>) = study.structures().iter().partition(|found| is_finding(&found.sentence.text));
+    let widths = Widths::of(study.structures());
+    for (title, structures) in [("Findings", findings), ("Other structures", others)] {
+        if !structures.is_empty() {
+            writeln!(out, "\n{}", widths.line([&format!("{title} ({})", structures.len()), "Box", "Similarity", "Margin", "Sentence"]))?;
+        }
+        for found in structures {
+            let sentence = &found.sentence;
+            let (similarity, margin) = (format!("{:.2}", sentence.similarity), format!("{:.2}", sentence.margin));
+            let cells = [found.structure.name(), &found.bounds.to_string(), &similarity, &margin, &sentence.text];
+            writeln!(out, "{}", widths.line(cells))?;
+        }
+    }
+    writeln!(out, "\nLabels ({})", study.provenance().scores)?;
+    let mut labels: Vec<_> = study.labels().iter().collect();
+    labels.sort_by(|a, b| b.score.total_cmp(&a.score));
+    for one in labels {
+        writeln!(out, "  {:<28}{:>4.0} %  {}", one.label, one.score * 100.0, bar(one.score))?;
+    }
+    writeln!(out, "\n{}", origin(study.provenance(), study.timing()))?;
+    flags(study.flags());
+    Ok(())
+}
+
+/// An answer's groundings, after its text was printed.
+pub fn groundings(answer: &Answer) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let width = answer.groundings.iter().map(|g| g.phrase.chars().count()).max().unwrap_or(0);
+    if answer.groundings.iter().any(|grounding| !grounding.boxes.is_empty()) {
+        writeln!(out)?;
+    }
+    for grounding in &answer.groundings {
+        for bounds in &grounding.boxes {
+            writeln!(out, "  {:<width$}  {bounds}", grounding.phrase)?;
+        }
+    }
+    Ok(())
+}
+
+/// Doubts, on standard error.
+pub fn flags(flags: &[Flag]) {
+    for flag in flags {
+        let severity = match flag.severity {
+            Severity::Info => "note",
+            Severity::Warning => "warning",
+        };
+        remark(&format!("{severity}: {}: {}", flag.code.name(), flag.message));
+    }
+}
+
+/// Where a result comes from, and how long it took.
+pub fn origin(provenance: &Provenance, timing: &Timing) -> String {
+    let Provenance { sdk, bundle, bundle_sha256, provider, precision, intended_use, .. } = provenance;
+    let hash: String = bundle_sha256.chars().take(12).collect();
+    let times: Vec<String> = timing.iter().map(|(step, milliseconds)| format!("{step} {milliseconds:.0} ms")).collect();
+    format!("anatomix {sdk}, bundle {bundle} ({hash}), {provider}, {precision}; {}; {intended_use}", times.join(", "))
+}
+
+/// Widths of the table's columns but the last.
+struct Widths {
+    name: usize,
+    bounds: usize,
+}
+
+impl Widths {
+    fn of(structures: &[StructureFinding]) -> Self {
+        let widest = |length: fn(&StructureFinding) -> usize| structures.iter().map(length).max().unwrap_or(0);
+        Self { name: widest(|s| s.structure.name().len()), bounds: widest(|s| s.bounds.to_string().len()) }
+    }
+
+    fn line(&self, [name, bounds, similarity, margin, sentence]: [&str; 5]) -> String {
+        let Self { name: first, bounds: second } = self;
+        format!("  {name:<first$}  {bounds:<second$}  {similarity:>10}  {margin:>6}  {sentence}")
+    }
+}
+
+/// As many cells as the score says, to an eighth of one.
+fn bar(score: f32) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (score.clamp(0.0, 1.0) * (BAR * 8) as f32).round() as usize;
+    format!("{}{}", "█".repeat(eighths / 8), EIGHTHS.get(eighths % 8).copied().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_show_eighths() {
+        assert_eq!(bar(1.0), "█".repeat(BAR));
+        assert_eq!(bar(0.5 + 1.0 / 160.0), format!("{}▏", "█".repeat(BAR / 2)));
+        assert_eq!((bar(0.0), bar(-1.0), bar(f32::NAN)), (String::new(), String::new(), String::new()));
+    }
+}

@@ -1,0 +1,36 @@
+//! `anatomix providers`: where graphs can be computed on this machine.
+
+use crate::common::{Failure, Options, print_json};
+use anatomix::runtime::{self, Runtime, availability};
+use anatomix::{Error, Provider};
+use clap::Args;
+use serde_json::json;
+use std::io::{self, Write};
+
+/// List where graphs can be computed here, with the reasons against the rest
+#[derive(Args)]
+pub struct Providers {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Providers {
+    pub fn run(&self, options: &Options) -> Result<(), Failure> {
+        let settings = runtime::Options { library: options.onnxruntime.clone(), provider: Provider::Auto, threads: None };
+        let runtime = Runtime::load(settings).map_err(Error::from)?;
+        let providers = availability(&runtime);
+        let chosen = runtime.provider().to_string();
+        if self.json {
+            return print_json(&json!({ "onnxruntime": runtime.library(), "auto": chosen, "providers": providers }));
+        }
+        let mut out = io::stdout().lock();
+        for one in providers {
+            let state = if one.available { "available" } else { "not available" };
+            let reason = one.reason.map(|reason| format!("  {}", reason.split_whitespace().collect::<Vec<_>>().join(" ")));
+            writeln!(out, "{}", format!("{:<12}{state:<15}{}", one.provider, reason.unwrap_or_default()).trim_end())?;
+        }
+        writeln!(out, "\nauto chooses {chosen}; ONNX Runtime is {}", runtime.library().display())?;
+        Ok(())
+    }
+}

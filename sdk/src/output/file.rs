@@ -1,0 +1,102 @@
+//! Files that are written whole or not at all.
+
+use super::OutputError;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Writes a file whole or not at all: into a temporary file of the same folder, to the disk, then in one step to its
+/// place. A file that stood there before is replaced, or stays as it was where the writing fails. A device or pipe
+/// cannot be replaced and is written directly.
+///
+/// # Errors
+/// [`OutputError`], naming the path; nothing half-written stays behind.
+pub fn write_whole(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), OutputError> {
+    let path = path.as_ref();
+    let failed = |source| OutputError::Write { path: path.into(), source };
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(OutputError::Folder { path: path.into() }),
+        Ok(found) if found.is_file() => {
+            // A link stays a link: what it points to is replaced.
+            let target = path.canonicalize().map_err(failed)?;
+            replace(&target, bytes).map_err(failed)
+        }
+        Ok(_) => File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes)).map_err(failed),
+        Err(_) => replace(path, bytes).map_err(failed),
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As any new file, less the umask; temporary ones are private otherwise.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    // Removed when dropped, so whatever fails below leaves nothing.
+    let mut file = builder.prefix(".anatomix-").tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map(|_| ()).map_err(|e| e.error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn writes_and_replaces() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        write_whole(&path, b"one").unwrap();
+        write_whole(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(folder.path()), ["a.png"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        fs::write(&target, b"one").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        write_whole(&link, b"two").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"two");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_folder_and_a_missing_folder_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = write_whole(folder.path(), b"x").unwrap_err();
+        assert!(matches!(error, OutputError::Folder { .. }), "{error}");
+        let missing = folder.path().join("no/such/a.png");
+        let error = write_whole(&missing, b"x").unwrap_err().to_string();
+        assert!(error.contains("no/such/a.png") && error.contains("check that the folder exists"), "{error}");
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn full_and_unwritable_places_are_errors() {
+        use std::os::unix::fs::FileTypeExt;
+        let error = write_whole("/dev/full", b"x").unwrap_err().to_string();
+        assert!(error.contains("/dev/full") && error.contains("disk has room"), "{error}");
+        assert!(fs::metadata("/dev/full").unwrap().file_type().is_char_device(), "the device was replaced");
+        // Nobody, not even root, makes files in /proc.
+        let error = write_whole("/proc/a.png", b"x").unwrap_err().to_string();
+        assert!(error.contains("/proc/a.png"), "{error}");
+    }
+}

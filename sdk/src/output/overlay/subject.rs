@@ -1,0 +1,107 @@
+//! What is shown of a study and of an answer.
+
+use super::names::{is_shown, short_name};
+use super::{LabelledBox, Overlay};
+use crate::anatomy::{Side, Structure};
+use crate::output::is_finding;
+use crate::{Answer, Radiograph, StructureFinding, Study};
+
+impl Overlay {
+    /// A study's structures: those with a finding, and a legible choice of the others.
+    pub fn of_study(study: &Study, radiograph: &Radiograph) -> Self {
+        let structures = study.structures();
+        let shown = structures.iter().filter_map(structure_box).collect();
+        let count = structures.iter().filter(|found| is_finding(&found.sentence.text)).count();
+        let subtitle = match count {
+            0 => format!("no finding in {} structures", structures.len()),
+            _ => format!("findings in {count} of {} structures", structures.len()),
+        };
+        Self::new(radiograph, shown).subtitle(subtitle)
+    }
+
+    /// An answer's groundings with their phrases.
+    pub fn of_answer(answer: &Answer, radiograph: &Radiograph) -> Self {
+        let boxes = answer.groundings.iter().flat_map(|grounding| {
+            let phrase = if grounding.phrase.is_empty() { "region" } else { &grounding.phrase };
+            grounding.boxes.iter().map(move |&bounds| LabelledBox {
+                bounds,
+                label: sentence_case(phrase),
+                note: String::new(),
+                side: side_of(phrase),
+                emphasised: true,
+            })
+        });
+        Self::new(radiograph, boxes.collect()).subtitle(&answer.question)
+    }
+}
+
+fn structure_box(found: &StructureFinding) -> Option<LabelledBox> {
+    let sentence = &found.sentence.text;
+    let emphasised = is_finding(sentence);
+    (emphasised || is_shown(found.structure)).then(|| LabelledBox {
+        bounds: found.bounds,
+        label: short_name(found.structure).into(),
+        note: if emphasised { note(found.structure, sentence).into() } else { String::new() },
+        side: found.structure.side(),
+        emphasised,
+    })
+}
+
+/// The sentence without what its label says already: "Left lung shows edema." notes "edema".
+fn note(structure: Structure, sentence: &str) -> &str {
+    let name = structure.name();
+    let rest = match sentence.split_at_checked(name.len()) {
+        Some((start, rest)) if start.eq_ignore_ascii_case(name) => rest.trim_start(),
+        _ => sentence,
+    };
+    rest.strip_prefix("shows ").unwrap_or(rest).trim_end_matches('.')
+}
+
+/// The side that a phrase names; nothing where it names both or none.
+fn side_of(phrase: &str) -> Option<Side> {
+    let names = |side: &str| phrase.split(|c: char| !c.is_alphabetic()).any(|word| word.eq_ignore_ascii_case(side));
+    match (names("left"), names("right")) {
+        (true, false) => Some(Side::Left),
+        (false, true) => Some(Side::Right),
+        _ => None,
+    }
+}
+
+fn sentence_case(phrase: &str) -> String {
+    let mut letters = phrase.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PixelBox, Retrieved};
+
+    fn found(structure: Structure, text: &str) -> StructureFinding {
+        let sentence = Retrieved { text: text.into(), similarity: 0.9, margin: 0.1 };
+        StructureFinding { structure, bounds: PixelBox::new(1.0, 2.0, 3.0, 4.0), sentence }
+    }
+
+    #[test]
+    fn findings_are_noted_and_the_rest_is_a_choice() {
+        let lung = structure_box(&found(Structure::LEFT_LUNG, "Left lung shows edema and nodule.")).unwrap();
+        assert_eq!((lung.label.as_str(), lung.note.as_str(), lung.emphasised), ("Left lung", "edema and nodule", true));
+        assert_eq!(lung.side, Some(Side::Left));
+        let healthy = structure_box(&found(Structure::LEFT_LUNG, "Left lung is healthy.")).unwrap();
+        assert!(healthy.note.is_empty() && !healthy.emphasised);
+        let spine = Structure::from_name("Vertebral column").unwrap();
+        assert!(structure_box(&found(spine, "Vertebral column is healthy.")).is_none());
+        assert!(structure_box(&found(spine, "Scoliosis is seen.")).is_some_and(|b| b.note == "Scoliosis is seen"));
+        // Cutting at the name's length must not split a letter.
+        assert_eq!(note(spine, "ééééééééé"), "ééééééééé");
+    }
+
+    #[test]
+    fn phrases_have_the_side_that_they_name() {
+        assert_eq!(side_of("left lower lung consolidation"), Some(Side::Left));
+        assert_eq!(side_of("Right-sided effusion"), Some(Side::Right));
+        assert_eq!(side_of("bilateral edema, left and right"), None);
+        assert_eq!(side_of("bright spot"), None);
+        assert_eq!(sentence_case("éa"), "Éa");
+    }
+}

@@ -1,0 +1,63 @@
+//! The command line, as far as it needs no bundle: wrong usage exits with 2, a missing bundle or file with 1.
+#![cfg(feature = "cli")]
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::{contains, is_empty};
+use rstest::rstest;
+
+fn anatomix(arguments: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("anatomix"));
+    command.args(arguments).env_remove("ANATOMIX_BUNDLE");
+    command
+}
+
+#[rstest]
+#[case::no_command(&[])]
+#[case::unknown_command(&["look"])]
+#[case::no_image(&["perceive"])]
+#[case::no_question(&["ask", "chest.png"])]
+#[case::empty_question(&["ask", "chest.png", " ", "--task", "phrase_grounding"])]
+#[case::unknown_task(&["ask", "chest.png", "Why?", "--task", "poetry"])]
+#[case::unknown_provider(&["perceive", "chest.png", "--provider", "abacus"])]
+#[case::no_threads(&["perceive", "chest.png", "--threads", "0"])]
+#[case::no_tokens(&["report", "chest.png", "--max-tokens", "0"])]
+#[case::several_images_into_one_overlay(&["perceive", "a.png", "b.png", "--overlay", "no/such/folder"])]
+fn wrong_usage_exits_with_2(#[case] arguments: &[&str]) {
+    anatomix(arguments).assert().code(2).stdout(is_empty()).stderr(contains("sage"));
+}
+
+#[rstest]
+#[case::perceive(&["perceive", "chest.png"])]
+#[case::ask(&["ask", "chest.png", "Why?"])]
+#[case::report(&["report", "chest.png"])]
+#[case::info(&["bundle", "info"])]
+fn a_missing_bundle_is_named(#[case] arguments: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("none");
+    let one_line = |text: &str| text.contains(missing.to_str().unwrap()) && text.lines().count() == 1;
+    let named = |command: &mut Command| command.assert().code(1).stdout(is_empty()).stderr(predicate::function(one_line));
+    named(anatomix(arguments).arg("--bundle").arg(&missing));
+    named(anatomix(arguments).env("ANATOMIX_BUNDLE", &missing));
+}
+
+#[test]
+fn places_without_a_bundle_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("anatomix");
+    std::fs::copy(assert_cmd::cargo::cargo_bin!("anatomix"), &program).unwrap();
+    let places = contains("tried examples/reference-bundle, ").and(contains("--bundle DIR or ANATOMIX_BUNDLE"));
+    Command::new(&program)
+        .args(["bundle", "info"])
+        .env_remove("ANATOMIX_BUNDLE")
+        .current_dir(folder.path())
+        .assert()
+        .code(1)
+        .stderr(places.and(contains(folder.path().join("reference-bundle").to_str().unwrap())));
+}
+
+#[test]
+fn a_missing_library_is_named() {
+    let missing = "/no/such/libonnxruntime.so";
+    anatomix(&["providers", "--onnxruntime", missing]).assert().code(1).stderr(contains(missing));
+}
