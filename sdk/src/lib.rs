@@ -13,6 +13,7 @@ pub mod bundle;
 mod decoder;
 mod engine;
 mod error;
+pub mod ffi;
 pub mod geometry;
 mod grounding;
 pub mod output;

@@ -1,0 +1,11 @@
+#include <anatomix.hpp>
+#include <iostream>
+
+int main(int, char **argv) {
+    auto engine = anatomix::Engine::open(argv[1]).value();         // a bundle, say examples/reference-bundle
+    auto study = engine.study_from_file(argv[2]).value();          // DICOM, PNG or JPEG
+    auto answer = study.ask_task(anatomix::Task::report).value();  // or study.ask("Is there a pleural effusion?")
+    std::cout << answer.text() << "\n";
+    for (const auto &[phrase, boxes] : answer.groundings())        // pixels of the original image
+        for (const auto &b : boxes) std::cout << phrase << ": " << b.x0 << "," << b.y0 << "," << b.x1 << "," << b.y1 << "\n";
+}

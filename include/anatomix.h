@@ -1,0 +1,792 @@
+/*
+ * AnatomiX: anatomy-aware interpretation of chest radiographs. Research use, not a medical device.
+ *
+ * An engine is opened once from a bundle. It makes a study of each radiograph: 36 anatomical structures with boxes and
+ * sentences, 14 labels, flags. A study is asked questions; each answer is text with phrases and their boxes.
+ *
+ *     anx_error *error = NULL;
+ *     anx_engine *engine = NULL;
+ *     anx_study *study = NULL;
+ *     if (anx_engine_open("bundle", NULL, &engine, &error) != ANX_OK ||
+ *         anx_study_from_file(engine, "chest.dcm", &study, &error) != ANX_OK) {
+ *         fprintf(stderr, "%s\n", anx_error_message(error));
+ *     }
+ *     for (size_t i = 0; i < anx_study_structure_count(study); i++) {
+ *         const anx_structure *s = anx_study_structure(study, i);
+ *         printf("%s: %.0f %.0f\n", s->name, s->bounds.x0, s->bounds.y0);
+ *     }
+ *     anx_study_free(study);
+ *     anx_engine_free(engine);
+ *     anx_error_free(error);
+ *
+ * Linking. Link libanatomix.so (-lanatomix). It loads ONNX Runtime when the first engine is opened and is not linked to
+ * it: see anx_engine_options.library. There is nothing to initialise or to shut down, and nothing calls home. In C++
+ * include anatomix.hpp instead, which frees by itself.
+ *
+ * Pointers. Any pointer may be NULL: a call then fails with ANX_INVALID_ARGUMENT and names the argument, a reading
+ * function gives what its description says. Any other pointer must be valid: a handle that was given and not yet freed,
+ * a NUL-terminated string, a struct of at least struct_size bytes, memory of the size that is passed with it. Strings
+ * are UTF-8; paths are the operating system's bytes on Unix. What is passed in is borrowed until the call returns.
+ *
+ * Lifetimes. Handles (anx_engine, anx_study, anx_answer, anx_cancel, anx_error) are owned by the caller and freed once,
+ * each by its own function, in any order: none needs another to stay alive. Strings and structs that a handle lends are
+ * read-only and live exactly as long as that handle. Take structs by index, one at a time: later versions may append
+ * fields to those that do not say otherwise.
+ *
+ * Threads. An engine may be used by any number of threads at once, and so may answers, errors and cancel handles. A study
+ * may move between threads, but is asked by one at a time: a second call gets ANX_BUSY. Reading what a study perceived
+ * is allowed at any time. Freeing a handle while another thread uses it is not.
+ *
+ * Errors. A call that can fail returns anx_status. It takes an optional anx_error **: where that is not NULL, it is set
+ * to an error that the caller owns, or to NULL on success; an error that was there before is not freed. Outputs are set
+ * to NULL on failure. A defect inside the library is held back as ANX_PANIC; the handle is then poisoned, and further
+ * calls on it fail with ANX_POISONED, though what it lends stays readable and it can be freed.
+ *
+ * Options. A struct of options begins with struct_size, which the caller sets to its sizeof; the rest may be zero. So a
+ * program that was compiled against another version of this header is understood: options it does not know take their
+ * defaults, and options that the library does not know are an error, unless they are zero.
+ *
+ * Coordinates. Boxes are in pixels of the original image: origin at its top-left corner, x right, y down.
+ *
+ * This file is generated from sdk/src/ffi by cbindgen; do not edit it.
+ */
+
+#ifndef ANATOMIX_H
+#define ANATOMIX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * Version of the interface that this header describes. It grows by one when something is added; what was there before
+ * keeps working, so a program may run on a library whose anx_abi_version() is equal or greater.
+ */
+#define ANX_ABI_VERSION 1
+
+/**
+ * How a call ended. Numbers are part of the interface: they are never reused for another meaning, and later versions may
+ * add some, so treat an unknown number by its hundred. In each hundred the round number stands for whatever none of the
+ * others describes; the error's message always does.
+ */
+typedef enum anx_status {
+    /**
+     * The call did what it says.
+     */
+    ANX_OK = 0,
+    /**
+     * An argument or an option cannot be used, such as NULL where something is needed; the message names it.
+     */
+    ANX_INVALID_ARGUMENT = 1,
+    /**
+     * A defect of the library; the call had no effect and the handle it was called on is poisoned.
+     */
+    ANX_PANIC = 2,
+    /**
+     * An earlier call on this handle ended with ANX_PANIC; free it and make a new one.
+     */
+    ANX_POISONED = 3,
+    /**
+     * Another call is using this study: from another thread, or from the callback of its running ask.
+     */
+    ANX_BUSY = 4,
+    /**
+     * The radiograph cannot be used for another reason: several frames, an unsupported transfer syntax, ...
+     */
+    ANX_RADIOGRAPH = 100,
+    /**
+     * The radiograph's file cannot be read.
+     */
+    ANX_RADIOGRAPH_READ = 101,
+    /**
+     * The file is neither DICOM nor PNG nor JPEG.
+     */
+    ANX_RADIOGRAPH_FORMAT = 102,
+    /**
+     * The file is empty, truncated or otherwise damaged.
+     */
+    ANX_RADIOGRAPH_DAMAGED = 103,
+    /**
+     * The image or its file is too small or too large, or its sides do not match the number of pixels.
+     */
+    ANX_RADIOGRAPH_SIZE = 104,
+    /**
+     * The bundle's manifest cannot be used.
+     */
+    ANX_BUNDLE = 200,
+    /**
+     * A file of the bundle cannot be read.
+     */
+    ANX_BUNDLE_READ = 201,
+    /**
+     * A file of the bundle is missing.
+     */
+    ANX_BUNDLE_MISSING = 202,
+    /**
+     * A file of the bundle has another size or hash than the manifest says.
+     */
+    ANX_BUNDLE_ALTERED = 203,
+    /**
+     * The bundle was made for a newer version of this library.
+     */
+    ANX_BUNDLE_NEWER = 204,
+    /**
+     * The bundle's sentence database cannot be used.
+     */
+    ANX_RETRIEVAL = 300,
+    /**
+     * ONNX Runtime failed on a graph.
+     */
+    ANX_RUNTIME = 400,
+    /**
+     * ONNX Runtime's library was not found; the message lists the paths tried.
+     */
+    ANX_RUNTIME_NOT_FOUND = 401,
+    /**
+     * ONNX Runtime's library cannot be loaded or is too old.
+     */
+    ANX_RUNTIME_LIBRARY = 402,
+    /**
+     * The requested provider cannot run here; the message says why.
+     */
+    ANX_RUNTIME_PROVIDER = 403,
+    /**
+     * A graph of the bundle cannot be loaded or lacks an input or output.
+     */
+    ANX_RUNTIME_GRAPH = 404,
+    /**
+     * The provider does not reproduce the bundle's golden outputs.
+     */
+    ANX_RUNTIME_GOLDEN = 405,
+    /**
+     * A text cannot be tokenized.
+     */
+    ANX_PROMPT = 500,
+    /**
+     * The bundle's tokenizer cannot be used.
+     */
+    ANX_PROMPT_TOKENIZER = 501,
+    /**
+     * The question is empty, too long or holds a control token.
+     */
+    ANX_PROMPT_QUESTION = 502,
+    /**
+     * The language model cannot answer; the message says why.
+     */
+    ANX_DECODER = 600,
+    /**
+     * A result cannot be written.
+     */
+    ANX_OUTPUT = 700,
+} anx_status;
+
+/**
+ * How much a flag weighs.
+ */
+typedef enum anx_severity {
+    /**
+     * Good to know.
+     */
+    ANX_INFO = 0,
+    /**
+     * Do not rely on the result without looking at the image.
+     */
+    ANX_WARNING = 1,
+} anx_severity;
+
+/**
+ * Why an answer ended.
+ */
+typedef enum anx_finish {
+    /**
+     * The model ended its turn: the answer is complete.
+     */
+    ANX_FINISH_END_OF_TURN = 0,
+    /**
+     * The limit on tokens was reached: the answer is cut.
+     */
+    ANX_FINISH_MAX_TOKENS = 1,
+    /**
+     * The callback or a cancel handle stopped it.
+     */
+    ANX_FINISH_STOPPED = 2,
+} anx_finish;
+
+/**
+ * What the callback of a streamed answer returns.
+ */
+typedef enum anx_flow {
+    /**
+     * More.
+     */
+    ANX_CONTINUE = 0,
+    /**
+     * No more.
+     */
+    ANX_STOP = 1,
+} anx_flow;
+
+/**
+ * An answer of the language model. It never changes, so threads may share it; it needs neither study nor engine.
+ */
+typedef struct anx_answer anx_answer;
+
+/**
+ * Stops a study's running answer; may be used from any thread. Owned by the caller, free it with anx_cancel_free. It may
+ * outlive its study and then does nothing.
+ */
+typedef struct anx_cancel anx_cancel;
+
+/**
+ * An opened bundle on a provider. Threads may share it.
+ */
+typedef struct anx_engine anx_engine;
+
+/**
+ * Why a call failed. Owned by the caller from the moment it is given; free it with anx_error_free. It never changes, so
+ * threads may share it.
+ */
+typedef struct anx_error anx_error;
+
+/**
+ * One radiograph, perceived, and what was asked of it. Used by one thread at a time; a call that comes while another is
+ * running fails with ANX_BUSY, but reading what was perceived is allowed at any time.
+ */
+typedef struct anx_study anx_study;
+
+/**
+ * Options of anx_engine_open. Set struct_size to sizeof(anx_engine_options) and everything else to zero but what you
+ * want to change. Strings are copied.
+ */
+typedef struct anx_engine_options {
+    /**
+     * sizeof(anx_engine_options).
+     */
+    size_t struct_size;
+    /**
+     * Where to compute: "auto" (or NULL), "cpu", "cuda", "cuda:N", "tensorrt", "tensorrt:N", N being the device's
+     * number. "auto" takes what can run here and notes why; any other that cannot run is an error.
+     */
+    const char *provider;
+    /**
+     * Threads of one operator on the CPU, or 0 for as many as the machine has cores.
+     */
+    size_t threads;
+    /**
+     * Path of ONNX Runtime's library, or NULL: then the environment variable ORT_DYLIB_PATH, then beside libanatomix.so
+     * and beside the program, then the system's search path. Whichever is loaded first stays for the whole process.
+     */
+    const char *library;
+} anx_engine_options;
+
+/**
+ * A box in pixels of the original image: origin at its top-left corner, x right, y down. x0 <= x1 and y0 <= y1 unless
+ * the study carries a flag on degenerate boxes. This struct never grows.
+ */
+typedef struct anx_box {
+    /**
+     * Left edge.
+     */
+    float x0;
+    /**
+     * Top edge.
+     */
+    float y0;
+    /**
+     * Right edge.
+     */
+    float x1;
+    /**
+     * Bottom edge.
+     */
+    float y1;
+} anx_box;
+
+/**
+ * An anatomical structure with its place and the most similar sentence of the bundle's database.
+ */
+typedef struct anx_structure {
+    /**
+     * The structure's number, 0 to 35, the same in every bundle.
+     */
+    uint32_t index;
+    /**
+     * The structure's name; left and right are the patient's, whatever the image shows.
+     */
+    const char *name;
+    /**
+     * Where it is.
+     */
+    struct anx_box bounds;
+    /**
+     * The sentence.
+     */
+    const char *sentence;
+    /**
+     * Cosine similarity of the sentence to the structure, -1 to 1; not calibrated.
+     */
+    float similarity;
+    /**
+     * How much less similar the next sentence is, 0 to 2; near 0 the choice was arbitrary.
+     */
+    float margin;
+} anx_structure;
+
+/**
+ * An image label with its score.
+ */
+typedef struct anx_label {
+    /**
+     * The label as CheXpert names it, such as "Pleural Effusion".
+     */
+    const char *name;
+    /**
+     * 0 to 1; not calibrated, so not a probability.
+     */
+    float score;
+} anx_label;
+
+/**
+ * Something that speaks against trusting a result.
+ */
+typedef struct anx_flag {
+    /**
+     * A stable name: "mirrored", "near_constant", "degenerate_boxes", "low_margin", "not_frontal", "not_chest",
+     * "for_processing"; later versions may add some.
+     */
+    const char *code;
+    /**
+     * How much it weighs.
+     */
+    enum anx_severity severity;
+    /**
+     * A sentence for a person.
+     */
+    const char *message;
+} anx_flag;
+
+/**
+ * How long a step took.
+ */
+typedef struct anx_timing {
+    /**
+     * The step: "preprocess", "perceive", "retrieve" of a study; "prefill", "decode", "total" of an answer.
+     */
+    const char *step;
+    /**
+     * Wall-clock time in milliseconds.
+     */
+    double milliseconds;
+} anx_timing;
+
+/**
+ * Where a result comes from; keep it with the result.
+ */
+typedef struct anx_provenance {
+    /**
+     * Version of the library.
+     */
+    const char *sdk;
+    /**
+     * The bundle's name.
+     */
+    const char *bundle;
+    /**
+     * SHA-256 of the bundle's manifest, which holds those of all its files; hexadecimal.
+     */
+    const char *bundle_sha256;
+    /**
+     * Where graphs were computed, such as "cpu" or "cuda:0".
+     */
+    const char *provider;
+    /**
+     * How weights are stored.
+     */
+    const char *precision;
+    /**
+     * SHA-256 of the input file, or of the pixels where there was no file; hexadecimal.
+     */
+    const char *input_sha256;
+    /**
+     * How tokens are chosen: "greedy".
+     */
+    const char *decoding;
+    /**
+     * What scores and similarities are: "uncalibrated".
+     */
+    const char *scores;
+    /**
+     * What all of this is for: "research use, not a medical device".
+     */
+    const char *intended_use;
+} anx_provenance;
+
+/**
+ * Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, never cut within a character, valid during
+ * this call only. length: its bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to go
+ * on or ANX_STOP (anything else) to end the answer here. It runs on the thread that asks. It must return normally: no
+ * exception, no longjmp. It must not free the study; asking the same study from it fails with ANX_BUSY.
+ */
+typedef int (*anx_piece_callback)(const char *piece, size_t length, void *user_data);
+
+/**
+ * Options of anx_study_ask. Set struct_size to sizeof(anx_ask_options) and everything else to zero but what you want to
+ * change.
+ */
+typedef struct anx_ask_options {
+    /**
+     * sizeof(anx_ask_options).
+     */
+    size_t struct_size;
+    /**
+     * The question's task, which makes answers more reliable, or NULL for a question in free words: "report",
+     * "classification", "abnormality_detection", "phrase_grounding", "anatomy_grounding", "grounded_diagnosis",
+     * "grounded_captioning", "open_question", "closed_question".
+     */
+    const char *task;
+    /**
+     * Most tokens to decode, or 0 for the default.
+     */
+    size_t max_tokens;
+    /**
+     * Called with every piece of the answer as it is decoded, or NULL.
+     */
+    anx_piece_callback callback;
+    /**
+     * Handed to the callback as it is; the library never reads it.
+     */
+    void *user_data;
+} anx_ask_options;
+
+/**
+ * A phrase of an answer with its places.
+ */
+typedef struct anx_grounding {
+    /**
+     * The phrase, as it stands in the answer's text.
+     */
+    const char *phrase;
+    /**
+     * Its boxes, box_count of them; borrowed from the answer.
+     */
+    const struct anx_box *boxes;
+    /**
+     * How many boxes there are.
+     */
+    size_t box_count;
+} anx_grounding;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The library's version, such as "0.1.0". The string is static. Cannot fail.
+ */
+const char *anx_version(void);
+
+/**
+ * The interface version that the loaded library implements; compare it with ANX_ABI_VERSION, which is the one that the
+ * program was compiled against. Cannot fail.
+ */
+uint32_t anx_abi_version(void);
+
+/**
+ * The status that the failed call returned; ANX_OK for NULL.
+ */
+enum anx_status anx_error_code(const struct anx_error *error);
+
+/**
+ * One or two lines for a person: the path or argument, what is wrong with it and what to do. Empty for NULL. Borrowed
+ * from the error. The wording may change between versions; programs decide by the code.
+ */
+const char *anx_error_message(const struct anx_error *error);
+
+/**
+ * What lies beneath, such as the operating system's message, where there is something; otherwise, and for NULL, NULL.
+ * Borrowed from the error.
+ */
+const char *anx_error_cause(const struct anx_error *error);
+
+/**
+ * Frees an error and its strings. NULL does nothing.
+ */
+void anx_error_free(struct anx_error *error);
+
+/**
+ * Opens a bundle: checks its files, loads ONNX Runtime and the graphs, and runs the bundle's golden input.
+ *
+ * bundle: path of the bundle's folder. options: NULL for the defaults. engine: takes the new engine, which the caller
+ * frees with anx_engine_free; NULL on failure.
+ * Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT.
+ * Takes from a part of a second to many, by the bundle's size; a bundle larger than 256 MiB is compared by size only,
+ * not by hash ("anatomix bundle verify" does that).
+ */
+enum anx_status anx_engine_open(const char *bundle,
+                                const struct anx_engine_options *options,
+                                struct anx_engine **engine,
+                                struct anx_error **error);
+
+/**
+ * Frees an engine; studies made from it go on working and keep what they need. NULL does nothing.
+ */
+void anx_engine_free(struct anx_engine *engine);
+
+/**
+ * The bundle's name. Borrowed from the engine; NULL for NULL.
+ */
+const char *anx_engine_bundle_name(const struct anx_engine *engine);
+
+/**
+ * SHA-256 of the bundle's manifest in hexadecimal; it names the bundle for good. Borrowed from the engine; NULL for NULL.
+ */
+const char *anx_engine_bundle_sha256(const struct anx_engine *engine);
+
+/**
+ * The provider that the engine computes on, never "auto". Borrowed from the engine; NULL for NULL.
+ */
+const char *anx_engine_provider(const struct anx_engine *engine);
+
+/**
+ * How many notes there are on the choice of the provider; 0 for NULL.
+ */
+size_t anx_engine_note_count(const struct anx_engine *engine);
+
+/**
+ * A note on the choice of the provider, a line such as why a GPU is not used. Borrowed from the engine; NULL where
+ * index is not below anx_engine_note_count.
+ */
+const char *anx_engine_note(const struct anx_engine *engine, size_t index);
+
+/**
+ * Opens a radiograph's file, DICOM, PNG or JPEG (its first bytes decide, not its name), and perceives it: boxes,
+ * sentences, labels, flags.
+ *
+ * path: the file. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
+ * Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_RADIOGRAPH, ANX_RUNTIME.
+ * Does not refuse an image that is no frontal chest radiograph where nothing in its header says so: look at the flags.
+ */
+enum anx_status anx_study_from_file(const struct anx_engine *engine,
+                                    const char *path,
+                                    struct anx_study **study,
+                                    struct anx_error **error);
+
+/**
+ * Like anx_study_from_file for a file that is in memory already.
+ *
+ * bytes, size: the file's content, borrowed for the call. name: stands for it in messages and as the study's name, or
+ * NULL.
+ */
+enum anx_status anx_study_from_bytes(const struct anx_engine *engine,
+                                     const uint8_t *bytes,
+                                     size_t size,
+                                     const char *name,
+                                     struct anx_study **study,
+                                     struct anx_error **error);
+
+/**
+ * Perceives an image that is in memory as 8-bit grey pixels.
+ *
+ * width, height: 32 to 20000. pixels: row by row from the top, without gaps, 0 (black, air) to 255 (white, bone),
+ * borrowed for the call. count: how many pixels there are, width * height, so that a mistake is noticed.
+ * study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_RADIOGRAPH_SIZE, or in the hundred of ANX_RUNTIME.
+ * There is no header, hence no flag that rests on one.
+ */
+enum anx_status anx_study_from_pixels_u8(const struct anx_engine *engine,
+                                         uint32_t width,
+                                         uint32_t height,
+                                         const uint8_t *pixels,
+                                         size_t count,
+                                         struct anx_study **study,
+                                         struct anx_error **error);
+
+/**
+ * Like anx_study_from_pixels_u8 for 16-bit pixels in the machine's byte order, 0 (black, air) to 65535 (white, bone).
+ * Pixels of fewer bits are to be shifted up; pixels must be aligned as uint16_t is.
+ */
+enum anx_status anx_study_from_pixels_u16(const struct anx_engine *engine,
+                                          uint32_t width,
+                                          uint32_t height,
+                                          const uint16_t *pixels,
+                                          size_t count,
+                                          struct anx_study **study,
+                                          struct anx_error **error);
+
+/**
+ * Makes a handle with which any thread can stop this study's running answer; it can be made while one is running.
+ *
+ * cancel: takes the handle, which the caller frees with anx_cancel_free; NULL on failure.
+ * Fails with ANX_INVALID_ARGUMENT.
+ */
+enum anx_status anx_study_cancel_handle(const struct anx_study *study,
+                                        struct anx_cancel **cancel,
+                                        struct anx_error **error);
+
+/**
+ * Frees a study; its answers and cancel handles go on. Not while a call on it is running. NULL does nothing.
+ */
+void anx_study_free(struct anx_study *study);
+
+/**
+ * The file's path, or what stands for it; in a path that is not UTF-8, what cannot be read is U+FFFD. Borrowed from the
+ * study; NULL for NULL.
+ */
+const char *anx_study_name(const struct anx_study *study);
+
+/**
+ * Width of the original image in pixels; 0 for NULL.
+ */
+uint32_t anx_study_width(const struct anx_study *study);
+
+/**
+ * Height of the original image in pixels; 0 for NULL.
+ */
+uint32_t anx_study_height(const struct anx_study *study);
+
+/**
+ * How many structures there are: 36; 0 for NULL.
+ */
+size_t anx_study_structure_count(const struct anx_study *study);
+
+/**
+ * A structure; its number is its index. Borrowed from the study; NULL where index is not below
+ * anx_study_structure_count. Every structure has a box and a sentence, in the image or not: judge by similarity, margin
+ * and flags.
+ */
+const struct anx_structure *anx_study_structure(const struct anx_study *study, size_t index);
+
+/**
+ * How many image labels there are: 14; 0 for NULL.
+ */
+size_t anx_study_label_count(const struct anx_study *study);
+
+/**
+ * An image label. Borrowed from the study; NULL where index is not below anx_study_label_count.
+ */
+const struct anx_label *anx_study_label(const struct anx_study *study, size_t index);
+
+/**
+ * How many flags there are; 0 where nothing was noticed, and for NULL.
+ */
+size_t anx_study_flag_count(const struct anx_study *study);
+
+/**
+ * A flag. Borrowed from the study; NULL where index is not below anx_study_flag_count.
+ */
+const struct anx_flag *anx_study_flag(const struct anx_study *study, size_t index);
+
+/**
+ * How many steps were timed; 0 for NULL.
+ */
+size_t anx_study_timing_count(const struct anx_study *study);
+
+/**
+ * A step's time. Borrowed from the study; NULL where index is not below anx_study_timing_count.
+ */
+const struct anx_timing *anx_study_timing(const struct anx_study *study, size_t index);
+
+/**
+ * Where the study's results come from. Borrowed from the study; NULL for NULL.
+ */
+const struct anx_provenance *anx_study_provenance(const struct anx_study *study);
+
+/**
+ * Asks the study a question, or sets it a task, and waits for the answer. The first ask computes the study's context,
+ * later ones go on from it. Answers do not see each other's questions.
+ *
+ * question: UTF-8; a region is written <box>(x0,y0),(x1,y1)</box> in pixels of the original image. NULL or empty for a
+ * task that needs no question. options: NULL for the defaults. answer: takes the answer, which the caller frees with
+ * anx_answer_free; NULL on failure. An answer that was stopped or cut is a success; see anx_answer_finish.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, or in the hundreds of ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
+ * Does not guarantee that the answer is true, complete or grounded; research use, not a medical device.
+ */
+enum anx_status anx_study_ask(struct anx_study *study,
+                              const char *question,
+                              const struct anx_ask_options *options,
+                              struct anx_answer **answer,
+                              struct anx_error **error);
+
+/**
+ * Stops the ask that is running on the study now: within one step of the language model that call returns ANX_OK with
+ * what was decoded so far and ANX_FINISH_STOPPED. Returns at once; cannot fail. While no ask is running, and for NULL,
+ * it does nothing: an ask that starts later is not stopped.
+ */
+void anx_cancel_request(const struct anx_cancel *cancel);
+
+/**
+ * Frees a cancel handle; the study is not touched. NULL does nothing.
+ */
+void anx_cancel_free(struct anx_cancel *cancel);
+
+/**
+ * The answer as readable text, without tags and coordinates; the pieces that the callback received add up to it.
+ * Borrowed from the answer; NULL for NULL.
+ */
+const char *anx_answer_text(const struct anx_answer *answer);
+
+/**
+ * The question that was answered. Borrowed from the answer; NULL for NULL.
+ */
+const char *anx_answer_question(const struct anx_answer *answer);
+
+/**
+ * The name of the question's task, or NULL where none was named. Borrowed from the answer.
+ */
+const char *anx_answer_task(const struct anx_answer *answer);
+
+/**
+ * How many phrases of the answer have places; 0 for NULL.
+ */
+size_t anx_answer_grounding_count(const struct anx_answer *answer);
+
+/**
+ * A phrase with its boxes, in the order of the text. Borrowed from the answer; NULL where index is not below
+ * anx_answer_grounding_count.
+ */
+const struct anx_grounding *anx_answer_grounding(const struct anx_answer *answer, size_t index);
+
+/**
+ * How many tokens were decoded, those of tags and coordinates included; 0 for NULL.
+ */
+size_t anx_answer_tokens(const struct anx_answer *answer);
+
+/**
+ * Why the answer ended; ANX_FINISH_STOPPED for NULL.
+ */
+enum anx_finish anx_answer_finish(const struct anx_answer *answer);
+
+/**
+ * How many flags there are: those of the study and the answer's own; 0 for NULL.
+ */
+size_t anx_answer_flag_count(const struct anx_answer *answer);
+
+/**
+ * A flag. Borrowed from the answer; NULL where index is not below anx_answer_flag_count.
+ */
+const struct anx_flag *anx_answer_flag(const struct anx_answer *answer, size_t index);
+
+/**
+ * How many steps were timed; 0 for NULL.
+ */
+size_t anx_answer_timing_count(const struct anx_answer *answer);
+
+/**
+ * A step's time. Borrowed from the answer; NULL where index is not below anx_answer_timing_count.
+ */
+const struct anx_timing *anx_answer_timing(const struct anx_answer *answer, size_t index);
+
+/**
+ * Where the answer comes from. Borrowed from the answer; NULL for NULL.
+ */
+const struct anx_provenance *anx_answer_provenance(const struct anx_answer *answer);
+
+/**
+ * Frees an answer and everything borrowed from it. NULL does nothing.
+ */
+void anx_answer_free(struct anx_answer *answer);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* ANATOMIX_H */

@@ -1,0 +1,169 @@
+//! The answer: what the language model said, and where.
+
+use super::call::{Handle, read};
+use super::record::{Record, anx_box, anx_flag, anx_provenance, anx_timing, item};
+use super::strings::Strings;
+use crate::study::{Answer, Finish};
+use std::ffi::c_char;
+use std::ptr::{from_ref, null};
+
+/// Why an answer ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum anx_finish {
+    /// The model ended its turn: the answer is complete.
+    ANX_FINISH_END_OF_TURN = 0,
+    /// The limit on tokens was reached: the answer is cut.
+    ANX_FINISH_MAX_TOKENS = 1,
+    /// The callback or a cancel handle stopped it.
+    ANX_FINISH_STOPPED = 2,
+}
+
+/// A phrase of an answer with its places.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_grounding {
+    /// The phrase, as it stands in the answer's text.
+    pub phrase: *const c_char,
+    /// Its boxes, box_count of them; borrowed from the answer.
+    pub boxes: *const anx_box,
+    /// How many boxes there are.
+    pub box_count: usize,
+}
+
+/// An answer of the language model. It never changes, so threads may share it; it needs neither study nor engine.
+pub struct anx_answer {
+    question: *const c_char,
+    task: *const c_char,
+    text: *const c_char,
+    tokens: usize,
+    finish: anx_finish,
+    groundings: Vec<anx_grounding>,
+    /// Owns what the groundings point to.
+    _boxes: Vec<Vec<anx_box>>,
+    record: Record,
+}
+
+impl Handle for anx_answer {
+    const NAME: &'static str = "answer";
+}
+
+impl anx_answer {
+    pub(super) fn new(answer: &Answer) -> Self {
+        let mut strings = Strings::default();
+        let boxes: Vec<Vec<anx_box>> = answer.groundings.iter().map(|g| g.boxes.iter().copied().map(anx_box::from).collect()).collect();
+        let groundings = answer.groundings.iter().zip(&boxes).map(|(grounding, boxes)| anx_grounding {
+            phrase: strings.keep(&grounding.phrase),
+            boxes: boxes.as_ptr(),
+            box_count: boxes.len(),
+        });
+        let groundings = groundings.collect();
+        Self {
+            question: strings.keep(&answer.question),
+            task: answer.task.map_or(null(), |task| strings.keep(task.name())),
+            text: strings.keep(&answer.text),
+            tokens: answer.tokens,
+            finish: match answer.finish {
+                Finish::EndOfTurn => anx_finish::ANX_FINISH_END_OF_TURN,
+                Finish::MaxTokens => anx_finish::ANX_FINISH_MAX_TOKENS,
+                Finish::Stopped => anx_finish::ANX_FINISH_STOPPED,
+            },
+            groundings,
+            _boxes: boxes,
+            record: Record::new(strings, &answer.flags, &answer.timing, &answer.provenance),
+        }
+    }
+}
+
+/// The answer as readable text, without tags and coordinates; the pieces that the callback received add up to it.
+/// Borrowed from the answer; NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_text(answer: *const anx_answer) -> *const c_char {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, null(), |a| a.text) }
+}
+
+/// The question that was answered. Borrowed from the answer; NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_question(answer: *const anx_answer) -> *const c_char {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, null(), |a| a.question) }
+}
+
+/// The name of the question's task, or NULL where none was named. Borrowed from the answer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_task(answer: *const anx_answer) -> *const c_char {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, null(), |a| a.task) }
+}
+
+/// How many phrases of the answer have places; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_grounding_count(answer: *const anx_answer) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, 0, |a| a.groundings.len()) }
+}
+
+/// A phrase with its boxes, in the order of the text. Borrowed from the answer; NULL where index is not below
+/// anx_answer_grounding_count.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_grounding(answer: *const anx_answer, index: usize) -> *const anx_grounding {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, null(), |a| item(&a.groundings, index)) }
+}
+
+/// How many tokens were decoded, those of tags and coordinates included; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_tokens(answer: *const anx_answer) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, 0, |a| a.tokens) }
+}
+
+/// Why the answer ended; ANX_FINISH_STOPPED for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_finish(answer: *const anx_answer) -> anx_finish {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, anx_finish::ANX_FINISH_STOPPED, |a| a.finish) }
+}
+
+/// How many flags there are: those of the study and the answer's own; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_flag_count(answer: *const anx_answer) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, 0, |a| a.record.flags.len()) }
+}
+
+/// A flag. Borrowed from the answer; NULL where index is not below anx_answer_flag_count.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_flag(answer: *const anx_answer, index: usize) -> *const anx_flag {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, null(), |a| item(&a.record.flags, index)) }
+}
+
+/// How many steps were timed; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_timing_count(answer: *const anx_answer) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, 0, |a| a.record.timing.len()) }
+}
+
+/// A step's time. Borrowed from the answer; NULL where index is not below anx_answer_timing_count.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_timing(answer: *const anx_answer, index: usize) -> *const anx_timing {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, null(), |a| item(&a.record.timing, index)) }
+}
+
+/// Where the answer comes from. Borrowed from the answer; NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_provenance(answer: *const anx_answer) -> *const anx_provenance {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, null(), |a| from_ref(&a.record.provenance)) }
+}
+
+/// Frees an answer and everything borrowed from it. NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_free(answer: *mut anx_answer) {
+    // SAFETY: NULL or a handle that nobody uses any more, as the header asks.
+    unsafe { Handle::free(answer) }
+}

@@ -1,0 +1,110 @@
+//! Asking a study.
+
+use super::answer::anx_answer;
+use super::call::{Failure, Handle, Out, call, on};
+use super::error::anx_error;
+use super::options::{Options, read_options};
+use super::status::anx_status;
+use super::strings::{c_string, optional_text};
+use super::study::anx_study;
+use crate::study::{Flow, Question};
+use crate::task::Task;
+use std::ffi::{c_char, c_int, c_void};
+use std::sync::TryLockError;
+
+/// What the callback of a streamed answer returns.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum anx_flow {
+    /// More.
+    ANX_CONTINUE = 0,
+    /// No more.
+    ANX_STOP = 1,
+}
+
+/// Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, never cut within a character, valid during
+/// this call only. length: its bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to go
+/// on or ANX_STOP (anything else) to end the answer here. It runs on the thread that asks. It must return normally: no
+/// exception, no longjmp. It must not free the study; asking the same study from it fails with ANX_BUSY.
+pub type anx_piece_callback = Option<unsafe extern "C" fn(piece: *const c_char, length: usize, user_data: *mut c_void) -> c_int>;
+
+/// Options of anx_study_ask. Set struct_size to sizeof(anx_ask_options) and everything else to zero but what you want to
+/// change.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_ask_options {
+    /// sizeof(anx_ask_options).
+    pub struct_size: usize,
+    /// The question's task, which makes answers more reliable, or NULL for a question in free words: "report",
+    /// "classification", "abnormality_detection", "phrase_grounding", "anatomy_grounding", "grounded_diagnosis",
+    /// "grounded_captioning", "open_question", "closed_question".
+    pub task: *const c_char,
+    /// Most tokens to decode, or 0 for the default.
+    pub max_tokens: usize,
+    /// Called with every piece of the answer as it is decoded, or NULL.
+    pub callback: anx_piece_callback,
+    /// Handed to the callback as it is; the library never reads it.
+    pub user_data: *mut c_void,
+}
+
+// SAFETY: repr(C), five words, all zero means every default; an absent function is the null pointer.
+unsafe impl Options for anx_ask_options {
+    const NAME: &'static str = "anx_ask_options";
+}
+
+/// Asks the study a question, or sets it a task, and waits for the answer. The first ask computes the study's context,
+/// later ones go on from it. Answers do not see each other's questions.
+///
+/// question: UTF-8; a region is written <box>(x0,y0),(x1,y1)</box> in pixels of the original image. NULL or empty for a
+/// task that needs no question. options: NULL for the defaults. answer: takes the answer, which the caller frees with
+/// anx_answer_free; NULL on failure. An answer that was stopped or cut is a success; see anx_answer_finish.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, or in the hundreds of ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
+/// Does not guarantee that the answer is true, complete or grounded; research use, not a medical device.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_ask(
+    study: *mut anx_study,
+    question: *const c_char,
+    options: *const anx_ask_options,
+    answer: *mut *mut anx_answer,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers throughout, as the header asks; every helper looks for NULL.
+    unsafe {
+        call(error, || {
+            let out = Out::new(answer)?;
+            on(study, |study| {
+                let options = read_options(options)?;
+                let mut asked = Question::new(optional_text(question, "question")?.unwrap_or_default());
+                if let Some(name) = optional_text(options.task, "options.task")? {
+                    asked = asked.task(task(name)?);
+                }
+                if options.max_tokens > 0 {
+                    asked = asked.max_tokens(options.max_tokens);
+                }
+                let mut study = study.study.try_lock().map_err(|e| match e {
+                    TryLockError::WouldBlock => Failure::busy(anx_study::NAME),
+                    TryLockError::Poisoned(_) => Failure::poisoned(anx_study::NAME),
+                })?;
+                let given = match options.callback {
+                    None => study.ask(asked),
+                    Some(callback) => study.ask_streaming(asked, |piece| {
+                        let piece = c_string(piece);
+                        match callback(piece.as_ptr(), piece.count_bytes(), options.user_data) {
+                            flow if flow == anx_flow::ANX_CONTINUE as c_int => Flow::Continue,
+                            _ => Flow::Stop,
+                        }
+                    }),
+                };
+                out.give(anx_answer::new(&given?));
+                Ok(())
+            })
+        })
+    }
+}
+
+fn task(name: &str) -> Result<Task, Failure> {
+    Task::from_name(name).ok_or_else(|| {
+        let known = Task::ALL.map(Task::name).join(", ");
+        Failure::argument("options.task", format!("is {name:?}, which is no task; choose one of {known}"))
+    })
+}

@@ -1,0 +1,155 @@
+//! The engine: what is opened once.
+
+use super::call::{Failure, Handle, Out, Poison, Poisonable, call, read};
+use super::error::anx_error;
+use super::options::{Options, read_options};
+use super::status::anx_status;
+use super::strings::{Strings, optional_path, optional_text, path};
+use crate::engine::Engine;
+use std::ffi::c_char;
+use std::ptr::null;
+
+/// An opened bundle on a provider. Threads may share it.
+pub struct anx_engine {
+    pub(super) engine: Engine,
+    poison: Poison,
+    bundle_name: *const c_char,
+    bundle_sha256: *const c_char,
+    provider: *const c_char,
+    notes: Vec<*const c_char>,
+    /// Owns what the pointers above point to.
+    _strings: Strings,
+}
+
+impl Handle for anx_engine {
+    const NAME: &'static str = "engine";
+}
+
+impl Poisonable for anx_engine {
+    fn poison(&self) -> &Poison {
+        &self.poison
+    }
+}
+
+/// The header lets threads share an engine.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Engine>();
+};
+
+impl anx_engine {
+    fn new(engine: Engine) -> Self {
+        let mut strings = Strings::default();
+        Self {
+            bundle_name: strings.keep(&engine.bundle().manifest().name),
+            bundle_sha256: strings.keep(engine.bundle().hash()),
+            provider: strings.keep(&engine.provider().to_string()),
+            notes: engine.notes().iter().map(|note| strings.keep(note)).collect(),
+            poison: Poison::default(),
+            engine,
+            _strings: strings,
+        }
+    }
+}
+
+/// Options of anx_engine_open. Set struct_size to sizeof(anx_engine_options) and everything else to zero but what you
+/// want to change. Strings are copied.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_engine_options {
+    /// sizeof(anx_engine_options).
+    pub struct_size: usize,
+    /// Where to compute: "auto" (or NULL), "cpu", "cuda", "cuda:N", "tensorrt", "tensorrt:N", N being the device's
+    /// number. "auto" takes what can run here and notes why; any other that cannot run is an error.
+    pub provider: *const c_char,
+    /// Threads of one operator on the CPU, or 0 for as many as the machine has cores.
+    pub threads: usize,
+    /// Path of ONNX Runtime's library, or NULL: then the environment variable ORT_DYLIB_PATH, then beside libanatomix.so
+    /// and beside the program, then the system's search path. Whichever is loaded first stays for the whole process.
+    pub library: *const c_char,
+}
+
+// SAFETY: repr(C), four words, all zero means every default.
+unsafe impl Options for anx_engine_options {
+    const NAME: &'static str = "anx_engine_options";
+}
+
+/// Opens a bundle: checks its files, loads ONNX Runtime and the graphs, and runs the bundle's golden input.
+///
+/// bundle: path of the bundle's folder. options: NULL for the defaults. engine: takes the new engine, which the caller
+/// frees with anx_engine_free; NULL on failure.
+/// Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT.
+/// Takes from a part of a second to many, by the bundle's size; a bundle larger than 256 MiB is compared by size only,
+/// not by hash ("anatomix bundle verify" does that).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_engine_open(
+    bundle: *const c_char,
+    options: *const anx_engine_options,
+    engine: *mut *mut anx_engine,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers throughout, as the header asks; every helper looks for NULL.
+    unsafe {
+        call(error, || {
+            let out = Out::new(engine)?;
+            let bundle = path(bundle, "bundle")?;
+            let options = read_options(options)?;
+            let mut builder = Engine::builder();
+            if let Some(provider) = optional_text(options.provider, "options.provider")? {
+                let unknown = |problem: String| Failure::argument("options.provider", format!("cannot be used: {problem}"));
+                builder = builder.provider(provider.parse().map_err(unknown)?);
+            }
+            if options.threads > 0 {
+                builder = builder.threads(options.threads);
+            }
+            if let Some(library) = optional_path(options.library, "options.library")? {
+                builder = builder.library(library);
+            }
+            out.give(anx_engine::new(builder.open(bundle)?));
+            Ok(())
+        })
+    }
+}
+
+/// Frees an engine; studies made from it go on working and keep what they need. NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_engine_free(engine: *mut anx_engine) {
+    // SAFETY: NULL or a handle that nobody uses any more, as the header asks.
+    unsafe { Handle::free(engine) }
+}
+
+/// The bundle's name. Borrowed from the engine; NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_engine_bundle_name(engine: *const anx_engine) -> *const c_char {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(engine, null(), |e| e.bundle_name) }
+}
+
+/// SHA-256 of the bundle's manifest in hexadecimal; it names the bundle for good. Borrowed from the engine; NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_engine_bundle_sha256(engine: *const anx_engine) -> *const c_char {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(engine, null(), |e| e.bundle_sha256) }
+}
+
+/// The provider that the engine computes on, never "auto". Borrowed from the engine; NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_engine_provider(engine: *const anx_engine) -> *const c_char {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(engine, null(), |e| e.provider) }
+}
+
+/// How many notes there are on the choice of the provider; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_engine_note_count(engine: *const anx_engine) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(engine, 0, |e| e.notes.len()) }
+}
+
+/// A note on the choice of the provider, a line such as why a GPU is not used. Borrowed from the engine; NULL where
+/// index is not below anx_engine_note_count.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_engine_note(engine: *const anx_engine, index: usize) -> *const c_char {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(engine, null(), |e| e.notes.get(index).copied().unwrap_or(null())) }
+}

@@ -1,0 +1,56 @@
+//! What a failed call gives.
+
+use super::call::{Failure, Handle, read};
+use super::status::anx_status;
+use super::strings::c_string;
+use std::ffi::{CString, c_char};
+use std::ptr::null;
+
+/// Why a call failed. Owned by the caller from the moment it is given; free it with anx_error_free. It never changes, so
+/// threads may share it.
+pub struct anx_error {
+    status: anx_status,
+    message: CString,
+    cause: Option<CString>,
+}
+
+impl Handle for anx_error {
+    const NAME: &'static str = "error";
+}
+
+impl From<Failure> for anx_error {
+    fn from(failure: Failure) -> Self {
+        let Failure { status, message, cause } = failure;
+        Self { status, message: c_string(&message), cause: cause.as_deref().map(c_string) }
+    }
+}
+
+/// The status that the failed call returned; ANX_OK for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_error_code(error: *const anx_error) -> anx_status {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(error, anx_status::ANX_OK, |e| e.status) }
+}
+
+/// One or two lines for a person: the path or argument, what is wrong with it and what to do. Empty for NULL. Borrowed
+/// from the error. The wording may change between versions; programs decide by the code.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_error_message(error: *const anx_error) -> *const c_char {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(error, c"".as_ptr(), |e| e.message.as_ptr()) }
+}
+
+/// What lies beneath, such as the operating system's message, where there is something; otherwise, and for NULL, NULL.
+/// Borrowed from the error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_error_cause(error: *const anx_error) -> *const c_char {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(error, null(), |e| e.cause.as_ref().map_or(null(), |c| c.as_ptr())) }
+}
+
+/// Frees an error and its strings. NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_error_free(error: *mut anx_error) {
+    // SAFETY: NULL or a handle that nobody uses any more, as the header asks.
+    unsafe { Handle::free(error) }
+}

@@ -1,0 +1,85 @@
+//! Option structs that can grow: they tell their own size.
+
+use super::call::Failure;
+use std::mem::{MaybeUninit, size_of};
+use std::ptr::copy_nonoverlapping;
+use std::slice;
+
+/// Sizes beyond this are memory that was never set, not a later version's struct.
+const MOST: usize = 4096;
+const WORD: usize = size_of::<usize>();
+
+/// An option struct.
+///
+/// # Safety
+/// `repr(C)`; the first field is `struct_size: usize`; every field is one machine word, so that no size cuts one in two;
+/// and all bytes zero is a valid value, with the default of every option.
+pub(super) unsafe trait Options: Sized {
+    /// The C type's name.
+    const NAME: &'static str;
+}
+
+/// Reads options: a smaller struct's tail takes the defaults, a larger one's must be zero, NULL is the defaults.
+///
+/// # Safety
+/// NULL, or as many readable bytes as the first word says.
+pub(super) unsafe fn read_options<T: Options>(options: *const T) -> Result<T, Failure> {
+    const { assert!(size_of::<T>().is_multiple_of(WORD) && size_of::<T>() <= MOST) };
+    let mut read = MaybeUninit::<T>::zeroed();
+    if !options.is_null() {
+        // SAFETY: the first word is readable by the caller's promise.
+        let size = unsafe { options.cast::<usize>().read() };
+        let invalid = |problem: String| Failure::argument("options", format!("{problem}; set struct_size to sizeof({})", T::NAME));
+        if size == 0 || size > MOST || !size.is_multiple_of(WORD) {
+            return Err(invalid(format!("has the struct_size {size}")));
+        }
+        let known = size.min(size_of::<T>());
+        // SAFETY: `size` bytes are readable, `known` of them fit, and whole words only are copied.
+        unsafe { copy_nonoverlapping(options.cast::<u8>(), read.as_mut_ptr().cast::<u8>(), known) };
+        // SAFETY: the rest of the `size` bytes; empty where the struct is not larger than ours.
+        let tail = unsafe { slice::from_raw_parts(options.cast::<u8>().add(known), size - known) };
+        if tail.iter().any(|&byte| byte != 0) {
+            return Err(invalid(format!("of {size} bytes sets an option that this library, which knows {known} bytes, is too old for")));
+        }
+    }
+    // SAFETY: zeroed, which the trait makes valid, then overwritten by whole fields of the caller's valid struct.
+    Ok(unsafe { read.assume_init() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Sample {
+        struct_size: usize,
+        first: usize,
+        second: usize,
+    }
+    // SAFETY: words only.
+    unsafe impl Options for Sample {
+        const NAME: &'static str = "sample";
+    }
+
+    fn read(words: &[usize]) -> Result<(usize, usize), String> {
+        // SAFETY: every test gives at least as many words as it says, or a size that is refused unread.
+        unsafe { read_options(words.as_ptr().cast::<Sample>()) }.map(|s| (s.first, s.second)).map_err(|f| f.message)
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(read(&[3 * WORD, 5, 6]), Ok((5, 6)));
+        assert_eq!(read(&[2 * WORD, 5, 6]), Ok((5, 0)));
+        assert_eq!(read(&[WORD, 5, 6]), Ok((0, 0)));
+        assert_eq!(read(&[5 * WORD, 5, 6, 0, 0]), Ok((5, 6)));
+        assert!(read(&[5 * WORD, 5, 6, 0, 1]).unwrap_err().contains("too old"));
+        for size in [0, 1, WORD + 4, MOST + WORD, usize::MAX] {
+            let message = read(&[size, 5, 6]).unwrap_err();
+            assert!(message.contains(&format!("struct_size {size};")) && message.contains("sizeof(sample)"), "{message}");
+        }
+        // SAFETY: NULL is allowed.
+        let defaults = unsafe { read_options(std::ptr::null::<Sample>()) }.unwrap();
+        assert_eq!((defaults.struct_size, defaults.first, defaults.second), (0, 0, 0));
+    }
+}

@@ -1,0 +1,129 @@
+//! What a study and an answer tell alike: where things are, what to distrust, where it comes from, how long it took.
+
+use super::strings::Strings;
+use crate::geometry::PixelBox;
+use crate::perception::flags::{Flag, Severity};
+use crate::study::{Provenance, Timing};
+use std::ffi::c_char;
+use std::ptr::{from_ref, null};
+
+/// A box in pixels of the original image: origin at its top-left corner, x right, y down. x0 <= x1 and y0 <= y1 unless
+/// the study carries a flag on degenerate boxes. This struct never grows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct anx_box {
+    /// Left edge.
+    pub x0: f32,
+    /// Top edge.
+    pub y0: f32,
+    /// Right edge.
+    pub x1: f32,
+    /// Bottom edge.
+    pub y1: f32,
+}
+
+impl From<PixelBox> for anx_box {
+    fn from(b: PixelBox) -> Self {
+        Self { x0: b.x0, y0: b.y0, x1: b.x1, y1: b.y1 }
+    }
+}
+
+/// How much a flag weighs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum anx_severity {
+    /// Good to know.
+    ANX_INFO = 0,
+    /// Do not rely on the result without looking at the image.
+    ANX_WARNING = 1,
+}
+
+/// Something that speaks against trusting a result.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_flag {
+    /// A stable name: "mirrored", "near_constant", "degenerate_boxes", "low_margin", "not_frontal", "not_chest",
+    /// "for_processing"; later versions may add some.
+    pub code: *const c_char,
+    /// How much it weighs.
+    pub severity: anx_severity,
+    /// A sentence for a person.
+    pub message: *const c_char,
+}
+
+/// How long a step took.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_timing {
+    /// The step: "preprocess", "perceive", "retrieve" of a study; "prefill", "decode", "total" of an answer.
+    pub step: *const c_char,
+    /// Wall-clock time in milliseconds.
+    pub milliseconds: f64,
+}
+
+/// Where a result comes from; keep it with the result.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_provenance {
+    /// Version of the library.
+    pub sdk: *const c_char,
+    /// The bundle's name.
+    pub bundle: *const c_char,
+    /// SHA-256 of the bundle's manifest, which holds those of all its files; hexadecimal.
+    pub bundle_sha256: *const c_char,
+    /// Where graphs were computed, such as "cpu" or "cuda:0".
+    pub provider: *const c_char,
+    /// How weights are stored.
+    pub precision: *const c_char,
+    /// SHA-256 of the input file, or of the pixels where there was no file; hexadecimal.
+    pub input_sha256: *const c_char,
+    /// How tokens are chosen: "greedy".
+    pub decoding: *const c_char,
+    /// What scores and similarities are: "uncalibrated".
+    pub scores: *const c_char,
+    /// What all of this is for: "research use, not a medical device".
+    pub intended_use: *const c_char,
+}
+
+/// Flags, provenance and timing as C reads them, with the strings of the handle that they belong to.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// Owns what the pointers in this handle point to.
+    _strings: Strings,
+    pub flags: Vec<anx_flag>,
+    pub timing: Vec<anx_timing>,
+    pub provenance: anx_provenance,
+}
+
+impl Record {
+    /// Takes the strings over, those kept so far included.
+    pub fn new(mut strings: Strings, flags: &[Flag], timing: &Timing, provenance: &Provenance) -> Self {
+        let mut keep = |text: &str| strings.keep(text);
+        let severity = |severity| match severity {
+            Severity::Info => anx_severity::ANX_INFO,
+            Severity::Warning => anx_severity::ANX_WARNING,
+        };
+        let flags = flags
+            .iter()
+            .map(|flag| anx_flag { code: keep(flag.code.name()), severity: severity(flag.severity), message: keep(&flag.message) })
+            .collect();
+        let timing = timing.iter().map(|(step, &milliseconds)| anx_timing { step: keep(step), milliseconds }).collect();
+        let provenance = anx_provenance {
+            sdk: keep(&provenance.sdk),
+            bundle: keep(&provenance.bundle),
+            bundle_sha256: keep(&provenance.bundle_sha256),
+            provider: keep(&provenance.provider),
+            precision: keep(&provenance.precision),
+            input_sha256: keep(&provenance.input_sha256),
+            decoding: keep(&provenance.decoding),
+            scores: keep(&provenance.scores),
+            intended_use: keep(&provenance.intended_use),
+        };
+        Self { _strings: strings, flags, timing, provenance }
+    }
+}
+
+/// A borrowed item, or NULL from the end on.
+pub(super) fn item<T>(items: &[T], index: usize) -> *const T {
+    items.get(index).map_or(null(), from_ref)
+}

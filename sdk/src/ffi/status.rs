@@ -1,0 +1,137 @@
+//! Status numbers, and which error has which.
+
+use crate::bundle::BundleError;
+use crate::error::Error;
+use crate::prompt::PromptError;
+use crate::radiograph::RadiographError;
+use crate::runtime::RuntimeError;
+
+/// How a call ended. Numbers are part of the interface: they are never reused for another meaning, and later versions may
+/// add some, so treat an unknown number by its hundred. In each hundred the round number stands for whatever none of the
+/// others describes; the error's message always does.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum anx_status {
+    /// The call did what it says.
+    ANX_OK = 0,
+
+    /// An argument or an option cannot be used, such as NULL where something is needed; the message names it.
+    ANX_INVALID_ARGUMENT = 1,
+    /// A defect of the library; the call had no effect and the handle it was called on is poisoned.
+    ANX_PANIC = 2,
+    /// An earlier call on this handle ended with ANX_PANIC; free it and make a new one.
+    ANX_POISONED = 3,
+    /// Another call is using this study: from another thread, or from the callback of its running ask.
+    ANX_BUSY = 4,
+
+    /// The radiograph cannot be used for another reason: several frames, an unsupported transfer syntax, ...
+    ANX_RADIOGRAPH = 100,
+    /// The radiograph's file cannot be read.
+    ANX_RADIOGRAPH_READ = 101,
+    /// The file is neither DICOM nor PNG nor JPEG.
+    ANX_RADIOGRAPH_FORMAT = 102,
+    /// The file is empty, truncated or otherwise damaged.
+    ANX_RADIOGRAPH_DAMAGED = 103,
+    /// The image or its file is too small or too large, or its sides do not match the number of pixels.
+    ANX_RADIOGRAPH_SIZE = 104,
+
+    /// The bundle's manifest cannot be used.
+    ANX_BUNDLE = 200,
+    /// A file of the bundle cannot be read.
+    ANX_BUNDLE_READ = 201,
+    /// A file of the bundle is missing.
+    ANX_BUNDLE_MISSING = 202,
+    /// A file of the bundle has another size or hash than the manifest says.
+    ANX_BUNDLE_ALTERED = 203,
+    /// The bundle was made for a newer version of this library.
+    ANX_BUNDLE_NEWER = 204,
+
+    /// The bundle's sentence database cannot be used.
+    ANX_RETRIEVAL = 300,
+
+    /// ONNX Runtime failed on a graph.
+    ANX_RUNTIME = 400,
+    /// ONNX Runtime's library was not found; the message lists the paths tried.
+    ANX_RUNTIME_NOT_FOUND = 401,
+    /// ONNX Runtime's library cannot be loaded or is too old.
+    ANX_RUNTIME_LIBRARY = 402,
+    /// The requested provider cannot run here; the message says why.
+    ANX_RUNTIME_PROVIDER = 403,
+    /// A graph of the bundle cannot be loaded or lacks an input or output.
+    ANX_RUNTIME_GRAPH = 404,
+    /// The provider does not reproduce the bundle's golden outputs.
+    ANX_RUNTIME_GOLDEN = 405,
+
+    /// A text cannot be tokenized.
+    ANX_PROMPT = 500,
+    /// The bundle's tokenizer cannot be used.
+    ANX_PROMPT_TOKENIZER = 501,
+    /// The question is empty, too long or holds a control token.
+    ANX_PROMPT_QUESTION = 502,
+
+    /// The language model cannot answer; the message says why.
+    ANX_DECODER = 600,
+
+    /// A result cannot be written.
+    ANX_OUTPUT = 700,
+}
+
+use anx_status::*;
+
+impl anx_status {
+    /// The number of an error.
+    pub(super) fn of(error: &Error) -> Self {
+        match error {
+            Error::Radiograph(e) => radiograph(e),
+            Error::Bundle(e) => bundle(e),
+            Error::Retrieval(_) => ANX_RETRIEVAL,
+            Error::Runtime(e) => runtime(e),
+            Error::Prompt(e) => prompt(e),
+            Error::Decoder(_) => ANX_DECODER,
+            Error::Output(_) => ANX_OUTPUT,
+        }
+    }
+}
+
+fn radiograph(error: &RadiographError) -> anx_status {
+    use RadiographError::*;
+    match error {
+        Read { .. } | Folder { .. } => ANX_RADIOGRAPH_READ,
+        UnknownFormat { .. } => ANX_RADIOGRAPH_FORMAT,
+        Empty { .. } | Damaged { .. } => ANX_RADIOGRAPH_DAMAGED,
+        TooLarge { .. } | Sides { .. } | PixelCount { .. } => ANX_RADIOGRAPH_SIZE,
+        _ => ANX_RADIOGRAPH,
+    }
+}
+
+fn bundle(error: &BundleError) -> anx_status {
+    use BundleError::*;
+    match error {
+        Read { .. } => ANX_BUNDLE_READ,
+        Missing { .. } => ANX_BUNDLE_MISSING,
+        Size { .. } | Altered { .. } => ANX_BUNDLE_ALTERED,
+        NewerSchema { .. } | NewerVersion { .. } => ANX_BUNDLE_NEWER,
+        _ => ANX_BUNDLE,
+    }
+}
+
+fn runtime(error: &RuntimeError) -> anx_status {
+    use RuntimeError::*;
+    match error {
+        NotFound { .. } => ANX_RUNTIME_NOT_FOUND,
+        Library { .. } => ANX_RUNTIME_LIBRARY,
+        Provider { .. } => ANX_RUNTIME_PROVIDER,
+        Graph { .. } | Port { .. } => ANX_RUNTIME_GRAPH,
+        Golden { .. } => ANX_RUNTIME_GOLDEN,
+        _ => ANX_RUNTIME,
+    }
+}
+
+fn prompt(error: &PromptError) -> anx_status {
+    use PromptError::*;
+    match error {
+        Tokenizer { .. } | MissingToken { .. } => ANX_PROMPT_TOKENIZER,
+        ControlToken { .. } | EmptyQuestion | LongQuestion { .. } => ANX_PROMPT_QUESTION,
+        _ => ANX_PROMPT,
+    }
+}

@@ -1,0 +1,329 @@
+//! The study: what belongs to one radiograph.
+
+use super::call::{Failure, Handle, Out, Poison, Poisonable, call, on, read};
+use super::cancel::anx_cancel;
+use super::engine::anx_engine;
+use super::error::anx_error;
+use super::record::{Record, anx_box, anx_flag, anx_provenance, anx_timing, item};
+use super::status::anx_status;
+use super::strings::{Strings, optional_text, path};
+use crate::radiograph::Radiograph;
+use crate::study::{CancelHandle, Study};
+use std::ffi::c_char;
+use std::ptr::{from_ref, null};
+use std::slice;
+use std::sync::Mutex;
+
+/// One radiograph, perceived, and what was asked of it. Used by one thread at a time; a call that comes while another is
+/// running fails with ANX_BUSY, but reading what was perceived is allowed at any time.
+pub struct anx_study {
+    pub(super) study: Mutex<Study>,
+    cancel: CancelHandle,
+    poison: Poison,
+    name: *const c_char,
+    sides: [u32; 2],
+    structures: Vec<anx_structure>,
+    labels: Vec<anx_label>,
+    record: Record,
+}
+
+impl Handle for anx_study {
+    const NAME: &'static str = "study";
+}
+
+impl Poisonable for anx_study {
+    fn poison(&self) -> &Poison {
+        &self.poison
+    }
+}
+
+/// The header lets a study move between threads, and a cancel handle be used from any.
+const _: fn() = || {
+    fn moved<T: Send>() {}
+    fn shared<T: Send + Sync>() {}
+    moved::<Study>();
+    shared::<CancelHandle>();
+};
+
+/// An anatomical structure with its place and the most similar sentence of the bundle's database.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_structure {
+    /// The structure's number, 0 to 35, the same in every bundle.
+    pub index: u32,
+    /// The structure's name; left and right are the patient's, whatever the image shows.
+    pub name: *const c_char,
+    /// Where it is.
+    pub bounds: anx_box,
+    /// The sentence.
+    pub sentence: *const c_char,
+    /// Cosine similarity of the sentence to the structure, -1 to 1; not calibrated.
+    pub similarity: f32,
+    /// How much less similar the next sentence is, 0 to 2; near 0 the choice was arbitrary.
+    pub margin: f32,
+}
+
+/// An image label with its score.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_label {
+    /// The label as CheXpert names it, such as "Pleural Effusion".
+    pub name: *const c_char,
+    /// 0 to 1; not calibrated, so not a probability.
+    pub score: f32,
+}
+
+impl anx_study {
+    fn new(study: Study) -> Self {
+        let mut strings = Strings::default();
+        let structures = study.structures().iter().map(|found| anx_structure {
+            index: found.structure.index() as u32,
+            name: strings.keep(found.structure.name()),
+            bounds: found.bounds.into(),
+            sentence: strings.keep(&found.sentence.text),
+            similarity: found.sentence.similarity,
+            margin: found.sentence.margin,
+        });
+        let structures = structures.collect();
+        let labels = study.labels().iter().map(|l| anx_label { name: strings.keep(l.label.name()), score: l.score }).collect();
+        Self {
+            name: strings.keep(study.name()),
+            sides: [study.width(), study.height()],
+            structures,
+            labels,
+            record: Record::new(strings, study.flags(), study.timing(), study.provenance()),
+            cancel: study.cancel_handle(),
+            poison: Poison::default(),
+            study: Mutex::new(study),
+        }
+    }
+}
+
+/// Opens a radiograph's file, DICOM, PNG or JPEG (its first bytes decide, not its name), and perceives it: boxes,
+/// sentences, labels, flags.
+///
+/// path: the file. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
+/// Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_RADIOGRAPH, ANX_RUNTIME.
+/// Does not refuse an image that is no frontal chest radiograph where nothing in its header says so: look at the flags.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_from_file(
+    engine: *const anx_engine,
+    path: *const c_char,
+    study: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe { perceive(engine, study, error, || Ok(Radiograph::open(self::path(path, "path")?)?)) }
+}
+
+/// Like anx_study_from_file for a file that is in memory already.
+///
+/// bytes, size: the file's content, borrowed for the call. name: stands for it in messages and as the study's name, or
+/// NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_from_bytes(
+    engine: *const anx_engine,
+    bytes: *const u8,
+    size: usize,
+    name: *const c_char,
+    study: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe {
+        perceive(engine, study, error, || {
+            let name = optional_text(name, "name")?.unwrap_or("bytes");
+            Ok(Radiograph::from_bytes(array(bytes, size, "bytes")?, name)?)
+        })
+    }
+}
+
+/// Perceives an image that is in memory as 8-bit grey pixels.
+///
+/// width, height: 32 to 20000. pixels: row by row from the top, without gaps, 0 (black, air) to 255 (white, bone),
+/// borrowed for the call. count: how many pixels there are, width * height, so that a mistake is noticed.
+/// study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_RADIOGRAPH_SIZE, or in the hundred of ANX_RUNTIME.
+/// There is no header, hence no flag that rests on one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_from_pixels_u8(
+    engine: *const anx_engine,
+    width: u32,
+    height: u32,
+    pixels: *const u8,
+    count: usize,
+    study: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe { perceive(engine, study, error, || Ok(Radiograph::from_pixels_u8(width, height, array(pixels, count, "pixels")?)?)) }
+}
+
+/// Like anx_study_from_pixels_u8 for 16-bit pixels in the machine's byte order, 0 (black, air) to 65535 (white, bone).
+/// Pixels of fewer bits are to be shifted up; pixels must be aligned as uint16_t is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_from_pixels_u16(
+    engine: *const anx_engine,
+    width: u32,
+    height: u32,
+    pixels: *const u16,
+    count: usize,
+    study: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe { perceive(engine, study, error, || Ok(Radiograph::from_pixels_u16(width, height, array(pixels, count, "pixels")?)?)) }
+}
+
+/// # Safety
+/// Pointers are NULL or valid for the length of the call.
+unsafe fn perceive(
+    engine: *const anx_engine,
+    study: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+    radiograph: impl FnOnce() -> Result<Radiograph, Failure>,
+) -> anx_status {
+    // SAFETY: the same promise.
+    unsafe {
+        call(error, || {
+            let out = Out::new(study)?;
+            on(engine, |engine| {
+                out.give(anx_study::new(engine.engine.study(&radiograph()?)?));
+                Ok(())
+            })
+        })
+    }
+}
+
+/// # Safety
+/// NULL or `count` readable, aligned values that do not change during the call.
+unsafe fn array<'a, T>(values: *const T, count: usize, name: &str) -> Result<&'a [T], Failure> {
+    if values.is_null() {
+        return Err(Failure::argument(name, "is NULL; pass the address of the data"));
+    }
+    if !values.is_aligned() {
+        return Err(Failure::argument(name, format!("is not aligned to {} bytes; copy the data", align_of::<T>())));
+    }
+    // No object is larger than this, and a Rust slice must not be.
+    if count > isize::MAX as usize / size_of::<T>() {
+        return Err(Failure::argument(name, format!("cannot hold {count} values; pass how many there are")));
+    }
+    // SAFETY: not NULL, aligned, not too large, and readable by the caller's promise.
+    Ok(unsafe { slice::from_raw_parts(values, count) })
+}
+
+/// Makes a handle with which any thread can stop this study's running answer; it can be made while one is running.
+///
+/// cancel: takes the handle, which the caller frees with anx_cancel_free; NULL on failure.
+/// Fails with ANX_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_cancel_handle(
+    study: *const anx_study,
+    cancel: *mut *mut anx_cancel,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe {
+        call(error, || {
+            let out = Out::new(cancel)?;
+            on(study, |study| {
+                out.give(anx_cancel::new(study.cancel.clone()));
+                Ok(())
+            })
+        })
+    }
+}
+
+/// Frees a study; its answers and cancel handles go on. Not while a call on it is running. NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_free(study: *mut anx_study) {
+    // SAFETY: NULL or a handle that nobody uses any more, as the header asks.
+    unsafe { Handle::free(study) }
+}
+
+/// The file's path, or what stands for it; in a path that is not UTF-8, what cannot be read is U+FFFD. Borrowed from the
+/// study; NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_name(study: *const anx_study) -> *const c_char {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, null(), |s| s.name) }
+}
+
+/// Width of the original image in pixels; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_width(study: *const anx_study) -> u32 {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, 0, |s| s.sides[0]) }
+}
+
+/// Height of the original image in pixels; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_height(study: *const anx_study) -> u32 {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, 0, |s| s.sides[1]) }
+}
+
+/// How many structures there are: 36; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_structure_count(study: *const anx_study) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, 0, |s| s.structures.len()) }
+}
+
+/// A structure; its number is its index. Borrowed from the study; NULL where index is not below
+/// anx_study_structure_count. Every structure has a box and a sentence, in the image or not: judge by similarity, margin
+/// and flags.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_structure(study: *const anx_study, index: usize) -> *const anx_structure {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, null(), |s| item(&s.structures, index)) }
+}
+
+/// How many image labels there are: 14; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_label_count(study: *const anx_study) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, 0, |s| s.labels.len()) }
+}
+
+/// An image label. Borrowed from the study; NULL where index is not below anx_study_label_count.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_label(study: *const anx_study, index: usize) -> *const anx_label {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, null(), |s| item(&s.labels, index)) }
+}
+
+/// How many flags there are; 0 where nothing was noticed, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_flag_count(study: *const anx_study) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, 0, |s| s.record.flags.len()) }
+}
+
+/// A flag. Borrowed from the study; NULL where index is not below anx_study_flag_count.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_flag(study: *const anx_study, index: usize) -> *const anx_flag {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, null(), |s| item(&s.record.flags, index)) }
+}
+
+/// How many steps were timed; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_timing_count(study: *const anx_study) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, 0, |s| s.record.timing.len()) }
+}
+
+/// A step's time. Borrowed from the study; NULL where index is not below anx_study_timing_count.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_timing(study: *const anx_study, index: usize) -> *const anx_timing {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, null(), |s| item(&s.record.timing, index)) }
+}
+
+/// Where the study's results come from. Borrowed from the study; NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_provenance(study: *const anx_study) -> *const anx_provenance {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, null(), |s| from_ref(&s.record.provenance)) }
+}

@@ -1,0 +1,41 @@
+//! `include/anatomix.h` is what cbindgen makes of `src/ffi`. `ANATOMIX_BLESS=1` renews it.
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn the_header_matches_the_source() {
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = sdk.join("../include/anatomix.h");
+    let config = cbindgen::Config::from_file(sdk.join("cbindgen.toml")).expect("cbindgen.toml");
+    let bindings = cbindgen::Builder::new().with_config(config).with_src(sdk.join("src/ffi/mod.rs")).generate().expect("src/ffi");
+    let mut generated = Vec::new();
+    bindings.write(&mut generated);
+    let generated = String::from_utf8(generated).expect("UTF-8");
+    assert_complete(&generated, &sdk.join("src/ffi"));
+
+    if std::env::var_os("ANATOMIX_BLESS").is_some() {
+        fs::write(&path, &generated).expect("include/anatomix.h is writable");
+    }
+    let committed = fs::read_to_string(&path).expect("include/anatomix.h; ANATOMIX_BLESS=1 makes it");
+    let differing = generated.lines().zip(committed.lines()).position(|(new, old)| new != old);
+    assert!(
+        generated == committed,
+        "include/anatomix.h is not what src/ffi says, from line {:?} on; run this test again with ANATOMIX_BLESS=1",
+        differing.map(|line| line + 1)
+    );
+}
+
+/// cbindgen leaves out what it does not understand.
+fn assert_complete(header: &str, folder: &Path) {
+    let mut count = 0;
+    for entry in fs::read_dir(folder).expect("src/ffi") {
+        let source = fs::read_to_string(entry.expect("an entry").path()).expect("a source file");
+        for rest in source.split("extern \"C\" fn anx_").skip(1) {
+            let name = format!("anx_{}(", rest.split('(').next().unwrap_or_default());
+            assert!(header.contains(&name), "{name}) is not in the header");
+            count += 1;
+        }
+    }
+    assert!(count > 40, "only {count} functions were found");
+}

@@ -1,0 +1,154 @@
+"""The C and C++ interfaces from outside: they compile strictly, and C++ finds what the command line finds."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
+
+PLAIN_C = r"""
+#include <anatomix.h>
+#include <stdio.h>
+#include <string.h>
+
+static int on_piece(const char *piece, size_t length, void *user_data) {
+    size_t *total = user_data;
+    *total += length;
+    return piece[length] == '\0' ? ANX_CONTINUE : ANX_STOP;
+}
+
+int main(int argc, char **argv) {
+    anx_engine_options options = {0};
+    anx_ask_options asking = {0};
+    anx_engine *engine = NULL;
+    anx_study *study = NULL;
+    anx_answer *answer = NULL;
+    anx_error *error = NULL;
+    size_t streamed = 0;
+    if (argc != 3 || anx_abi_version() != ANX_ABI_VERSION) return 2;
+
+    /* Failure first: an error that is owned, and nothing else. */
+    if (anx_engine_open("no such bundle", NULL, &engine, &error) != ANX_BUNDLE_READ || engine) return 3;
+    if (anx_error_code(error) != ANX_BUNDLE_READ || !strstr(anx_error_message(error), "no such bundle")) return 4;
+    anx_error_free(error);
+
+    options.struct_size = sizeof options;
+    options.provider = "cpu";
+    asking.struct_size = sizeof asking;
+    asking.task = "report";
+    asking.callback = on_piece;
+    asking.user_data = &streamed;
+    if (anx_engine_open(argv[1], &options, &engine, &error) != ANX_OK ||
+        anx_study_from_file(engine, argv[2], &study, &error) != ANX_OK ||
+        anx_study_ask(study, NULL, &asking, &answer, &error) != ANX_OK) {
+        fprintf(stderr, "%s\n", anx_error_message(error));
+        return 1;
+    }
+    /* Any order of freeing is fine; the answer needs neither. */
+    anx_engine_free(engine);
+    anx_study_free(study);
+    if (streamed != strlen(anx_answer_text(answer)) || anx_answer_finish(answer) != ANX_FINISH_END_OF_TURN) return 5;
+    puts(anx_answer_text(answer));
+    anx_answer_free(answer);
+    return 0;
+}
+"""
+
+
+def run(command, env=None):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=env, timeout=600)
+    assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def environment(root):
+    """As .cargo/config.toml sets it for cargo."""
+    return {"ORT_DYLIB_PATH": str(root / ".deps/onnxruntime/libonnxruntime.so"), **os.environ}
+
+
+@pytest.fixture(scope="module")
+def programs(root, anatomix, tmp_path_factory):
+    """The folder of the built C++ examples."""
+    folder = tmp_path_factory.mktemp("cpp")
+    tools = Path(sys.executable).parent
+    env = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    library = Path(anatomix).parent
+    configure = ["cmake", "-S", root / "examples/cpp", "-B", folder, "-G", "Ninja", f"-DANATOMIX_LIBRARY_DIR={library}"]
+    run([*configure, "-DCMAKE_BUILD_TYPE=Release"], env)
+    run(["cmake", "--build", folder], env)
+    return folder
+
+
+def record(anatomix, environment, *arguments):
+    return json.loads(run([anatomix, *arguments, "--json"], environment))
+
+
+def numbers(text):
+    return [float(number) for number in text.split(" ")]
+
+
+def test_the_header_is_strict_c11_and_cpp17(root, tmp_path):
+    source = tmp_path / "plain.c"
+    source.write_text(PLAIN_C)
+    for standard in ["c11", "c99"]:
+        run(["gcc", f"-std={standard}", *STRICT, "-I", root / "include", "-fsyntax-only", source])
+    alone = tmp_path / "alone.cpp"
+    alone.write_text("#include <anatomix.hpp>\n")
+    run(["g++", "-std=c++17", *STRICT, "-fno-exceptions", "-fno-rtti", "-I", root / "include", "-fsyntax-only", alone])
+
+
+def test_plain_c_asks_for_a_report(root, anatomix, bundle, phantom_dicom, environment, tmp_path):
+    source, program, library = tmp_path / "plain.c", tmp_path / "plain", Path(anatomix).parent
+    source.write_text(PLAIN_C)
+    link = ["-L", library, "-lanatomix", f"-Wl,-rpath,{library}"]
+    run(["gcc", "-std=c11", *STRICT, "-I", root / "include", source, "-o", program, *link])
+    expected = record(anatomix, environment, "report", phantom_dicom, "--bundle", bundle)
+    assert run([program, bundle, phantom_dicom], environment).strip() == expected["text"].strip()
+
+
+def test_cpp_finds_what_the_command_line_finds(programs, anatomix, bundle, phantom_dicom, environment):
+    lines = run([programs / "example", bundle, phantom_dicom], environment).splitlines()
+    expected = record(anatomix, environment, "perceive", phantom_dicom, "--bundle", bundle)["structures"]
+    assert len(lines) == len(expected) == 36
+    for line, structure in zip(lines, expected):
+        index, box, sentence = line.split("\t")
+        assert int(index) == structure["index"]
+        assert sentence == structure["sentence"]
+        assert numbers(box) == pytest.approx(structure["box"], abs=0.01)
+
+
+@pytest.mark.parametrize("question", ["Where is the left lung?", "Is there a pleural effusion?"])
+def test_cpp_answers_what_the_command_line_answers(programs, anatomix, bundle, phantom_dicom, environment, question):
+    output = run([programs / "example", bundle, phantom_dicom, question], environment)
+    expected = record(anatomix, environment, "ask", phantom_dicom, question, "--bundle", bundle)
+    answer = output.split("\n\n", 1)[1]
+    text = re.split(r"^grounding\t", answer, maxsplit=1, flags=re.MULTILINE)[0]
+    assert text.strip() == expected["text"].strip()
+    groundings = [line.split("\t")[1:] for line in answer.splitlines() if line.startswith("grounding\t")]
+    assert [phrase for phrase, *_ in groundings] == [g["phrase"] for g in expected["groundings"]]
+    for (_, *boxes), grounding in zip(groundings, expected["groundings"]):
+        assert len(boxes) == len(grounding["boxes"])
+        for box, wanted in zip(boxes, grounding["boxes"]):
+            assert numbers(box) == pytest.approx(wanted, abs=0.01)
+
+
+def test_cpp_fails_as_the_command_line_does(programs, bundle, tmp_path, environment):
+    missing = tmp_path / "missing.dcm"
+    done = subprocess.run([programs / "example", bundle, missing], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert str(missing) in done.stderr and done.stdout == ""
+
+
+def test_the_readme_shows_the_program_that_is_compiled(root, programs, bundle, phantom_dicom, environment):
+    source = (root / "examples/cpp/minimal.cpp").read_text()
+    blocks = re.findall(r"^```cpp\n(.*?)^```", (root / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert blocks, "README.md shows no C++"
+    for block in blocks:
+        assert block.strip() in source, "README.md shows C++ that is not in examples/cpp/minimal.cpp"
+    assert run([programs / "minimal", bundle, phantom_dicom], environment).strip()
