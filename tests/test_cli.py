@@ -235,10 +235,12 @@ def test_every_box_lies_inside_an_oblong_image(perceive, phantom_pixels, tmp_pat
 
 
 def test_codecs_of_a_real_radiograph_agree(perceive, radiographs):
-    found = {name: boxes(perceive(radiographs / f"RG1_{name}.dcm")) for name in ("UNCI", "UNCR", "J2KI", "J2KR")}
-    assert (found["UNCI"] == found["UNCR"]).all() and (found["UNCI"] == found["J2KR"]).all()
-    # Lossy: within a few pixels of 1841 x 1955.
-    assert abs(found["UNCI"] - found["J2KI"]).max() < 20
+    # UNCR is the original and J2KR its reversible compression; J2KI is a lossy one, and UNCI what another decoder made of it.
+    found = {name: boxes(perceive(radiographs / f"RG1_{name}.dcm")) for name in ("UNCR", "J2KR", "UNCI", "J2KI")}
+    assert (found["UNCR"] == found["J2KR"]).all()
+    worst = {name: float(abs(found["UNCR"] - value).max()) for name, value in found.items()}
+    print("pixels apart, of 1841 x 1955:", worst)
+    assert max(worst.values()) < 10 and abs(found["UNCI"] - found["J2KI"]).max() < 2
 
 
 def test_lungs_and_heart_of_a_real_radiograph(perceive, radiographs):
