@@ -164,7 +164,8 @@ impl<'a> Writer<'a> {
 
     /// A node that is named after the model's part that is being written.
     pub(super) fn node(&self, op: &str, inputs: &[&OnnxTensor], attributes: Vec<AttributeProto>) -> OnnxTensor {
-        let name = format!("{}/{op}", self.scope.borrow());
+        let scope = self.scope.borrow().clone();
+        let name = if scope.is_empty() { op.into() } else { format!("{scope}/{op}") };
         self.named_node(name, op, inputs, attributes)
     }
 
