@@ -17,10 +17,20 @@ pub enum RadiographError {
     UnknownFormat { name: String },
     #[error("{name} is damaged: {message}; copy it again from its source")]
     Damaged { name: String, message: String },
-    #[error("{name} has {width}x{height} pixels, but sides from {least} to {most} are accepted; check that it is a radiograph")]
-    Sides { name: String, width: u32, height: u32, least: u32, most: u32 },
+    #[error(
+        "{name} has {width}x{height} pixels, but sides from {least} to {most} and at most {pixels} pixels are accepted; \
+         check that it is a radiograph"
+    )]
+    Sides { name: String, width: u32, height: u32, least: u32, most: u32, pixels: u64 },
     #[error("{name} is said to have {width}x{height} pixels, but {found} were given; pass width * height pixels")]
     PixelCount { name: String, width: u32, height: u32, found: usize },
+    #[error("{name} has a header that cannot be followed: {message}; correct the header or export the image again")]
+    Header { name: String, message: String },
+    #[error(
+        "{name} is written in {syntax} ({uid}), which cannot be read; \
+         convert it, for instance to Explicit VR Little Endian (1.2.840.10008.1.2.1)"
+    )]
+    TransferSyntax { name: String, syntax: String, uid: String },
     #[error("{name} cannot be used: {message}")]
     Unsupported { name: String, message: String },
 }

@@ -1,5 +1,6 @@
 //! Radiographs: opening them, and preparing them for the network.
 
+mod dicom;
 mod error;
 mod header;
 mod preprocess;
@@ -19,6 +20,8 @@ use std::path::Path;
 const MAX_BYTES: u64 = 1 << 30;
 /// Smallest and largest accepted side in pixels.
 const SIDES: std::ops::RangeInclusive<u32> = 32..=20_000;
+/// Most accepted pixels, several times what a radiograph has: it bounds what a small file can make us allocate.
+const MAX_PIXELS: u64 = 100_000_000;
 
 /// A frontal chest radiograph as intensities in display polarity: air dark, bone bright.
 #[derive(Clone, Debug)]
@@ -65,7 +68,7 @@ impl Radiograph {
         if bytes.is_empty() {
             return Err(RadiographError::Empty { name: name.into() });
         }
-        let decoded = raster::decode(bytes, name)?;
+        let decoded = if dicom::is_dicom(bytes) { dicom::decode(bytes, name)? } else { raster::decode(bytes, name)? };
         Self::build(decoded, format!("{:x}", Digest256(Sha256::digest(bytes).into())), name)
     }
 
@@ -159,10 +162,11 @@ pub(crate) struct Decoded {
 
 /// Before anything of that size is allocated.
 pub(crate) fn check_sides(width: u32, height: u32, name: &str) -> Result<(), RadiographError> {
-    if SIDES.contains(&width) && SIDES.contains(&height) {
+    if SIDES.contains(&width) && SIDES.contains(&height) && u64::from(width) * u64::from(height) <= MAX_PIXELS {
         return Ok(());
     }
-    Err(RadiographError::Sides { name: name.into(), width, height, least: *SIDES.start(), most: *SIDES.end() })
+    let (least, most) = (*SIDES.start(), *SIDES.end());
+    Err(RadiographError::Sides { name: name.into(), width, height, least, most, pixels: MAX_PIXELS })
 }
 
 /// Writes a digest in hexadecimal.

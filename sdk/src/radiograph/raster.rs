@@ -13,6 +13,10 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Decoded, RadiographErro
         return Err(RadiographError::UnknownFormat { name: name.into() });
     }
     let damaged = |e: ImageError| RadiographError::Damaged { name: name.into(), message: e.to_string() };
+    if format == ImageFormat::Jpeg && !ends(bytes) {
+        let message = "it ends before its picture does".into();
+        return Err(RadiographError::Damaged { name: name.into(), message });
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_ALLOCATION);
@@ -22,6 +26,12 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Decoded, RadiographErro
     check_sides(width, height, name)?;
     let image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     Ok(Decoded { width, height, intensities: grey(&image), header: Header::default() })
+}
+
+/// Whether a JPEG has its end marker behind its last scan. The decoder does not mind: it fills what is missing with grey.
+fn ends(bytes: &[u8]) -> bool {
+    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
+    last(0xD9) > last(0xDA)
 }
 
 /// Luma 0..1. What is transparent lies over black.

@@ -1,0 +1,240 @@
+//! From stored values to what a display shows: modality, value of interest, polarity, padding.
+
+use super::dataset::{DataSet, TOP};
+use super::lut::Lut;
+use crate::radiograph::RadiographError;
+use dicom_core::Tag;
+use dicom_dictionary_std::tags;
+use std::ops::RangeInclusive;
+
+/// Which bits of a stored word are the value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Bits {
+    /// How many, 1 to 16.
+    pub stored: u32,
+    /// How many lower ones do not count.
+    pub shift: u32,
+    /// Whether they are in two's complement.
+    pub signed: bool,
+}
+
+impl Bits {
+    /// How many different values there are.
+    fn count(self) -> usize {
+        1 << self.stored
+    }
+
+    /// The bits that count, as an index.
+    fn index(self, word: u16) -> usize {
+        (usize::from(word) >> self.shift) & (self.count() - 1)
+    }
+
+    /// The value at an index.
+    fn value(self, index: usize) -> i32 {
+        let value = index as i32;
+        if self.signed && index >= self.count() / 2 { value - self.count() as i32 } else { value }
+    }
+}
+
+/// From stored values to the modality's own.
+#[derive(Debug, PartialEq)]
+enum Modality {
+    Linear { slope: f64, intercept: f64 },
+    Table(Lut),
+}
+
+/// What of them is of interest.
+#[derive(Debug, PartialEq)]
+enum Interest {
+    /// The whole range that occurs.
+    Everything,
+    Window {
+        function: Function,
+        center: f64,
+        width: f64,
+    },
+    Table(Lut),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Function {
+    Linear,
+    LinearExact,
+    Sigmoid,
+}
+
+/// The display chain of one file.
+#[derive(Debug, PartialEq)]
+pub(super) struct Display {
+    modality: Modality,
+    interest: Interest,
+    /// Whether small values are bright.
+    inverted: bool,
+    /// Stored values that are no image.
+    padding: Option<RangeInclusive<i32>>,
+}
+
+impl Display {
+    /// From the header. Where it offers several windows or tables, the first; a table comes before a window.
+    pub fn read(data: &DataSet, signed: bool) -> Result<Self, RadiographError> {
+        let modality = match Lut::read(data, tags::MODALITY_LUT_SEQUENCE, signed, "Modality LUT")? {
+            Some(table) => Modality::Table(table),
+            None => {
+                let slope = data.decimal(tags::RESCALE_SLOPE, "Rescale Slope")?.unwrap_or(1.0);
+                let intercept = data.decimal(tags::RESCALE_INTERCEPT, "Rescale Intercept")?.unwrap_or(0.0);
+                if slope == 0.0 {
+                    return Err(data.malformed("Rescale Slope is 0, which would make every pixel the same"));
+                }
+                Modality::Linear { slope, intercept }
+            }
+        };
+        let below_zero = matches!(modality, Modality::Linear { intercept, .. } if signed || intercept < 0.0);
+        let interest = match Lut::read(data, tags::VOILUT_SEQUENCE, below_zero, "VOI LUT")? {
+            Some(table) => Interest::Table(table),
+            None => window(data)?,
+        };
+        let is = |tag: Tag, expected: &str| data.text(TOP, tag).is_some_and(|found| found == expected);
+        // Both say the same, and a file for presentation in MONOCHROME1 has to say both.
+        let inverted = is(tags::PHOTOMETRIC_INTERPRETATION, "MONOCHROME1") || is(tags::PRESENTATION_LUT_SHAPE, "INVERSE");
+        let stored = |tag: Tag| data.word(tag).map(|word| if signed { i32::from(word as i16) } else { i32::from(word) });
+        let padding = stored(tags::PIXEL_PADDING_VALUE).map(|value| {
+            let limit = stored(tags::PIXEL_PADDING_RANGE_LIMIT).unwrap_or(value);
+            value.min(limit)..=value.max(limit)
+        });
+        Ok(Self { modality, interest, inverted, padding })
+    }
+
+    /// Intensities 0..1, of which 0 is black. There are few different values, so each is worked out once.
+    pub fn intensities(&self, words: &[u16], bits: Bits) -> Vec<f32> {
+        let mut occurs = vec![false; bits.count()];
+        for &word in words {
+            occurs[bits.index(word)] = true;
+        }
+        let mut levels: Vec<Option<f64>> = (0..bits.count()).map(|index| self.level(bits.value(index))).collect();
+        if self.interest == Interest::Everything {
+            stretch(&mut levels, &occurs);
+        }
+        let shown = |level: &Option<f64>| {
+            // Padding is black, whatever the polarity.
+            level.map_or(0.0, |level| if self.inverted { 1.0 - level } else { level }) as f32
+        };
+        let shown: Vec<f32> = levels.iter().map(shown).collect();
+        words.iter().map(|&word| shown[bits.index(word)]).collect()
+    }
+
+    /// Of a stored value; nothing for padding. 0..1, unless everything is of interest and the range is yet to be found.
+    fn level(&self, stored: i32) -> Option<f64> {
+        if self.padding.as_ref().is_some_and(|padding| padding.contains(&stored)) {
+            return None;
+        }
+        let value = match &self.modality {
+            Modality::Linear { slope, intercept } => f64::from(stored) * slope + intercept,
+            Modality::Table(table) => f64::from(table.at(stored.into())),
+        };
+        Some(match &self.interest {
+            Interest::Everything => value,
+            Interest::Window { function, center, width } => function.level(value, *center, *width).clamp(0.0, 1.0),
+            Interest::Table(table) => table.share(value).min(1.0),
+        })
+    }
+}
+
+/// Scales levels so that the smallest that occurs is 0 and the largest 1.
+fn stretch(levels: &mut [Option<f64>], occurs: &[bool]) {
+    let found = levels.iter().zip(occurs).filter(|&(_, &occurs)| occurs).filter_map(|(level, _)| *level);
+    let (low, high) = found.fold((f64::MAX, f64::MIN), |(low, high), level| (low.min(level), high.max(level)));
+    let scale = if high > low { 1.0 / (high - low) } else { 0.0 };
+    for level in levels.iter_mut().flatten() {
+        *level = ((*level - low) * scale).clamp(0.0, 1.0);
+    }
+}
+
+/// The first window, where there is one.
+fn window(data: &DataSet) -> Result<Interest, RadiographError> {
+    let center = data.decimal(tags::WINDOW_CENTER, "Window Center")?;
+    let width = data.decimal(tags::WINDOW_WIDTH, "Window Width")?;
+    let (Some(center), Some(width)) = (center, width) else { return Ok(Interest::Everything) };
+    let function = match data.text(TOP, tags::VOILUT_FUNCTION).as_deref() {
+        None | Some("LINEAR") => Function::Linear,
+        Some("LINEAR_EXACT") => Function::LinearExact,
+        Some("SIGMOID") => Function::Sigmoid,
+        Some(other) => return Err(data.malformed(format!("VOI LUT Function is \"{other}\", which DICOM does not define"))),
+    };
+    let allowed = if function == Function::Linear { width >= 1.0 } else { width > 0.0 };
+    if !allowed {
+        return Err(data.malformed(format!("Window Width is {width}, so that nothing would be seen through the window")));
+    }
+    Ok(Interest::Window { function, center, width })
+}
+
+impl Function {
+    /// DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3; not yet clamped to 0..1.
+    fn level(self, value: f64, center: f64, width: f64) -> f64 {
+        match self {
+            // A window of width 1 is a threshold.
+            Self::Linear if width <= 1.0 => f64::from(value > center - 0.5),
+            Self::Linear => (value - (center - 0.5)) / (width - 1.0) + 0.5,
+            Self::LinearExact => (value - center) / width + 0.5,
+            Self::Sigmoid => 1.0 / (1.0 + (-4.0 * (value - center) / width).exp()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWELVE: Bits = Bits { stored: 12, shift: 0, signed: false };
+
+    fn display(interest: Interest) -> Display {
+        Display { modality: Modality::Linear { slope: 1.0, intercept: 0.0 }, interest, inverted: false, padding: None }
+    }
+
+    #[test]
+    fn bits_are_cut_out_and_signed() {
+        let bits = Bits { stored: 12, shift: 4, signed: true };
+        let value = |word| bits.value(bits.index(word));
+        assert_eq!([value(0x0010), value(0xFFF0), value(0x8000), value(0x7FFF)], [1, -1, -2048, 2047]);
+        let whole = Bits { stored: 16, shift: 0, signed: false };
+        assert_eq!(whole.value(whole.index(0xFFFF)), 65535);
+    }
+
+    #[test]
+    fn everything_is_stretched_to_what_occurs() {
+        let chain = display(Interest::Everything);
+        assert_eq!(chain.intensities(&[100, 150, 200], TWELVE), [0.0, 0.5, 1.0]);
+        assert_eq!(chain.intensities(&[7, 7], TWELVE), [0.0, 0.0]);
+        assert!(chain.intensities(&[], TWELVE).is_empty());
+    }
+
+    #[test]
+    fn windows_are_those_of_the_standard() {
+        // The example of PS3.3 C.11.2.1.2: centre 2048, width 4096 is the identity of 12 bits.
+        for value in [0.0, 1.0, 2047.0, 4095.0] {
+            assert!((Function::Linear.level(value, 2048.0, 4096.0) - value / 4095.0).abs() < 1e-12);
+            assert!((Function::LinearExact.level(value, 2048.0, 4096.0) - value / 4096.0).abs() < 1e-12);
+        }
+        assert_eq!(Function::Linear.level(10.0, 10.0, 1.0), 1.0);
+        assert_eq!(Function::Linear.level(9.0, 10.0, 1.0), 0.0);
+        assert_eq!(Function::Sigmoid.level(50.0, 50.0, 10.0), 0.5);
+        assert!((Function::Sigmoid.level(60.0, 50.0, 40.0) - 1.0 / (1.0 + (-1f64).exp())).abs() < 1e-12);
+        let window = Interest::Window { function: Function::LinearExact, center: 100.0, width: 100.0 };
+        assert_eq!(display(window).intensities(&[0, 50, 100, 150, 4000], TWELVE), [0.0, 0.0, 0.5, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn padding_is_black_in_either_polarity_and_not_counted() {
+        let mut chain = Display { padding: Some(0..=9), ..display(Interest::Everything) };
+        assert_eq!(chain.intensities(&[0, 9, 10, 30], TWELVE), [0.0, 0.0, 0.0, 1.0]);
+        chain.inverted = true;
+        assert_eq!(chain.intensities(&[0, 9, 10, 30], TWELVE), [0.0, 0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn tables_follow_each_other() {
+        let modality = Modality::Table(Lut { first: 0, entries: vec![3, 2, 1, 0], bits: 8 });
+        let interest = Interest::Table(Lut { first: 1, entries: vec![0, 51, 255], bits: 8 });
+        let chain = Display { modality, interest, inverted: false, padding: None };
+        assert_eq!(chain.intensities(&[0, 1, 2, 3, 4000], TWELVE), [1.0, 0.2, 0.0, 0.0, 0.0]);
+    }
+}

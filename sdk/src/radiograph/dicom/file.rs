@@ -1,0 +1,119 @@
+//! Where the data set of a file begins, and in which transfer syntax it is written.
+
+use super::dataset::{BIG_ENDIAN, explicit_little_endian, text};
+use crate::radiograph::{MAX_BYTES, RadiographError};
+use dicom_core::VR;
+use dicom_dictionary_std::{tags, uids};
+use dicom_encoding::Codec;
+use dicom_encoding::transfer_syntax::TransferSyntaxIndex;
+use dicom_parser::StatefulDecode;
+use dicom_parser::dataset::LazyDataToken;
+use dicom_parser::dataset::lazy_read::LazyDataSetReader;
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use std::borrow::Cow;
+use std::io::{Cursor, Read};
+
+const PREAMBLE: usize = 128;
+const MAGIC: &[u8] = b"DICM";
+const META_GROUP: u16 = 0x0002;
+
+/// What stands before the data set.
+pub(super) struct Start<'a> {
+    /// UID of the transfer syntax.
+    pub syntax: String,
+    /// The data set, still deflated if the syntax says so.
+    body: &'a [u8],
+}
+
+/// Whether `bytes` begin as DICOM does: with a preamble, or as older devices write it, without one.
+pub(in crate::radiograph) fn is_dicom(bytes: &[u8]) -> bool {
+    meta_offset(bytes).is_some() || bare_syntax(bytes).is_some()
+}
+
+pub(super) fn start<'a>(bytes: &'a [u8], name: &str) -> Result<Start<'a>, RadiographError> {
+    let (syntax, end) = match meta_offset(bytes) {
+        Some(offset) => meta(bytes, offset),
+        None => (None, 0),
+    };
+    let body = bytes.get(end..).unwrap_or_default();
+    match syntax.or_else(|| bare_syntax(body).map(str::to_owned)) {
+        Some(syntax) => Ok(Start { syntax, body }),
+        None => Err(RadiographError::Damaged {
+            name: name.into(),
+            message: "its file meta information breaks off or names no transfer syntax".into(),
+        }),
+    }
+}
+
+/// The data set as it is read, inflated if need be. Inflated data are bounded as files are.
+pub(super) fn body<'a>(start: &Start<'a>, name: &str) -> Result<Cow<'a, [u8]>, RadiographError> {
+    let adapter = match TransferSyntaxRegistry.get(&start.syntax).map(|syntax| syntax.codec()) {
+        Some(Codec::Dataset(Some(adapter))) => adapter,
+        _ => return Ok(Cow::Borrowed(start.body)),
+    };
+    let mut inflated = Vec::new();
+    let mut reader = adapter.adapt_reader(Box::new(start.body)).take(MAX_BYTES + 1);
+    reader
+        .read_to_end(&mut inflated)
+        .map_err(|e| RadiographError::Damaged { name: name.into(), message: format!("its data set cannot be inflated ({e})") })?;
+    if inflated.len() as u64 > MAX_BYTES {
+        return Err(RadiographError::TooLarge { name: name.into(), limit: MAX_BYTES });
+    }
+    Ok(Cow::Owned(inflated))
+}
+
+/// Where the file meta information begins.
+fn meta_offset(bytes: &[u8]) -> Option<usize> {
+    if bytes.get(PREAMBLE..PREAMBLE + MAGIC.len()) == Some(MAGIC) {
+        return Some(PREAMBLE + MAGIC.len());
+    }
+    if bytes.starts_with(MAGIC) {
+        return Some(MAGIC.len());
+    }
+    (bytes.starts_with(&[0x02, 0x00]) && has_vr(bytes) && bytes.get(3) == Some(&0)).then_some(0)
+}
+
+/// The transfer syntax of a data set with nothing before it: it must begin with group 0008, as an image does.
+fn bare_syntax(bytes: &[u8]) -> Option<&'static str> {
+    let &[a, b, c, d, length @ ..] = bytes.first_chunk::<8>()?;
+    match ([a, b, c, d], has_vr(bytes)) {
+        ([0x08, 0x00, _, 0x00], true) => Some(uids::EXPLICIT_VR_LITTLE_ENDIAN),
+        ([0x00, 0x08, 0x00, _], true) => Some(BIG_ENDIAN),
+        ([0x08, 0x00, _, 0x00], false) if u32::from_le_bytes(length) as usize <= bytes.len() => Some(uids::IMPLICIT_VR_LITTLE_ENDIAN),
+        _ => None,
+    }
+}
+
+/// Whether the first element states how its value is represented.
+fn has_vr(bytes: &[u8]) -> bool {
+    matches!(bytes, [_, _, _, _, a, b, ..] if VR::from_binary([*a, *b]).is_some())
+}
+
+/// The transfer syntax that the file meta information names, and where the data set begins.
+fn meta(bytes: &[u8], offset: usize) -> (Option<String>, usize) {
+    let mut cursor = Cursor::new(bytes);
+    cursor.set_position(offset as u64);
+    let (mut syntax, mut end) = (None, offset);
+    let Ok(mut reader) = LazyDataSetReader::new_with_ts(cursor, &explicit_little_endian()) else {
+        return (None, offset);
+    };
+    // What follows is in another syntax, so that its first header may be read as nonsense: anything but group 2 ends it.
+    while let Some(Ok(token)) = reader.advance() {
+        match token {
+            LazyDataToken::ElementHeader(header) if header.tag.group() == META_GROUP => {}
+            LazyDataToken::LazyValue { header, decoder } => {
+                let start = decoder.position() as usize;
+                let Some(value) = bytes.get(start..start.saturating_add(header.len.0 as usize)) else { break };
+                if header.tag == tags::TRANSFER_SYNTAX_UID {
+                    syntax = Some(text(value)).filter(|uid| !uid.is_empty());
+                }
+                if decoder.skip_bytes(header.len.0).is_err() {
+                    break;
+                }
+                end = start + value.len();
+            }
+            _ => break,
+        }
+    }
+    (syntax, end)
+}

@@ -1,0 +1,256 @@
+//! Stored values: what the header says about them, and how they are unpacked.
+
+use super::codestream::{self, Frame};
+use super::dataset::{BIG_ENDIAN, DataSet, Pixels, TOP};
+use super::display::Bits;
+use super::rle;
+use crate::radiograph::{RadiographError, check_sides};
+use dicom_core::value::C;
+use dicom_dictionary_std::{tags, uids};
+use dicom_encoding::Codec;
+use dicom_encoding::adapters::{PixelDataObject, RawPixelData};
+use dicom_encoding::transfer_syntax::TransferSyntaxIndex;
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// How pixels are packed.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Coding {
+    Native,
+    EncapsulatedNative,
+    Rle,
+    Jpeg(&'static str),
+    Jpeg2000(&'static str),
+}
+
+impl Coding {
+    /// Of a transfer syntax, if it is one that can be read.
+    pub fn of(syntax: &str, name: &str) -> Result<Self, RadiographError> {
+        Ok(match syntax {
+            uids::IMPLICIT_VR_LITTLE_ENDIAN | uids::EXPLICIT_VR_LITTLE_ENDIAN | BIG_ENDIAN | uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN => {
+                Self::Native
+            }
+            uids::ENCAPSULATED_UNCOMPRESSED_EXPLICIT_VR_LITTLE_ENDIAN => Self::EncapsulatedNative,
+            uids::RLE_LOSSLESS => Self::Rle,
+            uids::JPEG_BASELINE8_BIT => Self::Jpeg(uids::JPEG_BASELINE8_BIT),
+            uids::JPEG_EXTENDED12_BIT => Self::Jpeg(uids::JPEG_EXTENDED12_BIT),
+            uids::JPEG_LOSSLESS => Self::Jpeg(uids::JPEG_LOSSLESS),
+            uids::JPEG_LOSSLESS_SV1 => Self::Jpeg(uids::JPEG_LOSSLESS_SV1),
+            uids::JPEG2000_LOSSLESS => Self::Jpeg2000(uids::JPEG2000_LOSSLESS),
+            uids::JPEG2000 => Self::Jpeg2000(uids::JPEG2000),
+            uids::HTJ2K_LOSSLESS => Self::Jpeg2000(uids::HTJ2K_LOSSLESS),
+            uids::HTJ2K_LOSSLESS_RPCL => Self::Jpeg2000(uids::HTJ2K_LOSSLESS_RPCL),
+            uids::HTJ2K => Self::Jpeg2000(uids::HTJ2K),
+            _ => return Err(unsupported_syntax(syntax, "", name)),
+        })
+    }
+}
+
+fn unsupported_syntax(uid: &str, detail: &str, name: &str) -> RadiographError {
+    let known = TransferSyntaxRegistry.get(uid).map_or("an unknown transfer syntax", |syntax| syntax.name());
+    RadiographError::TransferSyntax { name: name.into(), syntax: format!("{known}{detail}"), uid: uid.into() }
+}
+
+/// Size and form of the only frame.
+pub(super) struct Shape {
+    pub columns: u32,
+    pub rows: u32,
+    pub bits: Bits,
+    /// Bytes of an uncompressed value, 1 or 2.
+    bytes: usize,
+}
+
+impl Shape {
+    /// From the header, checked before anything is allocated.
+    pub fn read(data: &DataSet) -> Result<Self, RadiographError> {
+        if data.pixels.is_none() {
+            return Err(data.unsupported("it holds no pixels; choose the file of its study that holds the image"));
+        }
+        let word = |tag, what: &str| {
+            data.word(tag).ok_or_else(|| data.malformed(format!("{what} is missing, so that its pixels cannot be understood")))
+        };
+        let (rows, columns) = (word(tags::ROWS, "Rows")?.into(), word(tags::COLUMNS, "Columns")?.into());
+        check_sides(columns, rows, data.name)?;
+        if let Some(frames) = data.decimal(tags::NUMBER_OF_FRAMES, "Number of Frames")?.filter(|&frames| frames > 1.0) {
+            return Err(data.unsupported(format!("it holds {frames} frames; export the one radiograph that is meant")));
+        }
+        let photometric = data.text(TOP, tags::PHOTOMETRIC_INTERPRETATION).unwrap_or_default();
+        let samples = data.word(tags::SAMPLES_PER_PIXEL).unwrap_or(1);
+        if samples != 1 || !matches!(photometric.as_str(), "MONOCHROME1" | "MONOCHROME2") {
+            let kind = if photometric.is_empty() { "no Photometric Interpretation" } else { &photometric };
+            return Err(data.unsupported(format!(
+                "it is not a grey image ({kind}, {samples} samples per pixel); export it as MONOCHROME1 or MONOCHROME2"
+            )));
+        }
+        let allocated = word(tags::BITS_ALLOCATED, "Bits Allocated")?;
+        let stored = word(tags::BITS_STORED, "Bits Stored")?;
+        let high = data.word(tags::HIGH_BIT).unwrap_or(stored.wrapping_sub(1));
+        if !matches!(allocated, 8 | 16) || !(8..=allocated).contains(&stored) || !(stored - 1..allocated).contains(&high) {
+            return Err(data.unsupported(format!(
+                "its pixels have {stored} bits in {allocated} (high bit {high}), where 8 to 16 bits in 8 or 16 are accepted; \
+                 export it with such a bit depth"
+            )));
+        }
+        let signed = data.word(tags::PIXEL_REPRESENTATION) == Some(1);
+        let bits = Bits { stored: stored.into(), shift: u32::from(high + 1 - stored), signed };
+        Ok(Self { columns, rows, bits, bytes: usize::from(allocated / 8) })
+    }
+
+    fn pixels(&self) -> usize {
+        self.columns as usize * self.rows as usize
+    }
+}
+
+/// Values as stored, one a pixel, row by row.
+pub(super) struct Samples {
+    pub values: Vec<u16>,
+    /// Which bits of them count.
+    pub bits: Bits,
+}
+
+/// Unpacks the frame.
+pub(super) fn samples(data: &DataSet, coding: Coding, shape: &Shape) -> Result<Samples, RadiographError> {
+    let packed: Cow<[u8]> = match (&data.pixels, coding) {
+        (Some(Pixels::Native { bytes, .. }), Coding::Native) => Cow::Borrowed(*bytes),
+        (Some(Pixels::Fragments(parts)), coding) if coding != Coding::Native => match parts[..] {
+            [only] => Cow::Borrowed(only),
+            _ => Cow::Owned(parts.concat()),
+        },
+        _ => return Err(data.damaged("its pixels are not packed as its transfer syntax says")),
+    };
+    let swapped = matches!(data.pixels, Some(Pixels::Native { swapped: true, .. }));
+    match coding {
+        Coding::Native | Coding::EncapsulatedNative => {
+            let values = widen(data, &packed, shape.bytes, shape.pixels(), swapped)?;
+            Ok(Samples { values, bits: shape.bits })
+        }
+        Coding::Rle => {
+            let bytes =
+                rle::decode(&packed, shape.pixels(), shape.bytes).ok_or_else(|| data.damaged("its run-length coded pixels break off"))?;
+            Ok(Samples { values: widen(data, &bytes, shape.bytes, shape.pixels(), false)?, bits: shape.bits })
+        }
+        Coding::Jpeg(uid) => compressed(data, uid, &packed, codestream::jpeg(&packed), shape),
+        Coding::Jpeg2000(uid) => compressed(data, uid, &packed, codestream::jpeg_2000(&packed), shape),
+    }
+}
+
+/// Little-endian values of one or two bytes; `swapped` if each pair of bytes is in the other order.
+fn widen(data: &DataSet, bytes: &[u8], width: usize, pixels: usize, swapped: bool) -> Result<Vec<u16>, RadiographError> {
+    let needed = pixels * width;
+    let Some(bytes) = bytes.get(..needed) else {
+        return Err(data.damaged(format!("it holds {} bytes of pixels where its header announces {needed}", bytes.len())));
+    };
+    Ok(match (width, swapped) {
+        (1, false) => bytes.iter().map(|&v| v.into()).collect(),
+        (1, true) => {
+            let mut values: Vec<u16> = bytes.iter().map(|&v| v.into()).collect();
+            values.chunks_exact_mut(2).for_each(|pair| pair.swap(0, 1));
+            values
+        }
+        (_, false) => bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect(),
+        (_, true) => bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect(),
+    })
+}
+
+/// JPEG and JPEG 2000. The codestream's own header is compared with the file's before a decoder sees it, so that neither
+/// can make the decoder allocate or write what the other does not announce.
+fn compressed(data: &DataSet, uid: &str, packed: &[u8], frame: Option<Frame>, shape: &Shape) -> Result<Samples, RadiographError> {
+    let Some(frame) = frame else {
+        return Err(data.damaged("its compressed pixels have no readable header"));
+    };
+    if (frame.width, frame.height) != (shape.columns, shape.rows) {
+        return Err(data.damaged(format!(
+            "its compressed picture is {}x{} where its header says {}x{}",
+            frame.width, frame.height, shape.columns, shape.rows
+        )));
+    }
+    if frame.components != 1 {
+        return Err(data.unsupported(format!(
+            "its compressed picture has {} components where a grey one has 1; export it as MONOCHROME1 or MONOCHROME2",
+            frame.components
+        )));
+    }
+    if let Some(obstacle) = frame.obstacle {
+        return Err(unsupported_syntax(uid, &format!(" with {obstacle}"), data.name));
+    }
+    let bytes = if frame.precision == 8 { 1 } else { 2 };
+    let source = Source { uid, columns: shape.columns as u16, rows: shape.rows as u16, bits: 8 * bytes as u16, packed };
+    let unpacked = unpack(&source).map_err(|e| data.damaged(format!("its compressed pixels cannot be decoded ({e})")))?;
+    // Of unpacked values, those bits count that the codestream says.
+    let bits = Bits { stored: frame.precision, shift: 0, ..shape.bits };
+    Ok(Samples { values: widen(data, &unpacked, bytes, shape.pixels(), false)?, bits })
+}
+
+fn unpack(source: &Source) -> Result<Vec<u8>, String> {
+    let Some(Codec::EncapsulatedPixelData(Some(reader), _)) = TransferSyntaxRegistry.get(source.uid).map(|s| s.codec()) else {
+        return Err("no decoder is built in".into());
+    };
+    let mut unpacked = Vec::new();
+    // The adapters copy by index and the JPEG 2000 decoder is translated C: both can panic on damaged data. Nothing but
+    // `unpacked` is touched, and after a panic it is dropped.
+    match catch_unwind(AssertUnwindSafe(|| reader.decode_frame(source, 0, &mut unpacked))) {
+        Ok(Ok(())) => Ok(unpacked),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the decoder gave up".into()),
+    }
+}
+
+/// One compressed frame, as dicom-rs wants to see it.
+struct Source<'a> {
+    uid: &'a str,
+    columns: u16,
+    rows: u16,
+    bits: u16,
+    packed: &'a [u8],
+}
+
+impl PixelDataObject for Source<'_> {
+    fn transfer_syntax_uid(&self) -> &str {
+        self.uid
+    }
+
+    fn rows(&self) -> Option<u16> {
+        Some(self.rows)
+    }
+
+    fn cols(&self) -> Option<u16> {
+        Some(self.columns)
+    }
+
+    fn samples_per_pixel(&self) -> Option<u16> {
+        Some(1)
+    }
+
+    fn bits_allocated(&self) -> Option<u16> {
+        Some(self.bits)
+    }
+
+    fn bits_stored(&self) -> Option<u16> {
+        Some(self.bits)
+    }
+
+    fn photometric_interpretation(&self) -> Option<&str> {
+        Some("MONOCHROME2")
+    }
+
+    fn number_of_frames(&self) -> Option<u32> {
+        Some(1)
+    }
+
+    fn number_of_fragments(&self) -> Option<u32> {
+        Some(1)
+    }
+
+    fn fragment(&self, fragment: usize) -> Option<Cow<'_, [u8]>> {
+        (fragment == 0).then_some(Cow::Borrowed(self.packed))
+    }
+
+    fn offset_table(&self) -> Option<Cow<'_, [u32]>> {
+        None
+    }
+
+    fn raw_pixel_data(&self) -> Option<RawPixelData> {
+        Some(RawPixelData { fragments: C::from_vec(vec![self.packed.to_vec()]), offset_table: C::new() })
+    }
+}
