@@ -2,10 +2,10 @@
 
 use crate::graph::Params;
 use crate::graph::onnx::{DataType, Dim, Storage, Writer};
+use crate::models::apm as perception;
 use crate::models::apm::ApmConfig;
 use crate::models::gemma::gemma;
 use crate::models::projector::projector as project;
-use crate::models::apm as perception;
 use crate::run::ModelConfig;
 use anatomix::anatomy::{LABELS, STRUCTURES};
 use anyhow::Result;

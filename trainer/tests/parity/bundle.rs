@@ -1,8 +1,8 @@
 //! A whole run, exported: twice the same bytes, opened by the SDK, golden outputs reproduced by ONNX Runtime.
 
 use crate::{difference, input, output, random, session, shake};
-use anatomix::{Engine, Provider, Structure};
 use anatomix::bundle::{APM, Bundle, GOLDEN, MANIFEST, PROJECTOR, SENTENCES};
+use anatomix::{Engine, Provider, Structure};
 use anatomix_phantom::Scene;
 use anatomix_trainer::export::{Settings, export};
 use anatomix_trainer::graph::onnx::Storage;

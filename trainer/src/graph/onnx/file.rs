@@ -1,8 +1,8 @@
 //! The files of a graph: nodes in `NAME.onnx`, weights in `NAME.onnx.data`, streamed tensor by tensor.
 
 use super::proto::{
-    DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
+    DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
 };
 use anyhow::{Context, Result};
 use prost::Message;

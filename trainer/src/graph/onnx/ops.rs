@@ -26,8 +26,7 @@ impl Writer<'_> {
             let frequencies = spec.frequencies();
             // The angle in single precision, as the training reader and the published one have it.
             let angle = |position: i64, frequency: f64| f64::from(position as f32 * frequency as f32);
-            let values: Vec<f32> =
-                (0..self.max_positions).flat_map(|p| frequencies.iter().map(move |w| f(angle(p, *w)) as f32)).collect();
+            let values: Vec<f32> = (0..self.max_positions).flat_map(|p| frequencies.iter().map(move |w| f(angle(p, *w)) as f32)).collect();
             let table = Tensor::from_slice(&values).reshape([self.max_positions, -1]);
             // Stored in fp32 always: half precision would move far positions.
             self.file.borrow_mut().weight(&name, &table, Storage::F32);
@@ -148,7 +147,9 @@ impl Ops for Writer<'_> {
 
     fn reshape(&self, x: &OnnxTensor, shape: &[i64]) -> OnnxTensor {
         match &x.known {
-            Some(known) if !shape.contains(&0) && !self.stored.borrow().contains_key(&x.name) => self.known(x.name.clone(), known.reshape(shape)),
+            Some(known) if !shape.contains(&0) && !self.stored.borrow().contains_key(&x.name) => {
+                self.known(x.name.clone(), known.reshape(shape))
+            }
             _ => self.node("Reshape", &[x, &self.integers(shape)], vec![]),
         }
     }
@@ -233,4 +234,3 @@ impl Ops for Writer<'_> {
         self.node("Gather", &[x, &self.named("logit_positions")], vec![AttributeProto::int("axis", 1)])
     }
 }
-
