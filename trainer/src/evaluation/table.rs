@@ -1,7 +1,7 @@
-//! The figures for people: a table with the floors that the reference bundle has to reach.
+//! The figures for people: a Markdown table with the floors that the reference bundle has to reach.
 
 use super::figures::Figures;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 
 /// A figure with its floor, where there is one.
@@ -15,7 +15,7 @@ struct Row {
 /// The figures as a table.
 pub fn table(figures: &Figures) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["figure", "measured", "floor", "", "count"]);
+    table.load_style(ASCII_MARKDOWN).set_header(["figure", "measured", "floor", "", "count"]);
     for column in [1, 2, 4] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
