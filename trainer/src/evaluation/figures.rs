@@ -90,7 +90,7 @@ pub struct TaskFigures {
     /// How many of these were answered by some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count_answered: Option<usize>,
-    /// Share of images without abnormality in which none was found.
+    /// Share of images without abnormality whose answer says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normal_exact: Option<f64>,
     /// Share of right answers.

@@ -59,7 +59,7 @@ pub struct Answered {
 pub enum Outcome {
     /// Boxes were expected: mean best IoU, `None` where none was given.
     Boxes(Option<f64>),
-    /// No abnormality was expected: whether none was given.
+    /// No abnormality was expected: whether the answer says so.
     Normal(bool),
     /// One of a few answers was expected: whether it was given.
     Choice(bool),
@@ -142,7 +142,12 @@ fn judge(sample: &Sample, boxes: &[PixelBox], answer: &Answer) -> Outcome {
     match sample.task {
         Task::AnatomyGrounding | Task::PhraseGrounding | Task::AbnormalityDetection => {
             let found: Vec<PixelBox> = answer.groundings.iter().flat_map(|g| g.boxes.iter().copied()).collect();
-            if boxes.is_empty() { Outcome::Normal(found.is_empty()) } else { Outcome::Boxes(mean_best_iou(&found, boxes)) }
+            if boxes.is_empty() {
+                // An answer that says nothing at all is no finding of health.
+                Outcome::Normal(found.is_empty() && same_words(&sample.answer, &answer.text))
+            } else {
+                Outcome::Boxes(mean_best_iou(&found, boxes))
+            }
         }
         Task::ClosedQuestion | Task::GroundedDiagnosis => Outcome::Choice(same_words(&sample.answer, &answer.text)),
         Task::Classification => Outcome::Labels(Box::new((labels_in(&sample.answer), labels_in(&answer.text)))),

@@ -65,7 +65,7 @@ fn rows(figures: &Figures) -> Vec<Row> {
         for (what, value, count) in [
             ("IoU", task.iou, boxes),
             ("IoU of answers with boxes", task.iou_answered, task.count_answered.unwrap_or_default()),
-            ("nothing found where nothing is", task.normal_exact, task.count - boxes.min(task.count)),
+            ("no abnormality, and said so", task.normal_exact, task.count - boxes.min(task.count)),
             ("accuracy", task.accuracy, task.count),
             ("macro F1", labels.and_then(|l| l.macro_f1), task.count),
             ("micro F1", labels.and_then(|l| l.micro_f1), task.count),
