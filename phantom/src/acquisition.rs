@@ -97,7 +97,14 @@ fn markers(picture: &mut Layer, scene: &Scene, rng: &mut impl Rng) {
         let letter = if rng.random_bool(0.5) { "L" } else { "R" };
         let left_edge = rng.random_bool(0.5);
         let x = if left_edge { rng.random_range(0.01..0.10) } else { rng.random_range(0.86..0.95) } * width;
-        paint(letter, x, height * rng.random_range(0.02..0.30), size, rng.random_range(0.75..1.0), scene.frame.mirrored && rng.random_bool(0.5));
+        paint(
+            letter,
+            x,
+            height * rng.random_range(0.02..0.30),
+            size,
+            rng.random_range(0.75..1.0),
+            scene.frame.mirrored && rng.random_bool(0.5),
+        );
     }
     if rng.random_bool(0.3) {
         let text = if scene.ap_view { "AP" } else { "PA" };

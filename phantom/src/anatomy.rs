@@ -113,7 +113,13 @@ impl Lung {
     /// Levels between the zones: end of the apical zone, of the upper, of the mid, and of the lung itself.
     pub fn levels(&self) -> [f32; 4] {
         let height = self.dome - self.apex;
-        [0.17, 0.40, 0.69].map(|f| self.apex + f * height).into_iter().chain([self.recess[1]]).collect::<Vec<_>>().try_into().unwrap_or_default()
+        [0.17, 0.40, 0.69]
+            .map(|f| self.apex + f * height)
+            .into_iter()
+            .chain([self.recess[1]])
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap_or_default()
     }
 }
 
@@ -275,14 +281,5 @@ impl Anatomy {
 /// A rectangle with cut corners: its hull hardly grows when the patient is rotated.
 pub(crate) fn rounded(x0: f32, y0: f32, x1: f32, y1: f32) -> Vec<Point> {
     let (cx, cy) = ((x1 - x0) * 0.15, (y1 - y0) * 0.15);
-    vec![
-        [x0 + cx, y0],
-        [x1 - cx, y0],
-        [x1, y0 + cy],
-        [x1, y1 - cy],
-        [x1 - cx, y1],
-        [x0 + cx, y1],
-        [x0, y1 - cy],
-        [x0, y0 + cy],
-    ]
+    vec![[x0 + cx, y0], [x1 - cx, y0], [x1, y0 + cy], [x1, y1 - cy], [x1 - cx, y1], [x0 + cx, y1], [x0, y1 - cy], [x0, y0 + cy]]
 }

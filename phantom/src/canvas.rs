@@ -132,9 +132,7 @@ impl Layer {
     pub fn blob(&mut self, center: Point, radii: Point, angle: f32, value: f32, power: f32) {
         let reach = radii[0].max(radii[1]);
         let (sin, cos) = angle.sin_cos();
-        let span = |c: f32, size: u32| {
-            ((c - reach).clamp(0.0, size as f32) as usize, (c + reach).ceil().clamp(0.0, size as f32) as usize)
-        };
+        let span = |c: f32, size: u32| ((c - reach).clamp(0.0, size as f32) as usize, (c + reach).ceil().clamp(0.0, size as f32) as usize);
         let ((x0, x1), (y0, y1)) = (span(center[0], self.width), span(center[1], self.height));
         for y in y0..y1 {
             let row = self.row(y);
@@ -237,11 +235,7 @@ fn box_blur(data: &mut [f32], stride: usize, count: usize, radius: usize, line: 
 pub(crate) fn spline(points: &[Point], steps: usize, closed: bool) -> Vec<Point> {
     let count = points.len();
     let at = |i: isize| {
-        if closed {
-            points[i.rem_euclid(count as isize) as usize]
-        } else {
-            points[i.clamp(0, count as isize - 1) as usize]
-        }
+        if closed { points[i.rem_euclid(count as isize) as usize] } else { points[i.clamp(0, count as isize - 1) as usize] }
     };
     let spans = if closed { count } else { count - 1 };
     let mut out = Vec::with_capacity(spans * steps + 1);
@@ -251,8 +245,7 @@ pub(crate) fn spline(points: &[Point], steps: usize, closed: bool) -> Vec<Point>
             let t = step as f32 / steps as f32;
             out.push([0, 1].map(|k| {
                 let (a, b, c, d) = (p0[k], p1[k], p2[k], p3[k]);
-                0.5 * (2.0 * b + (c - a) * t + (2.0 * a - 5.0 * b + 4.0 * c - d) * t * t
-                    + (3.0 * b - a - 3.0 * c + d) * t * t * t)
+                0.5 * (2.0 * b + (c - a) * t + (2.0 * a - 5.0 * b + 4.0 * c - d) * t * t + (3.0 * b - a - 3.0 * c + d) * t * t * t)
             }));
         }
     }

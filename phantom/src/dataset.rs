@@ -143,11 +143,7 @@ impl Row {
             }
             format!("{line}\n")
         });
-        Self {
-            split: format!("{id},{id},{seed},{}\n", split(seed)),
-            labels: format!("{seed},{id}{cells}\n"),
-            samples: samples.collect(),
-        }
+        Self { split: format!("{id},{id},{seed},{}\n", split(seed)), labels: format!("{seed},{id}{cells}\n"), samples: samples.collect() }
     }
 }
 
@@ -200,8 +196,8 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path, &Path) -> Result<()
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
-    let done = write(&part, path)
-        .and_then(|()| fs::rename(&part, path).map_err(|source| DatasetError::Write { path: path.into(), source }));
+    let done =
+        write(&part, path).and_then(|()| fs::rename(&part, path).map_err(|source| DatasetError::Write { path: path.into(), source }));
     if done.is_err() {
         // Nothing half-written stays; that it cannot be removed adds nothing to the error.
         let _ = fs::remove_file(&part);

@@ -33,7 +33,14 @@ pub(crate) fn draw(canvas: &mut Canvas, scene: &Scene, rng: &mut impl Rng) {
                 canvas.blob([x, y], [rx, ry], value * 2.2, 0.18);
                 let [right, left] = anatomy.heart_edges;
                 let tip = [right + (left - right) * 0.62, anatomy.heart_bottom - 0.14];
-                let lead = [[x, y - ry], [sign * 0.5, 0.12], [-0.10, 0.35], [-0.16, anatomy.heart_top + 0.1], [-0.08, anatomy.heart_bottom - 0.3], tip];
+                let lead = [
+                    [x, y - ry],
+                    [sign * 0.5, 0.12],
+                    [-0.10, 0.35],
+                    [-0.16, anatomy.heart_top + 0.1],
+                    [-0.08, anatomy.heart_bottom - 0.3],
+                    tip,
+                ];
                 canvas.stroke(&spline(&lead, 8, false), |_| 0.013, rod(value * 1.2));
             }
             _ => {}

@@ -162,7 +162,13 @@ pub(crate) fn choose(rng: &mut impl Rng) -> Vec<(Kind, Option<Side>, Option<Zone
     let mut chosen: Vec<(Kind, Option<Side>, Option<Zone>)> = Vec::new();
     while chosen.len() < count {
         let mut at = rng.random_range(0.0..total);
-        let kind = Kind::FREQUENCIES.iter().find(|(_, f)| { at -= f; at < 0.0 }).map_or(Kind::Consolidation, |(k, _)| *k);
+        let kind = Kind::FREQUENCIES
+            .iter()
+            .find(|(_, f)| {
+                at -= f;
+                at < 0.0
+            })
+            .map_or(Kind::Consolidation, |(k, _)| *k);
         let side = kind.needs_side().then(|| if rng.random_bool(0.5) { Side::Left } else { Side::Right });
         let zone = kind.needs_zone().then(|| match (kind, rng.random_range(0..3)) {
             (Kind::Atelectasis, 0) => Zone::Mid,
@@ -179,8 +185,14 @@ pub(crate) fn choose(rng: &mut impl Rng) -> Vec<(Kind, Option<Side>, Option<Zone
                 || (other.0 == Kind::Edema && zone.is_some())
                 || (other.1 == side && matches!((other.0, kind), (Kind::PleuralEffusion, _)) && zone == Some(Zone::Lower))
                 || (other.1 == side && kind == Kind::PleuralEffusion && other.2 == Some(Zone::Lower))
-                || (other.1 == side && matches!((other.0, kind), (Kind::Pneumothorax, Kind::PleuralThickening) | (Kind::PleuralThickening, Kind::Pneumothorax)))
-                || (other.1 == side && matches!((other.0, kind), (Kind::Pneumothorax | Kind::PleuralThickening, _)) && zone == Some(Zone::Upper))
+                || (other.1 == side
+                    && matches!(
+                        (other.0, kind),
+                        (Kind::Pneumothorax, Kind::PleuralThickening) | (Kind::PleuralThickening, Kind::Pneumothorax)
+                    ))
+                || (other.1 == side
+                    && matches!((other.0, kind), (Kind::Pneumothorax | Kind::PleuralThickening, _))
+                    && zone == Some(Zone::Upper))
                 || (other.1 == side && matches!(kind, Kind::Pneumothorax | Kind::PleuralThickening) && other.2 == Some(Zone::Upper))
         };
         if !chosen.iter().any(clashes) {
@@ -229,7 +241,11 @@ impl Finding {
         match kind {
             Kind::Edema => {
                 finding.regions = [&anatomy.right, &anatomy.left]
-                    .map(|lung| { let l = lung.levels(); lung.band(l[0] + 0.1, l[2] + 0.2) }).into();
+                    .map(|lung| {
+                        let l = lung.levels();
+                        lung.band(l[0] + 0.1, l[2] + 0.2)
+                    })
+                    .into();
             }
             Kind::PleuralEffusion => {
                 let depth = rng.random_range(0.22..0.55);

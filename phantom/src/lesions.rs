@@ -141,7 +141,12 @@ fn pneumothorax(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &L
         })
         .collect();
     let mut outside = line.clone();
-    outside.extend([[lung.sign * 1.3, base], [lung.sign * 1.3, lung.apex - 0.3], [lung.sign * 0.15, lung.apex - 0.3], [lung.sign * 0.15, lung.apex + gap * 0.9]]);
+    outside.extend([
+        [lung.sign * 1.3, base],
+        [lung.sign * 1.3, lung.apex - 0.3],
+        [lung.sign * 0.15, lung.apex - 0.3],
+        [lung.sign * 0.15, lung.apex + gap * 0.9],
+    ]);
     let mut own = Canvas::new(canvas.frame);
     own.fill_soft(&outside, -(0.13 + 0.08 * finding.strength), 0.006);
     own.layer.multiply(lungs);

@@ -154,8 +154,7 @@ fn lungs(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) -> Layer {
 /// Liver, spleen, stomach bubble and gut below the domes; the lung's base behind them shines through.
 fn abdomen(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
     for lung in [&anatomy.right, &anatomy.left] {
-        let mut organ: Vec<Point> =
-            lung.outline.iter().copied().filter(|p| p[1] > lung.dome - 0.01 && p[0] * lung.sign < 0.99).collect();
+        let mut organ: Vec<Point> = lung.outline.iter().copied().filter(|p| p[1] > lung.dome - 0.01 && p[0] * lung.sign < 0.99).collect();
         organ.sort_by(|a, b| (a[0] * lung.sign).total_cmp(&(b[0] * lung.sign)));
         organ.insert(0, [0.0, lung.dome + 0.2]);
         organ.extend([[lung.sign * 1.02, lung.recess[1] + 0.1], [lung.sign * 1.02, 5.0], [0.0, 5.0]]);
@@ -201,12 +200,8 @@ fn mediastinum(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
     canvas.fill_soft(&trunk, amount * 0.4, soft * 5.0);
     canvas.blob(anatomy.arch, [anatomy.arch_radius; 2], rng.random_range(0.16..0.32), 0.5);
     // The descending aorta runs behind the heart, its left edge often visible.
-    let line = [
-        [anatomy.arch[0], anatomy.arch[1]],
-        [anatomy.arch[0] + 0.01, 0.95],
-        [anatomy.arch[0] * 0.7, 1.4],
-        [0.08, anatomy.left.dome + 0.1],
-    ];
+    let line =
+        [[anatomy.arch[0], anatomy.arch[1]], [anatomy.arch[0] + 0.01, 0.95], [anatomy.arch[0] * 0.7, 1.4], [0.08, anatomy.left.dome + 0.1]];
     canvas.stroke(&spline(&line, 8, false), |_| anatomy.arch_radius * 0.85, rod(rng.random_range(0.06..0.18)));
     canvas.fill_soft(&anatomy.heart, rng.random_range(0.28..0.50), soft);
     let [right, left] = anatomy.heart_edges;
@@ -226,7 +221,11 @@ fn mediastinum(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
     let radius = rng.random_range(0.055..0.08);
     canvas.stroke(&trachea, |_| radius, rod(-depth));
     for (x, y, r) in [(-0.21, 0.20, 0.8), (0.25, 0.22, 0.65)] {
-        canvas.stroke(&spline(&[[cx, cy - 0.03], [cx + x * 0.5, cy + y * 0.45], [cx + x, cy + y]], 5, false), |t| radius * r * (1.0 - 0.3 * t), rod(-depth * 0.8));
+        canvas.stroke(
+            &spline(&[[cx, cy - 0.03], [cx + x * 0.5, cy + y * 0.45], [cx + x, cy + y]], 5, false),
+            |t| radius * r * (1.0 - 0.3 * t),
+            rod(-depth * 0.8),
+        );
     }
 }
 

@@ -45,26 +45,12 @@ const DETECTION: [&str; 5] = [
     "Locate every abnormality.",
     "Mark the abnormal findings in the image.",
 ];
-const WHERE: [&str; 5] =
-    ["Where is the {}?", "Locate the {}.", "Find the {} in the image.", "Show me the {}.", "Give the box of the {}."];
-const DIAGNOSIS: [&str; 4] = [
-    "What is the finding in {}?",
-    "Name the abnormality in {}.",
-    "Which diagnosis fits the region {}?",
-    "What does the region {} show?",
-];
-const CAPTION: [&str; 4] = [
-    "Describe the region {}.",
-    "Write a caption for {}.",
-    "Describe what is seen in {}.",
-    "Write a sentence about the region {}.",
-];
-const OPEN: [&str; 4] = [
-    "What does the {} show?",
-    "What is seen in the {}?",
-    "Describe the {}.",
-    "What is the state of the {}?",
-];
+const WHERE: [&str; 5] = ["Where is the {}?", "Locate the {}.", "Find the {} in the image.", "Show me the {}.", "Give the box of the {}."];
+const DIAGNOSIS: [&str; 4] =
+    ["What is the finding in {}?", "Name the abnormality in {}.", "Which diagnosis fits the region {}?", "What does the region {} show?"];
+const CAPTION: [&str; 4] =
+    ["Describe the region {}.", "Write a caption for {}.", "Describe what is seen in {}.", "Write a sentence about the region {}."];
+const OPEN: [&str; 4] = ["What does the {} show?", "What is seen in the {}?", "Describe the {}.", "What is the state of the {}?"];
 
 /// A box as a prompt or an answer writes it.
 pub fn write_box(bounds: &PixelBox, letterbox: &Letterbox) -> String {
@@ -115,8 +101,7 @@ pub fn samples(scene: &Scene, round: u64) -> Vec<Sample> {
         }
     }
 
-    let visible: Vec<(Structure, PixelBox)> =
-        Structure::all().filter_map(|s| scene.structure_box(s).map(|b| (s, b))).collect();
+    let visible: Vec<(Structure, PixelBox)> = Structure::all().filter_map(|s| scene.structure_box(s).map(|b| (s, b))).collect();
     for (structure, bounds) in visible.iter().sample(&mut rng, 3) {
         let sample = anatomy_question(*structure, &write_box(bounds, &letterbox), &mut rng);
         push(sample.task, sample.question, sample.answer, vec![*bounds]);
@@ -192,7 +177,8 @@ fn closed(scene: &Scene, abnormal: &[&Finding], visible: &[(Structure, PixelBox)
         0 => out.push(("Is this image normal?".into(), if abnormal.is_empty() { "Yes" } else { "No" })),
         _ if !visible.is_empty() => {
             let affected: Vec<Structure> = visible.iter().map(|v| v.0).filter(|&s| !scene.attributes(s).is_empty()).collect();
-            let structure = if !affected.is_empty() && draw(2) == 0 { affected[draw(affected.len())] } else { visible[draw(visible.len())].0 };
+            let structure =
+                if !affected.is_empty() && draw(2) == 0 { affected[draw(affected.len())] } else { visible[draw(visible.len())].0 };
             let healthy = scene.attributes(structure).is_empty();
             out.push((health_question(structure, healthy).question, if healthy { "Yes" } else { "No" }));
         }

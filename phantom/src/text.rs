@@ -1,7 +1,7 @@
 //! Sentences and reports. Answers are canonical: equal findings give equal words.
 
-use crate::findings::{Finding, Kind};
 use crate::Scene;
+use crate::findings::{Finding, Kind};
 use anatomix::anatomy::{Label, Structure};
 
 /// The sentence on a structure, from category and term of what it shows.
@@ -68,7 +68,10 @@ pub fn findings(scene: &Scene) -> String {
         lines.push("There is no pleural effusion or pneumothorax.".into());
     }
     lines.push(if one(Kind::Cardiomegaly).is_some() { "The heart is enlarged." } else { "The heart size is normal." }.into());
-    lines.push(if one(Kind::EnlargedMediastinum).is_some() { "The mediastinum is widened." } else { "The mediastinal contours are normal." }.into());
+    lines.push(
+        if one(Kind::EnlargedMediastinum).is_some() { "The mediastinum is widened." } else { "The mediastinal contours are normal." }
+            .into(),
+    );
     lines.push(match one(Kind::Fracture) {
         Some(finding) => format!("There is a {}.", finding.phrase()),
         None => "No fracture is seen.".into(),
@@ -100,4 +103,3 @@ pub fn labels(scene: &Scene) -> String {
     let names: Vec<&str> = Label::ALL.iter().filter(|l| flags[l.index()]).map(|l| l.name()).collect();
     names.join(", ")
 }
-

@@ -49,20 +49,8 @@ const NAMES: [&str; STRUCTURES] = [
 ];
 
 /// Pairs of mirror structures, patient's left first.
-const PAIRS: [(u8, u8); 12] = [
-    (2, 3),
-    (6, 7),
-    (8, 17),
-    (9, 18),
-    (10, 19),
-    (11, 20),
-    (12, 21),
-    (13, 22),
-    (24, 16),
-    (25, 26),
-    (32, 34),
-    (33, 35),
-];
+const PAIRS: [(u8, u8); 12] =
+    [(2, 3), (6, 7), (8, 17), (9, 18), (10, 19), (11, 20), (12, 21), (13, 22), (24, 16), (25, 26), (32, 34), (33, 35)];
 
 /// One of the 36 anatomical structures. Left and right are the patient's, whatever the image shows.
 ///

@@ -138,7 +138,11 @@ impl Engine {
         let lines: Vec<ContextLine> = structures
             .iter()
             .zip(&perception.boxes)
-            .map(|(found, bounds)| ContextLine { structure: found.structure, grid: bounds.to_grid(), sentence: found.sentence.text.clone() })
+            .map(|(found, bounds)| ContextLine {
+                structure: found.structure,
+                grid: bounds.to_grid(),
+                sentence: found.sentence.text.clone(),
+            })
             .collect();
         let context = engine.tokenizer.context(&lines, engine.bundle.manifest().apm.patches)?;
         let labels = Label::ALL.into_iter().zip(perception.scores()).map(|(label, score)| LabelScore { label, score }).collect();

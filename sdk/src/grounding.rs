@@ -47,11 +47,8 @@ pub fn question_to_grid(question: &str, letterbox: &Letterbox) -> Result<String,
     let mut rest = question;
     while let Some(start) = rest.find("<box>") {
         out.push_str(&rest[..start]);
-        let wrong = || PromptError::Box {
-            found: rest[start..].chars().take(60).collect(),
-            width: letterbox.width,
-            height: letterbox.height,
-        };
+        let wrong =
+            || PromptError::Box { found: rest[start..].chars().take(60).collect(), width: letterbox.width, height: letterbox.height };
         let (inner, after) = enclosed(&rest[start..], "<box>", "</box>").ok_or_else(wrong)?;
         let [x0, y0, x1, y1] = corners::<f32>(inner).ok_or_else(wrong)?;
         let inside = |low: f32, high: f32, most: u32| 0.0 <= low && low < high && high <= most as f32;
@@ -104,7 +101,9 @@ mod tests {
     fn boxes_of_questions_are_pixels() {
         let grid = question_to_grid("What is in <box>(0,0),(1024, 1024)</box>?", &WIDE).unwrap();
         assert_eq!(grid, "What is in <box>(0,256),(512,768)</box>?");
-        for wrong in ["<box>(0,0),(1,1)", "<box>1,2,3,4</box>", "<box>(0,0),(9999,5)</box>", "<box>(5,5),(5,9)</box>", "<box>(0,0),(NaN,1)</box>"] {
+        for wrong in
+            ["<box>(0,0),(1,1)", "<box>1,2,3,4</box>", "<box>(0,0),(9999,5)</box>", "<box>(5,5),(5,9)</box>", "<box>(0,0),(NaN,1)</box>"]
+        {
             assert!(question_to_grid(wrong, &WIDE).is_err(), "{wrong}");
         }
     }

@@ -34,7 +34,5 @@ pub use grounding::Grounding;
 pub use perception::flags::{Flag, FlagCode, Severity};
 pub use radiograph::Radiograph;
 pub use runtime::Provider;
-pub use study::{
-    Answer, CancelHandle, Finish, Flow, LabelScore, Provenance, Question, Retrieved, StructureFinding, Study, Timing,
-};
+pub use study::{Answer, CancelHandle, Finish, Flow, LabelScore, Provenance, Question, Retrieved, StructureFinding, Study, Timing};
 pub use task::Task;

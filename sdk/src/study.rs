@@ -393,12 +393,16 @@ struct Text<'a> {
     readable: String,
 }
 
-type TokenStream<'a> =
-    DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+type TokenStream<'a> = DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
 impl<'a> Text<'a> {
     fn new(engine: &'a Inner) -> Self {
-        Self { stream: engine.tokenizer.inner().decode_stream(false), raw: String::new(), filter: Readable::default(), readable: String::new() }
+        Self {
+            stream: engine.tokenizer.inner().decode_stream(false),
+            raw: String::new(),
+            filter: Readable::default(),
+            readable: String::new(),
+        }
     }
 
     fn push(&mut self, token: i64, on_piece: &mut impl FnMut(&str) -> Flow) -> Result<Flow> {

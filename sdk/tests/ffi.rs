@@ -169,8 +169,9 @@ fn options_of_other_versions() {
         unknown: usize,
     }
     let later = |unknown| Later { known: anx_engine_options { struct_size: size_of::<Later>(), ..options() }, unknown };
-    assert!(accepted((&raw const later(0)).cast()));
-    let (status, message, _) = open_failure(path, (&raw const later(1)).cast());
+    let (harmless, unknown) = (later(0), later(1));
+    assert!(accepted((&raw const harmless).cast()));
+    let (status, message, _) = open_failure(path, (&raw const unknown).cast());
     assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
     assert!(message.contains("too old"), "{message}");
 }

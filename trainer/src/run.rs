@@ -72,8 +72,8 @@ impl Run {
     /// If the run has none or it is not valid.
     pub fn models(&self) -> Result<ModelConfig> {
         let path = self.file(MODELS);
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}; train a model into this run first", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}; train a model into this run first", path.display()))?;
         toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
     }
 

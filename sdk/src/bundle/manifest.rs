@@ -81,8 +81,7 @@ pub struct FileEntry {
 
 impl Manifest {
     pub(super) fn check(&self, path: &Path) -> Result<(), BundleError> {
-        for (what, found, known) in
-            [("the preprocessing", self.preprocess.version, 1), ("the prompt", self.prompt.version, PROMPT_VERSION)]
+        for (what, found, known) in [("the preprocessing", self.preprocess.version, 1), ("the prompt", self.prompt.version, PROMPT_VERSION)]
         {
             if found != known {
                 return Err(BundleError::NewerVersion { path: path.into(), what, found, known });

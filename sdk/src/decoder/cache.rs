@@ -1,8 +1,8 @@
 //! Keys and values of the tokens that were computed already.
 
 use crate::bundle::DecoderSizes;
-use ort::session::IoBinding;
 use ort::memory::Allocator;
+use ort::session::IoBinding;
 use ort::value::Tensor;
 
 /// The cache of one study. Past and present are the same buffers: a token's keys and values are written once and stay.

@@ -59,8 +59,7 @@ impl Decoder {
         check_ports(&projector, PROJECTOR, &names(&["image_tokens", "object_embeddings"]), &names(&["visual_features"]))?;
         let session = runtime.session(&bundle.file(DECODER))?;
         let sizes = bundle.manifest().decoder.clone();
-        let mut inputs =
-            names(&["input_ids", "visual_features", "visual_index", "seqlens_k", "total_sequence_length", "logit_positions"]);
+        let mut inputs = names(&["input_ids", "visual_features", "visual_index", "seqlens_k", "total_sequence_length", "logit_positions"]);
         let mut outputs = names(&["logits"]);
         inputs.extend(cache::names("past_key_values", sizes.layers));
         outputs.extend(cache::names("present", sizes.layers));
@@ -141,7 +140,8 @@ impl Decoder {
             binding.bind_input("seqlens_k", &Tensor::from_array(([1], vec![total - 1]))?)?;
             binding.bind_input("total_sequence_length", &Tensor::from_array(([1], vec![total]))?)?;
             cache.bind(&mut binding)?;
-            binding.bind_output_to_device("logits", &MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?)
+            binding
+                .bind_output_to_device("logits", &MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?)
         };
         bind().map_err(failed)?;
         binding.bind_input("input_ids", &integers(ids, vec![1, ids.len()])?).map_err(failed)?;

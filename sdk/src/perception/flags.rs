@@ -80,18 +80,25 @@ pub fn of_radiograph(radiograph: &Radiograph) -> Vec<Flag> {
     let mut flags = Vec::new();
     let spread = spread(radiograph);
     if spread < LEAST_SPREAD {
-        flags.push(warning(FlagCode::NearConstant, format!("the image is nearly constant: its intensities spread over {:.2} % of the range", spread * 100.0)));
+        flags.push(warning(
+            FlagCode::NearConstant,
+            format!("the image is nearly constant: its intensities spread over {:.2} % of the range", spread * 100.0),
+        ));
     }
     let header = radiograph.header();
     if let Some(view) = header.view_position.as_deref().filter(|v| !is_frontal(v)) {
-        flags.push(warning(FlagCode::NotFrontal, format!("the header gives the view position {view}, but only frontal radiographs are understood")));
+        flags.push(warning(
+            FlagCode::NotFrontal,
+            format!("the header gives the view position {view}, but only frontal radiographs are understood"),
+        ));
     }
     let modality = header.modality.as_deref().filter(|m| !matches!(*m, "CR" | "DX" | "RG" | "XA" | "RF" | "OT"));
     if let Some(modality) = modality {
         flags.push(warning(FlagCode::NotChest, format!("the header gives the modality {modality}, which is no radiograph")));
     }
     if let Some(part) = header.body_part.as_deref().filter(|p| !is_chest(p)) {
-        flags.push(warning(FlagCode::NotChest, format!("the header gives the body part {part}, but only chest radiographs are understood")));
+        flags
+            .push(warning(FlagCode::NotChest, format!("the header gives the body part {part}, but only chest radiographs are understood")));
     }
     if header.for_processing {
         flags.push(warning(FlagCode::ForProcessing, "the header says that these are raw detector values, not meant for display".into()));
@@ -133,7 +140,9 @@ fn mirrored(boxes: &[NormalizedBox], orientation: Option<Orientation>) -> Option
         }
         (true, Some(Orientation::Mirrored)) => "the image is mirrored, as its header says",
         (true, _) => "the patient's left structures lie on the left of the picture: a mirrored image or situs inversus",
-        (false, Some(Orientation::Mirrored)) => "the header says that the image is mirrored, but the structures lie as in the standard display",
+        (false, Some(Orientation::Mirrored)) => {
+            "the header says that the image is mirrored, but the structures lie as in the standard display"
+        }
         (false, _) => return None,
     };
     Some(warning(FlagCode::Mirrored, message.into()))
@@ -147,7 +156,14 @@ fn spread(radiograph: &Radiograph) -> f32 {
     }
     let percentile = |share: f32| {
         let mut left = (pixels.len() as f32 * share) as usize;
-        counts.iter().position(|&c| { let found = c > left; left = left.saturating_sub(c); found }).unwrap_or(4095)
+        counts
+            .iter()
+            .position(|&c| {
+                let found = c > left;
+                left = left.saturating_sub(c);
+                found
+            })
+            .unwrap_or(4095)
     };
     (percentile(0.99) - percentile(0.01)) as f32 / 4095.0
 }
@@ -186,7 +202,9 @@ mod tests {
 
     #[test]
     fn sides_are_held_against_the_header() {
-        let codes = |mirrored, orientation| of_perception(&boxes(mirrored), &[1.0; STRUCTURES], orientation).iter().map(|f| f.code).collect::<Vec<_>>();
+        let codes = |mirrored, orientation| {
+            of_perception(&boxes(mirrored), &[1.0; STRUCTURES], orientation).iter().map(|f| f.code).collect::<Vec<_>>()
+        };
         assert_eq!(codes(false, None), []);
         assert_eq!(codes(false, Some(Orientation::Standard)), []);
         assert_eq!(codes(true, None), [FlagCode::Mirrored]);

@@ -94,9 +94,8 @@ impl PromptTokenizer {
     /// As [`PromptTokenizer::open`].
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, PromptError> {
         let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| PromptError::Tokenizer { name: name.into(), message: e.to_string() })?;
-        let id = |token: &str| {
-            tokenizer.token_to_id(token).ok_or_else(|| PromptError::MissingToken { name: name.into(), token: token.into() })
-        };
+        let id =
+            |token: &str| tokenizer.token_to_id(token).ok_or_else(|| PromptError::MissingToken { name: name.into(), token: token.into() });
         for token in ADDED_TOKENS.iter().chain(&["<bos>", "<start_of_turn>"]) {
             id(token)?;
         }

@@ -7,10 +7,10 @@ pub const CONTROL_TOKENS: [&str; 6] = ["<pad>", "<eos>", "<bos>", "<unk>", "<sta
 
 /// The token that stands for each structure's embedding.
 pub const OBJECT_TOKENS: [&str; STRUCTURES] = [
-    "<obj_0>", "<obj_1>", "<obj_2>", "<obj_3>", "<obj_4>", "<obj_5>", "<obj_6>", "<obj_7>", "<obj_8>", "<obj_9>",
-    "<obj_10>", "<obj_11>", "<obj_12>", "<obj_13>", "<obj_14>", "<obj_15>", "<obj_16>", "<obj_17>", "<obj_18>",
-    "<obj_19>", "<obj_20>", "<obj_21>", "<obj_22>", "<obj_23>", "<obj_24>", "<obj_25>", "<obj_26>", "<obj_27>",
-    "<obj_28>", "<obj_29>", "<obj_30>", "<obj_31>", "<obj_32>", "<obj_33>", "<obj_34>", "<obj_35>",
+    "<obj_0>", "<obj_1>", "<obj_2>", "<obj_3>", "<obj_4>", "<obj_5>", "<obj_6>", "<obj_7>", "<obj_8>", "<obj_9>", "<obj_10>", "<obj_11>",
+    "<obj_12>", "<obj_13>", "<obj_14>", "<obj_15>", "<obj_16>", "<obj_17>", "<obj_18>", "<obj_19>", "<obj_20>", "<obj_21>", "<obj_22>",
+    "<obj_23>", "<obj_24>", "<obj_25>", "<obj_26>", "<obj_27>", "<obj_28>", "<obj_29>", "<obj_30>", "<obj_31>", "<obj_32>", "<obj_33>",
+    "<obj_34>", "<obj_35>",
 ];
 
 /// The tokens that AnatomiX adds to a language model's vocabulary, in the published order.

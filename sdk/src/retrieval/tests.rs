@@ -223,7 +223,10 @@ fn each_wrong_header_is_named() {
     expect(replaced("anatomix-sentences", "anatomix-pentences"), "does not give the format");
     expect(replaced("\"11.text\"", "\"xx.text\""), "the tensor 11.text is missing");
     expect(replaced("{\"dtype\":\"F32\"", "{\"dtype\":\"I32\""), "has the type I32 instead of F32");
-    expect(replaced("\"dtype\":\"F32\",\"shape\":[1,5]", "\"dtype\":\"F32\",\"shape\":[5,1]"), "width 1, but the perception module gives 5");
+    expect(
+        replaced("\"dtype\":\"F32\",\"shape\":[1,5]", "\"dtype\":\"F32\",\"shape\":[5,1]"),
+        "width 1, but the perception module gives 5",
+    );
     expect(replaced("{\"__metadata__\"", "x\"__metadata__\""), "header cannot be read");
     let wider = tables(&original, WIDTH + 1).unwrap_err().at("x".as_ref(), WIDTH + 1).to_string();
     expect(wider, "holds embeddings of width 5, but the perception module gives 6; export the bundle again");

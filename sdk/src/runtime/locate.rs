@@ -7,7 +7,9 @@ const NAMES: [&str; 2] = ["libonnxruntime.so", "libonnxruntime.so.1"];
 
 pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     // Whoever names a library means that one: no silent substitute.
-    if let Some(path) = chosen.map(Path::to_path_buf).or_else(|| std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty()).map(PathBuf::from)) {
+    if let Some(path) =
+        chosen.map(Path::to_path_buf).or_else(|| std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty()).map(PathBuf::from))
+    {
         return if path.exists() { Ok(path) } else { Err(RuntimeError::NotFound { tried: vec![path] }) };
     }
     let mut tried = Vec::new();

@@ -30,7 +30,9 @@ pub enum RuntimeError {
     Run { graph: String, message: String },
     #[error("{graph} gave {tensor} of shape {found:?} instead of {expected:?}; export the bundle again")]
     Shape { graph: String, tensor: String, found: Vec<i64>, expected: Vec<i64> },
-    #[error("on this provider {tensor} differs from the bundle's golden output by {difference:e} (allowed {allowed:e}); choose another provider")]
+    #[error(
+        "on this provider {tensor} differs from the bundle's golden output by {difference:e} (allowed {allowed:e}); choose another provider"
+    )]
     Golden { tensor: String, difference: f32, allowed: f32 },
 }
 
@@ -145,7 +147,12 @@ pub fn check_ports(session: &Session, graph: &str, inputs: &[String], outputs: &
 ///
 /// # Errors
 /// [`RuntimeError::Shape`] where it has another.
-pub fn read_output(outputs: &ort::session::SessionOutputs, graph: &str, tensor: &str, expected: &[usize]) -> Result<Vec<f32>, RuntimeError> {
+pub fn read_output(
+    outputs: &ort::session::SessionOutputs,
+    graph: &str,
+    tensor: &str,
+    expected: &[usize],
+) -> Result<Vec<f32>, RuntimeError> {
     let value = outputs.get(tensor).ok_or_else(|| RuntimeError::Port { graph: graph.into(), what: "output", name: tensor.into() })?;
     let (shape, values) =
         value.try_extract_tensor::<f32>().map_err(|e| RuntimeError::Run { graph: graph.into(), message: e.to_string() })?;

@@ -74,7 +74,9 @@ pub fn availability(runtime: &super::Runtime) -> Vec<Availability> {
 
 pub(super) fn settle(wanted: Provider, environment: &Environment) -> Result<(Provider, Vec<String>), RuntimeError> {
     if wanted != Provider::Auto {
-        return probe(wanted, environment).map(|()| (wanted, vec![])).map_err(|message| RuntimeError::Provider { provider: wanted, message });
+        return probe(wanted, environment)
+            .map(|()| (wanted, vec![]))
+            .map_err(|message| RuntimeError::Provider { provider: wanted, message });
     }
     // TensorRT builds engines for minutes on first use: it is never chosen without being asked for.
     match probe(Provider::Cuda(0), environment) {

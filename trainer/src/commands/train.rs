@@ -54,7 +54,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let device = match arguments.device {
         On::Cpu => Device::Cpu,
         On::Cuda => {
-            anyhow::ensure!(tch::Cuda::is_available(), "CUDA was asked for but libtorch finds no GPU; use --device cpu or install a CUDA build of torch with its driver");
+            anyhow::ensure!(
+                tch::Cuda::is_available(),
+                "CUDA was asked for but libtorch finds no GPU; use --device cpu or install a CUDA build of torch with its driver"
+            );
             Device::Cuda(0)
         }
     };

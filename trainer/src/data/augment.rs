@@ -47,7 +47,8 @@ impl Affine {
         let mut within = |limit: f64| if limit > 0.0 { rng.random_range(-limit..limit) } else { 0.0 };
         let angle = within(settings.rotate).to_radians();
         let (tx, ty) = (2.0 * within(settings.translate), 2.0 * within(settings.translate));
-        let zoom = if settings.scale[1] > settings.scale[0] { rng.random_range(settings.scale[0]..settings.scale[1]) } else { settings.scale[0] };
+        let zoom =
+            if settings.scale[1] > settings.scale[0] { rng.random_range(settings.scale[0]..settings.scale[1]) } else { settings.scale[0] };
         let flip = if rng.random_bool(settings.flip) { -1.0 } else { 1.0 };
         let (sin, cos) = angle.sin_cos();
         // Forward: flip, then rotate, zoom and shift. The sampling grid needs the way back.
@@ -91,7 +92,8 @@ pub fn augment(images: &Tensor, boxes: &mut [Vec<Option<NormalizedBox>>], settin
     let grid = Tensor::affine_grid_generator(&Tensor::from_slice(&grid).reshape([batch, 2, 3]), [batch, 1, side, side], false);
     let mut out = images.grid_sampler(&grid, 0, 0, false);
     let column = |values: Vec<f32>| Tensor::from_slice(&values).reshape([batch, 1, 1, 1]);
-    let draw = |low: f64, high: f64, rng: &mut dyn FnMut() -> f64| (0..batch).map(|_| (low + (high - low) * rng()) as f32).collect::<Vec<f32>>();
+    let draw =
+        |low: f64, high: f64, rng: &mut dyn FnMut() -> f64| (0..batch).map(|_| (low + (high - low) * rng()) as f32).collect::<Vec<f32>>();
     let mut unit = || rng.random_range(0.0..1.0);
     if settings.gamma > 0.0 {
         let limit = (1.0 + settings.gamma).ln();

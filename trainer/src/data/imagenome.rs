@@ -55,10 +55,8 @@ struct Attributes {
 pub fn read(folder: &Path, wanted: impl Fn(&str) -> bool + Sync) -> Result<Vec<Annotated>> {
     let labels = read_labels(&folder.join("mimic-cxr-2.0.0-chexpert.csv"))?;
     let rows = read_table(&folder.join("mimic-cxr-2.0.0-split.csv"))?;
-    let images: Vec<_> = rows
-        .iter()
-        .map(|row| Ok((field(row, "dicom_id")?, field(row, "study_id")?, field(row, "split")?)))
-        .collect::<Result<Vec<_>>>()?;
+    let images: Vec<_> =
+        rows.iter().map(|row| Ok((field(row, "dicom_id")?, field(row, "study_id")?, field(row, "split")?))).collect::<Result<Vec<_>>>()?;
     images
         .into_par_iter()
         .filter(|(_, _, split)| wanted(split))

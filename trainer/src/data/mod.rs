@@ -1,7 +1,7 @@
 //! Data sets in their published layouts.
 
 pub mod augment;
-pub mod images;
 pub mod imagenome;
+pub mod images;
 pub mod instruct;
 pub mod packs;

@@ -78,7 +78,8 @@ pub fn batch(packs: &[Pack], visual: Option<&Tensor>, device: Device) -> (Causal
             out.extend(std::iter::repeat_n(with, padding));
         };
         pad(&mut ids, &pack.ids, 0);
-        let shifted: Vec<i64> = pack.visual_index.iter().map(|&i| if i < 0 || visual.is_none() { -1 } else { i + number as i64 * rows }).collect();
+        let shifted: Vec<i64> =
+            pack.visual_index.iter().map(|&i| if i < 0 || visual.is_none() { -1 } else { i + number as i64 * rows }).collect();
         pad(&mut index, &shifted, -1);
         pad(&mut positions, &pack.positions, 0);
         pad(&mut segments, &pack.segments, -1);

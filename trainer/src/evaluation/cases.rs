@@ -81,9 +81,8 @@ mod tests {
     #[test]
     fn choice_is_repeatable_and_bounded() {
         let sample = |task, question: String| Sample { task, question, answer: String::new(), boxes: vec![] };
-        let samples: Vec<Sample> = (0..20)
-            .map(|i| sample(if i % 2 == 0 { Task::ClosedQuestion } else { Task::OpenQuestion }, i.to_string()))
-            .collect();
+        let samples: Vec<Sample> =
+            (0..20).map(|i| sample(if i % 2 == 0 { Task::ClosedQuestion } else { Task::OpenQuestion }, i.to_string())).collect();
         let tasks = [Task::ClosedQuestion, Task::Report];
         let once = choose("a", samples.clone(), &tasks, 3);
         assert_eq!(once, choose("a", samples.clone(), &tasks, 3));
@@ -97,13 +96,7 @@ mod tests {
     fn training_phantoms_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let write = |seed| {
-            let options = anatomix_phantom::dataset::Options {
-                out: folder.path().into(),
-                count: 2,
-                seed,
-                size: 64,
-                dicom_every: 0,
-            };
+            let options = anatomix_phantom::dataset::Options { out: folder.path().into(), count: 2, seed, size: 64, dicom_every: 0 };
             anatomix_phantom::dataset::write(&options, |_| ()).unwrap();
         };
         write(EVALUATION_SEEDS - 1);

@@ -233,7 +233,11 @@ mod tests {
 
     #[test]
     fn figures_of_perception() {
-        let seen = [observation(Some((0.5, true, false)), 0.9, vec![]), observation(Some((0.7, true, true)), 0.7, vec![]), observation(None, 0.8, vec![])];
+        let seen = [
+            observation(Some((0.5, true, false)), 0.9, vec![]),
+            observation(Some((0.7, true, true)), 0.7, vec![]),
+            observation(None, 0.8, vec![]),
+        ];
         let apm = Apm::of(&seen);
         assert!((apm.iou.unwrap() - 3.6 / 5.0).abs() < 1e-12);
         assert_eq!(apm.worst_structure, Some(Structure::HEART));

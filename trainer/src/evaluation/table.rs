@@ -87,11 +87,8 @@ fn footer(figures: &Figures) -> String {
     let weakest: Vec<String> = weakest.iter().take(5).map(|(name, iou)| format!("{name} {iou:.2}")).collect();
     let timing = &figures.timing_ms;
     let steps: Vec<String> = timing.study.iter().map(|(step, value)| format!("{step} {value:.0}")).collect();
-    let answers: Vec<String> = figures
-        .tasks
-        .iter()
-        .filter_map(|(name, task)| Some(format!("{} {:.0}", name.replace('_', " "), task.milliseconds?)))
-        .collect();
+    let answers: Vec<String> =
+        figures.tasks.iter().filter_map(|(name, task)| Some(format!("{} {:.0}", name.replace('_', " "), task.milliseconds?))).collect();
     format!(
         "weakest structures: {}\nmedian ms, {} engines of {} threads: {}; answers: {}\n{} on {} {}images, {}",
         weakest.join(", "),
@@ -122,10 +119,7 @@ mod tests {
             expected_labels: [true; LABELS],
             labels: [true; LABELS],
             timing: [("perceive", 20.0)].into(),
-            answers: vec![
-                answered(Task::ClosedQuestion, Outcome::Choice(true)),
-                answered(Task::PhraseGrounding, Outcome::Boxes(None)),
-            ],
+            answers: vec![answered(Task::ClosedQuestion, Outcome::Choice(true)), answered(Task::PhraseGrounding, Outcome::Boxes(None))],
         }];
         let figures = |flip| Figures {
             bundle: "reference".into(),

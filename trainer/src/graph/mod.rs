@@ -71,7 +71,15 @@ pub trait Ops {
     fn select_positions(&self, x: &Self::Tensor) -> Self::Tensor;
 
     /// Attention of `heads` heads: `q` `[B, N, D]`, `k` and `v` `[B, M, D]`.
-    fn attention(&self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, heads: i64, width: i64, mask: Option<&Self::Tensor>) -> Self::Tensor {
+    fn attention(
+        &self,
+        q: &Self::Tensor,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+        heads: i64,
+        width: i64,
+        mask: Option<&Self::Tensor>,
+    ) -> Self::Tensor {
         let head = width / heads;
         let split = |x| self.transpose(&self.reshape(x, &[0, -1, heads, head]), &[0, 2, 1, 3]);
         let keys = self.transpose(&self.reshape(k, &[0, -1, heads, head]), &[0, 2, 3, 1]);

@@ -65,8 +65,7 @@ impl Params {
     /// # Errors
     /// If it cannot be read.
     pub fn load(path: &Path, device: Device) -> Result<Self, ParamsError> {
-        let tensors = Tensor::read_safetensors(path)
-            .map_err(|e| ParamsError::File { path: path.into(), message: e.to_string() })?;
+        let tensors = Tensor::read_safetensors(path).map_err(|e| ParamsError::File { path: path.into(), message: e.to_string() })?;
         let tensors = tensors.into_iter().map(|(name, t)| (name, channels_last(t.to_kind(Kind::Float).to_device(device)))).collect();
         Ok(Self { tensors: RefCell::new(tensors), asked: Default::default(), problems: Default::default(), open: false, device })
     }
@@ -138,12 +137,8 @@ impl Params {
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path, chosen: impl Fn(&str) -> bool) -> Result<(), ParamsError> {
-        let tensors: Vec<(String, Tensor)> = self
-            .named()
-            .into_iter()
-            .filter(|(n, _)| chosen(n))
-            .map(|(n, t)| (n, t.detach().to_device(Device::Cpu).contiguous()))
-            .collect();
+        let tensors: Vec<(String, Tensor)> =
+            self.named().into_iter().filter(|(n, _)| chosen(n)).map(|(n, t)| (n, t.detach().to_device(Device::Cpu).contiguous())).collect();
         let partial = path.with_extension("partial");
         Tensor::write_safetensors(&tensors, &partial)
             .map_err(|e| e.to_string())

@@ -121,11 +121,8 @@ pub fn apm<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> ApmOutput<
     let boxes = ops.activate(&boxes, Activation::Sigmoid);
 
     // Feature extraction (paper, eq. 4): the decoder's output looks at the image once more.
-    let described = if config.feature_extractor {
-        attention_block(ops, "anat_obj_embs.mha", width, 2, &objects, &memory, &memory)
-    } else {
-        objects
-    };
+    let described =
+        if config.feature_extractor { attention_block(ops, "anat_obj_embs.mha", width, 2, &objects, &memory, &memory) } else { objects };
     let embedding = Linear { inputs: width, outputs: config.embedding, bias: true };
     let object_embeddings = ops.linear(&described, "anat_obj_embs.linear", embedding);
     let cls = ops.reshape(&cls, &[0, width]);
@@ -174,7 +171,15 @@ fn encoder_layer<O: Ops>(ops: &O, config: &ApmConfig, name: &str, x: &O::Tensor,
     ops.layer_norm(&ops.add(&x, &out), &format!("{name}.norm2"), width, 1e-5)
 }
 
-fn decoder_layer<O: Ops>(ops: &O, config: &ApmConfig, name: &str, x: &O::Tensor, queries: &O::Tensor, keys: &O::Tensor, memory: &O::Tensor) -> O::Tensor {
+fn decoder_layer<O: Ops>(
+    ops: &O,
+    config: &ApmConfig,
+    name: &str,
+    x: &O::Tensor,
+    queries: &O::Tensor,
+    keys: &O::Tensor,
+    memory: &O::Tensor,
+) -> O::Tensor {
     let width = config.width;
     let placed = ops.add(x, queries);
     let own = attention_block(ops, &format!("{name}.self_attn"), width, config.heads, &placed, &placed, x);

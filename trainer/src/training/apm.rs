@@ -4,8 +4,8 @@ use super::checkpoint::Checkpoint;
 use super::config::{LossWeights, Recipe};
 use super::{losses, progress, text};
 use crate::data::augment::augment;
-use crate::data::images::Images;
 use crate::data::imagenome::{self, Annotated};
+use crate::data::images::Images;
 use crate::graph::adamw::AdamW;
 use crate::graph::{Params, Torch, TorchTensor};
 use crate::models::apm::{ApmConfig, ApmOutput, apm};
@@ -112,7 +112,8 @@ pub fn train(recipe: &Recipe, device: Device, resume: bool) -> Result<()> {
     };
     let frozen_norms = !models.apm.train_batch_norm;
     params.train(|name| !name.contains("running_") && !(frozen_norms && is_norm(name)));
-    let mut optimiser = AdamW::new(&params, settings.optimiser(), |name| if name.starts_with("backbone") { settings.backbone_factor } else { 1.0 });
+    let mut optimiser =
+        AdamW::new(&params, settings.optimiser(), |name| if name.starts_with("backbone") { settings.backbone_factor } else { 1.0 });
     if first > 0 {
         checkpoint.load_optimiser(&mut optimiser)?;
     }
@@ -178,7 +179,13 @@ fn is_norm(name: &str) -> bool {
 }
 
 /// The module's output, and all sentences projected, `[sentences, embedding]`.
-fn forward(params: &Params, models: &ModelConfig, picture: &Tensor, sentences: &Sentences, training: bool) -> (ApmOutput<TorchTensor>, Tensor) {
+fn forward(
+    params: &Params,
+    models: &ModelConfig,
+    picture: &Tensor,
+    sentences: &Sentences,
+    training: bool,
+) -> (ApmOutput<TorchTensor>, Tensor) {
     let ops = Torch { training, ..Torch::new(params) };
     let output = apm(&ops, &models.apm, &TorchTensor(picture.shallow_clone()));
     let projected = project_sentences(&ops, &models.text, &models.apm, &sentences.frozen);
@@ -191,7 +198,13 @@ pub fn project_sentences(ops: &Torch, text: &TextConfig, apm: &ApmConfig, frozen
 }
 
 /// L1, GIoU, labels, contrastive: unweighted.
-fn loss_parts(output: &ApmOutput<TorchTensor>, projected: &Tensor, targets: &Targets, sentences: &Sentences, weights: &LossWeights) -> [Tensor; 4] {
+fn loss_parts(
+    output: &ApmOutput<TorchTensor>,
+    projected: &Tensor,
+    targets: &Targets,
+    sentences: &Sentences,
+    weights: &LossWeights,
+) -> [Tensor; 4] {
     let (l1, giou) = losses::boxes(&output.boxes.0, &targets.boxes, &targets.present);
     let logits = &output.image_logits.0;
     let labels = logits.binary_cross_entropy_with_logits(&targets.labels, None::<&Tensor>, None::<&Tensor>, tch::Reduction::Mean);

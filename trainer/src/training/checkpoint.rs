@@ -1,7 +1,7 @@
 //! Checkpoints: what a step needs to go on where it was stopped.
 
-use crate::graph::adamw::AdamW;
 use crate::graph::Params;
+use crate::graph::adamw::AdamW;
 use crate::run::Run;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,8 @@ impl<'a> Checkpoint<'a> {
     pub fn load(&self, device: tch::Device) -> Result<Option<(Params, u64)>> {
         let path = self.run.file(&format!("{}.progress.json", self.step));
         let Ok(text) = std::fs::read(&path) else { return Ok(None) };
-        let progress: Progress = serde_json::from_slice(&text).with_context(|| format!("{} is damaged; delete it to start anew", path.display()))?;
+        let progress: Progress =
+            serde_json::from_slice(&text).with_context(|| format!("{} is damaged; delete it to start anew", path.display()))?;
         let params = Params::load(&self.run.file(&format!("{}.checkpoint.safetensors", self.step)), device)?;
         Ok(Some((params, progress.step)))
     }

@@ -8,15 +8,15 @@ use super::config::{Recipe, Step};
 use super::perceived::Perceived;
 use super::progress;
 use crate::data::imagenome::{self, Annotated};
-use crate::data::packs::{self, Pack};
 use crate::data::instruct;
+use crate::data::packs::{self, Pack};
 use crate::graph::adamw::AdamW;
 use crate::graph::{CausalBatch, Params, Torch, TorchTensor};
 use crate::models::gemma::{EMBEDDING, HEAD, gemma};
 use crate::models::projector::projector;
 use crate::run::{self, ModelConfig, Run};
 use anatomix::anatomy::Structure;
-use anatomix::geometry::NormalizedBox;
+use anatomix::geometry::{NormalizedBox, PROMPT_GRID};
 use anatomix::prompt::{ContextLine, PromptTokenizer};
 use anatomix::task::Task;
 use anatomix_phantom::tasks::{self, Sample};
@@ -42,7 +42,9 @@ pub enum Phase {
 /// How often the context is replaced by the names of the structures alone in step 3, as published.
 const NAMES_ONLY: f64 = 0.1;
 /// Share of the base training that sees contexts of a few structures only: looking things up is learned there sooner.
-const SHORT_CONTEXTS: f64 = 0.5;
+const SHORT_CONTEXTS: f64 = 0.6;
+/// What a layer of the base model adds at first, in units of an embedding's length.
+const QUIET: f64 = 0.3;
 
 impl Phase {
     fn name(self) -> &'static str {
@@ -107,7 +109,7 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, resume: bool) -> Res
 
     let bar = progress::bar(settings.steps, phase.name());
     bar.set_position(first);
-    let mut means = [0.0; 2];
+    let mut means = [0.0; 3];
     for step in first..settings.steps {
         // Everything random follows from seed and step, so that a resumed training goes the same way.
         let mut rng = ChaCha8Rng::seed_from_u64((settings.seed as u64).wrapping_mul(31).wrapping_add(step));
@@ -121,15 +123,19 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, resume: bool) -> Res
         let loss = logits.cross_entropy_for_logits(&targets);
         let norm = optimiser.step(&loss, settings.rate_at(step));
         anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the rate and resume");
-        let accuracy = logits.argmax(-1, false).eq_tensor(&targets).to_kind(tch::Kind::Float).mean(tch::Kind::Float);
-        for (mean, value) in means.iter_mut().zip([loss.double_value(&[]), accuracy.double_value(&[])]) {
+        let right = logits.argmax(-1, false).eq_tensor(&targets).to_kind(tch::Kind::Float);
+        let places = trainer.coordinates(&targets);
+        let copied = (&right * &places).sum(tch::Kind::Float) / places.sum(tch::Kind::Float).clamp_min(1.0);
+        let values = [loss.double_value(&[]), right.mean(tch::Kind::Float).double_value(&[]), copied.double_value(&[])];
+        for (mean, value) in means.iter_mut().zip(values) {
             *mean += if step == first { value } else { 0.02 * (value - *mean) };
         }
-        bar.set_message(format!("loss {:.3} tokens right {:.3}", means[0], means[1]));
+        bar.set_message(format!("loss {:.3} tokens right {:.3} coordinates right {:.3}", means[0], means[1], means[2]));
         bar.inc(1);
         if (step + 1) % settings.checkpoint_every == 0 || step + 1 == settings.steps {
             checkpoint.save(&params, &optimiser, step + 1)?;
-            let line = json!({ "step": step + 1, "loss": means[0], "accuracy": means[1], "tokens": targets.size()[0] });
+            let line =
+                json!({ "step": step + 1, "loss": means[0], "accuracy": means[1], "coordinates": means[2], "tokens": targets.size()[0] });
             bar.suspend(|| eprintln!("{line}"));
             checkpoint.log(&line)?;
         }
@@ -187,8 +193,44 @@ impl Trainer<'_> {
         let visual = perceived.map(|p| self.visual(&params, p, &[0], &flips, false));
         let (batch, _) = packs::batch(&packs, visual.as_ref(), self.device);
         let _ = self.logits(&params, &batch, false);
+        if self.phase == Phase::Base {
+            self.begin_by_copying(&params);
+        }
         params.check(&run.folder)?;
         Ok(params)
+    }
+
+    /// Sets the base model to attend to tokens like the one at hand and to pass on what it finds there (as Trockman and
+    /// Kolter, 2023, do): keys like queries, outputs the transpose of values, quiet layers over loud embeddings. Most answers
+    /// stand in the context; without this, looking them up is not learned within a small training.
+    fn begin_by_copying(&self, params: &Params) {
+        let language = &self.models.language;
+        for layer in 0..language.num_hidden_layers {
+            let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
+            let spec = language.attention(layer);
+            let group = spec.heads / spec.kv_heads;
+            let heads = |part: &str, count: i64| params.get(&name(part)).map(|w| w.reshape([count, spec.head_dim, -1]));
+            let (Some(queries), Some(values)) = (heads("self_attn.q_proj", spec.heads), heads("self_attn.v_proj", spec.kv_heads)) else {
+                continue;
+            };
+            params.insert(&name("self_attn.k_proj"), queries.slice(0, 0, spec.heads, group).flatten(0, 1).contiguous());
+            let outputs = values.repeat_interleave_self_int(group, 0, None).flatten(0, 1).tr().contiguous();
+            params.insert(&name("self_attn.o_proj"), outputs);
+            for norm in ["post_attention_layernorm", "post_feedforward_layernorm"] {
+                params.insert(&name(norm), Tensor::full([language.hidden_size], QUIET - 1.0, (tch::Kind::Float, self.device)));
+            }
+        }
+        if let Some(mut table) = params.get(EMBEDDING) {
+            let deviation = (language.hidden_size as f64).powf(-0.5);
+            params.insert(EMBEDDING, table.normal_(0.0, deviation));
+        }
+    }
+
+    /// 1 where a target is a number of the prompt's grid.
+    fn coordinates(&self, targets: &Tensor) -> Tensor {
+        let id = |number: u32| self.tokenizer.id(&number.to_string()).map(i64::from);
+        let (Some(first), Some(last)) = (id(0), id(PROMPT_GRID)) else { return targets.zeros_like().to_kind(tch::Kind::Float) };
+        targets.ge(first).logical_and(&targets.le(last)).to_kind(tch::Kind::Float)
     }
 
     fn logits(&self, params: &Params, batch: &CausalBatch, training: bool) -> Tensor {
@@ -205,7 +247,14 @@ impl Trainer<'_> {
         projector(&ops, widths, &TorchTensor(tokens), &TorchTensor(objects)).0
     }
 
-    fn packs(&self, sources: &[Source], chosen: &[usize], perceived: Option<&Perceived>, done: f64, rng: &mut ChaCha8Rng) -> Result<(Vec<Pack>, Vec<bool>)> {
+    fn packs(
+        &self,
+        sources: &[Source],
+        chosen: &[usize],
+        perceived: Option<&Perceived>,
+        done: f64,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(Vec<Pack>, Vec<bool>)> {
         let patches = self.models.apm.patches() as usize;
         let mut packs = Vec::new();
         let mut flips = Vec::new();
@@ -229,11 +278,17 @@ impl Trainer<'_> {
                         shorten(&mut lines, &source.image, rng);
                     }
                     if self.phase == Phase::Base {
-                        while questions.len() < self.settings.questions {
+                        let all = if short { 2 * self.settings.questions } else { self.settings.questions };
+                        while questions.len() < all {
                             questions.push(look_up(&lines, rng));
                         }
                     } else {
-                        questions.extend(anatomy_questions(&source.image, flip, self.settings.questions - questions.len().min(self.settings.questions), rng));
+                        questions.extend(anatomy_questions(
+                            &source.image,
+                            flip,
+                            self.settings.questions - questions.len().min(self.settings.questions),
+                            rng,
+                        ));
                     }
                 }
             }

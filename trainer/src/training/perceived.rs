@@ -1,8 +1,8 @@
 //! What the frozen perception module sees in a data set, computed once, on the pictures and on their mirror images.
 
 use super::text;
-use crate::data::images::Images;
 use crate::data::imagenome::Annotated;
+use crate::data::images::Images;
 use crate::graph::{Params, Torch, TorchTensor};
 use crate::models::apm::apm;
 use crate::models::text::project;

@@ -20,7 +20,7 @@ pub fn study(study: &Study) -> Result<(), Failure> {
         }
         for found in structures {
             let sentence = &found.sentence;
-            let (similarity, margin) = (format!("{:.2}", sentence.similarity), format!("{:.2}", sentence.margin));
+            let (similarity, margin) = (format!("{:.2}", sentence.similarity), format!("{:.3}", sentence.margin));
             let cells = [found.structure.name(), &found.bounds.to_string(), &similarity, &margin, &sentence.text];
             writeln!(out, "{}", widths.line(cells))?;
         }

@@ -255,6 +255,8 @@ enum Margin {
 /// Which margin each side of the patient belongs to, as the boxes say: a mirrored radiograph has them swapped.
 struct Sides {
     left: Option<Margin>,
+    /// Whether there are boxes of both sides: one alone may be misplaced.
+    compared: bool,
 }
 
 impl Sides {
@@ -267,7 +269,8 @@ impl Sides {
         let (left, right, middle) = (mean(Side::Left), mean(Side::Right), photo.center()[0]);
         let left_margin = |swapped| if swapped { Margin::Left } else { Margin::Right };
         let known = left.is_some() || right.is_some();
-        Self { left: known.then(|| left_margin(left.unwrap_or(middle) < right.unwrap_or(middle))) }
+        let compared = left.is_some() && right.is_some();
+        Self { compared, left: known.then(|| left_margin(left.unwrap_or(middle) < right.unwrap_or(middle))) }
     }
 
     fn margin(&self, side: Side) -> Option<Margin> {
@@ -281,7 +284,7 @@ impl Sides {
     /// The letters above the margins. Not in the picture: those on the film are evidence, these are not.
     fn draw(&self, canvas: &mut Canvas, stage: Area) {
         for (side, letter) in [(Side::Right, "R"), (Side::Left, "L")] {
-            let Some(margin) = self.margin(side) else { continue };
+            let Some(margin) = self.margin(side).filter(|_| self.compared) else { continue };
             let x = match margin {
                 Margin::Left => stage.x0 - PADDING - canvas.text_width(34.0, letter),
                 Margin::Right => stage.x1 + PADDING,
