@@ -273,6 +273,18 @@ fn compressed_in_one_piece_or_several() {
 }
 
 #[test]
+fn sequences_of_unknown_representation_are_stepped_over() {
+    let (file, pixels) = (File::new().without(tags::PIXEL_DATA).bytes(), File::new().bytes());
+    let (item, end) = ([0xFE, 0xFF, 0, 0xE0], [0xFE, 0xFF, 0xDD, 0xE0]);
+    // Implicit inside: a tag, a length, a value.
+    let inner = [&[0x29, 0, 0x11, 0x10][..], &4u32.to_le_bytes(), &[7; 4]].concat();
+    let sequence = [&[0x29, 0, 0x10, 0x10], &b"UN\0\0"[..], &[0xFF; 4], &item, &12u32.to_le_bytes(), &inner, &end, &[0; 4]].concat();
+    let whole = [&file[..], &sequence, &pixels[file.len()..]].concat();
+    check(&Radiograph::from_bytes(&whole, NAME).unwrap(), |i| (i * 3) as f64 / LAST);
+    assert!(refused(&whole[..file.len() + 30]).contains("does not end"));
+}
+
+#[test]
 fn the_header_is_read_and_cleaned() {
     let file = File::new()
         .text(tags::PATIENT_ORIENTATION, VR::CS, "L\\F")

@@ -3,6 +3,7 @@
 //! dicom-rs can also build a whole object, but then a hostile file decides how much memory is allocated and how deep the
 //! recursion goes. Its token reader does neither, and values that nobody asks for are never read.
 
+use super::unknown::{self, Tracked};
 use crate::radiograph::RadiographError;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
@@ -11,8 +12,8 @@ use dicom_parser::StatefulDecode;
 use dicom_parser::dataset::LazyDataToken;
 use dicom_parser::dataset::lazy_read::LazyDataSetReader;
 use dicom_transfer_syntax_registry::entries;
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::io::Cursor;
 
 /// Retired, but such files are kept.
 pub(super) const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
@@ -72,13 +73,23 @@ impl<'a> DataSet<'a> {
         };
         let mut data = Self { name, pixels: None, implicit, big_endian, elements: BTreeMap::new() };
         let lost = |e: &dyn std::error::Error| data_damaged(name, format!("its elements cannot be followed ({e})"));
-        let mut reader = LazyDataSetReader::new_with_ts(Cursor::new(body), &written).map_err(|e| lost(&e))?;
+        let position = Cell::new(0);
+        let follow = |from| LazyDataSetReader::new_with_ts(Tracked::new(body, from, &position), &written).map_err(|e| lost(&e));
+        let mut reader = follow(0)?;
         let mut open: Vec<Open> = Vec::new();
         let mut fragments = Vec::new();
         while let Some(token) = reader.advance() {
             match token.map_err(|e| lost(&e))? {
                 LazyDataToken::ElementHeader(_) => {}
-                LazyDataToken::SequenceStart { tag, .. } => open.push(Open::Sequence { tag, items: 0 }),
+                LazyDataToken::SequenceStart { tag, len } => {
+                    let at = position.get();
+                    let passed_on = if open.is_empty() && len.is_undefined() { unknown::end(body, at) } else { None };
+                    match passed_on {
+                        Some(Some(end)) => reader = follow(end)?,
+                        Some(None) => return Err(data.damaged(format!("its sequence {tag} does not end"))),
+                        None => open.push(Open::Sequence { tag, items: 0 }),
+                    }
+                }
                 LazyDataToken::PixelSequenceStart => open.push(Open::Sequence { tag: tags::PIXEL_DATA, items: 0 }),
                 LazyDataToken::ItemStart { .. } => match open.last_mut() {
                     Some(Open::Sequence { items, .. }) => {

@@ -9,6 +9,7 @@ mod file;
 mod lut;
 mod pixels;
 mod rle;
+mod unknown;
 
 use super::{Decoded, RadiographError};
 use dataset::DataSet;
