@@ -24,7 +24,7 @@ fn anatomix(arguments: &[&str]) -> Command {
 #[case::no_tokens(&["report", "chest.png", "--max-tokens", "0"])]
 #[case::several_images_into_one_overlay(&["perceive", "a.png", "b.png", "--overlay", "no/such/folder"])]
 fn wrong_usage_exits_with_2(#[case] arguments: &[&str]) {
-    anatomix(arguments).assert().code(2).stdout(is_empty()).stderr(contains("sage"));
+    anatomix(arguments).assert().code(2).stdout(is_empty()).stderr(contains("--help"));
 }
 
 #[rstest]
