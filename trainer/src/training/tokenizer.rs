@@ -72,6 +72,8 @@ pub fn train(texts: &[String], words: usize) -> Result<Tokenizer> {
     let model = &mut description["model"];
     model["vocab"] = Value::Object(vocabulary);
     model["merges"] = Value::Array(merges);
+    // What is a token as a whole is taken as a whole: merges alone would make 1 and 10 of 110.
+    model["ignore_merges"] = json!(true);
     model["unk_token"] = json!("<unk>");
     model["byte_fallback"] = json!(true);
     model["fuse_unk"] = json!(true);
