@@ -166,7 +166,7 @@ typedef enum anx_status {
      */
     ANX_PROMPT_TOKENIZER = 501,
     /**
-     * The question is empty, too long or holds a control token.
+     * The question is empty, too long, or holds a control token or a box that is none.
      */
     ANX_PROMPT_QUESTION = 502,
     /**
@@ -438,7 +438,7 @@ typedef struct anx_ask_options {
      */
     size_t struct_size;
     /**
-     * The question's task, which makes answers more reliable, or NULL for a question in free words: "report",
+     * The question's task, or NULL for a question in free words; a bare phrase or box is put into its task's words: "report",
      * "classification", "abnormality_detection", "phrase_grounding", "anatomy_grounding", "grounded_diagnosis",
      * "grounded_captioning", "open_question", "closed_question".
      */
@@ -735,7 +735,7 @@ const char *anx_answer_question(const struct anx_answer *answer);
 const char *anx_answer_task(const struct anx_answer *answer);
 
 /**
- * How many phrases of the answer have places; 0 for NULL.
+ * How many phrases of the answer are grounded; 0 for NULL.
  */
 size_t anx_answer_grounding_count(const struct anx_answer *answer);
 
@@ -756,7 +756,7 @@ size_t anx_answer_tokens(const struct anx_answer *answer);
 enum anx_finish anx_answer_finish(const struct anx_answer *answer);
 
 /**
- * How many flags there are: those of the study and the answer's own; 0 for NULL.
+ * How many flags there are: those of the study; 0 for NULL.
  */
 size_t anx_answer_flag_count(const struct anx_answer *answer);
 

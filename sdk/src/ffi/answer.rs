@@ -97,7 +97,7 @@ pub unsafe extern "C" fn anx_answer_task(answer: *const anx_answer) -> *const c_
     unsafe { read(answer, null(), |a| a.task) }
 }
 
-/// How many phrases of the answer have places; 0 for NULL.
+/// How many phrases of the answer are grounded; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_grounding_count(answer: *const anx_answer) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
@@ -126,7 +126,7 @@ pub unsafe extern "C" fn anx_answer_finish(answer: *const anx_answer) -> anx_fin
     unsafe { read(answer, anx_finish::ANX_FINISH_STOPPED, |a| a.finish) }
 }
 
-/// How many flags there are: those of the study and the answer's own; 0 for NULL.
+/// How many flags there are: those of the study; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_flag_count(answer: *const anx_answer) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.

@@ -35,7 +35,7 @@ pub type anx_piece_callback = Option<unsafe extern "C" fn(piece: *const c_char, 
 pub struct anx_ask_options {
     /// sizeof(anx_ask_options).
     pub struct_size: usize,
-    /// The question's task, which makes answers more reliable, or NULL for a question in free words: "report",
+    /// The question's task, or NULL for a question in free words; a bare phrase or box is put into its task's words: "report",
     /// "classification", "abnormality_detection", "phrase_grounding", "anatomy_grounding", "grounded_diagnosis",
     /// "grounded_captioning", "open_question", "closed_question".
     pub task: *const c_char,

@@ -66,7 +66,7 @@ pub enum anx_status {
     ANX_PROMPT = 500,
     /// The bundle's tokenizer cannot be used.
     ANX_PROMPT_TOKENIZER = 501,
-    /// The question is empty, too long or holds a control token.
+    /// The question is empty, too long, or holds a control token or a box that is none.
     ANX_PROMPT_QUESTION = 502,
 
     /// The language model cannot answer; the message says why.
@@ -131,7 +131,7 @@ fn prompt(error: &PromptError) -> anx_status {
     use PromptError::*;
     match error {
         Tokenizer { .. } | MissingToken { .. } => ANX_PROMPT_TOKENIZER,
-        ControlToken { .. } | EmptyQuestion | LongQuestion { .. } => ANX_PROMPT_QUESTION,
+        ControlToken { .. } | EmptyQuestion | LongQuestion { .. } | Box { .. } => ANX_PROMPT_QUESTION,
         _ => ANX_PROMPT,
     }
 }

@@ -25,8 +25,3 @@ pub enum OutputError {
     #[error("cannot write {path}: the picture cannot be encoded: {message}")]
     Encode { path: PathBuf, message: String },
 }
-
-/// Whether a retrieved sentence tells of something: those on a normal structure read "NAME is healthy."
-pub fn is_finding(sentence: &str) -> bool {
-    !sentence.trim_end().ends_with("is healthy.")
-}

@@ -78,7 +78,8 @@ fn warning(code: FlagCode, message: String) -> Flag {
 /// What the file and its pixels say, before any network has looked.
 pub fn of_radiograph(radiograph: &Radiograph) -> Vec<Flag> {
     let mut flags = Vec::new();
-    let spread = spread(radiograph);
+    let (low, high) = radiograph.percentiles(0.01);
+    let spread = high - low;
     if spread < LEAST_SPREAD {
         flags.push(warning(
             FlagCode::NearConstant,
@@ -146,26 +147,6 @@ fn mirrored(boxes: &[NormalizedBox], orientation: Option<Orientation>) -> Option
         (false, _) => return None,
     };
     Some(warning(FlagCode::Mirrored, message.into()))
-}
-
-fn spread(radiograph: &Radiograph) -> f32 {
-    let pixels = radiograph.intensities();
-    let mut counts = [0usize; 4096];
-    for &value in pixels {
-        counts[(value.clamp(0.0, 1.0) * 4095.0) as usize] += 1;
-    }
-    let percentile = |share: f32| {
-        let mut left = (pixels.len() as f32 * share) as usize;
-        counts
-            .iter()
-            .position(|&c| {
-                let found = c > left;
-                left = left.saturating_sub(c);
-                found
-            })
-            .unwrap_or(4095)
-    };
-    (percentile(0.99) - percentile(0.01)) as f32 / 4095.0
 }
 
 fn is_frontal(view: &str) -> bool {

@@ -121,6 +121,18 @@ impl Radiograph {
             .unwrap_or_else(|_| unreachable!("the constructor compared the sides with the number of pixels"))
     }
 
+    /// The intensities below and above which this share of the pixels lies, to 1/4095.
+    pub fn percentiles(&self, share: f64) -> (f32, f32) {
+        const LAST: f32 = 4095.0;
+        let mut counts = [0u64; LAST as usize + 1];
+        for value in &self.intensities {
+            counts[(value.clamp(0.0, 1.0) * LAST) as usize] += 1;
+        }
+        let outside = (self.intensities.len() as f64 * share) as u64;
+        let bins = || counts.iter().enumerate();
+        (reach(bins(), outside) as f32 / LAST, reach(bins().rev(), outside) as f32 / LAST)
+    }
+
     /// What the file says about itself; empty for anything but DICOM.
     pub fn header(&self) -> &Header {
         &self.header
@@ -149,6 +161,16 @@ impl Radiograph {
     pub fn preprocess(&self, preprocess: &Preprocess) -> Vec<f32> {
         preprocess.apply(&self.intensities, self.width, self.height)
     }
+}
+
+/// The bin at which more than `outside` values were passed.
+fn reach<'a>(mut bins: impl Iterator<Item = (usize, &'a u64)>, outside: u64) -> usize {
+    let mut passed = 0;
+    bins.find(|(_, count)| {
+        passed += **count;
+        passed > outside
+    })
+    .map_or(0, |(bin, _)| bin)
 }
 
 /// What a decoder gives.

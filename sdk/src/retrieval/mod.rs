@@ -39,3 +39,8 @@ pub enum RetrievalError {
     #[error("cannot write {path}: {message}; correct the sentence lists")]
     Lists { path: PathBuf, message: String },
 }
+
+/// Whether a sentence tells of something: those on a normal structure read "NAME is healthy."
+pub fn is_finding(sentence: &str) -> bool {
+    !sentence.trim_end().ends_with("is healthy.")
+}

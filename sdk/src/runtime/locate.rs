@@ -18,7 +18,9 @@ pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, RuntimeError> {
         if path.exists() {
             return Ok(path);
         }
-        tried.push(path);
+        if !tried.contains(&path) {
+            tried.push(path);
+        }
     }
     for name in NAMES {
         // SAFETY: opening ONNX Runtime runs its initialisers only, and it is what the caller asked to be loaded.

@@ -5,6 +5,7 @@ use super::metrics::{labels_in, mean_best_iou, same_words};
 use super::rouge::rouge1;
 use anatomix::anatomy::{LABELS, STRUCTURES};
 use anatomix::geometry::{Letterbox, PixelBox};
+use anatomix::retrieval::is_finding;
 use anatomix::task::Task;
 use anatomix::{Answer, Engine, Question, Radiograph, Study, Timing};
 use anatomix_phantom::tasks::Sample;
@@ -12,8 +13,6 @@ use anyhow::{Context, Result, ensure};
 
 /// From this score on an image label counts as given.
 const LABEL_THRESHOLD: f32 = 0.5;
-/// How a sentence on a structure without a finding ends.
-const HEALTHY: &str = "is healthy.";
 
 /// What an image showed.
 #[derive(Clone, Debug)]
@@ -93,7 +92,7 @@ pub fn observe(engine: &Engine, case: &Case, flip: bool) -> Result<Observation> 
     for (found, (bounds, sentence)) in study.structures().iter().zip(annotated.boxes.iter().zip(&annotated.sentences)) {
         structures[found.structure.index()] = bounds.map(|bounds| Localised {
             iou: f64::from(found.bounds.iou(&frame.place(&letterbox.restore(&bounds)))),
-            finding: !sentence.ends_with(HEALTHY),
+            finding: is_finding(sentence),
             exact: found.sentence.text == *sentence,
         });
     }

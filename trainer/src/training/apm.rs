@@ -13,6 +13,7 @@ use crate::models::text::{TextConfig, project};
 use crate::run::{self, ModelConfig, Run};
 use anatomix::anatomy::STRUCTURES;
 use anatomix::geometry::NormalizedBox;
+use anatomix::retrieval::is_finding;
 use anyhow::{Context, Result, anyhow};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -246,7 +247,7 @@ fn watch(params: &Params, models: &ModelConfig, images: &[Annotated], pictures: 
                 let best = own[s].iter().copied().max_by(|&a, &b| row.double_value(&[a]).total_cmp(&row.double_value(&[b])));
                 let right = best == Some(sentences.index[&image.sentences[s]]);
                 exact = (exact.0 + i32::from(right), exact.1 + 1);
-                if !image.sentences[s].ends_with("is healthy.") {
+                if is_finding(&image.sentences[s]) {
                     finding = (finding.0 + i32::from(right), finding.1 + 1);
                 }
             }

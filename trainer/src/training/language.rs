@@ -18,6 +18,7 @@ use crate::run::{self, ModelConfig, Run};
 use anatomix::anatomy::Structure;
 use anatomix::geometry::{NormalizedBox, PROMPT_GRID};
 use anatomix::prompt::{ContextLine, PromptTokenizer};
+use anatomix::retrieval::is_finding;
 use anatomix::task::Task;
 use anatomix_phantom::tasks::{self, Sample};
 use anyhow::{Context, Result};
@@ -335,7 +336,7 @@ fn shorten(lines: &mut Vec<ContextLine>, image: &Annotated, rng: &mut impl Rng) 
     let kept: Vec<usize> = (0..lines.len()).sample(rng, 8);
     lines.retain(|line| {
         let i = line.structure.index();
-        kept.contains(&i) || !image.sentences[i].ends_with("is healthy.")
+        kept.contains(&i) || is_finding(&image.sentences[i])
     });
 }
 
@@ -346,7 +347,7 @@ fn look_up(lines: &[ContextLine], rng: &mut impl Rng) -> Sample {
     let text = format!("<box>({x0},{y0}),({x1},{y1})</box>");
     match rng.random_range(0..4) {
         0 => tasks::open_question(line.structure, line.sentence, rng),
-        1 => tasks::health_question(line.structure, line.sentence.ends_with("is healthy.")),
+        1 => tasks::health_question(line.structure, !is_finding(&line.sentence)),
         _ => tasks::anatomy_question(line.structure, &text, rng),
     }
 }

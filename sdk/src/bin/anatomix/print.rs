@@ -1,7 +1,7 @@
 //! Results for people.
 
 use crate::common::{Failure, remark};
-use anatomix::output::is_finding;
+use anatomix::retrieval::is_finding;
 use anatomix::{Answer, Flag, Provenance, Severity, StructureFinding, Study, Timing};
 use std::io::{self, Write};
 

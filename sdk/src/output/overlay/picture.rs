@@ -6,12 +6,11 @@ use image::{DynamicImage, GrayImage, Luma};
 
 /// Share of pixels that may be clipped to black and to white: borders, markers and metal do not set the contrast.
 const CLIPPED: f64 = 0.005;
-const BINS: usize = 4096;
 
 /// The radiograph with its contrast stretched between percentiles, resized to `width` x `height`.
 pub(super) fn draw(radiograph: &Radiograph, width: u32, height: u32) -> GrayImage {
     let values = radiograph.intensities();
-    let (low, high) = window(values.iter().copied());
+    let (low, high) = radiograph.percentiles(CLIPPED);
     let scale = 255.0 / (high - low).max(1e-6);
     let source = GrayImage::from_fn(radiograph.width(), radiograph.height(), |x, y| {
         let value = values.get((y as usize, x as usize)).copied().unwrap_or(0.0);
@@ -22,28 +21,6 @@ pub(super) fn draw(radiograph: &Radiograph, width: u32, height: u32) -> GrayImag
     // The formats are equal and neither picture is empty, which is all that can go wrong.
     let _ = Resizer::new().resize(&DynamicImage::ImageLuma8(source), &mut target, &options);
     target.into_luma8()
-}
-
-/// The values between which contrast is spread.
-fn window(values: impl Iterator<Item = f32>) -> (f32, f32) {
-    let mut counts = [0u64; BINS];
-    let mut total = 0;
-    for value in values {
-        if let Some(count) = counts.get_mut((value.clamp(0.0, 1.0) * (BINS - 1) as f32) as usize) {
-            *count += 1;
-            total += 1;
-        }
-    }
-    let clipped = (total as f64 * CLIPPED) as u64;
-    let reach = |mut bins: Box<dyn Iterator<Item = (usize, &u64)> + '_>| {
-        let mut seen = 0;
-        let bin = bins.find(|(_, count)| {
-            seen += **count;
-            seen > clipped
-        });
-        bin.map_or(0.0, |(bin, _)| bin as f32 / (BINS - 1) as f32)
-    };
-    (reach(Box::new(counts.iter().enumerate())), reach(Box::new(counts.iter().enumerate().rev())))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::names::{is_shown, short_name};
 use super::{LabelledBox, Overlay};
 use crate::anatomy::{Side, Structure};
-use crate::output::is_finding;
+use crate::retrieval::is_finding;
 use crate::{Answer, Radiograph, StructureFinding, Study};
 
 impl Overlay {
