@@ -177,6 +177,9 @@ pub struct Answer {
     pub text: String,
     /// Its phrases with their places.
     pub groundings: Vec<Grounding>,
+    /// How many tokens were computed before the first one of the answer: those of the question, and those of the context
+    /// where it was not there yet.
+    pub prefilled: usize,
     /// How many tokens were decoded.
     pub tokens: usize,
     /// Why it ended.
@@ -302,7 +305,7 @@ impl Study {
         let tokens = engine.tokenizer.question(&grounding::question_to_grid(&words, &self.letterbox)?)?;
 
         let start = Instant::now();
-        let mut conversation = self.conversation(tokens.len(), question.max_tokens)?;
+        let (mut conversation, computed) = self.conversation(tokens.len(), question.max_tokens)?;
         let limit = question.max_tokens.min(conversation.cache.capacity() - self.context.ids.len() - tokens.len());
         let mut decoding = Decoding { engine: &engine, conversation: &mut conversation };
         let mut token = decoding.step(&tokens)?;
@@ -340,6 +343,7 @@ impl Study {
             task: question.task,
             text: readable,
             groundings: grounding::parse(&raw, &self.letterbox),
+            prefilled: computed + tokens.len(),
             tokens: count,
             finish,
             flags: self.flags.clone(),
@@ -348,9 +352,9 @@ impl Study {
         })
     }
 
-    /// The computed context, with room for a question and its answer. A later question that needs more room than the
+    /// The computed context, with room for a question and its answer, and how many tokens were computed for it. A later question that needs more room than the
     /// first ones had computes the context again.
-    fn conversation(&mut self, question: usize, answer: usize) -> Result<Conversation> {
+    fn conversation(&mut self, question: usize, answer: usize) -> Result<(Conversation, usize)> {
         let context = self.context.ids.len();
         let most = self.engine.decoder.sizes().max_context;
         if context + question >= most {
@@ -358,7 +362,7 @@ impl Study {
         }
         let needed = context.saturating_add(question).saturating_add(answer).min(most);
         let visual = match self.conversation.take() {
-            Some(kept) if kept.cache.capacity() >= needed => return Ok(kept),
+            Some(kept) if kept.cache.capacity() >= needed => return Ok((kept, 0)),
             Some(kept) => kept.visual,
             None => self.engine.decoder.visual(self.engine.decoder.project(&self.perception)?)?,
         };
@@ -366,7 +370,7 @@ impl Study {
         let mut cache = self.engine.decoder.cache(capacity)?;
         let step = Step { ids: &self.context.ids, visual_index: &self.context.visual_index, positions: &[0] };
         self.engine.decoder.run(&mut cache, &visual, step)?;
-        Ok(Conversation { visual, cache })
+        Ok((Conversation { visual, cache }, context))
     }
 }
 

@@ -190,6 +190,7 @@ mod tests {
             task: Some(Task::PhraseGrounding),
             text: "nodule".into(),
             groundings: vec![Grounding { phrase: "nodule".into(), boxes: vec![PixelBox::new(1.0, 2.0, 3.0, 4.0)] }],
+            prefilled: 20,
             tokens: 9,
             finish: Finish::EndOfTurn,
             flags: vec![],
