@@ -30,14 +30,14 @@ fn opacity(canvas: &mut Canvas, finding: &Finding, lungs: &Layer, patchy: bool, 
     let strength = 0.24 + 0.16 * finding.strength;
     if patchy {
         for _ in 0..16 {
-            let (a, d) = (rng.random_range(0.0..6.28f32), rng.random_range(0.15..0.85f32));
+            let (a, d) = (rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(0.15..0.85f32));
             let at = [finding.center[0] + a.cos() * d * rx, finding.center[1] + a.sin() * d * ry];
             let size = rng.random_range(0.18..0.34);
             own.blob(at, [rx * size, ry * size], strength * rng.random_range(0.5..1.0), 0.6);
         }
         own.blob(finding.center, [rx, ry], strength * 0.35, 0.7);
         for _ in 0..5 {
-            let a = rng.random_range(0.0..6.28f32);
+            let a = rng.random_range(0.0..std::f32::consts::TAU);
             let start = [finding.center[0] - a.cos() * rx * 0.5, finding.center[1] - a.sin() * ry * 0.5];
             let end = [finding.center[0] + a.cos() * rx * 0.6, finding.center[1] + a.sin() * ry * 0.6];
             own.stroke(&[start, end], |_| 0.016, rod(-strength * 0.8));
@@ -76,7 +76,7 @@ fn lesion(canvas: &mut Canvas, finding: &Finding, rng: &mut impl Rng) {
     canvas.blob(finding.center, [rx, ry], strength, 0.5);
     if rng.random_bool(0.4) {
         for _ in 0..9 {
-            let a = rng.random_range(0.0..6.28f32);
+            let a = rng.random_range(0.0..std::f32::consts::TAU);
             let at = |d: f32| [finding.center[0] + a.cos() * rx * d, finding.center[1] + a.sin() * ry * d];
             canvas.stroke(&[at(0.7), at(1.15)], |t| 0.012 * (1.0 - 0.8 * t), rod(strength * 0.6));
         }

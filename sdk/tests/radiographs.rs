@@ -240,7 +240,7 @@ fn run_lengths(values: &[u16]) -> Vec<u8> {
         bytes.chunks(128).flat_map(|run| [&[run.len() as u8 - 1][..], run].concat()).collect::<Vec<u8>>()
     };
     let (high, low) = (plane(8), plane(0));
-    let mut header = vec![0u32; 16];
+    let mut header = [0u32; 16];
     header[..3].copy_from_slice(&[2, 64, 64 + high.len() as u32]);
     [header.iter().flat_map(|v| v.to_le_bytes()).collect(), high, low].concat()
 }

@@ -84,7 +84,7 @@ impl Bundle {
         }
         let manifest: Manifest = serde_json::from_value(value).map_err(|e| invalid(e.to_string()))?;
         manifest.check(&path)?;
-        for name in REQUIRED.iter().filter(|n| !manifest.files.contains_key(**n)) {
+        if let Some(name) = REQUIRED.iter().find(|n| !manifest.files.contains_key(**n)) {
             return Err(invalid(format!("it does not list {name}")));
         }
         let bundle = Self { folder, hash: format!("{:x}", Digest256(Sha256::digest(&bytes).into())), manifest };

@@ -190,8 +190,7 @@ fn check_norms(bytes: &[u8], table: &Table, structure: Structure, width: usize) 
     for (index, row) in rows(bytes, table, width).enumerate() {
         let (values, _) = row.as_chunks::<4>();
         let norm = values.iter().map(|v| f64::from(f32::from_le_bytes(*v)).powi(2)).sum::<f64>().sqrt();
-        // Written so that NaN fails.
-        if !((norm - 1.0).abs() <= NORM_TOLERANCE) {
+        if norm.is_nan() || (norm - 1.0).abs() > NORM_TOLERANCE {
             let name = Part::Embeddings.name(structure);
             return Err(format!("row {index} of {name} has the length {norm} instead of 1").into());
         }

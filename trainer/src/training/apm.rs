@@ -112,7 +112,7 @@ pub fn train(recipe: &Recipe, device: Device, resume: bool) -> Result<()> {
         }
     };
     let frozen_norms = !models.apm.train_batch_norm;
-    params.train(|name| !name.contains("running_") && !(frozen_norms && is_norm(name)));
+    params.train(|name| !(name.contains("running_") || frozen_norms && is_norm(name)));
     let mut optimiser =
         AdamW::new(&params, settings.optimiser(), |name| if name.starts_with("backbone") { settings.backbone_factor } else { 1.0 });
     if first > 0 {

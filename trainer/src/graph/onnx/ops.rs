@@ -52,7 +52,8 @@ impl Ops for Writer<'_> {
         if let Some(lora) = self.lora.filter(|l| l.adapts(name) && self.params.get(&own("lora_A.weight")).is_some()) {
             let a = self.params.weight(&own("lora_A.weight"), &[lora.rank, size.inputs], Init::Zeros);
             let b = self.params.weight(&own("lora_B.weight"), &[size.outputs, lora.rank], Init::Zeros);
-            weight = weight + b.matmul(&a) * lora.scale();
+            // A new tensor: adding in place would change the parameter itself.
+            weight = b.matmul(&a) * lora.scale() + weight;
         }
         let weight = self.known(own("weight"), self.settle(&own("weight"), weight).tr());
         if !size.bias {
