@@ -1,5 +1,6 @@
 //! Runs a step of training.
 
+use crate::training::checkpoint::Start;
 use crate::training::config::Recipe;
 use crate::training::language::{self, Phase};
 use crate::training::{apm, text};
@@ -19,6 +20,9 @@ pub struct Arguments {
     /// Goes on from the step's last checkpoint.
     #[arg(long)]
     resume: bool,
+    /// Starts from these parameters, a safetensors file of an earlier or imported run, instead of random ones.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     /// Where to compute.
     #[arg(long, default_value = "cpu")]
     device: On,
@@ -62,11 +66,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         }
     };
     let recipe = Recipe::read(&arguments.config)?;
+    let start = Start { resume: arguments.resume, from: arguments.from.as_deref() };
     match arguments.step {
         Step::Text => text::train(&recipe, device),
-        Step::Apm => apm::train(&recipe, device, arguments.resume),
-        Step::Language => language::train(&recipe, Phase::Base, device, arguments.resume),
-        Step::Align => language::train(&recipe, Phase::Align, device, arguments.resume),
-        Step::Instruct => language::train(&recipe, Phase::Instruct, device, arguments.resume),
+        Step::Apm => apm::train(&recipe, device, start),
+        Step::Language => language::train(&recipe, Phase::Base, device, start),
+        Step::Align => language::train(&recipe, Phase::Align, device, start),
+        Step::Instruct => language::train(&recipe, Phase::Instruct, device, start),
     }
 }

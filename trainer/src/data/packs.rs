@@ -15,8 +15,8 @@ pub struct Pack {
     positions: Vec<i64>,
     /// 0 for the context, then 1, 2, .. for the questions.
     segments: Vec<i64>,
-    /// Where a token's successor is to be learned.
-    learned: Vec<bool>,
+    /// How much a token's successor weighs in the loss; 0 where it is not to be learned.
+    weights: Vec<f32>,
 }
 
 impl Pack {
@@ -35,7 +35,7 @@ impl Pack {
         let mut pack = Self {
             positions: (0..length as i64).collect(),
             segments: vec![0; length],
-            learned: vec![false; length],
+            weights: vec![0.0; length],
             ids: context.ids,
             visual_index: context.visual_index,
         };
@@ -44,8 +44,10 @@ impl Pack {
             let own = question.len() + answer.len();
             pack.positions.extend((0..own).map(|i| (length + i) as i64));
             pack.segments.extend(std::iter::repeat_n(segment as i64 + 1, own));
-            // The token before each token of the answer predicts it.
-            pack.learned.extend((0..own).map(|i| i + 1 >= question.len() && i + 1 < own));
+            // The token before each token of the answer predicts it. An answer weighs as the root of its length: by tokens
+            // alone, one report would outweigh fifty questions that are answered with yes or no.
+            let weight = 1.0 / (answer.len() as f32).sqrt();
+            pack.weights.extend((0..own).map(|i| if i + 1 >= question.len() && i + 1 < own { weight } else { 0.0 }));
             pack.visual_index.extend(std::iter::repeat_n(-1, own));
             pack.ids.extend(question);
             pack.ids.extend(answer);
@@ -64,13 +66,13 @@ impl Pack {
     }
 }
 
-/// Pads packs to one batch; `visual` are the features `[B, P + 36, hidden]` of their images. Returns the batch and the
-/// tokens to be predicted at its selected positions.
-pub fn batch(packs: &[Pack], visual: Option<&Tensor>, device: Device) -> (CausalBatch, Tensor) {
+/// Pads packs to one batch; `visual` are the features `[B, P + 36, hidden]` of their images. Returns the batch, the tokens to
+/// be predicted at its selected positions and the weights of their losses.
+pub fn batch(packs: &[Pack], visual: Option<&Tensor>, device: Device) -> (CausalBatch, Tensor, Tensor) {
     let length = packs.iter().map(Pack::len).max().unwrap_or(0);
     let rows = visual.map_or(0, |v| v.size()[1]);
     let (mut ids, mut index, mut positions, mut segments) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut selected, mut targets) = (Vec::new(), Vec::new());
+    let (mut selected, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
     for (number, pack) in packs.iter().enumerate() {
         let padding = length - pack.len();
         let pad = |out: &mut Vec<i64>, values: &[i64], with: i64| {
@@ -83,9 +85,10 @@ pub fn batch(packs: &[Pack], visual: Option<&Tensor>, device: Device) -> (Causal
         pad(&mut index, &shifted, -1);
         pad(&mut positions, &pack.positions, 0);
         pad(&mut segments, &pack.segments, -1);
-        for (at, _) in pack.learned.iter().enumerate().filter(|(_, learned)| **learned) {
+        for (at, &weight) in pack.weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
             selected.push((number * length + at) as i64);
             targets.push(pack.ids[at + 1]);
+            weights.push(weight);
         }
     }
     let shape = [packs.len() as i64, length as i64];
@@ -102,5 +105,5 @@ pub fn batch(packs: &[Pack], visual: Option<&Tensor>, device: Device) -> (Causal
         mask: shared.logical_and(&causal).unsqueeze(1),
         selected: Tensor::from_slice(&selected).to_device(device),
     };
-    (batch, Tensor::from_slice(&targets).to_device(device))
+    (batch, Tensor::from_slice(&targets).to_device(device), Tensor::from_slice(&weights).to_device(device))
 }

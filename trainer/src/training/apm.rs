@@ -1,6 +1,6 @@
 //! Step 1: the Anatomy Perception Module, end to end (paper, section 3.1).
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Start};
 use super::config::{LossWeights, Recipe};
 use super::{losses, progress, text};
 use crate::data::augment::augment;
@@ -82,11 +82,11 @@ impl Targets {
     }
 }
 
-/// Trains the module; with `resume`, from its last checkpoint.
+/// Trains the module.
 ///
 /// # Errors
 /// If data cannot be read, files cannot be written, or the loss is no longer a number.
-pub fn train(recipe: &Recipe, device: Device, resume: bool) -> Result<()> {
+pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     let run = Run::create(&recipe.run)?;
     let models = run.models()?;
     let settings = &recipe.apm;
@@ -102,12 +102,13 @@ pub fn train(recipe: &Recipe, device: Device, resume: bool) -> Result<()> {
 
     tch::manual_seed(settings.seed);
     let checkpoint = Checkpoint::new(&run, "apm");
-    let previous = if resume { checkpoint.load(device)? } else { None };
+    let previous = if start.resume { checkpoint.load(device)? } else { None };
     let (params, first) = match previous {
         Some(previous) => previous,
         None => {
-            let params = Params::create(device);
+            let params = start.from.map_or_else(|| Ok(Params::create(device)), |path| Params::load(path, device))?;
             let _ = tch::no_grad(|| forward(&params, &models, &watched_pictures.batch(&[0]), &sentences, false));
+            params.check(start.from.unwrap_or(&run.folder))?;
             (params, 0)
         }
     };

@@ -6,6 +6,16 @@ use crate::run::Run;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
+use std::path::Path;
+
+/// Where a step begins: at its last checkpoint if it resumes and there is one, else from given parameters or random ones.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start<'a> {
+    /// Goes on from the last checkpoint.
+    pub resume: bool,
+    /// A safetensors file with the parameters to begin with.
+    pub from: Option<&'a Path>,
+}
 
 /// How far a step has come.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

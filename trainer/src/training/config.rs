@@ -76,6 +76,8 @@ pub struct Step {
     pub seed: i64,
     /// Trains the whole model instead of adapters.
     pub full: bool,
+    /// Share of the base training that sees contexts of a few structures only: looking things up is learned there sooner.
+    pub short_contexts: f64,
     /// How many images of the training split are used; all for `None`.
     pub images: Option<usize>,
 }
@@ -95,6 +97,7 @@ impl Default for Step {
             checkpoint_every: 500,
             seed: 2025,
             full: false,
+            short_contexts: 0.6,
             images: None,
         }
     }

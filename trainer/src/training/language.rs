@@ -3,7 +3,7 @@
 //! The three differ in what they read and what they train. Base training reads true boxes and sentences as text only;
 //! alignment and instruction tuning read what the frozen perception module sees.
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Start};
 use super::config::{Recipe, Step};
 use super::perceived::Perceived;
 use super::progress;
@@ -26,7 +26,7 @@ use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use std::collections::HashMap;
+use std::path::Path;
 use tch::{Device, Tensor};
 
 /// Which training of the language model.
@@ -42,8 +42,8 @@ pub enum Phase {
 
 /// How often the context is replaced by the names of the structures alone in step 3, as published.
 const NAMES_ONLY: f64 = 0.1;
-/// Share of the base training that sees contexts of a few structures only: looking things up is learned there sooner.
-const SHORT_CONTEXTS: f64 = 0.6;
+/// Look-ups among the questions over a context in step 3.
+const LOOK_UPS: usize = 3;
 /// What a layer of the base model adds at first, in units of an embedding's length.
 const QUIET: f64 = 0.3;
 
@@ -71,11 +71,11 @@ struct Source {
     samples: Vec<Sample>,
 }
 
-/// Trains a phase; with `resume`, from its last checkpoint.
+/// Trains a phase.
 ///
 /// # Errors
 /// If data or earlier steps' files cannot be read, files cannot be written, or the loss is no longer a number.
-pub fn train(recipe: &Recipe, phase: Phase, device: Device, resume: bool) -> Result<()> {
+pub fn train(recipe: &Recipe, phase: Phase, device: Device, start: Start) -> Result<()> {
     let run = Run::create(&recipe.run)?;
     let models = run.models()?;
     let settings = phase.settings(recipe);
@@ -96,10 +96,10 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, resume: bool) -> Res
     tch::manual_seed(settings.seed);
     let trainer = Trainer { models: &models, phase, settings, tokenizer: &tokenizer, device };
     let checkpoint = Checkpoint::new(&run, phase.name());
-    let previous = if resume { checkpoint.load(device)? } else { None };
+    let previous = if start.resume { checkpoint.load(device)? } else { None };
     let (params, first) = match previous {
         Some(previous) => previous,
-        None => (trainer.start(&run, &sources, perceived.as_ref())?, 0),
+        None => (trainer.start(&run, start.from, &sources, perceived.as_ref())?, 0),
     };
     params.train(|name| trainer.trains(name));
     let mut optimiser = AdamW::new(&params, settings.optimiser(), |_| 1.0);
@@ -119,9 +119,10 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, resume: bool) -> Res
         let done = step as f64 / settings.steps as f64;
         let (packs, flips) = trainer.packs(&sources, &chosen, perceived.as_ref(), done, &mut rng)?;
         let visual = perceived.as_ref().map(|p| trainer.visual(&params, p, &chosen, &flips, true));
-        let (batch, targets) = packs::batch(&packs, visual.as_ref(), device);
+        let (batch, targets, weights) = packs::batch(&packs, visual.as_ref(), device);
         let logits = trainer.logits(&params, &batch, true);
-        let loss = logits.cross_entropy_for_logits(&targets);
+        let each = logits.cross_entropy_loss::<Tensor>(&targets, None, tch::Reduction::None, -100, 0.0);
+        let loss = (each * &weights).sum(tch::Kind::Float) / weights.sum(tch::Kind::Float);
         let norm = optimiser.step(&loss, settings.rate_at(step));
         anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the rate and resume");
         let right = logits.argmax(-1, false).eq_tensor(&targets).to_kind(tch::Kind::Float);
@@ -172,17 +173,18 @@ impl Trainer<'_> {
     }
 
     /// Parameters of earlier steps, and those that this one adds.
-    fn start(&self, run: &Run, sources: &[Source], perceived: Option<&Perceived>) -> Result<Params> {
+    fn start(&self, run: &Run, from: Option<&Path>, sources: &[Source], perceived: Option<&Perceived>) -> Result<Params> {
         let params = match self.phase {
-            Phase::Base => Params::create(self.device),
+            Phase::Base => from.map_or_else(|| Ok(Params::create(self.device)), |path| Params::load(path, self.device))?,
             _ => {
                 let base = run.file(run::LANGUAGE);
                 let params = Params::load(&base, self.device)
                     .with_context(|| format!("the base model {} is needed; run `train language` or import one first", base.display()))?
                     .open();
-                let adapter = run.file(run::ADAPTER);
-                if self.phase == Phase::Instruct && adapter.exists() {
-                    Params::load(&adapter, self.device)?.named().into_iter().for_each(|(name, tensor)| params.insert(&name, tensor));
+                let aligned = run.file(run::ADAPTER);
+                let adapter = from.unwrap_or(&aligned);
+                if from.is_some() || self.phase == Phase::Instruct && adapter.exists() {
+                    Params::load(adapter, self.device)?.named().into_iter().for_each(|(name, tensor)| params.insert(&name, tensor));
                 }
                 params
             }
@@ -192,12 +194,12 @@ impl Trainer<'_> {
         let (packs, flips) = self.packs(&sources[..1], &[0], perceived, 0.0, &mut rng)?;
         let _guard = tch::no_grad_guard();
         let visual = perceived.map(|p| self.visual(&params, p, &[0], &flips, false));
-        let (batch, _) = packs::batch(&packs, visual.as_ref(), self.device);
+        let (batch, ..) = packs::batch(&packs, visual.as_ref(), self.device);
         let _ = self.logits(&params, &batch, false);
-        if self.phase == Phase::Base {
+        if self.phase == Phase::Base && from.is_none() {
             self.begin_by_copying(&params);
         }
-        params.check(&run.folder)?;
+        params.check(from.unwrap_or(&run.folder))?;
         Ok(params)
     }
 
@@ -267,29 +269,25 @@ impl Trainer<'_> {
                 Some(perceived) => perceived.lines(at, flip),
                 None => true_lines(&source.image, flip, rng),
             };
-            let short = self.phase == Phase::Base && done < SHORT_CONTEXTS;
+            let short = self.phase == Phase::Base && done < self.settings.short_contexts;
             let mut questions = Vec::new();
             match self.phase {
                 Phase::Align => questions.extend(source.samples.iter().filter(|s| s.task == Task::Report).cloned()),
                 _ => {
-                    // Half from the data, half look-ups of what the context says of a structure.
-                    let from_data = if short { 3 } else { self.settings.questions.div_ceil(2) };
+                    // Base training looks up most; instruction tuning learns the tasks, with a few look-ups beside them.
+                    let (from_data, all) = match self.phase {
+                        Phase::Base if short => (3, 2 * self.settings.questions),
+                        Phase::Base => (self.settings.questions.div_ceil(2), self.settings.questions),
+                        _ => (self.settings.questions.saturating_sub(LOOK_UPS), self.settings.questions),
+                    };
                     questions.extend(choose(&source.samples, from_data, rng).into_iter().map(|s| if flip { mirror(s) } else { s }));
                     if short {
                         shorten(&mut lines, &source.image, rng);
                     }
-                    if self.phase == Phase::Base {
-                        let all = if short { 2 * self.settings.questions } else { self.settings.questions };
-                        while questions.len() < all {
-                            questions.push(look_up(&lines, rng));
-                        }
-                    } else {
-                        questions.extend(anatomy_questions(
-                            &source.image,
-                            flip,
-                            self.settings.questions - questions.len().min(self.settings.questions),
-                            rng,
-                        ));
+                    // What is perceived of a structure may be wrong, so that only places are looked up there.
+                    let look_up = if self.phase == Phase::Base { look_up } else { look_up_place };
+                    while questions.len() < all {
+                        questions.push(look_up(&lines, rng));
                     }
                 }
             }
@@ -307,9 +305,10 @@ impl Trainer<'_> {
     }
 }
 
-/// Samples of an image: the report and the classification often, the rest at random.
+/// Samples of an image at random. Where structures are is not among them: look-ups ask that of the context, whose boxes are
+/// the best that there is to know, and targets that differ from them would teach an answer between the two.
 fn choose(samples: &[Sample], count: usize, rng: &mut impl Rng) -> Vec<Sample> {
-    samples.sample(rng, count).cloned().collect()
+    samples.iter().filter(|s| s.task != Task::AnatomyGrounding).sample(rng, count).into_iter().cloned().collect()
 }
 
 fn mirror(sample: Sample) -> Sample {
@@ -341,27 +340,16 @@ fn shorten(lines: &mut Vec<ContextLine>, image: &Annotated, rng: &mut impl Rng) 
 }
 
 /// A question whose answer stands in the context as it is: a structure's box, its sentence, whether it is healthy.
-fn look_up(lines: &[ContextLine], rng: &mut impl Rng) -> Sample {
-    let line = lines.choose(rng).cloned().unwrap_or(ContextLine { structure: Structure::HEART, grid: [0; 4], sentence: String::new() });
-    let [x0, y0, x1, y1] = line.grid;
-    let text = format!("<box>({x0},{y0}),({x1},{y1})</box>");
-    match rng.random_range(0..4) {
-        0 => tasks::open_question(line.structure, line.sentence, rng),
-        1 => tasks::health_question(line.structure, !is_finding(&line.sentence)),
-        _ => tasks::anatomy_question(line.structure, &text, rng),
+fn look_up(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Sample {
+    match (rng.random_range(0..4), lines.choose(rng)) {
+        (0, Some(line)) => tasks::open_question(line.structure, line.sentence.clone(), rng),
+        (1, Some(line)) => tasks::health_question(line.structure, !is_finding(&line.sentence)),
+        _ => look_up_place(lines, rng),
     }
 }
 
-/// Where true structures are, by the annotations.
-fn anatomy_questions(image: &Annotated, flip: bool, count: usize, rng: &mut ChaCha8Rng) -> Vec<Sample> {
-    let visible: Vec<Structure> = Structure::all().filter(|s| image.boxes[s.index()].is_some()).collect();
-    let lines: HashMap<Structure, [u32; 4]> = true_lines(image, flip, rng).into_iter().map(|l| (l.structure, l.grid)).collect();
-    let chosen: Vec<Structure> = visible.sample(rng, count).copied().collect();
-    chosen
-        .into_iter()
-        .map(|structure| {
-            let [x0, y0, x1, y1] = lines[&structure];
-            tasks::anatomy_question(structure, &format!("<box>({x0},{y0}),({x1},{y1})</box>"), rng)
-        })
-        .collect()
+/// Where a structure of the context is.
+fn look_up_place(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Sample {
+    let (structure, [x0, y0, x1, y1]) = lines.choose(rng).map_or((Structure::HEART, [0; 4]), |line| (line.structure, line.grid));
+    tasks::anatomy_question(structure, &format!("<box>({x0},{y0}),({x1},{y1})</box>"), rng)
 }
