@@ -44,6 +44,7 @@ pub(crate) struct Inner {
     sentences: SentenceDatabase,
     pub(crate) tokenizer: PromptTokenizer,
     pub(crate) decoder: Decoder,
+    pub(crate) look_up: bool,
 }
 
 /// Options of an engine.
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
 #[must_use]
 pub struct EngineBuilder {
     options: runtime::Options,
+    plain: bool,
 }
 
 impl EngineBuilder {
@@ -73,6 +75,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Whether answers are decoded faster by looking up what they repeat of the prompt, which they are if not said. The answers
+    /// are the same either way.
+    pub fn look_up(mut self, look_up: bool) -> Self {
+        self.plain = !look_up;
+        self
+    }
+
     /// Opens a bundle, loads its graphs and runs its golden input on the provider.
     ///
     /// # Errors
@@ -87,7 +96,7 @@ impl EngineBuilder {
         let decoder = Decoder::load(&runtime, &bundle)?;
         golden::check(&bundle.file(GOLDEN), &module, &decoder)?;
         let (provider, notes) = (runtime.provider(), runtime.notes().to_vec());
-        Ok(Engine(Arc::new(Inner { bundle, provider, notes, module, sentences, tokenizer, decoder })))
+        Ok(Engine(Arc::new(Inner { bundle, provider, notes, module, sentences, tokenizer, decoder, look_up: !self.plain })))
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod anatomy;
 pub mod bundle;
+mod conversation;
 mod decoder;
 mod engine;
 mod error;

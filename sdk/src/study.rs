@@ -1,7 +1,8 @@
 //! What belongs to one radiograph: what was perceived, and the questions that are asked of it.
 
 use crate::anatomy::{Label, Structure};
-use crate::decoder::{Cache, DecoderError, Readable, Step, greedy};
+use crate::conversation::{Conversation, Text};
+use crate::decoder::{DecoderError, Step};
 use crate::engine::Inner;
 use crate::error::Result;
 use crate::geometry::{Letterbox, PixelBox};
@@ -10,14 +11,11 @@ use crate::perception::Perception;
 use crate::perception::flags::Flag;
 use crate::prompt::ContextTokens;
 use crate::task::Task;
-use ort::value::Tensor;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tokenizers::tokenizer::DecodeStream;
-use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
 /// Milliseconds by step.
 pub type Timing = BTreeMap<&'static str, f64>;
@@ -182,6 +180,8 @@ pub struct Answer {
     pub prefilled: usize,
     /// How many tokens were decoded.
     pub tokens: usize,
+    /// How many runs of the decoder that took, the one of the question not counted: fewer than tokens where they were looked up.
+    pub runs: usize,
     /// Why it ended.
     pub finish: Finish,
     /// The study's flags.
@@ -226,12 +226,6 @@ pub struct Study {
     pub(crate) context: ContextTokens,
     pub(crate) conversation: Option<Conversation>,
     pub(crate) cancel: CancelHandle,
-}
-
-/// What the language model keeps of a study.
-pub(crate) struct Conversation {
-    visual: Tensor<f32>,
-    cache: Cache,
 }
 
 impl Study {
@@ -307,30 +301,38 @@ impl Study {
         let start = Instant::now();
         let (mut conversation, computed) = self.conversation(tokens.len(), question.max_tokens)?;
         let limit = question.max_tokens.min(conversation.cache.capacity() - self.context.ids.len() - tokens.len());
-        let mut decoding = Decoding { engine: &engine, conversation: &mut conversation };
-        let mut token = decoding.step(&tokens)?;
+        let mut next = vec![conversation.append(&engine, &tokens)?];
         let prefilled = start.elapsed();
 
         let mut text = Text::new(&engine);
-        let mut count = 0;
-        let finish = loop {
-            if token == i64::from(engine.tokenizer.end_of_turn()) {
-                break Finish::EndOfTurn;
+        let mut said = tokens.clone();
+        let (mut count, mut runs) = (0, 0);
+        let finish = 'answer: loop {
+            for token in next {
+                if token == i64::from(engine.tokenizer.end_of_turn()) {
+                    said.push(token);
+                    break 'answer Finish::EndOfTurn;
+                }
+                if count == limit {
+                    break 'answer Finish::MaxTokens;
+                }
+                count += 1;
+                said.push(token);
+                if text.push(token, &mut on_piece)? == Flow::Stop || self.cancel.is_cancelled() {
+                    break 'answer Finish::Stopped;
+                }
             }
             if count == limit {
                 break Finish::MaxTokens;
             }
-            count += 1;
-            if text.push(token, &mut on_piece)? == Flow::Stop || self.cancel.is_cancelled() {
-                break Finish::Stopped;
-            }
-            if count < limit {
-                token = decoding.step(&[token])?;
-            }
+            let most = if engine.look_up { limit - count - 1 } else { 0 };
+            let proposal = conversation.look_up.propose(&said, most).to_vec();
+            next = conversation.follow(&engine, said[said.len() - 1], &proposal)?;
+            runs += 1;
         };
         let (raw, readable) = text.finish(&mut on_piece);
         // The context stays, the question goes: the next one starts from here.
-        conversation.cache.rewind(self.context.ids.len());
+        conversation.end(self.context.ids.len(), &tokens, &said[tokens.len()..]);
         self.conversation = Some(conversation);
         let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
         let timing = Timing::from([
@@ -345,6 +347,7 @@ impl Study {
             groundings: grounding::parse(&raw, &self.letterbox),
             prefilled: computed + tokens.len(),
             tokens: count,
+            runs,
             finish,
             flags: self.flags.clone(),
             provenance: self.provenance.clone(),
@@ -352,8 +355,8 @@ impl Study {
         })
     }
 
-    /// The computed context, with room for a question and its answer, and how many tokens were computed for it. A later question that needs more room than the
-    /// first ones had computes the context again.
+    /// The computed context, with room for a question and its answer, and how many tokens were computed for it. A later
+    /// question that needs more room than the first ones had computes the context again.
     fn conversation(&mut self, question: usize, answer: usize) -> Result<(Conversation, usize)> {
         let context = self.context.ids.len();
         let most = self.engine.decoder.sizes().max_context;
@@ -361,72 +364,18 @@ impl Study {
             return Err(DecoderError::TooLong { context, question, limit: most }.into());
         }
         let needed = context.saturating_add(question).saturating_add(answer).min(most);
-        let visual = match self.conversation.take() {
+        let (visual, look_up) = match self.conversation.take() {
             Some(kept) if kept.cache.capacity() >= needed => return Ok((kept, 0)),
-            Some(kept) => kept.visual,
-            None => self.engine.decoder.visual(self.engine.decoder.project(&self.perception)?)?,
+            Some(kept) => (kept.visual, kept.look_up),
+            None => {
+                let visual = self.engine.decoder.visual(self.engine.decoder.project(&self.perception)?)?;
+                (visual, Conversation::look_up(&self.engine, &self.context, &self.perception.boxes)?)
+            }
         };
         let capacity = needed.max(context + question + MAX_TOKENS).next_multiple_of(CACHE_STEP).min(most);
         let mut cache = self.engine.decoder.cache(capacity)?;
         let step = Step { ids: &self.context.ids, visual_index: &self.context.visual_index, positions: &[0] };
         self.engine.decoder.run(&mut cache, &visual, step)?;
-        Ok((Conversation { visual, cache }, context))
-    }
-}
-
-/// Greedy decoding over a conversation's cache.
-struct Decoding<'a> {
-    engine: &'a Inner,
-    conversation: &'a mut Conversation,
-}
-
-impl Decoding<'_> {
-    /// Appends tokens and returns the most likely next one.
-    fn step(&mut self, ids: &[i64]) -> Result<i64> {
-        let Conversation { visual, cache } = &mut *self.conversation;
-        let step = Step { ids, visual_index: &vec![-1; ids.len()], positions: &[ids.len() as i64 - 1] };
-        self.engine.decoder.run(cache, visual, step).map(|logits| greedy(&logits))
-    }
-}
-
-/// The answer's text as it grows: as the model writes it, and as people read it.
-struct Text<'a> {
-    stream: TokenStream<'a>,
-    raw: String,
-    filter: Readable,
-    readable: String,
-}
-
-type TokenStream<'a> = DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
-
-impl<'a> Text<'a> {
-    fn new(engine: &'a Inner) -> Self {
-        Self {
-            stream: engine.tokenizer.inner().decode_stream(false),
-            raw: String::new(),
-            filter: Readable::default(),
-            readable: String::new(),
-        }
-    }
-
-    fn push(&mut self, token: i64, on_piece: &mut impl FnMut(&str) -> Flow) -> Result<Flow> {
-        let failed = |message: String| DecoderError::Text { message };
-        let id = u32::try_from(token).map_err(|e| failed(e.to_string()))?;
-        let Some(piece) = self.stream.step(id).map_err(|e| failed(e.to_string()))? else { return Ok(Flow::Continue) };
-        self.raw.push_str(&piece);
-        let readable = self.filter.push(&piece);
-        Ok(self.hand_on(&readable, on_piece))
-    }
-
-    fn hand_on(&mut self, piece: &str, on_piece: &mut impl FnMut(&str) -> Flow) -> Flow {
-        self.readable.push_str(piece);
-        if piece.is_empty() { Flow::Continue } else { on_piece(piece) }
-    }
-
-    /// The whole text, as the model wrote it and as people read it.
-    fn finish(mut self, on_piece: &mut impl FnMut(&str) -> Flow) -> (String, String) {
-        let rest = std::mem::take(&mut self.filter).finish();
-        self.hand_on(&rest, on_piece);
-        (self.raw, self.readable)
+        Ok((Conversation { visual, cache, look_up }, context))
     }
 }

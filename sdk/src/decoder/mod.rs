@@ -1,9 +1,11 @@
 //! The language model over a cache of its own for each study (paper, section 3.2).
 
 mod cache;
+mod look_up;
 mod readable;
 
 pub use cache::Cache;
+pub(crate) use look_up::LookUp;
 pub use readable::Readable;
 
 use crate::anatomy::STRUCTURES;
@@ -71,6 +73,12 @@ impl Decoder {
     /// Sizes of the language model.
     pub fn sizes(&self) -> &DecoderSizes {
         &self.sizes
+    }
+
+    /// By how much two logits may differ between a run of one token and a run of several over the same cache: rounding, and
+    /// for quantised weights other kernels, which round activations by other groups (0.03 were measured).
+    pub fn noise(&self) -> f32 {
+        if self.sizes.precision.starts_with("int") { 0.1 } else { 1e-3 }
     }
 
     /// Visual features `[patches + 36, hidden]` of what the perception module saw.
@@ -154,13 +162,16 @@ impl Decoder {
     }
 }
 
-/// The most likely token.
-pub fn greedy(logits: &[f32]) -> i64 {
-    let mut best = (0, f32::NEG_INFINITY);
+/// The most likely token, the first of equals, and how far its logit lies above the next.
+pub fn most_likely(logits: &[f32]) -> (i64, f32) {
+    let (mut best, mut next) = ((0, f32::NEG_INFINITY), f32::NEG_INFINITY);
     for (token, &logit) in logits.iter().enumerate() {
         if logit > best.1 {
+            next = best.1;
             best = (token as i64, logit);
+        } else if logit > next {
+            next = logit;
         }
     }
-    best.0
+    (best.0, best.1 - next)
 }

@@ -192,6 +192,7 @@ mod tests {
             groundings: vec![Grounding { phrase: "nodule".into(), boxes: vec![PixelBox::new(1.0, 2.0, 3.0, 4.0)] }],
             prefilled: 20,
             tokens: 9,
+            runs: 4,
             finish: Finish::EndOfTurn,
             flags: vec![],
             provenance: provenance(),

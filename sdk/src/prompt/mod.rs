@@ -187,9 +187,17 @@ fn context_text(lines: &[ContextLine], patches: usize) -> String {
 
 /// One line of the context.
 pub fn line_text(line: &ContextLine) -> String {
-    let [x0, y0, x1, y1] = line.grid;
     let i = line.structure.index();
-    format!("emb:<emb><obj_{i}></emb> box:<box>({x0},{y0}),({x1},{y1})</box> {}", line.sentence)
+    format!("emb:<emb><obj_{i}></emb> box:{} {}", box_text(&line.grid), line.sentence)
+}
+
+/// A phrase with its box, as answers write it.
+pub fn grounded_text(phrase: &str, grid: &[u32; 4]) -> String {
+    format!("<ref>{phrase}</ref>{}", box_text(grid))
+}
+
+fn box_text([x0, y0, x1, y1]: &[u32; 4]) -> String {
+    format!("<box>({x0},{y0}),({x1},{y1})</box>")
 }
 
 fn question_text(question: &str) -> String {

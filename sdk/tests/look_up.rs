@@ -1,0 +1,62 @@
+//! Look-up decoding says what plain greedy decoding says, in fewer runs.
+
+use anatomix::{Answer, Engine, Finish, Grounding, Provider, Question, Radiograph, Structure, Task};
+use std::path::Path;
+
+fn engine(look_up: bool) -> Engine {
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle");
+    Engine::builder().provider(Provider::Cpu).look_up(look_up).open(bundle).unwrap()
+}
+
+/// The phantom, its mirror image, parts of it and a darker one: five studies that are answered differently.
+fn radiographs() -> Vec<Radiograph> {
+    let phantom = Radiograph::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm")).unwrap();
+    let pixels = phantom.intensities();
+    let (height, width) = pixels.dim();
+    let part = |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>, gamma: f32| {
+        let size = (columns.len() as u32, rows.len() as u32);
+        let part = rows.flat_map(|y| columns.clone().map(move |x| (y, x)));
+        let part: Vec<u8> = part.map(|at| (pixels[at].powf(gamma) * 255.0) as u8).collect();
+        Radiograph::from_pixels_u8(size.0, size.1, &part).unwrap()
+    };
+    let parts = [
+        part(height / 8..height, 0..width, 1.0),
+        part(0..height * 7 / 8, width / 10..width, 1.5),
+        part(0..height, 0..width * 9 / 10, 3.0),
+    ];
+    [phantom.mirrored(), phantom.clone()].into_iter().chain(parts).collect()
+}
+
+fn questions() -> Vec<Question> {
+    let forms = ["Where is the {}?", "What does the {} show?", "Is the {} healthy?"];
+    let of = |structure: Structure| forms.map(|form| Question::new(form.replace("{}", &structure.name().to_lowercase())));
+    let tasks = [Task::Report, Task::Classification, Task::AbnormalityDetection, Task::Report].map(Question::from);
+    let cut = (1..5).map(|limit| Question::new("Locate the heart.").max_tokens(limit));
+    Structure::all().flat_map(of).chain(tasks).chain(cut).collect()
+}
+
+fn said(answer: &Answer) -> (&str, &[Grounding], usize, Finish) {
+    (&answer.text, &answer.groundings, answer.tokens, answer.finish)
+}
+
+#[test]
+fn answers_are_those_of_plain_decoding() {
+    let (plain, quick) = (engine(false), engine(true));
+    let (mut asked, mut tokens, mut runs, mut grounded) = (0, 0, 0, [0; 2]);
+    for radiograph in radiographs() {
+        let (mut a, mut b) = (plain.study(&radiograph).unwrap(), quick.study(&radiograph).unwrap());
+        for question in questions() {
+            let (a, b) = (a.ask(question.clone()).unwrap(), b.ask(question.clone()).unwrap());
+            assert_eq!(said(&a), said(&b), "{question:?}");
+            assert_eq!(a.runs, a.tokens - usize::from(a.finish == Finish::MaxTokens), "plain decoding runs once a token");
+            assert!(b.runs <= a.runs, "{question:?}");
+            asked += 1;
+            (tokens, runs) = (tokens + a.runs, runs + b.runs);
+            if !a.groundings.is_empty() {
+                grounded = [grounded[0] + a.runs, grounded[1] + b.runs];
+            }
+        }
+    }
+    println!("{asked} questions: {tokens} runs plain, {runs} with look-up; of grounded answers {grounded:?}");
+    assert!(asked >= 500 && runs * 3 < tokens * 2 && grounded[1] * 2 < grounded[0]);
+}
