@@ -209,6 +209,14 @@ typedef enum anx_finish {
      * The callback or a cancel handle stopped it.
      */
     ANX_FINISH_STOPPED = 2,
+    /**
+     * A text of the options' stop was reached, and is left out.
+     */
+    ANX_FINISH_STOP_TEXT = 3,
+    /**
+     * The options' deadline was over: the answer is cut.
+     */
+    ANX_FINISH_DEADLINE = 4,
 } anx_finish;
 
 /**
@@ -455,6 +463,42 @@ typedef struct anx_ask_options {
      * Handed to the callback as it is; the library never reads it.
      */
     void *user_data;
+    /**
+     * How freely tokens are drawn: 0 takes the most likely one, always; 1 draws as likely as the model says; at most 100.
+     */
+    double temperature;
+    /**
+     * Draws among this many of the most likely tokens; 0 for all.
+     */
+    size_t top_k;
+    /**
+     * Draws among the fewest most likely tokens that are this probable together, above 0 to 1; 0 for all.
+     */
+    double top_p;
+    /**
+     * Divides positive logits of tokens that the answer holds already, and multiplies negative ones; 0 or 1 leaves them.
+     */
+    double repetition_penalty;
+    /**
+     * Equal seeds draw equal answers.
+     */
+    uint64_t seed;
+    /**
+     * stop_count texts, UTF-8, or NULL: the answer ends before the first of them that it would hold.
+     */
+    const char *const *stop;
+    /**
+     * How many texts there are.
+     */
+    size_t stop_count;
+    /**
+     * The answer ends, as far as it has come, after this many milliseconds; 0 for never.
+     */
+    size_t deadline_ms;
+    /**
+     * Not 0: the answer tells the probability of each of its tokens, see anx_answer_log_probabilities.
+     */
+    size_t log_probabilities;
 } anx_ask_options;
 
 /**
@@ -749,6 +793,12 @@ const struct anx_grounding *anx_answer_grounding(const struct anx_answer *answer
  * How many tokens were decoded, those of tags and coordinates included; 0 for NULL.
  */
 size_t anx_answer_tokens(const struct anx_answer *answer);
+
+/**
+ * Natural logarithms of the tokens' probabilities by the model, anx_answer_tokens of them, at most 0; not calibrated. Borrowed
+ * from the answer; NULL where the options did not ask for them, and for NULL.
+ */
+const float *anx_answer_log_probabilities(const struct anx_answer *answer);
 
 /**
  * Why the answer ended; ANX_FINISH_STOPPED for NULL.

@@ -15,6 +15,8 @@
 
 #include "anatomix.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -188,6 +190,14 @@ using Callback = std::function<bool(std::string_view piece)>;
 struct AskOptions {
     std::optional<Task> task;   // makes answers more reliable where it is known
     std::size_t max_tokens = 0; // 0: the default
+    double temperature = 0;     // 0 takes the most likely token, always; 1 draws as likely as the model says
+    std::size_t top_k = 0;      // draws among so many of the most likely tokens; 0: among all
+    double top_p = 1;           // draws among the fewest most likely tokens that are this probable together
+    double repetition_penalty = 1;
+    std::uint64_t seed = 0; // equal seeds draw equal answers
+    std::vector<std::string> stop; // texts that end the answer, and are left out
+    std::chrono::milliseconds deadline{0}; // ends the answer as far as it has come; 0: never
+    bool log_probabilities = false;        // see Answer::log_probabilities
 };
 
 // What the language model said, and where.
@@ -202,6 +212,11 @@ public:
         return detail::collect(handle_.get(), anx_answer_grounding_count, anx_answer_grounding, detail::grounding);
     }
     std::size_t tokens() const { return anx_answer_tokens(handle_.get()); }
+    // Natural logarithms of the tokens' probabilities; empty unless the options asked for them. Not calibrated.
+    std::vector<float> log_probabilities() const {
+        const float *values = anx_answer_log_probabilities(handle_.get());
+        return values ? std::vector<float>(values, values + tokens()) : std::vector<float>();
+    }
     anx_finish finish() const { return anx_answer_finish(handle_.get()); }
     std::vector<Flag> flags() const {
         return detail::collect(handle_.get(), anx_answer_flag_count, anx_answer_flag, detail::flag);
@@ -261,6 +276,17 @@ public:
         raw.max_tokens = options.max_tokens;
         raw.callback = on_piece ? forward : nullptr;
         raw.user_data = const_cast<Callback *>(&on_piece);
+        raw.temperature = options.temperature;
+        raw.top_k = options.top_k;
+        raw.top_p = options.top_p;
+        raw.repetition_penalty = options.repetition_penalty;
+        raw.seed = options.seed;
+        std::vector<const char *> stop;
+        for (const std::string &text : options.stop) stop.push_back(text.c_str());
+        raw.stop = stop.data();
+        raw.stop_count = stop.size();
+        raw.deadline_ms = static_cast<std::size_t>(std::max<std::chrono::milliseconds::rep>(options.deadline.count(), 0));
+        raw.log_probabilities = options.log_probabilities;
         anx_answer *answer = nullptr;
         anx_error *error = nullptr;
         if (anx_study_ask(handle_.get(), question.c_str(), &raw, &answer, &error) != ANX_OK) return detail::take(error);
@@ -269,7 +295,10 @@ public:
 
     // Sets a task that needs no question: a report, a classification, the detection of abnormalities.
     Result<Answer> ask_task(Task task, const Callback &on_piece = {}, std::size_t max_tokens = 0) {
-        return ask({}, on_piece, {task, max_tokens});
+        AskOptions options;
+        options.task = task;
+        options.max_tokens = max_tokens;
+        return ask({}, on_piece, options);
     }
 
     Result<CancelHandle> cancel_handle() const {

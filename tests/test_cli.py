@@ -107,6 +107,22 @@ def test_ask(succeed, phantom_dicom, manifest, perceive):
     assert iou(box, study["structures"][LEFT_LUNG]["box"]) > 0.7
 
 
+def test_decoding(succeed, phantom_dicom):
+    def report(*options):
+        return json.loads(succeed("report", phantom_dicom, "--json", *options))
+
+    whole = report("--log-probabilities")
+    assert len(whole["log_probabilities"]) == whole["tokens"] and max(whole["log_probabilities"]) <= 0
+    plain = report("--no-look-up")
+    assert plain["text"] == whole["text"] and "log_probabilities" not in plain
+    cut = report("--stop", "Impression")
+    assert cut["finish"] == "stop_text" and whole["text"].split("Impression")[0] == cut["text"]
+    assert report("--deadline", "0.001")["finish"] == "deadline"
+    drawn = [report("--temperature", "3", "--max-tokens", "40", "--seed", seed) for seed in ("1", "2", "1")]
+    assert drawn[0]["text"] == drawn[2]["text"] != drawn[1]["text"]
+    assert drawn[0]["provenance"]["decoding"] == "sampled, temperature 3, top_k 0, top_p 1, seed 1"
+
+
 @pytest.mark.parametrize("task", ["report", "classification", "abnormality_detection"])
 def test_tasks_without_a_question(succeed, phantom_dicom, manifest, task):
     answer = json.loads(succeed("ask", phantom_dicom, "", "--task", task, "--json"))

@@ -2,7 +2,7 @@
 
 use crate::anatomy::{Label, Structure};
 use crate::conversation::{Conversation, Text};
-use crate::decoder::{DecoderError, Step};
+use crate::decoder::{DecoderError, Sampler, Step};
 use crate::engine::Inner;
 use crate::error::Result;
 use crate::geometry::{Letterbox, PixelBox};
@@ -10,6 +10,7 @@ use crate::grounding::{self, Grounding};
 use crate::perception::Perception;
 use crate::perception::flags::Flag;
 use crate::prompt::ContextTokens;
+use crate::question::{MAX_TOKENS, Question};
 use crate::task::Task;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -20,8 +21,6 @@ use std::time::Instant;
 /// Milliseconds by step.
 pub type Timing = BTreeMap<&'static str, f64>;
 
-/// Longest answer in tokens where a question does not say.
-const MAX_TOKENS: usize = 512;
 /// The cache is sized in multiples of this many tokens.
 const CACHE_STEP: usize = 256;
 
@@ -79,59 +78,6 @@ pub struct Provenance {
     pub intended_use: String,
 }
 
-/// A question to a study.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The question; may be empty where the task has an instruction of its own. Boxes in it are
-    /// `<box>(x0,y0),(x1,y1)</box>` in pixels of the original image.
-    pub text: String,
-    /// Its task, where known: a bare phrase or box is then put into the task's words.
-    pub task: Option<Task>,
-    /// Longest answer in tokens.
-    pub max_tokens: usize,
-}
-
-impl Question {
-    /// A question in the user's words.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), task: None, max_tokens: MAX_TOKENS }
-    }
-
-    /// Names its task.
-    #[must_use]
-    pub fn task(self, task: Task) -> Self {
-        Self { task: Some(task), ..self }
-    }
-
-    /// Limits the answer.
-    #[must_use]
-    pub fn max_tokens(self, max_tokens: usize) -> Self {
-        Self { max_tokens, ..self }
-    }
-
-    fn words(&self) -> String {
-        self.task.map_or_else(|| self.text.trim().to_string(), |task| task.question(&self.text))
-    }
-}
-
-impl From<&str> for Question {
-    fn from(text: &str) -> Self {
-        Self::new(text)
-    }
-}
-
-impl From<String> for Question {
-    fn from(text: String) -> Self {
-        Self::new(text)
-    }
-}
-
-impl From<Task> for Question {
-    fn from(task: Task) -> Self {
-        Self::new("").task(task)
-    }
-}
-
 /// What a listener to a streamed answer wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
@@ -151,6 +97,10 @@ pub enum Finish {
     MaxTokens,
     /// The listener or a [`CancelHandle`] stopped it.
     Stopped,
+    /// A text that ends it was reached, and is left out.
+    StopText,
+    /// Its time was over.
+    Deadline,
 }
 
 impl Finish {
@@ -160,6 +110,8 @@ impl Finish {
             Self::EndOfTurn => "end_of_turn",
             Self::MaxTokens => "max_tokens",
             Self::Stopped => "stopped",
+            Self::StopText => "stop_text",
+            Self::Deadline => "deadline",
         }
     }
 }
@@ -182,6 +134,8 @@ pub struct Answer {
     pub tokens: usize,
     /// How many runs of the decoder that took, the one of the question not counted: fewer than tokens where they were looked up.
     pub runs: usize,
+    /// Natural logarithm of each decoded token's probability by the model; empty unless the question asks for it.
+    pub log_probabilities: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
     /// The study's flags.
@@ -295,42 +249,52 @@ impl Study {
         self.cancel.reset();
         let question = question.into();
         let engine = Arc::clone(&self.engine);
+        let mut sampler = Sampler::new(question.sampling, question.log_probabilities)?;
         let words = question.words();
         let tokens = engine.tokenizer.question(&grounding::question_to_grid(&words, &self.letterbox)?)?;
 
         let start = Instant::now();
         let (mut conversation, computed) = self.conversation(tokens.len(), question.max_tokens)?;
         let limit = question.max_tokens.min(conversation.cache.capacity() - self.context.ids.len() - tokens.len());
-        let mut next = vec![conversation.append(&engine, &tokens)?];
+        let mut next = vec![conversation.append(&engine, &mut sampler, &tokens)?];
         let prefilled = start.elapsed();
 
-        let mut text = Text::new(&engine);
+        let mut text = Text::new(&engine, &question.stop);
         let mut said = tokens.clone();
-        let (mut count, mut runs) = (0, 0);
+        let (mut count, mut runs, mut log_probabilities) = (0, 0, Vec::new());
         let finish = 'answer: loop {
-            for token in next {
-                if token == i64::from(engine.tokenizer.end_of_turn()) {
-                    said.push(token);
+            for choice in next {
+                if choice.token == i64::from(engine.tokenizer.end_of_turn()) {
+                    said.push(choice.token);
                     break 'answer Finish::EndOfTurn;
                 }
                 if count == limit {
                     break 'answer Finish::MaxTokens;
                 }
                 count += 1;
-                said.push(token);
-                if text.push(token, &mut on_piece)? == Flow::Stop || self.cancel.is_cancelled() {
-                    break 'answer Finish::Stopped;
+                said.push(choice.token);
+                if question.log_probabilities {
+                    log_probabilities.push(choice.log_probability);
+                }
+                if let Some(finish) = text.push(choice.token, &mut on_piece)? {
+                    break 'answer finish;
                 }
             }
             if count == limit {
                 break Finish::MaxTokens;
             }
-            let most = if engine.look_up { limit - count - 1 } else { 0 };
+            if self.cancel.is_cancelled() {
+                break Finish::Stopped;
+            }
+            if question.deadline.is_some_and(|time| start.elapsed() >= time) {
+                break Finish::Deadline;
+            }
+            let most = if engine.look_up && sampler.foresees() { limit - count - 1 } else { 0 };
             let proposal = conversation.look_up.propose(&said, most).to_vec();
-            next = conversation.follow(&engine, said[said.len() - 1], &proposal)?;
+            next = conversation.follow(&engine, &mut sampler, said[said.len() - 1], &proposal)?;
             runs += 1;
         };
-        let (raw, readable) = text.finish(&mut on_piece);
+        let (raw, readable) = text.finish(finish, &mut on_piece);
         // The context stays, the question goes: the next one starts from here.
         conversation.end(self.context.ids.len(), &tokens, &said[tokens.len()..]);
         self.conversation = Some(conversation);
@@ -348,9 +312,10 @@ impl Study {
             prefilled: computed + tokens.len(),
             tokens: count,
             runs,
+            log_probabilities,
             finish,
             flags: self.flags.clone(),
-            provenance: self.provenance.clone(),
+            provenance: Provenance { decoding: question.sampling.to_string(), ..self.provenance.clone() },
             timing,
         })
     }

@@ -22,6 +22,9 @@ fn anatomix(arguments: &[&str]) -> Command {
 #[case::unknown_provider(&["perceive", "chest.png", "--provider", "abacus"])]
 #[case::no_threads(&["perceive", "chest.png", "--threads", "0"])]
 #[case::no_tokens(&["report", "chest.png", "--max-tokens", "0"])]
+#[case::no_time(&["report", "chest.png", "--deadline", "-1"])]
+#[case::no_number(&["report", "chest.png", "--temperature", "warm"])]
+#[case::probabilities_for_people(&["report", "chest.png", "--log-probabilities"])]
 #[case::several_images_into_one_overlay(&["perceive", "a.png", "b.png", "--overlay", "no/such/folder"])]
 fn wrong_usage_exits_with_2(#[case] arguments: &[&str]) {
     anatomix(arguments).assert().code(2).stdout(is_empty()).stderr(contains("--help"));

@@ -225,7 +225,8 @@ mod with_bundle {
 
     fn asking() -> anx_ask_options {
         let struct_size = size_of::<anx_ask_options>();
-        anx_ask_options { struct_size, task: null(), max_tokens: 0, callback: None, user_data: null_mut() }
+        // SAFETY: the header promises that all zero means every default.
+        anx_ask_options { struct_size, ..unsafe { std::mem::zeroed() } }
     }
 
     #[test]
@@ -345,6 +346,39 @@ mod with_bundle {
             assert!(anx_answer_grounding(answer, anx_answer_grounding_count(answer)).is_null());
             assert_eq!(text((*anx_answer_provenance(answer)).decoding), "greedy");
             anx_answer_free(answer);
+        }
+    }
+
+    #[test]
+    fn options_say_how_an_answer_is_decoded() {
+        let study = study(&engine());
+        let report = |options: anx_ask_options| ask(study, c"", &anx_ask_options { task: c"report".as_ptr(), ..options });
+        let stops = [c"never said".as_ptr(), c"Impression".as_ptr()];
+        // SAFETY: live handles; every answer is freed once.
+        unsafe {
+            let whole = report(anx_ask_options { log_probabilities: 1, ..asking() });
+            let values = std::slice::from_raw_parts(anx_answer_log_probabilities(whole), anx_answer_tokens(whole));
+            assert!(values.iter().all(|&value| value <= 0.0 && value.is_finite()), "{values:?}");
+            let cut = report(anx_ask_options { stop: stops.as_ptr(), stop_count: stops.len(), ..asking() });
+            assert_eq!(anx_answer_finish(cut), anx_finish::ANX_FINISH_STOP_TEXT);
+            assert_eq!(text(anx_answer_text(whole)).split("Impression").next(), Some(text(anx_answer_text(cut))));
+            assert!(anx_answer_log_probabilities(cut).is_null());
+            let late = report(anx_ask_options { deadline_ms: 1, ..asking() });
+            assert_eq!(anx_answer_finish(late), anx_finish::ANX_FINISH_DEADLINE);
+            let drawn = [1, 2, 1].map(|seed| report(anx_ask_options { temperature: 3.0, max_tokens: 40, seed, ..asking() }));
+            let [one, two, again] = drawn.map(|answer| text(anx_answer_text(answer)));
+            assert!(one == again && one != two, "{one:?} {two:?} {again:?}");
+            let mut answer = std::ptr::dangling_mut();
+            let wild = anx_ask_options { top_p: 2.0, ..asking() };
+            let (status, message, _) = failure(|e| anx_study_ask(study, c"x".as_ptr(), &wild, &mut answer, e));
+            assert!(status == anx_status::ANX_DECODER && message.contains("top_p is 2"), "{status:?} {message}");
+            let lost = anx_ask_options { stop_count: 1, ..asking() };
+            let (status, message, _) = failure(|e| anx_study_ask(study, c"x".as_ptr(), &lost, &mut answer, e));
+            assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("options.stop"), "{message}");
+            for answer in [whole, cut, late].into_iter().chain(drawn) {
+                anx_answer_free(answer);
+            }
+            anx_study_free(study);
         }
     }
 

@@ -19,11 +19,8 @@ fn radiographs() -> Vec<Radiograph> {
         let part: Vec<u8> = part.map(|at| (pixels[at].powf(gamma) * 255.0) as u8).collect();
         Radiograph::from_pixels_u8(size.0, size.1, &part).unwrap()
     };
-    let parts = [
-        part(height / 8..height, 0..width, 1.0),
-        part(0..height * 7 / 8, width / 10..width, 1.5),
-        part(0..height, 0..width * 9 / 10, 3.0),
-    ];
+    let parts =
+        [part(height / 8..height, 0..width, 1.0), part(0..height * 7 / 8, width / 10..width, 1.5), part(0..height, 0..width * 9 / 10, 3.0)];
     [phantom.mirrored(), phantom.clone()].into_iter().chain(parts).collect()
 }
 

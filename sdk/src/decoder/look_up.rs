@@ -50,6 +50,9 @@ impl LookUp {
     pub fn propose(&self, said: &[i64], most: usize) -> &[i64] {
         let (mut length, mut place) = (SHORTEST_MATCH - 1, 0);
         for end in 1..self.tokens.len() {
+            if self.tokens[end] == END {
+                continue;
+            }
             let both = self.tokens[..end].iter().rev().zip(said.iter().rev());
             let matched = both.take(LONGEST_MATCH).take_while(|(a, b)| a == b).count();
             if matched >= length.max(SHORTEST_MATCH) {

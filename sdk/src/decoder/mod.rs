@@ -3,10 +3,15 @@
 mod cache;
 mod look_up;
 mod readable;
+mod sampling;
+mod stops;
 
 pub use cache::Cache;
 pub(crate) use look_up::LookUp;
 pub use readable::Readable;
+pub use sampling::Sampling;
+pub(crate) use sampling::{Choice, Sampler};
+pub(crate) use stops::Stops;
 
 use crate::anatomy::STRUCTURES;
 use crate::bundle::{ApmSizes, Bundle, DECODER, DecoderSizes, PROJECTOR};
@@ -26,6 +31,8 @@ pub enum DecoderError {
     TooLong { context: usize, question: usize, limit: usize },
     #[error("the tokenizer gives the token {token}, but the language model knows {vocabulary}; export the bundle again")]
     Token { token: i64, vocabulary: usize },
+    #[error("{name} is {value}, but must be {allowed}")]
+    Sampling { name: &'static str, value: f32, allowed: &'static str },
     #[error("the language model's answer cannot be read: {message}")]
     Text { message: String },
 }
@@ -160,18 +167,4 @@ impl Decoder {
         cache.advance(ids.len());
         Ok(logits)
     }
-}
-
-/// The most likely token, the first of equals, and how far its logit lies above the next.
-pub fn most_likely(logits: &[f32]) -> (i64, f32) {
-    let (mut best, mut next) = ((0, f32::NEG_INFINITY), f32::NEG_INFINITY);
-    for (token, &logit) in logits.iter().enumerate() {
-        if logit > best.1 {
-            next = best.1;
-            best = (token as i64, logit);
-        } else if logit > next {
-            next = logit;
-        }
-    }
-    (best.0, best.1 - next)
 }

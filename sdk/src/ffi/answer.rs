@@ -17,6 +17,10 @@ pub enum anx_finish {
     ANX_FINISH_MAX_TOKENS = 1,
     /// The callback or a cancel handle stopped it.
     ANX_FINISH_STOPPED = 2,
+    /// A text of the options' stop was reached, and is left out.
+    ANX_FINISH_STOP_TEXT = 3,
+    /// The options' deadline was over: the answer is cut.
+    ANX_FINISH_DEADLINE = 4,
 }
 
 /// A phrase of an answer with its places.
@@ -37,6 +41,7 @@ pub struct anx_answer {
     task: *const c_char,
     text: *const c_char,
     tokens: usize,
+    log_probabilities: Vec<f32>,
     finish: anx_finish,
     groundings: Vec<anx_grounding>,
     /// Owns what the groundings point to.
@@ -63,10 +68,13 @@ impl anx_answer {
             task: answer.task.map_or(null(), |task| strings.keep(task.name())),
             text: strings.keep(&answer.text),
             tokens: answer.tokens,
+            log_probabilities: answer.log_probabilities.clone(),
             finish: match answer.finish {
                 Finish::EndOfTurn => anx_finish::ANX_FINISH_END_OF_TURN,
                 Finish::MaxTokens => anx_finish::ANX_FINISH_MAX_TOKENS,
                 Finish::Stopped => anx_finish::ANX_FINISH_STOPPED,
+                Finish::StopText => anx_finish::ANX_FINISH_STOP_TEXT,
+                Finish::Deadline => anx_finish::ANX_FINISH_DEADLINE,
             },
             groundings,
             _boxes: boxes,
@@ -117,6 +125,14 @@ pub unsafe extern "C" fn anx_answer_grounding(answer: *const anx_answer, index: 
 pub unsafe extern "C" fn anx_answer_tokens(answer: *const anx_answer) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(answer, 0, |a| a.tokens) }
+}
+
+/// Natural logarithms of the tokens' probabilities by the model, anx_answer_tokens of them, at most 0; not calibrated. Borrowed
+/// from the answer; NULL where the options did not ask for them, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_log_probabilities(answer: *const anx_answer) -> *const f32 {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, null(), |a| if a.log_probabilities.is_empty() { null() } else { a.log_probabilities.as_ptr() }) }
 }
 
 /// Why the answer ended; ANX_FINISH_STOPPED for NULL.

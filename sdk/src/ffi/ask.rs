@@ -7,10 +7,13 @@ use super::options::{Options, read_options};
 use super::status::anx_status;
 use super::strings::{c_string, optional_text};
 use super::study::anx_study;
-use crate::study::{Flow, Question};
+use crate::decoder::Sampling;
+use crate::question::Question;
+use crate::study::Flow;
 use crate::task::Task;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::TryLockError;
+use std::time::Duration;
 
 /// What the callback of a streamed answer returns.
 #[repr(C)]
@@ -45,11 +48,67 @@ pub struct anx_ask_options {
     pub callback: anx_piece_callback,
     /// Handed to the callback as it is; the library never reads it.
     pub user_data: *mut c_void,
+    /// How freely tokens are drawn: 0 takes the most likely one, always; 1 draws as likely as the model says; at most 100.
+    pub temperature: f64,
+    /// Draws among this many of the most likely tokens; 0 for all.
+    pub top_k: usize,
+    /// Draws among the fewest most likely tokens that are this probable together, above 0 to 1; 0 for all.
+    pub top_p: f64,
+    /// Divides positive logits of tokens that the answer holds already, and multiplies negative ones; 0 or 1 leaves them.
+    pub repetition_penalty: f64,
+    /// Equal seeds draw equal answers.
+    pub seed: u64,
+    /// stop_count texts, UTF-8, or NULL: the answer ends before the first of them that it would hold.
+    pub stop: *const *const c_char,
+    /// How many texts there are.
+    pub stop_count: usize,
+    /// The answer ends, as far as it has come, after this many milliseconds; 0 for never.
+    pub deadline_ms: usize,
+    /// Not 0: the answer tells the probability of each of its tokens, see anx_answer_log_probabilities.
+    pub log_probabilities: usize,
 }
 
-// SAFETY: repr(C), five words, all zero means every default; an absent function is the null pointer.
+// SAFETY: repr(C), words of 64 bits (checked below), all zero means every default; an absent function is the null pointer.
 unsafe impl Options for anx_ask_options {
     const NAME: &'static str = "anx_ask_options";
+}
+
+const _: () = assert!(size_of::<anx_ask_options>() == 14 * size_of::<usize>(), "libanatomix needs a machine of 64 bits");
+
+impl anx_ask_options {
+    /// The question with these options.
+    ///
+    /// # Safety
+    /// Pointers are NULL or valid.
+    unsafe fn question(&self, text: &str) -> Result<Question, Failure> {
+        let mut asked = Question::new(text);
+        // SAFETY: NULL or valid, by the caller's promise.
+        if let Some(name) = unsafe { optional_text(self.task, "options.task") }? {
+            asked = asked.task(task(name)?);
+        }
+        if self.max_tokens > 0 {
+            asked = asked.max_tokens(self.max_tokens);
+        }
+        let or_one = |value: f64| if value == 0.0 { 1.0 } else { value as f32 };
+        asked.sampling = Sampling {
+            temperature: self.temperature as f32,
+            top_k: self.top_k,
+            top_p: or_one(self.top_p),
+            repetition_penalty: or_one(self.repetition_penalty),
+            seed: self.seed,
+        };
+        if self.stop.is_null() && self.stop_count > 0 {
+            return Err(Failure::argument("options.stop", "is NULL, but options.stop_count is not 0"));
+        }
+        for index in 0..self.stop_count {
+            // SAFETY: stop_count pointers are readable, each NULL or valid, by the caller's promise.
+            let text = unsafe { optional_text(*self.stop.add(index), "options.stop") }?;
+            asked.stop.extend(text.map(str::to_owned));
+        }
+        asked.deadline = (self.deadline_ms > 0).then(|| Duration::from_millis(self.deadline_ms as u64));
+        asked.log_probabilities = self.log_probabilities != 0;
+        Ok(asked)
+    }
 }
 
 /// Asks the study a question, or sets it a task, and waits for the answer. The first ask computes the study's context,
@@ -74,13 +133,7 @@ pub unsafe extern "C" fn anx_study_ask(
             let out = Out::new(answer)?;
             on(study, |study| {
                 let options = read_options(options)?;
-                let mut asked = Question::new(optional_text(question, "question")?.unwrap_or_default());
-                if let Some(name) = optional_text(options.task, "options.task")? {
-                    asked = asked.task(task(name)?);
-                }
-                if options.max_tokens > 0 {
-                    asked = asked.max_tokens(options.max_tokens);
-                }
+                let asked = options.question(optional_text(question, "question")?.unwrap_or_default())?;
                 let mut study = study.study.try_lock().map_err(|e| match e {
                     TryLockError::WouldBlock => Failure::busy(anx_study::NAME),
                     TryLockError::Poisoned(_) => Failure::poisoned(anx_study::NAME),

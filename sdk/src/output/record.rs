@@ -56,6 +56,9 @@ pub struct AskRecord {
     pub groundings: Vec<GroundingRecord>,
     /// How many tokens were decoded.
     pub tokens: usize,
+    /// Natural logarithm of each token's probability by the model; left out unless asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log_probabilities: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
     /// The study's flags.
@@ -111,6 +114,7 @@ impl From<&Answer> for AskRecord {
             text: answer.text.clone(),
             groundings: answer.groundings.iter().map(GroundingRecord::from).collect(),
             tokens: answer.tokens,
+            log_probabilities: answer.log_probabilities.iter().map(|&value| score(value)).collect(),
             finish: answer.finish,
             flags: answer.flags.clone(),
             provenance: answer.provenance.clone(),
@@ -193,6 +197,7 @@ mod tests {
             prefilled: 20,
             tokens: 9,
             runs: 4,
+            log_probabilities: vec![],
             finish: Finish::EndOfTurn,
             flags: vec![],
             provenance: provenance(),

@@ -4,12 +4,13 @@ use crate::common::{Failure, Options, print_json, remark, spinner};
 use crate::perceive::check_apart;
 use crate::print;
 use anatomix::output::{AskRecord, Overlay};
-use anatomix::{Error, Flow, Question, Radiograph, Task};
+use anatomix::{Error, Flow, Question, Radiograph, Sampling, Task};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Ask a question of a radiograph, or set one of the nine tasks
 ///
@@ -40,6 +41,57 @@ pub struct Output {
     /// Longest answer in tokens
     #[arg(long, value_name = "N")]
     max_tokens: Option<NonZeroUsize>,
+    #[command(flatten)]
+    decoding: Decoding,
+}
+
+/// How tokens are chosen and when the answer ends.
+#[derive(Args)]
+#[command(next_help_heading = "Decoding")]
+pub struct Decoding {
+    /// Draw tokens this freely, 1 being as likely as the model says; 0 takes the most likely one
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f32,
+    /// Draw among this many of the most likely tokens [default: all]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    top_k: usize,
+    /// Draw among the fewest most likely tokens that are this probable together
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f32,
+    /// Make tokens that the answer holds already less likely by this factor
+    #[arg(long, value_name = "F", default_value_t = 1.0)]
+    repetition_penalty: f32,
+    /// Draw the same answer again
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// End the answer before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// End the answer after this time, as far as it has come
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    deadline: Option<Duration>,
+    /// With --json, tell how probable each token was, as natural logarithms
+    #[arg(long, requires = "json")]
+    log_probabilities: bool,
+    /// Decode token by token, without looking up what the answer repeats; the answer is the same
+    #[arg(long)]
+    no_look_up: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|e| format!("{e}"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}
+
+impl Decoding {
+    fn apply(&self, question: Question) -> Question {
+        let Self { temperature, top_k, top_p, repetition_penalty, seed, .. } = *self;
+        let mut question = question.sampling(Sampling { temperature, top_k, top_p, repetition_penalty, seed });
+        question.stop.clone_from(&self.stop);
+        question.deadline = self.deadline;
+        question.log_probabilities = self.log_probabilities;
+        question
+    }
 }
 
 fn task_parser() -> impl TypedValueParser<Value = Task> {
@@ -69,7 +121,8 @@ impl Output {
         if let Some(limit) = self.max_tokens {
             question.max_tokens = limit.get();
         }
-        let engine = options.engine()?;
+        let question = self.decoding.apply(question);
+        let engine = options.engine(!self.decoding.no_look_up)?;
         let radiograph = Radiograph::open(image).map_err(Error::from)?;
         let waiting = spinner("reading the radiograph");
         let mut study = engine.study(&radiograph)?;

@@ -48,10 +48,10 @@ impl Options {
         })
     }
 
-    pub fn engine(&self) -> Result<Engine, Failure> {
+    pub fn engine(&self, look_up: bool) -> Result<Engine, Failure> {
         let folder = self.bundle()?;
         let waiting = spinner("opening the bundle");
-        let mut builder = Engine::builder().provider(self.provider);
+        let mut builder = Engine::builder().provider(self.provider).look_up(look_up);
         if let Some(threads) = self.threads {
             builder = builder.threads(threads.get());
         }

@@ -27,7 +27,7 @@ pub struct Perceive {
 impl Perceive {
     pub fn run(&self, options: &Options) -> Result<(), Failure> {
         let overlays = self.overlays()?;
-        let engine = options.engine()?;
+        let engine = options.engine(true)?;
         let progress = match self.images.len() {
             1 => ProgressBar::hidden(),
             count => bar(count as u64, "{wide_bar} {pos}/{len}  {per_sec}  {eta} left"),

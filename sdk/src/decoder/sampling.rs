@@ -1,0 +1,246 @@
+//! How the next token is chosen: the most likely one, or one drawn by likelihood.
+
+use super::DecoderError;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::fmt;
+
+/// How tokens are chosen. By default the most likely one is taken, always; an answer is then the same every time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// How freely tokens are drawn: 0 takes the most likely one, 1 draws as likely as the model says, more evens it out.
+    pub temperature: f32,
+    /// Draws among this many of the most likely tokens; 0 for all.
+    pub top_k: usize,
+    /// Draws among the fewest most likely tokens that are this probable together, above 0 to 1; 1 for all.
+    pub top_p: f32,
+    /// Divides positive logits of tokens that the answer holds already, and multiplies negative ones (Keskar et al. 2019);
+    /// 1 leaves them. Coordinates repeat: much more than 1 harms boxes.
+    pub repetition_penalty: f32,
+    /// Equal seeds draw equal answers.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, repetition_penalty: 1.0, seed: 0 }
+    }
+}
+
+impl Sampling {
+    /// Whether the most likely token is taken.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature == 0.0
+    }
+
+    fn check(&self) -> Result<(), DecoderError> {
+        let wrong = |name, value: f32, allowed| Err(DecoderError::Sampling { name, value, allowed });
+        match *self {
+            Self { temperature, .. } if !(0.0..=100.0).contains(&temperature) => wrong("temperature", temperature, "0 to 100"),
+            Self { top_p, .. } if !(top_p > 0.0 && top_p <= 1.0) => wrong("top_p", top_p, "above 0 to 1"),
+            Self { repetition_penalty: penalty, .. } if !(0.01..=100.0).contains(&penalty) => {
+                wrong("repetition_penalty", penalty, "0.01 to 100")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Sampling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_greedy() {
+            f.write_str("greedy")?;
+        } else {
+            write!(f, "sampled, temperature {}, top_k {}, top_p {}, seed {}", self.temperature, self.top_k, self.top_p, self.seed)?;
+        }
+        if self.repetition_penalty == 1.0 { Ok(()) } else { write!(f, ", repetition_penalty {}", self.repetition_penalty) }
+    }
+}
+
+/// A chosen token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Choice {
+    /// The token.
+    pub token: i64,
+    /// How far its logit lies above the next one's, where it is the most likely; 0 where it was drawn.
+    pub margin: f32,
+    /// Natural logarithm of its probability by the model, before temperature and penalties; NaN where nobody asked.
+    pub log_probability: f32,
+}
+
+/// Chooses an answer's tokens.
+pub(crate) struct Sampler {
+    sampling: Sampling,
+    rng: ChaCha8Rng,
+    said: Vec<i64>,
+    log_probabilities: bool,
+}
+
+impl Sampler {
+    /// For one answer.
+    ///
+    /// # Errors
+    /// [`DecoderError::Sampling`] for a setting out of range.
+    pub fn new(sampling: Sampling, log_probabilities: bool) -> Result<Self, DecoderError> {
+        sampling.check()?;
+        Ok(Self { sampling, rng: ChaCha8Rng::seed_from_u64(sampling.seed), said: Vec::new(), log_probabilities })
+    }
+
+    /// Whether tokens that are looked up may be verified several at a time: where none is drawn.
+    pub fn foresees(&self) -> bool {
+        self.sampling.is_greedy()
+    }
+
+    /// Chooses a token by the logits of all.
+    pub fn choose(&mut self, logits: &[f32]) -> Choice {
+        let penalised = self.penalise(logits);
+        let weighed = penalised.as_deref().unwrap_or(logits);
+        let (token, margin) = if self.sampling.is_greedy() { most_likely(weighed) } else { (self.draw(weighed), 0.0) };
+        let log_probability = if self.log_probabilities { log_probability(logits, token) } else { f32::NAN };
+        Choice { token, margin, log_probability }
+    }
+
+    /// Tells that a token is part of the answer.
+    pub fn accept(&mut self, token: i64) {
+        if self.sampling.repetition_penalty != 1.0 && !self.said.contains(&token) {
+            self.said.push(token);
+        }
+    }
+
+    fn penalise(&self, logits: &[f32]) -> Option<Vec<f32>> {
+        if self.said.is_empty() {
+            return None;
+        }
+        let mut logits = logits.to_vec();
+        for &token in &self.said {
+            if let Some(logit) = usize::try_from(token).ok().and_then(|token| logits.get_mut(token)) {
+                let penalty = self.sampling.repetition_penalty;
+                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            }
+        }
+        Some(logits)
+    }
+
+    fn draw(&mut self, logits: &[f32]) -> i64 {
+        let Sampling { temperature, top_k, top_p, .. } = self.sampling;
+        let mut candidates: Vec<(usize, f32)> = logits.iter().copied().enumerate().collect();
+        let by_likelihood = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if top_k > 0 && top_k < candidates.len() {
+            candidates.select_nth_unstable_by(top_k - 1, by_likelihood);
+            candidates.truncate(top_k);
+        }
+        candidates.sort_unstable_by(by_likelihood);
+        let largest = candidates.first().map_or(0.0, |c| c.1);
+        let mut total = 0.0;
+        // Running sums of probabilities, not normalised.
+        let sums: Vec<f64> = candidates
+            .iter()
+            .map(|&(_, logit)| {
+                total += f64::from((logit - largest) / temperature).exp();
+                total
+            })
+            .collect();
+        let kept = sums.partition_point(|&sum| sum < total * f64::from(top_p)).min(sums.len().saturating_sub(1));
+        let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let at = sums.get(kept).map_or(0, |&all| sums[..kept].partition_point(|&sum| sum <= uniform * all));
+        candidates.get(at).map_or(0, |c| c.0 as i64)
+    }
+}
+
+/// The most likely token, the first of equals, and how far its logit lies above the next.
+pub(crate) fn most_likely(logits: &[f32]) -> (i64, f32) {
+    let (mut best, mut next) = ((0, f32::NEG_INFINITY), f32::NEG_INFINITY);
+    for (token, &logit) in logits.iter().enumerate() {
+        if logit > best.1 {
+            next = best.1;
+            best = (token as i64, logit);
+        } else if logit > next {
+            next = logit;
+        }
+    }
+    (best.0, best.1 - next)
+}
+
+fn log_probability(logits: &[f32], token: i64) -> f32 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
+    let logit = usize::try_from(token).ok().and_then(|token| logits.get(token)).copied().unwrap_or(f32::NEG_INFINITY);
+    (f64::from(logit - largest) - total.ln()) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGITS: [f32; 5] = [0.0, 2.0, 1.0, -1.0, 2.0];
+
+    fn shares(sampling: Sampling) -> [f64; 5] {
+        let mut sampler = Sampler::new(sampling, false).unwrap();
+        let mut counts = [0.0; 5];
+        (0..20_000).for_each(|_| counts[sampler.choose(&LOGITS).token as usize] += 1.0 / 20_000.0);
+        counts
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_most_likely() {
+        let mut sampler = Sampler::new(Sampling::default(), true).unwrap();
+        let choice = sampler.choose(&LOGITS);
+        assert_eq!((choice.token, choice.margin), (1, 0.0));
+        let total: f32 = LOGITS.iter().map(|l| l.exp()).sum();
+        assert!((choice.log_probability - (2f32.exp() / total).ln()).abs() < 1e-6);
+        assert_eq!(most_likely(&[1.0, 4.0, 3.5]), (1, 0.5));
+    }
+
+    #[test]
+    fn draws_follow_the_likelihoods() {
+        let expected: Vec<f64> = LOGITS.iter().map(|&l| f64::from(l / 2.0).exp()).collect();
+        let total: f64 = expected.iter().sum();
+        let found = shares(Sampling { temperature: 2.0, ..Sampling::default() });
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected / total).abs() < 0.015, "{found} instead of {}", expected / total);
+        }
+        let found = shares(Sampling { temperature: 1.0, top_k: 2, ..Sampling::default() });
+        assert!((found[1] - 0.5).abs() < 0.015 && found[1] + found[4] > 0.999, "{found:?}");
+        // Both twos make 0.78 of all, with the one 0.93.
+        let found = shares(Sampling { temperature: 1.0, top_p: 0.78, ..Sampling::default() });
+        assert!(found[1] + found[4] > 0.999, "{found:?}");
+        let found = shares(Sampling { temperature: 1.0, top_p: 0.9, ..Sampling::default() });
+        assert!(found[2] > 0.1 && found[0] == 0.0, "{found:?}");
+    }
+
+    #[test]
+    fn equal_seeds_draw_equally() {
+        let draw = |seed| {
+            let mut sampler = Sampler::new(Sampling { temperature: 1.0, seed, ..Sampling::default() }, false).unwrap();
+            (0..50).map(|_| sampler.choose(&LOGITS).token).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn what_was_said_becomes_less_likely() {
+        let mut sampler = Sampler::new(Sampling { repetition_penalty: 3.0, ..Sampling::default() }, false).unwrap();
+        let said: Vec<i64> = (0..3)
+            .map(|_| {
+                let token = sampler.choose(&LOGITS).token;
+                sampler.accept(token);
+                token
+            })
+            .collect();
+        assert_eq!(said, [1, 4, 2]);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        for (sampling, name) in [
+            (Sampling { temperature: -1.0, ..Sampling::default() }, "temperature"),
+            (Sampling { temperature: f32::NAN, ..Sampling::default() }, "temperature"),
+            (Sampling { top_p: 0.0, ..Sampling::default() }, "top_p"),
+            (Sampling { repetition_penalty: 0.0, ..Sampling::default() }, "repetition_penalty"),
+        ] {
+            let message = Sampler::new(sampling, false).err().unwrap().to_string();
+            assert!(message.contains(name), "{message}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Texts that end an answer.
+
+/// Holds readable text back while it may turn out to be the beginning of a text that ends the answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stops {
+    texts: Vec<String>,
+    held: String,
+}
+
+impl Stops {
+    /// Over texts; empty ones are left out.
+    pub fn new(texts: &[String]) -> Self {
+        Self { texts: texts.iter().filter(|text| !text.is_empty()).cloned().collect(), held: String::new() }
+    }
+
+    /// Takes a piece; returns what is certain by now, and whether the answer ends there.
+    pub fn push(&mut self, piece: &str) -> (String, bool) {
+        self.held.push_str(piece);
+        if let Some(end) = self.texts.iter().filter_map(|text| self.held.find(text.as_str())).min() {
+            self.held.truncate(end);
+            return (std::mem::take(&mut self.held), true);
+        }
+        let begins = |at: usize| self.texts.iter().any(|text| text.starts_with(&self.held[at..]));
+        let certain = self.held.char_indices().map(|(at, _)| at).find(|&at| begins(at)).unwrap_or(self.held.len());
+        (self.held.drain(..certain).collect(), false)
+    }
+
+    /// What was held back for nothing.
+    pub fn finish(self) -> String {
+        self.held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(texts: &[&str], pieces: &[&str]) -> (Vec<String>, bool) {
+        let mut stops = Stops::new(&texts.iter().map(|t| t.to_string()).collect::<Vec<_>>());
+        let mut out = Vec::new();
+        for piece in pieces {
+            let (certain, ends) = stops.push(piece);
+            out.push(certain);
+            if ends {
+                return (out, true);
+            }
+        }
+        out.push(stops.finish());
+        (out, false)
+    }
+
+    #[test]
+    fn the_earliest_text_ends_the_answer() {
+        assert_eq!(
+            run(&["Impression"], &["Clear. ", "Impr", "ession: none"]),
+            (vec!["Clear. ".into(), String::new(), String::new()], true)
+        );
+        assert_eq!(run(&["b", "a"], &["xxaab"]), (vec!["xx".into()], true));
+        assert_eq!(run(&["é."], &["caf", "é", "."]), (vec!["caf".into(), String::new(), String::new()], true));
+    }
+
+    #[test]
+    fn what_only_looked_like_one_is_handed_on() {
+        assert_eq!(run(&["Impression"], &["an Impr", "int"]), (vec!["an ".into(), "Imprint".into(), String::new()], false));
+        assert_eq!(run(&["."], &["a"]), (vec!["a".into(), String::new()], false));
+        assert_eq!(run(&["aab"], &["aa", "a", "a"]), (vec![String::new(), "a".into(), "a".into(), "aa".into()], false));
+        assert_eq!(run(&["", "ab"], &["a"]), (vec![String::new(), "a".into()], false));
+    }
+}

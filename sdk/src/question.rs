@@ -1,0 +1,109 @@
+//! What can be asked of a study, and how it is to be answered.
+
+use crate::decoder::Sampling;
+use crate::task::Task;
+use std::time::Duration;
+
+/// Longest answer in tokens where a question does not say.
+pub(crate) const MAX_TOKENS: usize = 512;
+
+/// A question to a study.
+///
+/// ```
+/// use anatomix::{Question, Task};
+/// let question = Question::new("left pleural effusion").task(Task::PhraseGrounding).max_tokens(64);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Question {
+    /// The question; may be empty where the task has an instruction of its own. Boxes in it are
+    /// `<box>(x0,y0),(x1,y1)</box>` in pixels of the original image.
+    pub text: String,
+    /// Its task, where known: a bare phrase or box is then put into the task's words.
+    pub task: Option<Task>,
+    /// Longest answer in tokens.
+    pub max_tokens: usize,
+    /// How tokens are chosen; greedily by default.
+    pub sampling: Sampling,
+    /// The answer ends before the first of these that it would hold; empty ones are left out of account.
+    pub stop: Vec<String>,
+    /// The answer ends, as far as it has come, when this time is over.
+    pub deadline: Option<Duration>,
+    /// Whether the answer tells how probable each of its tokens was.
+    pub log_probabilities: bool,
+}
+
+impl Question {
+    /// A question in the user's words.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            task: None,
+            max_tokens: MAX_TOKENS,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            deadline: None,
+            log_probabilities: false,
+        }
+    }
+
+    /// Names its task.
+    #[must_use]
+    pub fn task(self, task: Task) -> Self {
+        Self { task: Some(task), ..self }
+    }
+
+    /// Limits the answer.
+    #[must_use]
+    pub fn max_tokens(self, max_tokens: usize) -> Self {
+        Self { max_tokens, ..self }
+    }
+
+    /// Draws tokens by likelihood.
+    #[must_use]
+    pub fn sampling(self, sampling: Sampling) -> Self {
+        Self { sampling, ..self }
+    }
+
+    /// Ends the answer before this text.
+    #[must_use]
+    pub fn stop(mut self, text: impl Into<String>) -> Self {
+        self.stop.push(text.into());
+        self
+    }
+
+    /// Ends the answer after this time.
+    #[must_use]
+    pub fn deadline(self, time: Duration) -> Self {
+        Self { deadline: Some(time), ..self }
+    }
+
+    /// Asks for the probability of each token.
+    #[must_use]
+    pub fn log_probabilities(self) -> Self {
+        Self { log_probabilities: true, ..self }
+    }
+
+    /// The question as the model is asked it, boxes still in pixels.
+    pub(crate) fn words(&self) -> String {
+        self.task.map_or_else(|| self.text.trim().to_string(), |task| task.question(&self.text))
+    }
+}
+
+impl From<&str> for Question {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<String> for Question {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<Task> for Question {
+    fn from(task: Task) -> Self {
+        Self::new("").task(task)
+    }
+}
