@@ -53,6 +53,7 @@ pub(crate) struct Inner {
 pub struct EngineBuilder {
     options: runtime::Options,
     plain: bool,
+    memory: Option<u64>,
 }
 
 impl EngineBuilder {
@@ -82,6 +83,13 @@ impl EngineBuilder {
         self
     }
 
+    /// How many bytes the computed tokens of all studies together may take, see [`Engine::study_bytes`]; any number if not said.
+    /// A question that would need more is refused.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
     /// Opens a bundle, loads its graphs and runs its golden input on the provider.
     ///
     /// # Errors
@@ -93,7 +101,7 @@ impl EngineBuilder {
         let sentences = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width)?;
         let runtime = Runtime::load(self.options)?;
         let module = PerceptionModule::load(&runtime, &bundle)?;
-        let decoder = Decoder::load(&runtime, &bundle)?;
+        let decoder = Decoder::load(&runtime, &bundle, self.memory)?;
         golden::check(&bundle.file(GOLDEN), &module, &decoder)?;
         let (provider, notes) = (runtime.provider(), runtime.notes().to_vec());
         Ok(Engine(Arc::new(Inner { bundle, provider, notes, module, sentences, tokenizer, decoder, look_up: !self.plain })))
@@ -121,6 +129,12 @@ impl Engine {
         &self.0.notes
     }
 
+    /// Bytes that a study with this many computed tokens takes, those of its context included (about 2,500 with published sizes).
+    /// It takes them from its first question on until it is dropped.
+    pub fn study_bytes(&self, tokens: usize) -> u64 {
+        self.0.decoder.cache_bytes(tokens)
+    }
+
     /// Perceives a radiograph and retrieves a sentence for each structure. The language model waits for a question.
     ///
     /// # Errors
@@ -138,41 +152,53 @@ impl Engine {
         let perception = engine.module.run(&image)?;
         lap("perceive");
         let letterbox = Letterbox::new(radiograph.width(), radiograph.height());
-        let structures = engine.retrieve(&perception, &letterbox);
+        let mut study = engine.assemble(radiograph.name(), letterbox, radiograph.sha256(), perception)?;
         lap("retrieve");
+        study.timing = timing;
+        study.flags = flags::of_radiograph(radiograph);
+        let margins: Vec<f32> = study.structures.iter().map(|s| s.sentence.margin).collect();
+        study.flags.extend(flags::of_perception(&study.perception.boxes, &margins, radiograph.header().orientation));
+        Ok(study)
+    }
 
-        let mut flags = flags::of_radiograph(radiograph);
-        let margins: Vec<f32> = structures.iter().map(|s| s.sentence.margin).collect();
-        flags.extend(flags::of_perception(&perception.boxes, &margins, radiograph.header().orientation));
-        let lines: Vec<ContextLine> = structures
-            .iter()
-            .zip(&perception.boxes)
-            .map(|(found, bounds)| ContextLine {
-                structure: found.structure,
-                grid: bounds.to_grid(),
-                sentence: found.sentence.text.clone(),
-            })
-            .collect();
-        let context = engine.tokenizer.context(&lines, engine.bundle.manifest().apm.patches)?;
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+}
+
+impl Inner {
+    /// A study of what was perceived: sentences are retrieved and the prompt is made. It has no flags yet.
+    pub(crate) fn assemble(
+        self: &Arc<Self>,
+        name: &str,
+        letterbox: Letterbox,
+        input_sha256: &str,
+        perception: Perception,
+    ) -> Result<Study> {
+        let structures = self.retrieve(&perception, &letterbox);
+        let lines = structures.iter().zip(&perception.boxes).map(|(found, bounds)| ContextLine {
+            structure: found.structure,
+            grid: bounds.to_grid(),
+            sentence: found.sentence.text.clone(),
+        });
+        let context = self.tokenizer.context(&lines.collect::<Vec<_>>(), self.bundle.manifest().apm.patches)?;
         let labels = Label::ALL.into_iter().zip(perception.scores()).map(|(label, score)| LabelScore { label, score }).collect();
         Ok(Study {
-            engine: Arc::clone(engine),
-            name: radiograph.name().into(),
+            engine: Arc::clone(self),
+            name: name.into(),
             letterbox,
             structures,
             labels,
-            flags,
-            provenance: engine.provenance(radiograph),
-            timing,
+            flags: Vec::new(),
+            provenance: self.provenance(input_sha256),
+            timing: Timing::new(),
             perception,
             context,
             conversation: None,
             cancel: Default::default(),
         })
     }
-}
 
-impl Inner {
     fn retrieve(&self, perception: &Perception, letterbox: &Letterbox) -> Vec<StructureFinding> {
         let found = Structure::all().map(|structure| {
             let hits = self.sentences.search(structure, perception.embedding(structure), 2);
@@ -188,7 +214,7 @@ impl Inner {
         found.collect()
     }
 
-    fn provenance(&self, radiograph: &Radiograph) -> Provenance {
+    fn provenance(&self, input_sha256: &str) -> Provenance {
         let manifest = self.bundle.manifest();
         Provenance {
             sdk: env!("CARGO_PKG_VERSION").into(),
@@ -196,7 +222,7 @@ impl Inner {
             bundle_sha256: self.bundle.hash().into(),
             provider: self.provider.to_string(),
             precision: manifest.decoder.precision.clone(),
-            input_sha256: radiograph.sha256().into(),
+            input_sha256: input_sha256.into(),
             decoding: "greedy".into(),
             scores: "uncalibrated".into(),
             intended_use: "research use, not a medical device".into(),

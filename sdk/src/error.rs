@@ -7,6 +7,7 @@ use crate::prompt::PromptError;
 use crate::radiograph::RadiographError;
 use crate::retrieval::RetrievalError;
 use crate::runtime::RuntimeError;
+use crate::saved::SavedError;
 
 /// Anything that can go wrong. Messages name the path, what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,8 @@ pub enum Error {
     Prompt(#[from] PromptError),
     #[error(transparent)]
     Decoder(#[from] DecoderError),
+    #[error(transparent)]
+    Saved(#[from] SavedError),
     #[error(transparent)]
     Output(#[from] OutputError),
 }

@@ -24,6 +24,7 @@ mod question;
 pub mod radiograph;
 pub mod retrieval;
 pub mod runtime;
+mod saved;
 mod study;
 pub mod task;
 
@@ -37,5 +38,6 @@ pub use perception::flags::{Flag, FlagCode, Severity};
 pub use question::Question;
 pub use radiograph::Radiograph;
 pub use runtime::Provider;
+pub use saved::{SavedError, is_saved};
 pub use study::{Answer, CancelHandle, Finish, Flow, LabelScore, Provenance, Retrieved, StructureFinding, Study, Timing};
 pub use task::Task;

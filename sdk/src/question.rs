@@ -31,6 +31,8 @@ pub struct Question {
     pub deadline: Option<Duration>,
     /// Whether the answer tells how probable each of its tokens was.
     pub log_probabilities: bool,
+    /// Whether it continues the study's conversation; otherwise it is asked of the radiograph alone.
+    pub follow_up: bool,
 }
 
 impl Question {
@@ -44,6 +46,7 @@ impl Question {
             stop: Vec::new(),
             deadline: None,
             log_probabilities: false,
+            follow_up: false,
         }
     }
 
@@ -82,6 +85,12 @@ impl Question {
     #[must_use]
     pub fn log_probabilities(self) -> Self {
         Self { log_probabilities: true, ..self }
+    }
+
+    /// Continues the study's conversation: the model sees the questions and answers before it.
+    #[must_use]
+    pub fn follow_up(self) -> Self {
+        Self { follow_up: true, ..self }
     }
 
     /// The question as the model is asked it, boxes still in pixels.

@@ -1,8 +1,7 @@
 //! What belongs to one radiograph: what was perceived, and the questions that are asked of it.
 
 use crate::anatomy::{Label, Structure};
-use crate::conversation::{Conversation, Text};
-use crate::decoder::{DecoderError, Sampler, Step};
+use crate::conversation::Conversation;
 use crate::engine::Inner;
 use crate::error::Result;
 use crate::geometry::{Letterbox, PixelBox};
@@ -16,13 +15,10 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Milliseconds by step.
 pub type Timing = BTreeMap<&'static str, f64>;
-
-/// The cache is sized in multiples of this many tokens.
-const CACHE_STEP: usize = 256;
 
 /// A structure with its box and its retrieved sentence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -160,7 +156,7 @@ impl CancelHandle {
         self.0.store(false, Ordering::Release);
     }
 
-    fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
@@ -249,98 +245,57 @@ impl Study {
         self.cancel.reset();
         let question = question.into();
         let engine = Arc::clone(&self.engine);
-        let mut sampler = Sampler::new(question.sampling, question.log_probabilities)?;
         let words = question.words();
-        let tokens = engine.tokenizer.question(&grounding::question_to_grid(&words, &self.letterbox)?)?;
-
+        let on_grid = grounding::question_to_grid(&words, &self.letterbox)?;
         let start = Instant::now();
-        let (mut conversation, computed) = self.conversation(tokens.len(), question.max_tokens)?;
-        let limit = question.max_tokens.min(conversation.cache.capacity() - self.context.ids.len() - tokens.len());
-        let mut next = vec![conversation.append(&engine, &mut sampler, &tokens)?];
-        let prefilled = start.elapsed();
-
-        let mut text = Text::new(&engine, &question.stop);
-        let mut said = tokens.clone();
-        let (mut count, mut runs, mut log_probabilities) = (0, 0, Vec::new());
-        let finish = 'answer: loop {
-            for choice in next {
-                if choice.token == i64::from(engine.tokenizer.end_of_turn()) {
-                    said.push(choice.token);
-                    break 'answer Finish::EndOfTurn;
-                }
-                if count == limit {
-                    break 'answer Finish::MaxTokens;
-                }
-                count += 1;
-                said.push(choice.token);
-                if question.log_probabilities {
-                    log_probabilities.push(choice.log_probability);
-                }
-                if let Some(finish) = text.push(choice.token, &mut on_piece)? {
-                    break 'answer finish;
-                }
+        let turns = if question.follow_up { self.turns() } else { 0 };
+        let (mut conversation, computed) = match self.conversation.take() {
+            Some(kept) => (kept, 0),
+            None => {
+                let length = self.context.ids.len();
+                let room = engine.tokenizer.question(&on_grid)?.len().saturating_add(question.max_tokens.min(MAX_TOKENS));
+                (Conversation::open(&engine, &self.context, &self.perception, room)?, length)
             }
-            if count == limit {
-                break Finish::MaxTokens;
-            }
-            if self.cancel.is_cancelled() {
-                break Finish::Stopped;
-            }
-            if question.deadline.is_some_and(|time| start.elapsed() >= time) {
-                break Finish::Deadline;
-            }
-            let most = if engine.look_up && sampler.foresees() { limit - count - 1 } else { 0 };
-            let proposal = conversation.look_up.propose(&said, most).to_vec();
-            next = conversation.follow(&engine, &mut sampler, said[said.len() - 1], &proposal)?;
-            runs += 1;
         };
-        let (raw, readable) = text.finish(finish, &mut on_piece);
-        // The context stays, the question goes: the next one starts from here.
-        conversation.end(self.context.ids.len(), &tokens, &said[tokens.len()..]);
+        conversation.rewind(turns);
+        let opened = start.elapsed();
+        let said = conversation.turn(&engine, &question, &on_grid, &self.cancel, &mut on_piece);
         self.conversation = Some(conversation);
-        let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+        let said = said?;
+        let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let [prefilled, decoded] = said.timing;
         let timing = Timing::from([
-            ("prefill", milliseconds(prefilled)),
-            ("decode", milliseconds(start.elapsed() - prefilled)),
+            ("prefill", milliseconds(opened + prefilled)),
+            ("decode", milliseconds(decoded)),
             ("total", milliseconds(start.elapsed())),
         ]);
         Ok(Answer {
             question: words,
             task: question.task,
-            text: readable,
-            groundings: grounding::parse(&raw, &self.letterbox),
-            prefilled: computed + tokens.len(),
-            tokens: count,
-            runs,
-            log_probabilities,
-            finish,
+            text: said.readable,
+            groundings: grounding::parse(&said.raw, &self.letterbox),
+            prefilled: computed + said.prefilled,
+            tokens: said.tokens,
+            runs: said.runs,
+            log_probabilities: said.log_probabilities,
+            finish: said.finish,
             flags: self.flags.clone(),
             provenance: Provenance { decoding: question.sampling.to_string(), ..self.provenance.clone() },
             timing,
         })
     }
 
-    /// The computed context, with room for a question and its answer, and how many tokens were computed for it. A later
-    /// question that needs more room than the first ones had computes the context again.
-    fn conversation(&mut self, question: usize, answer: usize) -> Result<(Conversation, usize)> {
-        let context = self.context.ids.len();
-        let most = self.engine.decoder.sizes().max_context;
-        if context + question >= most {
-            return Err(DecoderError::TooLong { context, question, limit: most }.into());
+    /// How many questions the conversation holds: the last one that was asked of the radiograph alone, and those that followed
+    /// it up.
+    pub fn turns(&self) -> usize {
+        self.conversation.as_ref().map_or(0, Conversation::turns)
+    }
+
+    /// Forgets all questions and answers of the conversation but the first `turns`; the next follow-up continues from there. The
+    /// radiograph's own part stays computed.
+    pub fn rewind(&mut self, turns: usize) {
+        if let Some(conversation) = &mut self.conversation {
+            conversation.rewind(turns);
         }
-        let needed = context.saturating_add(question).saturating_add(answer).min(most);
-        let (visual, look_up) = match self.conversation.take() {
-            Some(kept) if kept.cache.capacity() >= needed => return Ok((kept, 0)),
-            Some(kept) => (kept.visual, kept.look_up),
-            None => {
-                let visual = self.engine.decoder.visual(self.engine.decoder.project(&self.perception)?)?;
-                (visual, Conversation::look_up(&self.engine, &self.context, &self.perception.boxes)?)
-            }
-        };
-        let capacity = needed.max(context + question + MAX_TOKENS).next_multiple_of(CACHE_STEP).min(most);
-        let mut cache = self.engine.decoder.cache(capacity)?;
-        let step = Step { ids: &self.context.ids, visual_index: &self.context.visual_index, positions: &[0] };
-        self.engine.decoder.run(&mut cache, &visual, step)?;
-        Ok((Conversation { visual, cache, look_up }, context))
     }
 }

@@ -138,3 +138,117 @@ fn a_seed_draws_an_answer() {
     let error = study.ask(Question::from(Task::Report).sampling(Sampling { top_p: 2.0, ..one })).unwrap_err().to_string();
     assert_eq!(error, "top_p is 2, but must be above 0 to 1");
 }
+
+#[test]
+fn a_follow_up_sees_what_was_said() {
+    let mut study = study();
+    let first = study.ask(QUESTIONS[0]).unwrap();
+    assert_eq!(study.turns(), 1);
+    let follow_up = Question::new(QUESTIONS[1]).follow_up();
+    let second = study.ask(follow_up.clone()).unwrap();
+    // It costs its own tokens, those that open it, and the answer's last one.
+    let alone = self::study().ask(QUESTIONS[1]).unwrap().prefilled - self::study().ask(QUESTIONS[0]).unwrap().prefilled;
+    assert_eq!(study.turns(), 2);
+    assert!(second.prefilled < 40 && alone < 40, "{}", second.prefilled);
+
+    // Rewound to the first answer, the same follow-up is answered alike; a question of the radiograph alone sees none of it.
+    study.rewind(1);
+    assert_eq!(study.turns(), 1);
+    assert_eq!(said(study.ask(follow_up.clone()).unwrap()), said(second));
+    assert_eq!(said(study.ask(QUESTIONS[0]).unwrap()), said(first));
+    assert_eq!(study.turns(), 1);
+    // Without a turn before it a follow-up is a first question.
+    study.rewind(0);
+    assert_eq!(said(study.ask(follow_up).unwrap()), said(self::study().ask(QUESTIONS[1]).unwrap()));
+}
+
+#[test]
+fn a_conversation_is_what_one_prompt_would_be() {
+    // Token by token and from one prompt: the follow-up's probabilities are those of a conversation that was cut otherwise.
+    let follow_up = Question::new(QUESTIONS[2]).follow_up().log_probabilities();
+    let run = |engine: &Engine| {
+        let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm");
+        let mut study = engine.study(&Radiograph::open(image).unwrap()).unwrap();
+        study.ask(QUESTIONS[1]).unwrap();
+        study.ask(Question::new(QUESTIONS[0]).follow_up()).unwrap();
+        study.ask(follow_up.clone()).unwrap()
+    };
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle");
+    let (looked_up, plain) = (run(&ENGINE), run(&Engine::builder().provider(Provider::Cpu).look_up(false).open(bundle).unwrap()));
+    assert_eq!((&looked_up.text, &looked_up.groundings, looked_up.tokens), (&plain.text, &plain.groundings, plain.tokens));
+    for (a, b) in looked_up.log_probabilities.iter().zip(&plain.log_probabilities) {
+        assert!((a - b).abs() < 1e-3, "{a} {b}");
+    }
+}
+
+#[test]
+fn a_cache_grows_while_an_answer_does() {
+    let mut grown = study();
+    // The shortest room first, then an answer and turns that need more of it.
+    grown.ask(Question::new(QUESTIONS[1]).max_tokens(1)).unwrap();
+    let report = || Question::from(Task::Report).follow_up();
+    let mut whole = study();
+    whole.ask(Question::new(QUESTIONS[1]).max_tokens(1)).unwrap();
+    for _ in 0..4 {
+        assert_eq!(said(grown.ask(report()).unwrap()), said(whole.ask(report()).unwrap()));
+    }
+    // What follows the model's whole context is refused, and costs nothing.
+    let error = (0..100).find_map(|_| grown.ask(report()).err()).expect("a conversation has an end").to_string();
+    assert!(error.contains("leaves no room"), "{error}");
+    assert_eq!(said(grown.ask(QUESTIONS[1]).unwrap()), said(study().ask(QUESTIONS[1]).unwrap()));
+}
+
+#[test]
+fn a_saved_study_goes_on_where_it_was() {
+    let mut first = study();
+    let answers: Vec<_> = QUESTIONS.map(|q| said(first.ask(q).unwrap())).into();
+    let bytes = first.save().unwrap();
+    assert!(anatomix::is_saved(&bytes) && bytes.len() as u64 > ENGINE.study_bytes(1000));
+    assert_eq!(first.turns(), 1, "saving changes nothing");
+    let mut loaded = ENGINE.load_study(&bytes).unwrap();
+    assert_eq!((loaded.structures(), loaded.labels(), loaded.flags()), (first.structures(), first.labels(), first.flags()));
+    assert_eq!((loaded.provenance(), loaded.name(), loaded.width()), (first.provenance(), first.name(), first.width()));
+    for (question, expected) in QUESTIONS.into_iter().zip(answers) {
+        let answer = loaded.ask(question).unwrap();
+        assert!(answer.prefilled < 30, "{} tokens were computed again", answer.prefilled);
+        assert_eq!(said(answer), expected);
+    }
+    // One that was never asked is saved too.
+    assert_eq!(study().save().unwrap(), bytes);
+}
+
+#[test]
+fn damaged_studies_are_refused() {
+    let bytes = study().save().unwrap();
+    let refused = |bytes: &[u8]| ENGINE.load_study(bytes).err().expect("accepted").to_string();
+    for length in [0, 7, 8, 100, bytes.len() / 2, bytes.len() - 1] {
+        assert!(refused(&bytes[..length]).contains("not the bytes of a study"), "{length}");
+    }
+    let replaced = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).expect(from);
+        [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
+    };
+    let hash = ENGINE.bundle().hash();
+    assert!(refused(&replaced(hash, &hash.chars().rev().collect::<String>())).contains("open that bundle"));
+    assert!(refused(&replaced("\\\"version\\\":1", "\\\"version\\\":2")).contains("newer version"));
+    assert!(refused(&replaced("cache.0003", "cache.0x03")).contains("cache.0003"));
+    let mut numbers = bytes.clone();
+    let end = numbers.len();
+    numbers[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    assert!(refused(&numbers).contains("no numbers"));
+}
+
+#[test]
+fn memory_is_limited() {
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle");
+    let tight = ENGINE.study_bytes(2048) * 3 / 2;
+    let engine = Engine::builder().provider(Provider::Cpu).memory(tight).open(bundle).unwrap();
+    let image = Radiograph::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm")).unwrap();
+    let [mut one, mut two] = [0, 1].map(|_| engine.study(&image).unwrap());
+    one.ask(QUESTIONS[0]).unwrap();
+    let error = two.ask(QUESTIONS[0]).unwrap_err().to_string();
+    assert!(error.contains("free a study"), "{error}");
+    drop(one);
+    two.ask(QUESTIONS[0]).unwrap();
+}

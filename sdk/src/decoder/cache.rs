@@ -1,9 +1,51 @@
-//! Keys and values of the tokens that were computed already.
+//! Keys and values of the tokens that were computed already, and the memory that all studies' together may take.
 
+use super::DecoderError;
 use crate::bundle::DecoderSizes;
-use ort::memory::Allocator;
+use ort::memory::{AllocationDevice, Allocator};
 use ort::session::IoBinding;
 use ort::value::Tensor;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The memory of an engine's caches.
+#[derive(Debug)]
+pub(super) struct Budget {
+    used: AtomicU64,
+    limit: u64,
+}
+
+impl Budget {
+    pub fn new(limit: Option<u64>) -> Arc<Self> {
+        Arc::new(Self { used: AtomicU64::new(0), limit: limit.unwrap_or(u64::MAX) })
+    }
+
+    pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reserved, DecoderError> {
+        let fits = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
+        match self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) {
+            Ok(_) => Ok(Reserved { budget: Arc::clone(self), bytes }),
+            Err(used) => Err(DecoderError::Memory { needed: bytes, used, limit: self.limit }),
+        }
+    }
+}
+
+/// A part of the budget; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+/// Bytes that a token's keys and values take.
+pub(super) fn token_bytes(sizes: &DecoderSizes) -> u64 {
+    [2, sizes.layers, sizes.kv_heads, sizes.head_dim, size_of::<f32>()].iter().fold(1, |bytes, &n| bytes.saturating_mul(n as u64))
+}
 
 /// The cache of one study. Past and present are the same buffers: a token's keys and values are written once and stay.
 pub struct Cache {
@@ -11,13 +53,15 @@ pub struct Cache {
     tensors: Vec<Tensor<f32>>,
     capacity: usize,
     length: usize,
+    /// Of its memory; several after it has grown.
+    reserved: Vec<Reserved>,
 }
 
 impl Cache {
-    pub(super) fn new(allocator: &Allocator, sizes: &DecoderSizes, capacity: usize) -> ort::Result<Self> {
+    pub(super) fn new(allocator: &Allocator, sizes: &DecoderSizes, capacity: usize, reserved: Reserved) -> ort::Result<Self> {
         let shape = [1, sizes.kv_heads, capacity, sizes.head_dim];
         let tensors = (0..2 * sizes.layers).map(|_| Tensor::<f32>::new(allocator, shape)).collect::<ort::Result<_>>()?;
-        Ok(Self { tensors, capacity, length: 0 })
+        Ok(Self { tensors, capacity, length: 0, reserved: vec![reserved] })
     }
 
     /// How many tokens it holds.
@@ -39,6 +83,43 @@ impl Cache {
         self.length += tokens;
     }
 
+    /// Gives it room for more tokens. `device` is the GPU that it lies on.
+    pub(super) fn grow(&mut self, sizes: &DecoderSizes, capacity: usize, device: Option<i32>, reserved: Reserved) -> ort::Result<()> {
+        let grown = self.tensors.iter().map(|tensor| {
+            let rows = self.rows(tensor, sizes, self.length, device)?;
+            place(&rows, sizes, self.length, capacity, device)
+        });
+        // Nothing is changed before all of it is there.
+        self.tensors = grown.collect::<ort::Result<_>>()?;
+        self.capacity = capacity;
+        self.reserved.push(reserved);
+        Ok(())
+    }
+
+    /// Keys and values of the first `length` tokens, `[kv_heads, length, head_dim]` for each layer's keys, then its values.
+    pub(super) fn read(&self, sizes: &DecoderSizes, length: usize, device: Option<i32>) -> ort::Result<Vec<Vec<f32>>> {
+        self.tensors.iter().map(|tensor| self.rows(tensor, sizes, length.min(self.length), device)).collect()
+    }
+
+    fn rows(&self, tensor: &Tensor<f32>, sizes: &DecoderSizes, length: usize, device: Option<i32>) -> ort::Result<Vec<f32>> {
+        let used = |values: &[f32]| {
+            let heads = values.chunks_exact(self.capacity * sizes.head_dim);
+            heads.flat_map(|head| &head[..length * sizes.head_dim]).copied().collect()
+        };
+        Ok(match device {
+            None => used(tensor.extract_tensor().1),
+            Some(_) => used(tensor.to(AllocationDevice::CPU, 0)?.extract_tensor().1),
+        })
+    }
+
+    /// Fills an empty cache with what [`Cache::read`] gave; the rows must be of `length` tokens, which fit.
+    pub(super) fn fill(&mut self, rows: &[Vec<f32>], sizes: &DecoderSizes, length: usize, device: Option<i32>) -> ort::Result<()> {
+        let filled = rows.iter().map(|rows| place(rows, sizes, length, self.capacity, device));
+        self.tensors = filled.collect::<ort::Result<_>>()?;
+        self.length = length;
+        Ok(())
+    }
+
     pub(super) fn bind(&mut self, binding: &mut IoBinding) -> ort::Result<()> {
         let layers = self.tensors.len() / 2;
         let names = names("past_key_values", layers).zip(names("present", layers));
@@ -50,7 +131,39 @@ impl Cache {
     }
 }
 
+/// A tensor `[1, kv_heads, capacity, head_dim]` that begins with these rows.
+fn place(rows: &[f32], sizes: &DecoderSizes, length: usize, capacity: usize, device: Option<i32>) -> ort::Result<Tensor<f32>> {
+    let mut tensor = Tensor::<f32>::new(&Allocator::default(), [1, sizes.kv_heads, capacity, sizes.head_dim])?;
+    let (used, whole) = (length * sizes.head_dim, capacity * sizes.head_dim);
+    for (head, rows) in tensor.extract_tensor_mut().1.chunks_exact_mut(whole).zip(rows.chunks_exact(used.max(1))) {
+        head[..used].copy_from_slice(rows);
+    }
+    match device {
+        None => Ok(tensor),
+        Some(device) => tensor.to(AllocationDevice::CUDA, device),
+    }
+}
+
 /// Names of all layers' keys and values, layer by layer.
 pub(super) fn names(what: &str, layers: usize) -> impl Iterator<Item = String> {
     (0..layers).flat_map(move |layer| [format!("{what}.{layer}.key"), format!("{what}.{layer}.value")])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_comes_back() {
+        let budget = Budget::new(Some(100));
+        let first = budget.reserve(60).unwrap();
+        let error = budget.reserve(41).unwrap_err();
+        assert!(matches!(error, DecoderError::Memory { needed: 41, used: 60, limit: 100 }), "{error}");
+        let second = budget.reserve(40).unwrap();
+        drop(first);
+        assert!(budget.reserve(61).is_err() && budget.reserve(60).is_ok());
+        drop(second);
+        assert!(budget.reserve(100).is_ok());
+        assert!(Budget::new(None).reserve(u64::MAX).is_ok());
+    }
 }

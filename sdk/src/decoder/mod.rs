@@ -7,6 +7,7 @@ mod sampling;
 mod stops;
 
 pub use cache::Cache;
+use cache::{Budget, token_bytes};
 pub(crate) use look_up::LookUp;
 pub use readable::Readable;
 pub use sampling::Sampling;
@@ -20,7 +21,7 @@ use crate::runtime::{Provider, Runtime, RuntimeError, check_ports, read_output};
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::Session;
 use ort::value::{Tensor, TensorRef};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// What can be wrong with a question's tokens.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,11 @@ use std::sync::Mutex;
 pub enum DecoderError {
     #[error("the context takes {context} tokens and the question {question}, which leaves no room in {limit}; ask something shorter")]
     TooLong { context: usize, question: usize, limit: usize },
+    #[error(
+        "the engine's studies hold {used} of {limit} bytes for computed tokens, and {needed} more are needed; free a study, ask less at \
+         once, or allow more"
+    )]
+    Memory { needed: u64, used: u64, limit: u64 },
     #[error("the tokenizer gives the token {token}, but the language model knows {vocabulary}; export the bundle again")]
     Token { token: i64, vocabulary: usize },
     #[error("{name} is {value}, but must be {allowed}")]
@@ -44,7 +50,11 @@ pub struct Decoder {
     sizes: DecoderSizes,
     apm: ApmSizes,
     provider: Provider,
+    budget: Arc<Budget>,
 }
+
+/// Caches grow by a multiple of this many tokens, and by a quarter at least.
+const GROWTH: usize = 256;
 
 /// Tokens that continue a cache, and where their logits are wanted.
 #[derive(Clone, Copy, Debug)]
@@ -58,11 +68,11 @@ pub struct Step<'a> {
 }
 
 impl Decoder {
-    /// Loads `projector.onnx` and `decoder.onnx`.
+    /// Loads `projector.onnx` and `decoder.onnx`. All caches together may take `memory` bytes; any number for `None`.
     ///
     /// # Errors
     /// If one cannot be loaded or lacks an input or output.
-    pub fn load(runtime: &Runtime, bundle: &Bundle) -> Result<Self, RuntimeError> {
+    pub fn load(runtime: &Runtime, bundle: &Bundle, memory: Option<u64>) -> Result<Self, RuntimeError> {
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>();
         let projector = runtime.session(&bundle.file(PROJECTOR))?;
         check_ports(&projector, PROJECTOR, &names(&["image_tokens", "object_embeddings"]), &names(&["visual_features"]))?;
@@ -74,7 +84,8 @@ impl Decoder {
         outputs.extend(cache::names("present", sizes.layers));
         check_ports(&session, DECODER, &inputs, &outputs)?;
         let apm = bundle.manifest().apm;
-        Ok(Self { session: Mutex::new(session), projector: Mutex::new(projector), sizes, apm, provider: runtime.provider() })
+        let (session, projector) = (Mutex::new(session), Mutex::new(projector));
+        Ok(Self { session, projector, sizes, apm, provider: runtime.provider(), budget: Budget::new(memory) })
     }
 
     /// Sizes of the language model.
@@ -103,22 +114,79 @@ impl Decoder {
         read_output(&outputs, PROJECTOR, "visual_features", &[1, patches + STRUCTURES, self.sizes.hidden])
     }
 
-    /// An empty cache for this many tokens.
+    /// An empty cache for at least this many tokens, as far as the model's context goes.
     ///
     /// # Errors
-    /// If memory cannot be had.
-    pub fn cache(&self, capacity: usize) -> Result<Cache, RuntimeError> {
-        let failed = |e: ort::Error| RuntimeError::Run { graph: DECODER.into(), message: e.to_string() };
+    /// If memory cannot be had or may not be used.
+    pub fn cache(&self, tokens: usize) -> crate::Result<Cache> {
+        let capacity = tokens.next_multiple_of(GROWTH).min(self.sizes.max_context);
+        let reserved = self.budget.reserve(self.cache_bytes(capacity))?;
         let session = self.session.lock().unwrap_or_else(|e| e.into_inner());
         // The cache lies where attention is computed, so that it never travels.
-        let allocator = match self.provider {
-            Provider::Cuda(device) | Provider::TensorRt(device) => {
+        let allocator = match self.device() {
+            Some(device) => {
                 let place = MemoryInfo::new(AllocationDevice::CUDA, device, AllocatorType::Device, MemoryType::Default).map_err(failed)?;
                 Allocator::new(&session, place).map_err(failed)?
             }
-            _ => Allocator::default(),
+            None => Allocator::default(),
         };
-        Cache::new(&allocator, &self.sizes, capacity).map_err(failed)
+        Ok(Cache::new(&allocator, &self.sizes, capacity, reserved).map_err(failed)?)
+    }
+
+    /// Gives a cache room for at least this many tokens. What it holds stays.
+    ///
+    /// # Errors
+    /// If the model's context is shorter, or memory cannot be had or may not be used.
+    pub fn grow(&self, cache: &mut Cache, tokens: usize) -> crate::Result<()> {
+        let (limit, old) = (self.sizes.max_context, cache.capacity());
+        if tokens > limit {
+            return Err(DecoderError::TooLong { context: cache.length(), question: tokens - cache.length(), limit }.into());
+        }
+        let capacity = tokens.max(old + old / 4).next_multiple_of(GROWTH).min(limit);
+        let reserved = self.budget.reserve(self.cache_bytes(capacity) - self.cache_bytes(old))?;
+        Ok(cache.grow(&self.sizes, capacity, self.device(), reserved).map_err(failed)?)
+    }
+
+    /// Bytes that the keys and values of this many tokens take.
+    pub fn cache_bytes(&self, tokens: usize) -> u64 {
+        token_bytes(&self.sizes).saturating_mul(tokens as u64)
+    }
+
+    /// Keys and values of a cache's first tokens, `[kv_heads, length, head_dim]`: each layer's keys, then its values.
+    ///
+    /// # Errors
+    /// If they cannot be copied from the device.
+    pub fn read_cache(&self, cache: &Cache, length: usize) -> Result<Vec<Vec<f32>>, RuntimeError> {
+        cache.read(&self.sizes, length, self.device()).map_err(failed)
+    }
+
+    /// A cache that holds these keys and values.
+    ///
+    /// # Errors
+    /// If they are not of `length` tokens, or memory cannot be had or may not be used.
+    pub fn restore_cache(&self, rows: &[Vec<f32>], length: usize) -> crate::Result<Cache> {
+        let DecoderSizes { layers, kv_heads, head_dim, max_context, .. } = self.sizes;
+        if length > max_context {
+            return Err(DecoderError::TooLong { context: length, question: 0, limit: max_context }.into());
+        }
+        let found = rows.iter().find(|rows| rows.len() != kv_heads * length * head_dim).map(Vec::len);
+        if rows.len() != 2 * layers || found.is_some() {
+            let shape = |rows: usize, values: usize| vec![rows as i64, values as i64];
+            let expected = shape(2 * layers, kv_heads * length * head_dim);
+            let found = shape(rows.len(), found.unwrap_or_default());
+            return Err(RuntimeError::Shape { graph: DECODER.into(), tensor: "past_key_values".into(), found, expected }.into());
+        }
+        let mut cache = self.cache(length)?;
+        cache.fill(rows, &self.sizes, length, self.device()).map_err(failed)?;
+        Ok(cache)
+    }
+
+    /// The GPU, where it is one.
+    fn device(&self) -> Option<i32> {
+        match self.provider {
+            Provider::Cuda(device) | Provider::TensorRt(device) => Some(device),
+            _ => None,
+        }
     }
 
     /// Visual features as an input of [`Decoder::run`]; made once for a study.
@@ -127,8 +195,7 @@ impl Decoder {
     /// If they do not have the decoder's width.
     pub fn visual(&self, features: Vec<f32>) -> Result<Tensor<f32>, RuntimeError> {
         let hidden = self.sizes.hidden;
-        Tensor::from_array(([features.len() / hidden, hidden], features))
-            .map_err(|e| RuntimeError::Run { graph: DECODER.into(), message: e.to_string() })
+        Tensor::from_array(([features.len() / hidden, hidden], features)).map_err(failed)
     }
 
     /// Appends tokens to the cache and returns the logits `[positions, vocabulary]`.
@@ -145,7 +212,6 @@ impl Decoder {
         if total > cache.capacity() {
             return Err(DecoderError::TooLong { context: cache.length(), question: ids.len(), limit: cache.capacity() }.into());
         }
-        let failed = |e: ort::Error| RuntimeError::Run { graph: DECODER.into(), message: e.to_string() };
         let integers = |values: &[i64], shape: Vec<usize>| Tensor::from_array((shape, values.to_vec())).map_err(failed);
         let total = i32::try_from(total).unwrap_or(i32::MAX);
         let mut session = self.session.lock().unwrap_or_else(|e| e.into_inner());
@@ -167,4 +233,8 @@ impl Decoder {
         cache.advance(ids.len());
         Ok(logits)
     }
+}
+
+fn failed(error: ort::Error) -> RuntimeError {
+    RuntimeError::Run { graph: DECODER.into(), message: error.to_string() }
 }

@@ -74,6 +74,9 @@ pub enum anx_status {
 
     /// A result cannot be written.
     ANX_OUTPUT = 700,
+
+    /// Bytes are no saved study, or not one of this bundle or version.
+    ANX_SAVED = 800,
 }
 
 use anx_status::*;
@@ -89,6 +92,7 @@ impl anx_status {
             Error::Prompt(e) => prompt(e),
             Error::Decoder(_) => ANX_DECODER,
             Error::Output(_) => ANX_OUTPUT,
+            Error::Saved(_) => ANX_SAVED,
         }
     }
 }

@@ -3,10 +3,10 @@
 use crate::anatomy::{STRUCTURES, Side, Structure};
 use crate::geometry::NormalizedBox;
 use crate::radiograph::{Orientation, Radiograph};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Which doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FlagCode {
@@ -42,7 +42,7 @@ impl FlagCode {
 }
 
 /// How much a flag weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Worth knowing.
@@ -52,7 +52,7 @@ pub enum Severity {
 }
 
 /// A doubt about a study.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flag {
     /// Which doubt.
     pub code: FlagCode,

@@ -27,6 +27,23 @@ pub struct Perception {
 }
 
 impl Perception {
+    /// From the network's outputs, if they have the module's shapes.
+    pub(crate) fn new(
+        centers: Vec<f32>,
+        object_embeddings: Vec<f32>,
+        image_tokens: Vec<f32>,
+        image_logits: Vec<f32>,
+        sizes: ApmSizes,
+    ) -> Option<Self> {
+        let ApmSizes { patches, token_width, embedding_width } = sizes;
+        let expected = [STRUCTURES * 4, STRUCTURES * embedding_width, patches * token_width, LABELS];
+        if [&centers, &object_embeddings, &image_tokens, &image_logits].map(Vec::len) != expected {
+            return None;
+        }
+        let boxes = centers.chunks_exact(4).map(|b| NormalizedBox::from_center(b[0], b[1], b[2], b[3])).collect();
+        Some(Self { boxes, centers, object_embeddings, image_tokens, image_logits, embedding_width })
+    }
+
     /// The object embedding of a structure.
     pub fn embedding(&self, structure: Structure) -> &[f32] {
         let start = structure.index() * self.embedding_width;
@@ -69,15 +86,10 @@ impl PerceptionModule {
         let mut session = self.session.lock().unwrap_or_else(|e| e.into_inner());
         let outputs = session.run(ort::inputs!["image" => input]).map_err(failed)?;
         let ApmSizes { patches, token_width, embedding_width } = self.sizes;
-        let centers = read_output(&outputs, APM, "boxes", &[1, STRUCTURES, 4])?;
-        let boxes = centers.chunks_exact(4).map(|b| NormalizedBox::from_center(b[0], b[1], b[2], b[3])).collect();
-        Ok(Perception {
-            boxes,
-            centers,
-            object_embeddings: read_output(&outputs, APM, "object_embeddings", &[1, STRUCTURES, embedding_width])?,
-            image_tokens: read_output(&outputs, APM, "image_tokens", &[1, patches, token_width])?,
-            image_logits: read_output(&outputs, APM, "image_logits", &[1, LABELS])?,
-            embedding_width,
-        })
+        let read = |name, shape: &[usize]| read_output(&outputs, APM, name, shape);
+        let [boxes, objects] = [read("boxes", &[1, STRUCTURES, 4])?, read("object_embeddings", &[1, STRUCTURES, embedding_width])?];
+        let [tokens, logits] = [read("image_tokens", &[1, patches, token_width])?, read("image_logits", &[1, LABELS])?];
+        Perception::new(boxes, objects, tokens, logits, self.sizes)
+            .ok_or_else(|| RuntimeError::Run { graph: APM.into(), message: "outputs of other sizes than the manifest's".into() })
     }
 }

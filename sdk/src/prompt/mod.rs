@@ -129,6 +129,18 @@ impl PromptTokenizer {
     /// # Errors
     /// If it is empty, too long, or holds a control token other than the grounding forms.
     pub fn question(&self, question: &str) -> Result<Vec<i64>, PromptError> {
+        self.encode(&question_text(self.check(question)?))
+    }
+
+    /// A further question, from the end of the model's turn to the opening of its next one.
+    ///
+    /// # Errors
+    /// As [`PromptTokenizer::question`].
+    pub fn follow_up(&self, question: &str) -> Result<Vec<i64>, PromptError> {
+        self.encode(&format!("\n<start_of_turn>user{}", question_text(self.check(question)?)))
+    }
+
+    fn check<'a>(&self, question: &'a str) -> Result<&'a str, PromptError> {
         let question = question.trim();
         if question.is_empty() {
             return Err(PromptError::EmptyQuestion);
@@ -137,10 +149,10 @@ impl PromptTokenizer {
             return Err(PromptError::LongQuestion { length: question.len() });
         }
         let added = self.tokenizer.get_added_vocabulary().get_vocab();
-        if let Some(token) = added.keys().find(|t| question.contains(t.as_str()) && !OPEN_TOKENS.contains(&t.as_str())) {
-            return Err(PromptError::ControlToken { token: token.clone() });
+        match added.keys().find(|t| question.contains(t.as_str()) && !OPEN_TOKENS.contains(&t.as_str())) {
+            Some(token) => Err(PromptError::ControlToken { token: token.clone() }),
+            None => Ok(question),
         }
-        self.encode(&question_text(question))
     }
 
     /// An answer as training sees it, its end of turn included.

@@ -1,0 +1,74 @@
+//! The text of an answer as it grows.
+
+use crate::decoder::{DecoderError, Readable, Stops};
+use crate::engine::Inner;
+use crate::error::Result;
+use crate::study::{Finish, Flow};
+use tokenizers::tokenizer::DecodeStream;
+use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
+
+/// The answer's text as it grows: as the model writes it, and as people read it.
+pub(crate) struct Text<'a> {
+    engine: &'a Inner,
+    stream: TokenStream<'a>,
+    raw: String,
+    filter: Readable,
+    stops: Stops,
+    readable: String,
+}
+
+type TokenStream<'a> = DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+
+impl<'a> Text<'a> {
+    pub fn new(engine: &'a Inner, stop: &[String]) -> Self {
+        Self {
+            engine,
+            stream: engine.tokenizer.inner().decode_stream(false),
+            raw: String::new(),
+            filter: Readable::default(),
+            stops: Stops::new(stop),
+            readable: String::new(),
+        }
+    }
+
+    /// Adds a token; what can be read by now is handed on. Tells if the answer ends there.
+    pub fn push(&mut self, token: i64, on_piece: &mut impl FnMut(&str) -> Flow) -> Result<Option<Finish>> {
+        let failed = |message: String| DecoderError::Text { message };
+        let id = u32::try_from(token).map_err(|e| failed(e.to_string()))?;
+        let piece = match self.stream.step(id) {
+            Ok(piece) => piece,
+            Err(_) => {
+                // Tokens before made no character together, as drawn ones may.
+                self.stream = self.engine.tokenizer.inner().decode_stream(false);
+                let piece = self.stream.step(id).map_err(|e| failed(e.to_string()))?;
+                Some(format!("{}{}", char::REPLACEMENT_CHARACTER, piece.unwrap_or_default()))
+            }
+        };
+        let Some(piece) = piece else { return Ok(None) };
+        self.raw.push_str(&piece);
+        let (certain, ends) = self.stops.push(&self.filter.push(&piece));
+        let flow = self.hand_on(&certain, on_piece);
+        Ok(match flow {
+            _ if ends => Some(Finish::StopText),
+            Flow::Stop => Some(Finish::Stopped),
+            Flow::Continue => None,
+        })
+    }
+
+    fn hand_on(&mut self, piece: &str, on_piece: &mut impl FnMut(&str) -> Flow) -> Flow {
+        self.readable.push_str(piece);
+        if piece.is_empty() { Flow::Continue } else { on_piece(piece) }
+    }
+
+    /// The whole text, as the model wrote it and as people read it.
+    pub fn finish(mut self, finish: Finish, on_piece: &mut impl FnMut(&str) -> Flow) -> (String, String) {
+        if finish != Finish::StopText {
+            let (mut rest, ends) = self.stops.push(&std::mem::take(&mut self.filter).finish());
+            if !ends {
+                rest.push_str(&std::mem::take(&mut self.stops).finish());
+            }
+            self.hand_on(&rest, on_piece);
+        }
+        (self.raw, self.readable)
+    }
+}
