@@ -177,6 +177,10 @@ typedef enum anx_status {
      * A result cannot be written.
      */
     ANX_OUTPUT = 700,
+    /**
+     * Bytes are no saved study, or not one of this bundle or version.
+     */
+    ANX_SAVED = 800,
 } anx_status;
 
 /**
@@ -239,6 +243,11 @@ typedef enum anx_flow {
 typedef struct anx_answer anx_answer;
 
 /**
+ * Bytes that a call made. Owned by the caller, free them with anx_bytes_free.
+ */
+typedef struct anx_bytes anx_bytes;
+
+/**
  * Stops a study's running answer; may be used from any thread. Owned by the caller, free it with anx_cancel_free. It may
  * outlive its study and then does nothing.
  */
@@ -284,6 +293,11 @@ typedef struct anx_engine_options {
      * and beside the program, then the system's search path. Whichever is loaded first stays for the whole process.
      */
     const char *library;
+    /**
+     * How many bytes the computed tokens of all studies together may take, or 0 for any number; see anx_engine_study_bytes.
+     * What would need more fails with ANX_DECODER.
+     */
+    size_t memory;
 } anx_engine_options;
 
 /**
@@ -499,6 +513,11 @@ typedef struct anx_ask_options {
      * Not 0: the answer tells the probability of each of its tokens, see anx_answer_log_probabilities.
      */
     size_t log_probabilities;
+    /**
+     * Not 0: continues the study's conversation, so that the model sees the questions and answers before it; see
+     * anx_study_turns. 0: asks of the radiograph alone.
+     */
+    size_t follow_up;
 } anx_ask_options;
 
 /**
@@ -589,6 +608,13 @@ const char *anx_engine_bundle_sha256(const struct anx_engine *engine);
  * The provider that the engine computes on, never "auto". Borrowed from the engine; NULL for NULL.
  */
 const char *anx_engine_provider(const struct anx_engine *engine);
+
+/**
+ * Bytes that a study with so many computed tokens takes, those of its context included; it takes them from its first ask
+ * on until it is freed. 0 for NULL.
+ */
+size_t anx_engine_study_bytes(const struct anx_engine *engine,
+                              size_t tokens);
 
 /**
  * How many notes there are on the choice of the provider; 0 for NULL.
@@ -736,7 +762,7 @@ const struct anx_provenance *anx_study_provenance(const struct anx_study *study)
 
 /**
  * Asks the study a question, or sets it a task, and waits for the answer. The first ask computes the study's context,
- * later ones go on from it. Answers do not see each other's questions.
+ * later ones go on from it. Answers do not see each other's questions, unless options.follow_up says so.
  *
  * question: UTF-8; a region is written <box>(x0,y0),(x1,y1)</box> in pixels of the original image. NULL or empty for a
  * task that needs no question. options: NULL for the defaults. answer: takes the answer, which the caller frees with
@@ -761,6 +787,59 @@ void anx_cancel_request(const struct anx_cancel *cancel);
  * Frees a cancel handle; the study is not touched. NULL does nothing.
  */
 void anx_cancel_free(struct anx_cancel *cancel);
+
+/**
+ * How many questions the study's conversation holds: the last one that was asked of the radiograph alone, and those that
+ * followed it up. 0 for NULL, and while an ask is running.
+ */
+size_t anx_study_turns(const struct anx_study *study);
+
+/**
+ * Forgets all questions and answers of the study's conversation but the first turns; the next follow-up goes on from
+ * there. What was computed of the radiograph stays.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY.
+ */
+enum anx_status anx_study_rewind(struct anx_study *study, size_t turns, struct anx_error **error);
+
+/**
+ * Gives the study as bytes, with everything that was computed of it, so that anx_study_load goes on from there, in this
+ * process or another with the same bundle. Its context is computed first where no question was asked yet; the conversation is
+ * left out.
+ *
+ * bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They say what the radiograph shows:
+ * keep them as you keep the radiograph.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_DECODER, or in the hundred of ANX_RUNTIME.
+ */
+enum anx_status anx_study_save(struct anx_study *study,
+                               struct anx_bytes **bytes,
+                               struct anx_error **error);
+
+/**
+ * Makes a study from the bytes of anx_study_save. Nothing is perceived again; the first question costs its own tokens only.
+ *
+ * bytes, size: borrowed for the call. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, ANX_DECODER, or in the hundreds of ANX_RUNTIME, ANX_PROMPT.
+ */
+enum anx_status anx_study_load(const struct anx_engine *engine,
+                               const uint8_t *bytes,
+                               size_t size,
+                               struct anx_study **study,
+                               struct anx_error **error);
+
+/**
+ * The first of the bytes. Borrowed from them; NULL for NULL.
+ */
+const uint8_t *anx_bytes_data(const struct anx_bytes *bytes);
+
+/**
+ * How many bytes there are; 0 for NULL.
+ */
+size_t anx_bytes_size(const struct anx_bytes *bytes);
+
+/**
+ * Frees bytes. NULL does nothing.
+ */
+void anx_bytes_free(struct anx_bytes *bytes);
 
 /**
  * The answer as readable text, without tags and coordinates; the pieces that the callback received add up to it.

@@ -198,6 +198,7 @@ struct AskOptions {
     std::vector<std::string> stop; // texts that end the answer, and are left out
     std::chrono::milliseconds deadline{0}; // ends the answer as far as it has come; 0: never
     bool log_probabilities = false;        // see Answer::log_probabilities
+    bool follow_up = false;                // continues the study's conversation
 };
 
 // What the language model said, and where.
@@ -287,6 +288,7 @@ public:
         raw.stop_count = stop.size();
         raw.deadline_ms = static_cast<std::size_t>(std::max<std::chrono::milliseconds::rep>(options.deadline.count(), 0));
         raw.log_probabilities = options.log_probabilities;
+        raw.follow_up = options.follow_up;
         anx_answer *answer = nullptr;
         anx_error *error = nullptr;
         if (anx_study_ask(handle_.get(), question.c_str(), &raw, &answer, &error) != ANX_OK) return detail::take(error);
@@ -299,6 +301,25 @@ public:
         options.task = task;
         options.max_tokens = max_tokens;
         return ask({}, on_piece, options);
+    }
+
+    // How many questions the conversation holds.
+    std::size_t turns() const { return anx_study_turns(handle_.get()); }
+
+    // Forgets all of the conversation but its first turns; a follow-up goes on from there.
+    Error rewind(std::size_t turns) {
+        anx_error *error = nullptr;
+        if (anx_study_rewind(handle_.get(), turns, &error) != ANX_OK) return detail::take(error);
+        return {};
+    }
+
+    // The study with everything that was computed of it, for Engine::load_study.
+    Result<std::vector<std::uint8_t>> save() {
+        anx_bytes *raw = nullptr;
+        anx_error *error = nullptr;
+        if (anx_study_save(handle_.get(), &raw, &error) != ANX_OK) return detail::take(error);
+        detail::Owned<anx_bytes, anx_bytes_free> bytes(raw);
+        return std::vector<std::uint8_t>(anx_bytes_data(raw), anx_bytes_data(raw) + anx_bytes_size(raw));
     }
 
     Result<CancelHandle> cancel_handle() const {
@@ -328,6 +349,7 @@ struct EngineOptions {
     std::string provider;    // "auto", "cpu", "cuda[:N]", "tensorrt[:N]"
     std::size_t threads = 0; // of one operator on the CPU; 0: all cores
     std::string library;     // path of ONNX Runtime's library
+    std::size_t memory = 0;  // bytes that computed tokens of all studies may take; 0: any number
 };
 
 // An opened bundle on a provider. Threads may share it.
@@ -343,6 +365,7 @@ public:
         raw.provider = options.provider.empty() ? nullptr : options.provider.c_str();
         raw.threads = options.threads;
         raw.library = options.library.empty() ? nullptr : options.library.c_str();
+        raw.memory = options.memory;
         anx_engine *engine = nullptr;
         anx_error *error = nullptr;
         if (anx_engine_open(bundle.c_str(), &raw, &engine, &error) != ANX_OK) return detail::take(error);
@@ -372,6 +395,14 @@ public:
             return anx_study_from_pixels_u16(handle_.get(), width, height, pixels.data(), pixels.size(), out...);
         });
     }
+
+    // A study from what Study::save gave.
+    Result<Study> load_study(const std::vector<std::uint8_t> &bytes) const {
+        return make([&](auto... out) { return anx_study_load(handle_.get(), bytes.data(), bytes.size(), out...); });
+    }
+
+    // Bytes that a study with so many computed tokens takes.
+    std::size_t study_bytes(std::size_t tokens) const { return anx_engine_study_bytes(handle_.get(), tokens); }
 
     std::string bundle_name() const { return detail::text(anx_engine_bundle_name(handle_.get())); }
     std::string bundle_sha256() const { return detail::text(anx_engine_bundle_sha256(handle_.get())); }

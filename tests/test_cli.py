@@ -123,6 +123,29 @@ def test_decoding(succeed, phantom_dicom):
     assert drawn[0]["provenance"]["decoding"] == "sampled, temperature 3, top_k 0, top_p 1, seed 1"
 
 
+def test_conversations_and_saved_studies(succeed, run, phantom_dicom, tmp_path):
+    questions, saved = ["Where is the left lung?", "Is there a pleural effusion?"], tmp_path / "study"
+
+    def ask(*arguments):
+        return [json.loads(line) for line in succeed("ask", *arguments, "--json").splitlines()]
+
+    first, second = ask(phantom_dicom, *questions, "--save", saved)
+    assert [first["text"]] == [answer["text"] for answer in ask(phantom_dicom, questions[0])]
+    assert [second["text"]] == [answer["text"] for answer in ask(phantom_dicom, questions[1])]
+    # From the file it is the same study, only sooner.
+    for fresh, again in zip((first, second), ask(saved, *questions), strict=True):
+        assert (fresh["text"], fresh["groundings"]) == (again["text"], again["groundings"])
+        assert fresh["provenance"] == again["provenance"]
+    assert ask(saved, questions[0])[0]["timing_ms"]["prefill"] < first["timing_ms"]["prefill"]
+    assert len(ask(phantom_dicom, *questions, "--follow-up")) == 2
+
+    refused = run("ask", saved, questions[0], "--overlay", tmp_path / "a.png")
+    assert refused.returncode == 2 and "saved study" in refused.stderr
+    saved.write_bytes(saved.read_bytes()[:5000])
+    refused = run("ask", saved, questions[0])
+    assert refused.returncode == 1 and "not the bytes of a study" in refused.stderr
+
+
 @pytest.mark.parametrize("task", ["report", "classification", "abnormality_detection"])
 def test_tasks_without_a_question(succeed, phantom_dicom, manifest, task):
     answer = json.loads(succeed("ask", phantom_dicom, "", "--task", task, "--json"))

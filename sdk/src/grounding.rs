@@ -20,6 +20,8 @@ pub fn parse(text: &str, letterbox: &Letterbox) -> Vec<Grounding> {
     while let Some(start) = rest.find('<') {
         rest = &rest[start..];
         if let Some((phrase, after)) = enclosed(rest, "<ref>", "</ref>") {
+            // An opening tag that was never closed opens nothing.
+            let phrase = phrase.rsplit("<ref>").next().unwrap_or_default();
             out.push(Grounding { phrase: phrase.trim().into(), boxes: vec![] });
             rest = after;
         } else if let Some((inner, after)) = enclosed(rest, "<box>", "</box>") {
@@ -95,6 +97,7 @@ mod tests {
         assert_eq!((found[0].phrase.as_str(), found[0].boxes.as_slice()), ("nodule", &[PixelBox::new(0.0, 0.0, 1024.0, 1024.0)][..]));
         assert_eq!((found[1].phrase.as_str(), found[1].boxes.len()), ("mass", 0));
         assert_eq!(parse("<box>(1,2),(3,4)</box>", &WIDE)[0].phrase, "");
+        assert_eq!(parse("<ref><ref>mass</ref>", &WIDE)[0].phrase, "mass");
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn open_failure(bundle: *const c_char, options: *const anx_engine_options) -> (a
 }
 
 fn options() -> anx_engine_options {
-    anx_engine_options { struct_size: size_of::<anx_engine_options>(), provider: null(), threads: 0, library: null() }
+    anx_engine_options { struct_size: size_of::<anx_engine_options>(), provider: null(), threads: 0, library: null(), memory: 0 }
 }
 
 #[test]
@@ -62,6 +62,7 @@ fn freeing_null_does_nothing() {
         anx_cancel_free(null_mut());
         anx_error_free(null_mut());
         anx_cancel_request(null());
+        anx_bytes_free(null_mut());
     }
 }
 
@@ -76,6 +77,8 @@ fn reading_null_gives_nothing() {
         assert!(anx_engine_bundle_name(null()).is_null() && anx_engine_bundle_sha256(null()).is_null());
         assert!(anx_engine_provider(null()).is_null() && anx_engine_note(null(), 0).is_null());
         assert_eq!(anx_engine_note_count(null()), 0);
+        assert_eq!(anx_engine_study_bytes(null(), 9) + anx_study_turns(null()) + anx_bytes_size(null()), 0);
+        assert!(anx_bytes_data(null()).is_null());
 
         assert!(anx_study_name(null()).is_null() && anx_study_provenance(null()).is_null());
         assert!(anx_study_structure(null(), 0).is_null() && anx_study_label(null(), 0).is_null());
@@ -98,7 +101,7 @@ fn a_null_argument_is_named() {
     let (status, message, _) = open_failure(null(), null());
     assert_eq!((status, message.as_str()), (anx_status::ANX_INVALID_ARGUMENT, "the argument bundle is NULL; pass a path"));
 
-    let (mut study, mut answer, mut cancel) = (null_mut(), null_mut(), null_mut());
+    let (mut study, mut answer, mut cancel, mut bytes) = (null_mut(), null_mut(), null_mut(), null_mut());
     let (path, pixels) = (c"x.dcm".as_ptr(), [0u8; 4]);
     // SAFETY: NULL or valid pointers.
     let messages = unsafe {
@@ -113,6 +116,11 @@ fn a_null_argument_is_named() {
             (failure(|e| anx_study_ask(null_mut(), path, null(), null_mut(), e)), "answer"),
             (failure(|e| anx_study_cancel_handle(null(), &mut cancel, e)), "study"),
             (failure(|e| anx_study_cancel_handle(null(), null_mut(), e)), "cancel"),
+            (failure(|e| anx_study_rewind(null_mut(), 0, e)), "study"),
+            (failure(|e| anx_study_save(null_mut(), &mut bytes, e)), "study"),
+            (failure(|e| anx_study_save(null_mut(), null_mut(), e)), "bytes"),
+            (failure(|e| anx_study_load(null(), pixels.as_ptr(), 4, &mut study, e)), "engine"),
+            (failure(|e| anx_study_load(null(), pixels.as_ptr(), 4, null_mut(), e)), "study"),
         ]
     };
     for ((status, message, _), name) in messages {
@@ -378,6 +386,41 @@ mod with_bundle {
             for answer in [whole, cut, late].into_iter().chain(drawn) {
                 anx_answer_free(answer);
             }
+            anx_study_free(study);
+        }
+    }
+
+    #[test]
+    fn conversations_go_on_go_back_and_are_saved() {
+        let engine = engine();
+        let study = study(&engine);
+        let follow_up = anx_ask_options { follow_up: 1, ..asking() };
+        // SAFETY: live handles; everything is freed once.
+        unsafe {
+            let first = ask(study, c"Where is the left lung?", &asking());
+            let second = ask(study, c"Is there a pleural effusion?", &follow_up);
+            assert_eq!(anx_study_turns(study), 2);
+            assert_eq!(anx_study_rewind(study, 1, null_mut()), anx_status::ANX_OK);
+            assert_eq!(anx_study_turns(study), 1);
+            let again = ask(study, c"Is there a pleural effusion?", &follow_up);
+            assert_eq!(text(anx_answer_text(again)), text(anx_answer_text(second)));
+
+            let mut bytes = null_mut();
+            assert_eq!(anx_study_save(study, &mut bytes, null_mut()), anx_status::ANX_OK);
+            let (data, size) = (anx_bytes_data(bytes), anx_bytes_size(bytes));
+            assert!(size > anx_engine_study_bytes(engine.0, 1000));
+            let mut loaded = null_mut();
+            assert_eq!(anx_study_load(engine.0, data, size, &mut loaded, null_mut()), anx_status::ANX_OK);
+            let (status, message, _) = failure(|e| anx_study_load(engine.0, data, size - 1, &mut null_mut(), e));
+            assert!(status == anx_status::ANX_SAVED && message.contains("not the bytes of a study"), "{message}");
+            anx_bytes_free(bytes);
+            assert_eq!((anx_study_turns(loaded), anx_study_width(loaded)), (0, anx_study_width(study)));
+            let other = ask(loaded, c"Where is the left lung?", &asking());
+            assert_eq!(text(anx_answer_text(other)), text(anx_answer_text(first)));
+            for answer in [first, second, again, other] {
+                anx_answer_free(answer);
+            }
+            anx_study_free(loaded);
             anx_study_free(study);
         }
     }

@@ -1,7 +1,7 @@
 //! Asking a study.
 
 use super::answer::anx_answer;
-use super::call::{Failure, Handle, Out, call, on};
+use super::call::{Failure, Out, call, on};
 use super::error::anx_error;
 use super::options::{Options, read_options};
 use super::status::anx_status;
@@ -12,7 +12,6 @@ use crate::question::Question;
 use crate::study::Flow;
 use crate::task::Task;
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::TryLockError;
 use std::time::Duration;
 
 /// What the callback of a streamed answer returns.
@@ -66,6 +65,9 @@ pub struct anx_ask_options {
     pub deadline_ms: usize,
     /// Not 0: the answer tells the probability of each of its tokens, see anx_answer_log_probabilities.
     pub log_probabilities: usize,
+    /// Not 0: continues the study's conversation, so that the model sees the questions and answers before it; see
+    /// anx_study_turns. 0: asks of the radiograph alone.
+    pub follow_up: usize,
 }
 
 // SAFETY: repr(C), words of 64 bits (checked below), all zero means every default; an absent function is the null pointer.
@@ -73,7 +75,7 @@ unsafe impl Options for anx_ask_options {
     const NAME: &'static str = "anx_ask_options";
 }
 
-const _: () = assert!(size_of::<anx_ask_options>() == 14 * size_of::<usize>(), "libanatomix needs a machine of 64 bits");
+const _: () = assert!(size_of::<anx_ask_options>() == 15 * size_of::<usize>(), "libanatomix needs a machine of 64 bits");
 
 impl anx_ask_options {
     /// The question with these options.
@@ -107,12 +109,13 @@ impl anx_ask_options {
         }
         asked.deadline = (self.deadline_ms > 0).then(|| Duration::from_millis(self.deadline_ms as u64));
         asked.log_probabilities = self.log_probabilities != 0;
+        asked.follow_up = self.follow_up != 0;
         Ok(asked)
     }
 }
 
 /// Asks the study a question, or sets it a task, and waits for the answer. The first ask computes the study's context,
-/// later ones go on from it. Answers do not see each other's questions.
+/// later ones go on from it. Answers do not see each other's questions, unless options.follow_up says so.
 ///
 /// question: UTF-8; a region is written <box>(x0,y0),(x1,y1)</box> in pixels of the original image. NULL or empty for a
 /// task that needs no question. options: NULL for the defaults. answer: takes the answer, which the caller frees with
@@ -134,10 +137,7 @@ pub unsafe extern "C" fn anx_study_ask(
             on(study, |study| {
                 let options = read_options(options)?;
                 let asked = options.question(optional_text(question, "question")?.unwrap_or_default())?;
-                let mut study = study.study.try_lock().map_err(|e| match e {
-                    TryLockError::WouldBlock => Failure::busy(anx_study::NAME),
-                    TryLockError::Poisoned(_) => Failure::poisoned(anx_study::NAME),
-                })?;
+                let mut study = study.lock()?;
                 let given = match options.callback {
                     None => study.ask(asked),
                     Some(callback) => study.ask_streaming(asked, |piece| {

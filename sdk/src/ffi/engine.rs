@@ -67,9 +67,12 @@ pub struct anx_engine_options {
     /// Path of ONNX Runtime's library, or NULL: then the environment variable ORT_DYLIB_PATH, then beside libanatomix.so
     /// and beside the program, then the system's search path. Whichever is loaded first stays for the whole process.
     pub library: *const c_char,
+    /// How many bytes the computed tokens of all studies together may take, or 0 for any number; see anx_engine_study_bytes.
+    /// What would need more fails with ANX_DECODER.
+    pub memory: usize,
 }
 
-// SAFETY: repr(C), four words, all zero means every default.
+// SAFETY: repr(C), five words, all zero means every default.
 unsafe impl Options for anx_engine_options {
     const NAME: &'static str = "anx_engine_options";
 }
@@ -105,6 +108,9 @@ pub unsafe extern "C" fn anx_engine_open(
             if let Some(library) = optional_path(options.library, "options.library")? {
                 builder = builder.library(library);
             }
+            if options.memory > 0 {
+                builder = builder.memory(options.memory as u64);
+            }
             out.give(anx_engine::new(builder.open(bundle)?));
             Ok(())
         })
@@ -137,6 +143,14 @@ pub unsafe extern "C" fn anx_engine_bundle_sha256(engine: *const anx_engine) -> 
 pub unsafe extern "C" fn anx_engine_provider(engine: *const anx_engine) -> *const c_char {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(engine, null(), |e| e.provider) }
+}
+
+/// Bytes that a study with so many computed tokens takes, those of its context included; it takes them from its first ask
+/// on until it is freed. 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_engine_study_bytes(engine: *const anx_engine, tokens: usize) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(engine, 0, |e| usize::try_from(e.engine.study_bytes(tokens)).unwrap_or(usize::MAX)) }
 }
 
 /// How many notes there are on the choice of the provider; 0 for NULL.

@@ -31,6 +31,8 @@ mod ask;
 
 mod cancel;
 
+mod saved;
+
 mod answer;
 
 pub use answer::*;
@@ -39,6 +41,7 @@ pub use cancel::*;
 pub use engine::*;
 pub use error::*;
 pub use record::*;
+pub use saved::*;
 pub use status::*;
 pub use study::*;
 pub use version::*;

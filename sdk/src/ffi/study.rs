@@ -12,7 +12,7 @@ use crate::study::{CancelHandle, Study};
 use std::ffi::c_char;
 use std::ptr::{from_ref, null};
 use std::slice;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 /// One radiograph, perceived, and what was asked of it. Used by one thread at a time; a call that comes while another is
 /// running fails with ANX_BUSY, but reading what was perceived is allowed at any time.
@@ -74,7 +74,15 @@ pub struct anx_label {
 }
 
 impl anx_study {
-    fn new(study: Study) -> Self {
+    /// The study, unless another call is using it.
+    pub(super) fn lock(&self) -> Result<MutexGuard<'_, Study>, Failure> {
+        self.study.try_lock().map_err(|e| match e {
+            TryLockError::WouldBlock => Failure::busy(Self::NAME),
+            TryLockError::Poisoned(_) => Failure::poisoned(Self::NAME),
+        })
+    }
+
+    pub(super) fn new(study: Study) -> Self {
         let mut strings = Strings::default();
         let structures = study.structures().iter().map(|found| anx_structure {
             index: found.structure.index() as u32,
@@ -197,7 +205,7 @@ unsafe fn perceive(
 
 /// # Safety
 /// NULL or `count` readable, aligned values that do not change during the call.
-unsafe fn array<'a, T>(values: *const T, count: usize, name: &str) -> Result<&'a [T], Failure> {
+pub(super) unsafe fn array<'a, T>(values: *const T, count: usize, name: &str) -> Result<&'a [T], Failure> {
     if values.is_null() {
         return Err(Failure::argument(name, "is NULL; pass the address of the data"));
     }

@@ -4,10 +4,11 @@ use crate::common::{Failure, Options, print_json, remark, spinner};
 use crate::perceive::check_apart;
 use crate::print;
 use anatomix::output::{AskRecord, Overlay};
-use anatomix::{Error, Flow, Question, Radiograph, Sampling, Task};
+use anatomix::{Answer, Engine, Error, Flow, Question, Radiograph, Sampling, Study, Task};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,16 +16,21 @@ use std::time::Duration;
 /// Ask a question of a radiograph, or set one of the nine tasks
 ///
 /// The answer is printed as it is decoded, then the places that it speaks of, in pixels of the image. A question may name
-/// a region: "What is the finding in <box>(x0,y0),(x1,y1)</box>?"
+/// a region: "What is the finding in <box>(x0,y0),(x1,y1)</box>?" Several questions share the work that the radiograph takes.
 #[derive(Args)]
 pub struct Ask {
-    /// DICOM, PNG or JPEG file
+    /// DICOM, PNG or JPEG file, or a study that --save wrote
     image: PathBuf,
-    /// The question; may be left out with the tasks report, classification and abnormality_detection
-    question: Option<String>,
+    /// The questions; may be left out with the tasks report, classification and abnormality_detection
+    #[arg(value_name = "QUESTION")]
+    questions: Vec<String>,
     /// What kind of question it is
     #[arg(long, value_name = "NAME", value_parser = task_parser())]
     task: Option<Task>,
+    /// Each question after the first continues the conversation, so that the model sees what was said; else each is asked of
+    /// the radiograph alone
+    #[arg(long)]
+    follow_up: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -41,6 +47,9 @@ pub struct Output {
     /// Longest answer in tokens
     #[arg(long, value_name = "N")]
     max_tokens: Option<NonZeroUsize>,
+    /// Keep the study with everything that was computed of it, as a file to be asked later without computing it again
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
     #[command(flatten)]
     decoding: Decoding,
 }
@@ -102,32 +111,96 @@ fn task_parser() -> impl TypedValueParser<Value = Task> {
 impl Ask {
     pub fn run(&self, options: &Options) -> Result<(), Failure> {
         let instructed = self.task.is_some_and(|task| task.instruction().is_some());
-        let text = self.question.as_deref().unwrap_or_default();
-        if text.trim().is_empty() && !instructed {
+        let mut texts = self.questions.clone();
+        if texts.is_empty() {
+            texts.push(String::new());
+        }
+        if texts.iter().any(|text| text.trim().is_empty()) && !instructed {
             let message = "the question is missing; only report, classification and abnormality_detection need none";
             return Err(Failure::Usage(message.into()));
         }
-        let mut question = Question::new(text);
-        question.task = self.task;
-        self.output.answer(options, &self.image, question)
+        let question = |(i, text): (usize, String)| {
+            let mut question = Question::new(text);
+            question.task = self.task;
+            question.follow_up = self.follow_up && i > 0;
+            question
+        };
+        self.output.answer(options, &self.image, texts.into_iter().enumerate().map(question).collect())
+    }
+}
+
+/// What is asked: a radiograph, or a study of one that was saved.
+enum Source {
+    Radiograph(Box<Radiograph>),
+    Saved(Vec<u8>),
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let mut start = Vec::new();
+        if path.is_file() {
+            // What cannot be read is the radiograph's error to tell.
+            let _ = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
+        }
+        if anatomix::is_saved(&start) {
+            let failed = |e| Failure::Message(format!("{} cannot be read: {e}; check that it is readable", path.display()));
+            return Ok(Self::Saved(std::fs::read(path).map_err(failed)?));
+        }
+        Ok(Self::Radiograph(Box::new(Radiograph::open(path).map_err(Error::from)?)))
+    }
+
+    fn study(&self, engine: &Engine) -> anatomix::Result<Study> {
+        match self {
+            Self::Radiograph(radiograph) => engine.study(radiograph),
+            Self::Saved(bytes) => engine.load_study(bytes),
+        }
     }
 }
 
 impl Output {
-    pub fn answer(&self, options: &Options, image: &Path, mut question: Question) -> Result<(), Failure> {
+    /// Asks these questions, one at least.
+    pub fn answer(&self, options: &Options, image: &Path, questions: Vec<Question>) -> Result<(), Failure> {
         if let Some(path) = &self.overlay {
             check_apart(image, path)?;
+            if questions.len() > 1 {
+                return Err(Failure::Usage("--overlay shows one answer; ask one question at a time".into()));
+            }
         }
+        if let Some(path) = &self.save {
+            check_apart(image, path)?;
+        }
+        let engine = options.engine(!self.decoding.no_look_up)?;
+        let source = Source::open(image)?;
+        if self.overlay.is_some() && matches!(source, Source::Saved(_)) {
+            return Err(Failure::Usage("--overlay needs the radiograph itself, which a saved study does not hold".into()));
+        }
+        let waiting = spinner("reading the radiograph");
+        let study = source.study(&engine);
+        waiting.finish_and_clear();
+        let mut study = study?;
+        for question in questions {
+            let answer = self.ask(&mut study, question)?;
+            if let (Some(path), Source::Radiograph(radiograph)) = (&self.overlay, &source) {
+                Overlay::of_answer(&answer, radiograph).write(path).map_err(Error::from)?;
+            }
+            if !self.json {
+                print::flags(&answer.flags);
+                remark(&print::origin(&answer.provenance, &answer.timing));
+            }
+        }
+        if let Some(path) = &self.save {
+            anatomix::output::write_whole(path, &study.save()?).map_err(Error::from)?;
+        }
+        Ok(())
+    }
+
+    fn ask(&self, study: &mut Study, mut question: Question) -> Result<Answer, Failure> {
         if let Some(limit) = self.max_tokens {
             question.max_tokens = limit.get();
         }
-        let question = self.decoding.apply(question);
-        let engine = options.engine(!self.decoding.no_look_up)?;
-        let radiograph = Radiograph::open(image).map_err(Error::from)?;
-        let waiting = spinner("reading the radiograph");
-        let mut study = engine.study(&radiograph)?;
+        let waiting = spinner("reading the question");
         let mut written = Ok(());
-        let answer = study.ask_streaming(question, |piece| {
+        let answer = study.ask_streaming(self.decoding.apply(question), |piece| {
             if self.json {
                 return Flow::Continue;
             }
@@ -144,14 +217,7 @@ impl Output {
             writeln!(io::stdout())?;
             print::groundings(&answer)?;
         }
-        if let Some(path) = &self.overlay {
-            Overlay::of_answer(&answer, &radiograph).write(path).map_err(Error::from)?;
-        }
-        if !self.json {
-            print::flags(&answer.flags);
-            remark(&print::origin(&answer.provenance, &answer.timing));
-        }
-        Ok(())
+        Ok(answer)
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Write the findings and impression of a radiograph
 #[derive(Args)]
 pub struct Report {
-    /// DICOM, PNG or JPEG file
+    /// DICOM, PNG or JPEG file, or a study that --save wrote
     image: PathBuf,
     #[command(flatten)]
     output: Output,
@@ -17,6 +17,6 @@ pub struct Report {
 
 impl Report {
     pub fn run(&self, options: &Options) -> Result<(), Failure> {
-        self.output.answer(options, &self.image, Task::Report.into())
+        self.output.answer(options, &self.image, vec![Task::Report.into()])
     }
 }

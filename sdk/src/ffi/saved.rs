@@ -1,0 +1,105 @@
+//! Conversations and studies that are kept: turns, and a study as bytes.
+
+use super::call::{Handle, Out, call, on, read};
+use super::engine::anx_engine;
+use super::error::anx_error;
+use super::status::anx_status;
+use super::study::{anx_study, array};
+use std::ptr::null;
+
+/// Bytes that a call made. Owned by the caller, free them with anx_bytes_free.
+pub struct anx_bytes(Vec<u8>);
+
+impl Handle for anx_bytes {
+    const NAME: &'static str = "bytes";
+}
+
+/// How many questions the study's conversation holds: the last one that was asked of the radiograph alone, and those that
+/// followed it up. 0 for NULL, and while an ask is running.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_turns(study: *const anx_study) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, 0, |s| s.study.try_lock().map_or(0, |study| study.turns())) }
+}
+
+/// Forgets all questions and answers of the study's conversation but the first turns; the next follow-up goes on from
+/// there. What was computed of the radiograph stays.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_rewind(study: *mut anx_study, turns: usize, error: *mut *mut anx_error) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe {
+        call(error, || {
+            on(study, |study| {
+                study.lock()?.rewind(turns);
+                Ok(())
+            })
+        })
+    }
+}
+
+/// Gives the study as bytes, with everything that was computed of it, so that anx_study_load goes on from there, in this
+/// process or another with the same bundle. Its context is computed first where no question was asked yet; the conversation is
+/// left out.
+///
+/// bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They say what the radiograph shows:
+/// keep them as you keep the radiograph.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_DECODER, or in the hundred of ANX_RUNTIME.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_save(study: *mut anx_study, bytes: *mut *mut anx_bytes, error: *mut *mut anx_error) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe {
+        call(error, || {
+            let out = Out::new(bytes)?;
+            on(study, |study| {
+                out.give(anx_bytes(study.lock()?.save()?));
+                Ok(())
+            })
+        })
+    }
+}
+
+/// Makes a study from the bytes of anx_study_save. Nothing is perceived again; the first question costs its own tokens only.
+///
+/// bytes, size: borrowed for the call. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, ANX_DECODER, or in the hundreds of ANX_RUNTIME, ANX_PROMPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_load(
+    engine: *const anx_engine,
+    bytes: *const u8,
+    size: usize,
+    study: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe {
+        call(error, || {
+            let out = Out::new(study)?;
+            on(engine, |engine| {
+                out.give(anx_study::new(engine.engine.load_study(array(bytes, size, "bytes")?)?));
+                Ok(())
+            })
+        })
+    }
+}
+
+/// The first of the bytes. Borrowed from them; NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_bytes_data(bytes: *const anx_bytes) -> *const u8 {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(bytes, null(), |b| b.0.as_ptr()) }
+}
+
+/// How many bytes there are; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_bytes_size(bytes: *const anx_bytes) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(bytes, 0, |b| b.0.len()) }
+}
+
+/// Frees bytes. NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_bytes_free(bytes: *mut anx_bytes) {
+    // SAFETY: NULL or a handle that nobody uses any more, as the header asks.
+    unsafe { Handle::free(bytes) }
+}
