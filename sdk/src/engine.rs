@@ -94,7 +94,7 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// If a file is missing, damaged or altered, ONNX Runtime or the provider cannot be used, or the golden outputs are
-    /// not reproduced within 1e-3 of their largest value.
+    /// not reproduced within 1e-3 of their largest value, or what the manifest allows.
     pub fn open(self, bundle: impl AsRef<Path>) -> Result<Engine> {
         let bundle = Bundle::open(bundle)?;
         let tokenizer = PromptTokenizer::open(&bundle.file(TOKENIZER))?;
@@ -102,7 +102,7 @@ impl EngineBuilder {
         let runtime = Runtime::load(self.options)?;
         let module = PerceptionModule::load(&runtime, &bundle)?;
         let decoder = Decoder::load(&runtime, &bundle, self.memory)?;
-        golden::check(&bundle.file(GOLDEN), &module, &decoder)?;
+        golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &decoder)?;
         let (provider, notes) = (runtime.provider(), runtime.notes().to_vec());
         Ok(Engine(Arc::new(Inner { bundle, provider, notes, module, sentences, tokenizer, decoder, look_up: !self.plain })))
     }

@@ -29,6 +29,9 @@ pub struct Manifest {
     pub prompt: PromptSettings,
     /// Sizes of the language model.
     pub decoder: DecoderSizes,
+    /// How the graphs were written, where that is not the usual way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graphs: Option<GraphSettings>,
     /// Every other file of the bundle.
     pub files: BTreeMap<String, FileEntry>,
 }
@@ -70,6 +73,25 @@ pub struct DecoderSizes {
     pub precision: String,
 }
 
+/// How graphs were written. Without it they compute in fp32, the decoder in operators of ONNX Runtime.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GraphSettings {
+    /// What the perception module computes in: `fp32`, `fp16` or `int8`.
+    pub apm_precision: String,
+    /// What the decoder is written in: `fused`, with operators of ONNX Runtime, or `portable`, of the ONNX standard only. Inputs,
+    /// outputs and the cache that is past and present are the same.
+    pub decoder_operators: String,
+    /// How far the perception module's outputs may be from the golden ones, relative to a tensor's largest value.
+    pub apm_tolerance: f32,
+    /// The same for the logits.
+    pub decoder_tolerance: f32,
+}
+
+/// Allowed difference from golden outputs, relative to a tensor's largest value, where a bundle does not say.
+pub const TOLERANCE: f32 = 1e-3;
+/// No bundle may allow more than this.
+const MAX_TOLERANCE: f32 = 0.25;
+
 /// A file of the bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
@@ -80,6 +102,11 @@ pub struct FileEntry {
 }
 
 impl Manifest {
+    /// Allowed differences from golden outputs: the perception module's and the decoder's.
+    pub fn tolerances(&self) -> (f32, f32) {
+        self.graphs.as_ref().map_or((TOLERANCE, TOLERANCE), |g| (g.apm_tolerance, g.decoder_tolerance))
+    }
+
     pub(super) fn check(&self, path: &Path) -> Result<(), BundleError> {
         for (what, found, known) in [("the preprocessing", self.preprocess.version, 1), ("the prompt", self.prompt.version, PROMPT_VERSION)]
         {
@@ -105,6 +132,11 @@ impl Manifest {
                 let message = format!("{name} is {value}, but must lie between 1 and {limit}");
                 return Err(BundleError::Manifest { path: path.into(), message });
             }
+        }
+        let (apm, decoder) = self.tolerances();
+        if let Some(value) = [apm, decoder].into_iter().find(|v| !(0.0..=MAX_TOLERANCE).contains(v)) {
+            let message = format!("a tolerance is {value}, but must lie between 0 and {MAX_TOLERANCE}");
+            return Err(BundleError::Manifest { path: path.into(), message });
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 mod manifest;
 
-pub use manifest::{ApmSizes, DecoderSizes, FileEntry, Manifest, PromptSettings, SCHEMA};
+pub use manifest::{ApmSizes, DecoderSizes, FileEntry, GraphSettings, Manifest, PromptSettings, SCHEMA, TOLERANCE};
 
 use crate::radiograph::Digest256;
 use sha2::{Digest, Sha256};

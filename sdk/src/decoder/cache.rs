@@ -2,11 +2,16 @@
 
 use super::DecoderError;
 use crate::bundle::DecoderSizes;
+use half::bf16;
 use ort::memory::{AllocationDevice, Allocator};
 use ort::session::IoBinding;
-use ort::value::Tensor;
+use ort::value::{DynTensor, PrimitiveTensorElementType, Tensor, TensorElementType};
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The precision of a decoder whose cache is not of fp32.
+pub(super) const BF16: &str = "bf16";
 
 /// The memory of an engine's caches.
 #[derive(Debug)]
@@ -42,15 +47,21 @@ impl Drop for Reserved {
     }
 }
 
+/// Whether keys and values are of bf16, as the decoder's computations; of fp32 otherwise.
+fn is_bf16(sizes: &DecoderSizes) -> bool {
+    sizes.precision == BF16
+}
+
 /// Bytes that a token's keys and values take.
 pub(super) fn token_bytes(sizes: &DecoderSizes) -> u64 {
-    [2, sizes.layers, sizes.kv_heads, sizes.head_dim, size_of::<f32>()].iter().fold(1, |bytes, &n| bytes.saturating_mul(n as u64))
+    let value = if is_bf16(sizes) { size_of::<bf16>() } else { size_of::<f32>() };
+    [2, sizes.layers, sizes.kv_heads, sizes.head_dim, value].iter().fold(1, |bytes, &n| bytes.saturating_mul(n as u64))
 }
 
 /// The cache of one study. Past and present are the same buffers: a token's keys and values are written once and stay.
 pub struct Cache {
-    /// Keys and values of each layer, `[1, kv_heads, capacity, head_dim]`.
-    tensors: Vec<Tensor<f32>>,
+    /// Keys and values of each layer, `[1, kv_heads, capacity, head_dim]`, of the type that the decoder computes in.
+    tensors: Vec<DynTensor>,
     capacity: usize,
     length: usize,
     /// Of its memory; several after it has grown.
@@ -60,7 +71,8 @@ pub struct Cache {
 impl Cache {
     pub(super) fn new(allocator: &Allocator, sizes: &DecoderSizes, capacity: usize, reserved: Reserved) -> ort::Result<Self> {
         let shape = [1, sizes.kv_heads, capacity, sizes.head_dim];
-        let tensors = (0..2 * sizes.layers).map(|_| Tensor::<f32>::new(allocator, shape)).collect::<ort::Result<_>>()?;
+        let element = if is_bf16(sizes) { TensorElementType::Bfloat16 } else { TensorElementType::Float32 };
+        let tensors = (0..2 * sizes.layers).map(|_| DynTensor::new(allocator, element, shape)).collect::<ort::Result<_>>()?;
         Ok(Self { tensors, capacity, length: 0, reserved: vec![reserved] })
     }
 
@@ -101,14 +113,16 @@ impl Cache {
         self.tensors.iter().map(|tensor| self.rows(tensor, sizes, length.min(self.length), device)).collect()
     }
 
-    fn rows(&self, tensor: &Tensor<f32>, sizes: &DecoderSizes, length: usize, device: Option<i32>) -> ort::Result<Vec<f32>> {
-        let used = |values: &[f32]| {
-            let heads = values.chunks_exact(self.capacity * sizes.head_dim);
-            heads.flat_map(|head| &head[..length * sizes.head_dim]).copied().collect()
-        };
-        Ok(match device {
-            None => used(tensor.extract_tensor().1),
-            Some(_) => used(tensor.to(AllocationDevice::CPU, 0)?.extract_tensor().1),
+    fn rows(&self, tensor: &DynTensor, sizes: &DecoderSizes, length: usize, device: Option<i32>) -> ort::Result<Vec<f32>> {
+        let copied = device.map(|_| tensor.to(AllocationDevice::CPU, 0)).transpose()?;
+        let tensor = copied.as_ref().unwrap_or(tensor);
+        let (used, whole) = (length * sizes.head_dim, self.capacity * sizes.head_dim);
+        Ok(if is_bf16(sizes) {
+            let heads = tensor.try_extract_tensor::<bf16>()?.1.chunks_exact(whole);
+            heads.flat_map(|head| &head[..used]).map(|value| value.to_f32()).collect()
+        } else {
+            let heads = tensor.try_extract_tensor::<f32>()?.1.chunks_exact(whole);
+            heads.flat_map(|head| &head[..used]).copied().collect()
         })
     }
 
@@ -132,16 +146,31 @@ impl Cache {
 }
 
 /// A tensor `[1, kv_heads, capacity, head_dim]` that begins with these rows.
-fn place(rows: &[f32], sizes: &DecoderSizes, length: usize, capacity: usize, device: Option<i32>) -> ort::Result<Tensor<f32>> {
-    let mut tensor = Tensor::<f32>::new(&Allocator::default(), [1, sizes.kv_heads, capacity, sizes.head_dim])?;
-    let (used, whole) = (length * sizes.head_dim, capacity * sizes.head_dim);
-    for (head, rows) in tensor.extract_tensor_mut().1.chunks_exact_mut(whole).zip(rows.chunks_exact(used.max(1))) {
-        head[..used].copy_from_slice(rows);
-    }
+fn place(rows: &[f32], sizes: &DecoderSizes, length: usize, capacity: usize, device: Option<i32>) -> ort::Result<DynTensor> {
+    let tensor = if is_bf16(sizes) {
+        typed(rows, sizes, length, capacity, bf16::from_f32)?
+    } else {
+        typed::<f32>(rows, sizes, length, capacity, |value| value)?
+    };
     match device {
         None => Ok(tensor),
         Some(device) => tensor.to(AllocationDevice::CUDA, device),
     }
+}
+
+fn typed<T: PrimitiveTensorElementType + Debug>(
+    rows: &[f32],
+    sizes: &DecoderSizes,
+    length: usize,
+    capacity: usize,
+    value: impl Fn(f32) -> T,
+) -> ort::Result<DynTensor> {
+    let mut tensor = Tensor::<T>::new(&Allocator::default(), [1, sizes.kv_heads, capacity, sizes.head_dim])?;
+    let (used, whole) = (length * sizes.head_dim, capacity * sizes.head_dim);
+    for (head, rows) in tensor.extract_tensor_mut().1.chunks_exact_mut(whole).zip(rows.chunks_exact(used.max(1))) {
+        head.iter_mut().zip(rows).for_each(|(place, &row)| *place = value(row));
+    }
+    Ok(tensor.upcast())
 }
 
 /// Names of all layers' keys and values, layer by layer.

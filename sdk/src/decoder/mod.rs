@@ -71,8 +71,12 @@ impl Decoder {
     /// Loads `projector.onnx` and `decoder.onnx`. All caches together may take `memory` bytes; any number for `None`.
     ///
     /// # Errors
-    /// If one cannot be loaded or lacks an input or output.
+    /// If one cannot be loaded or lacks an input or output, or the provider cannot compute in the decoder's precision.
     pub fn load(runtime: &Runtime, bundle: &Bundle, memory: Option<u64>) -> Result<Self, RuntimeError> {
+        let precision = &bundle.manifest().decoder.precision;
+        if precision == cache::BF16 && runtime.provider() == Provider::Cpu {
+            return Err(RuntimeError::Precision { graph: DECODER.into(), precision: precision.clone(), provider: Provider::Cpu });
+        }
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>();
         let projector = runtime.session(&bundle.file(PROJECTOR))?;
         check_ports(&projector, PROJECTOR, &names(&["image_tokens", "object_embeddings"]), &names(&["visual_features"]))?;

@@ -124,7 +124,7 @@ fn runtime(error: &RuntimeError) -> anx_status {
     match error {
         NotFound { .. } => ANX_RUNTIME_NOT_FOUND,
         Library { .. } => ANX_RUNTIME_LIBRARY,
-        Provider { .. } => ANX_RUNTIME_PROVIDER,
+        Provider { .. } | Precision { .. } => ANX_RUNTIME_PROVIDER,
         Graph { .. } | Port { .. } => ANX_RUNTIME_GRAPH,
         Golden { .. } => ANX_RUNTIME_GOLDEN,
         _ => ANX_RUNTIME,

@@ -24,6 +24,11 @@ pub enum RuntimeError {
     Provider { provider: Provider, message: String },
     #[error("{path} cannot be loaded: {message}; restore the bundle from its source")]
     Graph { path: PathBuf, message: String },
+    #[error(
+        "{graph} computes in {precision}, for which the provider {provider} has no operators; choose the provider cuda, or a bundle \
+         whose decoder was exported in fp32, int8 or int4"
+    )]
+    Precision { graph: String, precision: String, provider: Provider },
     #[error("{graph} lacks the {what} {name:?}; export the bundle again with a matching trainer")]
     Port { graph: String, what: &'static str, name: String },
     #[error("{graph} failed: {message}")]

@@ -64,7 +64,7 @@ pub(super) fn write(path: &Path, models: &ModelConfig, settled: &Settled, tokeni
 }
 
 /// A phantom that was never trained on, as the network reads it: `[1, 1, S, S]`.
-fn image(models: &ModelConfig) -> Result<Tensor> {
+pub(super) fn image(models: &ModelConfig) -> Result<Tensor> {
     let picture = Scene::sample(EVALUATION_SEEDS).render();
     let pixels: Vec<u16> = picture.data.iter().map(|v| (v.clamp(0.0, 1.0) * 65535.0).round() as u16).collect();
     let radiograph = Radiograph::from_pixels_u16(picture.width, picture.height, &pixels)?;

@@ -1,27 +1,47 @@
 //! The three graphs with the inputs and outputs that the SDK binds. Each returns the parameters as its graph holds them.
 
 use crate::graph::Params;
-use crate::graph::onnx::{DataType, Dim, Storage, Writer};
+use crate::graph::onnx::{DataType, Dim, Operators, Precision, Ranges, Writer};
 use crate::models::apm as perception;
 use crate::models::apm::ApmConfig;
 use crate::models::gemma::gemma;
 use crate::models::projector::projector as project;
 use crate::run::ModelConfig;
 use anatomix::anatomy::{LABELS, STRUCTURES};
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use std::path::Path;
 
+/// What the perception module's graph is called.
+const APM: &str = "anatomy perception module";
 const BATCH: Dim = Dim::Free("batch");
 const OBJECTS: Dim = Dim::Is(STRUCTURES as i64);
 
-/// Writes the perception module: `image` `[B, 1, S, S]` to `boxes`, `object_embeddings`, `image_tokens`, `image_logits`.
+/// Writes the perception module: `image` `[B, 1, S, S]` to `boxes`, `object_embeddings`, `image_tokens`, `image_logits`. In 8
+/// bits its convolutions are rounded by the `ranges` of their activations, the transformer computes in fp32.
 ///
 /// # Errors
 /// If the files cannot be written or a weight does not fit the storage.
-pub fn apm(path: &Path, config: &ApmConfig, params: &Params, storage: Storage) -> Result<Params> {
-    let writer = Writer::create(path, "anatomy perception module", params, storage)?;
+pub fn apm(path: &Path, config: &ApmConfig, params: &Params, precision: Precision, ranges: Option<Ranges>) -> Result<Params> {
+    check_apm(precision)?;
+    let writer = match (precision, ranges) {
+        (Precision::Int8, Some(ranges)) => Writer::create(path, APM, params, Precision::Fp32)?.rounding(ranges),
+        (Precision::Int8, None) => bail!("an export in int8 needs ranges of activations; calibrate it first"),
+        (precision, _) => Writer::create(path, APM, params, precision)?,
+    };
+    perceive(writer, config)
+}
+
+/// Writes the module in fp32 with outputs that tell the ranges of its activations.
+///
+/// # Errors
+/// As [`apm`].
+pub(super) fn apm_observing(path: &Path, config: &ApmConfig, params: &Params) -> Result<Params> {
+    perceive(Writer::create(path, APM, params, Precision::Fp32)?.observing(), config)
+}
+
+fn perceive(writer: Writer, config: &ApmConfig) -> Result<Params> {
     let side = Dim::Is(config.image_size);
-    let image = writer.input("image", DataType::Float, &[BATCH, Dim::Is(1), side, side]);
+    let image = writer.entry(&writer.input("image", DataType::Float, &[BATCH, Dim::Is(1), side, side]));
     let output = perception::apm(&writer, config, &image);
     writer.output(&output.boxes, "boxes", &[BATCH, OBJECTS, Dim::Is(4)]);
     writer.output(&output.object_embeddings, "object_embeddings", &[BATCH, OBJECTS, Dim::Is(config.embedding)]);
@@ -34,8 +54,8 @@ pub fn apm(path: &Path, config: &ApmConfig, params: &Params, storage: Storage) -
 ///
 /// # Errors
 /// If the files cannot be written or a weight does not fit the storage.
-pub fn projector(path: &Path, models: &ModelConfig, params: &Params, storage: Storage) -> Result<Params> {
-    let writer = Writer::create(path, "projectors", params, storage)?;
+pub fn projector(path: &Path, models: &ModelConfig, params: &Params, precision: Precision) -> Result<Params> {
+    let writer = Writer::create(path, "projectors", params, precision)?;
     let (patches, width, embedding) = (models.apm.patches(), models.apm.width, models.apm.embedding);
     let hidden = models.language.hidden_size;
     let tokens = writer.input("image_tokens", DataType::Float, &[BATCH, Dim::Is(patches), Dim::Is(width)]);
@@ -53,11 +73,16 @@ pub fn projector(path: &Path, models: &ModelConfig, params: &Params, storage: St
 /// - `seqlens_k` `[B]` counts all tokens, these included, minus one; `total_sequence_length` is the largest count.
 /// - `logits` `[B, K, vocabulary]` of the `logit_positions` `[K]` among these `T` tokens.
 ///
+/// All is fp32 but the cache, which is of the type that is computed in. Parameters may be lazy: at most a layer's matrix or a
+/// block of the embedding table's rows is in memory.
+///
 /// # Errors
-/// If the files cannot be written or a weight does not fit the storage.
-pub fn decoder(path: &Path, models: &ModelConfig, params: &Params, storage: Storage) -> Result<Params> {
+/// If the precision does not suit the model or the operators, the files cannot be written or a weight does not fit the storage.
+pub fn decoder(path: &Path, models: &ModelConfig, params: &Params, precision: Precision, operators: Operators) -> Result<Params> {
+    check_decoder(precision, operators)?;
     let config = &models.language;
-    let writer = Writer::create(path, "language model", params, storage)?.decoder(&models.lora, config.max_position_embeddings);
+    let positions = config.max_position_embeddings;
+    let writer = Writer::create(path, "language model", params, precision)?.decoder(&models.lora, positions, operators);
     let tokens = [BATCH, Dim::Free("tokens")];
     writer.input("input_ids", DataType::Int64, &tokens);
     writer.input("visual_features", DataType::Float, &[Dim::Free("features"), Dim::Is(config.hidden_size)]);
@@ -68,4 +93,34 @@ pub fn decoder(path: &Path, models: &ModelConfig, params: &Params, storage: Stor
     let logits = gemma(&writer, config);
     writer.output(&logits, "logits", &[BATCH, Dim::Free("positions"), Dim::Is(config.vocab_size)]);
     writer.finish()
+}
+
+/// Whether a decoder can be written so.
+///
+/// # Errors
+/// With the reason and what to choose instead.
+pub fn check_decoder(precision: Precision, operators: Operators) -> Result<()> {
+    ensure!(
+        precision != Precision::Fp16,
+        "the decoder is not exported in fp16: Gemma's activations grow beyond 65504, the largest number of fp16, and its logits would \
+         not be finite; choose bf16 (for CUDA), int4, int8 or fp16-weights (weights in fp16, arithmetic in fp32)"
+    );
+    ensure!(
+        operators == Operators::Fused || !matches!(precision, Precision::Int8 | Precision::Int4),
+        "products with {precision} weights are an operator of ONNX Runtime, not of the standard; export with --operators fused, or a \
+         portable decoder in fp32, fp16-weights or bf16"
+    );
+    Ok(())
+}
+
+/// Whether a perception module can be written so.
+///
+/// # Errors
+/// With what to choose instead.
+pub fn check_apm(precision: Precision) -> Result<()> {
+    ensure!(
+        matches!(precision, Precision::Fp32 | Precision::Fp16Weights | Precision::Fp16 | Precision::Int8),
+        "the perception module is not exported in {precision}; choose fp32, fp16-weights, fp16 or int8"
+    );
+    Ok(())
 }

@@ -1,8 +1,9 @@
 //! The manifest: sizes for the SDK, and size and hash of every file.
 
-use crate::graph::onnx::Storage;
+use super::Settings;
+use crate::graph::onnx::{Operators, Precision};
 use crate::run::ModelConfig;
-use anatomix::bundle::{self, ApmSizes, DecoderSizes, FileEntry, Manifest, PromptSettings};
+use anatomix::bundle::{self, ApmSizes, DecoderSizes, FileEntry, GraphSettings, Manifest, PromptSettings, TOLERANCE};
 use anatomix::prompt::PROMPT_VERSION;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::fs::File;
 use std::path::Path;
 
 /// Describes all files that are in the folder.
-pub(super) fn write(folder: &Path, name: &str, models: &ModelConfig, storage: Storage) -> Result<()> {
+pub(super) fn write(folder: &Path, name: &str, models: &ModelConfig, settings: &Settings) -> Result<()> {
     let language = &models.language;
     let manifest = Manifest {
         schema: bundle::SCHEMA,
@@ -30,11 +31,9 @@ pub(super) fn write(folder: &Path, name: &str, models: &ModelConfig, storage: St
             hidden: language.hidden_size as usize,
             vocabulary: language.vocab_size as usize,
             max_context: language.max_position_embeddings as usize,
-            precision: match storage {
-                Storage::F32 => "fp32".into(),
-                Storage::F16 => "fp16".into(),
-            },
+            precision: settings.decoder.name().into(),
         },
+        graphs: graphs(settings),
         files: files(folder)?,
     };
     let mut text = serde_json::to_vec_pretty(&manifest)?;
@@ -42,6 +41,28 @@ pub(super) fn write(folder: &Path, name: &str, models: &ModelConfig, storage: St
     let path = folder.join(bundle::MANIFEST);
     super::write(&path, &text)?;
     sync(&path)
+}
+
+/// What a reader of the bundle has to know of its graphs; nothing where they compute in fp32.
+fn graphs(settings: &Settings) -> Option<GraphSettings> {
+    let &Settings { apm, decoder, operators, .. } = settings;
+    let plain = |precision| matches!(precision, Precision::Fp32 | Precision::Fp16Weights);
+    (!plain(apm) || !plain(decoder) || operators != Operators::Fused).then(|| GraphSettings {
+        apm_precision: apm.name().into(),
+        decoder_operators: if operators == Operators::Fused { "fused".into() } else { "portable".into() },
+        apm_tolerance: tolerance(apm),
+        decoder_tolerance: tolerance(decoder),
+    })
+}
+
+/// Golden outputs are computed in fp32 from the weights as stored. What a provider may differ by is what its activations are
+/// rounded by: to 8 bits in front of products with quantised weights, to 16 in graphs of 16 bits.
+fn tolerance(precision: Precision) -> f32 {
+    match precision {
+        Precision::Fp32 | Precision::Fp16Weights => TOLERANCE,
+        Precision::Fp16 => 0.02,
+        Precision::Bf16 | Precision::Int8 | Precision::Int4 => 0.1,
+    }
 }
 
 fn files(folder: &Path) -> Result<BTreeMap<String, FileEntry>> {

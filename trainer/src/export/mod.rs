@@ -1,117 +1,223 @@
-//! From a run to a bundle: three graphs, the sentence database, the tokenizer, a golden input and the manifest.
+//! From a run to a bundle: three graphs, the sentence database, the tokenizer, a golden input and the manifest. A run that does
+//! not hold all of it yet gives the graphs of what it holds.
 //!
 //! Equal runs give equal bytes: nothing in a bundle depends on when, where or how often it was made.
 
+mod calibration;
+mod deviation;
 mod golden;
 mod graphs;
 mod manifest;
 mod replace;
 
-pub use graphs::{apm as write_apm, decoder as write_decoder, projector as write_projector};
+pub use deviation::{ApmDeviation, DecoderDeviation, Deviations, Measure};
+pub use graphs::{apm as write_apm, check_apm, check_decoder, decoder as write_decoder, projector as write_projector};
 
-use crate::graph::Params;
-use crate::graph::onnx::Storage;
+use crate::graph::onnx::{Operators, Precision};
+use crate::graph::{Params, Torch, TorchTensor};
+use crate::models::text::project;
 use crate::run::{self, Run};
 use crate::training::perceived::Database;
 use crate::training::progress;
 use anatomix::bundle;
 use anatomix::prompt::PromptTokenizer;
 use anatomix::retrieval::{self, SentenceList};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// What to make.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The bundle's folder. One that is there is replaced if it is a bundle.
+    /// The bundle's folder. One that is there is replaced if it is a bundle or a part of one.
     pub out: PathBuf,
-    /// How large weights are stored.
-    pub storage: Storage,
     /// The bundle's name; the run folder's where this is `None`.
     pub name: Option<String>,
+    /// The perception module's precision.
+    pub apm: Precision,
+    /// The decoder's precision.
+    pub decoder: Precision,
+    /// The decoder's operators.
+    pub operators: Operators,
+    /// Whether deviations from fp32 are measured.
+    pub measure: Measure,
+    /// Radiographs that an export of the perception module in int8 is calibrated with; phantoms where this is `None`.
+    pub calibrate: Option<PathBuf>,
 }
 
-/// What a bundle is, once it is there.
-#[derive(Clone, Debug)]
+impl Settings {
+    /// The usual precisions: fp32 arithmetic on weights in fp16.
+    pub fn new(out: impl Into<PathBuf>) -> Self {
+        Self {
+            out: out.into(),
+            name: None,
+            apm: Precision::Fp16Weights,
+            decoder: Precision::Fp16Weights,
+            operators: Operators::Fused,
+            measure: Measure::Never,
+            calibrate: None,
+        }
+    }
+
+    /// The projectors compute in fp32 always; their weights are as large as the decoder's where those are in fp32.
+    fn projector(&self) -> Precision {
+        if self.decoder == Precision::Fp32 { Precision::Fp32 } else { Precision::Fp16Weights }
+    }
+}
+
+/// What was written.
+#[derive(Clone, Debug, Serialize)]
 pub struct Exported {
-    /// Its name.
+    /// The bundle's name.
     pub name: String,
-    /// Size of its files in bytes.
+    /// All files, in order.
+    pub files: Vec<String>,
+    /// Their size in bytes.
     pub bytes: u64,
-    /// SHA-256 of its manifest.
-    pub sha256: String,
+    /// SHA-256 of the manifest; `None` for a part of a bundle.
+    pub sha256: Option<String>,
+    /// What the run lacks for a bundle, with what makes it.
+    pub missing: Vec<String>,
+    /// How far the graphs are from fp32.
+    pub deviations: Deviations,
 }
 
-/// Exports a run. The bundle appears whole or not at all.
+/// Exports a run. The folder appears whole or not at all: a bundle if the run holds everything, otherwise graphs alone.
 ///
 /// # Errors
-/// If a file of the run is missing or does not fit its configuration, or the bundle cannot be written.
+/// If the run holds nothing to export, a file of it does not fit its configuration, a precision does not suit its model, or the
+/// folder cannot be written.
 pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
+    check_apm(settings.apm)?;
+    check_decoder(settings.decoder, settings.operators)?;
     let models = run.models()?;
+    let held = Held::look(run);
+    if !(held.apm || held.language || held.adapter) {
+        bail!("{} holds no model to export; it lacks {}", run.folder.display(), held.missing.join("; "));
+    }
     let place = replace::Place::new(&settings.out)?;
     let folder = place.folder();
     let bar = progress::bar(7, "exporting");
     let begin = |file: &str| bar.set_message(file.to_string());
     let _guard = tch::no_grad_guard();
 
-    begin(bundle::APM);
-    let apm_path = run.file(run::APM);
-    let perception = Params::load(&apm_path, Device::Cpu).context("the run has no perception module; run `train apm` first")?;
-    let apm = graphs::apm(&folder.join(bundle::APM), &models.apm, &perception, settings.storage)?;
-    bar.inc(1);
+    let mut apm = None;
+    let mut database = None;
+    if held.apm {
+        begin(bundle::APM);
+        let path = run.file(run::APM);
+        let perception = Params::load(&path, Device::Cpu)?;
+        let int8 = settings.apm == Precision::Int8;
+        let ranges = int8.then(|| calibration::ranges(&models, &perception, settings.calibrate.as_deref())).transpose()?;
+        apm = Some(graphs::apm(&folder.join(bundle::APM), &models.apm, &perception, settings.apm, ranges)?);
+        bar.inc(1);
+        if held.whole() {
+            begin(bundle::SENTENCES);
+            database = Some(Database::build(run, &models, &perception)?);
+            perception.check(&path)?;
+        } else {
+            // The projection of sentences is part of the file too.
+            let sentence = TorchTensor(Tensor::zeros([1, models.text.width], (Kind::Float, Device::Cpu)));
+            let _ = project(&Torch::new(&perception), &models.text, models.apm.embedding, &sentence);
+            perception.check(&path)?;
+        }
+        bar.inc(1);
+    }
+    let language = language(run, &held)?;
+    let mut projector = None;
+    if held.adapter {
+        begin(bundle::PROJECTOR);
+        projector = Some(graphs::projector(&folder.join(bundle::PROJECTOR), &models, &language, settings.projector())?);
+        bar.inc(1);
+    }
+    let mut decoder = None;
+    if held.language {
+        begin(bundle::DECODER);
+        let path = folder.join(bundle::DECODER);
+        decoder = Some(graphs::decoder(&path, &models, &language, settings.decoder, settings.operators)?);
+        language.check(&run.folder)?;
+        bar.inc(1);
+    }
 
-    begin(bundle::SENTENCES);
-    let database = Database::build(run, &models, &perception)?;
-    perception.check(&apm_path)?;
-    write_sentences(&folder.join(bundle::SENTENCES), &database)?;
-    bar.inc(1);
-
-    begin(bundle::PROJECTOR);
-    let language = language(run)?;
-    let projector = graphs::projector(&folder.join(bundle::PROJECTOR), &models, &language, settings.storage)?;
-    bar.inc(1);
-    begin(bundle::DECODER);
-    let decoder = graphs::decoder(&folder.join(bundle::DECODER), &models, &language, settings.storage)?;
-    language.check(&run.folder)?;
-    bar.inc(1);
-
-    begin(bundle::TOKENIZER);
-    let source = run.file(run::TOKENIZER);
-    let tokenizer = PromptTokenizer::open(&source)?;
-    let bytes = std::fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
-    write(&folder.join(bundle::TOKENIZER), &bytes)?;
-    bar.inc(1);
-
-    begin(bundle::GOLDEN);
-    let settled = golden::Settled { apm: &apm, projector: &projector, decoder: &decoder };
-    golden::write(&folder.join(bundle::GOLDEN), &models, &settled, &tokenizer, &database)?;
-    bar.inc(1);
-
-    begin(bundle::MANIFEST);
     let name = match &settings.name {
         Some(name) => name.clone(),
         None => run.folder.canonicalize()?.file_name().map_or_else(|| "run".into(), |n| n.to_string_lossy().into_owned()),
     };
-    manifest::write(folder, &name, &models, settings.storage)?;
-    bar.inc(1);
+    if let (Some(apm), Some(projector), Some(decoder), Some(database)) = (&apm, &projector, &decoder, &database) {
+        write_sentences(&folder.join(bundle::SENTENCES), database)?;
+        begin(bundle::TOKENIZER);
+        let source = run.file(run::TOKENIZER);
+        let tokenizer = PromptTokenizer::open(&source)?;
+        let bytes = std::fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        write(&folder.join(bundle::TOKENIZER), &bytes)?;
+        bar.inc(1);
+
+        begin(bundle::GOLDEN);
+        let settled = golden::Settled { apm, projector, decoder };
+        golden::write(&folder.join(bundle::GOLDEN), &models, &settled, &tokenizer, database)?;
+        bar.inc(1);
+
+        begin(bundle::MANIFEST);
+        manifest::write(folder, &name, &models, settings)?;
+        bar.inc(1);
+    }
+    drop((apm, projector, decoder));
+    begin("deviations");
+    let deviations = deviation::measure(folder, run, &models, settings, &language)?;
     bar.finish_and_clear();
+    let (files, bytes) = contents(folder)?;
     place.install()?;
-    let made = bundle::Bundle::open(&settings.out)?;
-    Ok(Exported { name, bytes: made.bytes(), sha256: made.hash().into() })
+    let sha256 = if held.whole() { Some(bundle::Bundle::open(&settings.out)?.hash().into()) } else { None };
+    Ok(Exported { name, files, bytes, sha256, missing: held.missing, deviations })
+}
+
+/// What a run holds.
+struct Held {
+    apm: bool,
+    language: bool,
+    adapter: bool,
+    missing: Vec<String>,
+}
+
+impl Held {
+    fn look(run: &Run) -> Self {
+        let has = |file: &str| run.file(file).exists();
+        let needed = [
+            (run::TOKENIZER, "`train text`"),
+            (run::TEXT, "`train text`"),
+            (run::APM, "`train apm`"),
+            (run::SENTENCES, "`train apm`"),
+            (run::LANGUAGE, "`train language`"),
+            (run::ADAPTER, "`train align` and `train instruct`"),
+        ];
+        let missing = needed.into_iter().filter(|(file, _)| !has(file)).map(|(file, steps)| format!("{file}, which {steps} makes"));
+        Self { apm: has(run::APM), language: has(run::LANGUAGE), adapter: has(run::ADAPTER), missing: missing.collect() }
+    }
+
+    fn whole(&self) -> bool {
+        self.missing.is_empty()
+    }
 }
 
 /// Base model, projectors and adapters; what was trained in full stands in the base's place.
-fn language(run: &Run) -> Result<Params> {
-    let load = |file: &str, steps: &str| {
-        Params::load(&run.file(file), Device::Cpu).with_context(|| format!("the run's language model is not complete; run {steps} first"))
-    };
-    let params = load(run::LANGUAGE, "`train language`")?;
-    let adapter = load(run::ADAPTER, "`train align` and `train instruct`")?;
-    for (name, tensor) in adapter.named() {
-        params.insert(&name, tensor);
+fn language(run: &Run, held: &Held) -> Result<Params> {
+    let files = [(held.language, run::LANGUAGE), (held.adapter, run::ADAPTER)];
+    let files: Vec<PathBuf> = files.into_iter().filter(|(there, _)| *there).map(|(_, file)| run.file(file)).collect();
+    Ok(Params::lazy(&files)?)
+}
+
+/// Names of a folder's files, and their size in bytes.
+fn contents(folder: &Path) -> Result<(Vec<String>, u64)> {
+    let failed = || format!("cannot read {}", folder.display());
+    let (mut files, mut bytes) = (Vec::new(), 0);
+    for entry in std::fs::read_dir(folder).with_context(failed)? {
+        let entry = entry.with_context(failed)?;
+        bytes += entry.metadata().with_context(failed)?.len();
+        files.push(entry.file_name().to_string_lossy().into_owned());
     }
-    Ok(params)
+    files.sort();
+    Ok((files, bytes))
 }
 
 fn write_sentences(path: &Path, database: &Database) -> Result<()> {

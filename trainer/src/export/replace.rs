@@ -1,6 +1,7 @@
 //! A folder that appears whole: it is made beside its place and then renamed.
 
-use anatomix::bundle::{MANIFEST, Manifest};
+use crate::graph::onnx::is_own;
+use anatomix::bundle::{APM, DECODER, MANIFEST, Manifest, PROJECTOR};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,14 @@ impl Place {
     }
 }
 
-/// Only a bundle, or an empty folder, makes way: nothing of anybody's own is ever deleted.
+/// Whether a folder holds nothing but graphs that this program wrote, as the export of a part of a run does.
+fn is_partial(out: &Path, names: &[String]) -> bool {
+    let graphs = [APM, PROJECTOR, DECODER];
+    let known = |name: &String| graphs.iter().any(|graph| name == graph || *name == format!("{graph}.data"));
+    names.iter().all(known) && graphs.iter().filter(|g| names.iter().any(|n| n.starts_with(**g))).all(|g| is_own(&out.join(g)))
+}
+
+/// Only a bundle, a part of one, or an empty folder, makes way: nothing of anybody's own is ever deleted.
 fn check_replaceable(out: &Path) -> Result<()> {
     if !out.exists() {
         return Ok(());
@@ -68,10 +76,13 @@ fn check_replaceable(out: &Path) -> Result<()> {
     if entries.is_empty() {
         return Ok(());
     }
+    let names: Vec<String> = entries.into_iter().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    if is_partial(out, &names) {
+        return Ok(());
+    }
     let manifest = fs::read(out.join(MANIFEST)).ok().and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok());
     let Some(manifest) = manifest else { bail!("{} is not a bundle; {advice}", out.display()) };
-    let names = entries.into_iter().map(|e| e.file_name().to_string_lossy().into_owned());
-    if let Some(own) = names.into_iter().find(|n| n != MANIFEST && !manifest.files.contains_key(n)) {
+    if let Some(own) = names.iter().find(|n| *n != MANIFEST && !manifest.files.contains_key(*n)) {
         bail!("{} holds {own}, which is not of its bundle and would be lost; {advice}", out.display());
     }
     Ok(())

@@ -6,11 +6,14 @@
 pub mod adamw;
 pub mod onnx;
 mod params;
+pub(crate) mod source;
 mod torch;
 
 pub use params::{Init, Params, ParamsError};
 pub use torch::{CausalBatch, Torch, TorchTensor};
 
+/// How embedding tables start.
+const TABLE: Init = Init::Normal(0.02);
 /// Epsilon of every batch norm.
 pub const BATCH_NORM_EPSILON: f64 = 1e-5;
 
@@ -62,8 +65,11 @@ pub trait Ops {
     /// Names what follows, for readable graphs.
     fn scope(&self, name: &str);
 
-    /// Rows of the embedding table for the decoder's token ids, scaled, with visual features where they belong.
-    fn embed_tokens(&self, table: &Self::Tensor, scale: f64) -> Self::Tensor;
+    /// Rows of the embedding table `name`, `[rows, width]`, for the decoder's token ids, scaled, with visual features where they
+    /// belong.
+    fn embed_tokens(&self, name: &str, size: [i64; 2], scale: f64) -> Self::Tensor;
+    /// `x W^T` with a table `name`, `[rows, width]`: the logits. It may be the table that tokens were embedded with.
+    fn logits(&self, x: &Self::Tensor, name: &str, size: [i64; 2]) -> Self::Tensor;
     /// Causal attention of the decoder, grouped-query with rotary positions; on export over the key-value cache.
     /// `q` is `[B, T, heads * head_dim]`, `k` and `v` `[B, T, kv_heads * head_dim]`; gives the shape of `q`.
     fn causal_attention(&self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, spec: &CausalAttention) -> Self::Tensor;

@@ -1,5 +1,6 @@
 //! Named parameters: created, loaded, checked, saved.
 
+use super::source::{Safetensors, Source};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ pub enum Init {
 #[derive(Debug)]
 pub struct Params {
     tensors: RefCell<BTreeMap<String, Tensor>>,
+    /// Tensors that are read each time they are asked for; those in memory stand before them.
+    source: Option<Box<dyn Source>>,
     asked: RefCell<BTreeSet<String>>,
     problems: RefCell<Vec<String>>,
     open: bool,
@@ -57,7 +60,8 @@ pub enum ParamsError {
 impl Params {
     /// No parameters yet; a model's first run creates them.
     pub fn create(device: Device) -> Self {
-        Self { tensors: Default::default(), asked: Default::default(), problems: Default::default(), open: true, device }
+        let open = true;
+        Self { tensors: Default::default(), source: None, asked: Default::default(), problems: Default::default(), open, device }
     }
 
     /// The parameters of a safetensors file, in fp32.
@@ -67,7 +71,30 @@ impl Params {
     pub fn load(path: &Path, device: Device) -> Result<Self, ParamsError> {
         let tensors = Tensor::read_safetensors(path).map_err(|e| ParamsError::File { path: path.into(), message: e.to_string() })?;
         let tensors = tensors.into_iter().map(|(name, t)| (name, channels_last(t.to_kind(Kind::Float).to_device(device)))).collect();
-        Ok(Self { tensors: RefCell::new(tensors), asked: Default::default(), problems: Default::default(), open: false, device })
+        Ok(Self { tensors: RefCell::new(tensors), open: false, ..Self::create(device) })
+    }
+
+    /// The parameters of safetensors files of any floating point type, for reading only: a tensor comes from its file, in
+    /// fp32, each time it is asked for, so that models larger than memory can be exported. Later files override earlier ones.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is damaged.
+    pub fn lazy<P: AsRef<Path>>(paths: &[P]) -> Result<Self, ParamsError> {
+        let mut files = Safetensors::default();
+        for path in paths {
+            files.add(path.as_ref())?;
+        }
+        Ok(Self::over(Box::new(files)))
+    }
+
+    /// Parameters that are read from a source.
+    pub(crate) fn over(source: Box<dyn Source>) -> Self {
+        Self { source: Some(source), open: false, ..Self::create(Device::Cpu) }
+    }
+
+    /// The same parameters, with those that are not in memory read from a source.
+    pub(crate) fn with_source(self, source: Box<dyn Source>) -> Self {
+        Self { source: Some(source), ..self }
     }
 
     /// Lets names that are not there be created (an adapter on a loaded model).
@@ -83,7 +110,32 @@ impl Params {
 
     /// The tensor of this name, if it is there.
     pub fn get(&self, name: &str) -> Option<Tensor> {
-        self.tensors.borrow().get(name).map(Tensor::shallow_clone)
+        let held = self.tensors.borrow().get(name).map(Tensor::shallow_clone);
+        held.or_else(|| {
+            let rows = self.source.as_ref()?.shape(name)?.first().copied().unwrap_or(1);
+            self.read(name, 0, rows).map(channels_last)
+        })
+    }
+
+    /// The shape of the tensor of this name, if it is there; nothing is read for it.
+    pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
+        let held = self.tensors.borrow().get(name).map(Tensor::size);
+        held.or_else(|| Some(self.source.as_ref()?.shape(name)?.to_vec()))
+    }
+
+    /// Whether the tensor of this name would be read from a file.
+    pub fn is_lazy(&self, name: &str) -> bool {
+        !self.tensors.borrow().contains_key(name) && self.source.as_ref().is_some_and(|s| s.shape(name).is_some())
+    }
+
+    fn read(&self, name: &str, from: i64, count: i64) -> Option<Tensor> {
+        match self.source.as_ref()?.rows(name, from, count) {
+            Ok(tensor) => Some(tensor.to_device(self.device)),
+            Err(error) => {
+                self.problems.borrow_mut().push(format!("{name} cannot be read: {error}"));
+                None
+            }
+        }
     }
 
     /// Puts or replaces a tensor.
@@ -93,20 +145,39 @@ impl Params {
 
     /// The parameter of this name, created or checked.
     pub fn weight(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        let found = if self.declare(name, shape, init) { self.get(name) } else { None };
+        found.unwrap_or_else(|| Tensor::zeros(shape, (Kind::Float, self.device)))
+    }
+
+    /// `count` rows from `from` on of the parameter of this name, created or checked; no others are read.
+    pub fn rows(&self, name: &str, shape: &[i64], init: Init, from: i64, count: i64) -> Tensor {
+        let found = match self.declare(name, shape, init) {
+            true if self.is_lazy(name) => self.read(name, from, count),
+            true => self.get(name).map(|t| t.narrow(0, from, count)),
+            false => None,
+        };
+        let shape = [&[count], shape.get(1..).unwrap_or_default()].concat();
+        found.unwrap_or_else(|| Tensor::zeros(shape, (Kind::Float, self.device)))
+    }
+
+    /// Whether the parameter is there and fits, or could be created. What is wrong is kept for [`Params::check`].
+    fn declare(&self, name: &str, shape: &[i64], init: Init) -> bool {
         self.asked.borrow_mut().insert(name.into());
-        if let Some(found) = self.get(name) {
-            if found.size() == shape {
-                return found;
+        let problem = match self.shape(name) {
+            Some(found) if found == shape => return true,
+            Some(found) => format!("{name} is {found:?} instead of {shape:?}"),
+            None if self.open => {
+                self.insert(name, initial(shape, init, self.device));
+                return true;
             }
-            self.problems.borrow_mut().push(format!("{name} is {:?} instead of {shape:?}", found.size()));
-        } else if self.open {
-            let made = channels_last(initial(shape, init, self.device));
-            self.insert(name, made.shallow_clone());
-            return made;
-        } else {
-            self.problems.borrow_mut().push(format!("{name} is missing"));
+            None => format!("{name} is missing"),
+        };
+        let mut problems = self.problems.borrow_mut();
+        // A large tensor is asked for once for each block.
+        if !problems.contains(&problem) {
+            problems.push(problem);
         }
-        Tensor::zeros(shape, (Kind::Float, self.device))
+        false
     }
 
     /// After a model's run: every name fitted and none was left over.
@@ -116,11 +187,13 @@ impl Params {
     pub fn check(&self, path: &Path) -> Result<(), ParamsError> {
         let mut problems = self.problems.borrow().clone();
         let asked = self.asked.borrow();
-        problems.extend(self.tensors.borrow().keys().filter(|n| !asked.contains(*n)).map(|n| format!("{n} is not part of the model")));
+        let mut names: BTreeSet<String> = self.tensors.borrow().keys().cloned().collect();
+        names.extend(self.source.iter().flat_map(|s| s.names()));
+        problems.extend(names.iter().filter(|n| !asked.contains(*n)).map(|n| format!("{n} is not part of the model")));
         if problems.is_empty() { Ok(()) } else { Err(ParamsError::Misfit { path: path.into(), problems }) }
     }
 
-    /// Names in order, with their tensors.
+    /// Names in order, with their tensors; those that are in memory.
     pub fn named(&self) -> Vec<(String, Tensor)> {
         self.tensors.borrow().iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect()
     }

@@ -4,6 +4,9 @@ use super::{Activation, CausalAttention, Conv, Init, Linear, Ops, Params};
 use crate::models::lora::Lora;
 use tch::{Kind, Tensor};
 
+/// Rows of a table that are in memory at a time, where it is read from a file.
+const TABLE_ROWS: i64 = 8192;
+
 /// Computes a model on tch tensors.
 pub struct Torch<'a> {
     /// Its parameters.
@@ -164,14 +167,34 @@ impl Ops for Torch<'_> {
 
     fn scope(&self, _: &str) {}
 
-    fn embed_tokens(&self, table: &TorchTensor, scale: f64) -> TorchTensor {
+    fn embed_tokens(&self, name: &str, size: [i64; 2], scale: f64) -> TorchTensor {
         let batch = self.batch();
-        let text = Tensor::embedding(&table.0, &batch.ids, -1, false, false) * scale;
+        let text = if self.params.is_lazy(name) {
+            let ids = Vec::<i64>::try_from(batch.ids.flatten(0, -1)).expect("token ids are integers");
+            let rows: Vec<Tensor> = ids.iter().map(|&id| self.params.rows(name, &size, super::TABLE, id, 1)).collect();
+            Tensor::cat(&rows, 0).reshape([batch.ids.size(), vec![size[1]]].concat())
+        } else {
+            Tensor::embedding(&self.params.weight(name, &size, super::TABLE), &batch.ids, -1, false, false)
+        } * scale;
         let Some(visual) = &batch.visual else { return TorchTensor(text) };
         let taken = batch.visual_index.ge(0).unsqueeze(-1);
         let size = text.size();
         let rows = visual.index_select(0, &batch.visual_index.clamp_min(0).flatten(0, -1)).reshape(&size);
         TorchTensor(rows.where_self(&taken, &text))
+    }
+
+    fn logits(&self, x: &TorchTensor, name: &str, size: [i64; 2]) -> TorchTensor {
+        if !self.params.is_lazy(name) {
+            return TorchTensor(x.0.matmul(&self.params.weight(name, &size, super::TABLE).permute([1, 0])));
+        }
+        let parts: Vec<Tensor> = (0..size[0])
+            .step_by(TABLE_ROWS as usize)
+            .map(|from| {
+                let rows = self.params.rows(name, &size, super::TABLE, from, TABLE_ROWS.min(size[0] - from));
+                x.0.matmul(&rows.permute([1, 0]))
+            })
+            .collect();
+        TorchTensor(Tensor::cat(&parts, -1))
     }
 
     fn causal_attention(&self, q: &TorchTensor, k: &TorchTensor, v: &TorchTensor, spec: &CausalAttention) -> TorchTensor {

@@ -1,6 +1,6 @@
 //! The language model: a Gemma 3 decoder that takes visual features in place of some tokens (paper, section 3.2).
 
-use crate::graph::{Activation, CausalAttention, Init, Linear, Ops};
+use crate::graph::{Activation, CausalAttention, Linear, Ops};
 use serde::{Deserialize, Serialize};
 
 /// Sizes, with the names of a Hugging Face `config.json`. The defaults are MedGemma-4b-it's.
@@ -90,9 +90,8 @@ pub const HEAD: &str = "lm_head.weight";
 pub fn gemma<O: Ops>(ops: &O, config: &GemmaConfig) -> O::Tensor {
     let hidden = config.hidden_size;
     ops.scope("embed");
-    let table_shape = [config.vocab_size, hidden];
-    let table = ops.weight(EMBEDDING, &table_shape, Init::Normal(0.02));
-    let mut x = ops.embed_tokens(&table, (hidden as f64).sqrt());
+    let table = [config.vocab_size, hidden];
+    let mut x = ops.embed_tokens(EMBEDDING, table, (hidden as f64).sqrt());
     for layer in 0..config.num_hidden_layers {
         ops.scope(&format!("layers.{layer}"));
         let name = |part: &str| format!("model.layers.{layer}.{part}");
@@ -123,6 +122,5 @@ pub fn gemma<O: Ops>(ops: &O, config: &GemmaConfig) -> O::Tensor {
     }
     ops.scope("head");
     let x = ops.rms_norm(&ops.select_positions(&x), "model.norm", hidden, config.rms_norm_eps);
-    let head = if config.tie_word_embeddings { table } else { ops.weight(HEAD, &table_shape, Init::Normal(0.02)) };
-    ops.matmul(&x, &ops.transpose(&head, &[1, 0]))
+    ops.logits(&x, if config.tie_word_embeddings { EMBEDDING } else { HEAD }, table)
 }

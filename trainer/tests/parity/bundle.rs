@@ -4,8 +4,8 @@ use crate::{difference, input, output, random, session, shake};
 use anatomix::bundle::{APM, Bundle, GOLDEN, MANIFEST, PROJECTOR, SENTENCES};
 use anatomix::{Engine, Provider, Structure};
 use anatomix_phantom::Scene;
-use anatomix_trainer::export::{Settings, export};
-use anatomix_trainer::graph::onnx::Storage;
+use anatomix_trainer::export::{Measure, Settings, export};
+use anatomix_trainer::graph::onnx::{Operators, Precision};
 use anatomix_trainer::graph::{CausalBatch, Params, Torch, TorchTensor};
 use anatomix_trainer::models::apm::{ApmConfig, apm};
 use anatomix_trainer::models::gemma::{GemmaConfig, gemma};
@@ -94,7 +94,7 @@ fn make_run(folder: &Path) -> Run {
         mask: Tensor::ones([1, 1, 1, 1], (Kind::Bool, Device::Cpu)),
         selected: zeros().flatten(0, 1),
     };
-    let _ = gemma(&Torch { training: false, lora: Some(&models.lora), batch: Some(&batch), params: &params }, &models.language);
+    let _ = gemma(&Torch { lora: Some(&models.lora), batch: Some(&batch), ..Torch::new(&params) }, &models.language);
     shake(&params);
     let adapted = |name: &str| name.contains("lora_") || name.contains("projectionhead");
     params.save(&run.file(run::LANGUAGE), |name| !adapted(name)).unwrap();
@@ -116,10 +116,11 @@ fn whole_run() {
     let folder = tempfile::tempdir().unwrap();
     let run = make_run(&folder.path().join("tiny"));
     let out = |name: &str| folder.path().join(name);
-    let settings = |name: &str| Settings { out: out(name), storage: Storage::F16, name: None };
+    let settings = |name: &str| Settings::new(out(name));
     let first = export(&run, &settings("a")).unwrap();
     let second = export(&run, &settings("b")).unwrap();
     assert_eq!((first.name.as_str(), &first.sha256), ("tiny", &second.sha256));
+    assert!(first.sha256.is_some() && first.missing.is_empty());
     let made = bytes(&out("a"));
     for (name, bytes) in bytes(&out("b")) {
         assert!(made[&name] == bytes, "{name} differs between two exports");
@@ -158,9 +159,59 @@ fn whole_run() {
     std::fs::write(out("c").join(MANIFEST), "{}").unwrap();
     let error = export(&run, &settings("c")).unwrap_err().to_string();
     assert!(error.contains("not a bundle"), "{error}");
+
+    // Other precisions make bundles that the SDK opens, and say how far they are from fp32.
+    for (apm, decoder, operators) in [
+        (Precision::Fp32, Precision::Int4, Operators::Fused),
+        (Precision::Fp16, Precision::Int8, Operators::Fused),
+        (Precision::Fp16Weights, Precision::Fp32, Operators::Portable),
+        (Precision::Int8, Precision::Int4, Operators::Fused),
+    ] {
+        let settings = Settings { apm, decoder, operators, measure: Measure::Always, ..settings("p") };
+        let made = export(&run, &settings).unwrap();
+        println!("{apm}, {decoder}, {operators:?}: {:?}", made.deviations);
+        assert_eq!(made.sha256, export(&run, &settings).unwrap().sha256, "{decoder} differs between two exports");
+        assert_eq!(made.deviations.apm.is_some(), apm != Precision::Fp32);
+        let least = if apm == Precision::Int8 { 0.9 } else { 0.98 };
+        assert!(made.deviations.apm.is_none_or(|d| d.box_iou[0] > least && d.embedding_cosine[0] > 0.999));
+        // Convolutions are rounded where it was asked for, by ranges that were observed.
+        let graph = std::fs::read(out("p").join(APM)).unwrap();
+        let rounds = graph.windows(14).any(|w| w == b"QuantizeLinear");
+        assert!(rounds == (apm == Precision::Int8) && !graph.windows(9).any(|w| w == b"calibrate"));
+        let found = made.deviations.decoder.unwrap();
+        assert!(found.positions > 100 && found.top1_agreement > 0.3 && found.kl[0].is_finite());
+        assert_eq!(found.kl[1] < 1e-6, decoder == Precision::Fp32, "{found:?}");
+        Engine::builder().provider(Provider::Cpu).threads(1).open(out("p")).unwrap();
+    }
+    // What a CPU cannot compute is refused with the reason.
+    export(&run, &Settings { decoder: Precision::Bf16, ..settings("p") }).unwrap();
+    let error = Engine::builder().provider(Provider::Cpu).open(out("p")).err().unwrap().to_string();
+    assert!(error.contains("bf16") && error.contains("cuda"), "{error}");
+    // A bundle that allows itself more than anybody should is not believed.
+    let manifest = std::fs::read_to_string(out("p").join(MANIFEST)).unwrap();
+    assert!(manifest.contains("\"decoder_tolerance\": 0.1"), "{manifest}");
+    for value in ["0.9", "-1.0", "1e39"] {
+        std::fs::write(out("p").join(MANIFEST), manifest.replace("\"decoder_tolerance\": 0.1", &format!("\"decoder_tolerance\": {value}")))
+            .unwrap();
+        assert!(Bundle::open(out("p")).is_err(), "{value}");
+    }
+    std::fs::write(out("p").join(MANIFEST), manifest).unwrap();
+
+    // What a run holds is written, and it is said what it lacks. A part of a bundle makes way for the next.
     std::fs::remove_file(run.file(run::ADAPTER)).unwrap();
-    let error = format!("{:#}", export(&run, &settings("d")).unwrap_err());
-    assert!(error.contains("train instruct") && error.contains("adapter.safetensors"), "{error}");
+    let part = export(&run, &settings("d")).unwrap();
+    assert_eq!(part.files, ["apm.onnx", "apm.onnx.data", "decoder.onnx", "decoder.onnx.data"]);
+    assert!(part.sha256.is_none() && part.missing.len() == 1, "{part:?}");
+    assert!(part.missing[0].contains("train instruct") && part.missing[0].contains("adapter.safetensors"), "{:?}", part.missing);
+    std::fs::remove_file(run.file(run::LANGUAGE)).unwrap();
+    assert_eq!(export(&run, &settings("d")).unwrap().files, ["apm.onnx", "apm.onnx.data"]);
+    assert!(bytes(&out("d")).iter().all(|(name, bytes)| made[name] == *bytes), "the same graph as in the bundle");
+    std::fs::write(out("d").join("apm.onnx"), "mine").unwrap();
+    let error = export(&run, &settings("d")).unwrap_err().to_string();
+    assert!(error.contains("not a bundle"), "{error}");
+    std::fs::remove_file(run.file(run::APM)).unwrap();
+    let error = export(&run, &settings("e")).unwrap_err().to_string();
+    assert!(error.contains("no model to export"), "{error}");
     let left: BTreeSet<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    assert_eq!(left, ["a", "b", "c", "tiny"].map(String::from).into());
+    assert_eq!(left, ["a", "b", "c", "d", "p", "tiny"].map(String::from).into());
 }

@@ -2,7 +2,7 @@
 
 use crate::{difference, floats, integers, output, random, session, shake};
 use anatomix_trainer::export::write_decoder;
-use anatomix_trainer::graph::onnx::Storage;
+use anatomix_trainer::graph::onnx::{Operators, Precision};
 use anatomix_trainer::graph::{CausalBatch, Params, Torch};
 use anatomix_trainer::models::gemma::{GemmaConfig, gemma};
 use anatomix_trainer::models::lora::Lora;
@@ -106,21 +106,39 @@ fn language_model() {
     tch::manual_seed(3);
     let _guard = tch::no_grad_guard();
     let folder = tempfile::tempdir().unwrap();
-    for (tied, storage) in [(true, Storage::F32), (false, Storage::F32), (true, Storage::F16)] {
+    for (tied, precision, operators) in [
+        (true, Precision::Fp32, Operators::Fused),
+        (false, Precision::Fp32, Operators::Fused),
+        (true, Precision::Fp16Weights, Operators::Fused),
+        (true, Precision::Fp32, Operators::Portable),
+        (false, Precision::Fp16Weights, Operators::Portable),
+        (true, Precision::Int4, Operators::Fused),
+        (false, Precision::Int4, Operators::Fused),
+        (true, Precision::Int8, Operators::Fused),
+    ] {
         let models = models(tied);
         let params = Params::create(Device::Cpu);
         let batch = batch();
         let logits_of = |params: &Params, lora, language: &GemmaConfig| {
-            let ops = Torch { training: false, lora, batch: Some(&batch), params };
+            let ops = Torch { lora, batch: Some(&batch), ..Torch::new(params) };
             gemma(&ops, language).0.reshape([2, LENGTH, -1])
         };
         let logits = |params: &Params, lora| logits_of(params, lora, &models.language);
         let _ = logits(&params, Some(&models.lora));
         shake(&params);
-        let path = folder.path().join(format!("{storage:?}-{tied}.onnx"));
-        let settled = write_decoder(&path, &models, &params, storage).unwrap();
+        let path = folder.path().join(format!("{precision}-{tied}-{operators:?}.onnx"));
+        let settled = write_decoder(&path, &models, &params, precision, operators).unwrap();
         params.check(&path).unwrap();
-        let expected = if storage == Storage::F32 { logits(&params, Some(&models.lora)) } else { logits(&settled, None) };
+        let expected = if precision == Precision::Fp32 { logits(&params, Some(&models.lora)) } else { logits(&settled, None) };
+        let largest = expected.abs().max().double_value(&[]);
+        // Products with quantised weights round activations too, to 8 bits.
+        let quantized = matches!(precision, Precision::Int4 | Precision::Int8);
+        let allowed = if quantized { 0.1 * largest } else { 1e-3 };
+        if precision == Precision::Int4 {
+            let moved = difference(&expected, &logits(&params, Some(&models.lora)));
+            println!("decoder {precision}, 4 bits move logits by {moved:.1e}");
+            assert!(moved > allowed, "the weights are rounded, and the expected logits are of the rounded ones");
+        }
         // What could go wrong would show: adapters and the window's edge move the logits by far more than is allowed.
         let wider = GemmaConfig { sliding_window: 8, ..models.language.clone() };
         for other in [logits(&params, None), logits_of(&params, Some(&models.lora), &wider)] {
@@ -130,8 +148,8 @@ fn language_model() {
         }
         let close = |what: &str, found: &Tensor, expected: &Tensor| {
             let found = difference(found, expected);
-            println!("decoder {storage:?}, tied {tied}, {what}: {found:.1e} of {:.1}", expected.abs().max().double_value(&[]));
-            assert!(found < 1e-3, "{what} differs by {found}");
+            println!("decoder {precision}, {operators:?}, tied {tied}, {what}: {found:.1e} of {largest:.1}");
+            assert!(found < allowed, "{what} differs by {found}");
         };
         close("at once, batch 2", &Decoder::new(&path, 2).pieces(&batch, &[LENGTH]), &expected);
         close("step by step, batch 2", &Decoder::new(&path, 2).pieces(&batch, &[1; LENGTH as usize]), &expected);
@@ -146,4 +164,65 @@ fn language_model() {
         decoder.past = 12;
         close("after going back", &decoder.pieces(&batch, &[4, 7]), &first.narrow(1, 12, 11));
     }
+}
+
+#[test]
+fn refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let params = Params::create(Device::Cpu);
+    let write = |precision, operators| {
+        let written = write_decoder(&folder.path().join("decoder.onnx"), &models(true), &params, precision, operators);
+        written.map(|_| ()).unwrap_err().to_string()
+    };
+    let error = write(Precision::Fp16, Operators::Fused);
+    assert!(error.contains("65504") && error.contains("bf16"), "{error}");
+    let error = write(Precision::Int4, Operators::Portable);
+    assert!(error.contains("--operators fused"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+/// Parameters that stay in their file until they are asked for give the same graph, byte by byte, whatever their type.
+#[test]
+fn lazy_parameters() {
+    tch::manual_seed(9);
+    let _guard = tch::no_grad_guard();
+    let folder = tempfile::tempdir().unwrap();
+    let models = models(true);
+    let params = Params::create(Device::Cpu);
+    let batch = batch();
+    let _ = gemma(&Torch { lora: Some(&models.lora), batch: Some(&batch), ..Torch::new(&params) }, &models.language);
+    shake(&params);
+    for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
+        let tensors: Vec<(String, Tensor)> = params.named().into_iter().map(|(n, t)| (n, t.to_kind(kind))).collect();
+        let path = folder.path().join(format!("{kind:?}.safetensors"));
+        Tensor::write_safetensors(&tensors, &path).unwrap();
+        let (whole, lazy) = (Params::load(&path, Device::Cpu).unwrap(), Params::lazy(&[&path]).unwrap());
+        for precision in [Precision::Fp32, Precision::Fp16Weights, Precision::Bf16, Precision::Int8, Precision::Int4] {
+            let written = [("whole", &whole), ("lazy", &lazy)].map(|(name, params)| {
+                let graph = folder.path().join(name).join("decoder.onnx");
+                std::fs::create_dir_all(graph.parent().unwrap()).unwrap();
+                let settled = write_decoder(&graph, &models, params, precision, Operators::Fused).unwrap();
+                params.check(&path).unwrap();
+                let logits = gemma(&Torch { batch: Some(&batch), ..Torch::new(&settled) }, &models.language).0;
+                settled.check(&graph).unwrap();
+                (std::fs::read(&graph).unwrap(), std::fs::read(graph.with_extension("onnx.data")).unwrap(), logits)
+            });
+            let [(graph, data, logits), (lazy_graph, lazy_data, lazy_logits)] = written;
+            assert!(graph == lazy_graph && data == lazy_data, "{kind:?} in {precision} differs");
+            assert!(logits.equal(&lazy_logits) && logits.isfinite().all().int64_value(&[]) == 1);
+        }
+    }
+    // What is wrong with a file is an error, at once or when the model is checked.
+    let path = folder.path().join("Float.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
+    assert!(Params::lazy(&[&path]).is_err());
+    Tensor::write_safetensors(&[("model.norm.weight", Tensor::ones([3], (Kind::Float, Device::Cpu)))], &path).unwrap();
+    let lazy = Params::lazy(&[&path]).unwrap();
+    let _ = write_decoder(&folder.path().join("bad.onnx"), &models, &lazy, Precision::Int4, Operators::Fused).unwrap();
+    let error = lazy.check(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("model.norm.weight is [3] instead of [40]") && error.contains("model.embed_tokens.weight is missing"),
+        "{error}"
+    );
 }

@@ -2,7 +2,7 @@
 
 use crate::{difference, input, output, random, session, shake};
 use anatomix_trainer::export::{write_apm, write_projector};
-use anatomix_trainer::graph::onnx::Storage;
+use anatomix_trainer::graph::onnx::Precision;
 use anatomix_trainer::graph::{Params, Torch, TorchTensor};
 use anatomix_trainer::models::apm::{ApmConfig, apm};
 use anatomix_trainer::models::projector::projector;
@@ -30,20 +30,20 @@ fn perception_module() {
     tch::manual_seed(1);
     let _guard = tch::no_grad_guard();
     let folder = tempfile::tempdir().unwrap();
-    for (feature_extractor, storage) in [(true, Storage::F32), (true, Storage::F16), (false, Storage::F32)] {
+    for (feature_extractor, precision) in [(true, Precision::Fp32), (true, Precision::Fp16Weights), (false, Precision::Fp32)] {
         let config = ApmConfig { feature_extractor, ..config() };
         let params = Params::create(Device::Cpu);
         let _ = apm(&Torch::new(&params), &config, &TorchTensor(random(&[1, 1, 96, 96])));
         shake(&params);
-        let path = folder.path().join(format!("{storage:?}-{feature_extractor}.onnx"));
-        let settled = write_apm(&path, &config, &params, storage).unwrap();
+        let path = folder.path().join(format!("{precision:?}-{feature_extractor}.onnx"));
+        let settled = write_apm(&path, &config, &params, precision, None).unwrap();
         params.check(&path).unwrap();
         let mut session = session(&path);
         for batch in [1, 2, 3] {
             let image = random(&[batch, 1, 96, 96]).sigmoid();
             let outputs = session.run(vec![input("image", &image)]).unwrap();
             // What is stored whole must agree with what was trained, what is rounded with what was rounded.
-            let reference = if storage == Storage::F32 { &params } else { &settled };
+            let reference = if precision == Precision::Fp32 { &params } else { &settled };
             let expected = apm(&Torch::new(reference), &config, &TorchTensor(image.shallow_clone()));
             for (name, expected, allowed) in [
                 ("boxes", &expected.boxes, 1e-4),
@@ -52,7 +52,7 @@ fn perception_module() {
                 ("image_logits", &expected.image_logits, 1e-4),
             ] {
                 let found = difference(&output(&outputs, name), &expected.0);
-                println!("apm {storage:?}, extractor {feature_extractor}, batch {batch}: {name} {found:.1e}");
+                println!("apm {precision:?}, extractor {feature_extractor}, batch {batch}: {name} {found:.1e}");
                 assert!(found < allowed, "{name} differs by {found}");
             }
         }
@@ -68,7 +68,7 @@ fn projectors() {
     let folder = tempfile::tempdir().unwrap();
     let mut models = ModelConfig { apm: config(), ..Default::default() };
     models.language.hidden_size = 40;
-    for storage in [Storage::F32, Storage::F16] {
+    for precision in [Precision::Fp32, Precision::Fp16Weights] {
         let params = Params::create(Device::Cpu);
         let (tokens, objects) = (random(&[2, 9, 24]), random(&[2, 36, 5]));
         let run = |params: &Params| {
@@ -76,13 +76,13 @@ fn projectors() {
         };
         let _ = run(&params);
         shake(&params);
-        let path = folder.path().join(format!("{storage:?}.onnx"));
-        let settled = write_projector(&path, &models, &params, storage).unwrap();
+        let path = folder.path().join(format!("{precision:?}.onnx"));
+        let settled = write_projector(&path, &models, &params, precision).unwrap();
         let mut session = session(&path);
         let outputs = session.run(vec![input("image_tokens", &tokens), input("object_embeddings", &objects)]).unwrap();
-        let expected = run(if storage == Storage::F32 { &params } else { &settled });
+        let expected = run(if precision == Precision::Fp32 { &params } else { &settled });
         let found = difference(&output(&outputs, "visual_features"), &expected);
-        println!("projector {storage:?}: {found:.1e}");
+        println!("projector {precision:?}: {found:.1e}");
         assert!(found < 1e-4, "{found}");
     }
 }

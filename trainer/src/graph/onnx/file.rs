@@ -9,16 +9,7 @@ use prost::Message;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind, Tensor};
-
-/// How weights are stored. Arithmetic stays in fp32 either way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Storage {
-    /// Four bytes a weight.
-    F32,
-    /// Two bytes a weight, widened when the graph is loaded.
-    F16,
-}
+use tch::{Device, Tensor};
 
 /// A dimension of an input or output.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +26,10 @@ const ALIGNMENT: u64 = 64;
 const OPSET: i64 = 21;
 /// The version of the file format that goes with it.
 const IR_VERSION: i64 = 10;
+/// What a graph says it was made by.
+const PRODUCER: &str = "anatomix-trainer";
+/// Graphs are smaller than this in bytes: their weights are beside them.
+const MAX_GRAPH: u64 = 64 << 20;
 
 pub(super) struct GraphFile {
     pub graph: GraphProto,
@@ -55,38 +50,52 @@ impl GraphFile {
     }
 
     /// Adds an initializer from a tensor, in the data file.
-    pub fn weight(&mut self, name: &str, tensor: &Tensor, storage: Storage) {
-        let (kind, data_type) = match storage {
-            Storage::F32 => (Kind::Float, DataType::Float),
-            Storage::F16 => (Kind::Half, DataType::Half),
-        };
-        let tensor = tensor.detach().to_device(Device::Cpu).to_kind(kind).contiguous();
-        let mut bytes = vec![0u8; tensor.numel() * kind.elt_size_in_bytes()];
-        tensor.copy_data_u8(&mut bytes, tensor.numel());
-        if let Err(error) = self.append(&bytes) {
-            self.failure.get_or_insert(error);
-        }
+    pub fn weight(&mut self, name: &str, tensor: &Tensor, data_type: DataType) {
+        self.begin(name, &tensor.size(), data_type, (tensor.numel() * data_type.kind().elt_size_in_bytes()) as u64);
+        self.values(tensor, data_type);
+    }
+
+    /// Adds an initializer of so many bytes, which are to be appended next.
+    pub fn begin(&mut self, name: &str, dims: &[i64], data_type: DataType, bytes: u64) {
+        let padding = self.offset.next_multiple_of(ALIGNMENT) - self.offset;
+        self.append(&vec![0; padding as usize]);
         let entry = |key: &str, value: String| StringStringEntryProto { key: key.into(), value };
         let location = self.path.with_extension("onnx.data").file_name().map(|n| n.to_string_lossy().into_owned());
         self.graph.initializer.push(TensorProto {
-            dims: tensor.size(),
+            dims: dims.into(),
             data_type: data_type as i32,
             name: name.into(),
             external_data: vec![
                 entry("location", location.unwrap_or_default()),
-                entry("offset", (self.offset - bytes.len() as u64).to_string()),
-                entry("length", bytes.len().to_string()),
+                entry("offset", self.offset.to_string()),
+                entry("length", bytes.to_string()),
             ],
             data_location: 1,
             ..Default::default()
         });
     }
 
-    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        let padding = self.offset.next_multiple_of(ALIGNMENT) - self.offset;
-        self.data.write_all(&vec![0; padding as usize])?;
-        self.offset += padding + bytes.len() as u64;
-        self.data.write_all(bytes)
+    /// Appends a tensor's values.
+    pub fn values(&mut self, tensor: &Tensor, data_type: DataType) {
+        let kind = data_type.kind();
+        let tensor = tensor.detach().to_device(Device::Cpu).to_kind(kind).contiguous();
+        let mut bytes = vec![0u8; tensor.numel() * kind.elt_size_in_bytes()];
+        tensor.copy_data_u8(&mut bytes, tensor.numel());
+        self.append(&bytes);
+    }
+
+    /// Appends bytes. A failure is told by [`GraphFile::finish`].
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.offset += bytes.len() as u64;
+        if let Err(error) = self.data.write_all(bytes) {
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    /// Adds an initializer of another shape over the bytes of one that is there: they are stored once.
+    pub fn alias(&mut self, name: &str, of: &str, dims: &[i64]) {
+        let found = self.graph.initializer.iter().find(|t| t.name == of).cloned();
+        self.graph.initializer.extend(found.map(|tensor| TensorProto { name: name.into(), dims: dims.into(), ..tensor }));
     }
 
     /// Adds a small integer initializer, in the graph itself.
@@ -101,22 +110,34 @@ impl GraphFile {
     }
 
     /// Adds a number, in the graph itself.
-    pub fn number(&mut self, name: &str, value: f32) {
-        self.graph.initializer.push(TensorProto {
-            data_type: DataType::Float as i32,
-            name: name.into(),
-            raw_data: value.to_le_bytes().into(),
-            ..Default::default()
-        });
+    pub fn number(&mut self, name: &str, value: f32, data_type: DataType) {
+        let raw_data = match data_type {
+            DataType::Half => half::f16::from_f32(value).to_le_bytes().into(),
+            DataType::BFloat16 => half::bf16::from_f32(value).to_le_bytes().into(),
+            _ => value.to_le_bytes().into(),
+        };
+        self.graph.initializer.push(TensorProto { data_type: data_type as i32, name: name.into(), raw_data, ..Default::default() });
+    }
+
+    /// Adds a byte, in the graph itself.
+    pub fn byte(&mut self, name: &str, value: u8) {
+        let (data_type, raw_data) = (DataType::UInt8 as i32, vec![value]);
+        self.graph.initializer.push(TensorProto { data_type, name: name.into(), raw_data, ..Default::default() });
+    }
+
+    /// Makes a number of a node an output.
+    pub fn scalar_output(&mut self, name: &str) {
+        self.graph.output.push(value_info(name, DataType::Float, &[]));
     }
 
     pub fn node(&mut self, node: NodeProto) {
         self.graph.node.push(node);
     }
 
-    /// Writes both files.
-    pub fn finish(mut self) -> Result<()> {
-        let failed = || format!("cannot write {}", self.path.display());
+    /// Writes both files, and returns the data file for reading with its initializers.
+    pub fn finish(mut self) -> Result<(File, Vec<TensorProto>)> {
+        let path = self.path.clone();
+        let failed = || format!("cannot write {}", path.display());
         if let Some(error) = self.failure.take() {
             return Err(error).with_context(failed);
         }
@@ -128,13 +149,22 @@ impl GraphFile {
         opset_import.extend(contrib.then(|| opset("com.microsoft", 1)));
         let model = ModelProto {
             ir_version: IR_VERSION,
-            producer_name: "anatomix-trainer".into(),
+            producer_name: PRODUCER.into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: Some(self.graph),
             opset_import,
         };
-        std::fs::write(&self.path, model.encode_to_vec()).with_context(|| format!("cannot write {}", self.path.display()))
+        std::fs::write(&self.path, model.encode_to_vec()).with_context(failed)?;
+        let data = File::open(self.path.with_extension("onnx.data")).with_context(failed)?;
+        Ok((data, model.graph.map(|g| g.initializer).unwrap_or_default()))
     }
+}
+
+/// Whether a file is a graph that this program wrote.
+pub fn is_own(path: &Path) -> bool {
+    let small = std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() <= MAX_GRAPH);
+    let bytes = if small { std::fs::read(path).ok() } else { None };
+    bytes.and_then(|bytes| ModelProto::decode(bytes.as_slice()).ok()).is_some_and(|model| model.producer_name == PRODUCER)
 }
 
 /// Describes an input or output.

@@ -1,10 +1,17 @@
 //! The reader that writes: a model's function becomes an ONNX graph with its weights in an external data file.
 
+mod calibrate;
+mod decoder;
 mod file;
 mod ops;
+mod precision;
 mod proto;
+mod quantize;
+mod stored;
 mod writer;
 
-pub use file::{Dim, Storage};
+pub use calibrate::Ranges;
+pub use file::{Dim, is_own};
+pub use precision::{Operators, Precision};
 pub use proto::DataType;
 pub use writer::{OnnxTensor, Writer};

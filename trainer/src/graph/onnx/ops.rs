@@ -1,37 +1,57 @@
 //! Operations as nodes. What is computed from weights alone is computed now and stored.
 
-use super::file::{Dim, Storage, value_info};
+use super::precision::Operators;
 use super::proto::{AttributeProto, DataType};
+use super::stored::Held;
 use super::writer::{OnnxTensor, Writer};
 use crate::graph::{Activation, BATCH_NORM_EPSILON, CausalAttention, Conv, Init, Linear, Ops};
 use tch::{Device, Kind, Tensor};
 
 impl Writer<'_> {
+    /// A convolution with a kernel that the other reader has to know, too, as it is rounded.
     fn convolution(&self, x: &OnnxTensor, name: &str, kernel: Tensor, bias: Tensor, size: Conv) -> OnnxTensor {
-        let kernel = self.known(format!("{name}.weight"), kernel);
-        let bias = self.known(format!("{name}.bias"), bias);
+        let weight = format!("{name}.weight");
+        let (x, kernel, bias) = match self.activation_and_scale(x) {
+            Some((x, step)) => {
+                let ([kernel, bias], back) = self.rounded_kernel(name, &kernel, &bias, step);
+                self.settled.insert(&weight, back);
+                (x, kernel, bias)
+            }
+            None => {
+                let kernel = self.settle(&weight, kernel);
+                (x.clone(), self.known(weight, kernel), self.known(format!("{name}.bias"), bias))
+            }
+        };
         let pad = size.kernel / 2;
         let attributes = vec![
             AttributeProto::ints("kernel_shape", &[size.kernel; 2]),
             AttributeProto::ints("pads", &[pad; 4]),
             AttributeProto::ints("strides", &[size.stride; 2]),
         ];
-        self.named_node(name.into(), "Conv", &[x, &kernel, &bias], attributes)
+        let out = self.named_node(name.into(), "Conv", &[&x, &kernel, &bias], attributes);
+        // Known from here on, should a sum need it in 8 bits.
+        if !self.is_rounding() {
+            self.activation(&out);
+        }
+        out
     }
 
-    /// Cosines or sines of the rotary positions, `[max_positions, head_dim / 2]`.
-    fn rotary(&self, spec: &CausalAttention, part: &str, f: fn(f64) -> f64) -> OnnxTensor {
-        let name = format!("rotary.{}.{part}", if spec.window.is_some() { "local" } else { "global" });
-        if self.stored.borrow_mut().insert(name.clone(), name.clone()).is_none() {
-            let frequencies = spec.frequencies();
-            // The angle in single precision, as the training reader and the published one have it.
-            let angle = |position: i64, frequency: f64| f64::from(position as f32 * frequency as f32);
-            let values: Vec<f32> = (0..self.max_positions).flat_map(|p| frequencies.iter().map(move |w| f(angle(p, *w)) as f32)).collect();
-            let table = Tensor::from_slice(&values).reshape([self.max_positions, -1]);
-            // Stored in fp32 always: half precision would move far positions.
-            self.file.borrow_mut().weight(&name, &table, Storage::F32);
-        }
-        self.named(&name)
+    /// A linear layer's weight `[out, in]`, adapters merged.
+    fn merged(&self, name: &str, size: Linear) -> Tensor {
+        let own = |part: &str| format!("{name}.{part}");
+        let weight = self.params.weight(&own("weight"), &[size.outputs, size.inputs], Init::Fan);
+        let adapter = self.lora.filter(|l| l.adapts(name) && self.params.shape(&own("lora_A.weight")).is_some());
+        let Some(lora) = adapter else { return weight };
+        let a = self.params.weight(&own("lora_A.weight"), &[lora.rank, size.inputs], Init::Zeros);
+        let b = self.params.weight(&own("lora_B.weight"), &[size.outputs, lora.rank], Init::Zeros);
+        // A new tensor: adding in place would change the parameter itself.
+        b.matmul(&a) * lora.scale() + weight
+    }
+
+    /// Computes in fp32 what the type that is computed in has no operator for.
+    pub(super) fn in_float(&self, x: &OnnxTensor, compute: impl FnOnce(&OnnxTensor) -> OnnxTensor) -> OnnxTensor {
+        let own = self.precision.compute();
+        self.cast(&compute(&self.cast(x, own, DataType::Float)), DataType::Float, own)
     }
 }
 
@@ -48,18 +68,18 @@ impl Ops for Writer<'_> {
 
     fn linear(&self, x: &OnnxTensor, name: &str, size: Linear) -> OnnxTensor {
         let own = |part: &str| format!("{name}.{part}");
-        let mut weight = self.params.weight(&own("weight"), &[size.outputs, size.inputs], Init::Fan);
-        if let Some(lora) = self.lora.filter(|l| l.adapts(name) && self.params.get(&own("lora_A.weight")).is_some()) {
-            let a = self.params.weight(&own("lora_A.weight"), &[lora.rank, size.inputs], Init::Zeros);
-            let b = self.params.weight(&own("lora_B.weight"), &[size.outputs, lora.rank], Init::Zeros);
-            // A new tensor: adding in place would change the parameter itself.
-            weight = b.matmul(&a) * lora.scale() + weight;
-        }
-        let weight = self.known(own("weight"), self.settle(&own("weight"), weight).tr());
+        let product = if size.bias { own("MatMul") } else { name.into() };
+        let weight = self.rounded(&own("weight"), self.merged(name, size));
+        let out = if let Some(bits) = self.precision.bits() {
+            self.quantized_product(x, product, &own("weight"), &weight, bits)
+        } else {
+            self.held.borrow_mut().insert(own("weight"), Held::Transposed(own("weight")));
+            let weight = self.known(own("weight"), weight.tr());
+            self.named_node(product, "MatMul", &[x, &weight], vec![])
+        };
         if !size.bias {
-            return self.named_node(name.into(), "MatMul", &[x, &weight], vec![]);
+            return out;
         }
-        let out = self.named_node(own("MatMul"), "MatMul", &[x, &weight], vec![]);
         self.named_node(name.into(), "Add", &[&out, &self.weight(&own("bias"), &[size.outputs], Init::Zeros)], vec![])
     }
 
@@ -70,7 +90,7 @@ impl Ops for Writer<'_> {
         let deviation = (part("running_var", Init::Ones) + BATCH_NORM_EPSILON).sqrt();
         let scale = part("weight", Init::Ones) / deviation;
         let bias = part("bias", Init::Zeros) - part("running_mean", Init::Zeros) * &scale;
-        let kernel = self.settle(&format!("{name}.weight"), kernel * scale.reshape([-1, 1, 1, 1]));
+        let kernel = kernel * scale.reshape([-1, 1, 1, 1]);
         let bias = self.settle(&format!("{norm}.bias"), bias);
         // What is left of the norm adds its bias only.
         let constant = |part: &str, value: f64| {
@@ -84,7 +104,7 @@ impl Ops for Writer<'_> {
 
     fn conv(&self, x: &OnnxTensor, name: &str, size: Conv) -> OnnxTensor {
         let shape = [size.outputs, size.inputs, size.kernel, size.kernel];
-        let kernel = self.parameter(&format!("{name}.weight"), &shape, Init::Xavier);
+        let kernel = self.params.weight(&format!("{name}.weight"), &shape, Init::Xavier);
         let bias = self.parameter(&format!("{name}.bias"), &[size.outputs], Init::Zeros);
         self.convolution(x, name, kernel, bias, size)
     }
@@ -95,7 +115,7 @@ impl Ops for Writer<'_> {
             AttributeProto::ints("pads", &[1; 4]),
             AttributeProto::ints("strides", &[2, 2]),
         ];
-        self.node("MaxPool", &[x], attributes)
+        self.node("MaxPool", &[&self.activation(x).unwrap_or_else(|| x.clone())], attributes)
     }
 
     fn layer_norm(&self, x: &OnnxTensor, name: &str, width: i64, epsilon: f64) -> OnnxTensor {
@@ -107,6 +127,9 @@ impl Ops for Writer<'_> {
     fn rms_norm(&self, x: &OnnxTensor, name: &str, width: i64, epsilon: f64) -> OnnxTensor {
         let weight = format!("{name}.weight");
         let scale = self.known(&weight, self.parameter(&weight, &[width], Init::Zeros) + 1.0);
+        if self.operators == Operators::Portable {
+            return self.portable_rms_norm(x, name, &scale, epsilon);
+        }
         let attributes = vec![AttributeProto::int("axis", -1), AttributeProto::float("epsilon", epsilon as f32)];
         self.named_node(name.into(), "SimplifiedLayerNormalization", &[x, &scale], attributes)
     }
@@ -116,7 +139,7 @@ impl Ops for Writer<'_> {
             Activation::Relu => self.node("Relu", &[x], vec![]),
             Activation::Sigmoid => self.node("Sigmoid", &[x], vec![]),
             Activation::Gelu => self.node("Gelu", &[x], vec![]),
-            Activation::GeluTanh => self.node("Gelu", &[x], vec![AttributeProto::string("approximate", "tanh")]),
+            Activation::GeluTanh => self.in_float(x, |x| self.node("Gelu", &[x], vec![AttributeProto::string("approximate", "tanh")])),
         }
     }
 
@@ -127,6 +150,10 @@ impl Ops for Writer<'_> {
     fn add(&self, a: &OnnxTensor, b: &OnnxTensor) -> OnnxTensor {
         match (&a.known, &b.known) {
             (Some(x), Some(y)) => self.known(format!("{}+{}", a.name, b.name), x + y),
+            (None, None) if self.is_rounding() => match (self.activation(a), self.activation(b)) {
+                (Some(a), Some(b)) => self.node("Add", &[&a, &b], vec![]),
+                _ => self.node("Add", &[a, b], vec![]),
+            },
             _ => self.node("Add", &[a, b], vec![]),
         }
     }
@@ -196,39 +223,25 @@ impl Ops for Writer<'_> {
         *self.scope.borrow_mut() = name.into();
     }
 
-    fn embed_tokens(&self, table: &OnnxTensor, scale: f64) -> OnnxTensor {
+    fn embed_tokens(&self, name: &str, size: [i64; 2], scale: f64) -> OnnxTensor {
         let index = self.named("visual_index");
-        let text = self.scale(&self.node("Gather", &[table, &self.named("input_ids")], vec![]), scale);
+        let text = self.embedded(name, size, scale);
         let zero = self.integers(&[0]);
         let rows = self.node("Gather", &[&self.named("visual_features"), &self.node("Max", &[&index, &zero], vec![])], vec![]);
         let taken = self.node("GreaterOrEqual", &[&index, &zero], vec![]);
         let taken = self.node("Unsqueeze", &[&taken, &self.integers(&[-1])], vec![]);
-        self.node("Where", &[&taken, &rows, &text], vec![])
+        self.entry(&self.node("Where", &[&taken, &rows, &text], vec![]))
+    }
+
+    fn logits(&self, x: &OnnxTensor, name: &str, size: [i64; 2]) -> OnnxTensor {
+        self.head(x, name, size)
     }
 
     fn causal_attention(&self, q: &OnnxTensor, k: &OnnxTensor, v: &OnnxTensor, spec: &CausalAttention) -> OnnxTensor {
-        let layer = spec.layer;
-        let cache = |what: &str, part: &str| format!("{what}.{layer}.{part}");
-        let dims = [Dim::Free("batch"), Dim::Is(spec.kv_heads), Dim::Free("capacity"), Dim::Is(spec.head_dim)];
-        let past = ["key", "value"].map(|part| self.input(&cache("past_key_values", part), DataType::Float, &dims));
-        let (cos, sin) = (self.rotary(spec, "cos", f64::cos), self.rotary(spec, "sin", f64::sin));
-        let others = [&self.named("seqlens_k"), &self.named("total_sequence_length"), &cos, &sin];
-        let inputs: Vec<String> = [q, k, v, &past[0], &past[1]].into_iter().chain(others).map(|i| self.reference(i)).collect();
-        let out = self.unique(format!("{}/attention", self.scope.borrow()));
-        let present = ["key", "value"].map(|part| cache("present", part));
-        let attributes = vec![
-            AttributeProto::int("num_heads", spec.heads),
-            AttributeProto::int("kv_num_heads", spec.kv_heads),
-            AttributeProto::float("scale", spec.scale as f32),
-            AttributeProto::int("local_window_size", spec.window.unwrap_or(-1)),
-            AttributeProto::int("do_rotary", 1),
-            AttributeProto::int("rotary_interleaved", 0),
-        ];
-        self.push("GroupQueryAttention", "com.microsoft", &inputs, vec![out.clone(), present[0].clone(), present[1].clone()], attributes);
-        for name in &present {
-            self.file.borrow_mut().caches.push(value_info(name, DataType::Float, &dims));
+        match self.operators {
+            Operators::Fused => self.fused_attention(q, k, v, spec),
+            Operators::Portable => self.portable_attention(q, k, v, spec),
         }
-        OnnxTensor { name: out, known: None }
     }
 
     fn select_positions(&self, x: &OnnxTensor) -> OnnxTensor {

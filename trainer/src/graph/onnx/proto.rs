@@ -141,12 +141,33 @@ pub enum DimensionValue {
 pub enum DataType {
     /// 32-bit floating point.
     Float = 1,
+    /// Bytes.
+    UInt8 = 2,
+    /// 8-bit integers.
+    Int8 = 3,
     /// 32-bit integers.
     Int32 = 6,
     /// 64-bit integers.
     Int64 = 7,
     /// 16-bit floating point (IEEE 754).
     Half = 10,
+    /// 16-bit floating point with the exponents of fp32.
+    BFloat16 = 16,
+}
+
+impl DataType {
+    /// The same as a kind of tensor.
+    pub(super) fn kind(self) -> tch::Kind {
+        match self {
+            Self::Float => tch::Kind::Float,
+            Self::UInt8 => tch::Kind::Uint8,
+            Self::Int8 => tch::Kind::Int8,
+            Self::Int32 => tch::Kind::Int,
+            Self::Int64 => tch::Kind::Int64,
+            Self::Half => tch::Kind::Half,
+            Self::BFloat16 => tch::Kind::BFloat16,
+        }
+    }
 }
 
 impl AttributeProto {

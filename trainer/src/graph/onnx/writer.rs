@@ -1,10 +1,13 @@
 //! A graph while it is written: its names, its nodes, its weights.
 
-use super::file::{Dim, GraphFile, Storage, value_info};
+use super::calibrate::Calibration;
+use super::file::{Dim, GraphFile, value_info};
+use super::precision::{Operators, Precision};
 use super::proto::{AttributeProto, DataType, NodeProto};
+use super::stored::{Held, Written};
 use crate::graph::{Init, Params};
 use crate::models::lora::Lora;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,14 +19,18 @@ const SMALL: usize = 1024;
 /// Writes a model as an ONNX graph.
 pub struct Writer<'a> {
     pub(super) params: &'a Params,
-    storage: Storage,
+    pub(super) precision: Precision,
+    pub(super) operators: Operators,
     pub(super) lora: Option<&'a Lora>,
     /// Longest context that rotary tables are written for.
     pub(super) max_positions: i64,
     pub(super) file: RefCell<GraphFile>,
-    /// What the graph computes with, as parameters of the same model.
+    /// What the graph computes with, as parameters of the same model: small ones and those that were folded.
     pub(super) settled: Params,
+    /// The others, which are read back from the data file.
+    pub(super) held: RefCell<BTreeMap<String, Held>>,
     problems: RefCell<Vec<String>>,
+    pub(super) calibration: Calibration,
     /// For each initializer the value that nodes refer to: itself, or itself widened.
     pub(super) stored: RefCell<BTreeMap<String, String>>,
     pub(super) scope: RefCell<String>,
@@ -49,15 +56,18 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// If the data file cannot be made.
-    pub fn create(path: &Path, name: &str, params: &'a Params, storage: Storage) -> Result<Self> {
+    pub fn create(path: &Path, name: &str, params: &'a Params, precision: Precision) -> Result<Self> {
         Ok(Self {
             params,
-            storage,
+            precision,
+            operators: Operators::Fused,
             lora: None,
             max_positions: 0,
             file: RefCell::new(GraphFile::create(path, name)?),
             settled: Params::create(Device::Cpu),
+            held: Default::default(),
             problems: Default::default(),
+            calibration: Default::default(),
             stored: Default::default(),
             scope: Default::default(),
             names: Default::default(),
@@ -65,7 +75,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Merges adapters into the linear layers, and prepares rotary tables for a decoder.
-    pub fn decoder(mut self, lora: &'a Lora, max_positions: i64) -> Self {
+    pub fn decoder(mut self, lora: &'a Lora, max_positions: i64, operators: Operators) -> Self {
+        self.operators = operators;
         self.lora = Some(lora);
         self.max_positions = max_positions;
         self
@@ -77,8 +88,9 @@ impl<'a> Writer<'a> {
         OnnxTensor { name: name.into(), known: None }
     }
 
-    /// Declares an output: the value takes this name.
+    /// Declares an output in fp32: the value takes this name.
     pub fn output(&self, value: &OnnxTensor, name: &str, dims: &[Dim]) {
+        let value = &self.cast(value, self.precision.compute(), DataType::Float);
         let mut file = self.file.borrow_mut();
         for node in &mut file.graph.node {
             for slot in node.input.iter_mut().chain(&mut node.output).filter(|s| **s == value.name) {
@@ -89,7 +101,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the files and returns the parameters as the graph holds them, under the model's own names: adapters merged,
-    /// batch norms folded, rounded to the storage. The other reader computes with them what the graph computes.
+    /// batch norms folded, rounded to the storage. The other reader computes with them what the graph computes. Large ones are
+    /// read from the data file each time they are asked for, which therefore has to stay.
     ///
     /// # Errors
     /// If the files cannot be written or a weight does not fit the storage.
@@ -97,26 +110,46 @@ impl<'a> Writer<'a> {
         let problems = self.problems.into_inner();
         anyhow::ensure!(
             problems.is_empty(),
-            "as stored, these weights are not finite: {}; export with --storage f32, or train again if they are not finite there",
+            "as stored, these weights are not finite: {}; export in fp32, or train again if they are not finite there",
             problems.join(", ")
         );
-        self.file.into_inner().finish()?;
-        Ok(self.settled)
+        let (data, initializers) = self.file.into_inner().finish()?;
+        let written = Written::new(data, self.held.into_inner(), &initializers).context("cannot read the weights that were written")?;
+        Ok(self.settled.with_source(Box::new(written)))
     }
 
     pub(super) fn known(&self, name: impl Into<String>, tensor: Tensor) -> OnnxTensor {
         OnnxTensor { name: name.into(), known: Some(tensor) }
     }
 
-    /// A parameter as the graph will hold it.
+    /// A parameter as the graph will hold it, kept for the other reader.
     pub(super) fn settle(&self, name: &str, tensor: Tensor) -> Tensor {
-        let tensor = tensor.detach();
-        let rounded = if self.storage == Storage::F16 && tensor.numel() >= SMALL { round(&tensor) } else { tensor };
-        if rounded.isfinite().all().int64_value(&[]) == 0 {
-            self.problems.borrow_mut().push(name.into());
-        }
+        let rounded = self.rounded(name, tensor);
         self.settled.insert(name, rounded.shallow_clone());
         rounded
+    }
+
+    /// A parameter, or a part of it, as the graph will hold it.
+    pub(super) fn rounded(&self, name: &str, tensor: Tensor) -> Tensor {
+        let tensor = tensor.detach();
+        let stored = self.stored_type(tensor.numel());
+        let rounded = if stored == DataType::Float { tensor } else { round(&tensor, stored) };
+        if rounded.isfinite().all().int64_value(&[]) == 0 {
+            let mut problems = self.problems.borrow_mut();
+            if problems.last().is_none_or(|last| last != name) {
+                problems.push(name.into());
+            }
+        }
+        rounded
+    }
+
+    /// The type that a weight of so many values is stored in.
+    pub(super) fn stored_type(&self, values: usize) -> DataType {
+        if values >= SMALL && self.is_rounding() {
+            // Half is close enough to fp32 where the kernels are of 8 bits.
+            return DataType::Half;
+        }
+        if values >= SMALL { self.precision.storage() } else { self.precision.compute() }
     }
 
     pub(super) fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
@@ -129,17 +162,35 @@ impl<'a> Writer<'a> {
         if let Some(name) = self.stored.borrow().get(&value.name) {
             return name.clone();
         }
+        let compute = self.precision.compute();
+        let wanted = self.stored_type(tensor.numel());
         // Parameters were rounded when they were read; a table that was computed here may need its full precision.
-        let narrow = self.storage == Storage::F16 && tensor.numel() >= SMALL && round(tensor).equal(tensor);
-        self.file.borrow_mut().weight(&value.name, tensor, if narrow { Storage::F16 } else { Storage::F32 });
-        let mut name = value.name.clone();
-        if narrow {
+        let stored = if wanted == compute || round(tensor, wanted).equal(tensor) { wanted } else { compute };
+        self.file.borrow_mut().weight(&value.name, tensor, stored);
+        self.widened(&value.name, stored)
+    }
+
+    /// The name that nodes use for an initializer of this type.
+    pub(super) fn widened(&self, name: &str, stored: DataType) -> String {
+        let compute = self.precision.compute();
+        let mut used = name.to_string();
+        if stored != compute {
             let widened = format!("{name}.f32");
-            self.push("Cast", "", &[name], vec![widened.clone()], vec![AttributeProto::int("to", DataType::Float as i64)]);
-            name = widened;
+            self.push("Cast", "", &[used], vec![widened.clone()], vec![AttributeProto::int("to", compute as i64)]);
+            used = widened;
         }
-        self.stored.borrow_mut().insert(value.name.clone(), name.clone());
-        name
+        self.stored.borrow_mut().insert(name.into(), used.clone());
+        used
+    }
+
+    /// A value in another type.
+    pub(super) fn cast(&self, value: &OnnxTensor, from: DataType, to: DataType) -> OnnxTensor {
+        if from == to { value.clone() } else { self.node("Cast", &[value], vec![AttributeProto::int("to", to as i64)]) }
+    }
+
+    /// An fp32 input in the type that is computed in.
+    pub fn entry(&self, input: &OnnxTensor) -> OnnxTensor {
+        self.cast(input, DataType::Float, self.precision.compute())
     }
 
     pub(super) fn push(&self, op: &str, domain: &str, inputs: &[String], outputs: Vec<String>, attribute: Vec<AttributeProto>) {
@@ -185,11 +236,16 @@ impl<'a> Writer<'a> {
         OnnxTensor { name, known: None }
     }
 
+    /// A number in the type that is computed in.
     pub(super) fn number(&self, value: f64) -> OnnxTensor {
+        self.number_in(value, self.precision.compute())
+    }
+
+    pub(super) fn number_in(&self, value: f64, data_type: DataType) -> OnnxTensor {
         let value = value as f32;
-        let name = format!("{value}");
+        let name = if data_type == DataType::Float { format!("{value}") } else { format!("{value}.{data_type:?}") };
         if self.stored.borrow_mut().insert(name.clone(), name.clone()).is_none() {
-            self.file.borrow_mut().number(&name, value);
+            self.file.borrow_mut().number(&name, value, data_type);
         }
         OnnxTensor { name, known: None }
     }
@@ -200,7 +256,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// To half precision and back.
-fn round(tensor: &Tensor) -> Tensor {
-    tensor.to_kind(Kind::Half).to_kind(Kind::Float)
+/// To another precision and back.
+fn round(tensor: &Tensor, data_type: DataType) -> Tensor {
+    tensor.to_kind(data_type.kind()).to_kind(Kind::Float)
 }

@@ -1,0 +1,257 @@
+//! How far exported graphs are from fp32: both run by ONNX Runtime on the golden input.
+
+use super::{Settings, golden, graphs};
+use crate::graph::Params;
+use crate::graph::onnx::{Operators, Precision};
+use crate::models::gemma::GemmaConfig;
+use crate::run::{self, ModelConfig, Run};
+use anatomix::bundle::{APM, DECODER, GOLDEN};
+use anatomix::geometry::NormalizedBox;
+use anatomix::runtime::{Options, Provider, Runtime, RuntimeError};
+use anyhow::{Context, Result};
+use ort::session::{Session, SessionInputValue};
+use ort::value::Tensor as Value;
+use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Device, Tensor};
+
+/// Whether deviations are measured: it takes ONNX Runtime, and memory and disk for the graphs in fp32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Measure {
+    /// Where ONNX Runtime is found and the decoder has at most half a billion weights.
+    Auto,
+    /// Always; what stands against it is an error.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Deviations from the same graphs in fp32.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Deviations {
+    /// The perception module's.
+    pub apm: Option<ApmDeviation>,
+    /// The decoder's.
+    pub decoder: Option<DecoderDeviation>,
+    /// What was not measured, and why.
+    pub notes: Vec<String>,
+}
+
+/// What a perception module sees in the golden image, against fp32.
+#[derive(Clone, Debug, Serialize)]
+pub struct ApmDeviation {
+    /// Mean intersection over union of the 36 boxes, and the smallest.
+    pub box_iou: [f64; 2],
+    /// Mean cosine between object embeddings, and the smallest.
+    pub embedding_cosine: [f64; 2],
+}
+
+/// What a decoder says to the golden prompt, against fp32.
+#[derive(Clone, Debug, Serialize)]
+pub struct DecoderDeviation {
+    /// At how many positions, the prompt's last ones.
+    pub positions: usize,
+    /// Share of them whose most likely token is the same.
+    pub top1_agreement: f64,
+    /// Mean Kullback-Leibler divergence from fp32 in nats, and the largest.
+    pub kl: [f64; 2],
+}
+
+/// Weights up to which a decoder is also written in fp32 without being asked to.
+const MEASURED: i64 = 500_000_000;
+/// Logits that are held of a graph.
+const MAX_LOGITS: usize = 1 << 24;
+
+/// Measures what was written into the folder.
+pub(super) fn measure(folder: &Path, run: &Run, models: &ModelConfig, settings: &Settings, language: &Params) -> Result<Deviations> {
+    let mut found = Deviations::default();
+    let exact = |precision| precision == Precision::Fp32;
+    let (apm, decoder) = (folder.join(APM), folder.join(DECODER));
+    let wants_decoder = decoder.exists() && (!exact(settings.decoder) || settings.operators == Operators::Portable);
+    let wants_apm = apm.exists() && !exact(settings.apm);
+    if settings.measure == Measure::Never || !(wants_apm || wants_decoder) {
+        return Ok(found);
+    }
+    let runtime = match Runtime::load(Options { provider: Provider::Cpu, ..Default::default() }) {
+        Ok(runtime) => runtime,
+        Err(error @ RuntimeError::NotFound { .. }) if settings.measure == Measure::Auto => {
+            found.notes.push(format!("not measured: {error}"));
+            return Ok(found);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // Beside the graphs that are measured: a place that is large enough.
+    let scratch = tempfile::tempdir_in(folder.parent().unwrap_or(folder)).context("cannot make a folder for graphs in fp32")?;
+    if wants_apm {
+        let reference = scratch.path().join(APM);
+        let params = Params::load(&run.file(run::APM), Device::Cpu)?;
+        graphs::apm(&reference, &models.apm, &params, Precision::Fp32, None)?;
+        found.apm = Some(perception(&runtime, [&reference, &apm], models)?);
+    }
+    if !wants_decoder {
+        return Ok(found);
+    }
+    let weights = weights(&models.language);
+    let obstacle = if settings.decoder == Precision::Bf16 {
+        Some("no provider for bf16 on a CPU; the golden outputs in the bundle are compared where it is opened on CUDA".to_string())
+    } else if !folder.join(GOLDEN).exists() {
+        Some("the golden prompt takes a whole run".into())
+    } else if weights > MEASURED && settings.measure == Measure::Auto {
+        Some(format!("in fp32 it would take {:.0} GB of memory and disk; ask for it with --measure always", weights as f64 * 4e-9))
+    } else {
+        None
+    };
+    match obstacle {
+        Some(reason) => found.notes.push(format!("{DECODER} is not measured: {reason}")),
+        None => {
+            let reference = scratch.path().join(DECODER);
+            graphs::decoder(&reference, models, language, Precision::Fp32, Operators::Fused)?;
+            found.decoder = Some(said(&runtime, [&reference, &decoder], &folder.join(GOLDEN), &models.language)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Weights in a decoder's matrices.
+fn weights(config: &GemmaConfig) -> i64 {
+    let attention = 2 * (config.num_attention_heads + config.num_key_value_heads) * config.head_dim;
+    let layer = config.hidden_size * (attention + 3 * config.intermediate_size);
+    let tables = if config.tie_word_embeddings { 1 } else { 2 };
+    config.num_hidden_layers * layer + tables * config.vocab_size * config.hidden_size
+}
+
+fn perception(runtime: &Runtime, graphs: [&Path; 2], models: &ModelConfig) -> Result<ApmDeviation> {
+    let image = golden::image(models)?;
+    let [expected, found] = graphs.map(|path| -> Result<[Vec<f32>; 2]> {
+        let mut session = runtime.session(path)?;
+        let outputs = session.run(vec![("image", floats(&image)?)])?;
+        Ok([values(&outputs["boxes"])?, values(&outputs["object_embeddings"])?])
+    });
+    let ([boxes, embeddings], [our_boxes, our_embeddings]) = (expected?, found?);
+    let area = |b: &[f32]| NormalizedBox::from_center(b[0], b[1], b[2], b[3]);
+    let ious = boxes.chunks_exact(4).zip(our_boxes.chunks_exact(4)).map(|(a, b)| iou(&area(a), &area(b)));
+    let width = models.apm.embedding as usize;
+    let cosines = embeddings.chunks_exact(width).zip(our_embeddings.chunks_exact(width)).map(|(a, b)| cosine(a, b));
+    Ok(ApmDeviation { box_iou: mean_and(ious, f64::min), embedding_cosine: mean_and(cosines, f64::min) })
+}
+
+fn said(runtime: &Runtime, graphs: [&Path; 2], golden: &Path, config: &GemmaConfig) -> Result<DecoderDeviation> {
+    let golden: BTreeMap<String, Tensor> = Tensor::read_safetensors(golden)?.into_iter().collect();
+    let tensor = |name: &str| golden.get(name).with_context(|| format!("the golden input lacks {name}"));
+    let (ids, index, visual) = (tensor("input_ids")?, tensor("visual_index")?, tensor("visual_features")?.flatten(0, 1));
+    let length = ids.size()[1];
+    let vocabulary = config.vocab_size as usize;
+    let positions = (length as usize).min(MAX_LOGITS / vocabulary).max(1);
+    let wanted = Tensor::arange_start(length - positions as i64, length, (tch::Kind::Int64, Device::Cpu));
+    let logits = |path: &Path| -> Result<Vec<f32>> {
+        let mut session: Session = runtime.session(path)?;
+        let mut inputs: Vec<(Cow<str>, SessionInputValue)> = vec![
+            ("input_ids".into(), integers(ids)?),
+            ("visual_index".into(), integers(index)?),
+            ("visual_features".into(), floats(&visual)?),
+            ("logit_positions".into(), integers(&wanted)?),
+            ("seqlens_k".into(), Value::from_array(([1usize], vec![length as i32 - 1]))?.into()),
+            ("total_sequence_length".into(), Value::from_array(([1usize], vec![length as i32]))?.into()),
+        ];
+        let cache = [1, config.num_key_value_heads as usize, length as usize, config.head_dim as usize];
+        for layer in 0..config.num_hidden_layers {
+            for part in ["key", "value"] {
+                let zeros = vec![0f32; cache.iter().product()];
+                inputs.push((format!("past_key_values.{layer}.{part}").into(), Value::from_array((cache, zeros))?.into()));
+            }
+        }
+        let outputs = session.run(inputs)?;
+        values(&outputs["logits"])
+    };
+    let [expected, found] = graphs.map(logits);
+    let (expected, found) = (expected?, found?);
+    let pairs = || expected.chunks_exact(vocabulary).zip(found.chunks_exact(vocabulary));
+    let same = pairs().filter(|(a, b)| best(a) == best(b)).count();
+    Ok(DecoderDeviation {
+        positions,
+        top1_agreement: same as f64 / positions as f64,
+        kl: mean_and(pairs().map(|(a, b)| divergence(a, b)), f64::max),
+    })
+}
+
+/// Intersection over union.
+fn iou(a: &NormalizedBox, b: &NormalizedBox) -> f64 {
+    let area = |x0: f32, y0: f32, x1: f32, y1: f32| f64::from((x1 - x0).max(0.0)) * f64::from((y1 - y0).max(0.0));
+    let inner = area(a.x0.max(b.x0), a.y0.max(b.y0), a.x1.min(b.x1), a.y1.min(b.y1));
+    let union = area(a.x0, a.y0, a.x1, a.y1) + area(b.x0, b.y0, b.x1, b.y1) - inner;
+    if union > 0.0 { inner / union } else { f64::from(u8::from(a == b)) }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE)
+}
+
+/// The most likely token, the first of equals as in decoding.
+fn best(logits: &[f32]) -> usize {
+    (0..logits.len()).reduce(|best, token| if logits[token] > logits[best] { token } else { best }).unwrap_or_default()
+}
+
+/// Kullback-Leibler divergence of the second distribution from the first, in nats.
+fn divergence(expected: &[f32], found: &[f32]) -> f64 {
+    let normalised = |logits: &[f32]| {
+        let largest = logits.iter().fold(f32::NEG_INFINITY, |a, &v| a.max(v));
+        let sum: f64 = logits.iter().map(|&v| f64::from(v - largest).exp()).sum();
+        f64::from(largest) + sum.ln()
+    };
+    let (a, b) = (normalised(expected), normalised(found));
+    let terms = expected.iter().zip(found).map(|(&p, &q)| {
+        let (p, q) = (f64::from(p) - a, f64::from(q) - b);
+        p.exp() * (p - q)
+    });
+    terms.sum::<f64>().max(0.0)
+}
+
+/// The mean, and what `worst` makes of all.
+fn mean_and(values: impl Iterator<Item = f64>, worst: fn(f64, f64) -> f64) -> [f64; 2] {
+    let values: Vec<f64> = values.collect();
+    let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+    [mean, values.into_iter().reduce(worst).unwrap_or_default()]
+}
+
+fn floats(tensor: &Tensor) -> Result<SessionInputValue<'static>> {
+    Ok(Value::from_array((shape(tensor), Vec::<f32>::try_from(tensor.flatten(0, -1))?))?.into())
+}
+
+fn integers(tensor: &Tensor) -> Result<SessionInputValue<'static>> {
+    Ok(Value::from_array((shape(tensor), Vec::<i64>::try_from(tensor.flatten(0, -1))?))?.into())
+}
+
+fn shape(tensor: &Tensor) -> Vec<usize> {
+    tensor.size().into_iter().map(|d| d as usize).collect()
+}
+
+fn values(output: &ort::value::DynValue) -> Result<Vec<f32>> {
+    Ok(output.try_extract_tensor::<f32>()?.1.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn divergences() {
+        let p = [0.0, 1.0, -2.0];
+        assert!(divergence(&p, &[5.0, 6.0, 3.0]) < 1e-12, "logits that differ by a constant are the same distribution");
+        // By hand: p = softmax, q uniform; KL = ln 3 - entropy(p).
+        let z: f64 = p.iter().map(|&v| f64::from(v).exp()).sum();
+        let entropy: f64 = p.iter().map(|&v| f64::from(v).exp() / z).map(|q| -q * q.ln()).sum();
+        assert!((divergence(&p, &[0.0; 3]) - (3f64.ln() - entropy)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn boxes_and_embeddings() {
+        let a = NormalizedBox::from_center(0.5, 0.5, 0.4, 0.4);
+        let b = NormalizedBox::from_center(0.7, 0.5, 0.4, 0.4);
+        assert!((iou(&a, &a) - 1.0).abs() < 1e-6 && (iou(&a, &b) - 1.0 / 3.0).abs() < 1e-6);
+        assert!((cosine(&[3.0, 4.0], &[4.0, 3.0]) - 0.96).abs() < 1e-9);
+        assert_eq!(mean_and([1.0, 3.0].into_iter(), f64::min), [2.0, 1.0]);
+    }
+}

@@ -1,0 +1,150 @@
+//! Convolutions in 8 bits: the ranges of activations, observed on images, and the nodes that round to them and back. ONNX Runtime
+//! and TensorRT fuse such pairs of nodes with the convolution between them.
+
+use super::proto::{AttributeProto, DataType};
+use super::writer::{OnnxTensor, Writer};
+use anyhow::{Result, ensure};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use tch::{Device, Kind, Tensor};
+
+/// What outputs are called that tell an activation's smallest and largest value.
+const PREFIX: &str = "calibrate/";
+const ENDS: [&str; 2] = ["/min", "/max"];
+/// Codes of a weight go from minus to plus this.
+const WEIGHT_CODES: f64 = 127.0;
+
+/// The smallest and largest value of each activation that is rounded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ranges(BTreeMap<String, [f32; 2]>);
+
+impl Ranges {
+    /// Takes the outputs of one run of a graph that was written [`Writer::observing`], by name; others are left out of account.
+    ///
+    /// # Errors
+    /// If a value is not finite.
+    pub fn observe<'a>(&mut self, outputs: impl IntoIterator<Item = (&'a str, f32)>) -> Result<()> {
+        for (name, value) in outputs {
+            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+            ensure!(value.is_finite(), "while it was calibrated, {rest} was not finite; export in fp32");
+            // Zero, which borders are filled with, must have a code.
+            if let Some(name) = rest.strip_suffix(ENDS[0]) {
+                let [low, _] = self.0.entry(name.into()).or_default();
+                *low = low.min(value);
+            } else if let Some(name) = rest.strip_suffix(ENDS[1]) {
+                let [_, high] = self.0.entry(name.into()).or_default();
+                *high = high.max(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many activations there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing was observed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What a writer does about 8 bits.
+#[derive(Debug, Default)]
+pub(super) enum Calibration {
+    /// Nothing.
+    #[default]
+    None,
+    /// Adds outputs for the ranges of what would be rounded.
+    Observe(RefCell<BTreeSet<String>>),
+    /// Rounds.
+    Apply(Ranges),
+}
+
+impl Writer<'_> {
+    /// Adds outputs that tell the range of each activation that 8 bits would round.
+    pub fn observing(mut self) -> Self {
+        self.calibration = Calibration::Observe(RefCell::default());
+        self
+    }
+
+    /// Writes convolutions in 8 bits: weights by channel, activations by the ranges that were observed.
+    pub fn rounding(mut self, ranges: Ranges) -> Self {
+        self.calibration = Calibration::Apply(ranges);
+        self
+    }
+
+    pub(super) fn is_rounding(&self) -> bool {
+        matches!(self.calibration, Calibration::Apply(_))
+    }
+
+    /// An activation in front of an operator of 8 bits; `None` where its range is not known, or nothing is rounded.
+    pub(super) fn activation(&self, x: &OnnxTensor) -> Option<OnnxTensor> {
+        self.activation_and_scale(x).map(|(rounded, _)| rounded)
+    }
+
+    /// The same with the step between its codes.
+    pub(super) fn activation_and_scale(&self, x: &OnnxTensor) -> Option<(OnnxTensor, f32)> {
+        match &self.calibration {
+            Calibration::None => None,
+            Calibration::Observe(seen) => {
+                if x.known.is_none() && seen.borrow_mut().insert(x.name.clone()) {
+                    for (end, op) in ENDS.into_iter().zip(["ReduceMin", "ReduceMax"]) {
+                        let name = format!("{PREFIX}{}{end}", x.name);
+                        self.push(op, "", &[x.name.clone()], vec![name.clone()], vec![AttributeProto::int("keepdims", 0)]);
+                        self.file.borrow_mut().scalar_output(&name);
+                    }
+                }
+                None
+            }
+            Calibration::Apply(ranges) => ranges.0.get(&x.name).map(|range| self.rounded_activation(x, *range)),
+        }
+    }
+
+    fn rounded_activation(&self, x: &OnnxTensor, [low, high]: [f32; 2]) -> (OnnxTensor, f32) {
+        let step = (high - low) / 255.0;
+        let (step, zero) = if step.is_normal() { (step, (-low / step).round() as u8) } else { (1.0, 0) };
+        let key = format!("{}.u8", x.name);
+        if let Some(name) = self.stored.borrow().get(&key) {
+            return (OnnxTensor { name: name.clone(), known: None }, step);
+        }
+        let [scale, zero_point] = ["scale", "zero"].map(|part| format!("{key}.{part}"));
+        {
+            let mut file = self.file.borrow_mut();
+            file.number(&scale, step, DataType::Float);
+            file.byte(&zero_point, zero);
+        }
+        let [codes, back] = [key.clone(), format!("{key}.f32")];
+        let parts = [scale, zero_point];
+        self.push("QuantizeLinear", "", &[&[self.reference(x)], parts.as_slice()].concat(), vec![codes.clone()], vec![]);
+        self.push("DequantizeLinear", "", &[&[codes], parts.as_slice()].concat(), vec![back.clone()], vec![]);
+        self.stored.borrow_mut().insert(key, back.clone());
+        (OnnxTensor { name: back, known: None }, step)
+    }
+
+    /// A kernel `[out, in, k, k]` with a scale for each output, and the bias in steps of products: as nodes, and as the kernel
+    /// that they give.
+    pub(super) fn rounded_kernel(&self, name: &str, kernel: &Tensor, bias: &Tensor, step: f32) -> ([OnnxTensor; 2], Tensor) {
+        let outputs = kernel.size()[0];
+        let largest = kernel.reshape([outputs, -1]).abs().amax([1i64].as_slice(), false);
+        let scale = (largest / WEIGHT_CODES).clamp_min(f64::from(f32::MIN_POSITIVE));
+        let codes = (kernel / scale.reshape([-1, 1, 1, 1])).round();
+        let back = &codes * scale.reshape([-1, 1, 1, 1]);
+        let store = |name: &str, codes: &Tensor, scale: &Tensor, data_type: DataType| {
+            let [stored, scales, zeros, used] = ["codes", "scale", "zero", "f32"].map(|part| format!("{name}.{part}"));
+            {
+                let mut file = self.file.borrow_mut();
+                file.weight(&stored, codes, data_type);
+                file.weight(&scales, scale, DataType::Float);
+                file.weight(&zeros, &Tensor::zeros([outputs], (Kind::Float, Device::Cpu)), data_type);
+            }
+            self.push("DequantizeLinear", "", &[stored, scales, zeros], vec![used.clone()], vec![AttributeProto::int("axis", 0)]);
+            OnnxTensor { name: used, known: None }
+        };
+        let product = &scale * f64::from(step);
+        let most = f64::from(i32::MAX / 2);
+        let bias = store(&format!("{name}.bias"), &(bias / &product).round().clamp(-most, most), &product, DataType::Int32);
+        ([store(&format!("{name}.weight"), &codes, &scale, DataType::Int8), bias], back)
+    }
+}

@@ -1,0 +1,304 @@
+//! What only a decoder has: tables, quantised products, and attention over the cache, fused or in standard operators.
+
+use super::file::{Dim, value_info};
+use super::proto::{AttributeProto, DataType};
+use super::quantize::{BLOCK, Layout};
+use super::stored::Held;
+use super::writer::{OnnxTensor, Writer};
+use crate::graph::{CausalAttention, Ops, TABLE};
+use tch::Tensor;
+
+/// ONNX Runtime's own operators.
+const CONTRIB: &str = "com.microsoft";
+/// Rows of a table that are in memory at a time.
+const ROWS: i64 = 4096;
+/// Score of what is not seen: smaller than any, and finite in fp32 and bf16.
+const UNSEEN: f64 = -1e30;
+
+impl Writer<'_> {
+    /// Stores a table row block by row block, as it is, and gives the value that nodes use.
+    fn table(&self, name: &str, size: [i64; 2]) -> OnnxTensor {
+        let [rows, columns] = size;
+        let values = (rows * columns) as usize;
+        let stored = self.stored_type(values);
+        self.file.borrow_mut().begin(name, &size, stored, (values * stored.kind().elt_size_in_bytes()) as u64);
+        for (from, count) in blocks(rows) {
+            // The type follows from the whole table, whatever is left for the last block.
+            let part = self.params.rows(name, &size, TABLE, from, count);
+            let part = self.rounded(name, part.to_kind(stored.kind()).to_kind(tch::Kind::Float));
+            self.file.borrow_mut().values(&part, stored);
+        }
+        self.held.borrow_mut().insert(name.into(), Held::Plain(name.into()));
+        self.named(&self.widened(name, stored))
+    }
+
+    /// Stores codes, scales and zero points of a matrix that comes in blocks of rows.
+    fn store_blocks(&self, name: &str, dims: &[i64], rows: i64, layout: Layout, next: impl Fn(i64, i64) -> Tensor) -> [String; 3] {
+        let names = [name.to_string(), format!("{name}.scales"), format!("{name}.zeros")];
+        let mut file = self.file.borrow_mut();
+        file.begin(&names[0], dims, DataType::UInt8, rows as u64 * layout.row_bytes() as u64);
+        let (mut scales, mut zeros) = (Vec::new(), Vec::new());
+        for (from, count) in blocks(rows) {
+            let part = self.rounded(name, next(from, count)).contiguous();
+            let mut values = vec![0f32; part.numel()];
+            part.copy_data(&mut values, part.numel());
+            let quantized = layout.quantize(&values);
+            file.append(&quantized.codes);
+            scales.extend(quantized.scales);
+            zeros.extend(quantized.zeros);
+        }
+        let width = layout.blocks() as i64;
+        file.begin(&names[1], &[rows, width], DataType::Float, 4 * scales.len() as u64);
+        file.append(&scales.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>());
+        file.begin(&names[2], &[rows, layout.zero_bytes() as i64], DataType::UInt8, zeros.len() as u64);
+        file.append(&zeros);
+        drop(file);
+        self.held.borrow_mut().insert(name.into(), Held::Blocks { names: names.clone(), rows, layout });
+        self.stored.borrow_mut().insert(name.into(), name.into());
+        names
+    }
+
+    /// `x W^T` with quantised weights; `out` names the node.
+    pub(super) fn quantized_product(&self, x: &OnnxTensor, out: String, name: &str, weight: &Tensor, bits: u8) -> OnnxTensor {
+        let (rows, columns) = (weight.size()[0], weight.size()[1]);
+        let layout = Layout { bits, columns: columns as usize };
+        let dims = [rows, layout.blocks() as i64, layout.block_bytes() as i64];
+        let names = self.store_blocks(name, &dims, rows, layout, |from, count| weight.narrow(0, from, count));
+        self.matmul_nbits(x, out, &names, rows, layout)
+    }
+
+    fn matmul_nbits(&self, x: &OnnxTensor, out: String, names: &[String; 3], rows: i64, layout: Layout) -> OnnxTensor {
+        let out = self.unique(out);
+        let inputs = [&[self.reference(x)], names.as_slice()].concat();
+        let attributes = vec![
+            AttributeProto::int("K", layout.columns as i64),
+            AttributeProto::int("N", rows),
+            AttributeProto::int("bits", i64::from(layout.bits)),
+            AttributeProto::int("block_size", BLOCK as i64),
+            // Activations in 8 bits, also by blocks: what the CPU is fastest at.
+            AttributeProto::int("accuracy_level", 4),
+        ];
+        self.push("MatMulNBits", CONTRIB, &inputs, vec![out.clone()], attributes);
+        OnnxTensor { name: out, known: None }
+    }
+
+    /// Embedded tokens in fp32, scaled.
+    pub(super) fn embedded(&self, name: &str, size: [i64; 2], scale: f64) -> OnnxTensor {
+        let ids = self.named("input_ids");
+        let Some(bits) = self.precision.bits() else {
+            let rows = self.node("Gather", &[&self.table(name, size), &ids], vec![]);
+            let rows = self.cast(&rows, self.precision.compute(), DataType::Float);
+            return self.node("Mul", &[&rows, &self.number_in(scale, DataType::Float)], vec![]);
+        };
+        let [rows, columns] = size;
+        let layout = Layout { bits, columns: columns as usize };
+        let dims = [rows, layout.row_bytes() as i64];
+        let [codes, scales, zeros] =
+            self.store_blocks(name, &dims, rows, layout, |from, count| self.params.rows(name, &size, TABLE, from, count));
+        let out = self.unique(format!("{}/GatherBlockQuantized", self.scope.borrow()));
+        let attributes = vec![
+            AttributeProto::int("bits", i64::from(bits)),
+            AttributeProto::int("block_size", BLOCK as i64),
+            AttributeProto::int("gather_axis", 0),
+            AttributeProto::int("quantize_axis", 1),
+        ];
+        self.push("GatherBlockQuantized", CONTRIB, &[codes, ids.name, scales, zeros], vec![out.clone()], attributes);
+        let mut text = OnnxTensor { name: out, known: None };
+        if layout.columns % BLOCK != 0 {
+            text = self.slice(&text, -1, 0, columns);
+        }
+        self.scale(&text, scale)
+    }
+
+    /// The logits: `x` times the transpose of a table, which may be stored already.
+    pub(super) fn head(&self, x: &OnnxTensor, name: &str, size: [i64; 2]) -> OnnxTensor {
+        let [rows, columns] = size;
+        let tied = self.stored.borrow().get(name).cloned();
+        let Some(bits) = self.precision.bits() else {
+            let transposed = match tied {
+                // What is stored already is not stored twice.
+                Some(used) => self.node("Transpose", &[&self.named(&used)], vec![AttributeProto::ints("perm", &[1, 0])]),
+                None => self.known(format!("{name}.T"), self.parameter(name, &size, TABLE).permute([1, 0])),
+            };
+            return self.matmul(x, &transposed);
+        };
+        let layout = Layout { bits, columns: columns as usize };
+        let dims = [rows, layout.blocks() as i64, layout.block_bytes() as i64];
+        let names = if tied.is_some() {
+            // The same bytes in the shape that this operator wants.
+            let codes = format!("{name}.blocks");
+            self.file.borrow_mut().alias(&codes, name, &dims);
+            [codes, format!("{name}.scales"), format!("{name}.zeros")]
+        } else {
+            self.store_blocks(name, &dims, rows, layout, |from, count| self.params.rows(name, &size, TABLE, from, count))
+        };
+        let out = format!("{}/MatMulNBits", self.scope.borrow());
+        self.matmul_nbits(x, out, &names, rows, layout)
+    }
+
+    /// Cosines or sines of the rotary positions, `[max_positions, head_dim / 2]`.
+    fn rotary(&self, spec: &CausalAttention, part: &str, f: fn(f64) -> f64) -> OnnxTensor {
+        let name = format!("rotary.{}.{part}", if spec.window.is_some() { "local" } else { "global" });
+        if self.stored.borrow_mut().insert(name.clone(), name.clone()).is_none() {
+            let frequencies = spec.frequencies();
+            // The angle in single precision, as the training reader and the published one have it.
+            let angle = |position: i64, frequency: f64| f64::from(position as f32 * frequency as f32);
+            let values: Vec<f32> = (0..self.max_positions).flat_map(|p| frequencies.iter().map(move |w| f(angle(p, *w)) as f32)).collect();
+            let table = Tensor::from_slice(&values).reshape([self.max_positions, -1]);
+            // Never stored in less than is computed in: half precision would move far positions.
+            self.file.borrow_mut().weight(&name, &table, self.precision.compute());
+        }
+        self.named(&name)
+    }
+
+    /// The layer's cache: past keys and values as inputs, present ones as outputs with these names.
+    fn cache(&self, spec: &CausalAttention) -> ([OnnxTensor; 2], [String; 2]) {
+        let cache = |what: &str, part: &str| format!("{what}.{}.{part}", spec.layer);
+        let dims = [Dim::Free("batch"), Dim::Is(spec.kv_heads), Dim::Free("capacity"), Dim::Is(spec.head_dim)];
+        let compute = self.precision.compute();
+        let past = ["key", "value"].map(|part| self.input(&cache("past_key_values", part), compute, &dims));
+        let present = ["key", "value"].map(|part| cache("present", part));
+        for name in &present {
+            self.file.borrow_mut().caches.push(value_info(name, compute, &dims));
+        }
+        (past, present)
+    }
+
+    /// Attention as one operator of ONNX Runtime.
+    pub(super) fn fused_attention(&self, q: &OnnxTensor, k: &OnnxTensor, v: &OnnxTensor, spec: &CausalAttention) -> OnnxTensor {
+        let (past, present) = self.cache(spec);
+        let (cos, sin) = (self.rotary(spec, "cos", f64::cos), self.rotary(spec, "sin", f64::sin));
+        let others = [&self.named("seqlens_k"), &self.named("total_sequence_length"), &cos, &sin];
+        let inputs: Vec<String> = [q, k, v, &past[0], &past[1]].into_iter().chain(others).map(|i| self.reference(i)).collect();
+        let out = self.unique(format!("{}/attention", self.scope.borrow()));
+        let attributes = vec![
+            AttributeProto::int("num_heads", spec.heads),
+            AttributeProto::int("kv_num_heads", spec.kv_heads),
+            AttributeProto::float("scale", spec.scale as f32),
+            AttributeProto::int("local_window_size", spec.window.unwrap_or(-1)),
+            AttributeProto::int("do_rotary", 1),
+            AttributeProto::int("rotary_interleaved", 0),
+        ];
+        self.push("GroupQueryAttention", CONTRIB, &inputs, vec![out.clone(), present[0].clone(), present[1].clone()], attributes);
+        OnnxTensor { name: out, known: None }
+    }
+
+    /// The same in standard operators. Keys and values are scattered into the past's places, so that one buffer may be past and
+    /// present here too; the rows of a batch must be equally long, or a shorter one's unused places hold finite numbers.
+    pub(super) fn portable_attention(&self, q: &OnnxTensor, k: &OnnxTensor, v: &OnnxTensor, spec: &CausalAttention) -> OnnxTensor {
+        let (past, present) = self.cache(spec);
+        let (heads, pairs, width) = (spec.heads, spec.kv_heads, spec.head_dim);
+        // [B, T, n * width] to [B, n, T, width]
+        let split = |x: &OnnxTensor, n: i64| self.transpose(&self.reshape(x, &[0, -1, n, width]), &[0, 2, 1, 3]);
+        let kind = if spec.window.is_some() { "local" } else { "global" };
+        let angles = |part: &str, f: fn(f64) -> f64| {
+            self.shared(&format!("rotary/{kind}.{part}"), || {
+                let rows = self.node("Gather", &[&self.rotary(spec, part, f), &self.positions()], vec![]);
+                self.node("Unsqueeze", &[&rows, &self.integers(&[1])], vec![])
+            })
+        };
+        let (cos, sin) = (angles("cos", f64::cos), angles("sin", f64::sin));
+        let rotate = |x: &OnnxTensor| {
+            let (a, b) = (self.slice(x, -1, 0, width / 2), self.slice(x, -1, width / 2, width));
+            let first = self.node("Sub", &[&self.mul(&a, &cos), &self.mul(&b, &sin)], vec![]);
+            self.concat(&[&first, &self.add(&self.mul(&b, &cos), &self.mul(&a, &sin))], -1)
+        };
+        let q = self.scale(&rotate(&split(q, heads)), spec.scale);
+        let (k, v) = (rotate(&split(k, pairs)), split(v, pairs));
+
+        let places = self.shared("cache/places", || {
+            let at = self.node("Unsqueeze", &[&self.positions(), &self.integers(&[1, 3])], vec![]);
+            self.node("Expand", &[&at, &self.node("Shape", &[&k], vec![])], vec![])
+        });
+        let total = self.total();
+        let seen = [(&past[0], &k, &present[0]), (&past[1], &v, &present[1])].map(|(past, new, present)| {
+            let axis = vec![AttributeProto::int("axis", 2)];
+            self.push("ScatterElements", "", &[past.name.clone(), places.name.clone(), new.name.clone()], vec![present.clone()], axis);
+            // What lies behind the last token is whatever memory held.
+            self.node("Slice", &[&self.named(present), &self.integers(&[0]), &total, &self.integers(&[2])], vec![])
+        });
+        // Queries in groups that share keys and values: [B, kv, group, T, width].
+        let q = self.reshape(&q, &[0, pairs, heads / pairs, -1, width]);
+        let [keys, values] = seen.map(|x| self.node("Unsqueeze", &[&x, &self.integers(&[2])], vec![]));
+        let scores = self.matmul(&q, &self.transpose(&keys, &[0, 1, 2, 4, 3]));
+        let scores = self.node("Where", &[&self.mask(spec.window), &scores, &self.number(UNSEEN)], vec![]);
+        let mixed = self.matmul(&self.softmax(&scores), &values);
+        let mixed = self.transpose(&self.reshape(&mixed, &[0, heads, -1, width]), &[0, 2, 1, 3]);
+        self.reshape(&mixed, &[0, -1, heads * width])
+    }
+
+    /// Which positions see which places, `[B, 1, 1, T, total]`.
+    fn mask(&self, window: Option<i64>) -> OnnxTensor {
+        self.shared(&format!("mask/{}", if window.is_some() { "local" } else { "global" }), || {
+            let (zero, one) = (self.scalar(0), self.scalar(1));
+            let total = self.node("Squeeze", &[&self.total()], vec![]);
+            let places = self.node("Range", &[&zero, &total, &one], vec![]);
+            let rows = self.node("Unsqueeze", &[&self.positions(), &self.integers(&[-1])], vec![]);
+            let distance = self.node("Sub", &[&rows, &places], vec![]);
+            let mut seen = self.node("GreaterOrEqual", &[&distance, &self.integers(&[0])], vec![]);
+            if let Some(window) = window {
+                let near = self.node("Less", &[&distance, &self.integers(&[window])], vec![]);
+                seen = self.node("And", &[&seen, &near], vec![]);
+            }
+            self.node("Unsqueeze", &[&seen, &self.integers(&[1, 2])], vec![])
+        })
+    }
+
+    /// Position of each token, `[B, T]`: the last one's is `seqlens_k`.
+    fn positions(&self) -> OnnxTensor {
+        self.shared("positions", || {
+            let part = vec![AttributeProto::int("start", 1), AttributeProto::int("end", 2)];
+            let count = self.node("Shape", &[&self.named("input_ids")], part);
+            let steps = self.node("Range", &[&self.scalar(0), &self.node("Squeeze", &[&count], vec![]), &self.scalar(1)], vec![]);
+            let last = self.node("Cast", &[&self.named("seqlens_k")], vec![AttributeProto::int("to", DataType::Int64 as i64)]);
+            let last = self.node("Unsqueeze", &[&last, &self.integers(&[1])], vec![]);
+            let first = self.node("Sub", &[&self.node("Add", &[&last, &self.integers(&[1])], vec![]), &count], vec![]);
+            self.node("Add", &[&first, &steps], vec![])
+        })
+    }
+
+    /// All tokens, these included, `[1]`.
+    fn total(&self) -> OnnxTensor {
+        self.shared("total", || {
+            let total = self.named("total_sequence_length");
+            let total = self.node("Cast", &[&total], vec![AttributeProto::int("to", DataType::Int64 as i64)]);
+            self.node("Reshape", &[&total, &self.integers(&[1])], vec![])
+        })
+    }
+
+    /// A value that several layers use: made by the first, outside of any layer's scope.
+    fn shared(&self, name: &str, make: impl FnOnce() -> OnnxTensor) -> OnnxTensor {
+        let key = format!("shared {name}");
+        if let Some(found) = self.stored.borrow().get(&key) {
+            return self.named(found);
+        }
+        let scope = self.scope.replace(name.into());
+        let made = make();
+        *self.scope.borrow_mut() = scope;
+        self.stored.borrow_mut().insert(key, made.name.clone());
+        made
+    }
+
+    fn scalar(&self, value: i64) -> OnnxTensor {
+        let name = format!("{value}.i64");
+        if self.stored.borrow_mut().insert(name.clone(), name.clone()).is_none() {
+            self.file.borrow_mut().integers(&name, &[value], &[]);
+        }
+        self.named(&name)
+    }
+
+    /// The root-mean-square norm in standard operators; the mean in fp32 whatever is computed in.
+    pub(super) fn portable_rms_norm(&self, x: &OnnxTensor, name: &str, scale: &OnnxTensor, epsilon: f64) -> OnnxTensor {
+        let normed = self.in_float(x, |x| {
+            let mean = self.node("ReduceMean", &[&self.mul(x, x), &self.integers(&[-1])], vec![AttributeProto::int("keepdims", 1)]);
+            let mean = self.node("Add", &[&mean, &self.number_in(epsilon, DataType::Float)], vec![]);
+            self.node("Div", &[x, &self.node("Sqrt", &[&mean], vec![])], vec![])
+        });
+        self.named_node(name.into(), "Mul", &[&normed, scale], vec![])
+    }
+}
+
+/// First row and number of rows of each block.
+fn blocks(rows: i64) -> impl Iterator<Item = (i64, i64)> {
+    (0..rows).step_by(ROWS as usize).map(move |from| (from, ROWS.min(rows - from)))
+}

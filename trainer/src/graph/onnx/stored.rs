@@ -1,0 +1,108 @@
+//! Weights as a graph's data file holds them, read back.
+
+use super::proto::{DataType, TensorProto};
+use super::quantize::{Layout, Quantized};
+use crate::graph::source::{Source, Stored};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use tch::{Kind, Tensor};
+
+/// Which initializers of a graph hold a parameter, and how.
+#[derive(Clone, Debug)]
+pub(super) enum Held {
+    /// As it is, `[out, in]`.
+    Plain(String),
+    /// `[in, out]`.
+    Transposed(String),
+    /// Codes, scales and zero points.
+    Blocks { names: [String; 3], rows: i64, layout: Layout },
+}
+
+#[derive(Debug)]
+enum Place {
+    Plain(Stored),
+    Transposed(Stored, [i64; 2]),
+    Blocks { file: Arc<File>, at: [u64; 3], shape: [i64; 2], layout: Layout },
+}
+
+/// The large parameters of a graph that was written, under the model's own names.
+#[derive(Debug)]
+pub(super) struct Written {
+    places: BTreeMap<String, Place>,
+}
+
+impl Written {
+    /// Finds the parameters in a data file.
+    pub fn new(file: File, held: BTreeMap<String, Held>, initializers: &[TensorProto]) -> io::Result<Self> {
+        let file = Arc::new(file);
+        let by_name: BTreeMap<&str, &TensorProto> = initializers.iter().map(|t| (t.name.as_str(), t)).collect();
+        let find = |name: &str| {
+            let tensor = by_name.get(name)?;
+            let offset = tensor.external_data.iter().find(|e| e.key == "offset")?.value.parse().ok()?;
+            Some((*tensor, offset))
+        };
+        let plain = |name: &str| {
+            let (tensor, at) = find(name)?;
+            let kind = [(DataType::Float, Kind::Float), (DataType::Half, Kind::Half), (DataType::BFloat16, Kind::BFloat16)];
+            let (_, kind) = kind.into_iter().find(|(t, _)| *t as i32 == tensor.data_type)?;
+            Some(Stored { file: Arc::clone(&file), at, kind, shape: tensor.dims.clone() })
+        };
+        let place = |held: &Held| match held {
+            Held::Plain(name) => plain(name).map(Place::Plain),
+            Held::Transposed(name) => plain(name).and_then(|stored| {
+                let &[columns, rows] = stored.shape.as_slice() else { return None };
+                Some(Place::Transposed(stored, [rows, columns]))
+            }),
+            Held::Blocks { names: [codes, scales, zeros], rows, layout } => {
+                let at = [find(codes)?.1, find(scales)?.1, find(zeros)?.1];
+                Some(Place::Blocks { file: Arc::clone(&file), at, shape: [*rows, layout.columns as i64], layout: *layout })
+            }
+        };
+        let places = held
+            .iter()
+            .map(|(name, held)| Ok((name.clone(), place(held).ok_or_else(|| io::Error::other(format!("{name} was not written")))?)))
+            .collect::<io::Result<_>>()?;
+        Ok(Self { places })
+    }
+}
+
+impl Source for Written {
+    fn names(&self) -> Vec<String> {
+        self.places.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<&[i64]> {
+        Some(match self.places.get(name)? {
+            Place::Plain(stored) => &stored.shape,
+            Place::Transposed(_, shape) | Place::Blocks { shape, .. } => shape,
+        })
+    }
+
+    fn rows(&self, name: &str, from: i64, count: i64) -> io::Result<Tensor> {
+        match self.places.get(name).ok_or(io::ErrorKind::NotFound)? {
+            Place::Plain(stored) => stored.rows(from, count),
+            Place::Transposed(stored, [rows, columns]) => {
+                if from < 0 || count < 0 || from + count > *rows {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                Ok(stored.rows(0, *columns)?.tr().narrow(0, from, count).contiguous())
+            }
+            Place::Blocks { file, at, shape: [rows, columns], layout } => {
+                if from < 0 || count < 0 || from + count > *rows {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                let read = |at: u64, row: usize| {
+                    let mut bytes = vec![0; row * count as usize];
+                    file.read_exact_at(&mut bytes, at + row as u64 * from as u64).map(|()| bytes)
+                };
+                let scales = read(at[1], layout.blocks() * size_of::<f32>())?;
+                let scales = scales.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+                let quantized = Quantized { codes: read(at[0], layout.row_bytes())?, scales, zeros: read(at[2], layout.zero_bytes())? };
+                Ok(Tensor::from_slice(&layout.dequantize(&quantized)).reshape([count, *columns]))
+            }
+        }
+    }
+}
