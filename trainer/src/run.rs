@@ -95,10 +95,22 @@ impl Run {
     }
 }
 
+impl Run {
+    /// The tokenizer of the sentence encoder: its own if it was imported with one.
+    pub fn sentence_tokenizer(&self) -> PathBuf {
+        let own = self.file(TEXT_TOKENIZER);
+        if own.exists() { own } else { self.file(TOKENIZER) }
+    }
+}
+
 /// Configuration of the models.
 pub const MODELS: &str = "models.toml";
-/// The tokenizer that all text passes through.
+/// The tokenizer that all text passes through, but for the sentence encoder's where it has its own.
 pub const TOKENIZER: &str = "tokenizer.json";
+/// The chat template of an imported language model, which the prompt follows.
+pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
+/// The sentence encoder's own tokenizer, where it is not the run's.
+pub const TEXT_TOKENIZER: &str = "text.tokenizer.json";
 /// The frozen sentence encoder.
 pub const TEXT: &str = "text.safetensors";
 /// The Anatomy Perception Module, with the text projection that was aligned with it.

@@ -2,6 +2,7 @@
 
 pub mod evaluate;
 pub mod export;
+pub mod import;
 pub mod phantom;
 pub mod train;
 
@@ -20,6 +21,7 @@ pub struct Arguments {
 enum Command {
     Evaluate(evaluate::Arguments),
     Export(export::Arguments),
+    Import(import::Arguments),
     Phantom(phantom::Arguments),
     Train(train::Arguments),
 }
@@ -33,6 +35,7 @@ impl Arguments {
         match self.command {
             Command::Evaluate(arguments) => evaluate::run(&arguments),
             Command::Export(arguments) => export::run(&arguments),
+            Command::Import(arguments) => import::run(&arguments),
             Command::Phantom(arguments) => phantom::run(&arguments),
             Command::Train(arguments) => train::run(&arguments),
         }

@@ -35,7 +35,7 @@ struct Sentences {
 
 impl Sentences {
     fn of(images: &[Annotated], run: &Run, models: &ModelConfig, device: Device) -> Result<Self> {
-        let path = run.file(run::TOKENIZER);
+        let path = run.sentence_tokenizer();
         let tokenizer = Tokenizer::from_file(&path).map_err(|e| anyhow!("cannot read {}: {e}; run `train text` first", path.display()))?;
         let texts: BTreeSet<&String> = images.iter().flat_map(|i| &i.sentences).collect();
         let texts: Vec<String> = texts.into_iter().cloned().collect();

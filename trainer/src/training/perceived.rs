@@ -48,7 +48,7 @@ impl Database {
             "{} must hold sentences for each of {STRUCTURES} structures",
             path.display()
         );
-        let path = run.file(run::TOKENIZER);
+        let path = run.sentence_tokenizer();
         let tokenizer = Tokenizer::from_file(&path).map_err(|e| anyhow!("cannot read {}: {e}", path.display()))?;
         let _guard = tch::no_grad_guard();
         let ops = Torch::new(params);

@@ -102,12 +102,12 @@ pub struct Tokens {
     present: Tensor,
 }
 
-/// Tokenizes sentences.
+/// Tokenizes sentences, with the class and separator that an imported encoder's tokenizer puts around each.
 ///
 /// # Errors
 /// If the tokenizer fails.
 pub fn encode(tokenizer: &Tokenizer, sentences: &[&str]) -> Result<Tokens> {
-    let encodings = tokenizer.encode_batch(sentences.to_vec(), false).map_err(|e| anyhow!("cannot tokenize a sentence: {e}"))?;
+    let encodings = tokenizer.encode_batch(sentences.to_vec(), true).map_err(|e| anyhow!("cannot tokenize a sentence: {e}"))?;
     let length = encodings.iter().map(|e| e.get_ids().len()).max().unwrap_or(1).max(1);
     let (mut ids, mut present) = (Vec::new(), Vec::new());
     for encoding in &encodings {

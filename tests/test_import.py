@@ -1,0 +1,417 @@
+"""Published checkpoints in, bundles out: random weights in the published layouts, against the libraries that made them.
+
+The oracles are torch, torchvision, transformers and peft; each comparison prints the largest difference that it found.
+"""
+
+import json
+import re
+import subprocess
+from types import SimpleNamespace
+
+import numpy as np
+import onnxruntime
+import published
+import pytest
+import torch
+from conftest import ROOT, needed
+from published import ADDED, SENTENCES, STRUCTURES
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch.nn.functional import normalize
+
+QUESTION = "Where is the heart?"
+
+
+@pytest.fixture(scope="session")
+def trainer(onnxruntime_library):
+    """Runs `anatomix-trainer`, which must succeed; its last words otherwise."""
+    program = needed(ROOT / "target/release/anatomix-trainer", "trainer")
+
+    def trainer(*arguments, fails=False):
+        result = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False, cwd=ROOT)
+        assert "panicked" not in result.stderr, result.stderr
+        assert (result.returncode != 0) == fails, result.stderr
+        return result.stderr
+
+    return trainer
+
+
+def export(trainer, run, out):
+    """The run as a bundle in fp32; sentences would come from a data set."""
+    lists = [[sentence, f"{sentence} {i}."] for i, sentence in zip(range(STRUCTURES), SENTENCES * 9, strict=True)]
+    (run / "sentences.json").write_text(json.dumps(lists))
+    narrow = "--storage" in subprocess.run(
+        [ROOT / "target/release/anatomix-trainer", "export", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    trainer("export", run, "--out", out, *(["--storage", "f32"] if narrow else ["--decoder", "fp32", "--apm", "fp32"]))
+    return lists
+
+
+def session(path):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def close(what, found, expected, allowed):
+    found, expected = torch.as_tensor(np.asarray(found)), torch.as_tensor(expected).detach()
+    assert found.shape == expected.shape, what
+    difference = (found - expected).abs().max().item()
+    print(f"{what}: largest difference {difference:.1e} of {expected.abs().max().item():.2f}")
+    assert difference <= allowed, what
+
+
+def decoder_logits(bundle, ids, visual, index):
+    """Logits of all positions, from `decoder.onnx` with an empty cache."""
+    decoder, sizes = session(bundle / "decoder.onnx"), json.loads((bundle / "manifest.json").read_text())["decoder"]
+    length = ids.shape[1]
+    inputs = {
+        "input_ids": ids,
+        "visual_features": visual,
+        "visual_index": index,
+        "seqlens_k": np.array([length - 1], np.int32),
+        "total_sequence_length": np.array(length, np.int32),
+        "logit_positions": np.arange(length),
+    }
+    for layer in range(sizes["layers"]):
+        for part in ["key", "value"]:
+            empty = np.zeros((1, sizes["kv_heads"], length, sizes["head_dim"]), np.float32)
+            inputs[f"past_key_values.{layer}.{part}"] = empty
+    return decoder.run(["logits"], inputs)[0]
+
+
+def expected_logits(model, embeddings, ids, visual, index):
+    """The same from transformers: visual features in place of scaled embeddings, plainly causal."""
+    with torch.no_grad():
+        x = embeddings(torch.from_numpy(ids)).clone()
+        taken = torch.from_numpy(index)[0] >= 0
+        x[0, taken] = torch.from_numpy(visual)[torch.from_numpy(index)[0][taken]]
+        return model(inputs_embeds=x, attention_mask=torch.ones(ids.shape, dtype=torch.long)).logits
+
+
+def compare_bundle(made, bundle):
+    """Every graph of a bundle, and its sentences, against the models that the checkpoints were written from."""
+    golden = {name: tensor.numpy() for name, tensor in load_file(bundle / "golden.safetensors").items()}
+    image = golden["image"]
+    found = session(bundle / "apm.onnx")
+    names = ["boxes", "object_embeddings", "image_tokens", "image_logits"]
+    seen = dict(zip(names, found.run(names, {"image": image}), strict=True))
+    expected = made.perception(torch.from_numpy(image))
+    for name in names:
+        close(f"apm {name} at {image.shape[-1]}x{image.shape[-1]}", seen[name], expected[name], 1e-3 if name == "image_tokens" else 1e-4)
+
+    heads = [made.heads["image_projectionhead"](expected["image_tokens"]), made.heads["obj_projectionhead"](expected["object_embeddings"])]
+    features = {name: seen[name] for name in ["image_tokens", "object_embeddings"]}
+    visual = session(bundle / "projector.onnx").run(["visual_features"], features)[0]
+    close("visual features", visual, torch.cat(heads, 1), 1e-3)
+
+    ids, index = golden["input_ids"], golden["visual_index"]
+    logits = decoder_logits(bundle, ids, visual[0], index)
+    reference = expected_logits(made.adapted, made.embeddings, ids, visual[0], index)
+    close(f"logits of {ids.shape[1]} tokens", logits, reference, 1e-3)
+    with made.adapted.disable_adapter():
+        without = expected_logits(made.adapted, made.embeddings, ids, visual[0], index)
+    assert (without - reference).abs().max() > 1e-2, "the adapter makes a difference"
+    assert (torch.from_numpy(logits).argmax(-1) == reference.argmax(-1)).all()
+
+    database = load_file(bundle / "sentences.safetensors")
+    tables = {name: tensor for name, tensor in database.items() if name.endswith("embeddings")}
+    assert len(tables) == STRUCTURES
+    largest = 0
+    for name, table in tables.items():
+        sentences = made.sentences[int(re.search(r"\d+", name)[0])]
+        tokens = made.encoder_tokenizer(sentences, padding=True, return_tensors="pt")
+        with torch.no_grad():
+            hidden = made.encoder(**tokens).last_hidden_state
+            mask = tokens["attention_mask"][..., None]
+            rows = normalize(made.projection((hidden * mask).sum(1) / mask.sum(1)), dim=-1)
+        largest = max(largest, (table.float() - rows).abs().max().item())
+    print(f"projected sentences of BERT: largest difference {largest:.1e}")
+    assert largest < 1e-4
+    return golden
+
+
+def expected_prompt(golden, bundle, sentences):
+    """The whole multimodal prompt as text, with the boxes that were predicted."""
+    decoded = Tokenizer.from_file(str(bundle / "tokenizer.json")).decode(golden["input_ids"][0].tolist(), skip_special_tokens=False)
+    boxes = re.findall(r"\((\d+),(\d+)\),\((\d+),(\d+)\)", decoded)
+    assert len(boxes) == STRUCTURES
+    cx, cy, w, h = golden["boxes"][0].T
+    corners = np.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], 1).clip(0, 1) * 1024
+    assert np.abs(np.trunc(corners) - np.array(boxes, float)).max() <= 1
+    lines = []
+    for i, (box, known) in enumerate(zip(boxes, sentences, strict=True)):
+        sentence = next(s for s in reversed(known) if f"{box[3]})</box> {s}\n" in decoded)
+        lines.append("emb:<emb><obj_{}></emb> box:<box>({},{}),({},{})</box> {}".format(i, *box, sentence))
+    patches = golden["image_tokens"].shape[1]
+    image = "\n\n<image_start>" + "<image>" * patches + "<image_end>\n\n"
+    return f"Image: {image}\nLikely findings:\n" + "\n".join(lines) + f"\nTask: {QUESTION}"
+
+
+@pytest.fixture(scope="module")
+def published_run(trainer, tmp_path_factory):
+    """Everything as published: pickles, a sharded model with its vision tower, free rows for the added tokens."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("published")
+    encoder, encoder_tokenizer = published.bert(folder / "bert", published=True)
+    perception, projection = published.Perception().eval(), published.text_projection(48, 16)
+    marker = folder / "executed"
+    published.perception_checkpoint(folder / "apm.pth", perception, projection, marker, encoder)
+
+    tokenizer = published.gemma_tokenizer(folder / "gemma")
+    model = published.gemma_with_tower(len(tokenizer) + 63).to(torch.bfloat16)
+    model.save_pretrained(folder / "gemma", max_shard_size="100KB")
+    assert len(list((folder / "gemma").glob("*.safetensors"))) > 3
+    # Read again, as casting to bfloat16 rounds the rotary frequencies as well.
+    model = type(model).from_pretrained(folder / "gemma", dtype=torch.float32).eval()
+    rows = model.get_input_embeddings().weight.shape[0]
+    heads = published.projectors(256, 16, 64)
+    adapted = published.with_adapter(model, 16, 16, ["lm_head", "embed_tokens"])
+    published.tuned_checkpoint(folder / "tuned.pth", adapted, heads)
+
+    run = folder / "run"
+    said = trainer(
+        "import", "--out", run, "--apm", folder / "apm.pth", "--text-encoder", folder / "bert",
+        "--language", folder / "gemma", "--adapter", folder / "tuned.pth",
+    )  # fmt: skip
+    print(said)
+    sentences = export(trainer, run, folder / "bundle")
+    made = SimpleNamespace(
+        folder=folder, run=run, bundle=folder / "bundle", marker=marker, rows=rows, sentences=sentences,
+        perception=perception, projection=projection, encoder=encoder, encoder_tokenizer=encoder_tokenizer,
+        tokenizer=tokenizer, adapted=adapted, heads=heads,
+    )  # fmt: skip
+    made.embeddings = adapted.base_model.model.get_input_embeddings()
+    return made
+
+
+def test_published_layouts(published_run):
+    made = published_run
+    assert sum(p.numel() for n, p in made.perception.state_dict().items() if "running" not in n) == pytest.approx(31.76e6, rel=2e-3)
+    assert len(made.perception.state_dict()) == 406
+    golden = compare_bundle(made, made.bundle)
+    held = load_file(made.run / "language.safetensors")
+    assert {tensor.dtype for tensor in held.values()} == {torch.bfloat16}, "base weights keep their precision"
+    assert not any("vision" in name or "projector" in name for name in held)
+    assert held["model.embed_tokens.weight"].shape[0] == made.rows, "free rows are taken, none are added"
+
+    # Token ids of the whole prompt as transformers gives them, through the model's own chat template.
+    made.tokenizer.add_special_tokens({"additional_special_tokens": [*published.CONTROL[4:], *ADDED]})
+    assert [made.tokenizer.convert_tokens_to_ids(t) for t in ADDED] == list(range(made.rows - 63, made.rows - 63 + len(ADDED)))
+    prompt = expected_prompt(golden, made.bundle, made.sentences)
+    text = made.tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
+    ids = made.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert ids == golden["input_ids"][0].tolist()
+    print(f"prompt: {len(ids)} token ids identical")
+    assert (made.run / "chat_template.jinja").read_text() == published.CHAT
+
+
+def test_pickles_are_not_executed(published_run):
+    assert not published_run.marker.exists()
+    torch.load(published_run.folder / "apm.pth", weights_only=False)
+    assert published_run.marker.exists(), "PyTorch itself would have executed it"
+
+
+@pytest.fixture(scope="module")
+def folder_run(trainer, tmp_path_factory):
+    """The other layouts: safetensors alone, a text-only model without free rows, a PEFT folder with projectors beside it."""
+    torch.manual_seed(2)
+    folder = tmp_path_factory.mktemp("folders")
+    encoder, encoder_tokenizer = published.bert(folder / "bert", published=False)
+    perception = published.Perception((1, 2, 1, 1), 32, 4, 48, (1, 2), 6).eval()
+    projection = published.text_projection(48, 6, 24)
+    state = perception.state_dict() | {f"project_head.proj.{n}": t for n, t in projection.state_dict().items()}
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "apm.safetensors")
+
+    from transformers import Gemma3ForCausalLM
+
+    tokenizer = published.gemma_tokenizer(folder / "gemma")
+    model = published.shaken(Gemma3ForCausalLM(published.gemma_config(len(tokenizer))))
+    model.save_pretrained(folder / "gemma")
+    tokenizer.add_special_tokens({"additional_special_tokens": [*published.CONTROL[4:], *ADDED]})
+    model.resize_token_embeddings(len(tokenizer))
+    heads = published.projectors(32, 6, 64)
+    grown = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    adapted = published.with_adapter(model, 4, 8, None)
+    adapted.save_pretrained(folder / "adapter")
+    save_file({n: t.contiguous() for n, t in published.projector_state(heads).items()}, folder / "adapter" / "projectors.safetensors")
+
+    run = folder / "run"
+    trainer("import", "--out", run, "--apm", folder / "apm.safetensors", "--image-size", 96)
+    trainer("import", "--out", run, "--text-encoder", folder / "bert")
+    trainer("import", "--out", run, "--language", folder / "gemma")
+    trainer("import", "--out", run, "--adapter", folder / "adapter")
+    sentences = export(trainer, run, folder / "bundle")
+    made = SimpleNamespace(
+        folder=folder, run=run, bundle=folder / "bundle", sentences=sentences, grown=grown,
+        perception=perception, projection=projection, encoder=encoder, encoder_tokenizer=encoder_tokenizer,
+        tokenizer=tokenizer, adapted=adapted, heads=heads,
+    )  # fmt: skip
+    made.embeddings = adapted.base_model.model.get_input_embeddings()
+    return made
+
+
+def test_folders_one_after_another(folder_run):
+    made = folder_run
+    compare_bundle(made, made.bundle)
+    held = load_file(made.run / "language.safetensors")
+    for name, tensor in held.items():
+        assert tensor.dtype == torch.float32
+        close(f"{name}, table grown" if "embed" in name else name, tensor, made.grown[name], 1e-5 if "embed" in name else 0)
+    assert "tie_word_embeddings = true" in (made.run / "models.toml").read_text()
+
+
+def test_imports_are_repeatable(trainer, folder_run, tmp_path):
+    for name in ["a", "b"]:
+        trainer("import", "--out", tmp_path / name, "--language", folder_run.folder / "gemma")
+    for file in (tmp_path / "a").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
+
+
+def test_the_module_alone(trainer, published_run, tmp_path):
+    """406 names, nothing else: what has no text side still imports."""
+    state = published_run.perception.state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "apm.safetensors")
+    trainer("import", "--out", tmp_path / "run", "--apm", tmp_path / "apm.safetensors")
+    held = load_file(tmp_path / "run/apm.safetensors")
+    assert set(held) == set(state)
+    assert all(torch.equal(held[name], state[name]) for name in held)
+
+
+def test_what_is_there_is_kept(trainer, folder_run):
+    before = {file.name: file.stat().st_mtime_ns for file in folder_run.run.iterdir()}
+    said = trainer("import", "--out", folder_run.run, "--apm", folder_run.folder / "apm.safetensors", fails=True)
+    assert "apm.safetensors is there already" in said
+    assert before == {file.name: file.stat().st_mtime_ns for file in folder_run.run.iterdir()}
+
+
+def spoiled(tensors):
+    """Two names less, two more, two of another shape."""
+    tensors, names = dict(tensors), sorted(tensors)
+    gone, bent = [names[3], names[-2]], [names[5], names[-4]]
+    for name in gone:
+        del tensors[name]
+    for name in bent:
+        tensors[name] = torch.cat([tensors[name], tensors[name][:1]]) if tensors[name].dim() else tensors[name][None]
+    tensors |= {"stranger.weight": torch.zeros(2), "model.layers.0.stranger.bias": torch.zeros(3)}
+    return tensors, gone, bent
+
+
+def complaints(said, gone, bent, canonical=lambda name: name):
+    for name in gone:
+        assert re.search(rf"^  {re.escape(canonical(name))} is missing$", said, re.MULTILINE), (name, said)
+    for name in bent:
+        assert re.search(rf"^  {re.escape(name)} is \[.*\] instead of \[.*\]$", said, re.MULTILINE), (name, said)
+    for name in ["stranger.weight", "model.layers.0.stranger.bias"]:
+        assert f"{name} is not part of the model" in said
+    assert len(re.findall(r"^  ", said, re.MULTILINE)) == 6, said
+
+
+def test_a_module_that_does_not_fit_is_listed(trainer, folder_run, tmp_path):
+    tensors, gone, bent = spoiled(load_file(folder_run.folder / "apm.safetensors"))
+    save_file(tensors, tmp_path / "apm.safetensors")
+    # Names that begin with `model.` would be the module's own in a training checkpoint.
+    tensors = load_file(tmp_path / "apm.safetensors")
+    tensors["layers.0.stranger.bias"] = tensors.pop("model.layers.0.stranger.bias")
+    save_file(tensors, tmp_path / "apm.safetensors")
+    said = trainer("import", "--out", tmp_path / "run", "--apm", tmp_path / "apm.safetensors", "--image-size", 96, fails=True)
+    complaints(said.replace("layers.0.stranger", "model.layers.0.stranger"), gone, bent)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_language_model_that_does_not_fit_is_listed(trainer, folder_run, tmp_path):
+    for file in (folder_run.folder / "gemma").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tensors, gone, bent = spoiled(load_file(tmp_path / "model.safetensors"))
+    save_file(tensors, tmp_path / "model.safetensors")
+    said = trainer("import", "--out", tmp_path / "run", "--language", tmp_path, fails=True)
+    complaints(said, gone, bent)
+
+
+def test_a_shard_that_lacks_a_name_is_listed(trainer, published_run, tmp_path):
+    for file in (published_run.folder / "gemma").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    name, shard = next((n, s) for n, s in index["weight_map"].items() if "q_proj" in n and "vision" not in n)
+    tensors = load_file(tmp_path / shard)
+    del tensors[name]
+    save_file(tensors, tmp_path / shard)
+    said = trainer("import", "--out", tmp_path / "run", "--language", tmp_path, fails=True)
+    assert f"{name} is missing in {shard}" in said
+    index["weight_map"][name] = "../gemma/model.safetensors"
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    said = trainer("import", "--out", tmp_path / "run", "--language", tmp_path, fails=True)
+    assert "is not the name of a file beside it" in said
+
+
+def test_an_adapter_that_does_not_fit_is_listed(trainer, folder_run, published_run, tmp_path):
+    for file in (folder_run.folder / "adapter").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    names = [n for n in sorted(tensors) if "lora_B" in n]
+    del tensors[names[0]]
+    tensors[names[1]] = tensors[names[1]][:-1]
+    tensors["base_model.model.model.layers.0.mlp.stranger.lora_A.weight"] = torch.zeros(4, 64)
+    save_file({n: t.contiguous() for n, t in tensors.items()}, tmp_path / "adapter_model.safetensors")
+    arguments = ["--out", tmp_path / "run", "--language", folder_run.folder / "gemma"]
+    said = trainer("import", *arguments, "--adapter", tmp_path, fails=True)
+    own = names[0].removeprefix("base_model.model.")
+    assert f"{own} is missing" in said and f"{names[1]} is [" in said and "mlp.stranger.lora_A.weight is not part" in said
+    # An adapter of another model: every projector is of another width, every table of another length.
+    said = trainer("import", *arguments, "--adapter", published_run.folder / "tuned.pth", fails=True)
+    assert "embed_tokens.modules_to_save.default.weight is [" in said
+    assert "adapts" in trainer("import", "--out", tmp_path / "other", "--adapter", tmp_path, fails=True)
+
+
+def test_settings_that_would_change_the_model_are_refused(trainer, folder_run, tmp_path):
+    for file in (folder_run.folder / "gemma").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    for change, expected in [({"final_logit_softcapping": 30.0}, "final_logit_softcapping"), ({"model_type": "gemma2"}, "gemma2")]:
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        assert expected in trainer("import", "--out", tmp_path / "run", "--language", tmp_path, fails=True)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "chat_template.jinja").write_text("[INST] {{ messages[0]['content'] }} [/INST]")
+    assert "chat template" in trainer("import", "--out", tmp_path / "run", "--language", tmp_path, fails=True)
+    for file in (folder_run.folder / "adapter").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"use_dora": True}))
+    said = trainer("import", "--out", tmp_path / "run", "--language", folder_run.folder / "gemma", "--adapter", tmp_path, fails=True)
+    assert "DoRA" in said
+
+
+def test_damaged_files_are_errors(trainer, published_run, folder_run, tmp_path):
+    """Cut off anywhere, of another kind, or not a file: an error that names it, and no run."""
+    whole = (published_run.folder / "apm.pth").read_bytes()
+    for cut in [0, 3, 200, len(whole) // 3, len(whole) - 3000, len(whole) - 1]:
+        (tmp_path / "cut.pth").write_bytes(whole[:cut])
+        assert "cut.pth" in trainer("import", "--out", tmp_path / "run", "--apm", tmp_path / "cut.pth", fails=True)
+    whole = (folder_run.folder / "apm.safetensors").read_bytes()
+    header = int.from_bytes(whole[:8], "little")
+    huge = (1 << 62).to_bytes(8, "little") + whole[8:]
+    overlap = json.loads(whole[8 : 8 + header])
+    first = next(name for name in overlap if name != "__metadata__")
+    overlap[first]["data_offsets"] = [0, 1 << 60]
+    overlap = json.dumps(overlap).encode()
+    overlap = len(overlap).to_bytes(8, "little") + overlap + whole[8 + header :]
+    for damaged in [whole[:7], whole[:100], whole[:-1], whole + b"\0", huge, overlap, b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(100)]:
+        (tmp_path / "cut.safetensors").write_bytes(damaged)
+        trainer("import", "--out", tmp_path / "run", "--apm", tmp_path / "cut.safetensors", fails=True)
+    for path in [tmp_path, tmp_path / "nowhere.pth"]:
+        assert str(path) in trainer("import", "--out", tmp_path / "run", "--apm", path, fails=True)
+    # The values of a stored entry are checked by their sum when they are copied.
+    with (tmp_path / "flipped.pth").open("wb") as file:
+        whole = bytearray((published_run.folder / "apm.pth").read_bytes())
+        whole[len(whole) // 2] ^= 0x40
+        file.write(whole)
+    assert "checksum" in trainer("import", "--out", tmp_path / "run", "--apm", tmp_path / "flipped.pth", fails=True)
+    assert not list((tmp_path / "run").glob("*")), "nothing is left behind"
+
+
+def test_a_pickle_that_only_acts_is_refused(trainer, tmp_path):
+    torch.save(published.Evil(tmp_path / "executed"), tmp_path / "evil.pth")
+    trainer("import", "--out", tmp_path / "run", "--apm", tmp_path / "evil.pth", fails=True)
+    torch.save({"model": published.Evil(tmp_path / "executed")}, tmp_path / "evil.pth")
+    trainer("import", "--out", tmp_path / "run", "--apm", tmp_path / "evil.pth", fails=True)
+    assert not (tmp_path / "executed").exists()

@@ -1,0 +1,216 @@
+//! What fine-tuning made: adapters, tables that were trained in full, projectors. From the published checkpoint, which keeps the
+//! first two below `LM.core_model` and the projectors below `LM.wrapper`, or from the folder of a PEFT adapter.
+
+use super::ImportError;
+use super::checkpoint::{Checkpoint, json};
+use super::language;
+use super::names::{self, Shapes};
+use super::stored::Stored;
+use crate::models::gemma::{EMBEDDING, GemmaConfig, HEAD};
+use crate::models::lora::Lora;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Name of the projectors' file in a PEFT folder, which has no place for them.
+const PROJECTORS: &str = "projectors.safetensors";
+
+/// A fine-tuned part, found to fit its base model.
+pub(super) struct Adapter {
+    pub lora: Lora,
+    /// Whether embedding table and head were trained apart from each other.
+    pub untied: bool,
+    /// Whether the projectors are there.
+    pub projectors: bool,
+    pub checkpoint: Checkpoint,
+}
+
+impl Adapter {
+    /// Reads names and shapes. `table` is the base model's embedding table, `widths` are those of image tokens, object embeddings
+    /// and the language model.
+    pub fn open(path: &Path, base: &GemmaConfig, table: Option<&Stored>, widths: (i64, i64, i64)) -> Result<Self, ImportError> {
+        let (checkpoint, settings) = if path.is_dir() { folder(path)? } else { (published(path)?, Peft::default()) };
+        let mut checkpoint = checkpoint.renamed(own_name)?;
+        let rank = checkpoint.tensors.iter().find(|(name, _)| name.ends_with(".lora_A.weight"));
+        let rank = rank.and_then(|(_, stored)| stored.shape.first().copied()).unwrap_or(settings.r as usize) as i64;
+        let lora = settings.lora(rank).map_err(|message| ImportError::unsupported(path, message))?;
+        let mut expected: Shapes = names::adapters(base, &lora);
+        // Layers that were not chosen have no adapter: one of zeros is the same.
+        for module in settings.left_out(&checkpoint) {
+            for (name, shape) in expected.iter().filter(|(name, _)| name.contains(&format!(".{module}.lora_"))) {
+                let shape = shape.iter().map(|&d| d as usize).collect();
+                checkpoint.tensors.insert(name.clone(), Stored::zeros(name.clone(), shape));
+            }
+        }
+        let projectors = checkpoint.tensors.keys().any(|name| name.contains("projectionhead."));
+        if projectors || !path.is_dir() {
+            expected.append(&mut names::projectors(widths));
+        }
+        for name in [EMBEDDING, HEAD] {
+            if checkpoint.tensors.contains_key(name) {
+                expected.insert(name.into(), vec![base.vocab_size, base.hidden_size]);
+            }
+        }
+        checkpoint.check(&expected)?;
+        let untied = !base.tie_word_embeddings || untie(&mut checkpoint, table)?;
+        Ok(Self { lora, untied, projectors, checkpoint })
+    }
+}
+
+/// Whether the saved head is another table than the embeddings; one that is the same is dropped.
+fn untie(checkpoint: &mut Checkpoint, table: Option<&Stored>) -> Result<bool, ImportError> {
+    let saved = checkpoint.tensors.get(EMBEDDING);
+    let Some(head) = checkpoint.tensors.get(HEAD) else {
+        // The base model's head would stay what it was.
+        return match saved {
+            Some(_) => Err(ImportError::unsupported(
+                &checkpoint.path,
+                "embed_tokens that were trained without lm_head, to which the base model ties them; save both",
+            )),
+            None => Ok(false),
+        };
+    };
+    let same = match saved.or(table) {
+        Some(table) => head.equals(table).map_err(|e| ImportError::file(&checkpoint.path, e))?,
+        None => false,
+    };
+    if same {
+        checkpoint.tensors.remove(HEAD);
+    }
+    Ok(!same)
+}
+
+/// The published file: a pickle with the language model's parts below `LM`; or a flat file of tensors.
+fn published(path: &Path) -> Result<Checkpoint, ImportError> {
+    let checkpoint = Checkpoint::open(path)?;
+    let nested = checkpoint.tensors.keys().any(|name| name.starts_with("LM."));
+    checkpoint.renamed(|name| {
+        let name = if nested { name.strip_prefix("LM.")? } else { name };
+        let name = name.strip_prefix("core_model.").or_else(|| name.strip_prefix("wrapper.")).unwrap_or(name);
+        Some(name.into())
+    })
+}
+
+/// A PEFT adapter's folder, with the projectors where they were put beside it.
+fn folder(path: &Path) -> Result<(Checkpoint, Peft), ImportError> {
+    let settings: Peft = json(&path.join("adapter_config.json"))?;
+    let file = |name: &str| path.join(name);
+    let weights = ["adapter_model.safetensors", "adapter_model.bin"].map(file).into_iter().find(|path| path.exists());
+    let weights = weights.ok_or_else(|| ImportError::file(path, "it holds neither adapter_model.safetensors nor adapter_model.bin"))?;
+    let mut tensors = Checkpoint::open(&weights)?.tensors;
+    if file(PROJECTORS).exists() {
+        let projectors = Checkpoint::open(&file(PROJECTORS))?.tensors;
+        tensors.extend(projectors.into_iter().map(|(name, stored)| (name.strip_prefix("wrapper.").unwrap_or(&name).into(), stored)));
+    }
+    Ok((Checkpoint { path: path.into(), tensors }, settings))
+}
+
+/// The run's own name of a tensor. PEFT writes `.lora_A.NAME.weight`, or without the adapter's name; of what was trained in full
+/// it keeps the original beside it, which is left out.
+fn own_name(name: &str) -> Option<String> {
+    if name.starts_with("image_projectionhead.") || name.starts_with("obj_projectionhead.") {
+        return Some(name.into());
+    }
+    if name.contains(".original_module.") {
+        return None;
+    }
+    let name = language::own_name(name)?;
+    for part in [".lora_A.", ".lora_B."] {
+        if let Some((layer, rest)) = name.split_once(part) {
+            let last = rest.rsplit('.').next().unwrap_or(rest);
+            let deep = rest.split('.').count() > 2;
+            return Some(if deep { name } else { format!("{layer}{part}{last}") });
+        }
+    }
+    let Some((module, rest)) = name.split_once(".modules_to_save.") else { return Some(name) };
+    Some(format!("{module}.{}", rest.split_once('.').map_or(rest, |(_, parameter)| parameter)))
+}
+
+/// A PEFT adapter's `adapter_config.json`; by default what was published.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Peft {
+    peft_type: String,
+    r: i64,
+    lora_alpha: f64,
+    lora_dropout: f64,
+    bias: String,
+    use_dora: bool,
+    use_rslora: bool,
+    fan_in_fan_out: bool,
+    rank_pattern: BTreeMap<String, i64>,
+    alpha_pattern: BTreeMap<String, f64>,
+}
+
+impl Default for Peft {
+    fn default() -> Self {
+        let published = Lora::default();
+        Self {
+            peft_type: "LORA".into(),
+            r: published.rank,
+            lora_alpha: published.alpha,
+            lora_dropout: published.dropout,
+            bias: "none".into(),
+            use_dora: false,
+            use_rslora: false,
+            fan_in_fan_out: false,
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
+        }
+    }
+}
+
+impl Peft {
+    fn lora(&self, rank: i64) -> Result<Lora, String> {
+        for (unsupported, what) in [
+            (self.peft_type != "LORA", format!("an adapter of type {}; LORA can be used", self.peft_type)),
+            (self.bias != "none", format!("trained biases ({:?})", self.bias)),
+            (self.use_dora, "DoRA".into()),
+            (self.fan_in_fan_out, "fan_in_fan_out".into()),
+            (!self.rank_pattern.is_empty() || !self.alpha_pattern.is_empty(), "ranks or scalings of single layers".into()),
+            (!(1..=1 << 14).contains(&rank), format!("a rank of {rank}")),
+            (!self.lora_alpha.is_finite(), "a scaling that is not a number".into()),
+        ] {
+            if unsupported {
+                return Err(what);
+            }
+        }
+        // A rank-stabilised adapter is divided by the root of its rank.
+        let alpha = if self.use_rslora { self.lora_alpha * (rank as f64).sqrt() } else { self.lora_alpha };
+        Ok(Lora { rank, alpha, dropout: self.lora_dropout })
+    }
+
+    /// Kinds of layers of which none has an adapter.
+    fn left_out(&self, checkpoint: &Checkpoint) -> Vec<&'static str> {
+        let kinds = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+        let adapted = |kind: &str| checkpoint.tensors.keys().any(|name| name.contains(&format!(".{kind}.lora_")));
+        if !kinds.into_iter().any(adapted) {
+            return Vec::new();
+        }
+        kinds.into_iter().filter(|kind| !adapted(kind)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_all_layouts() {
+        for (name, expected) in [
+            (
+                "base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.default.weight",
+                Some("model.layers.0.self_attn.q_proj.lora_A.weight"),
+            ),
+            ("base_model.model.model.layers.7.mlp.down_proj.lora_B.weight", Some("model.layers.7.mlp.down_proj.lora_B.weight")),
+            ("base_model.model.model.language_model.embed_tokens.modules_to_save.default.weight", Some(EMBEDDING)),
+            ("base_model.model.model.language_model.embed_tokens.original_module.weight", None),
+            ("base_model.model.lm_head.modules_to_save.default.weight", Some(HEAD)),
+            ("base_model.model.lm_head.weight", Some(HEAD)),
+            ("base_model.model.model.vision_tower.encoder.layers.0.self_attn.q_proj.lora_A.default.weight", None),
+            ("obj_projectionhead.proj.0.weight", Some("obj_projectionhead.proj.0.weight")),
+        ] {
+            assert_eq!(own_name(name).as_deref(), expected);
+        }
+    }
+}

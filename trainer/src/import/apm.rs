@@ -1,0 +1,97 @@
+//! The Anatomy Perception Module: its 406 published names, bare or below `vis_model.`, and the text projection below
+//! `text_model.`, from a file of tensors or from a training checkpoint that keeps them below `model.`.
+
+use super::ImportError;
+use super::checkpoint::Checkpoint;
+use super::names;
+use crate::models::apm::ApmConfig;
+use crate::models::text::TextConfig;
+use std::path::Path;
+
+/// What training keeps the module under, beside its optimiser and settings.
+const WRAPPER: &str = "model.";
+/// Widest layer that is believed.
+const MOST: i64 = 1 << 14;
+
+/// A perception module, found to be whole.
+pub(super) struct Perception {
+    pub config: ApmConfig,
+    /// Width of sentences and inner width of their projection, where the checkpoint holds it.
+    pub projection: Option<(i64, i64)>,
+    pub checkpoint: Checkpoint,
+}
+
+impl Perception {
+    /// Reads names and shapes; sizes follow from them, but for the image's, which is given.
+    pub fn open(path: &Path, image_size: i64) -> Result<Self, ImportError> {
+        let checkpoint = Checkpoint::open(path)?;
+        let wrapped = checkpoint.tensors.keys().any(|name| name.starts_with(WRAPPER));
+        let checkpoint = checkpoint.renamed(|name| published(if wrapped { name.strip_prefix(WRAPPER)? } else { name }))?;
+        let config = config(&checkpoint, image_size)?;
+        let mut expected = names::apm(&config);
+        let projected = checkpoint.tensors.keys().any(|name| name.starts_with("project_head."));
+        let projection = projected.then(|| {
+            let defaults = TextConfig::default();
+            let size = |dimension| checkpoint.size("project_head.proj.0.weight", dimension);
+            (size(1).unwrap_or(defaults.width), size(0).unwrap_or(defaults.projection))
+        });
+        if let Some((width, inner)) = projection {
+            let text = TextConfig { width, projection: inner, ..Default::default() };
+            expected.append(&mut names::projection(&text, config.embedding));
+        }
+        checkpoint.check(&expected)?;
+        Ok(Self { config, projection, checkpoint })
+    }
+}
+
+/// The module's own name of a published tensor; `None` for what it does not need: counters of batch norms that were not frozen,
+/// and the frozen sentence encoder, which is imported from its own folder.
+fn published(name: &str) -> Option<String> {
+    if name.ends_with(".num_batches_tracked") {
+        return None;
+    }
+    if let Some(name) = name.strip_prefix("vis_model.") {
+        return Some(name.into());
+    }
+    let Some(text) = name.strip_prefix("text_model.") else { return Some(name.into()) };
+    if let Some(at) = text.find("project_head.") {
+        return Some(text[at..].into());
+    }
+    let encoder = ["embeddings.", "encoder.layer.", "pooler."].iter().any(|part| text.contains(part));
+    (!encoder).then(|| name.into())
+}
+
+fn config(checkpoint: &Checkpoint, image_size: i64) -> Result<ApmConfig, ImportError> {
+    let published = ApmConfig::default();
+    let outputs = |name: &str, default| checkpoint.size(name, 0).unwrap_or(default);
+    let mut blocks = published.blocks;
+    for (stage, blocks) in blocks.iter_mut().enumerate() {
+        *blocks = checkpoint.count(&format!("backbone.0.body.layer{}.", stage + 1)).unwrap_or(*blocks);
+    }
+    let config = ApmConfig {
+        image_size,
+        blocks,
+        planes: outputs("backbone.0.body.conv1.weight", published.planes),
+        width: outputs("input_proj.weight", published.width),
+        feed_forward: outputs("transformer.encoder.layers.0.linear1.weight", published.feed_forward),
+        encoder_layers: checkpoint.count("transformer.encoder.layers.").unwrap_or(published.encoder_layers),
+        decoder_layers: checkpoint.count("transformer.decoder.layers.").unwrap_or(published.decoder_layers),
+        embedding: outputs("anat_obj_embs.linear.weight", published.embedding),
+        feature_extractor: checkpoint.tensors.keys().any(|name| name.starts_with("anat_obj_embs.mha.")),
+        ..published
+    };
+    let widest = [config.planes, config.width, config.feed_forward, config.embedding].into_iter().max().unwrap_or(0);
+    if widest > MOST || config.width % (2 * config.heads) != 0 {
+        return Err(ImportError::unsupported(
+            &checkpoint.path,
+            format!(
+                "a perception module {} wide with {} planes; the width must be a multiple of {} for its {} heads, and no layer wider than {MOST}",
+                config.width,
+                config.planes,
+                2 * config.heads,
+                config.heads
+            ),
+        ));
+    }
+    Ok(config)
+}

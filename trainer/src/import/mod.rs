@@ -1,0 +1,213 @@
+//! Published checkpoints become a run: what `train` and `export` read, with sizes from the checkpoints' own configurations.
+//!
+//! Everything is checked by names and shapes before a value is read; then values are copied as they are, block by block, so that
+//! memory does not grow with the model.
+
+mod adapter;
+mod apm;
+mod checkpoint;
+mod language;
+mod names;
+mod stored;
+mod text;
+mod tokens;
+mod write;
+
+use crate::models::gemma::EMBEDDING;
+use crate::run::{self, ModelConfig, Run};
+use crate::training::progress;
+use adapter::Adapter;
+use anyhow::{Context, Result, ensure};
+use apm::Perception;
+use checkpoint::Checkpoint;
+use language::LanguageModel;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use text::SentenceEncoder;
+use tokenizers::Tokenizer;
+use write::Files;
+
+/// What to import, and where to.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The run's folder; a run that is there keeps what it holds.
+    pub out: PathBuf,
+    /// The perception module: safetensors or a pickle.
+    pub apm: Option<PathBuf>,
+    /// Side of the image that the module was trained on, in pixels: nothing in its parameters says it.
+    pub image_size: i64,
+    /// The sentence encoder's folder.
+    pub text_encoder: Option<PathBuf>,
+    /// The base language model's folder.
+    pub language: Option<PathBuf>,
+    /// The fine-tuned part: a file, or a PEFT adapter's folder.
+    pub adapter: Option<PathBuf>,
+}
+
+/// A checkpoint cannot be imported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// Names or shapes do not fit.
+    #[error("{} does not fit its model, {} {}:\n  {}", .path.display(), .problems.len(), if .problems.len() == 1 { "name" } else { "names" },
+        .problems.join("\n  "))]
+    Misfit {
+        /// The file or folder.
+        path: PathBuf,
+        /// Every missing, extra or misshaped name.
+        problems: Vec<String>,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot use {}: {message}", .path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// A model of another kind.
+    #[error("{} has {what}; this cannot be imported", .path.display())]
+    Unsupported {
+        /// Where it is.
+        path: PathBuf,
+        /// What it has that these models do not.
+        what: String,
+    },
+}
+
+impl ImportError {
+    fn file(path: &Path, message: impl Display) -> Self {
+        Self::File { path: path.into(), message: message.to_string() }
+    }
+
+    fn unsupported(path: &Path, what: impl Into<String>) -> Self {
+        Self::Unsupported { path: path.into(), what: what.into() }
+    }
+}
+
+/// Imports checkpoints into a run; returns a line about each part.
+///
+/// # Errors
+/// If a checkpoint cannot be read, does not fit its model or is of another kind, or if the run holds such a part already. The
+/// run is then as it was.
+pub fn import(settings: &Settings) -> Result<Vec<String>> {
+    let Settings { out, apm, image_size, text_encoder, language, adapter } = settings;
+    ensure!(
+        [apm, text_encoder, language, adapter].into_iter().any(Option::is_some),
+        "nothing to import; give --apm, --text-encoder, --language or --adapter"
+    );
+    ensure!(*image_size > 0 && image_size % 32 == 0 && *image_size <= 8192, "--image-size must be a multiple of 32 up to 8192");
+    let run = Run { folder: out.clone() };
+    let mut models = if run.file(run::MODELS).exists() { run.models()? } else { ModelConfig::default() };
+    for (chosen, files) in [
+        (apm, [run::APM].as_slice()),
+        (text_encoder, &[run::TEXT, run::TEXT_TOKENIZER]),
+        (language, &[run::LANGUAGE]),
+        (adapter, &[run::ADAPTER]),
+    ] {
+        for file in files.iter().filter(|file| chosen.is_some() && run.file(file).exists()) {
+            anyhow::bail!("{} is there already; import into another folder, or remove it first", run.file(file).display());
+        }
+    }
+
+    // First all that can be wrong is found, from headers alone; then the files are written.
+    let mut lines = Vec::new();
+    let apm = apm.as_deref().map(|path| Perception::open(path, *image_size)).transpose()?;
+    let text = text_encoder.as_deref().map(SentenceEncoder::open).transpose()?;
+    let language = language.as_deref().map(LanguageModel::open).transpose()?;
+    if let Some(text) = &text {
+        models.text = crate::models::text::TextConfig { projection: models.text.projection, ..text.config.clone() };
+        lines.push(format!("sentence encoder: {} layers, {} wide, {}", text.config.layers, text.config.width, size(&text.checkpoint)));
+    }
+    if let Some(apm) = &apm {
+        take_perception(apm, &mut models, text.is_some() || run.file(run::TEXT).exists())?;
+        let sentences = if apm.projection.is_some() { "with" } else { "without" };
+        lines.push(format!("perception module: {image_size}x{image_size}, {sentences} a text projection, {}", size(&apm.checkpoint)));
+    }
+    if let Some(language) = &language {
+        models.language = language.config.clone();
+        let rows = if language.grown > 0 { format!("{} rows added", language.grown) } else { "no rows added".into() };
+        lines.push(format!("language model: {} layers, {rows}, {}", language.config.num_hidden_layers, size(&language.checkpoint)));
+    }
+    let adapter = match adapter {
+        Some(path) => {
+            let held = run.file(run::LANGUAGE);
+            let held = if language.is_none() && held.exists() { Some(Checkpoint::open(&held)?) } else { None };
+            let base = language.as_ref().map(|l| &l.checkpoint).or(held.as_ref());
+            let base = base.context("an adapter needs the model that it adapts: give --language, or import into a run that has one")?;
+            let widths = (models.apm.width, models.apm.embedding, models.language.hidden_size);
+            let adapter = Adapter::open(path, &models.language, base.tensors.get(EMBEDDING), widths)?;
+            models.lora = adapter.lora.clone();
+            models.language.tie_word_embeddings = !adapter.untied;
+            let projectors = if adapter.projectors { "with projectors" } else { "without projectors, which `train align` makes" };
+            lines.push(format!("adapter: rank {}, {projectors}, {}", adapter.lora.rank, size(&adapter.checkpoint)));
+            Some(adapter)
+        }
+        None => None,
+    };
+
+    Run::create(out)?;
+    let mut files = Files::default();
+    let parts = [
+        (run::TEXT, text.as_ref().map(|t| &t.checkpoint)),
+        (run::APM, apm.as_ref().map(|a| &a.checkpoint)),
+        (run::LANGUAGE, language.as_ref().map(|l| &l.checkpoint)),
+        (run::ADAPTER, adapter.as_ref().map(|a| &a.checkpoint)),
+    ];
+    let bytes = |checkpoint: &Checkpoint| checkpoint.tensors.values().map(|t| t.bytes()).sum::<u64>();
+    let bar = progress::bar(parts.iter().filter_map(|(_, part)| part.map(bytes)).sum(), "importing");
+    for (name, part) in parts {
+        if let Some(checkpoint) = part {
+            bar.set_message(name);
+            files.tensors(run.file(name), &checkpoint.tensors, &bar)?;
+        }
+    }
+    bar.finish_and_clear();
+    write_tokenizers(&mut files, &run, text.as_ref(), language.as_ref())?;
+    files.bytes(run.file(run::MODELS), toml::to_string_pretty(&models)?.as_bytes())?;
+    files.install()?;
+    Ok(lines)
+}
+
+/// Takes over the module's sizes; its text projection must fit the sentence encoder.
+fn take_perception(apm: &Perception, models: &mut ModelConfig, encoder: bool) -> Result<()> {
+    models.apm = apm.config.clone();
+    if let Some((width, inner)) = apm.projection {
+        ensure!(
+            !encoder || width == models.text.width,
+            "the text projection of {} takes sentences {width} wide, but the sentence encoder's are {} wide; they do not belong together",
+            apm.checkpoint.path.display(),
+            models.text.width
+        );
+        models.text.width = width;
+        models.text.projection = inner;
+    }
+    Ok(())
+}
+
+/// The language model's tokenizer is the run's; a sentence encoder of another keeps its own beside it.
+fn write_tokenizers(files: &mut Files, run: &Run, text: Option<&SentenceEncoder>, language: Option<&LanguageModel>) -> Result<()> {
+    if let Some(text) = text {
+        files.bytes(run.file(run::TEXT_TOKENIZER), &serialized(&text.tokenizer)?)?;
+    }
+    let Some(language) = language else { return Ok(()) };
+    let (own, sentences) = (run.file(run::TOKENIZER), run.file(run::TEXT_TOKENIZER));
+    if text.is_none() && run.file(run::TEXT).exists() && own.exists() && !sentences.exists() {
+        // The sentence encoder that the run holds was trained with the tokenizer that is replaced now.
+        files.bytes(sentences, &checkpoint::bytes(&own)?)?;
+    }
+    files.bytes(own, &serialized(&language.tokenizer)?)?;
+    if let Some(template) = &language.chat_template {
+        files.bytes(run.file(run::CHAT_TEMPLATE), template.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn serialized(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
+    Ok(tokenizer.to_string(false).map_err(|e| anyhow::anyhow!("cannot write the tokenizer: {e}"))?.into_bytes())
+}
+
+fn size(checkpoint: &Checkpoint) -> String {
+    let values: u64 = checkpoint.tensors.values().map(|t| t.values()).sum();
+    format!("{} tensors, {:.2} M values", checkpoint.tensors.len(), values as f64 / 1e6)
+}
