@@ -75,13 +75,14 @@ class Decoder(nn.Module):
 class Perception(nn.Module):
     """DETR with a query for each structure and a class token; names as published."""
 
-    def __init__(self, blocks=(3, 4, 6, 3), width=256, heads=4, inner=1024, layers=(4, 4), embedding=16):
+    def __init__(self, blocks=(3, 4, 6, 3), width=256, heads=4, inner=1024, layers=(4, 4), embedding=16, vit=None):
         super().__init__()
-        body = ResNet(Bottleneck, list(blocks), norm_layer=FrozenBatchNorm2d)
-        body.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-        del body.fc
+        body = vit or ResNet(Bottleneck, list(blocks), norm_layer=FrozenBatchNorm2d)
+        if not vit:
+            body.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+            del body.fc
         self.backbone = nn.ModuleList([nn.ModuleDict({"body": body})])
-        self.input_proj = nn.Conv2d(2048, width, 1)
+        self.input_proj = nn.Conv2d(vit.config.hidden_size if vit else 2048, width, 1)
         self.transformer = nn.Module()
         self.transformer.encoder = nn.Module()
         self.transformer.encoder.layers = nn.ModuleList(Encoder(width, heads, inner) for _ in range(layers[0]))
@@ -99,7 +100,9 @@ class Perception(nn.Module):
         self.image_class_embed = nn.Linear(width, LABELS)
         for name, tensor in self.state_dict().items():  # nothing is left at zero or one
             noise = torch.randn_like(tensor)
-            if "bn" in name or "downsample.1" in name:
+            if name.startswith("backbone") and vit:
+                tensor.add_(0.05 * noise)
+            elif "bn" in name or "downsample.1" in name:
                 tensor.copy_({"weight": 0.4, "running_var": 1.0}.get(name.split(".")[-1], 0.0) + 0.1 * noise.clamp(-2, 2))
             elif name.endswith("bias") or "norm" in name:
                 tensor.add_(0.1 * noise)
@@ -117,11 +120,19 @@ class Perception(nn.Module):
         y, x = code[:, None].expand(side, side, half), code[None].expand(side, side, half)
         return torch.cat([y, x], 2).flatten(0, 1)[None]
 
+    def features(self, image):
+        body = self.backbone[0]["body"]
+        if not isinstance(body, ResNet):
+            mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, None, :, None, None]
+            tokens = body((image.expand(-1, 3, -1, -1) - mean) / deviation).last_hidden_state
+            side = image.shape[-1] // body.config.patch_size
+            return tokens[:, 1 + body.config.num_register_tokens :].mT.unflatten(2, (side, side))
+        x = body.maxpool(body.relu(body.bn1(body.conv1(image))))
+        return body.layer4(body.layer3(body.layer2(body.layer1(x))))
+
     @torch.no_grad()
     def forward(self, image):
-        body = self.backbone[0]["body"]
-        x = body.maxpool(body.relu(body.bn1(body.conv1(image))))
-        x = self.input_proj(body.layer4(body.layer3(body.layer2(body.layer1(x)))))
+        x = self.input_proj(self.features(image))
         batch, width, side, _ = x.shape
         sine = self.positions(side, width)
         x = torch.cat([self.transformer.cls_token.expand(batch, -1, -1), x.flatten(2).mT], 1)
@@ -141,6 +152,17 @@ class Perception(nn.Module):
             "image_tokens": memory,
             "image_logits": self.image_class_embed(cls),
         }
+
+
+def vision_transformer(gated):
+    """DINOv3, small: two heads of 64, four registers."""
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    config = DINOv3ViTConfig(
+        hidden_size=128, intermediate_size=160, num_hidden_layers=3, num_attention_heads=2, num_register_tokens=4,
+        use_gated_mlp=gated, hidden_act="silu" if gated else "gelu", key_bias=gated,
+    )  # fmt: skip
+    return DINOv3ViTModel(config).eval()
 
 
 def text_projection(width, embedding, inner=512):

@@ -3,6 +3,7 @@
 The oracles are torch, torchvision, transformers and peft; each comparison prints the largest difference that it found.
 """
 
+import contextlib
 import json
 import re
 import subprocess
@@ -40,10 +41,7 @@ def export(trainer, run, out):
     """The run as a bundle in fp32; sentences would come from a data set."""
     lists = [[sentence, f"{sentence} {i}."] for i, sentence in zip(range(STRUCTURES), SENTENCES * 9, strict=True)]
     (run / "sentences.json").write_text(json.dumps(lists))
-    narrow = "--storage" in subprocess.run(
-        [ROOT / "target/release/anatomix-trainer", "export", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    trainer("export", run, "--out", out, *(["--storage", "f32"] if narrow else ["--decoder", "fp32", "--apm", "fp32"]))
+    trainer("export", run, "--out", out, "--decoder", "fp32", "--apm", "fp32")
     return lists
 
 
@@ -61,10 +59,9 @@ def close(what, found, expected, allowed):
     assert difference <= allowed, what
 
 
-def decoder_logits(bundle, ids, visual, index):
+def decoder_logits(bundle, ids, visual, index, sizes):
     """Logits of all positions, from `decoder.onnx` with an empty cache."""
-    decoder, sizes = session(bundle / "decoder.onnx"), json.loads((bundle / "manifest.json").read_text())["decoder"]
-    length = ids.shape[1]
+    decoder, length = session(bundle / "decoder.onnx"), ids.shape[1]
     inputs = {
         "input_ids": ids,
         "visual_features": visual,
@@ -106,7 +103,8 @@ def compare_bundle(made, bundle):
     close("visual features", visual, torch.cat(heads, 1), 1e-3)
 
     ids, index = golden["input_ids"], golden["visual_index"]
-    logits = decoder_logits(bundle, ids, visual[0], index)
+    sizes = json.loads((bundle / "manifest.json").read_text())["decoder"]
+    logits = decoder_logits(bundle, ids, visual[0], index, sizes)
     reference = expected_logits(made.adapted, made.embeddings, ids, visual[0], index)
     close(f"logits of {ids.shape[1]} tokens", logits, reference, 1e-3)
     with made.adapted.disable_adapter():
@@ -284,6 +282,58 @@ def test_the_module_alone(trainer, published_run, tmp_path):
     held = load_file(tmp_path / "run/apm.safetensors")
     assert set(held) == set(state)
     assert all(torch.equal(held[name], state[name]) for name in held)
+    said = trainer("export", tmp_path / "run", "--out", tmp_path / "out", "--apm", "fp32")
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"apm.onnx", "apm.onnx.data"}
+    assert "projection of sentences" in said and "language.safetensors" in said
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_dinov3(trainer, tmp_path, gated):
+    """The alternative image encoder: its own folder, and inside a module, against transformers."""
+    torch.manual_seed(3)
+    vit = published.vision_transformer(gated)
+    perception = published.Perception((), 32, 4, 48, (1, 1), 6, vit).eval()
+    vit.save_pretrained(tmp_path / "vit")
+    trainer("import", "--out", tmp_path / "alone", "--image-encoder", tmp_path / "vit")
+    alone = load_file(tmp_path / "alone/image_encoder.safetensors")
+    inside = perception.state_dict()
+    assert len(alone) == len(vit.state_dict()) - 1, "all but the token that masks patches"
+    assert all(torch.equal(t, inside[n if n in inside else n.replace("body.layer", "body.model.layer")]) for n, t in alone.items())
+
+    save_file({name: tensor.contiguous() for name, tensor in inside.items()}, tmp_path / "apm.safetensors")
+    trainer("import", "--out", tmp_path / "run", "--apm", tmp_path / "apm.safetensors", "--image-size", 160)
+    sizes = re.compile(r"^\[apm.dino\]\n.*", re.MULTILINE | re.DOTALL)
+    sizes = [sizes.search((tmp_path / run / "models.toml").read_text())[0].split("[text]")[0] for run in ["alone", "run"]]
+    assert sizes[0] == sizes[1] and "registers = 4" in sizes[0]
+    trainer("export", tmp_path / "run", "--out", tmp_path / "out", "--apm", "fp32")
+    image = torch.rand(2, 1, 160, 160)
+    expected = perception(image)
+    for name, found in zip(expected, session(tmp_path / "out/apm.onnx").run(list(expected), {"image": image.numpy()}), strict=True):
+        close(f"dinov3{', gated' if gated else ''}: {name}", found, expected[name], 1e-4)
+    left_out = [n for n in inside if "layer.1.norm1" in n]
+    bent = {name: tensor.contiguous() for name, tensor in inside.items() if name not in left_out}
+    save_file(bent, tmp_path / "bent.safetensors")
+    said = trainer("import", "--out", tmp_path / "no", "--apm", tmp_path / "bent.safetensors", "--image-size", 160, fails=True)
+    assert said.count("is missing") == len(left_out) == 2
+
+
+def test_a_base_model_alone(trainer, folder_run, tmp_path):
+    """Its decoder is exported without adapters; a PEFT folder without projectors gives a decoder as well."""
+    source = folder_run.folder
+    (tmp_path / "adapter").mkdir()
+    for name in ["adapter_config.json", "adapter_model.safetensors"]:
+        (tmp_path / "adapter" / name).write_bytes((source / "adapter" / name).read_bytes())
+    ids, index = np.arange(7, 90)[None], np.full((1, 83), -1)
+    visual = np.zeros((1, 64), np.float32)
+    for adapter in [False, True]:
+        run, out = tmp_path / f"run{adapter}", tmp_path / f"out{adapter}"
+        trainer("import", "--out", run, "--language", source / "gemma", *(["--adapter", tmp_path / "adapter"] if adapter else []))
+        trainer("export", run, "--out", out, "--decoder", "fp32")
+        assert {file.name for file in out.iterdir()} == {"decoder.onnx", "decoder.onnx.data"}
+        sizes = json.loads((folder_run.bundle / "manifest.json").read_text())["decoder"]
+        found = decoder_logits(out, ids, visual, index, sizes)
+        with folder_run.adapted.disable_adapter() if not adapter else contextlib.nullcontext():
+            close(f"logits, adapter {adapter}", found, expected_logits(folder_run.adapted, folder_run.embeddings, ids, visual, index), 1e-3)
 
 
 def test_what_is_there_is_kept(trainer, folder_run):

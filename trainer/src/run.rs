@@ -115,6 +115,8 @@ pub const TEXT_TOKENIZER: &str = "text.tokenizer.json";
 pub const TEXT: &str = "text.safetensors";
 /// The Anatomy Perception Module, with the text projection that was aligned with it.
 pub const APM: &str = "apm.safetensors";
+/// An image encoder that was imported alone, for `train apm --from`.
+pub const IMAGE_ENCODER: &str = "image_encoder.safetensors";
 /// The sentences that each structure's findings are retrieved from: a list of 36 lists.
 pub const SENTENCES: &str = "sentences.json";
 /// The base language model.

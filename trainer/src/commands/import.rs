@@ -18,6 +18,9 @@ pub struct Arguments {
     /// Side of the image that the module was trained on, in pixels.
     #[arg(long, value_name = "PIXELS", default_value_t = ApmConfig::default().image_size)]
     image_size: i64,
+    /// A pretrained image encoder to train a module with: a Hugging Face folder with a DINOv3 vision transformer.
+    #[arg(long, value_name = "DIR")]
+    image_encoder: Option<PathBuf>,
     /// The sentence encoder: a Hugging Face folder with a BERT model and its tokenizer.
     #[arg(long, value_name = "DIR")]
     text_encoder: Option<PathBuf>,
@@ -31,11 +34,12 @@ pub struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let Arguments { out, apm, image_size, text_encoder, language, adapter } = arguments;
+    let Arguments { out, apm, image_size, image_encoder, text_encoder, language, adapter } = arguments;
     let settings = Settings {
         out: out.clone(),
         apm: apm.clone(),
         image_size: *image_size,
+        image_encoder: image_encoder.clone(),
         text_encoder: text_encoder.clone(),
         language: language.clone(),
         adapter: adapter.clone(),

@@ -14,7 +14,7 @@ pub use deviation::{ApmDeviation, DecoderDeviation, Deviations, Measure};
 pub use graphs::{apm as write_apm, check_apm, check_decoder, decoder as write_decoder, projector as write_projector};
 
 use crate::graph::onnx::{Operators, Precision};
-use crate::graph::{Params, Torch, TorchTensor};
+use crate::graph::{Params, ParamsError, Torch, TorchTensor};
 use crate::models::text::project;
 use crate::run::{self, Run};
 use crate::training::perceived::Database;
@@ -92,7 +92,7 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     check_apm(settings.apm)?;
     check_decoder(settings.decoder, settings.operators)?;
     let models = run.models()?;
-    let held = Held::look(run);
+    let held = Held::look(run)?;
     if !(held.apm || held.language || held.adapter) {
         bail!("{} holds no model to export; it lacks {}", run.folder.display(), held.missing.join("; "));
     }
@@ -117,16 +117,18 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
             database = Some(Database::build(run, &models, &perception)?);
             perception.check(&path)?;
         } else {
-            // The projection of sentences is part of the file too.
-            let sentence = TorchTensor(Tensor::zeros([1, models.text.width], (Kind::Float, Device::Cpu)));
-            let _ = project(&Torch::new(&perception), &models.text, models.apm.embedding, &sentence);
+            // The projection of sentences is part of the file too, unless the module was imported alone.
+            if perception.shape(TEXT_PROJECTION).is_some() {
+                let sentence = TorchTensor(Tensor::zeros([1, models.text.width], (Kind::Float, Device::Cpu)));
+                let _ = project(&Torch::new(&perception), &models.text, models.apm.embedding, &sentence);
+            }
             perception.check(&path)?;
         }
         bar.inc(1);
     }
     let language = language(run, &held)?;
     let mut projector = None;
-    if held.adapter {
+    if held.projectors {
         begin(bundle::PROJECTOR);
         projector = Some(graphs::projector(&folder.join(bundle::PROJECTOR), &models, &language, settings.projector())?);
         bar.inc(1);
@@ -172,16 +174,22 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     Ok(Exported { name, files, bytes, sha256, missing: held.missing, deviations })
 }
 
+/// A parameter of the projection of sentences.
+const TEXT_PROJECTION: &str = "project_head.proj.0.weight";
+/// A parameter of the projectors.
+const PROJECTORS: &str = "image_projectionhead.proj.0.weight";
+
 /// What a run holds.
 struct Held {
     apm: bool,
     language: bool,
     adapter: bool,
+    projectors: bool,
     missing: Vec<String>,
 }
 
 impl Held {
-    fn look(run: &Run) -> Self {
+    fn look(run: &Run) -> Result<Self> {
         let has = |file: &str| run.file(file).exists();
         let needed = [
             (run::TOKENIZER, "`train text`"),
@@ -192,7 +200,18 @@ impl Held {
             (run::ADAPTER, "`train align` and `train instruct`"),
         ];
         let missing = needed.into_iter().filter(|(file, _)| !has(file)).map(|(file, steps)| format!("{file}, which {steps} makes"));
-        Self { apm: has(run::APM), language: has(run::LANGUAGE), adapter: has(run::ADAPTER), missing: missing.collect() }
+        let mut missing: Vec<String> = missing.collect();
+        // What was imported may lack a part of a file that training writes whole.
+        let mut part = |file: &str, name: &str, lacking: &str| {
+            let there = has(file) && Params::lazy(&[run.file(file)])?.shape(name).is_some();
+            if has(file) && !there {
+                missing.push(format!("{lacking} in {file}"));
+            }
+            Ok::<bool, ParamsError>(there)
+        };
+        part(run::APM, TEXT_PROJECTION, "the projection of sentences, which `train apm` makes,")?;
+        let projectors = part(run::ADAPTER, PROJECTORS, "the projectors, which `train align` makes,")?;
+        Ok(Self { apm: has(run::APM), language: has(run::LANGUAGE), adapter: has(run::ADAPTER), projectors, missing })
     }
 
     fn whole(&self) -> bool {

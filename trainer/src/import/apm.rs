@@ -3,6 +3,7 @@
 
 use super::ImportError;
 use super::checkpoint::Checkpoint;
+use super::dino;
 use super::names;
 use crate::models::apm::ApmConfig;
 use crate::models::text::TextConfig;
@@ -50,10 +51,7 @@ fn published(name: &str) -> Option<String> {
     if name.ends_with(".num_batches_tracked") {
         return None;
     }
-    if let Some(name) = name.strip_prefix("vis_model.") {
-        return Some(name.into());
-    }
-    let Some(text) = name.strip_prefix("text_model.") else { return Some(name.into()) };
+    let Some(text) = name.strip_prefix("text_model.") else { return dino::own_name(name.strip_prefix("vis_model.").unwrap_or(name)) };
     if let Some(at) = text.find("project_head.") {
         return Some(text[at..].into());
     }
@@ -77,9 +75,17 @@ fn config(checkpoint: &Checkpoint, image_size: i64) -> Result<ApmConfig, ImportE
         encoder_layers: checkpoint.count("transformer.encoder.layers.").unwrap_or(published.encoder_layers),
         decoder_layers: checkpoint.count("transformer.decoder.layers.").unwrap_or(published.decoder_layers),
         embedding: outputs("anat_obj_embs.linear.weight", published.embedding),
+        dino: dino::sizes(checkpoint),
         feature_extractor: checkpoint.tensors.keys().any(|name| name.starts_with("anat_obj_embs.mha.")),
         ..published
     };
+    if let Some(dino) = &config.dino {
+        let sizes = [dino.patch, dino.width, dino.feed_forward, dino.registers];
+        if sizes.into_iter().any(|size| size > MOST) || dino.width % (4 * dino.heads) != 0 || image_size % dino.patch != 0 {
+            let what = format!("an image encoder with (patch, width, feed-forward, registers) of {sizes:?} for an image of {image_size}");
+            return Err(ImportError::unsupported(&checkpoint.path, what));
+        }
+    }
     let widest = [config.planes, config.width, config.feed_forward, config.embedding].into_iter().max().unwrap_or(0);
     if widest > MOST || config.width % (2 * config.heads) != 0 {
         return Err(ImportError::unsupported(

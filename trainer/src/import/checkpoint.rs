@@ -51,7 +51,10 @@ impl Checkpoint {
             }
         }
         let single = ["model.safetensors", "pytorch_model.bin"].map(file).into_iter().find(|path| path.exists()).ok_or_else(|| {
-            ImportError::file(folder, "it holds neither model.safetensors nor pytorch_model.bin, nor an index of shards; name a model's folder")
+            ImportError::file(
+                folder,
+                "it holds neither model.safetensors nor pytorch_model.bin, nor an index of shards; name a model's folder",
+            )
         })?;
         Ok(Self { path: folder.into(), ..Self::open(&single)? })
     }

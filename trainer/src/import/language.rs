@@ -278,7 +278,10 @@ mod tests {
         for (text, expected) in [
             (r#"{"model_type": "llama"}"#, "llama"),
             (r#"{"model_type": "gemma3_text", "final_logit_softcapping": 30.0}"#, "final_logit_softcapping"),
-            (r#"{"model_type": "gemma3_text", "num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"]}"#, "layer_types"),
+            (
+                r#"{"model_type": "gemma3_text", "num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"]}"#,
+                "layer_types",
+            ),
             (r#"{"model_type": "gemma3_text", "rope_scaling": {"rope_type": "yarn", "factor": 2.0}}"#, "yarn"),
             (r#"{"model_type": "gemma3_text", "num_key_value_heads": 0}"#, "a size of 0"),
             (r#"{"model_type": "gemma3_text", "hidden_size": 9223372036854775807}"#, "a size of"),

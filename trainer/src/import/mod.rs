@@ -6,6 +6,7 @@
 mod adapter;
 mod apm;
 mod checkpoint;
+mod dino;
 mod language;
 mod names;
 mod stored;
@@ -20,6 +21,7 @@ use adapter::Adapter;
 use anyhow::{Context, Result, ensure};
 use apm::Perception;
 use checkpoint::Checkpoint;
+use dino::ImageEncoder;
 use language::LanguageModel;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -36,6 +38,8 @@ pub struct Settings {
     pub apm: Option<PathBuf>,
     /// Side of the image that the module was trained on, in pixels: nothing in its parameters says it.
     pub image_size: i64,
+    /// A pretrained image encoder's folder, for a perception module that is to be trained.
+    pub image_encoder: Option<PathBuf>,
     /// The sentence encoder's folder.
     pub text_encoder: Option<PathBuf>,
     /// The base language model's folder.
@@ -91,16 +95,21 @@ impl ImportError {
 /// If a checkpoint cannot be read, does not fit its model or is of another kind, or if the run holds such a part already. The
 /// run is then as it was.
 pub fn import(settings: &Settings) -> Result<Vec<String>> {
-    let Settings { out, apm, image_size, text_encoder, language, adapter } = settings;
+    let Settings { out, apm, image_size, image_encoder, text_encoder, language, adapter } = settings;
     ensure!(
-        [apm, text_encoder, language, adapter].into_iter().any(Option::is_some),
-        "nothing to import; give --apm, --text-encoder, --language or --adapter"
+        [apm, image_encoder, text_encoder, language, adapter].into_iter().any(Option::is_some),
+        "nothing to import; give --apm, --image-encoder, --text-encoder, --language or --adapter"
+    );
+    ensure!(
+        apm.is_none() || image_encoder.is_none(),
+        "a perception module holds its image encoder: give --apm, or --image-encoder to train one"
     );
     ensure!(*image_size > 0 && image_size % 32 == 0 && *image_size <= 8192, "--image-size must be a multiple of 32 up to 8192");
     let run = Run { folder: out.clone() };
     let mut models = if run.file(run::MODELS).exists() { run.models()? } else { ModelConfig::default() };
     for (chosen, files) in [
         (apm, [run::APM].as_slice()),
+        (image_encoder, &[run::IMAGE_ENCODER, run::APM]),
         (text_encoder, &[run::TEXT, run::TEXT_TOKENIZER]),
         (language, &[run::LANGUAGE]),
         (adapter, &[run::ADAPTER]),
@@ -113,6 +122,7 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
     // First all that can be wrong is found, from headers alone; then the files are written.
     let mut lines = Vec::new();
     let apm = apm.as_deref().map(|path| Perception::open(path, *image_size)).transpose()?;
+    let image_encoder = image_encoder.as_deref().map(ImageEncoder::open).transpose()?;
     let text = text_encoder.as_deref().map(SentenceEncoder::open).transpose()?;
     let language = language.as_deref().map(LanguageModel::open).transpose()?;
     if let Some(text) = &text {
@@ -123,6 +133,21 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
         take_perception(apm, &mut models, text.is_some() || run.file(run::TEXT).exists())?;
         let sentences = if apm.projection.is_some() { "with" } else { "without" };
         lines.push(format!("perception module: {image_size}x{image_size}, {sentences} a text projection, {}", size(&apm.checkpoint)));
+    }
+    if let Some(encoder) = &image_encoder {
+        ensure!(
+            image_size % encoder.config.patch == 0,
+            "--image-size must be a multiple of the encoder's patches of {}",
+            encoder.config.patch
+        );
+        models.apm.image_size = *image_size;
+        models.apm.dino = Some(encoder.config.clone());
+        lines.push(format!(
+            "image encoder: {} layers, {} wide, {}",
+            encoder.config.layers,
+            encoder.config.width,
+            size(&encoder.checkpoint)
+        ));
     }
     if let Some(language) = &language {
         models.language = language.config.clone();
@@ -151,6 +176,7 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
     let parts = [
         (run::TEXT, text.as_ref().map(|t| &t.checkpoint)),
         (run::APM, apm.as_ref().map(|a| &a.checkpoint)),
+        (run::IMAGE_ENCODER, image_encoder.as_ref().map(|e| &e.checkpoint)),
         (run::LANGUAGE, language.as_ref().map(|l| &l.checkpoint)),
         (run::ADAPTER, adapter.as_ref().map(|a| &a.checkpoint)),
     ];

@@ -2,6 +2,7 @@
 
 use crate::graph::{Activation, CausalAttention, Conv, Init, Linear, Ops};
 use crate::models::apm::{self, ApmConfig};
+use crate::models::dino::{self, DinoConfig};
 use crate::models::gemma::{self, GemmaConfig};
 use crate::models::lora::Lora;
 use crate::models::projector;
@@ -15,8 +16,14 @@ pub(super) type Shapes = BTreeMap<String, Vec<i64>>;
 /// Parameters of the perception module.
 pub(super) fn apm(config: &ApmConfig) -> Shapes {
     // No parameter depends on the image's size, but the table of positions that is computed on the way does.
-    let config = ApmConfig { image_size: 32, ..config.clone() };
+    let image_size = config.dino.as_ref().map_or(32, |dino| dino.patch);
+    let config = ApmConfig { image_size, ..config.clone() };
     Names::of(None, |names| drop(apm::apm(names, &config, &())))
+}
+
+/// Parameters of an image encoder alone.
+pub(super) fn dino(config: &DinoConfig) -> Shapes {
+    Names::of(None, |names| dino::dinov3(names, config, config.patch, &()))
 }
 
 /// Parameters of the text projection.

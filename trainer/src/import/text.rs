@@ -100,8 +100,7 @@ fn config(folder: &Path) -> Result<TextConfig, ImportError> {
             return Err(ImportError::unsupported(&path, what));
         }
     }
-    let sizes =
-        [bert.vocab_size, bert.hidden_size, bert.num_hidden_layers, bert.intermediate_size, bert.max_position_embeddings];
+    let sizes = [bert.vocab_size, bert.hidden_size, bert.num_hidden_layers, bert.intermediate_size, bert.max_position_embeddings];
     if let Some(size) = sizes.into_iter().find(|size| !(1..=MOST).contains(size)) {
         return Err(ImportError::unsupported(&path, format!("a size of {size}")));
     }

@@ -49,7 +49,10 @@ pub(super) fn chat_template(folder: &Path) -> Result<Option<String>, ImportError
     if let Some(template) = &found
         && !(template.contains("<start_of_turn>") && template.contains("<end_of_turn>"))
     {
-        return Err(ImportError::unsupported(folder, "a chat template without <start_of_turn> and <end_of_turn>: the prompt is a Gemma chat"));
+        return Err(ImportError::unsupported(
+            folder,
+            "a chat template without <start_of_turn> and <end_of_turn>: the prompt is a Gemma chat",
+        ));
     }
     Ok(found)
 }
@@ -115,7 +118,8 @@ pub(super) fn rows(tokenizer: &Tokenizer) -> i64 {
 pub(super) fn check_rows(folder: &Path, tokenizer: &Tokenizer, vocabulary: i64) -> Result<(), ImportError> {
     let rows = rows(tokenizer);
     if rows > vocabulary {
-        let message = format!("its tokenizer has tokens up to {}, but its model has {vocabulary} rows; they do not belong together", rows - 1);
+        let message =
+            format!("its tokenizer has tokens up to {}, but its model has {vocabulary} rows; they do not belong together", rows - 1);
         return Err(ImportError::file(folder, message));
     }
     Ok(())

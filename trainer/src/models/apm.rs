@@ -1,6 +1,7 @@
 //! The Anatomy Perception Module (paper, section 3.1): ResNet, DETR-style encoder and decoder with one query for each
 //! structure, feature extraction and heads. Parameter names are those of the published checkpoint.
 
+use super::dino::{self, DinoConfig};
 use crate::graph::{Activation, Conv, Init, Linear, Ops};
 use anatomix::anatomy::{LABELS, STRUCTURES};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub struct ApmConfig {
     pub train_batch_norm: bool,
     /// Dropout in the transformer.
     pub dropout: f64,
+    /// DINOv3 as the image encoder instead of the ResNet (an ablation).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dino: Option<DinoConfig>,
 }
 
 impl Default for ApmConfig {
@@ -50,6 +54,7 @@ impl Default for ApmConfig {
             feature_extractor: true,
             train_batch_norm: false,
             dropout: 0.1,
+            dino: None,
         }
     }
 }
@@ -57,7 +62,7 @@ impl Default for ApmConfig {
 impl ApmConfig {
     /// Patches on one side of the image.
     pub fn grid(&self) -> i64 {
-        self.image_size / 32
+        self.image_size / self.dino.as_ref().map_or(32, |dino| dino.patch)
     }
 
     /// Patches of the image.
@@ -82,9 +87,16 @@ pub struct ApmOutput<T> {
 /// Runs the module on images `[B, 1, S, S]`, values 0..1.
 pub fn apm<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> ApmOutput<O::Tensor> {
     let width = config.width;
-    let features = resnet(ops, config, image);
+    let (features, channels) = match &config.dino {
+        None => (resnet(ops, config, image), config.planes * 32),
+        Some(encoder) => {
+            // [B, P, C] -> [B, C, G, G]
+            let features = ops.transpose(&dino::dinov3(ops, encoder, config.image_size, image), &[0, 2, 1]);
+            (ops.reshape(&features, &[0, encoder.width, config.grid(), config.grid()]), encoder.width)
+        }
+    };
     ops.scope("input_proj");
-    let projected = ops.conv(&features, "input_proj", Conv { inputs: config.planes * 32, outputs: width, kernel: 1, stride: 1 });
+    let projected = ops.conv(&features, "input_proj", Conv { inputs: channels, outputs: width, kernel: 1, stride: 1 });
     // [B, D, G, G] -> [B, P, D]
     let patches = ops.transpose(&ops.reshape(&projected, &[0, width, -1]), &[0, 2, 1]);
     let sine = ops.constant("position_encoding", &sine_positions(config.grid() as usize, width as usize), &[1, config.patches(), width]);

@@ -1,6 +1,7 @@
 //! The networks, each written once over [`crate::graph::Ops`].
 
 pub mod apm;
+pub mod dino;
 pub mod gemma;
 pub mod lora;
 pub mod projector;

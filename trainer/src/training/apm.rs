@@ -106,9 +106,14 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     let (params, first) = match previous {
         Some(previous) => previous,
         None => {
-            let params = start.from.map_or_else(|| Ok(Params::create(device)), |path| Params::load(path, device))?;
+            // What is imported may be a part of the module, an image encoder say: the rest begins at random.
+            let params = start.from.map_or_else(|| Ok(Params::create(device)), |path| Params::load(path, device).map(Params::open))?;
+            let given = params.named().len();
             let _ = tch::no_grad(|| forward(&params, &models, &watched_pictures.batch(&[0]), &sentences, false));
             params.check(start.from.unwrap_or(&run.folder))?;
+            if let Some(path) = start.from {
+                eprintln!("apm: {given} of {} parameters from {}", params.named().len(), path.display());
+            }
             (params, 0)
         }
     };
