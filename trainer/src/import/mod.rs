@@ -53,8 +53,7 @@ pub struct Settings {
 #[non_exhaustive]
 pub enum ImportError {
     /// Names or shapes do not fit.
-    #[error("{} does not fit its model, {} {}:\n  {}", .path.display(), .problems.len(), if .problems.len() == 1 { "name" } else { "names" },
-        .problems.join("\n  "))]
+    #[error("{} does not fit its model:\n  {}", .path.display(), .problems.join("\n  "))]
     Misfit {
         /// The file or folder.
         path: PathBuf,
@@ -114,8 +113,8 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
         (language, &[run::LANGUAGE]),
         (adapter, &[run::ADAPTER]),
     ] {
-        for file in files.iter().filter(|file| chosen.is_some() && run.file(file).exists()) {
-            anyhow::bail!("{} is there already; import into another folder, or remove it first", run.file(file).display());
+        if let Some(file) = files.iter().map(|file| run.file(file)).find(|file| chosen.is_some() && file.exists()) {
+            anyhow::bail!("{} is there already; import into another folder, or remove it first", file.display());
         }
     }
 

@@ -18,7 +18,9 @@ pub(super) fn apm(config: &ApmConfig) -> Shapes {
     // No parameter depends on the image's size, but the table of positions that is computed on the way does.
     let image_size = config.dino.as_ref().map_or(32, |dino| dino.patch);
     let config = ApmConfig { image_size, ..config.clone() };
-    Names::of(None, |names| drop(apm::apm(names, &config, &())))
+    Names::of(None, |names| {
+        apm::apm(names, &config, &());
+    })
 }
 
 /// Parameters of an image encoder alone.
