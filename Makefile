@@ -90,6 +90,10 @@ test-trainer: $(ORT) trainer ## Rust tests of the trainer
 test-python: build $(VENV) ## Command line, bad input, C and C++, and independent readers of the bundle
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest tests
 
+.PHONY: test-4b
+test-4b: build trainer ## Import, export in int4 and ask at MedGemma-4b's size with random weights: 20 GB of disk, half an hour
+	$(WITH_TORCH) .venv/bin/python tests/scale.py build/scale
+
 .PHONY: check-format
 check-format:
 	$(CARGO) fmt --all --check

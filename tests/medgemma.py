@@ -1,6 +1,6 @@
 """Random weights with MedGemma-4b-it's real dimensions, as its folder is published: sharded bfloat16, vision tower left out.
 
-usage: medgemma.py DIR [LAYERS]
+usage: medgemma.py DIR [LAYERS]; tests/scale.py takes it through import, export and an answer
 """
 
 import json
@@ -13,6 +13,12 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 ROWS, TOKENS, HIDDEN, INNER, LAYERS, HEADS, PAIRS, HEAD = 262208, 262145, 2560, 10240, 34, 8, 4, 256
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
 SHARD = 4 << 30
+
+
+def resize(hidden, layers, rows):
+    """Other sizes for what is written from here on."""
+    global ROWS, TOKENS, HIDDEN, INNER, LAYERS
+    ROWS, TOKENS, HIDDEN, INNER, LAYERS = rows, rows - 63, hidden, 4 * hidden, layers
 
 
 def shapes(layers):
@@ -71,13 +77,14 @@ def write_tokenizer(folder):
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
 
 
-def main(folder, layers=LAYERS):
+def main(folder, layers):
     folder.mkdir(parents=True, exist_ok=True)
     text = {
         "hidden_size": HIDDEN,
         "intermediate_size": INNER,
         "model_type": "gemma3_text",
         "num_hidden_layers": layers,
+        "vocab_size": ROWS,
         "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
         "sliding_window": 1024,
     }
@@ -101,4 +108,4 @@ def main(folder, layers=LAYERS):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else LAYERS)
