@@ -93,7 +93,7 @@ pub(super) fn measure(folder: &Path, run: &Run, models: &ModelConfig, settings: 
     if !wants_decoder {
         return Ok(found);
     }
-    let weights = weights(&models.language);
+    let weights = models.language.weights();
     let obstacle = if settings.decoder == Precision::Bf16 {
         Some("no provider for bf16 on a CPU; the golden outputs in the bundle are compared where it is opened on CUDA".to_string())
     } else if !folder.join(GOLDEN).exists() {
@@ -112,14 +112,6 @@ pub(super) fn measure(folder: &Path, run: &Run, models: &ModelConfig, settings: 
         }
     }
     Ok(found)
-}
-
-/// Weights in a decoder's matrices.
-fn weights(config: &GemmaConfig) -> i64 {
-    let attention = 2 * (config.num_attention_heads + config.num_key_value_heads) * config.head_dim;
-    let layer = config.hidden_size * (attention + 3 * config.intermediate_size);
-    let tables = if config.tie_word_embeddings { 1 } else { 2 };
-    config.num_hidden_layers * layer + tables * config.vocab_size * config.hidden_size
 }
 
 fn perception(runtime: &Runtime, graphs: [&Path; 2], models: &ModelConfig) -> Result<ApmDeviation> {

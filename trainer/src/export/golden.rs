@@ -21,6 +21,9 @@ use tch::{Device, Kind, Tensor};
 /// What the prompt asks.
 const QUESTION: &str = "Where is the heart?";
 
+/// Products that the golden prompt may take in the language model: some seconds on two cores.
+const WORK: i64 = 1_000_000_000_000;
+
 /// Parameters as the three graphs hold them.
 pub(super) struct Settled<'a> {
     pub apm: &'a Params,
@@ -38,8 +41,12 @@ pub(super) fn write(path: &Path, models: &ModelConfig, settled: &Settled, tokeni
     let lines = lines(&seen.boxes.0, &seen.object_embeddings.0, database)?;
     let context = tokenizer.context(&lines, models.apm.patches() as usize)?;
     let question = tokenizer.question(QUESTION)?;
-    let index = [context.visual_index, vec![-1; question.len()]].concat();
-    let ids = [context.ids, question].concat();
+    let mut index = [context.visual_index, vec![-1; question.len()]].concat();
+    let mut ids = [context.ids, question].concat();
+    // The end of it for a large model: everyone who opens the bundle computes this.
+    let left_out = ids.len().saturating_sub((WORK / models.language.weights().max(1)).max(1) as usize);
+    ids.drain(..left_out);
+    index.drain(..left_out);
     check_prompt(&ids, models)?;
     let batch = batch(&ids, &index, visual.flatten(0, 1));
     let ops = Torch { batch: Some(&batch), ..Torch::new(settled.decoder) };

@@ -65,6 +65,14 @@ impl Default for GemmaConfig {
 }
 
 impl GemmaConfig {
+    /// Weights in all matrices.
+    pub fn weights(&self) -> i64 {
+        let attention = 2 * (self.num_attention_heads + self.num_key_value_heads) * self.head_dim;
+        let layer = self.hidden_size * (attention + 3 * self.intermediate_size);
+        let tables = if self.tie_word_embeddings { 1 } else { 2 };
+        self.num_hidden_layers * layer + tables * self.vocab_size * self.hidden_size
+    }
+
     /// What the attention of a layer needs to know.
     pub fn attention(&self, layer: i64) -> CausalAttention {
         let global = (layer + 1) % self.sliding_window_pattern == 0;

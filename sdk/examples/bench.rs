@@ -1,0 +1,89 @@
+//! The SDK's side of `make bench`: prepares a work, then does it once for every line on standard input and prints how many
+//! milliseconds that took, so that another program can take turns with it.
+//!
+//! `bench retrieval DATABASE`, `bench tensor IMAGE SIDE`, `bench perceive BUNDLE IMAGE`, `bench ask BUNDLE IMAGE plain|look-up MAX`,
+//! with one question a line in `bench ask` read from the file that ANATOMIX_QUESTIONS names.
+
+use anatomix::anatomy::Structure;
+use anatomix::radiograph::{Histogram, Preprocess};
+use anatomix::retrieval::SentenceDatabase;
+use anatomix::{Engine, Provider, Question, Radiograph};
+use std::error::Error;
+use std::hint::black_box;
+use std::io::{BufRead, Write};
+use std::time::Instant;
+
+type Anyhow<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Anyhow<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["retrieval", database, width] => {
+            let width = width.parse()?;
+            let database = SentenceDatabase::open(database.as_ref(), width)?;
+            let query: Vec<f32> = (0..width).map(|i| (i as f32 * 0.7).sin()).collect();
+            each(|| {
+                for structure in Structure::all() {
+                    black_box(database.search(structure, &query, 1));
+                }
+                Ok(String::new())
+            })
+        }
+        ["tensor", image, side] => {
+            let preprocess = Preprocess { version: 1, size: side.parse()?, histogram: Histogram::Stretch };
+            each(|| {
+                black_box(Radiograph::open(image)?.preprocess(&preprocess));
+                Ok(String::new())
+            })
+        }
+        ["perceive", bundle, image] => {
+            let (engine, radiograph) = open(bundle, image, true)?;
+            each_timed(|| {
+                let study = engine.study(&radiograph)?;
+                Ok((study.timing()["perceive"], String::new()))
+            })
+        }
+        ["ask", bundle, image, look_up, max_tokens] => {
+            let (engine, radiograph) = open(bundle, image, look_up == "look-up")?;
+            let max_tokens = max_tokens.parse()?;
+            let questions = std::fs::read_to_string(std::env::var("ANATOMIX_QUESTIONS")?)?;
+            each(|| {
+                let mut study = engine.study(&radiograph)?;
+                let mut parts = [0.0; 2];
+                let (mut prefilled, mut tokens) = (0, 0);
+                for question in questions.lines() {
+                    let answer = study.ask(Question::new(question).max_tokens(max_tokens))?;
+                    parts = [parts[0] + answer.timing["prefill"], parts[1] + answer.timing["decode"]];
+                    (prefilled, tokens) = (prefilled + answer.prefilled, tokens + answer.tokens);
+                }
+                Ok(format!("{} {} {prefilled} {tokens}", parts[0], parts[1]))
+            })
+        }
+        _ => Err("usage: bench retrieval DATABASE WIDTH | tensor IMAGE SIDE | perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up MAX".into()),
+    }
+}
+
+fn open(bundle: &str, image: &str, look_up: bool) -> Anyhow<(Engine, Radiograph)> {
+    Ok((Engine::builder().provider(Provider::Cpu).look_up(look_up).open(bundle)?, Radiograph::open(image)?))
+}
+
+fn each(mut work: impl FnMut() -> Anyhow<String>) -> Anyhow<()> {
+    each_timed(|| {
+        let start = Instant::now();
+        let said = work()?;
+        Ok((start.elapsed().as_secs_f64() * 1e3, said))
+    })
+}
+
+fn each_timed(mut work: impl FnMut() -> Anyhow<(f64, String)>) -> Anyhow<()> {
+    work()?;
+    println!("ready");
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        let (milliseconds, said) = work()?;
+        println!("{milliseconds} {said}");
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
