@@ -6,6 +6,7 @@ The oracles are torch, torchvision, transformers and peft; each comparison print
 import contextlib
 import json
 import re
+import shutil
 import subprocess
 from types import SimpleNamespace
 
@@ -38,9 +39,10 @@ def trainer(onnxruntime_library):
 
 
 def export(trainer, run, out):
-    """The run as a bundle in fp32; sentences would come from a data set."""
+    """The run as a bundle in fp32, with sentences that are no phantom's if it has none."""
     lists = [[sentence, f"{sentence} {i}."] for i, sentence in zip(range(STRUCTURES), SENTENCES * 9, strict=True)]
-    (run / "sentences.json").write_text(json.dumps(lists))
+    if not (run / "sentences.json").exists():
+        (run / "sentences.json").write_text(json.dumps(lists))
     trainer("export", run, "--out", out, "--decoder", "fp32", "--apm", "fp32")
     return lists
 
@@ -209,6 +211,53 @@ def test_published_layouts(published_run):
     assert (made.run / "chat_template.jinja").read_text() == published.CHAT
 
 
+def test_greedy_decoding(published_run):
+    """128 tokens over the cache, the prompt given in pieces, against transformers and peft."""
+    made = published_run
+    golden = {name: tensor.numpy() for name, tensor in load_file(made.bundle / "golden.safetensors").items()}
+    ids, index, visual = golden["input_ids"], golden["visual_index"], golden["visual_features"][0]
+    sizes = json.loads((made.bundle / "manifest.json").read_text())["decoder"]
+    decoder, start, steps = session(made.bundle / "decoder.onnx"), ids.shape[1], 128
+    names = [f"{layer}.{part}" for layer in range(sizes["layers"]) for part in ["key", "value"]]
+    past = {name: np.zeros((1, sizes["kv_heads"], start + steps, sizes["head_dim"]), np.float32) for name in names}
+    at = 0
+
+    def run(tokens, rows):
+        nonlocal at
+        at += tokens.shape[1]
+        inputs = {
+            "input_ids": tokens,
+            "visual_features": visual,
+            "visual_index": rows,
+            "seqlens_k": np.array([at - 1], np.int32),
+            "total_sequence_length": np.array(at, np.int32),
+            "logit_positions": np.array([tokens.shape[1] - 1]),
+        }
+        inputs |= {f"past_key_values.{name}": value for name, value in past.items()}
+        logits, *present = decoder.run(["logits", *(f"present.{name}" for name in names)], inputs)
+        past.update(zip(names, present, strict=True))
+        return int(logits[0, -1].argmax())
+
+    pieces = np.split(np.arange(start), [900, 901, 1500])
+    found = [[run(ids[:, piece], index[:, piece]) for piece in pieces][-1]]
+    while len(found) < steps:
+        found.append(run(np.array([found[-1:]]), np.full((1, 1), -1)))
+
+    with torch.no_grad():
+        x = made.embeddings(torch.from_numpy(ids)).clone()
+        taken = torch.from_numpy(index)[0] >= 0
+        x[0, taken] = torch.from_numpy(visual)[torch.from_numpy(index)[0][taken]]
+        out, expected = made.adapted(inputs_embeds=x, use_cache=True), []
+        while True:
+            expected.append(int(out.logits[0, -1].argmax()))
+            if len(expected) == steps:
+                break
+            embedded = made.embeddings(torch.tensor([expected[-1:]]))
+            out = made.adapted(inputs_embeds=embedded, past_key_values=out.past_key_values, use_cache=True)
+    assert found == expected
+    print(f"greedy: {steps} tokens identical, {len(set(found))} of them different")
+
+
 def test_pickles_are_not_executed(published_run):
     assert not published_run.marker.exists()
     torch.load(published_run.folder / "apm.pth", weights_only=False)
@@ -265,6 +314,40 @@ def test_folders_one_after_another(folder_run):
     others = {name: tensor for name, tensor in held.items() if "embed_tokens" not in name}
     assert all(tensor.dtype == torch.float32 and torch.equal(tensor, made.grown[name]) for name, tensor in others.items())
     assert "tie_word_embeddings = true" in (made.run / "models.toml").read_text()
+
+
+def test_adapters_on_some_layers(trainer, folder_run, tmp_path):
+    """Layers that were not chosen stay as they are, and a rank-stabilised scaling is kept."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import Gemma3ForCausalLM
+
+    torch.manual_seed(5)
+    model = Gemma3ForCausalLM.from_pretrained(folder_run.folder / "gemma", dtype=torch.float32)
+    rows = model.get_input_embeddings().weight.shape[0]
+    chosen = LoraConfig(r=4, lora_alpha=6, use_rslora=True, target_modules=["q_proj", "down_proj"])
+    adapted = get_peft_model(model, chosen).eval()
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    trainer("import", "--out", tmp_path / "run", "--language", folder_run.folder / "gemma", "--adapter", tmp_path / "adapter")
+    trainer("export", tmp_path / "run", "--out", tmp_path / "out", "--decoder", "fp32")
+    sizes = json.loads((folder_run.bundle / "manifest.json").read_text())["decoder"]
+    ids, index, visual = np.arange(7, 90)[None], np.full((1, 83), -1), np.zeros((1, 64), np.float32)
+    found = decoder_logits(tmp_path / "out", ids, visual, index, sizes)[..., :rows]
+    close("logits, adapters on some layers", found, expected_logits(adapted, model.get_input_embeddings(), ids, visual, index), 1e-3)
+
+
+def test_sentences_of_a_data_set(trainer, folder_run, tmp_path):
+    """The run is complete with the sentences of a data set; the bundle retrieves them."""
+    trainer("phantom", "--out", tmp_path / "data", "--count", 24, "--size", 64, "--dicom-every", 0)
+    shutil.copytree(folder_run.run, tmp_path / "run", ignore=shutil.ignore_patterns("sentences.json"))
+    trainer("import", "--out", tmp_path / "run", "--sentences", tmp_path / "data")
+    lists = json.loads((tmp_path / "run/sentences.json").read_text())
+    assert len(lists) == STRUCTURES and all(lists)
+    export(trainer, tmp_path / "run", tmp_path / "bundle")
+    database = load_file(tmp_path / "bundle/sentences.safetensors")
+    assert sum(len(t) for n, t in database.items() if n.endswith("embeddings")) == sum(map(len, lists))
 
 
 def test_imports_are_repeatable(trainer, folder_run, tmp_path):

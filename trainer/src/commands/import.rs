@@ -31,10 +31,13 @@ pub struct Arguments {
     /// are any.
     #[arg(long, value_name = "FILE|DIR")]
     adapter: Option<PathBuf>,
+    /// A data set in Chest ImaGenome's layout; its validation split gives the sentences that are retrieved.
+    #[arg(long, value_name = "DATA")]
+    sentences: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let Arguments { out, apm, image_size, image_encoder, text_encoder, language, adapter } = arguments;
+    let Arguments { out, apm, image_size, image_encoder, text_encoder, language, adapter, sentences } = arguments;
     let settings = Settings {
         out: out.clone(),
         apm: apm.clone(),
@@ -43,6 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         text_encoder: text_encoder.clone(),
         language: language.clone(),
         adapter: adapter.clone(),
+        sentences: sentences.clone(),
     };
     for line in import(&settings)? {
         eprintln!("{line}");

@@ -192,14 +192,14 @@ impl Held {
     fn look(run: &Run) -> Result<Self> {
         let has = |file: &str| run.file(file).exists();
         let needed = [
-            (run::TOKENIZER, "`train text`"),
-            (run::TEXT, "`train text`"),
-            (run::APM, "`train apm`"),
-            (run::SENTENCES, "`train apm`"),
-            (run::LANGUAGE, "`train language`"),
-            (run::ADAPTER, "`train align` and `train instruct`"),
+            (run::TOKENIZER, "`train text` or `import --language`"),
+            (run::TEXT, "`train text` or `import --text-encoder`"),
+            (run::APM, "`train apm` or `import --apm`"),
+            (run::SENTENCES, "`train apm` or `import --sentences`"),
+            (run::LANGUAGE, "`train language` or `import --language`"),
+            (run::ADAPTER, "`train align` and `train instruct`, or `import --adapter`"),
         ];
-        let missing = needed.into_iter().filter(|(file, _)| !has(file)).map(|(file, steps)| format!("{file}, which {steps} makes"));
+        let missing = needed.into_iter().filter(|(file, _)| !has(file)).map(|(file, steps)| format!("{file}, from {steps}"));
         let mut missing: Vec<String> = missing.collect();
         // What was imported may lack a part of a file that training writes whole.
         let mut part = |file: &str, name: &str, lacking: &str| {
@@ -209,8 +209,8 @@ impl Held {
             }
             Ok::<bool, ParamsError>(there)
         };
-        part(run::APM, TEXT_PROJECTION, "the projection of sentences, which `train apm` makes,")?;
-        let projectors = part(run::ADAPTER, PROJECTORS, "the projectors, which `train align` makes,")?;
+        part(run::APM, TEXT_PROJECTION, "the projection of sentences, from `train apm`,")?;
+        let projectors = part(run::ADAPTER, PROJECTORS, "the projectors, from `train align`,")?;
         Ok(Self { apm: has(run::APM), language: has(run::LANGUAGE), adapter: has(run::ADAPTER), projectors, missing })
     }
 

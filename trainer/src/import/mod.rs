@@ -16,7 +16,7 @@ mod write;
 
 use crate::models::gemma::EMBEDDING;
 use crate::run::{self, ModelConfig, Run};
-use crate::training::progress;
+use crate::training::{self, progress};
 use adapter::Adapter;
 use anyhow::{Context, Result, ensure};
 use apm::Perception;
@@ -46,6 +46,8 @@ pub struct Settings {
     pub language: Option<PathBuf>,
     /// The fine-tuned part: a file, or a PEFT adapter's folder.
     pub adapter: Option<PathBuf>,
+    /// A data set whose validation split gives the sentences that are retrieved.
+    pub sentences: Option<PathBuf>,
 }
 
 /// A checkpoint cannot be imported.
@@ -94,10 +96,10 @@ impl ImportError {
 /// If a checkpoint cannot be read, does not fit its model or is of another kind, or if the run holds such a part already. The
 /// run is then as it was.
 pub fn import(settings: &Settings) -> Result<Vec<String>> {
-    let Settings { out, apm, image_size, image_encoder, text_encoder, language, adapter } = settings;
+    let Settings { out, apm, image_size, image_encoder, text_encoder, language, adapter, sentences } = settings;
     ensure!(
-        [apm, image_encoder, text_encoder, language, adapter].into_iter().any(Option::is_some),
-        "nothing to import; give --apm, --image-encoder, --text-encoder, --language or --adapter"
+        [apm, image_encoder, text_encoder, language, adapter, sentences].into_iter().any(Option::is_some),
+        "nothing to import; give --apm, --image-encoder, --text-encoder, --language, --adapter or --sentences"
     );
     ensure!(
         apm.is_none() || image_encoder.is_none(),
@@ -112,6 +114,7 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
         (text_encoder, &[run::TEXT, run::TEXT_TOKENIZER]),
         (language, &[run::LANGUAGE]),
         (adapter, &[run::ADAPTER]),
+        (sentences, &[run::SENTENCES]),
     ] {
         if let Some(file) = files.iter().map(|file| run.file(file)).find(|file| chosen.is_some() && file.exists()) {
             anyhow::bail!("{} is there already; import into another folder, or remove it first", file.display());
@@ -170,6 +173,8 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
         None => None,
     };
 
+    let sentences = sentences.as_deref().map(|data| training::apm::database_sentences(data, &["validate".into()])).transpose()?;
+
     Run::create(out)?;
     let mut files = Files::default();
     let parts = [
@@ -189,6 +194,9 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
     }
     bar.finish_and_clear();
     write_tokenizers(&mut files, &run, text.as_ref(), language.as_ref())?;
+    if let Some(sentences) = sentences {
+        files.bytes(run.file(run::SENTENCES), &sentences)?;
+    }
     files.bytes(run.file(run::MODELS), toml::to_string_pretty(&models)?.as_bytes())?;
     files.install()?;
     Ok(lines)

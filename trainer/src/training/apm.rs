@@ -20,6 +20,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use tch::{Device, Tensor};
 use tokenizers::Tokenizer;
 
@@ -169,16 +170,26 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     }
     bar.finish_and_clear();
     params.save(&run.file(run::APM), |_| true)?;
-    write_sentences(recipe, &run)
+    let path = run.file(run::SENTENCES);
+    std::fs::write(&path, database_sentences(&recipe.data, &recipe.database_splits)?)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The sentences that the database will hold, by structure.
-fn write_sentences(recipe: &Recipe, run: &Run) -> Result<()> {
-    anyhow::ensure!(!recipe.database_splits.iter().any(|s| s == "test"), "the database must not be built from the test split");
-    let images = imagenome::read(&recipe.data, |split| recipe.database_splits.iter().any(|s| s == split))?;
+/// The sentences that the database will hold, by structure, from these splits of a data set: a run's file of them.
+///
+/// # Errors
+/// If the data set cannot be read or the test split is asked for.
+pub fn database_sentences(data: &Path, splits: &[String]) -> Result<Vec<u8>> {
+    anyhow::ensure!(!splits.iter().any(|s| s == "test"), "the database must not be built from the test split");
+    let images = imagenome::read(data, |split| splits.iter().any(|s| s == split))?;
     let lists: Vec<BTreeSet<&String>> = (0..STRUCTURES).map(|s| images.iter().map(|i| &i.sentences[s]).collect()).collect();
-    let path = run.file(run::SENTENCES);
-    std::fs::write(&path, serde_json::to_vec_pretty(&lists)?).with_context(|| format!("cannot write {}", path.display()))
+    anyhow::ensure!(
+        lists.iter().all(|list| !list.is_empty()),
+        "{} has no sentences for some structures in its splits {}",
+        data.display(),
+        splits.join(", ")
+    );
+    Ok(serde_json::to_vec_pretty(&lists)?)
 }
 
 fn is_norm(name: &str) -> bool {
