@@ -87,7 +87,7 @@ test-trainer: $(ORT) trainer ## Rust tests of the trainer
 	$(WITH_TORCH) $(CARGO) test --release -p anatomix-trainer
 
 .PHONY: test-python
-test-python: build $(VENV) ## Command line, bad input, C and C++, and independent readers of the bundle
+test-python: build trainer ## Command line, bad input, C and C++, and independent readers of the bundle
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest tests
 
 .PHONY: test-4b

@@ -338,11 +338,43 @@ def test_adapters_on_some_layers(trainer, folder_run, tmp_path):
     close("logits, adapters on some layers", found, expected_logits(adapted, model.get_input_embeddings(), ids, visual, index), 1e-3)
 
 
-def test_sentences_of_a_data_set(trainer, folder_run, tmp_path):
+@pytest.fixture(scope="module")
+def phantoms(trainer, tmp_path_factory):
+    data = tmp_path_factory.mktemp("phantoms")
+    trainer("phantom", "--out", data, "--count", 24, "--size", 64, "--dicom-every", 0)
+    return data
+
+
+def test_training_goes_on_from_imports(trainer, folder_run, phantoms, tmp_path):
+    """A step of each training, from what was imported: a new image encoder, a base model with adapters and projectors."""
+    torch.manual_seed(6)
+    recipe = tmp_path / "recipe.toml"
+    steps = "".join(f"[{name}]\nsteps = 1\nbatch = 2\nquestions = 2\n" for name in ["apm", "align", "instruct"])
+    recipe.write_text(f'run = "run"\ndata = "{phantoms}"\n{steps}')
+    run = tmp_path / "run"
+    shutil.copytree(folder_run.run, run)
+    before = load_file(run / "adapter.safetensors")
+    for step in ["align", "instruct"]:
+        trainer("train", step, "--config", recipe, "--threads", 1)
+    after = load_file(run / "adapter.safetensors")
+    assert set(before) < set(after) and "model.embed_tokens.weight" in after
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("lora_B" in name for name in moved) and any("projectionhead" in name for name in moved)
+
+    shutil.rmtree(run)
+    published.vision_transformer(False).save_pretrained(tmp_path / "vit")
+    encoders = ["--image-encoder", tmp_path / "vit", "--text-encoder", folder_run.folder / "bert"]
+    trainer("import", "--out", run, "--image-size", 64, *encoders)
+    said = trainer("train", "apm", "--config", recipe, "--from", run / "image_encoder.safetensors", "--threads", 1)
+    trained, given = load_file(run / "apm.safetensors"), load_file(run / "image_encoder.safetensors")
+    assert re.search(rf"apm: {len(given)} of {len(trained)} parameters from", said), said
+    assert all((trained[name] - tensor).abs().max() < 1e-3 for name, tensor in given.items())
+
+
+def test_sentences_of_a_data_set(trainer, folder_run, phantoms, tmp_path):
     """The run is complete with the sentences of a data set; the bundle retrieves them."""
-    trainer("phantom", "--out", tmp_path / "data", "--count", 24, "--size", 64, "--dicom-every", 0)
     shutil.copytree(folder_run.run, tmp_path / "run", ignore=shutil.ignore_patterns("sentences.json"))
-    trainer("import", "--out", tmp_path / "run", "--sentences", tmp_path / "data")
+    trainer("import", "--out", tmp_path / "run", "--sentences", phantoms)
     lists = json.loads((tmp_path / "run/sentences.json").read_text())
     assert len(lists) == STRUCTURES and all(lists)
     export(trainer, tmp_path / "run", tmp_path / "bundle")

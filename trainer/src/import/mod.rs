@@ -15,6 +15,7 @@ mod tokens;
 mod write;
 
 use crate::models::gemma::EMBEDDING;
+use crate::models::lora::Lora;
 use crate::run::{self, ModelConfig, Run};
 use crate::training::{self, progress};
 use adapter::Adapter;
@@ -167,7 +168,8 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
             models.lora = adapter.lora.clone();
             models.language.tie_word_embeddings = !adapter.untied;
             let projectors = if adapter.projectors { "with projectors" } else { "without projectors, which `train align` makes" };
-            lines.push(format!("adapter: rank {}, {projectors}, {}", adapter.lora.rank, size(&adapter.checkpoint)));
+            let Lora { rank, alpha, .. } = adapter.lora;
+            lines.push(format!("adapter: rank {rank}, scaling {alpha}, {projectors}, {}", size(&adapter.checkpoint)));
             Some(adapter)
         }
         None => None,

@@ -181,6 +181,10 @@ impl Trainer<'_> {
                 let params = Params::load(&base, self.device)
                     .with_context(|| format!("the base model {} is needed; run `train language` or import one first", base.display()))?
                     .open();
+                anyhow::ensure!(
+                    self.phase != Phase::Align || self.models.language.tie_word_embeddings || params.get(HEAD).is_some(),
+                    "the fine-tuned part of this run has a head of its own, which alignment would lose; go on with `train instruct`"
+                );
                 let aligned = run.file(run::ADAPTER);
                 let adapter = from.unwrap_or(&aligned);
                 if from.is_some() || self.phase == Phase::Instruct && adapter.exists() {
