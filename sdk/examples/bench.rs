@@ -22,11 +22,9 @@ fn main() -> Anyhow<()> {
         ["retrieval", database, width] => {
             let width = width.parse()?;
             let database = SentenceDatabase::open(database.as_ref(), width)?;
-            let query: Vec<f32> = (0..width).map(|i| (i as f32 * 0.7).sin()).collect();
+            let queries: Vec<f32> = Structure::all().flat_map(|_| (0..width).map(|i| (i as f32 * 0.7).sin())).collect();
             each(|| {
-                for structure in Structure::all() {
-                    black_box(database.search(structure, &query, 1));
-                }
+                black_box(database.search_all(&queries, 1));
                 Ok(String::new())
             })
         }
@@ -60,7 +58,10 @@ fn main() -> Anyhow<()> {
                 Ok(format!("{} {} {prefilled} {tokens}", parts[0], parts[1]))
             })
         }
-        _ => Err("usage: bench retrieval DATABASE WIDTH | tensor IMAGE SIDE | perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up MAX".into()),
+        _ => {
+            Err("usage: bench retrieval DATABASE WIDTH | tensor IMAGE SIDE | perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up MAX"
+                .into())
+        }
     }
 }
 

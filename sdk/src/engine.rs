@@ -200,8 +200,7 @@ impl Inner {
     }
 
     fn retrieve(&self, perception: &Perception, letterbox: &Letterbox) -> Vec<StructureFinding> {
-        let found = Structure::all().map(|structure| {
-            let hits = self.sentences.search(structure, perception.embedding(structure), 2);
+        let found = Structure::all().zip(self.sentences.search_all(&perception.object_embeddings, 2)).map(|(structure, hits)| {
             let similarity = |i: usize| hits.get(i).map_or(-1.0, |hit| hit.similarity);
             let text = hits.first().map_or("", |hit| self.sentences.sentence(structure, hit.index));
             let margin = similarity(0) - similarity(1);

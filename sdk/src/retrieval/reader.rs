@@ -4,14 +4,18 @@ use super::RetrievalError;
 use super::format::{self, Table};
 use crate::anatomy::Structure;
 use memmap2::Mmap;
+use pulp::Arch;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// Sums that run side by side in a dot product, so that the compiler can keep them in one register.
-const LANES: usize = 8;
+/// Sums that run side by side in a dot product, so that the compiler can keep them in one register of 512 bits.
+const LANES: usize = 16;
+/// Sentences of a database from which on a search of all structures is worth several threads.
+const MANY: usize = 20_000;
 
 /// An opened sentence database. It is mapped, so processes share its memory.
 ///
@@ -78,19 +82,24 @@ impl SentenceDatabase {
     pub fn search(&self, structure: Structure, query: &[f32], k: usize) -> Vec<Hit> {
         let Some(table) = self.table(structure).filter(|_| query.len() == self.width) else { return Vec::new() };
         let query = normalized(query);
-        let k = k.min(table.count);
-        let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::with_capacity(k + 1);
-        for (index, row) in format::rows(&self.bytes, table, self.width).enumerate() {
-            let hit = Hit { index, similarity: dot(row, &query) };
-            if best.len() < k {
-                best.push(Reverse(hit));
-            } else if let Some(mut worst) = best.peek_mut()
-                && hit > worst.0
-            {
-                *worst = Reverse(hit);
-            }
+        let rows = format::rows(&self.bytes, table, self.width);
+        // With whatever vector instructions the machine has.
+        Arch::new().dispatch(
+            #[inline(always)]
+            || nearest(rows, &query, k.min(table.count)),
+        )
+    }
+
+    /// [`SentenceDatabase::search`] of every structure in its own list, by `queries` `[36, width]`, in order of the structures.
+    pub fn search_all(&self, queries: &[f32], k: usize) -> Vec<Vec<Hit>> {
+        let search = |structure: Structure| {
+            let from = structure.index() * self.width;
+            self.search(structure, queries.get(from..from + self.width).unwrap_or_default(), k)
+        };
+        if self.tables.iter().map(|table| table.count).sum::<usize>() < MANY {
+            return Structure::all().map(search).collect();
         }
-        best.into_sorted_vec().into_iter().map(|Reverse(hit)| hit).collect()
+        Structure::all().collect::<Vec<_>>().into_par_iter().map(search).collect()
     }
 
     fn table(&self, structure: Structure) -> Option<&Table> {
@@ -128,7 +137,30 @@ fn normalized(query: &[f32]) -> Vec<f32> {
     query.iter().map(|&v| if direction { (f64::from(v) / norm) as f32 } else { 0.0 }).collect()
 }
 
+/// The `k` best rows.
+#[inline(always)]
+fn nearest<'a>(rows: impl Iterator<Item = &'a [u8]>, query: &[f32], k: usize) -> Vec<Hit> {
+    let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::with_capacity(k + 1);
+    let mut least = f32::NEG_INFINITY;
+    for (index, row) in rows.enumerate() {
+        let similarity = dot(row, query);
+        // Of equals the first stays.
+        if best.len() == k && similarity <= least {
+            continue;
+        }
+        best.push(Reverse(Hit { index, similarity }));
+        if best.len() > k {
+            best.pop();
+        }
+        if best.len() == k {
+            least = best.peek().map_or(least, |worst| worst.0.similarity);
+        }
+    }
+    best.into_sorted_vec().into_iter().map(|Reverse(hit)| hit).collect()
+}
+
 /// Of a row in little-endian bytes, which need not be aligned.
+#[inline(always)]
 fn dot(row: &[u8], query: &[f32]) -> f32 {
     let (values, _) = row.as_chunks::<4>();
     let (blocks, rest) = values.as_chunks::<LANES>();
@@ -141,5 +173,12 @@ fn dot(row: &[u8], query: &[f32]) -> f32 {
     }
     let tail: f32 = rest.iter().zip(query_rest).map(|(v, q)| f32::from_le_bytes(*v) * q).sum();
     // Adding 0 turns -0 into 0, which would otherwise not tie with it.
-    sums.iter().sum::<f32>() + tail + 0.0
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            sums[lane] += sums[lane + width];
+        }
+        width /= 2;
+    }
+    sums[0] + tail + 0.0
 }
