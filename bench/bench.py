@@ -172,8 +172,9 @@ def published_bundle(name, *options, image_size=1024):
             vocab_size=32768, hidden_size=640, intermediate_size=2048, num_hidden_layers=18, num_attention_heads=4,
             num_key_value_heads=1, head_dim=256, sliding_window=512, max_position_embeddings=8192, query_pre_attn_scalar=256,
         )  # fmt: skip
-        Gemma3ForCausalLM(config).eval().save_pretrained(parts / "gemma")
-        (parts / "adapter").mkdir()
+        model = Gemma3ForCausalLM(config).eval()
+        model.save_pretrained(parts / "gemma")
+        published.with_adapter(model, 4, 8, None).save_pretrained(parts / "adapter")
         heads = published.projectors(256, 16, 640)
         save_file({n: t.contiguous() for n, t in published.projector_state(heads).items()}, parts / "adapter/projectors.safetensors")
     if not run.exists():
@@ -206,7 +207,7 @@ def perception(_):
     image = torch.rand(1, 1, 1024, 1024)
     exported = ROOT / "build/bench/torch.onnx"
     if not exported.exists():
-        torch.onnx.export(model, (image,), exported, input_names=["image"], dynamo=True, external_data=False)
+        torch.onnx.export(model, (image,), exported, input_names=["image"], dynamo=False)
 
     def eager():
         with torch.inference_mode():
