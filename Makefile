@@ -72,8 +72,8 @@ demo: build deps ## Read a phantom and a real radiograph: report, answer and ove
 venv: $(VENV) ## Python environment of the tests, with the libtorch that the trainer links
 
 .PHONY: trainer
-trainer: $(VENV) ## Build target/release/anatomix-trainer
-	$(WITH_TORCH) $(CARGO) build --release -p anatomix-trainer
+trainer: $(VENV) ## Build target/release/anatomix-trainer, and the step of training that its tests look at
+	$(WITH_TORCH) $(CARGO) build --release -p anatomix-trainer --bins --example step
 
 .PHONY: test
 test: check-format test-sdk test-trainer test-python ## Everything that CI checks
@@ -87,7 +87,7 @@ test-trainer: $(ORT) trainer ## Rust tests of the trainer
 	$(WITH_TORCH) $(CARGO) test --release -p anatomix-trainer
 
 .PHONY: test-python
-test-python: build trainer ## Command line, bad input, C and C++, and independent readers of the bundle
+test-python: build trainer ## Command line, bad input, C and C++, independent readers of the bundle, gradients
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest tests
 
 .PHONY: test-4b

@@ -31,28 +31,33 @@ impl Pack {
         samples: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, PromptError> {
         let context = tokenizer.context(lines, patches)?;
-        let length = context.ids.len();
-        let mut pack = Self {
-            positions: (0..length as i64).collect(),
-            segments: vec![0; length],
-            weights: vec![0.0; length],
-            ids: context.ids,
-            visual_index: context.visual_index,
-        };
-        for (segment, (question, answer)) in samples.into_iter().enumerate() {
-            let (question, answer) = (tokenizer.question(question)?, tokenizer.answer(answer)?);
-            let own = question.len() + answer.len();
-            pack.positions.extend((0..own).map(|i| (length + i) as i64));
-            pack.segments.extend(std::iter::repeat_n(segment as i64 + 1, own));
-            // The token before each token of the answer predicts it. An answer weighs as the root of its length: by tokens
-            // alone, one report would outweigh fifty questions that are answered with yes or no.
-            let weight = 1.0 / (answer.len() as f32).sqrt();
-            pack.weights.extend((0..own).map(|i| if i + 1 >= question.len() && i + 1 < own { weight } else { 0.0 }));
-            pack.visual_index.extend(std::iter::repeat_n(-1, own));
-            pack.ids.extend(question);
-            pack.ids.extend(answer);
+        let mut pack = Self::over(context.ids, context.visual_index);
+        for (question, answer) in samples {
+            pack.ask(tokenizer.question(question)?, tokenizer.answer(answer)?);
         }
         Ok(pack)
+    }
+
+    /// A context's tokens with the feature that each takes or -1, and no questions yet.
+    pub fn over(ids: Vec<i64>, visual_index: Vec<i64>) -> Self {
+        let length = ids.len();
+        Self { positions: (0..length as i64).collect(), segments: vec![0; length], weights: vec![0.0; length], ids, visual_index }
+    }
+
+    /// Adds a question with its answer.
+    pub fn ask(&mut self, question: Vec<i64>, answer: Vec<i64>) {
+        let context = self.segments.iter().take_while(|&&s| s == 0).count();
+        let segment = self.segments.last().map_or(1, |s| s + 1);
+        let own = question.len() + answer.len();
+        self.positions.extend((0..own).map(|i| (context + i) as i64));
+        self.segments.extend(std::iter::repeat_n(segment, own));
+        // The token before each token of the answer predicts it. An answer weighs as the root of its length: by tokens
+        // alone, one report would outweigh fifty questions that are answered with yes or no.
+        let weight = 1.0 / (answer.len() as f32).sqrt();
+        self.weights.extend((0..own).map(|i| if i + 1 >= question.len() && i + 1 < own { weight } else { 0.0 }));
+        self.visual_index.extend(std::iter::repeat_n(-1, own));
+        self.ids.extend(question);
+        self.ids.extend(answer);
     }
 
     /// Its number of tokens.

@@ -1,15 +1,14 @@
 //! Step 1: the Anatomy Perception Module, end to end (paper, section 3.1).
 
 use super::checkpoint::{Checkpoint, Start};
-use super::config::{LossWeights, Recipe};
+use super::config::Recipe;
+use super::objective::{Perception, Targets, perceive, trains_perception};
 use super::{losses, progress, text};
 use crate::data::augment::augment;
 use crate::data::imagenome::{self, Annotated};
 use crate::data::images::Images;
+use crate::graph::Params;
 use crate::graph::adamw::AdamW;
-use crate::graph::{Params, Torch, TorchTensor};
-use crate::models::apm::{ApmConfig, ApmOutput, apm};
-use crate::models::text::{TextConfig, project};
 use crate::run::{self, ModelConfig, Run};
 use anatomix::anatomy::STRUCTURES;
 use anatomix::geometry::NormalizedBox;
@@ -51,36 +50,21 @@ impl Sentences {
     }
 }
 
-/// A batch's targets.
-struct Targets {
-    /// `[B, 36, 4]` and 1 where there is a box `[B, 36]`.
-    boxes: Tensor,
-    present: Tensor,
-    labels: Tensor,
-    /// Row of the sentence of each structure that is present, and that structure's place in `B * 36`.
-    sentences: Tensor,
-    places: Tensor,
-}
-
-impl Targets {
-    fn new(images: &[&Annotated], boxes: &[Vec<Option<NormalizedBox>>], sentences: &Sentences, device: Device) -> Self {
-        let batch = images.len() as i64;
-        let flat: Vec<&Option<NormalizedBox>> = boxes.iter().flatten().collect();
-        let values: Vec<f32> = flat.iter().flat_map(|b| b.unwrap_or_default().to_center()).collect();
-        let present: Vec<f32> = flat.iter().map(|b| if b.is_some() { 1.0 } else { 0.0 }).collect();
-        let places: Vec<i64> = (0..flat.len() as i64).filter(|&i| flat[i as usize].is_some()).collect();
-        let rows: Vec<i64> = images.iter().flat_map(|i| sentences.rows(i)).collect();
-        let rows: Vec<i64> = places.iter().map(|&i| rows[i as usize]).collect();
-        let labels: Vec<f32> = images.iter().flat_map(|i| i.labels).collect();
-        let tensor = |values: &[f32], shape: &[i64]| Tensor::from_slice(values).reshape(shape).to_device(device);
-        Self {
-            boxes: tensor(&values, &[batch, STRUCTURES as i64, 4]),
-            present: tensor(&present, &[batch, STRUCTURES as i64]),
-            labels: tensor(&labels, &[batch, -1]),
-            sentences: Tensor::from_slice(&rows).to_device(device),
-            places: Tensor::from_slice(&places).to_device(device),
-        }
-    }
+/// The targets of images whose boxes may have been moved.
+fn targets(images: &[&Annotated], boxes: &[Vec<Option<NormalizedBox>>], sentences: &Sentences, device: Device) -> Targets {
+    let batch = images.len() as i64;
+    let flat: Vec<&Option<NormalizedBox>> = boxes.iter().flatten().collect();
+    let values: Vec<f32> = flat.iter().flat_map(|b| b.unwrap_or_default().to_center()).collect();
+    let present: Vec<f32> = flat.iter().map(|b| if b.is_some() { 1.0 } else { 0.0 }).collect();
+    let rows: Vec<i64> = images.iter().flat_map(|i| sentences.rows(i)).collect();
+    let labels: Vec<f32> = images.iter().flat_map(|i| i.labels).collect();
+    let tensor = |values: &[f32], shape: &[i64]| Tensor::from_slice(values).reshape(shape).to_device(device);
+    Targets::new(
+        tensor(&values, &[batch, STRUCTURES as i64, 4]),
+        tensor(&present, &[batch, STRUCTURES as i64]),
+        tensor(&labels, &[batch, -1]),
+        &Tensor::from_slice(&rows).to_device(device),
+    )
 }
 
 /// Trains the module.
@@ -110,7 +94,7 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
             // What is imported may be a part of the module, an image encoder say: the rest begins at random.
             let params = start.from.map_or_else(|| Ok(Params::create(device)), |path| Params::load(path, device).map(Params::open))?;
             let given = params.named().len();
-            let _ = tch::no_grad(|| forward(&params, &models, &watched_pictures.batch(&[0]), &sentences, false));
+            let _ = tch::no_grad(|| perceive(&params, &models, &watched_pictures.batch(&[0]), &sentences.frozen, false));
             params.check(start.from.unwrap_or(&run.folder))?;
             if let Some(path) = start.from {
                 eprintln!("apm: {given} of {} parameters from {}", params.named().len(), path.display());
@@ -118,8 +102,7 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
             (params, 0)
         }
     };
-    let frozen_norms = !models.apm.train_batch_norm;
-    params.train(|name| !(name.contains("running_") || frozen_norms && is_norm(name)));
+    params.train(|name| trains_perception(&models.apm, name));
     let mut optimiser =
         AdamW::new(&params, settings.optimiser(), |name| if name.starts_with("backbone") { settings.backbone_factor } else { 1.0 });
     if first > 0 {
@@ -146,11 +129,8 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
         let batch: Vec<&Annotated> = chosen.iter().map(|&i| &train[i as usize]).collect();
         let mut boxes: Vec<_> = batch.iter().map(|i| i.boxes.to_vec()).collect();
         let picture = tch::no_grad(|| augment(&pictures.batch(chosen), &mut boxes, &recipe.augmentation, &mut rng)).to_device(device);
-        let targets = Targets::new(&batch, &boxes, &sentences, device);
-        let (output, projected) = forward(&params, &models, &picture, &sentences, true);
-        let parts = loss_parts(&output, &projected, &targets, &sentences, &recipe.losses);
-        let weights = [recipe.losses.l1, recipe.losses.giou, recipe.losses.labels, recipe.losses.contrastive];
-        let loss = parts.iter().zip(weights).map(|(part, weight)| part * weight).reduce(|a, b| a + b).context("no losses")?;
+        let targets = targets(&batch, &boxes, &sentences, device);
+        let Perception { parts, loss } = Perception::of(&params, &models, &recipe.losses, &picture, &sentences.frozen, &targets);
         let norm = optimiser.step(&loss, settings.rate_at(step));
         anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the rate and resume");
         for (mean, part) in running.iter_mut().zip(&parts) {
@@ -192,50 +172,6 @@ pub fn database_sentences(data: &Path, splits: &[String]) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(&lists)?)
 }
 
-fn is_norm(name: &str) -> bool {
-    name.starts_with("backbone") && (name.contains(".bn") || name.contains("downsample.1"))
-}
-
-/// The module's output, and all sentences projected, `[sentences, embedding]`.
-fn forward(
-    params: &Params,
-    models: &ModelConfig,
-    picture: &Tensor,
-    sentences: &Sentences,
-    training: bool,
-) -> (ApmOutput<TorchTensor>, Tensor) {
-    let ops = Torch { training, ..Torch::new(params) };
-    let output = apm(&ops, &models.apm, &TorchTensor(picture.shallow_clone()));
-    let projected = project_sentences(&ops, &models.text, &models.apm, &sentences.frozen);
-    (output, projected)
-}
-
-/// Projects frozen sentence embeddings into the space of object embeddings.
-pub fn project_sentences(ops: &Torch, text: &TextConfig, apm: &ApmConfig, frozen: &Tensor) -> Tensor {
-    project(ops, text, apm.embedding, &TorchTensor(frozen.shallow_clone())).0
-}
-
-/// L1, GIoU, labels, contrastive: unweighted.
-fn loss_parts(
-    output: &ApmOutput<TorchTensor>,
-    projected: &Tensor,
-    targets: &Targets,
-    sentences: &Sentences,
-    weights: &LossWeights,
-) -> [Tensor; 4] {
-    let (l1, giou) = losses::boxes(&output.boxes.0, &targets.boxes, &targets.present);
-    let logits = &output.image_logits.0;
-    let labels = logits.binary_cross_entropy_with_logits(&targets.labels, None::<&Tensor>, None::<&Tensor>, tch::Reduction::Mean);
-    let objects = output.object_embeddings.0.flatten(0, 1).index_select(0, &targets.places);
-    let own = projected.index_select(0, &targets.sentences);
-    let contrastive = if weights.clip {
-        losses::clip(&objects, &own, weights.temperature)
-    } else {
-        losses::contrastive(&objects, &own, &sentences.frozen.index_select(0, &targets.sentences), weights.temperature)
-    };
-    [l1, giou, labels, contrastive]
-}
-
 struct Watch {
     iou: f64,
     exact: f64,
@@ -250,7 +186,7 @@ fn watch(params: &Params, models: &ModelConfig, images: &[Annotated], pictures: 
     for (chunk, batch) in images.chunks(32).enumerate() {
         let indices: Vec<i64> = (0..batch.len() as i64).map(|i| chunk as i64 * 32 + i).collect();
         let picture = pictures.batch(&indices).to_device(params.device());
-        let (output, projected) = forward(params, models, &picture, sentences, false);
+        let (output, projected) = perceive(params, models, &picture, &sentences.frozen, false);
         let boxes = Vec::<f32>::try_from(output.boxes.0.flatten(0, -1)).unwrap_or_default();
         let scores = losses::normalize(&output.object_embeddings.0.flatten(0, 1)).matmul(&losses::normalize(&projected).tr());
         let logits = Vec::<f32>::try_from(output.image_logits.0.flatten(0, -1)).unwrap_or_default();

@@ -5,15 +5,15 @@
 
 use super::checkpoint::{Checkpoint, Start};
 use super::config::{Recipe, Step};
+use super::objective::{Language, is_base};
 use super::perceived::Perceived;
 use super::progress;
 use crate::data::imagenome::{self, Annotated};
 use crate::data::instruct;
 use crate::data::packs::{self, Pack};
+use crate::graph::Params;
 use crate::graph::adamw::AdamW;
-use crate::graph::{CausalBatch, Params, Torch, TorchTensor};
-use crate::models::gemma::{EMBEDDING, HEAD, gemma};
-use crate::models::projector::projector;
+use crate::models::gemma::EMBEDDING;
 use crate::run::{self, ModelConfig, Run};
 use anatomix::anatomy::Structure;
 use anatomix::geometry::{NormalizedBox, PROMPT_GRID};
@@ -94,14 +94,15 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, start: Start) -> Res
     };
 
     tch::manual_seed(settings.seed);
-    let trainer = Trainer { models: &models, phase, settings, tokenizer: &tokenizer, device };
+    let objective = Language { models: &models, phase, full: settings.full };
+    let trainer = Trainer { models: &models, phase, objective, settings, tokenizer: &tokenizer, device };
     let checkpoint = Checkpoint::new(&run, phase.name());
     let previous = if start.resume { checkpoint.load(device)? } else { None };
     let (params, first) = match previous {
         Some(previous) => previous,
         None => (trainer.start(&run, start.from, &sources, perceived.as_ref())?, 0),
     };
-    params.train(|name| trainer.trains(name));
+    params.train(|name| trainer.objective.trains(name));
     let mut optimiser = AdamW::new(&params, settings.optimiser(), |_| 1.0);
     if first > 0 {
         checkpoint.load_optimiser(&mut optimiser)?;
@@ -120,9 +121,7 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, start: Start) -> Res
         let (packs, flips) = trainer.packs(&sources, &chosen, perceived.as_ref(), done, &mut rng)?;
         let visual = perceived.as_ref().map(|p| trainer.visual(&params, p, &chosen, &flips, true));
         let (batch, targets, weights) = packs::batch(&packs, visual.as_ref(), device);
-        let logits = trainer.logits(&params, &batch, true);
-        let each = logits.cross_entropy_loss::<Tensor>(&targets, None, tch::Reduction::None, -100, 0.0);
-        let loss = (each * &weights).sum(tch::Kind::Float) / weights.sum(tch::Kind::Float);
+        let (loss, logits) = trainer.objective.loss(&params, &batch, &targets, &weights);
         let norm = optimiser.step(&loss, settings.rate_at(step));
         anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the rate and resume");
         let right = logits.argmax(-1, false).eq_tensor(&targets).to_kind(tch::Kind::Float);
@@ -145,33 +144,21 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, start: Start) -> Res
     bar.finish_and_clear();
     match phase {
         Phase::Base => params.save(&run.file(run::LANGUAGE), |_| true)?,
-        _ => params.save(&run.file(run::ADAPTER), |name| !is_base(name) || (phase == Phase::Instruct && trainer.trains(name)))?,
+        _ => params.save(&run.file(run::ADAPTER), |name| !is_base(name) || (phase == Phase::Instruct && trainer.objective.trains(name)))?,
     }
     Ok(())
-}
-
-/// Whether a parameter belongs to the base model.
-fn is_base(name: &str) -> bool {
-    !name.contains("lora_") && !name.contains("projectionhead")
 }
 
 struct Trainer<'a> {
     models: &'a ModelConfig,
     phase: Phase,
+    objective: Language<'a>,
     settings: &'a Step,
     tokenizer: &'a PromptTokenizer,
     device: Device,
 }
 
 impl Trainer<'_> {
-    fn trains(&self, name: &str) -> bool {
-        match self.phase {
-            Phase::Base => true,
-            Phase::Align => name.contains("projectionhead"),
-            Phase::Instruct => self.settings.full || !is_base(name) || name == EMBEDDING || name == HEAD,
-        }
-    }
-
     /// Parameters of earlier steps, and those that this one adds.
     fn start(&self, run: &Run, from: Option<&Path>, sources: &[Source], perceived: Option<&Perceived>) -> Result<Params> {
         let params = match self.phase {
@@ -199,7 +186,7 @@ impl Trainer<'_> {
         let _guard = tch::no_grad_guard();
         let visual = perceived.map(|p| self.visual(&params, p, &[0], &flips, false));
         let (batch, ..) = packs::batch(&packs, visual.as_ref(), self.device);
-        let _ = self.logits(&params, &batch, false);
+        let _ = self.objective.logits(&params, &batch, false);
         if self.phase == Phase::Base && from.is_none() {
             self.begin_by_copying(&params);
         }
@@ -240,18 +227,10 @@ impl Trainer<'_> {
         targets.ge(first).logical_and(&targets.le(last)).to_kind(tch::Kind::Float)
     }
 
-    fn logits(&self, params: &Params, batch: &CausalBatch, training: bool) -> Tensor {
-        let lora = (self.phase == Phase::Instruct && !self.settings.full).then_some(&self.models.lora);
-        let ops = Torch { training, lora, batch: Some(batch), params };
-        gemma(&ops, &self.models.language).0
-    }
-
     /// Projected features `[B, P + 36, hidden]` of the chosen images.
     fn visual(&self, params: &Params, perceived: &Perceived, chosen: &[usize], flips: &[bool], training: bool) -> Tensor {
         let (tokens, objects) = perceived.features(chosen, flips, self.device);
-        let ops = Torch { training, ..Torch::new(params) };
-        let widths = (self.models.apm.width, self.models.apm.embedding, self.models.language.hidden_size);
-        projector(&ops, widths, &TorchTensor(tokens), &TorchTensor(objects)).0
+        self.objective.visual(params, tokens, objects, training)
     }
 
     fn packs(

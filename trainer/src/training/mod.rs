@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod language;
 pub mod losses;
+pub mod objective;
 pub mod perceived;
 pub mod progress;
 pub mod text;

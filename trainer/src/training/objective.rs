@@ -1,0 +1,136 @@
+//! What a step of training minimises: the losses of one batch. The training loops compute them here, and so does
+//! `examples/step.rs`, whose losses and gradients a test compares with those of independent models.
+
+use super::config::LossWeights;
+use super::language::Phase;
+use super::losses;
+use crate::graph::{CausalBatch, Params, Torch, TorchTensor};
+use crate::models::apm::{ApmConfig, ApmOutput, apm};
+use crate::models::gemma::{EMBEDDING, HEAD, gemma};
+use crate::models::projector::projector;
+use crate::models::text::{TextConfig, project};
+use crate::run::ModelConfig;
+use tch::{Kind, Reduction, Tensor};
+
+/// The losses of step 1 in the order of [`Perception::parts`].
+pub const PARTS: [&str; 4] = ["l1", "giou", "labels", "contrastive"];
+
+/// What the perception module should find in a batch of images.
+pub struct Targets {
+    /// `[B, 36, 4]`: centre and size.
+    pub boxes: Tensor,
+    /// 1 where there is a box, `[B, 36]`.
+    pub present: Tensor,
+    /// 1 for each label that applies, `[B, 14]`.
+    pub labels: Tensor,
+    /// Row of the sentence of each structure that is present, and that structure's place in `B * 36`.
+    sentences: Tensor,
+    places: Tensor,
+}
+
+impl Targets {
+    /// `rows` `[B * 36]` are the sentences of all structures, of which those that are present count.
+    pub fn new(boxes: Tensor, present: Tensor, labels: Tensor, rows: &Tensor) -> Self {
+        let places = present.flatten(0, -1).nonzero().flatten(0, -1);
+        Self { boxes, present, labels, sentences: rows.index_select(0, &places), places }
+    }
+}
+
+/// Step 1's losses of a batch.
+pub struct Perception {
+    /// Each loss, not weighted.
+    pub parts: [Tensor; 4],
+    /// Their weighted sum, which is minimised.
+    pub loss: Tensor,
+}
+
+impl Perception {
+    /// Of images `[B, 1, S, S]`; `frozen` `[sentences, D]` are the sentence encoder's embeddings.
+    pub fn of(params: &Params, models: &ModelConfig, weights: &LossWeights, picture: &Tensor, frozen: &Tensor, targets: &Targets) -> Self {
+        let (output, projected) = perceive(params, models, picture, frozen, true);
+        let (l1, giou) = losses::boxes(&output.boxes.0, &targets.boxes, &targets.present);
+        let labels =
+            output.image_logits.0.binary_cross_entropy_with_logits(&targets.labels, None::<&Tensor>, None::<&Tensor>, Reduction::Mean);
+        let objects = output.object_embeddings.0.flatten(0, 1).index_select(0, &targets.places);
+        let own = projected.index_select(0, &targets.sentences);
+        let contrastive = if weights.clip {
+            losses::clip(&objects, &own, weights.temperature)
+        } else {
+            losses::contrastive(&objects, &own, &frozen.index_select(0, &targets.sentences), weights.temperature)
+        };
+        let loss = &l1 * weights.l1 + &giou * weights.giou + &labels * weights.labels + &contrastive * weights.contrastive;
+        Self { parts: [l1, giou, labels, contrastive], loss }
+    }
+}
+
+/// The module's output, and all sentences projected, `[sentences, embedding]`.
+pub fn perceive(
+    params: &Params,
+    models: &ModelConfig,
+    picture: &Tensor,
+    frozen: &Tensor,
+    training: bool,
+) -> (ApmOutput<TorchTensor>, Tensor) {
+    let ops = Torch { training, ..Torch::new(params) };
+    let output = apm(&ops, &models.apm, &TorchTensor(picture.shallow_clone()));
+    let projected = project_sentences(&ops, &models.text, &models.apm, frozen);
+    (output, projected)
+}
+
+/// Projects frozen sentence embeddings into the space of object embeddings.
+fn project_sentences(ops: &Torch, text: &TextConfig, apm: &ApmConfig, frozen: &Tensor) -> Tensor {
+    project(ops, text, apm.embedding, &TorchTensor(frozen.shallow_clone())).0
+}
+
+/// Whether step 1 trains a parameter: all but running statistics and frozen norms.
+pub fn trains_perception(config: &ApmConfig, name: &str) -> bool {
+    let norm = name.starts_with("backbone") && (name.contains(".bn") || name.contains("downsample.1"));
+    !name.contains("running_") && (config.train_batch_norm || !norm)
+}
+
+/// Whether a parameter belongs to the base model.
+pub fn is_base(name: &str) -> bool {
+    !name.contains("lora_") && !name.contains("projectionhead")
+}
+
+/// The language model in a phase of its training.
+pub struct Language<'a> {
+    /// Sizes.
+    pub models: &'a ModelConfig,
+    /// Which phase.
+    pub phase: Phase,
+    /// Whether instruction tuning trains the whole model instead of adapters.
+    pub full: bool,
+}
+
+impl Language<'_> {
+    /// Whether the phase trains a parameter.
+    pub fn trains(&self, name: &str) -> bool {
+        match self.phase {
+            Phase::Base => true,
+            Phase::Align => name.contains("projectionhead"),
+            Phase::Instruct => self.full || !is_base(name) || name == EMBEDDING || name == HEAD,
+        }
+    }
+
+    /// Logits of the batch's selected positions.
+    pub fn logits(&self, params: &Params, batch: &CausalBatch, training: bool) -> Tensor {
+        let lora = (self.phase == Phase::Instruct && !self.full).then_some(&self.models.lora);
+        let ops = Torch { training, lora, batch: Some(batch), params };
+        gemma(&ops, &self.models.language).0
+    }
+
+    /// Features `[B, P + 36, hidden]` of image tokens `[B, P, width]` and object embeddings `[B, 36, E]`.
+    pub fn visual(&self, params: &Params, tokens: Tensor, objects: Tensor, training: bool) -> Tensor {
+        let ops = Torch { training, ..Torch::new(params) };
+        let widths = (self.models.apm.width, self.models.apm.embedding, self.models.language.hidden_size);
+        projector(&ops, widths, &TorchTensor(tokens), &TorchTensor(objects)).0
+    }
+
+    /// The loss of a batch, each target weighted, and the logits that it is of.
+    pub fn loss(&self, params: &Params, batch: &CausalBatch, targets: &Tensor, weights: &Tensor) -> (Tensor, Tensor) {
+        let logits = self.logits(params, batch, true);
+        let each = logits.cross_entropy_loss::<Tensor>(targets, None, Reduction::None, -100, 0.0);
+        ((each * weights).sum(Kind::Float) / weights.sum(Kind::Float), logits)
+    }
+}
