@@ -253,7 +253,8 @@ def gemma_with_tower(rows):
     """The whole multimodal model, with a small vision tower."""
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
-    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}
+    tower["patch_size"] = 14
     tokens = {"image_token_index": 7, "boi_token_index": 8, "eoi_token_index": 9}
     config = Gemma3Config(text_config=gemma_config(rows).to_dict(), vision_config=tower, mm_tokens_per_image=4, **tokens)
     return shaken(Gemma3ForConditionalGeneration(config))
@@ -298,7 +299,8 @@ def tuned_checkpoint(path, adapted, heads):
 def bert_vocabulary():
     pieces = {piece for sentence in SENTENCES for word in sentence.lower().split() for piece in (word[:3], "##" + word[3:6], word[0])}
     letters = [chr(c) for c in range(97, 123)]
-    return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + c for c in letters), *".,!:()", *sorted(pieces - {"##", *letters})]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    return [*special, *letters, *("##" + c for c in letters), *".,!:()", *sorted(pieces - {"##", *letters})]
 
 
 def bert(folder, published):
@@ -308,8 +310,9 @@ def bert(folder, published):
     folder.mkdir()
     vocabulary = bert_vocabulary()
     config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=80, max_position_embeddings=64
-    )
+        vocab_size=len(vocabulary), hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=80,
+        max_position_embeddings=64,
+    )  # fmt: skip
     model = shaken(BertForMaskedLM(config))
     tokenizer = BertTokenizerFast(vocab={token: i for i, token in enumerate(vocabulary)})
     if published:

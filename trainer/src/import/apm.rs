@@ -91,7 +91,7 @@ fn config(checkpoint: &Checkpoint, image_size: i64) -> Result<ApmConfig, ImportE
         return Err(ImportError::unsupported(
             &checkpoint.path,
             format!(
-                "a perception module {} wide with {} planes; the width must be a multiple of {} for its {} heads, and no layer wider than {MOST}",
+                "a module {} wide with {} planes; the width must be a multiple of {} for its {} heads, and no layer wider than {MOST}",
                 config.width,
                 config.planes,
                 2 * config.heads,
