@@ -13,7 +13,7 @@ use crate::data::instruct;
 use crate::data::packs::{self, Pack};
 use crate::graph::Params;
 use crate::graph::adamw::AdamW;
-use crate::models::gemma::EMBEDDING;
+use crate::models::gemma::{EMBEDDING, HEAD};
 use crate::run::{self, ModelConfig, Run};
 use anatomix::anatomy::Structure;
 use anatomix::geometry::{NormalizedBox, PROMPT_GRID};
