@@ -21,7 +21,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d, box_convert, generalized_box_iou
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import DINOv3ViTConfig, DINOv3ViTModel, Gemma3ForCausalLM, Gemma3TextConfig
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN as IMAGENET_MEAN
+from transformers.image_utils import IMAGENET_DEFAULT_STD as IMAGENET_STD
 
 LOSS, GRADIENT = 1e-5, 1e-4
 STRUCTURES, LABELS = 36, 14
@@ -145,23 +147,28 @@ def sine(grid: int, width: int) -> torch.Tensor:
     return torch.cat(axes, -1).flatten(1, 2)
 
 
-class Perception(nn.Module):
-    """The module and the text projection, with the published names."""
+def resnet(norm) -> tuple[nn.Module, int]:
+    """Of torchvision's blocks, for one grey channel; and its channels."""
+    body, channels = nn.Module(), SIZES["planes"]
+    body.conv1, body.bn1 = nn.Conv2d(1, channels, 7, 2, 3, bias=False), norm(channels)
+    for stage, blocks in enumerate(SIZES["blocks"]):
+        planes, layers = SIZES["planes"] * 2**stage, []
+        for block in range(blocks):
+            stride = 2 if stage and not block else 1
+            down = nn.Sequential(nn.Conv2d(channels, 4 * planes, 1, stride, bias=False), norm(4 * planes)) if not block else None
+            layers.append(Bottleneck(channels, planes, stride, down, norm_layer=norm))
+            channels = 4 * planes
+        setattr(body, f"layer{stage + 1}", nn.Sequential(*layers))
+    return body, channels
 
-    def __init__(self, trained_norms: bool, extractor: bool):
+
+class Perception(nn.Module):
+    """The module and the text projection, with the published names; `vit` stands in the ResNet's place."""
+
+    def __init__(self, trained_norms: bool, extractor: bool, vit: DINOv3ViTModel | None = None):
         super().__init__()
         width, embedding = SIZES["width"], SIZES["embedding"]
-        norm = nn.BatchNorm2d if trained_norms else FrozenBatchNorm2d
-        body, channels = nn.Module(), SIZES["planes"]
-        body.conv1, body.bn1 = nn.Conv2d(1, channels, 7, 2, 3, bias=False), norm(channels)
-        for stage, blocks in enumerate(SIZES["blocks"]):
-            planes, layers = SIZES["planes"] * 2**stage, []
-            for block in range(blocks):
-                stride = 2 if stage and not block else 1
-                down = nn.Sequential(nn.Conv2d(channels, 4 * planes, 1, stride, bias=False), norm(4 * planes)) if not block else None
-                layers.append(Bottleneck(channels, planes, stride, down, norm_layer=norm))
-                channels = 4 * planes
-            setattr(body, f"layer{stage + 1}", nn.Sequential(*layers))
+        body, channels = (vit, vit.config.hidden_size) if vit else resnet(nn.BatchNorm2d if trained_norms else FrozenBatchNorm2d)
         self.backbone = nn.ModuleList([nn.Module()])
         self.backbone[0].body = body
         self.input_proj = nn.Conv2d(channels, width, 1)
@@ -184,10 +191,19 @@ class Perception(nn.Module):
         inner = TEXT["projection"]
         self.project_head.proj = nn.Sequential(nn.Linear(TEXT["width"], inner), nn.ReLU(), nn.Linear(inner, embedding))
 
-    def forward(self, image):
+    def features(self, image):
         body = self.backbone[0].body
+        if isinstance(body, DINOv3ViTModel):
+            # ImageNet's mean and deviation, as it was pretrained.
+            mean, deviation = (torch.tensor(x, dtype=image.dtype)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+            tokens = body((image.expand(-1, 3, -1, -1) - mean) / deviation).last_hidden_state
+            side = image.shape[-1] // body.config.patch_size
+            return tokens[:, 1 + body.config.num_register_tokens :].mT.unflatten(2, (side, side))
         x = F.max_pool2d(body.bn1(body.conv1(image)).relu(), 3, 2, 1)
-        x = self.input_proj(body.layer4(body.layer3(body.layer2(body.layer1(x)))))
+        return body.layer4(body.layer3(body.layer2(body.layer1(x))))
+
+    def forward(self, image):
+        x = self.input_proj(self.features(image))
         batch, grid = x.shape[0], x.shape[-1]
         place = sine(grid, SIZES["width"])
         x = torch.cat([self.transformer.cls_token.expand(batch, -1, -1), x.flatten(2).mT], 1)
@@ -270,12 +286,12 @@ class Margin(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def made_perception(trained_norms: bool, extractor: bool) -> tuple[Perception, dict]:
+def made_perception(trained_norms: bool, extractor: bool, make_vit=lambda: None) -> tuple[Perception, dict]:
     """A module and a batch of which no ReLU's input is so close to zero that rounding could change its sign."""
     images, sentences, width = 3, 17, TEXT["width"]
     for seed in range(100):
         torch.manual_seed(seed)
-        model = Perception(trained_norms, extractor)
+        model = Perception(trained_norms, extractor, make_vit())
         shake(model)
         batch = {
             "image": torch.rand(images, 1, SIZES["image_size"], SIZES["image_size"]),
@@ -307,6 +323,48 @@ def test_perception(step, trained_norms, extractor, hard):
     for mistake in ["absent boxes"] + ["renormalised columns"] * (not hard):
         losses = perception_losses(model, batch, weights, mistake)
         differs(mistake, found, losses, gradients(model, losses["loss"]))
+
+
+DINO = {"patch": 8, "width": 24, "layers": 3, "heads": 2, "feed_forward": 52}
+
+
+def dinov3(registers: int, gated: bool) -> DINOv3ViTModel:
+    config = DINOv3ViTConfig(
+        patch_size=DINO["patch"],
+        hidden_size=DINO["width"],
+        num_hidden_layers=DINO["layers"],
+        num_attention_heads=DINO["heads"],
+        intermediate_size=DINO["feed_forward"],
+        num_register_tokens=registers,
+        use_gated_mlp=gated,
+        hidden_act="silu" if gated else "gelu",
+        key_bias=gated,
+    )
+    # Evaluated, since in training it would vary the positions.
+    model = DINOv3ViTModel(config).eval()
+    for tensor in model.parameters():
+        if tensor.dim() > 1:
+            nn.init.normal_(tensor, std=DINO["width"] ** -0.5)
+    return model
+
+
+@pytest.mark.parametrize("registers,gated", [(3, False), (0, True)])
+def test_perception_with_dinov3(step, registers, gated):
+    model, batch = made_perception(False, True, lambda: dinov3(registers, gated))
+    own = DINO | {"registers": registers, "gated": gated, "biases": [True, gated, True]}
+    models = {"apm": SIZES, "apm.dino": own, "text": TEXT}
+    # On the Hub, layers stand directly below the model; what masks patches in pretraining is not used.
+    published = lambda tensors: {
+        name.replace("body.model.layer", "body.layer"): tensor for name, tensor in tensors.items() if "mask_token" not in name
+    }
+    found = step("apm", models, published(model.state_dict()), batch)
+    model.double()
+    weights = {"l1": 5.0, "giou": 3.0, "labels": 2.0, "contrastive": 1.0, "temperature": 0.01, "clip": False}
+    losses = perception_losses(model, batch, weights)
+    compare(f"perception with DINOv3, {registers} registers, gated {gated}", found, losses, published(gradients(model, losses["loss"])))
+    model.backbone[0].body.rope_embeddings.inv_freq *= 1.01
+    losses = perception_losses(model, batch, weights)
+    differs("positions further apart by a hundredth", found, losses, published(gradients(model, losses["loss"])))
 
 
 # ---- the language model

@@ -74,7 +74,9 @@ impl Run {
         let path = self.file(MODELS);
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}; train a model into this run first", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
+        let models: ModelConfig = toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        models.apm.check().with_context(|| format!("{} is not valid", path.display()))?;
+        Ok(models)
     }
 
     /// Keeps the models' configuration; one that is already there must be the same.

@@ -4,6 +4,7 @@
 use super::dino::{self, DinoConfig};
 use crate::graph::{Activation, Conv, Init, Linear, Ops};
 use anatomix::anatomy::{LABELS, STRUCTURES};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// Sizes. The defaults are the paper's.
@@ -68,6 +69,28 @@ impl ApmConfig {
     /// Patches of the image.
     pub fn patches(&self) -> i64 {
         self.grid() * self.grid()
+    }
+
+    /// Checks that the sizes fit together: the readers would stop at the first operation where they do not.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn check(&self) -> Result<()> {
+        let patch = self.dino.as_ref().map_or(32, |dino| dino.patch);
+        let (size, width, heads) = (self.image_size, self.width, self.heads);
+        ensure!(
+            patch > 0 && size > 0 && size % patch == 0,
+            "image_size {size} is not a multiple of the encoder's patches of {patch} pixels"
+        );
+        ensure!(
+            heads > 0 && width > 0 && width % heads == 0 && width % 2 == 0,
+            "width {width} is not even or not a multiple of heads {heads}"
+        );
+        if let Some(dino) = &self.dino {
+            let fits = dino.heads > 0 && dino.width > 0 && dino.width % (4 * dino.heads) == 0;
+            ensure!(fits, "dino.width {} is not a multiple of four times dino.heads {}", dino.width, dino.heads);
+        }
+        Ok(())
     }
 }
 
@@ -240,4 +263,26 @@ fn sine_positions(grid: usize, width: usize) -> Vec<f32> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_do_not_fit_are_named() {
+        let check = |change: fn(&mut ApmConfig)| {
+            let mut config = ApmConfig::default();
+            change(&mut config);
+            config.check().map_err(|e| e.to_string())
+        };
+        assert_eq!(check(|_| ()), Ok(()));
+        assert!(check(|c| c.image_size = 100).unwrap_err().contains("image_size 100"));
+        assert!(check(|c| c.heads = 7).unwrap_err().contains("heads 7"));
+        let dino = |patch, heads| Some(DinoConfig { patch, heads, ..Default::default() });
+        assert!(ApmConfig { dino: dino(16, 6), ..Default::default() }.check().is_ok());
+        assert!(ApmConfig { dino: dino(15, 6), ..Default::default() }.check().is_err());
+        assert!(ApmConfig { dino: dino(0, 6), ..Default::default() }.check().is_err());
+        assert!(ApmConfig { dino: dino(16, 5), ..Default::default() }.check().is_err());
+    }
 }

@@ -157,6 +157,7 @@ impl Recipe {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut recipe: Self = toml::from_str(&text).with_context(|| format!("{} is not a valid recipe", path.display()))?;
+        recipe.models.apm.check().with_context(|| format!("{} is not a valid recipe", path.display()))?;
         let base = path.parent().unwrap_or(Path::new("."));
         recipe.run = base.join(&recipe.run);
         recipe.data = base.join(&recipe.data);

@@ -5,6 +5,7 @@ use anatomix_trainer::export::{write_apm, write_projector};
 use anatomix_trainer::graph::onnx::Precision;
 use anatomix_trainer::graph::{Params, Torch, TorchTensor};
 use anatomix_trainer::models::apm::{ApmConfig, apm};
+use anatomix_trainer::models::dino::DinoConfig;
 use anatomix_trainer::models::projector::projector;
 use anatomix_trainer::run::ModelConfig;
 use tch::Device;
@@ -30,12 +31,23 @@ fn perception_module() {
     tch::manual_seed(1);
     let _guard = tch::no_grad_guard();
     let folder = tempfile::tempdir().unwrap();
-    for (feature_extractor, precision) in [(true, Precision::Fp32), (true, Precision::Fp16Weights), (false, Precision::Fp32)] {
-        let config = ApmConfig { feature_extractor, ..config() };
+    // The alternative image encoder, once with registers and once with gated layers.
+    let dino = |registers, gated| {
+        Some(DinoConfig { patch: 12, width: 40, layers: 2, heads: 2, feed_forward: 52, registers, gated, biases: [true, gated, true] })
+    };
+    for (feature_extractor, precision, dino) in [
+        (true, Precision::Fp32, None),
+        (true, Precision::Fp16Weights, None),
+        (false, Precision::Fp32, None),
+        (true, Precision::Fp32, dino(3, false)),
+        (true, Precision::Fp16Weights, dino(0, true)),
+    ] {
+        let encoder = if dino.is_some() { "DINOv3" } else { "ResNet" };
+        let config = ApmConfig { feature_extractor, dino, ..config() };
         let params = Params::create(Device::Cpu);
         let _ = apm(&Torch::new(&params), &config, &TorchTensor(random(&[1, 1, 96, 96])));
         shake(&params);
-        let path = folder.path().join(format!("{precision:?}-{feature_extractor}.onnx"));
+        let path = folder.path().join(format!("{encoder}-{precision:?}-{feature_extractor}.onnx"));
         let settled = write_apm(&path, &config, &params, precision, None).unwrap();
         params.check(&path).unwrap();
         let mut session = session(&path);
@@ -52,7 +64,7 @@ fn perception_module() {
                 ("image_logits", &expected.image_logits, 1e-4),
             ] {
                 let found = difference(&output(&outputs, name), &expected.0);
-                println!("apm {precision:?}, extractor {feature_extractor}, batch {batch}: {name} {found:.1e}");
+                println!("apm {encoder} {precision:?}, extractor {feature_extractor}, batch {batch}: {name} {found:.1e}");
                 assert!(found < allowed, "{name} differs by {found}");
             }
         }
