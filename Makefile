@@ -36,6 +36,8 @@ DATA_SHA256 := 622ac97265f1d91f76b5120b5bd6eb0f57737c392ef863b72c71779c91e33637
 
 # The trainer links the libtorch inside .venv, and finds it through that environment's python.
 VENV := .venv/.installed
+# The peers of `make bench`, in an environment over that one.
+BENCH := .venv-bench/.installed
 WITH_TORCH := PATH="$(CURDIR)/.venv/bin:$$PATH" LIBTORCH_USE_PYTORCH=1
 
 ##@ Using it
@@ -114,6 +116,11 @@ evaluate: $(ORT) trainer ## Measure the reference bundle on phantoms that it nev
 	$(WITH_TORCH) ORT_DYLIB_PATH=$(ORT) $(TRAINER) evaluate --bundle $(BUNDLE) --data build/evaluation --flip --json > build/evaluation-flip.json
 	@echo "build/evaluation.json"; cat build/evaluation.json; echo "build/evaluation-flip.json"; cat build/evaluation-flip.json
 
+.PHONY: bench
+bench: build trainer $(BENCH) ## Times beside what a user would pick instead: one table, and build/bench.json (a quarter of an hour)
+	$(CARGO) build --release -p anatomix --example bench
+	.venv-bench/bin/python bench/bench.py
+
 .PHONY: lock
 lock: ## Pin tests/requirements.in anew, with hashes (needs uv)
 	uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
@@ -151,4 +158,10 @@ $(VENV): tests/requirements.txt
 	$(PYTHON) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit("error: Python 3.11 is needed; make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	@touch $@
+
+$(BENCH): bench/requirements.txt $(VENV)
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r bench/requirements.txt
+	echo '$(CURDIR)/.venv/lib/python3.11/site-packages' > .venv-bench/lib/python3.11/site-packages/tests.pth
 	@touch $@
