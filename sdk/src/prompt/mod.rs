@@ -148,9 +148,12 @@ impl PromptTokenizer {
         if question.len() > MAX_QUESTION {
             return Err(PromptError::LongQuestion { length: question.len() });
         }
-        let added = self.tokenizer.get_added_vocabulary().get_vocab();
-        match added.keys().find(|t| question.contains(t.as_str()) && !OPEN_TOKENS.contains(&t.as_str())) {
-            Some(token) => Err(PromptError::ControlToken { token: token.clone() }),
+        // Gemma's tokenizer adds plain texts too, line breaks among them; those control nothing.
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let controls = |token: &str, special: bool| special || ADDED_TOKENS.contains(&token) || CONTROL_TOKENS.contains(&token);
+        let found = added.values().filter(|t| controls(&t.content, t.special)).map(|t| t.content.as_str());
+        match found.filter(|t| !OPEN_TOKENS.contains(t) && question.contains(t)).min_by_key(|t| question.find(t)) {
+            Some(token) => Err(PromptError::ControlToken { token: token.into() }),
             None => Ok(question),
         }
     }
@@ -217,3 +220,23 @@ fn question_text(question: &str) -> String {
 }
 
 const _: () = assert!(OBJECT_TOKENS.len() == STRUCTURES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn added_texts_control_nothing() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle/tokenizer.json");
+        let mut tokenizer = Tokenizer::from_file(path).unwrap();
+        // As in Gemma's: a line break is a token that was added, but not a special one.
+        tokenizer.add_tokens([tokenizers::AddedToken::from("\n\n", false), tokenizers::AddedToken::from("<b>", false)]).unwrap();
+        tokenizer.add_special_tokens([tokenizers::AddedToken::from("<start_of_image>", true)]).unwrap();
+        let tokenizer = PromptTokenizer::from_bytes(tokenizer.to_string(false).unwrap().as_bytes(), "tokenizer").unwrap();
+        assert!(tokenizer.question("Is it <b>clear</b>?\n\nAnd the <ref>heart</ref>?").is_ok());
+        for refused in ["<start_of_image>", "<start_of_turn>", "<obj_3>", "<eos>"] {
+            let error = tokenizer.question(&format!("a {refused} b")).unwrap_err().to_string();
+            assert!(error.contains(refused), "{error}");
+        }
+    }
+}
