@@ -159,7 +159,7 @@ def vision_transformer(gated):
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     config = DINOv3ViTConfig(
-        hidden_size=128, intermediate_size=160, num_hidden_layers=3, num_attention_heads=2, num_register_tokens=4,
+        hidden_size=128, intermediate_size=160, num_hidden_layers=3, num_attention_heads=2, num_register_tokens=0 if gated else 4,
         use_gated_mlp=gated, hidden_act="silu" if gated else "gelu", key_bias=gated,
     )  # fmt: skip
     return DINOv3ViTModel(config).eval()

@@ -92,7 +92,7 @@ impl Writer<'_> {
                 if x.known.is_none() && seen.borrow_mut().insert(x.name.clone()) {
                     for (end, op) in ENDS.into_iter().zip(["ReduceMin", "ReduceMax"]) {
                         let name = format!("{PREFIX}{}{end}", x.name);
-                        self.push(op, "", &[x.name.clone()], vec![name.clone()], vec![AttributeProto::int("keepdims", 0)]);
+                        self.push(op, "", std::slice::from_ref(&x.name), vec![name.clone()], vec![AttributeProto::int("keepdims", 0)]);
                         self.file.borrow_mut().scalar_output(&name);
                     }
                 }

@@ -104,7 +104,7 @@ impl Writer<'_> {
         ];
         self.push("GatherBlockQuantized", CONTRIB, &[codes, ids.name, scales, zeros], vec![out.clone()], attributes);
         let mut text = OnnxTensor { name: out, known: None };
-        if layout.columns % BLOCK != 0 {
+        if !layout.columns.is_multiple_of(BLOCK) {
             text = self.slice(&text, -1, 0, columns);
         }
         self.scale(&text, scale)
