@@ -87,6 +87,9 @@ test-sdk: build ## Rust tests of the SDK and of the phantoms; no libtorch needed
 .PHONY: test-trainer
 test-trainer: $(ORT) trainer ## Rust tests of the trainer
 	$(WITH_TORCH) $(CARGO) test --release -p anatomix-trainer
+	@# Decoding says the same over weights of 4 bits, whose kernels differ with the number of rows.
+	$(WITH_TORCH) $(TRAINER) export examples/reference/run --out build/int4 --decoder int4 --measure never
+	ANATOMIX_TEST_BUNDLE=build/int4 $(CARGO) test --release --features cli -p anatomix --test look_up
 
 .PHONY: test-python
 test-python: build trainer ## Command line, bad input, C and C++, independent readers of the bundle, gradients

@@ -777,6 +777,23 @@ enum anx_status anx_study_ask(struct anx_study *study,
                               struct anx_error **error);
 
 /**
+ * Asks the study several questions at once and waits for all answers. They are decoded together over what the radiograph takes,
+ * which is there once: each costs little more than its own tokens. Greedy answers are those of anx_study_ask. Either all
+ * questions are follow-ups or none is.
+ *
+ * questions: count of them, as anx_study_ask takes one; at most 1024. options: NULL for the defaults of all, or count pointers,
+ * each NULL or the options of that question; its callback receives the pieces of that answer and ends that answer alone.
+ * answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure.
+ * Fails as anx_study_ask does, with the first question that fails; then there are no answers.
+ */
+enum anx_status anx_study_ask_many(struct anx_study *study,
+                                   const char *const *questions,
+                                   const struct anx_ask_options *const *options,
+                                   size_t count,
+                                   struct anx_answer **answers,
+                                   struct anx_error **error);
+
+/**
  * Stops the ask that is running on the study now: within one step of the language model that call returns ANX_OK with
  * what was decoded so far and ANX_FINISH_STOPPED. Returns at once; cannot fail. While no ask is running, and for NULL,
  * it does nothing: an ask that starts later is not stopped.

@@ -201,6 +201,13 @@ struct AskOptions {
     bool follow_up = false;                // continues the study's conversation
 };
 
+// One of several questions that are asked at once.
+struct Question {
+    std::string text; // may be empty for a task that needs no question
+    AskOptions options = {};
+    Callback on_piece = {}; // receives its answer
+};
+
 // What the language model said, and where.
 class Answer {
 public:
@@ -271,28 +278,36 @@ public:
     // Asks a question and waits for the answer, which on_piece receives as it is decoded. A region in the question is
     // <box>(x0,y0),(x1,y1)</box> in pixels of the original image.
     Result<Answer> ask(const std::string &question, const Callback &on_piece = {}, AskOptions options = {}) {
-        anx_ask_options raw = {};
-        raw.struct_size = sizeof raw;
-        raw.task = options.task ? anatomix::name(*options.task) : nullptr;
-        raw.max_tokens = options.max_tokens;
-        raw.callback = on_piece ? forward : nullptr;
-        raw.user_data = const_cast<Callback *>(&on_piece);
-        raw.temperature = options.temperature;
-        raw.top_k = options.top_k;
-        raw.top_p = options.top_p;
-        raw.repetition_penalty = options.repetition_penalty;
-        raw.seed = options.seed;
         std::vector<const char *> stop;
-        for (const std::string &text : options.stop) stop.push_back(text.c_str());
-        raw.stop = stop.data();
-        raw.stop_count = stop.size();
-        raw.deadline_ms = static_cast<std::size_t>(std::max<std::chrono::milliseconds::rep>(options.deadline.count(), 0));
-        raw.log_probabilities = options.log_probabilities;
-        raw.follow_up = options.follow_up;
+        const anx_ask_options raw = lower(options, on_piece, stop);
         anx_answer *answer = nullptr;
         anx_error *error = nullptr;
         if (anx_study_ask(handle_.get(), question.c_str(), &raw, &answer, &error) != ANX_OK) return detail::take(error);
         return Answer(answer);
+    }
+
+    // Asks several questions at once: they are decoded together, so that each costs little more than its own tokens. Greedy
+    // answers are those of ask. Either all are follow-ups or none is.
+    Result<std::vector<Answer>> ask_many(const std::vector<Question> &questions) {
+        const std::size_t count = questions.size();
+        std::vector<const char *> texts;
+        std::vector<std::vector<const char *>> stops(count);
+        std::vector<anx_ask_options> options;
+        std::vector<const anx_ask_options *> given;
+        options.reserve(count);
+        for (std::size_t i = 0; i < count; i++) {
+            texts.push_back(questions[i].text.c_str());
+            options.push_back(lower(questions[i].options, questions[i].on_piece, stops[i]));
+            given.push_back(&options[i]);
+        }
+        std::vector<anx_answer *> raw(count);
+        anx_error *error = nullptr;
+        if (anx_study_ask_many(handle_.get(), texts.data(), given.data(), count, raw.data(), &error) != ANX_OK) {
+            return detail::take(error);
+        }
+        std::vector<Answer> answers;
+        for (anx_answer *one : raw) answers.push_back(Answer(one));
+        return answers;
     }
 
     // Sets a task that needs no question: a report, a classification, the detection of abnormalities.
@@ -339,6 +354,28 @@ private:
     // An exception must not pass through the library: noexcept ends the program instead.
     static int forward(const char *piece, std::size_t length, void *user_data) noexcept {
         return (*static_cast<const Callback *>(user_data))({piece, length}) ? ANX_CONTINUE : ANX_STOP;
+    }
+
+    // The options as C has them; they borrow all of this, and the pointers in stop.
+    static anx_ask_options lower(const AskOptions &options, const Callback &on_piece, std::vector<const char *> &stop) {
+        anx_ask_options raw = {};
+        raw.struct_size = sizeof raw;
+        raw.task = options.task ? anatomix::name(*options.task) : nullptr;
+        raw.max_tokens = options.max_tokens;
+        raw.callback = on_piece ? forward : nullptr;
+        raw.user_data = const_cast<Callback *>(&on_piece);
+        raw.temperature = options.temperature;
+        raw.top_k = options.top_k;
+        raw.top_p = options.top_p;
+        raw.repetition_penalty = options.repetition_penalty;
+        raw.seed = options.seed;
+        for (const std::string &text : options.stop) stop.push_back(text.c_str());
+        raw.stop = stop.data();
+        raw.stop_count = stop.size();
+        raw.deadline_ms = static_cast<std::size_t>(std::max<std::chrono::milliseconds::rep>(options.deadline.count(), 0));
+        raw.log_probabilities = options.log_probabilities;
+        raw.follow_up = options.follow_up;
+        return raw;
     }
 
     detail::Owned<anx_study, anx_study_free> handle_;

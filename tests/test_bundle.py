@@ -101,6 +101,7 @@ def test_decoder_ports(bundle, manifest):
     inputs, outputs = ports(model.graph.input), ports(model.graph.output)
     assert set(inputs) == {
         "input_ids", "visual_features", "visual_index", "seqlens_k", "total_sequence_length", "logit_positions",
+        "position_ids", "full_attention_bias", "sliding_attention_bias",
     } | cache("past_key_values")
     assert set(outputs) == {"logits"} | cache("present")
     kind, shape = inputs["past_key_values.0.key"]

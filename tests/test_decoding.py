@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from ports import attention
 from safetensors.torch import load_file
 from test_import import close, folder_run, session, trainer  # noqa: F401 (fixtures)
 
@@ -31,12 +32,13 @@ class Cached:
         shape = (1, sizes["kv_heads"], capacity, sizes["head_dim"])
         names = [f"{layer}.{part}" for layer in range(sizes["layers"]) for part in ["key", "value"]]
         self.cache = {name: np.zeros(shape, np.float32) for name in names}
-        self.length = 0
+        self.sizes, self.length = sizes, 0
 
     def run(self, ids, index, visual):
         """Logits of all the next tokens."""
+        seen = attention(self.length, ids.shape[1], self.sizes)
         self.length += ids.shape[1]
-        inputs = {f"past_key_values.{name}": values for name, values in self.cache.items()} | {
+        inputs = seen | {f"past_key_values.{name}": values for name, values in self.cache.items()} | {
             "input_ids": ids,
             "visual_features": visual,
             "visual_index": index,

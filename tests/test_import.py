@@ -16,6 +16,7 @@ import published
 import pytest
 import torch
 from conftest import ROOT, needed
+from ports import attention
 from published import ADDED, SENTENCES, STRUCTURES
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -64,7 +65,7 @@ def close(what, found, expected, allowed):
 def decoder_logits(bundle, ids, visual, index, sizes):
     """Logits of all positions, from `decoder.onnx` with an empty cache."""
     decoder, length = session(bundle / "decoder.onnx"), ids.shape[1]
-    inputs = {
+    inputs = attention(0, length, sizes) | {
         "input_ids": ids,
         "visual_features": visual,
         "visual_index": index,

@@ -17,6 +17,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from PIL import Image
+from ports import attention
 from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
@@ -98,7 +99,7 @@ class Reader:
         """Logits after the last token, everything computed at once."""
         sizes = self.manifest["decoder"]
         empty = np.zeros((1, sizes["kv_heads"], len(ids), sizes["head_dim"]), np.float32)
-        feed = {
+        feed = attention(0, len(ids), sizes) | {
             "input_ids": ids[None],
             "visual_index": index[None],
             "visual_features": features,

@@ -1,7 +1,8 @@
 //! What belongs to one radiograph: what was perceived, and the questions that are asked of it.
 
 use crate::anatomy::{Label, Structure};
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, Said};
+use crate::decoder::DecoderError;
 use crate::engine::Inner;
 use crate::error::Result;
 use crate::geometry::{Letterbox, PixelBox};
@@ -244,37 +245,102 @@ impl Study {
     pub fn ask_streaming(&mut self, question: impl Into<Question>, mut on_piece: impl FnMut(&str) -> Flow) -> Result<Answer> {
         self.cancel.reset();
         let question = question.into();
-        let engine = Arc::clone(&self.engine);
-        let words = question.words();
-        let on_grid = grounding::question_to_grid(&words, &self.letterbox)?;
+        let on_grid = grounding::question_to_grid(&question.words(), &self.letterbox)?;
         let start = Instant::now();
-        let turns = if question.follow_up { self.turns() } else { 0 };
-        let (mut conversation, computed) = match self.conversation.take() {
-            Some(kept) => (kept, 0),
-            None => {
-                let length = self.context.ids.len();
-                let room = engine.tokenizer.question(&on_grid)?.len().saturating_add(question.max_tokens.min(MAX_TOKENS));
-                (Conversation::open(&engine, &self.context, &self.perception, room)?, length)
-            }
-        };
-        conversation.rewind(turns);
+        let room = self.engine.tokenizer.question(&on_grid)?.len().saturating_add(question.max_tokens.min(MAX_TOKENS));
+        let (mut conversation, computed) = self.converse(question.follow_up, room)?;
         let opened = start.elapsed();
-        let said = conversation.turn(&engine, &question, &on_grid, &self.cancel, &mut on_piece);
+        let said = conversation.turn(&self.engine, &question, &on_grid, &self.cancel, &mut on_piece);
         self.conversation = Some(conversation);
-        let said = said?;
+        let mut said = said?;
+        said.prefilled += computed;
+        Ok(self.answer(&question, said, opened))
+    }
+
+    /// Asks several questions at once. They are decoded together over what the radiograph takes, which is there once, so that each
+    /// costs little more than its own tokens; greedy answers are those that the questions get one by one. Either all are
+    /// follow-ups or none is; the conversation stays as it was for follow-ups, and is over for others.
+    ///
+    /// ```no_run
+    /// # use anatomix::{Engine, Radiograph, Task};
+    /// # fn main() -> anatomix::Result<()> {
+    /// # let engine = Engine::builder().open("examples/reference-bundle")?;
+    /// let mut study = engine.study(&Radiograph::open("chest.dcm")?)?;
+    /// for answer in study.ask_many(["Where is the left lung?", "Is there a pleural effusion?"])? {
+    ///     println!("{}\n{}", answer.question, answer.text);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If any question cannot be used or does not fit, or the model fails.
+    pub fn ask_many<Q: Into<Question>>(&mut self, questions: impl IntoIterator<Item = Q>) -> Result<Vec<Answer>> {
+        self.ask_many_streaming(questions, |_, _| Flow::Continue)
+    }
+
+    /// [`Study::ask_many`], each answer handed on piece by piece with its question's index; [`Flow::Stop`] ends that answer alone.
+    ///
+    /// # Errors
+    /// As [`Study::ask_many`].
+    pub fn ask_many_streaming<Q: Into<Question>>(
+        &mut self,
+        questions: impl IntoIterator<Item = Q>,
+        mut on_piece: impl FnMut(usize, &str) -> Flow,
+    ) -> Result<Vec<Answer>> {
+        self.cancel.reset();
+        let on_grid = |question: Question| {
+            let words = grounding::question_to_grid(&question.words(), &self.letterbox)?;
+            self.engine.tokenizer.question(&words)?;
+            Ok((question, words))
+        };
+        let questions = questions.into_iter().map(|question| on_grid(question.into())).collect::<Result<Vec<_>>>()?;
+        let Some((first, _)) = questions.first() else { return Ok(Vec::new()) };
+        let follow_up = first.follow_up;
+        if questions.iter().any(|(question, _)| question.follow_up != follow_up) {
+            return Err(DecoderError::FollowUps.into());
+        }
+        let start = Instant::now();
+        let (mut conversation, mut computed) = self.converse(follow_up, MAX_TOKENS)?;
+        let opened = start.elapsed();
+        let said = conversation.many(&self.engine, &questions, &self.cancel, &mut on_piece);
+        self.conversation = Some(conversation);
+        let answers = questions.iter().zip(said?).map(|((question, _), mut said)| {
+            // The first one stands for what was computed for all.
+            said.prefilled += std::mem::take(&mut computed);
+            self.answer(question, said, opened)
+        });
+        Ok(answers.collect())
+    }
+
+    /// The conversation that questions continue, its context computed, and how many tokens that took now.
+    fn converse(&mut self, follow_up: bool, room: usize) -> Result<(Conversation, usize)> {
+        match self.conversation.take() {
+            Some(mut kept) => {
+                if !follow_up {
+                    kept.rewind(0);
+                }
+                Ok((kept, 0))
+            }
+            None => Ok((Conversation::open(&self.engine, &self.context, &self.perception, room)?, self.context.ids.len())),
+        }
+    }
+
+    /// What was said to a question; the context took `opened` before that.
+    fn answer(&self, question: &Question, said: Said, opened: Duration) -> Answer {
         let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
         let [prefilled, decoded] = said.timing;
         let timing = Timing::from([
             ("prefill", milliseconds(opened + prefilled)),
             ("decode", milliseconds(decoded)),
-            ("total", milliseconds(start.elapsed())),
+            ("total", milliseconds(opened + prefilled + decoded)),
         ]);
-        Ok(Answer {
-            question: words,
+        Answer {
+            question: question.words(),
             task: question.task,
             text: said.readable,
             groundings: grounding::parse(&said.raw, &self.letterbox),
-            prefilled: computed + said.prefilled,
+            prefilled: said.prefilled,
             tokens: said.tokens,
             runs: said.runs,
             log_probabilities: said.log_probabilities,
@@ -282,7 +348,7 @@ impl Study {
             flags: self.flags.clone(),
             provenance: Provenance { decoding: question.sampling.to_string(), ..self.provenance.clone() },
             timing,
-        })
+        }
     }
 
     /// How many questions the conversation holds: the last one that was asked of the radiograph alone, and those that followed

@@ -163,6 +163,70 @@ fn a_follow_up_sees_what_was_said() {
 }
 
 #[test]
+fn questions_are_asked_together() {
+    let mut study = study();
+    let alone = QUESTIONS.map(|question| said(self::study().ask(question).unwrap()));
+    let mut pieces = vec![String::new(); 3];
+    let answers = study.ask_many_streaming(QUESTIONS, |number, piece| {
+        pieces[number].push_str(piece);
+        Flow::Continue
+    });
+    let answers = answers.unwrap();
+    assert_eq!(pieces, answers.iter().map(|answer| answer.text.clone()).collect::<Vec<_>>());
+    // The first stands for the context, which was computed once.
+    assert!(answers[0].prefilled > 900 && answers[1].prefilled < 40 && answers[2].prefilled < 40);
+    assert_eq!(answers.into_iter().map(said).collect::<Vec<_>>(), alone);
+    assert_eq!(study.turns(), 0);
+    assert!(study.ask_many(Vec::<Question>::new()).unwrap().is_empty());
+
+    // Each has its own limits, and one can be stopped alone.
+    let mut limited = QUESTIONS.map(Question::new);
+    limited[1] = Question::from(Task::Report).max_tokens(3);
+    let answers = study.ask_many_streaming(limited, |number, _| if number == 0 { Flow::Stop } else { Flow::Continue }).unwrap();
+    let finishes: Vec<_> = answers.iter().map(|answer| answer.finish).collect();
+    assert_eq!(finishes, [Finish::Stopped, Finish::MaxTokens, Finish::EndOfTurn]);
+    assert_eq!(said(answers[2].clone()), alone[2]);
+
+    // One that cannot be asked stands for all, before any work.
+    let error = study.ask_many(["Where is the heart?", " "]).unwrap_err().to_string();
+    assert!(error.contains("empty"), "{error}");
+    let mixed = [Question::new(QUESTIONS[0]), Question::new(QUESTIONS[1]).follow_up()];
+    assert!(study.ask_many(mixed).unwrap_err().to_string().contains("follow-ups"));
+}
+
+#[test]
+fn follow_ups_are_asked_together() {
+    let mut study = study();
+    study.ask(QUESTIONS[0]).unwrap();
+    let follow_ups = || [QUESTIONS[1], QUESTIONS[2]].map(|question| Question::new(question).follow_up());
+    let together: Vec<_> = study.ask_many(follow_ups()).unwrap().into_iter().map(said).collect();
+    assert_eq!(study.turns(), 1, "the conversation stays as it was");
+    for (question, expected) in follow_ups().into_iter().zip(together) {
+        assert_eq!(said(study.ask(question).unwrap()), expected);
+        study.rewind(1);
+    }
+}
+
+#[test]
+fn questions_that_do_not_fit_together_wait_for_each_other() {
+    // A conversation that leaves little room of the model's context: the answers need more than is left, each by itself does not.
+    let mut study = study();
+    let most = ENGINE.bundle().manifest().decoder.max_context;
+    let report = || Question::from(Task::Report).follow_up();
+    let mut used = study.ask(report()).unwrap().prefilled;
+    while used + 400 < most {
+        let answer = study.ask(report()).unwrap();
+        used += answer.prefilled + answer.tokens;
+    }
+    let turns = study.turns();
+    let alone = said(study.ask(report()).unwrap());
+    study.rewind(turns);
+    for answer in study.ask_many((0..12).map(|_| report())).unwrap() {
+        assert_eq!(said(answer), alone);
+    }
+}
+
+#[test]
 fn a_conversation_is_what_one_prompt_would_be() {
     // Token by token and from one prompt: the follow-up's probabilities are those of a conversation that was cut otherwise.
     let follow_up = Question::new(QUESTIONS[2]).follow_up().log_probabilities();
@@ -251,4 +315,8 @@ fn memory_is_limited() {
     assert!(error.contains("free a study"), "{error}");
     drop(one);
     two.ask(QUESTIONS[0]).unwrap();
+    // Where all do not fit at once, they wait for each other.
+    let many = || std::iter::repeat_n(Question::from(Task::Report), 24);
+    let answers = two.ask_many(many()).unwrap();
+    assert!(answers.iter().all(|answer| answer.finish == Finish::EndOfTurn && answer.text == answers[0].text));
 }

@@ -67,6 +67,9 @@ pub struct DecoderSizes {
     pub hidden: usize,
     /// Rows of the vocabulary.
     pub vocabulary: usize,
+    /// How many tokens back a local layer sees, itself included; `None` where there is no such layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<usize>,
     /// Longest context in tokens, answer included.
     pub max_context: usize,
     /// How weights are stored.
@@ -126,6 +129,7 @@ impl Manifest {
             ("decoder.head_dim", decoder.head_dim, small),
             ("decoder.hidden", decoder.hidden, patches),
             ("decoder.vocabulary", decoder.vocabulary, 1 << 24),
+            ("decoder.sliding_window", decoder.sliding_window.unwrap_or(1), 1 << 24),
             ("decoder.max_context", decoder.max_context, tokens),
         ] {
             if !(1..=limit).contains(&value) {

@@ -25,6 +25,11 @@ pub const TOKENIZER: &str = "tokenizer.json";
 /// An input with its outputs, which every provider must reproduce.
 pub const GOLDEN: &str = "golden.safetensors";
 
+/// The decoder's input that says what layers without a window see.
+pub const FULL_ATTENTION_BIAS: &str = "full_attention_bias";
+/// The decoder's input that says what layers with a window see.
+pub const SLIDING_ATTENTION_BIAS: &str = "sliding_attention_bias";
+
 /// Files that a bundle must list.
 const REQUIRED: [&str; 6] = [APM, PROJECTOR, DECODER, SENTENCES, TOKENIZER, GOLDEN];
 /// Largest accepted manifest in bytes.

@@ -1,21 +1,20 @@
 //! What the language model keeps of a study: the computed context, the turns that follow it, and how an answer is decoded.
 
+mod answering;
+mod decode;
 mod text;
 
 use crate::anatomy::Structure;
-use crate::decoder::{Cache, Choice, DecoderError, LookUp, Sampler, Step};
+use crate::decoder::{Branch, Cache, LookUp, Slot, Step};
 use crate::engine::Inner;
 use crate::error::Result;
 use crate::perception::Perception;
 use crate::prompt::{self, ContextTokens};
 use crate::question::{MAX_TOKENS, Question};
 use crate::study::{CancelHandle, Finish, Flow};
+use answering::Answering;
 use ort::value::Tensor;
-use std::time::{Duration, Instant};
-use text::Text;
-
-/// How many tokens of a question an answer is remembered with: what a next answer's beginning is matched to.
-const QUESTION_END: usize = 4;
+use std::time::Duration;
 
 /// Visual features and the cache of a study, the turns in it, and what its answers are likely to repeat.
 pub(crate) struct Conversation {
@@ -57,7 +56,8 @@ impl Conversation {
         let visual = engine.decoder.visual(engine.decoder.project(perception)?)?;
         let look_up = Self::look_up(engine, context, perception)?;
         let mut cache = engine.decoder.cache(context.ids.len() + room)?;
-        let step = Step { ids: &context.ids, visual_index: &context.visual_index, positions: &[0] };
+        let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, context.ids.len()).collect();
+        let step = Step { ids: &context.ids, visual_index: &context.visual_index, slots: &slots, wanted: &[] };
         engine.decoder.run(&mut cache, &visual, step)?;
         Ok(Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() })
     }
@@ -115,130 +115,54 @@ impl Conversation {
         cancel: &CancelHandle,
         on_piece: &mut impl FnMut(&str) -> Flow,
     ) -> Result<Said> {
-        let turns = self.turns.len();
-        let tokens = if turns == 0 { engine.tokenizer.question(words)? } else { engine.tokenizer.follow_up(words)? };
-        self.turns.push(Turn { length: self.cache.length(), pending: self.pending.clone() });
-        let said = self.decode(engine, question, &tokens, cancel, on_piece);
-        if said.is_err() {
+        let (turns, length) = (self.turns.len(), self.cache.length());
+        let tokens = self.tokens(engine, words)?;
+        let mut answers = vec![Answering::new(engine, question, Branch::TRUNK, tokens, length)?];
+        self.reserve(engine, answers[0].room(MAX_TOKENS))?;
+        self.turns.push(Turn { length, pending: std::mem::take(&mut self.pending) });
+        if let Err(error) = self.decode(engine, &mut answers, cancel, &mut |_, piece| on_piece(piece)) {
             self.rewind(turns);
+            return Err(error);
         }
-        said
+        let answer = answers.remove(0);
+        self.look_up.add(answer.to_remember());
+        let (said, kept, pending) = answer.finish(on_piece);
+        self.cache.rewind(length + kept);
+        self.pending = pending;
+        Ok(said)
     }
 
-    fn decode(
+    /// Asks several questions of what is there and answers them together, each as if it were asked alone. The conversation stays
+    /// as it was.
+    ///
+    /// # Errors
+    /// As [`Conversation::turn`].
+    pub fn many(
         &mut self,
         engine: &Inner,
-        question: &Question,
-        tokens: &[i64],
+        questions: &[(Question, String)],
         cancel: &CancelHandle,
-        on_piece: &mut impl FnMut(&str) -> Flow,
-    ) -> Result<Said> {
-        let start = Instant::now();
-        let mut sampler = Sampler::new(question.sampling, question.log_probabilities)?;
-        let mut said = [std::mem::take(&mut self.pending).as_slice(), tokens].concat();
-        let asked = said.len();
-        let (length, most) = (self.cache.length(), engine.decoder.sizes().max_context);
-        if length + asked >= most {
-            return Err(DecoderError::TooLong { context: length, question: asked, limit: most }.into());
-        }
-        let limit = question.max_tokens.min(most - length - asked);
-        self.make_room(engine, asked + limit.min(MAX_TOKENS))?;
-        let mut next = vec![self.append(engine, &mut sampler, &said)?];
-        let prefilled = start.elapsed();
-
-        let end = i64::from(engine.tokenizer.end_of_turn());
-        let mut text = Text::new(engine, &question.stop);
-        let (mut count, mut runs, mut log_probabilities) = (0, 0, Vec::new());
-        let finish = 'answer: loop {
-            for choice in next {
-                if choice.token == end {
-                    said.push(end);
-                    break 'answer Finish::EndOfTurn;
-                }
-                if count == limit {
-                    break 'answer Finish::MaxTokens;
-                }
-                count += 1;
-                said.push(choice.token);
-                if question.log_probabilities {
-                    log_probabilities.push(choice.log_probability);
-                }
-                if let Some(finish) = text.push(choice.token, on_piece)? {
-                    break 'answer finish;
-                }
-            }
-            if count == limit {
-                break Finish::MaxTokens;
-            }
-            if cancel.is_cancelled() {
-                break Finish::Stopped;
-            }
-            if question.deadline.is_some_and(|time| start.elapsed() >= time) {
-                break Finish::Deadline;
-            }
-            let most = if engine.look_up && sampler.foresees() { limit - count - 1 } else { 0 };
-            let proposal = self.look_up.propose(&said, most).to_vec();
-            next = self.follow(engine, &mut sampler, said[said.len() - 1], &proposal)?;
-            runs += 1;
-        };
-        let (raw, readable) = text.finish(finish, on_piece);
-        let (asked_last, answer) = said.split_at(asked);
-        self.look_up.add(&[&asked_last[asked.saturating_sub(QUESTION_END)..], answer].concat());
-        // Of tokens that were foreseen, what came after the answer's end is forgotten.
-        self.cache.rewind(length + said.len() - 1);
-        self.pending = said.split_off(self.cache.length() - length);
-        if finish != Finish::EndOfTurn {
-            self.pending.push(end);
-        }
-        let timing = [prefilled, start.elapsed() - prefilled];
-        Ok(Said { raw, readable, prefilled: asked, tokens: count, runs, log_probabilities, finish, timing })
+        on_piece: &mut impl FnMut(usize, &str) -> Flow,
+    ) -> Result<Vec<Said>> {
+        let length = self.cache.length();
+        let answers = questions
+            .iter()
+            .enumerate()
+            .map(|(number, (question, words))| Answering::new(engine, question, Branch::new(number), self.tokens(engine, words)?, length));
+        let mut answers = answers.collect::<Result<Vec<_>>>()?;
+        let decoded = self.decode(engine, &mut answers, cancel, on_piece);
+        self.cache.rewind(length);
+        decoded?;
+        let said = answers.into_iter().enumerate().map(|(number, answer)| {
+            self.look_up.add(answer.to_remember());
+            answer.finish(&mut |piece: &str| on_piece(number, piece)).0
+        });
+        Ok(said.collect())
     }
 
-    /// Appends tokens and chooses the next one.
-    fn append(&mut self, engine: &Inner, sampler: &mut Sampler, ids: &[i64]) -> Result<Choice> {
-        let logits = self.run(engine, ids, &[ids.len() as i64 - 1])?;
-        let choice = sampler.choose(&logits);
-        sampler.accept(choice.token);
-        Ok(choice)
-    }
-
-    /// Appends an answer's last token and chooses those that follow it: one, and as many more as the proposal foresaw.
-    fn follow(&mut self, engine: &Inner, sampler: &mut Sampler, last: i64, proposal: &[i64]) -> Result<Vec<Choice>> {
-        let before = self.cache.length();
-        let ids = [&[last], proposal].concat();
-        let positions: Vec<i64> = (0..ids.len() as i64).collect();
-        let logits = self.run(engine, &ids, &positions)?;
-        let mut next = Vec::with_capacity(ids.len());
-        for (row, logits) in logits.chunks_exact(engine.decoder.sizes().vocabulary).enumerate() {
-            let choice = sampler.choose(logits);
-            if !proposal.is_empty() && choice.margin <= engine.decoder.noise() {
-                // Several rows at once are computed a little differently from one. Too close a call is made by one row.
-                self.cache.rewind(before + row);
-                next.push(self.append(engine, sampler, &ids[row..=row])?);
-                return Ok(next);
-            }
-            sampler.accept(choice.token);
-            next.push(choice);
-            if proposal.get(row) != Some(&choice.token) {
-                break;
-            }
-        }
-        self.cache.rewind(before + next.len());
-        Ok(next)
-    }
-
-    fn run(&mut self, engine: &Inner, ids: &[i64], positions: &[i64]) -> Result<Vec<f32>> {
-        self.make_room(engine, ids.len())?;
-        let step = Step { ids, visual_index: &vec![-1; ids.len()], positions };
-        engine.decoder.run(&mut self.cache, &self.visual, step)
-    }
-
-    /// Makes the cache large enough for more tokens.
-    fn make_room(&mut self, engine: &Inner, tokens: usize) -> Result<()> {
-        let needed = self.cache.length() + tokens;
-        if needed > self.cache.capacity() {
-            engine.decoder.grow(&mut self.cache, needed)?;
-        }
-        Ok(())
+    /// A question's tokens, after those that the last answer left.
+    fn tokens(&self, engine: &Inner, words: &str) -> Result<Vec<i64>> {
+        let question = if self.turns.is_empty() { engine.tokenizer.question(words)? } else { engine.tokenizer.follow_up(words)? };
+        Ok([self.pending.as_slice(), &question].concat())
     }
 }

@@ -1,6 +1,7 @@
 //! Keys and values of the tokens that were computed already, and the memory that all studies' together may take.
 
 use super::DecoderError;
+use super::slots::{Branch, Slot, Slots};
 use crate::bundle::DecoderSizes;
 use half::bf16;
 use ort::memory::{AllocationDevice, Allocator};
@@ -63,7 +64,7 @@ pub struct Cache {
     /// Keys and values of each layer, `[1, kv_heads, capacity, head_dim]`, of the type that the decoder computes in.
     tensors: Vec<DynTensor>,
     capacity: usize,
-    length: usize,
+    slots: Slots,
     /// Of its memory; several after it has grown.
     reserved: Vec<Reserved>,
 }
@@ -73,12 +74,17 @@ impl Cache {
         let shape = [1, sizes.kv_heads, capacity, sizes.head_dim];
         let element = if is_bf16(sizes) { TensorElementType::Bfloat16 } else { TensorElementType::Float32 };
         let tensors = (0..2 * sizes.layers).map(|_| DynTensor::new(allocator, element, shape)).collect::<ort::Result<_>>()?;
-        Ok(Self { tensors, capacity, length: 0, reserved: vec![reserved] })
+        Ok(Self { tensors, capacity, slots: Slots::default(), reserved: vec![reserved] })
     }
 
-    /// How many tokens it holds.
+    /// How many places are taken, by tokens and by gaps that forgotten ones left.
     pub fn length(&self) -> usize {
-        self.length
+        self.slots().len()
+    }
+
+    /// What stands where.
+    pub fn slots(&self) -> &[Slot] {
+        self.slots.as_slice()
     }
 
     /// How many tokens fit.
@@ -86,20 +92,41 @@ impl Cache {
         self.capacity
     }
 
-    /// Forgets all tokens from `length` on.
+    /// Forgets what stands from the place `length` on.
     pub fn rewind(&mut self, length: usize) {
-        self.length = self.length.min(length);
+        self.slots.truncate(length);
     }
 
-    pub(super) fn advance(&mut self, tokens: usize) {
-        self.length += tokens;
+    /// Forgets a branch's tokens from a position on.
+    pub fn forget(&mut self, branch: Branch, position: usize) {
+        self.slots.forget(branch, position);
+    }
+
+    pub(super) fn advance(&mut self, slots: &[Slot]) {
+        self.slots.extend(slots);
+    }
+
+    /// Closes the gaps that forgotten tokens left.
+    pub(super) fn compact(&mut self, sizes: &DecoderSizes, device: Option<i32>) -> ort::Result<()> {
+        let Some(kept) = self.slots.compact() else { return Ok(()) };
+        for tensor in &mut self.tensors {
+            match device {
+                None => close_gaps(tensor, &kept, sizes, self.capacity)?,
+                Some(device) => {
+                    let mut copied = tensor.to(AllocationDevice::CPU, 0)?;
+                    close_gaps(&mut copied, &kept, sizes, self.capacity)?;
+                    *tensor = copied.to(AllocationDevice::CUDA, device)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Gives it room for more tokens. `device` is the GPU that it lies on.
     pub(super) fn grow(&mut self, sizes: &DecoderSizes, capacity: usize, device: Option<i32>, reserved: Reserved) -> ort::Result<()> {
         let grown = self.tensors.iter().map(|tensor| {
-            let rows = self.rows(tensor, sizes, self.length, device)?;
-            place(&rows, sizes, self.length, capacity, device)
+            let rows = self.rows(tensor, sizes, self.length(), device)?;
+            place(&rows, sizes, self.length(), capacity, device)
         });
         // Nothing is changed before all of it is there.
         self.tensors = grown.collect::<ort::Result<_>>()?;
@@ -110,7 +137,7 @@ impl Cache {
 
     /// Keys and values of the first `length` tokens, `[kv_heads, length, head_dim]` for each layer's keys, then its values.
     pub(super) fn read(&self, sizes: &DecoderSizes, length: usize, device: Option<i32>) -> ort::Result<Vec<Vec<f32>>> {
-        self.tensors.iter().map(|tensor| self.rows(tensor, sizes, length.min(self.length), device)).collect()
+        self.tensors.iter().map(|tensor| self.rows(tensor, sizes, length.min(self.length()), device)).collect()
     }
 
     fn rows(&self, tensor: &DynTensor, sizes: &DecoderSizes, length: usize, device: Option<i32>) -> ort::Result<Vec<f32>> {
@@ -130,7 +157,8 @@ impl Cache {
     pub(super) fn fill(&mut self, rows: &[Vec<f32>], sizes: &DecoderSizes, length: usize, device: Option<i32>) -> ort::Result<()> {
         let filled = rows.iter().map(|rows| place(rows, sizes, length, self.capacity, device));
         self.tensors = filled.collect::<ort::Result<_>>()?;
-        self.length = length;
+        self.slots = Slots::default();
+        self.slots.extend(&Slot::run(Branch::TRUNK, 0, length).collect::<Vec<_>>());
         Ok(())
     }
 
@@ -142,6 +170,24 @@ impl Cache {
             binding.bind_output(present, tensor)?;
         }
         Ok(())
+    }
+}
+
+/// Moves the rows of these places to the front of each head, on the CPU.
+fn close_gaps(tensor: &mut DynTensor, kept: &[usize], sizes: &DecoderSizes, capacity: usize) -> ort::Result<()> {
+    if is_bf16(sizes) {
+        move_rows(tensor.try_extract_tensor_mut::<bf16>()?.1, kept, sizes.head_dim, capacity);
+    } else {
+        move_rows(tensor.try_extract_tensor_mut::<f32>()?.1, kept, sizes.head_dim, capacity);
+    }
+    Ok(())
+}
+
+fn move_rows<T: Copy>(values: &mut [T], kept: &[usize], width: usize, capacity: usize) {
+    for head in values.chunks_exact_mut(capacity * width) {
+        for (to, &from) in kept.iter().enumerate().filter(|&(to, &from)| to != from) {
+            head.copy_within(from * width..(from + 1) * width, to * width);
+        }
     }
 }
 

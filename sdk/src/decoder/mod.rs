@@ -4,6 +4,7 @@ mod cache;
 mod look_up;
 mod readable;
 mod sampling;
+mod slots;
 mod stops;
 
 pub use cache::Cache;
@@ -12,10 +13,11 @@ pub(crate) use look_up::LookUp;
 pub use readable::Readable;
 pub use sampling::Sampling;
 pub(crate) use sampling::{Choice, Sampler};
+pub(crate) use slots::{Branch, Slot};
 pub(crate) use stops::Stops;
 
 use crate::anatomy::STRUCTURES;
-use crate::bundle::{ApmSizes, Bundle, DECODER, DecoderSizes, PROJECTOR};
+use crate::bundle::{ApmSizes, Bundle, DECODER, DecoderSizes, FULL_ATTENTION_BIAS, MANIFEST, PROJECTOR, SLIDING_ATTENTION_BIAS};
 use crate::perception::Perception;
 use crate::runtime::{Provider, Runtime, RuntimeError, check_ports, read_output};
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
@@ -37,6 +39,8 @@ pub enum DecoderError {
     Memory { needed: u64, used: u64, limit: u64 },
     #[error("the tokenizer gives the token {token}, but the language model knows {vocabulary}; export the bundle again")]
     Token { token: i64, vocabulary: usize },
+    #[error("some of the questions are follow-ups and some are not; ask either kind by itself")]
+    FollowUps,
     #[error("{name} is {value}, but must be {allowed}")]
     Sampling { name: &'static str, value: f32, allowed: &'static str },
     #[error("the language model's answer cannot be read: {message}")]
@@ -49,6 +53,8 @@ pub struct Decoder {
     projector: Mutex<Session>,
     sizes: DecoderSizes,
     apm: ApmSizes,
+    /// Inputs that say what a layer sees, for layers of each window.
+    biases: Vec<(&'static str, Option<usize>)>,
     provider: Provider,
     budget: Arc<Budget>,
 }
@@ -56,15 +62,21 @@ pub struct Decoder {
 /// Caches grow by a multiple of this many tokens, and by a quarter at least.
 const GROWTH: usize = 256;
 
+/// Longest run in tokens. A longer text is computed in several, of which each looks back only on what is there: at once, the first
+/// tokens' scores with the last ones would be computed too, and thrown away.
+const LONGEST_RUN: usize = 512;
+
 /// Tokens that continue a cache, and where their logits are wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     /// Token ids.
     pub ids: &'a [i64],
-    /// For each the row of the visual features that takes its place, or -1.
+    /// For each the row of the visual features that takes its place, or -1; empty where none is taken.
     pub visual_index: &'a [i64],
-    /// Places among `ids` whose logits are wanted.
-    pub positions: &'a [i64],
+    /// For each its place in its text.
+    pub slots: &'a [Slot],
+    /// Which of `ids` logits are wanted of, in ascending order.
+    pub wanted: &'a [usize],
 }
 
 impl Decoder {
@@ -84,12 +96,20 @@ impl Decoder {
         let sizes = bundle.manifest().decoder.clone();
         let mut inputs = names(&["input_ids", "visual_features", "visual_index", "seqlens_k", "total_sequence_length", "logit_positions"]);
         let mut outputs = names(&["logits"]);
+        inputs.push("position_ids".into());
+        inputs.extend(sizes.sliding_window.map(|_| SLIDING_ATTENTION_BIAS.into()));
         inputs.extend(cache::names("past_key_values", sizes.layers));
         outputs.extend(cache::names("present", sizes.layers));
         check_ports(&session, DECODER, &inputs, &outputs)?;
+        let has = |name: &str| session.inputs().iter().any(|input| input.name() == name);
+        if sizes.sliding_window.is_none() && has(SLIDING_ATTENTION_BIAS) {
+            return Err(RuntimeError::Port { graph: MANIFEST.into(), what: "size", name: "decoder.sliding_window".into() });
+        }
+        let kinds = [(FULL_ATTENTION_BIAS, None), (SLIDING_ATTENTION_BIAS, sizes.sliding_window)];
+        let biases = kinds.into_iter().filter(|(name, _)| has(name)).collect();
         let apm = bundle.manifest().apm;
         let (session, projector) = (Mutex::new(session), Mutex::new(projector));
-        Ok(Self { session, projector, sizes, apm, provider: runtime.provider(), budget: Budget::new(memory) })
+        Ok(Self { session, projector, sizes, apm, biases, provider: runtime.provider(), budget: Budget::new(memory) })
     }
 
     /// Sizes of the language model.
@@ -151,6 +171,14 @@ impl Decoder {
         Ok(cache.grow(&self.sizes, capacity, self.device(), reserved).map_err(failed)?)
     }
 
+    /// Closes the gaps that forgotten tokens left in a cache.
+    ///
+    /// # Errors
+    /// If what it holds cannot be moved.
+    pub fn compact(&self, cache: &mut Cache) -> Result<(), RuntimeError> {
+        cache.compact(&self.sizes, self.device()).map_err(failed)
+    }
+
     /// Bytes that the keys and values of this many tokens take.
     pub fn cache_bytes(&self, tokens: usize) -> u64 {
         token_bytes(&self.sizes).saturating_mul(tokens as u64)
@@ -202,40 +230,67 @@ impl Decoder {
         Tensor::from_array(([features.len() / hidden, hidden], features)).map_err(failed)
     }
 
-    /// Appends tokens to the cache and returns the logits `[positions, vocabulary]`.
+    /// Appends tokens to the cache and returns the logits `[wanted, vocabulary]`.
     ///
     /// # Errors
     /// If the cache is full, a token is unknown, or the graph fails.
     pub fn run(&self, cache: &mut Cache, visual: &Tensor<f32>, step: Step) -> crate::Result<Vec<f32>> {
-        let Step { ids, visual_index, positions } = step;
         let vocabulary = self.sizes.vocabulary;
-        if let Some(&token) = ids.iter().find(|&&id| usize::try_from(id).is_ok_and(|id| id >= vocabulary) || id < 0) {
+        if let Some(&token) = step.ids.iter().find(|&&id| usize::try_from(id).is_ok_and(|id| id >= vocabulary) || id < 0) {
             return Err(DecoderError::Token { token, vocabulary }.into());
         }
-        let total = cache.length() + ids.len();
-        if total > cache.capacity() {
-            return Err(DecoderError::TooLong { context: cache.length(), question: ids.len(), limit: cache.capacity() }.into());
+        if cache.length() + step.ids.len() > cache.capacity() {
+            return Err(DecoderError::TooLong { context: cache.length(), question: step.ids.len(), limit: cache.capacity() }.into());
         }
-        let integers = |values: &[i64], shape: Vec<usize>| Tensor::from_array((shape, values.to_vec())).map_err(failed);
-        let total = i32::try_from(total).unwrap_or(i32::MAX);
+        let mut logits = Vec::with_capacity(step.wanted.len() * vocabulary);
+        for from in (0..step.ids.len()).step_by(LONGEST_RUN) {
+            let to = step.ids.len().min(from + LONGEST_RUN);
+            let wanted: Vec<i64> = step.wanted.iter().filter(|&&at| (from..to).contains(&at)).map(|at| (at - from) as i64).collect();
+            let visual_index = step.visual_index.get(from..to).map_or_else(|| vec![-1; to - from], <[i64]>::to_vec);
+            cache.advance(&step.slots[from..to]);
+            let computed = self.run_once(cache, visual, step.ids[from..to].to_vec(), visual_index, wanted);
+            if computed.is_err() {
+                cache.rewind(cache.length() - to);
+            }
+            logits.extend(computed?);
+        }
+        Ok(logits)
+    }
+
+    /// Computes the last tokens of a cache.
+    fn run_once(
+        &self,
+        cache: &mut Cache,
+        visual: &Tensor<f32>,
+        ids: Vec<i64>,
+        visual_index: Vec<i64>,
+        wanted: Vec<i64>,
+    ) -> Result<Vec<f32>, RuntimeError> {
+        let (count, rows, total) = (ids.len(), wanted.len(), cache.length());
+        let length = i32::try_from(total).unwrap_or(i32::MAX);
+        let positions: Vec<i64> = cache.slots()[total - count..].iter().map(|slot| slot.position as i64).collect();
+        let biases = self.biases.iter().map(|(name, window)| (*name, slots::attention_bias(cache.slots(), count, *window)));
+        let biases: Vec<_> = biases.collect();
         let mut session = self.session.lock().unwrap_or_else(|e| e.into_inner());
         let mut binding = session.create_binding().map_err(failed)?;
-        let mut bind = || -> ort::Result<()> {
+        let bind = || -> ort::Result<()> {
+            binding.bind_input("input_ids", &Tensor::from_array(([1, count], ids))?)?;
+            binding.bind_input("visual_index", &Tensor::from_array(([1, count], visual_index))?)?;
             binding.bind_input("visual_features", visual)?;
-            binding.bind_input("seqlens_k", &Tensor::from_array(([1], vec![total - 1]))?)?;
-            binding.bind_input("total_sequence_length", &Tensor::from_array(([1], vec![total]))?)?;
+            binding.bind_input("seqlens_k", &Tensor::from_array(([1], vec![length - 1]))?)?;
+            binding.bind_input("total_sequence_length", &Tensor::from_array(([1], vec![length]))?)?;
+            binding.bind_input("position_ids", &Tensor::from_array(([1, count], positions))?)?;
+            for (name, bias) in biases {
+                binding.bind_input(name, &Tensor::from_array(([1, 1, count, total], bias))?)?;
+            }
+            binding.bind_input("logit_positions", &Tensor::from_array(([rows], wanted))?)?;
             cache.bind(&mut binding)?;
             binding
                 .bind_output_to_device("logits", &MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?)
         };
         bind().map_err(failed)?;
-        binding.bind_input("input_ids", &integers(ids, vec![1, ids.len()])?).map_err(failed)?;
-        binding.bind_input("visual_index", &integers(visual_index, vec![1, ids.len()])?).map_err(failed)?;
-        binding.bind_input("logit_positions", &integers(positions, vec![positions.len()])?).map_err(failed)?;
         let outputs = session.run_binding(&binding).map_err(failed)?;
-        let logits = read_output(&outputs, DECODER, "logits", &[1, positions.len(), vocabulary])?;
-        cache.advance(ids.len());
-        Ok(logits)
+        read_output(&outputs, DECODER, "logits", &[1, rows, self.sizes.vocabulary])
     }
 }
 

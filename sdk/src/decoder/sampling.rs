@@ -62,7 +62,7 @@ impl fmt::Display for Sampling {
 pub(crate) struct Choice {
     /// The token.
     pub token: i64,
-    /// How far its logit lies above the next one's, where it is the most likely; 0 where it was drawn.
+    /// How far its logit lies above the next one's, where it is the most likely; infinite where it was drawn.
     pub margin: f32,
     /// Natural logarithm of its probability by the model, before temperature and penalties; NaN where nobody asked.
     pub log_probability: f32,
@@ -95,7 +95,7 @@ impl Sampler {
     pub fn choose(&mut self, logits: &[f32]) -> Choice {
         let penalised = self.penalise(logits);
         let weighed = penalised.as_deref().unwrap_or(logits);
-        let (token, margin) = if self.sampling.is_greedy() { most_likely(weighed) } else { (self.draw(weighed), 0.0) };
+        let (token, margin) = if self.sampling.is_greedy() { most_likely(weighed) } else { (self.draw(weighed), f32::INFINITY) };
         let log_probability = if self.log_probabilities { log_probability(logits, token) } else { f32::NAN };
         Choice { token, margin, log_probability }
     }

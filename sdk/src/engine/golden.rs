@@ -1,7 +1,7 @@
 //! The golden input: what the trainer computed must come out here too.
 
 use crate::bundle::BundleError;
-use crate::decoder::{Decoder, Step};
+use crate::decoder::{Branch, Decoder, Slot, Step};
 use crate::error::Result;
 use crate::perception::PerceptionModule;
 use crate::runtime::RuntimeError;
@@ -36,7 +36,8 @@ pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModu
     // The golden ones: what an inexact perception module adds is no mistake of the decoder.
     let visual = decoder.visual(expected)?;
     let mut cache = decoder.cache(ids.len())?;
-    let step = Step { ids: &ids, visual_index: &visual_index, positions: &[ids.len() as i64 - 1] };
+    let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, ids.len()).collect();
+    let step = Step { ids: &ids, visual_index: &visual_index, slots: &slots, wanted: &[ids.len() - 1] };
     compare("logits", &decoder.run(&mut cache, &visual, step)?, &golden.floats("logits")?, said)?;
     Ok(())
 }

@@ -82,7 +82,7 @@ impl anx_ask_options {
     ///
     /// # Safety
     /// Pointers are NULL or valid.
-    unsafe fn question(&self, text: &str) -> Result<Question, Failure> {
+    pub(super) unsafe fn question(&self, text: &str) -> Result<Question, Failure> {
         let mut asked = Question::new(text);
         // SAFETY: NULL or valid, by the caller's promise.
         if let Some(name) = unsafe { optional_text(self.task, "options.task") }? {
@@ -112,6 +112,20 @@ impl anx_ask_options {
         asked.follow_up = self.follow_up != 0;
         Ok(asked)
     }
+
+    /// Gives a piece to the callback, where there is one.
+    ///
+    /// # Safety
+    /// The callback is NULL or valid.
+    pub(super) unsafe fn hand_on(&self, piece: &str) -> Flow {
+        let Some(callback) = self.callback else { return Flow::Continue };
+        let piece = c_string(piece);
+        // SAFETY: a valid function, by the caller's promise; the piece is NUL-terminated and outlives the call.
+        match unsafe { callback(piece.as_ptr(), piece.count_bytes(), self.user_data) } {
+            flow if flow == anx_flow::ANX_CONTINUE as c_int => Flow::Continue,
+            _ => Flow::Stop,
+        }
+    }
 }
 
 /// Asks the study a question, or sets it a task, and waits for the answer. The first ask computes the study's context,
@@ -138,17 +152,8 @@ pub unsafe extern "C" fn anx_study_ask(
                 let options = read_options(options)?;
                 let asked = options.question(optional_text(question, "question")?.unwrap_or_default())?;
                 let mut study = study.lock()?;
-                let given = match options.callback {
-                    None => study.ask(asked),
-                    Some(callback) => study.ask_streaming(asked, |piece| {
-                        let piece = c_string(piece);
-                        match callback(piece.as_ptr(), piece.count_bytes(), options.user_data) {
-                            flow if flow == anx_flow::ANX_CONTINUE as c_int => Flow::Continue,
-                            _ => Flow::Stop,
-                        }
-                    }),
-                };
-                out.give(anx_answer::new(&given?));
+                let given = study.ask_streaming(asked, |piece| options.hand_on(piece))?;
+                out.give(anx_answer::new(&given));
                 Ok(())
             })
         })

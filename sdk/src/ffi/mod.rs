@@ -29,6 +29,8 @@ mod study;
 
 mod ask;
 
+mod ask_many;
+
 mod cancel;
 
 mod saved;
@@ -37,6 +39,7 @@ mod answer;
 
 pub use answer::*;
 pub use ask::*;
+pub use ask_many::*;
 pub use cancel::*;
 pub use engine::*;
 pub use error::*;

@@ -1,8 +1,8 @@
 //! How far exported graphs are from fp32: both run by ONNX Runtime on the golden input.
 
 use super::{Settings, golden, graphs};
-use crate::graph::Params;
 use crate::graph::onnx::{Operators, Precision};
+use crate::graph::{Params, causal_bias};
 use crate::models::gemma::GemmaConfig;
 use crate::run::{self, ModelConfig, Run};
 use anatomix::bundle::{APM, DECODER, GOLDEN};
@@ -146,7 +146,11 @@ fn said(runtime: &Runtime, graphs: [&Path; 2], golden: &Path, config: &GemmaConf
             ("logit_positions".into(), integers(&wanted)?),
             ("seqlens_k".into(), Value::from_array(([1usize], vec![length as i32 - 1]))?.into()),
             ("total_sequence_length".into(), Value::from_array(([1usize], vec![length as i32]))?.into()),
+            ("position_ids".into(), integers(&Tensor::arange(length, (tch::Kind::Int64, Device::Cpu)).unsqueeze(0))?),
         ];
+        for (name, window) in config.biases() {
+            inputs.push((name.into(), floats(&causal_bias(0, length, window))?));
+        }
         let cache = [1, config.num_key_value_heads as usize, length as usize, config.head_dim as usize];
         for layer in 0..config.num_hidden_layers {
             for part in ["key", "value"] {

@@ -71,6 +71,10 @@ pub fn projector(path: &Path, models: &ModelConfig, params: &Params, precision: 
 ///   `[V, hidden]` (at least one) takes the token's place.
 /// - `past_key_values.N.key|value` `[B, kv_heads, capacity, head_dim]`; `present.N.key|value` may be the same buffers.
 /// - `seqlens_k` `[B]` counts all tokens, these included, minus one; `total_sequence_length` is the largest count.
+/// - `position_ids` `[B, T]` are the tokens' positions in their text, for the rotation. They need not be their places in the cache:
+///   several continuations of one text may lie there one after the other.
+/// - `full_attention_bias`, `sliding_attention_bias` `[1, 1, T, total]`, for layers with and without a window: 0 where a token sees
+///   a place of the cache, -1e30 where it does not. What comes later in the cache is never seen.
 /// - `logits` `[B, K, vocabulary]` of the `logit_positions` `[K]` among these `T` tokens.
 ///
 /// All is fp32 but the cache, which is of the type that is computed in. Parameters may be lazy: at most a layer's matrix or a
@@ -89,6 +93,10 @@ pub fn decoder(path: &Path, models: &ModelConfig, params: &Params, precision: Pr
     writer.input("visual_index", DataType::Int64, &tokens);
     writer.input("seqlens_k", DataType::Int32, &[BATCH]);
     writer.input("total_sequence_length", DataType::Int32, &[]);
+    writer.input("position_ids", DataType::Int64, &tokens);
+    for bias in config.biases().into_keys() {
+        writer.input(bias, DataType::Float, &[Dim::Is(1), Dim::Is(1), Dim::Free("tokens"), Dim::Free("total")]);
+    }
     writer.input("logit_positions", DataType::Int64, &[Dim::Free("positions")]);
     let logits = gemma(&writer, config);
     writer.output(&logits, "logits", &[BATCH, Dim::Free("positions"), Dim::Is(config.vocab_size)]);

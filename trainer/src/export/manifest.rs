@@ -30,6 +30,7 @@ pub(super) fn write(folder: &Path, name: &str, models: &ModelConfig, settings: &
             head_dim: language.head_dim as usize,
             hidden: language.hidden_size as usize,
             vocabulary: language.vocab_size as usize,
+            sliding_window: (0..language.num_hidden_layers).find_map(|layer| language.attention(layer).window).map(|w| w as usize),
             max_context: language.max_position_embeddings as usize,
             precision: settings.decoder.name().into(),
         },

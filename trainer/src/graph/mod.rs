@@ -9,7 +9,9 @@ mod params;
 pub(crate) mod source;
 mod torch;
 
+use anatomix::bundle::{FULL_ATTENTION_BIAS, SLIDING_ATTENTION_BIAS};
 pub use params::{Init, Params, ParamsError};
+use tch::{Device, Kind, Tensor};
 pub use torch::{CausalBatch, Torch, TorchTensor};
 
 /// How embedding tables start.
@@ -153,7 +155,20 @@ pub struct CausalAttention {
     pub factor: f64,
 }
 
+/// What `count` tokens behind `past` others see of all of them, `[1, 1, count, past + count]`: 0, or very little behind a window.
+pub fn causal_bias(past: i64, count: i64, window: Option<i64>) -> Tensor {
+    let places = |from: i64, to: i64| Tensor::arange_start(from, to, (Kind::Float, Device::Cpu));
+    let distance = places(past, past + count).unsqueeze(1) - places(0, past + count);
+    let unseen = window.map_or_else(|| distance.zeros_like(), |window| distance.ge(window as f64).to_kind(Kind::Float));
+    (unseen * -1e30).unsqueeze(0).unsqueeze(0)
+}
+
 impl CausalAttention {
+    /// The decoder's input that says what this layer sees.
+    pub fn bias(&self) -> &'static str {
+        if self.window.is_some() { SLIDING_ATTENTION_BIAS } else { FULL_ATTENTION_BIAS }
+    }
+
     /// Angles of the rotary positions for one position: `head_dim / 2` values.
     pub fn frequencies(&self) -> Vec<f64> {
         let half = self.head_dim / 2;

@@ -2,6 +2,7 @@
 
 use crate::graph::{Activation, CausalAttention, Linear, Ops};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Sizes, with the names of a Hugging Face `config.json`. The defaults are MedGemma-4b-it's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +72,11 @@ impl GemmaConfig {
         let layer = self.hidden_size * (attention + 3 * self.intermediate_size);
         let tables = if self.tie_word_embeddings { 1 } else { 2 };
         self.num_hidden_layers * layer + tables * self.vocab_size * self.hidden_size
+    }
+
+    /// The inputs of the decoder that say what layers see, each with their window.
+    pub fn biases(&self) -> BTreeMap<&'static str, Option<i64>> {
+        (0..self.num_hidden_layers).map(|layer| self.attention(layer)).map(|spec| (spec.bias(), spec.window)).collect()
     }
 
     /// What the attention of a layer needs to know.

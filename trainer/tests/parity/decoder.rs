@@ -3,7 +3,7 @@
 use crate::{difference, floats, integers, output, random, session, shake};
 use anatomix_trainer::export::write_decoder;
 use anatomix_trainer::graph::onnx::{Operators, Precision};
-use anatomix_trainer::graph::{CausalBatch, Params, Torch};
+use anatomix_trainer::graph::{CausalBatch, Params, Torch, causal_bias};
 use anatomix_trainer::models::gemma::{GemmaConfig, gemma};
 use anatomix_trainer::models::lora::Lora;
 use anatomix_trainer::run::ModelConfig;
@@ -81,6 +81,10 @@ impl Decoder {
         let rows = self.rows as usize;
         binding.bind_input("seqlens_k", &Value::from_array(([rows], vec![total - 1; rows])).unwrap()).unwrap();
         binding.bind_input("total_sequence_length", &Value::from_array(([1usize; 0], vec![total])).unwrap()).unwrap();
+        binding.bind_input("position_ids", &part(&batch.positions)).unwrap();
+        for (name, window) in models(true).language.biases() {
+            binding.bind_input(name, &floats(&causal_bias(self.past, count, window))).unwrap();
+        }
         binding.bind_input("logit_positions", &integers(&Tensor::from_slice(positions))).unwrap();
         for (i, cache) in self.caches.iter_mut().enumerate() {
             let name = |what: &str| format!("{what}.{}.{}", i / 2, ["key", "value"][i % 2]);

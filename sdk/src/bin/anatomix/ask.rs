@@ -178,14 +178,12 @@ impl Output {
         let study = source.study(&engine);
         waiting.finish_and_clear();
         let mut study = study?;
-        for question in questions {
-            let answer = self.ask(&mut study, question)?;
-            if let (Some(path), Source::Radiograph(radiograph)) = (&self.overlay, &source) {
-                Overlay::of_answer(&answer, radiograph).write(path).map_err(Error::from)?;
-            }
-            if !self.json {
-                print::flags(&answer.flags);
-                remark(&print::origin(&answer.provenance, &answer.timing));
+        // What follows up has to wait for what it follows.
+        let together = if questions.iter().any(|question| question.follow_up) { 1 } else { questions.len() };
+        for questions in questions.chunks(together) {
+            let answers = self.ask(&mut study, questions)?;
+            if let (Some(path), Source::Radiograph(radiograph), [answer]) = (&self.overlay, &source, answers.as_slice()) {
+                Overlay::of_answer(answer, radiograph).write(path).map_err(Error::from)?;
             }
         }
         if let Some(path) = &self.save {
@@ -194,30 +192,49 @@ impl Output {
         Ok(())
     }
 
-    fn ask(&self, study: &mut Study, mut question: Question) -> Result<Answer, Failure> {
-        if let Some(limit) = self.max_tokens {
-            question.max_tokens = limit.get();
-        }
+    /// Asks questions together. The first answer is printed as it is decoded, the others after it.
+    fn ask(&self, study: &mut Study, questions: &[Question]) -> Result<Vec<Answer>, Failure> {
+        let questions = questions.iter().map(|question| {
+            let question = question.clone();
+            let limit = self.max_tokens.map_or(question.max_tokens, NonZeroUsize::get);
+            self.decoding.apply(question.max_tokens(limit))
+        });
+        let questions: Vec<Question> = questions.collect();
         let waiting = spinner("reading the question");
         let mut written = Ok(());
-        let answer = study.ask_streaming(self.decoding.apply(question), |piece| {
-            if self.json {
+        let on_piece = |number: usize, piece: &str| {
+            if self.json || number > 0 {
                 return Flow::Continue;
             }
             waiting.finish_and_clear();
             written = write_piece(piece);
             if written.is_ok() { Flow::Continue } else { Flow::Stop }
-        });
+        };
+        let answers = match <[Question; 1]>::try_from(questions) {
+            // A conversation keeps its turn.
+            Ok([question]) => {
+                let mut on_piece = on_piece;
+                study.ask_streaming(question, |piece| on_piece(0, piece)).map(|answer| vec![answer])
+            }
+            Err(questions) => study.ask_many_streaming(questions, on_piece),
+        };
         waiting.finish_and_clear();
         written?;
-        let answer = answer?;
-        if self.json {
-            print_json(&AskRecord::from(&answer))?;
-        } else {
+        let answers = answers?;
+        for (number, answer) in answers.iter().enumerate() {
+            if self.json {
+                print_json(&AskRecord::from(answer))?;
+                continue;
+            }
+            if number > 0 {
+                write!(io::stdout(), "{}", answer.text)?;
+            }
             writeln!(io::stdout())?;
-            print::groundings(&answer)?;
+            print::groundings(answer)?;
+            print::flags(&answer.flags);
+            remark(&print::origin(&answer.provenance, &answer.timing));
         }
-        Ok(answer)
+        Ok(answers)
     }
 }
 

@@ -168,14 +168,14 @@ impl Writer<'_> {
     pub(super) fn fused_attention(&self, q: &OnnxTensor, k: &OnnxTensor, v: &OnnxTensor, spec: &CausalAttention) -> OnnxTensor {
         let (past, present) = self.cache(spec);
         let (cos, sin) = (self.rotary(spec, "cos", f64::cos), self.rotary(spec, "sin", f64::sin));
-        let others = [&self.named("seqlens_k"), &self.named("total_sequence_length"), &cos, &sin];
+        let (positions, bias) = (self.named("position_ids"), self.bias(spec));
+        let others = [&self.named("seqlens_k"), &self.named("total_sequence_length"), &cos, &sin, &positions, &bias];
         let inputs: Vec<String> = [q, k, v, &past[0], &past[1]].into_iter().chain(others).map(|i| self.reference(i)).collect();
         let out = self.unique(format!("{}/attention", self.scope.borrow()));
         let attributes = vec![
             AttributeProto::int("num_heads", spec.heads),
             AttributeProto::int("kv_num_heads", spec.kv_heads),
             AttributeProto::float("scale", spec.scale as f32),
-            AttributeProto::int("local_window_size", spec.window.unwrap_or(-1)),
             AttributeProto::int("do_rotary", 1),
             AttributeProto::int("rotary_interleaved", 0),
         ];
@@ -193,7 +193,7 @@ impl Writer<'_> {
         let kind = if spec.window.is_some() { "local" } else { "global" };
         let angles = |part: &str, f: fn(f64) -> f64| {
             self.shared(&format!("rotary/{kind}.{part}"), || {
-                let rows = self.node("Gather", &[&self.rotary(spec, part, f), &self.positions()], vec![]);
+                let rows = self.node("Gather", &[&self.rotary(spec, part, f), &self.named("position_ids")], vec![]);
                 self.node("Unsqueeze", &[&rows, &self.integers(&[1])], vec![])
             })
         };
@@ -207,7 +207,7 @@ impl Writer<'_> {
         let (k, v) = (rotate(&split(k, pairs)), split(v, pairs));
 
         let places = self.shared("cache/places", || {
-            let at = self.node("Unsqueeze", &[&self.positions(), &self.integers(&[1, 3])], vec![]);
+            let at = self.node("Unsqueeze", &[&self.places(), &self.integers(&[1, 3])], vec![]);
             self.node("Expand", &[&at, &self.node("Shape", &[&k], vec![])], vec![])
         });
         let total = self.total();
@@ -221,32 +221,33 @@ impl Writer<'_> {
         let q = self.reshape(&q, &[0, pairs, heads / pairs, -1, width]);
         let [keys, values] = seen.map(|x| self.node("Unsqueeze", &[&x, &self.integers(&[2])], vec![]));
         let scores = self.matmul(&q, &self.transpose(&keys, &[0, 1, 2, 4, 3]));
-        let scores = self.node("Where", &[&self.mask(spec.window), &scores, &self.number(UNSEEN)], vec![]);
+        let scores = self.add(&scores, &self.causal_bias(spec));
         let mixed = self.matmul(&self.softmax(&scores), &values);
         let mixed = self.transpose(&self.reshape(&mixed, &[0, heads, -1, width]), &[0, 2, 1, 3]);
         self.reshape(&mixed, &[0, -1, heads * width])
     }
 
-    /// Which positions see which places, `[B, 1, 1, T, total]`.
-    fn mask(&self, window: Option<i64>) -> OnnxTensor {
-        self.shared(&format!("mask/{}", if window.is_some() { "local" } else { "global" }), || {
+    /// What a layer's scores take added, by query and place, `[1, 1, T, total]`: 0 for what is seen, very little for what is not.
+    fn bias(&self, spec: &CausalAttention) -> OnnxTensor {
+        let name = spec.bias();
+        self.shared(&format!("bias/{name}"), || self.entry(&self.named(name)))
+    }
+
+    /// The same, and nothing that comes later in the cache is seen: what the fused operator sees to by itself. `[B, 1, 1, T, total]`
+    fn causal_bias(&self, spec: &CausalAttention) -> OnnxTensor {
+        self.shared(&format!("mask/{}", spec.bias()), || {
             let (zero, one) = (self.scalar(0), self.scalar(1));
             let total = self.node("Squeeze", &[&self.total()], vec![]);
             let places = self.node("Range", &[&zero, &total, &one], vec![]);
-            let rows = self.node("Unsqueeze", &[&self.positions(), &self.integers(&[-1])], vec![]);
-            let distance = self.node("Sub", &[&rows, &places], vec![]);
-            let mut seen = self.node("GreaterOrEqual", &[&distance, &self.integers(&[0])], vec![]);
-            if let Some(window) = window {
-                let near = self.node("Less", &[&distance, &self.integers(&[window])], vec![]);
-                seen = self.node("And", &[&seen, &near], vec![]);
-            }
-            self.node("Unsqueeze", &[&seen, &self.integers(&[1, 2])], vec![])
+            let rows = self.node("Unsqueeze", &[&self.places(), &self.integers(&[1, 2, -1])], vec![]);
+            let seen = self.node("GreaterOrEqual", &[&rows, &places], vec![]);
+            self.node("Where", &[&seen, &self.bias(spec), &self.number(UNSEEN)], vec![])
         })
     }
 
-    /// Position of each token, `[B, T]`: the last one's is `seqlens_k`.
-    fn positions(&self) -> OnnxTensor {
-        self.shared("positions", || {
+    /// Place of each token in the cache, `[B, T]`: the last one's is `seqlens_k`.
+    fn places(&self) -> OnnxTensor {
+        self.shared("places", || {
             let part = vec![AttributeProto::int("start", 1), AttributeProto::int("end", 2)];
             let count = self.node("Shape", &[&self.named("input_ids")], part);
             let steps = self.node("Range", &[&self.scalar(0), &self.node("Squeeze", &[&count], vec![]), &self.scalar(1)], vec![]);

@@ -1,0 +1,170 @@
+//! One answer while it is decoded: what was asked and said so far, how it goes on, and why it ended.
+
+use super::Said;
+use super::text::Text;
+use crate::decoder::{Branch, Choice, DecoderError, Sampler};
+use crate::engine::Inner;
+use crate::error::Result;
+use crate::question::Question;
+use crate::study::{CancelHandle, Finish, Flow};
+use std::time::{Duration, Instant};
+
+/// How many tokens of a question an answer is remembered with: what a next answer's beginning is matched to.
+const QUESTION_END: usize = 4;
+
+pub(super) struct Answering<'a> {
+    question: &'a Question,
+    pub branch: Branch,
+    pub sampler: Sampler,
+    text: Text<'a>,
+    /// The question's tokens, then the answer's.
+    tokens: Vec<i64>,
+    /// How many are the question's.
+    asked: usize,
+    /// How many the cache holds, of those that count.
+    pub computed: usize,
+    /// Whether what comes next is to be computed by itself, as plain decoding would: the call was too close.
+    pub alone: bool,
+    limit: usize,
+    count: usize,
+    runs: usize,
+    log_probabilities: Vec<f32>,
+    finish: Option<Finish>,
+    start: Instant,
+    prefilled: Option<Duration>,
+    end: i64,
+}
+
+impl<'a> Answering<'a> {
+    /// Begins with a question's tokens over a text of `length` tokens.
+    ///
+    /// # Errors
+    /// If it does not fit, or a setting is out of range.
+    pub fn new(engine: &'a Inner, question: &'a Question, branch: Branch, tokens: Vec<i64>, length: usize) -> Result<Self> {
+        let (asked, most) = (tokens.len(), engine.decoder.sizes().max_context);
+        if length + asked >= most {
+            return Err(DecoderError::TooLong { context: length, question: asked, limit: most }.into());
+        }
+        Ok(Self {
+            question,
+            branch,
+            sampler: Sampler::new(question.sampling, question.log_probabilities)?,
+            text: Text::new(engine, &question.stop),
+            tokens,
+            asked,
+            computed: 0,
+            alone: false,
+            limit: question.max_tokens.min(most - length - asked),
+            count: 0,
+            runs: 0,
+            log_probabilities: Vec::new(),
+            finish: None,
+            start: Instant::now(),
+            prefilled: None,
+            end: i64::from(engine.tokenizer.end_of_turn()),
+        })
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    /// Question and answer, so far.
+    pub fn tokens(&self) -> &[i64] {
+        &self.tokens
+    }
+
+    /// The question with what the answer may take, up to so many tokens.
+    pub fn room(&self, most: usize) -> usize {
+        self.asked + self.limit.min(most)
+    }
+
+    /// Tokens that the next run has to compute.
+    pub fn waiting(&self) -> &[i64] {
+        let last = if self.is_catching_up() { 1 } else { 0 };
+        &self.tokens[self.computed..self.tokens.len() - last]
+    }
+
+    /// Whether what was said before is computed again, the last token left for a run of its own.
+    pub fn is_catching_up(&self) -> bool {
+        self.count > 0 && self.tokens.len() - self.computed > 1
+    }
+
+    /// How many tokens may be foreseen behind those.
+    pub fn may_foresee(&self) -> usize {
+        let goes_on = self.prefilled.is_some() && self.sampler.foresees() && !self.is_catching_up();
+        if goes_on { self.limit.saturating_sub(self.count + 1) } else { 0 }
+    }
+
+    /// Takes what a run has chosen, token after token, and looks whether the answer ends.
+    ///
+    /// # Errors
+    /// If a token is none of the tokenizer's.
+    pub fn take(&mut self, choices: &[Choice], cancel: &CancelHandle, on_piece: &mut impl FnMut(&str) -> Flow) -> Result<()> {
+        match self.prefilled {
+            None => self.prefilled = Some(self.start.elapsed()),
+            Some(_) => self.runs += 1,
+        }
+        for choice in choices {
+            if choice.token == self.end {
+                self.tokens.push(self.end);
+                self.finish = Some(Finish::EndOfTurn);
+                return Ok(());
+            }
+            if self.count == self.limit {
+                self.finish = Some(Finish::MaxTokens);
+                return Ok(());
+            }
+            self.count += 1;
+            self.tokens.push(choice.token);
+            if self.question.log_probabilities {
+                self.log_probabilities.push(choice.log_probability);
+            }
+            self.finish = self.text.push(choice.token, on_piece)?;
+            if self.finish.is_some() {
+                return Ok(());
+            }
+        }
+        self.finish = if choices.is_empty() {
+            None
+        } else if self.count == self.limit {
+            Some(Finish::MaxTokens)
+        } else if cancel.is_cancelled() {
+            Some(Finish::Stopped)
+        } else if self.question.deadline.is_some_and(|time| self.start.elapsed() >= time) {
+            Some(Finish::Deadline)
+        } else {
+            None
+        };
+        Ok(())
+    }
+
+    /// What later answers may repeat: the question's end and the answer.
+    pub fn to_remember(&self) -> &[i64] {
+        &self.tokens[self.asked.saturating_sub(QUESTION_END)..]
+    }
+
+    /// Ends the answer; also tells which of its tokens a conversation still has to compute, and how many it may keep.
+    pub fn finish(mut self, on_piece: &mut impl FnMut(&str) -> Flow) -> (Said, usize, Vec<i64>) {
+        let finish = self.finish.unwrap_or(Finish::Stopped);
+        let (raw, readable) = self.text.finish(finish, on_piece);
+        // Of tokens that were foreseen, what came after the answer's end is forgotten; its last one is said, not computed.
+        let kept = self.computed.min(self.tokens.len() - 1);
+        let mut pending = self.tokens.split_off(kept);
+        if finish != Finish::EndOfTurn {
+            pending.push(self.end);
+        }
+        let prefilled = self.prefilled.unwrap_or_default();
+        let said = Said {
+            raw,
+            readable,
+            prefilled: self.asked,
+            tokens: self.count,
+            runs: self.runs,
+            log_probabilities: self.log_probabilities,
+            finish,
+            timing: [prefilled, self.start.elapsed().saturating_sub(prefilled)],
+        };
+        (said, kept, pending)
+    }
+}

@@ -1,0 +1,65 @@
+//! Asking a study several questions at once.
+
+use super::answer::anx_answer;
+use super::ask::anx_ask_options;
+use super::call::{Failure, Handle, call, on};
+use super::error::anx_error;
+use super::options::read_options;
+use super::status::anx_status;
+use super::strings::optional_text;
+use super::study::anx_study;
+use std::ffi::c_char;
+use std::ptr::null_mut;
+
+/// Most questions of one call.
+const MOST: usize = 1024;
+
+/// Asks the study several questions at once and waits for all answers. They are decoded together over what the radiograph takes,
+/// which is there once: each costs little more than its own tokens. Greedy answers are those of anx_study_ask. Either all
+/// questions are follow-ups or none is.
+///
+/// questions: count of them, as anx_study_ask takes one; at most 1024. options: NULL for the defaults of all, or count pointers,
+/// each NULL or the options of that question; its callback receives the pieces of that answer and ends that answer alone.
+/// answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure.
+/// Fails as anx_study_ask does, with the first question that fails; then there are no answers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_ask_many(
+    study: *mut anx_study,
+    questions: *const *const c_char,
+    options: *const *const anx_ask_options,
+    count: usize,
+    answers: *mut *mut anx_answer,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers throughout, as the header asks; every helper looks for NULL.
+    unsafe {
+        call(error, || {
+            if count > MOST {
+                return Err(Failure::argument("count", format!("is {count}, but at most {MOST} questions can be asked at once")));
+            }
+            if count > 0 && answers.is_null() {
+                return Err(Failure::argument("answers", "is NULL; pass room for count pointers"));
+            }
+            // Written, not assigned: what was there before is nobody's to drop.
+            (0..count).for_each(|index| answers.add(index).write(null_mut()));
+            on(study, |study| {
+                if count > 0 && questions.is_null() {
+                    return Err(Failure::argument("questions", "is NULL; pass count pointers to texts"));
+                }
+                let given = |index| if options.is_null() { read_options(std::ptr::null()) } else { read_options(*options.add(index)) };
+                let settings = (0..count).map(given).collect::<Result<Vec<anx_ask_options>, _>>()?;
+                let asked = settings
+                    .iter()
+                    .enumerate()
+                    .map(|(index, settings)| settings.question(optional_text(*questions.add(index), "questions")?.unwrap_or_default()));
+                let asked = asked.collect::<Result<Vec<_>, _>>()?;
+                let mut study = study.lock()?;
+                let said = study.ask_many_streaming(asked, |index, piece| settings[index].hand_on(piece))?;
+                for (index, answer) in said.iter().enumerate() {
+                    answers.add(index).write(anx_answer::new(answer).give());
+                }
+                Ok(())
+            })
+        })
+    }
+}
