@@ -138,6 +138,43 @@ def test_cpp_answers_what_the_command_line_answers(programs, anatomix, bundle, p
             assert numbers(box) == pytest.approx(wanted, abs=0.01)
 
 
+TOGETHER = r"""
+#include <anatomix.hpp>
+#include <iostream>
+
+int main(int argc, char **argv) {
+    if (argc != 3) return 2;
+    auto engine = anatomix::Engine::open(argv[1]);
+    if (!engine) return 1;
+    auto study = engine.value().study_from_file(argv[2]);
+    if (!study) return 1;
+    std::string streamed;
+    anatomix::AskOptions report;
+    report.task = anatomix::Task::report;
+    auto answers = study.value().ask_many({
+        {"Where is the left lung?"},
+        {"", report, [&](std::string_view piece) { streamed += piece; return true; }},
+    });
+    if (!answers || streamed != answers.value()[1].text()) return 3;
+    for (const anatomix::Answer &answer : answers.value()) std::cout << answer.text() << "\n";
+    // One that cannot be asked is an error, which is owned.
+    auto failed = study.value().ask_many({{"Where is the heart?"}, {" "}});
+    return failed || failed.error().message.empty() ? 4 : 0;
+}
+"""
+
+
+def test_cpp_asks_several_questions_together(root, anatomix, bundle, phantom_dicom, environment, tmp_path):
+    source, program, library = tmp_path / "together.cpp", tmp_path / "together", Path(anatomix).parent
+    source.write_text(TOGETHER)
+    link = ["-L", library, "-lanatomix", f"-Wl,-rpath,{library}"]
+    run(["g++", "-std=c++17", *STRICT, "-Wno-missing-field-initializers", "-I", root / "include", source, "-o", program, *link])
+    expected = [record(anatomix, environment, *asked, "--bundle", bundle)["text"] for asked in [
+        ("ask", phantom_dicom, "Where is the left lung?"), ("report", phantom_dicom),
+    ]]  # fmt: skip
+    assert run([program, bundle, phantom_dicom], environment).strip() == "\n".join(expected).strip()
+
+
 def test_cpp_fails_as_the_command_line_does(programs, bundle, tmp_path, environment):
     missing = tmp_path / "missing.dcm"
     done = subprocess.run([programs / "example", bundle, missing], capture_output=True, text=True, env=environment)

@@ -391,6 +391,50 @@ mod with_bundle {
     }
 
     #[test]
+    fn questions_are_asked_together() {
+        let study = study(&engine());
+        let questions = [c"Where is the left lung?".as_ptr(), null(), c"Is there a pleural effusion?".as_ptr()];
+        let mut streamed = String::new();
+        let report =
+            anx_ask_options { task: c"report".as_ptr(), callback: Some(gather), user_data: (&raw mut streamed).cast(), ..asking() };
+        let options = [null(), &raw const report, null()];
+        let mut answers = [std::ptr::dangling_mut(); 3];
+        // SAFETY: live handles, arrays of the counts that are passed; every answer is freed once.
+        unsafe {
+            let mut error = null_mut();
+            check(anx_study_ask_many(study, questions.as_ptr(), options.as_ptr(), 3, answers.as_mut_ptr(), &mut error), error);
+            let alone = [
+                ask(study, c"Where is the left lung?", &asking()),
+                ask(study, c"", &anx_ask_options { task: c"report".as_ptr(), ..asking() }),
+                ask(study, c"Is there a pleural effusion?", &asking()),
+            ];
+            for (together, alone) in answers.into_iter().zip(alone) {
+                assert_eq!(text(anx_answer_text(together)), text(anx_answer_text(alone)));
+                assert_eq!(anx_answer_grounding_count(together), anx_answer_grounding_count(alone));
+                anx_answer_free(alone);
+            }
+            assert_eq!(text(anx_answer_text(answers[1])), streamed);
+            answers.into_iter().for_each(|answer| anx_answer_free(answer));
+
+            // None is answered where one cannot be asked; nothing asked is nothing answered.
+            let (status, message, _) =
+                failure(|e| anx_study_ask_many(study, questions.as_ptr(), null(), 3, answers.as_mut_ptr(), e));
+            assert!(status == anx_status::ANX_PROMPT && message.contains("empty"), "{status:?} {message}");
+            assert!(answers.iter().all(|answer| answer.is_null()));
+            check(anx_study_ask_many(study, null(), null(), 0, null_mut(), &mut error), error);
+            for (questions, count, answers, name) in [
+                (null(), 1, answers.as_mut_ptr(), "questions"),
+                (questions.as_ptr(), 1, null_mut(), "answers"),
+                (questions.as_ptr(), 1 << 20, answers.as_mut_ptr(), "count"),
+            ] {
+                let (status, message, _) = failure(|e| anx_study_ask_many(study, questions, null(), count, answers, e));
+                assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains(name), "{message}");
+            }
+            anx_study_free(study);
+        }
+    }
+
+    #[test]
     fn conversations_go_on_go_back_and_are_saved() {
         let engine = engine();
         let study = study(&engine);
