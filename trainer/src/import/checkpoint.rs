@@ -189,7 +189,10 @@ fn safetensors(path: &Path, file: File, length: u64) -> Result<BTreeMap<String, 
 }
 
 fn pickle(path: &Path) -> Result<BTreeMap<String, Stored>, ImportError> {
-    let failed = |e| ImportError::file(path, format!("it is neither a safetensors file nor a PyTorch checkpoint that can be read: {e}"));
+    let failed = |e| {
+        let advice = "if it keeps objects of a program's own beside the model, save the model's tensors alone";
+        ImportError::file(path, format!("it is neither a safetensors file nor a PyTorch checkpoint that can be read: {e}; {advice}"))
+    };
     let tensors = PytorchReader::new(path).map_err(failed)?.into_tensors();
     Ok(tensors.into_iter().map(|(name, tensor)| (name.clone(), Stored::in_pickle(name, dtype(tensor.dtype()), tensor))).collect())
 }
