@@ -53,7 +53,7 @@ def test_precisions(trainer, folder_run, tmp_path, decoder, apm, operators, toke
     assert float(found[3]) / 100 >= tokens and float(found[5]) >= 0
     # A CPU has no operators for bf16: its weights are compared.
     assert ("by its weights alone" in found[2]) == (decoder == "bf16")
-    assert (float(found[5]) < 1e-6) == (decoder == "fp32"), "rounding moves something"
+    assert (float(found[5]) < 1e-8) == (decoder == "fp32"), "rounding moves something"
     seen = re.search(r"apm\.onnx in (\S+) against fp32: box IoU ([\d.]+) .* embedding cosine ([\d.]+)", said)
     if boxes is None:
         assert seen is None

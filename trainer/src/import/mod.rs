@@ -199,7 +199,7 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
     for (name, part) in parts {
         if let Some(checkpoint) = part {
             bar.set_message(name);
-            files.tensors(run.file(name), &checkpoint.tensors, &bar)?;
+            files.tensors(run.file(name), checkpoint, &bar)?;
         }
     }
     bar.finish_and_clear();
