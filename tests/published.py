@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops.misc import FrozenBatchNorm2d
@@ -211,7 +211,10 @@ def gemma_tokenizer(folder):
         initial_alphabet=characters,
         show_progress=False,
     )
+    # Whole runs of line breaks are tokens that were added as plain text, as in Gemma's.
+    breaks = [AddedToken("\n" * count, normalized=False) for count in (2, 3, 4)]
     tokenizer.train_from_iterator([*SENTENCES, "Task: Where is the heart? Likely findings: emb: box: (512,1024)"] * 20, trainer)
+    tokenizer.add_tokens(breaks)
     names = {name.strip("<>") + "_token": name for name in CONTROL[:4]}
     whole = PreTrainedTokenizerFast(tokenizer_object=tokenizer, additional_special_tokens=CONTROL[4:], **names)
     whole.chat_template = CHAT

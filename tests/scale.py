@@ -10,7 +10,9 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -29,18 +31,29 @@ MAKING_MEMORY, MAKING_SECONDS, ANSWERING_MEMORY = 4 * GIB, 20 * 60, 24 * GIB
 RANK = 16
 
 
-def measured(*command, out=None):
-    """Runs a program; seconds, peak resident bytes, and what it printed."""
-    start, path = time.monotonic(), out or os.devnull
-    pid = os.fork()
-    if pid == 0:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.dup2(descriptor, 1)
-        os.execve(command[0], [str(part) for part in command], {**os.environ, "ORT_DYLIB_PATH": str(ROOT / ".deps/onnxruntime/libonnxruntime.so")})
-    _, status, usage = os.wait4(pid, 0)
-    if status:
+# Runs a command and writes its peak memory to a file. A process of its own: memory of whoever starts a program counts for it too.
+WATCH = "import resource, subprocess, sys; code = subprocess.call(sys.argv[2:]); open(sys.argv[1], 'w').write(" + (
+    "str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)); sys.exit(code if code >= 0 else 128 - code)"
+)
+
+
+def watched(*command, stdout=None, stderr=None):
+    """Runs a program; its exit code, seconds and peak resident bytes."""
+    library = ROOT / ".deps/onnxruntime/libonnxruntime.so"
+    with tempfile.NamedTemporaryFile("r") as peak:
+        start = time.monotonic()
+        command = [sys.executable, "-S", "-c", WATCH, peak.name, *map(str, command)]
+        code = subprocess.call(command, stdout=stdout, stderr=stderr, env={**os.environ, "ORT_DYLIB_PATH": str(library)}, cwd=ROOT)
+        return code, round(time.monotonic() - start, 1), int(peak.read()) * 1024
+
+
+def measured(*command, out=os.devnull):
+    """Runs a program that must succeed; seconds and peak resident bytes. What it prints goes into a file."""
+    with open(out, "w") as file:
+        code, seconds, peak = watched(*command, stdout=file)
+    if code:
         sys.exit(f"{command[0]} {command[1]} failed")
-    return {"seconds": round(time.monotonic() - start, 1), "peak_bytes": usage.ru_maxrss * 1024}
+    return {"seconds": seconds, "peak_bytes": peak}
 
 
 def write_adapter(folder):

@@ -9,9 +9,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from ports import attention
 from safetensors.torch import load_file
 from test_import import close, folder_run, session, trainer  # noqa: F401 (fixtures)
+from test_reference import Reader
 
 TOKENS = 128
 
@@ -90,3 +92,36 @@ def test_greedy_tokens(folder_run, prompt, expected, pieces):  # noqa: F811
         parts.append(decoder.run(np.array([[found[-1]]]), np.array([[-1]]), visual))
     close(f"logits of {length} + {TOKENS - 1} tokens, {pieces}", np.concatenate(parts), logits, 1e-3)
     assert found == said
+
+
+def test_the_program_answers_like_transformers(succeed, folder_run, tmp_path):  # noqa: F811
+    """The same through the SDK, from an image to 128 greedy tokens, each as likely as transformers says it is."""
+    # As large as the network's input: nothing is resized, and boxes fall on no edge between two coordinates.
+    y, x = np.mgrid[:96, :96] / 95
+    pixels = (np.sin(9 * x) * np.cos(7 * y) * 100 + 120 + np.random.default_rng(3).integers(0, 30, (96, 96))).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    question, penalty = "Where is the heart?", 100.0
+    options = ["--max-tokens", str(TOKENS), "--repetition-penalty", str(penalty), "--log-probabilities", "--json"]
+    answer = json.loads(succeed("ask", tmp_path / "image.png", question, "--bundle", folder_run.bundle, *options))
+
+    reader = Reader(folder_run.bundle)
+    seen = reader.perceive(pixels.astype(np.float32) / 255)
+    ids, index = map(torch.from_numpy, reader.prompt(seen, question))
+    said, likely, end = [], [], reader.tokenizer.token_to_id("<end_of_turn>")
+    with torch.no_grad():
+        x = folder_run.embeddings(ids[None]).clone()
+        x[0, index >= 0] = torch.from_numpy(seen["features"])[index[index >= 0]]
+        while len(said) < TOKENS and end not in said:
+            logits = folder_run.adapted(inputs_embeds=x, attention_mask=torch.ones(x.shape[:2], dtype=torch.long), use_cache=False).logits
+            last = logits[0, -1]
+            weighed = last.clone()
+            weighed[said] = torch.where(last[said] > 0, last[said] / penalty, last[said] * penalty)
+            said.append(int(weighed.argmax()))
+            likely.append(last.log_softmax(-1)[said[-1]].item())
+            x = torch.cat([x, folder_run.embeddings(torch.tensor([[said[-1]]]))], 1)
+    assert answer["tokens"] == len(said) == TOKENS, (answer["tokens"], len(said))
+    close(f"log-probabilities of {TOKENS} tokens that the program says", answer["log_probabilities"], torch.tensor(likely), 1e-3)
+    raw = reader.tokenizer.decode(said, skip_special_tokens=False)
+    print(f"{len(set(said))} different tokens: {raw[:60]!r}")
+    bare = lambda text: "".join(text.replace("<ref>", "").replace("</ref>", "").split())
+    assert "<box>" in raw or bare(raw) == bare(answer["text"])

@@ -487,7 +487,7 @@ def test_an_adapter_that_does_not_fit_is_listed(trainer, folder_run, published_r
     # An adapter of another model: every projector is of another width, every table of another length.
     said = trainer("import", *arguments, "--adapter", published_run.folder / "tuned.pth", fails=True)
     assert "embed_tokens.modules_to_save.default.weight is [" in said
-    assert "adapts" in trainer("import", "--out", tmp_path / "other", "--adapter", tmp_path, fails=True)
+    assert "must fit MedGemma-4b-it" in trainer("import", "--out", tmp_path / "other", "--adapter", tmp_path, fails=True)
 
 
 def test_settings_that_would_change_the_model_are_refused(trainer, folder_run, tmp_path):

@@ -1,6 +1,6 @@
 //! Exports a run as a bundle, or the graphs of what it holds.
 
-use crate::export::{Deviations, Measure, Settings, export};
+use crate::export::{Deviations, Measure, Measured, Settings, export};
 use crate::graph::onnx::{Operators, Precision};
 use crate::run::Run;
 use anyhow::Result;
@@ -70,8 +70,9 @@ fn print(deviations: &Deviations, apm: Precision, decoder: Precision) {
     }
     if let Some(found) = &deviations.decoder {
         let [mean, largest] = found.kl;
+        let by = if found.by == Measured::Weights { ", by its weights alone" } else { "" };
         eprintln!(
-            "decoder.onnx in {decoder} against fp32: the same token at {:.1} % of {} positions, KL {mean:.2e} nats (largest {largest:.2e})",
+            "decoder.onnx in {decoder} against fp32{by}: the same token at {:.1} % of {} positions, KL {mean:.2e} nats (largest {largest:.2e})",
             100.0 * found.top1_agreement,
             found.positions
         );

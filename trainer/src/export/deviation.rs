@@ -1,28 +1,31 @@
-//! How far exported graphs are from fp32: both run by ONNX Runtime on the golden input.
+//! How far exported graphs are from fp32: both run by ONNX Runtime on the golden input. A decoder that a CPU has no operators for,
+//! or that is too large to be written once more in fp32, is measured by its weights: the training reader computes with those that
+//! the graph holds and with the run's own.
 
+use super::prompt::Prompt;
 use super::{Settings, golden, graphs};
 use crate::graph::onnx::{Operators, Precision};
-use crate::graph::{Params, causal_bias};
-use crate::models::gemma::GemmaConfig;
+use crate::graph::{Params, Torch, causal_bias};
+use crate::models::gemma::{GemmaConfig, gemma};
 use crate::run::{self, ModelConfig, Run};
 use anatomix::bundle::{APM, DECODER, GOLDEN};
 use anatomix::geometry::NormalizedBox;
+use anatomix::prompt::PromptTokenizer;
 use anatomix::runtime::{Options, Provider, Runtime, RuntimeError};
 use anyhow::{Context, Result};
 use ort::session::{Session, SessionInputValue};
 use ort::value::Tensor as Value;
 use serde::Serialize;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Tensor};
 
-/// Whether deviations are measured: it takes ONNX Runtime, and memory and disk for the graphs in fp32.
+/// Whether deviations are measured: it takes ONNX Runtime, and memory and disk for graphs in fp32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Measure {
-    /// Where ONNX Runtime is found and the decoder has at most half a billion weights.
+    /// By the graphs, where ONNX Runtime is found and the decoder has at most half a billion weights; otherwise by the weights.
     Auto,
-    /// Always; what stands against it is an error.
+    /// By the graphs, whatever their size.
     Always,
     /// Never.
     Never,
@@ -48,9 +51,21 @@ pub struct ApmDeviation {
     pub embedding_cosine: [f64; 2],
 }
 
+/// What was compared of a decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Measured {
+    /// The graphs as ONNX Runtime computes them.
+    Graphs,
+    /// The weights as the graph holds them, computed with in fp32.
+    Weights,
+}
+
 /// What a decoder says to the golden prompt, against fp32.
 #[derive(Clone, Debug, Serialize)]
 pub struct DecoderDeviation {
+    /// What was compared.
+    pub by: Measured,
     /// At how many positions, the prompt's last ones.
     pub positions: usize,
     /// Share of them whose most likely token is the same.
@@ -62,55 +77,61 @@ pub struct DecoderDeviation {
 /// Weights up to which a decoder is also written in fp32 without being asked to.
 const MEASURED: i64 = 500_000_000;
 /// Logits that are held of a graph.
-const MAX_LOGITS: usize = 1 << 24;
+const MAX_LOGITS: i64 = 1 << 24;
+/// A layer that has an adapter where any has.
+const ADAPTED: &str = "self_attn.q_proj";
+
+/// A decoder's parameters: as its graph holds them, and as the run gave them.
+pub(super) struct Decoder {
+    pub settled: Params,
+    pub given: Params,
+}
 
 /// Measures what was written into the folder.
-pub(super) fn measure(folder: &Path, run: &Run, models: &ModelConfig, settings: &Settings, language: &Params) -> Result<Deviations> {
+pub(super) fn measure(folder: &Path, run: &Run, models: &ModelConfig, settings: &Settings, decoder: Option<Decoder>) -> Result<Deviations> {
     let mut found = Deviations::default();
     let exact = |precision| precision == Precision::Fp32;
-    let (apm, decoder) = (folder.join(APM), folder.join(DECODER));
-    let wants_decoder = decoder.exists() && (!exact(settings.decoder) || settings.operators == Operators::Portable);
+    let apm = folder.join(APM);
+    let decoder = decoder.filter(|_| !exact(settings.decoder) || settings.operators == Operators::Portable);
     let wants_apm = apm.exists() && !exact(settings.apm);
-    if settings.measure == Measure::Never || !(wants_apm || wants_decoder) {
+    if settings.measure == Measure::Never || !(wants_apm || decoder.is_some()) {
         return Ok(found);
     }
     let runtime = match Runtime::load(Options { provider: Provider::Cpu, ..Default::default() }) {
-        Ok(runtime) => runtime,
+        Ok(runtime) => Some(runtime),
         Err(error @ RuntimeError::NotFound { .. }) if settings.measure == Measure::Auto => {
-            found.notes.push(format!("not measured: {error}"));
-            return Ok(found);
+            found.notes.push(format!("not measured by graphs: {error}"));
+            None
         }
         Err(error) => return Err(error.into()),
     };
     // Beside the graphs that are measured: a place that is large enough.
     let scratch = tempfile::tempdir_in(folder.parent().unwrap_or(folder)).context("cannot make a folder for graphs in fp32")?;
-    if wants_apm {
+    if let (true, Some(runtime)) = (wants_apm, &runtime) {
         let reference = scratch.path().join(APM);
         let params = Params::load(&run.file(run::APM), Device::Cpu)?;
         graphs::apm(&reference, &models.apm, &params, Precision::Fp32, None)?;
-        found.apm = Some(perception(&runtime, [&reference, &apm], models)?);
+        found.apm = Some(perception(runtime, [&reference, &apm], models)?);
     }
-    if !wants_decoder {
-        return Ok(found);
-    }
-    let weights = models.language.weights();
-    let obstacle = if settings.decoder == Precision::Bf16 {
-        Some("no provider for bf16 on a CPU; the golden outputs in the bundle are compared where it is opened on CUDA".to_string())
-    } else if !folder.join(GOLDEN).exists() {
-        Some("the golden prompt takes a whole run".into())
-    } else if weights > MEASURED && settings.measure == Measure::Auto {
-        Some(format!("in fp32 it would take {:.0} GB of memory and disk; ask for it with --measure always", weights as f64 * 4e-9))
+    let Some(decoder) = decoder else { return Ok(found) };
+    let golden = folder.join(GOLDEN);
+    let prompt = if golden.exists() {
+        Prompt::read(&golden)?
+    } else if run.file(run::TOKENIZER).exists() {
+        Prompt::of_words(&PromptTokenizer::open(&run.file(run::TOKENIZER))?, &models.language)?
     } else {
-        None
+        found.notes.push(format!("{DECODER} is not measured: the run has no tokenizer to make a prompt with"));
+        return Ok(found);
     };
-    match obstacle {
-        Some(reason) => found.notes.push(format!("{DECODER} is not measured: {reason}")),
-        None => {
+    let affordable = settings.measure == Measure::Always || models.language.weights() <= MEASURED;
+    found.decoder = Some(match runtime.filter(|_| affordable && settings.decoder != Precision::Bf16) {
+        Some(runtime) => {
             let reference = scratch.path().join(DECODER);
-            graphs::decoder(&reference, models, language, Precision::Fp32, Operators::Fused)?;
-            found.decoder = Some(said(&runtime, [&reference, &decoder], &folder.join(GOLDEN), &models.language)?);
+            graphs::decoder(&reference, models, &decoder.given, Precision::Fp32, Operators::Fused)?;
+            said(&runtime, [&reference, &folder.join(DECODER)], &prompt, &models.language)?
         }
-    }
+        None => meant(&decoder, models, &prompt)?,
+    });
     Ok(found)
 }
 
@@ -129,24 +150,21 @@ fn perception(runtime: &Runtime, graphs: [&Path; 2], models: &ModelConfig) -> Re
     Ok(ApmDeviation { box_iou: mean_and(ious, f64::min), embedding_cosine: mean_and(cosines, f64::min) })
 }
 
-fn said(runtime: &Runtime, graphs: [&Path; 2], golden: &Path, config: &GemmaConfig) -> Result<DecoderDeviation> {
-    let golden: BTreeMap<String, Tensor> = Tensor::read_safetensors(golden)?.into_iter().collect();
-    let tensor = |name: &str| golden.get(name).with_context(|| format!("the golden input lacks {name}"));
-    let (ids, index, visual) = (tensor("input_ids")?, tensor("visual_index")?, tensor("visual_features")?.flatten(0, 1));
-    let length = ids.size()[1];
-    let vocabulary = config.vocab_size as usize;
-    let positions = (length as usize).min(MAX_LOGITS / vocabulary).max(1);
-    let wanted = Tensor::arange_start(length - positions as i64, length, (tch::Kind::Int64, Device::Cpu));
+/// Both graphs run.
+fn said(runtime: &Runtime, graphs: [&Path; 2], prompt: &Prompt, config: &GemmaConfig) -> Result<DecoderDeviation> {
+    let (length, wanted) = (prompt.len(), positions(prompt, config));
+    let batch = prompt.batch(wanted);
+    let visual = batch.visual.as_ref().context("a prompt has visual features")?;
     let logits = |path: &Path| -> Result<Vec<f32>> {
         let mut session: Session = runtime.session(path)?;
         let mut inputs: Vec<(Cow<str>, SessionInputValue)> = vec![
-            ("input_ids".into(), integers(ids)?),
-            ("visual_index".into(), integers(index)?),
-            ("visual_features".into(), floats(&visual)?),
-            ("logit_positions".into(), integers(&wanted)?),
+            ("input_ids".into(), integers(&batch.ids)?),
+            ("visual_index".into(), integers(&batch.visual_index)?),
+            ("visual_features".into(), floats(visual)?),
+            ("logit_positions".into(), integers(&batch.selected)?),
             ("seqlens_k".into(), Value::from_array(([1usize], vec![length as i32 - 1]))?.into()),
             ("total_sequence_length".into(), Value::from_array(([1usize], vec![length as i32]))?.into()),
-            ("position_ids".into(), integers(&Tensor::arange(length, (tch::Kind::Int64, Device::Cpu)).unsqueeze(0))?),
+            ("position_ids".into(), integers(&batch.positions)?),
         ];
         for (name, window) in config.biases() {
             inputs.push((name.into(), floats(&causal_bias(0, length, window))?));
@@ -162,14 +180,33 @@ fn said(runtime: &Runtime, graphs: [&Path; 2], golden: &Path, config: &GemmaConf
         values(&outputs["logits"])
     };
     let [expected, found] = graphs.map(logits);
-    let (expected, found) = (expected?, found?);
+    Ok(compared(Measured::Graphs, &expected?, &found?, config))
+}
+
+/// Both sets of weights computed with, one matrix in memory at a time.
+fn meant(decoder: &Decoder, models: &ModelConfig, prompt: &Prompt) -> Result<DecoderDeviation> {
+    let batch = prompt.batch(positions(prompt, &models.language));
+    let adapted = decoder.given.shape(&format!("model.layers.0.{ADAPTED}.lora_A.weight")).is_some();
+    let logits = |params: &Params, lora| -> Result<Vec<f32>> {
+        let logits = gemma(&Torch { lora, batch: Some(&batch), ..Torch::new(params) }, &models.language).0;
+        Ok(logits.flatten(0, -1).try_into()?)
+    };
+    let expected = logits(&decoder.given, Some(&models.lora).filter(|_| adapted))?;
+    Ok(compared(Measured::Weights, &expected, &logits(&decoder.settled, None)?, &models.language))
+}
+
+/// How many positions are compared.
+fn positions(prompt: &Prompt, config: &GemmaConfig) -> i64 {
+    prompt.len().min(MAX_LOGITS / config.vocab_size).max(1)
+}
+
+fn compared(by: Measured, expected: &[f32], found: &[f32], config: &GemmaConfig) -> DecoderDeviation {
+    let vocabulary = config.vocab_size as usize;
     let pairs = || expected.chunks_exact(vocabulary).zip(found.chunks_exact(vocabulary));
+    let positions = pairs().len();
     let same = pairs().filter(|(a, b)| best(a) == best(b)).count();
-    Ok(DecoderDeviation {
-        positions,
-        top1_agreement: same as f64 / positions as f64,
-        kl: mean_and(pairs().map(|(a, b)| divergence(a, b)), f64::max),
-    })
+    let kl = mean_and(pairs().map(|(a, b)| divergence(a, b)), f64::max);
+    DecoderDeviation { by, positions, top1_agreement: same as f64 / positions.max(1) as f64, kl }
 }
 
 /// Intersection over union.

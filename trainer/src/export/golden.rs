@@ -2,7 +2,8 @@
 //!
 //! An engine that opens a bundle computes the same on its own provider and compares.
 
-use crate::graph::{CausalBatch, Params, Torch, TorchTensor};
+use super::prompt::Prompt;
+use crate::graph::{Params, Torch, TorchTensor};
 use crate::models::apm::apm;
 use crate::models::gemma::gemma;
 use crate::models::projector::projector;
@@ -16,13 +17,7 @@ use anatomix::prompt::{ContextLine, PromptTokenizer};
 use anatomix_phantom::{Scene, dataset::EVALUATION_SEEDS};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
-use tch::{Device, Kind, Tensor};
-
-/// What the prompt asks.
-const QUESTION: &str = "Where is the heart?";
-
-/// Products that the golden prompt may take in the language model: some seconds on two cores.
-const WORK: i64 = 1_000_000_000_000;
+use tch::Tensor;
 
 /// Parameters as the three graphs hold them.
 pub(super) struct Settled<'a> {
@@ -39,16 +34,7 @@ pub(super) fn write(path: &Path, models: &ModelConfig, settled: &Settled, tokeni
     let visual = projector(&Torch::new(settled.projector), widths, &seen.image_tokens, &seen.object_embeddings).0;
 
     let lines = lines(&seen.boxes.0, &seen.object_embeddings.0, database)?;
-    let context = tokenizer.context(&lines, models.apm.patches() as usize)?;
-    let question = tokenizer.question(QUESTION)?;
-    let mut index = [context.visual_index, vec![-1; question.len()]].concat();
-    let mut ids = [context.ids, question].concat();
-    // The end of it for a large model: everyone who opens the bundle computes this.
-    let left_out = ids.len().saturating_sub((WORK / models.language.weights().max(1)).max(1) as usize);
-    ids.drain(..left_out);
-    index.drain(..left_out);
-    check_prompt(&ids, models)?;
-    let batch = batch(&ids, &index, visual.flatten(0, 1));
+    let batch = Prompt::new(tokenizer, &lines, visual.flatten(0, 1), &models.language)?.batch(1);
     let ops = Torch { batch: Some(&batch), ..Torch::new(settled.decoder) };
     let logits = gemma(&ops, &models.language).0.unsqueeze(0);
 
@@ -92,34 +78,4 @@ fn lines(boxes: &Tensor, embeddings: &Tensor, database: &Database) -> Result<Vec
             Ok(ContextLine { structure, grid: NormalizedBox::from_center(cx, cy, w, h).to_grid(), sentence })
         })
         .collect()
-}
-
-fn check_prompt(ids: &[i64], models: &ModelConfig) -> Result<()> {
-    let language = &models.language;
-    let largest = ids.iter().copied().max().unwrap_or(0);
-    ensure!(
-        largest < language.vocab_size,
-        "the tokenizer gives token {largest}, but the language model has {} rows; use the tokenizer it was trained with",
-        language.vocab_size
-    );
-    ensure!(
-        (ids.len() as i64) < language.max_position_embeddings,
-        "a prompt takes {} tokens, but max_position_embeddings is {}; raise it in the run's configuration",
-        ids.len(),
-        language.max_position_embeddings
-    );
-    Ok(())
-}
-
-/// One sequence whose last position's logits are wanted.
-fn batch(ids: &[i64], visual_index: &[i64], visual: Tensor) -> CausalBatch {
-    let length = ids.len() as i64;
-    CausalBatch {
-        ids: Tensor::from_slice(ids).unsqueeze(0),
-        visual: Some(visual),
-        visual_index: Tensor::from_slice(visual_index).unsqueeze(0),
-        positions: Tensor::arange(length, (Kind::Int64, Device::Cpu)).unsqueeze(0),
-        mask: Tensor::ones([1, 1, length, length], (Kind::Bool, Device::Cpu)).tril(0),
-        selected: Tensor::from_slice(&[length - 1]),
-    }
 }

@@ -8,9 +8,10 @@ mod deviation;
 mod golden;
 mod graphs;
 mod manifest;
+mod prompt;
 mod replace;
 
-pub use deviation::{ApmDeviation, DecoderDeviation, Deviations, Measure};
+pub use deviation::{ApmDeviation, DecoderDeviation, Deviations, Measure, Measured};
 pub use graphs::{apm as write_apm, check_apm, check_decoder, decoder as write_decoder, projector as write_projector};
 
 use crate::graph::onnx::{Operators, Precision};
@@ -164,9 +165,10 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
         manifest::write(folder, &name, &models, settings)?;
         bar.inc(1);
     }
-    drop((apm, projector, decoder));
+    drop((apm, projector));
     begin("deviations");
-    let deviations = deviation::measure(folder, run, &models, settings, &language)?;
+    let decoder = decoder.map(|settled| deviation::Decoder { settled, given: language });
+    let deviations = deviation::measure(folder, run, &models, settings, decoder)?;
     bar.finish_and_clear();
     let (files, bytes) = contents(folder)?;
     place.install()?;

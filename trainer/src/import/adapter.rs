@@ -9,6 +9,7 @@ use super::stored::Stored;
 use crate::models::gemma::{EMBEDDING, GemmaConfig, HEAD};
 use crate::models::lora::Lora;
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -34,7 +35,7 @@ impl Adapter {
         let rank = checkpoint.tensors.iter().find(|(name, _)| name.ends_with(".lora_A.weight"));
         let rank = rank.and_then(|(_, stored)| stored.shape.first().copied()).unwrap_or(settings.r as usize) as i64;
         let lora = settings.lora(rank).map_err(|message| ImportError::unsupported(path, message))?;
-        let mut expected: Shapes = names::adapters(base, &lora);
+        let mut expected = names::adapters(base, &lora);
         // Layers that were not chosen have no adapter: one of zeros is the same.
         for module in settings.left_out(&checkpoint) {
             for (name, shape) in expected.iter().filter(|(name, _)| name.contains(&format!(".{module}.lora_"))) {
@@ -42,19 +43,44 @@ impl Adapter {
                 checkpoint.tensors.insert(name.clone(), Stored::zeros(name.clone(), shape));
             }
         }
-        let projectors = checkpoint.tensors.keys().any(|name| name.contains("projectionhead."));
+        let projectors = has_projectors(&checkpoint);
         if projectors || !path.is_dir() {
             expected.append(&mut names::projectors(widths));
         }
-        for name in [EMBEDDING, HEAD] {
-            if checkpoint.tensors.contains_key(name) {
-                expected.insert(name.into(), vec![base.vocab_size, base.hidden_size]);
-            }
-        }
+        expected.append(&mut saved(&checkpoint, base));
         checkpoint.check(&expected)?;
         let untied = !base.tie_word_embeddings || untie(&mut checkpoint, table)?;
         Ok(Self { lora, untied, projectors, checkpoint })
     }
+
+    /// Makes sure that what a run holds already fits the base model that it gets now; tells whether it has a head of its own.
+    pub fn held(path: &Path, base: &GemmaConfig, lora: &Lora, widths: (i64, i64, i64)) -> Result<bool, ImportError> {
+        let checkpoint = Checkpoint::open(path)?;
+        let mut expected = saved(&checkpoint, base);
+        if checkpoint.tensors.keys().any(|name| name.contains(".lora_")) {
+            expected.append(&mut names::adapters(base, lora));
+        }
+        if has_projectors(&checkpoint) {
+            expected.append(&mut names::projectors(widths));
+        }
+        checkpoint.check(&expected)?;
+        let [table, head] = [EMBEDDING, HEAD].map(|name| checkpoint.tensors.contains_key(name));
+        if table && !head && !base.tie_word_embeddings {
+            let what = "embed_tokens for a model whose head is tied to them, which this one's is not; import both at once";
+            return Err(ImportError::unsupported(path, what));
+        }
+        Ok(head)
+    }
+}
+
+fn has_projectors(checkpoint: &Checkpoint) -> bool {
+    checkpoint.tensors.keys().any(|name| name.contains("projectionhead."))
+}
+
+/// Tables that were trained in full, where they are there.
+fn saved(checkpoint: &Checkpoint, base: &GemmaConfig) -> Shapes {
+    let there = [EMBEDDING, HEAD].into_iter().filter(|name| checkpoint.tensors.contains_key(*name));
+    there.map(|name| (name.into(), vec![base.vocab_size, base.hidden_size])).collect()
 }
 
 /// Whether the saved head is another table than the embeddings; one that is the same is dropped.
@@ -140,7 +166,17 @@ struct Peft {
     fan_in_fan_out: bool,
     rank_pattern: BTreeMap<String, i64>,
     alpha_pattern: BTreeMap<String, f64>,
+    init_lora_weights: Value,
+    layer_replication: Option<Value>,
+    /// Variants of LoRA that this list does not know: one that is set is refused.
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
 }
+
+/// Settings of PEFT's that make another product of the same matrices.
+const VARIANTS: [&str; 6] = ["use_qalora", "alora_invocation_tokens", "monteclora_config", "velora_config", "kasa_config", "use_bdlora"];
+/// Ways to begin that leave the base model as it is; others take a part of its weights into the adapter.
+const BEGINNINGS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 impl Default for Peft {
     fn default() -> Self {
@@ -156,17 +192,32 @@ impl Default for Peft {
             fan_in_fan_out: false,
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),
+            init_lora_weights: Value::Bool(true),
+            layer_replication: None,
+            others: BTreeMap::new(),
         }
     }
 }
 
 impl Peft {
     fn lora(&self, rank: i64) -> Result<Lora, String> {
+        let unset = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
+        let variant = VARIANTS.into_iter().find(|name| self.others.get(*name).is_some_and(|value| !unset(value)));
+        let beginning = self.init_lora_weights.as_str().filter(|way| !BEGINNINGS.contains(way));
         for (unsupported, what) in [
             (self.peft_type != "LORA", format!("an adapter of type {}; LORA can be used", self.peft_type)),
             (self.bias != "none", format!("trained biases ({:?})", self.bias)),
             (self.use_dora, "DoRA".into()),
             (self.fan_in_fan_out, "fan_in_fan_out".into()),
+            (variant.is_some(), variant.unwrap_or_default().into()),
+            (
+                beginning.is_some(),
+                format!(
+                    "init_lora_weights {:?}, which changes the base model too (peft's save_pretrained can convert it)",
+                    beginning.unwrap_or_default()
+                ),
+            ),
+            (self.layer_replication.is_some(), "layer_replication, which repeats layers of the base model".into()),
             (!self.rank_pattern.is_empty() || !self.alpha_pattern.is_empty(), "ranks or scalings of single layers".into()),
             (!(1..=1 << 14).contains(&rank), format!("a rank of {rank}")),
             (!self.lora_alpha.is_finite(), "a scaling that is not a number".into()),

@@ -38,7 +38,7 @@ impl Checkpoint {
             && file.read_exact_at(&mut head, 0).is_ok()
             && head[8] == b'{'
             && head.first_chunk().is_some_and(|n| u64::from_le_bytes(*n) <= MAX_HEADER);
-        let tensors = if is_safetensors { safetensors(path, file, length)? } else { pickle(path)? };
+        let tensors = if is_safetensors { safetensors(path, file, length)? } else { pickle(path, length)? };
         Ok(Self { path: path.into(), tensors })
     }
 
@@ -188,10 +188,21 @@ fn safetensors(path: &Path, file: File, length: u64) -> Result<BTreeMap<String, 
     Ok(metadata.tensors().into_iter().map(tensor).collect())
 }
 
-fn pickle(path: &Path) -> Result<BTreeMap<String, Stored>, ImportError> {
-    let failed = |e| ImportError::file(path, format!("it is neither a safetensors file nor a PyTorch checkpoint that can be read: {e}"));
+fn pickle(path: &Path, length: u64) -> Result<BTreeMap<String, Stored>, ImportError> {
+    let failed = |e| {
+        let advice = "if it keeps objects of a program's own beside the model, save the model's tensors alone";
+        ImportError::file(path, format!("it is neither a safetensors file nor a PyTorch checkpoint that can be read: {e}; {advice}"))
+    };
     let tensors = PytorchReader::new(path).map_err(failed)?.into_tensors();
-    Ok(tensors.into_iter().map(|(name, tensor)| (name.clone(), Stored::in_pickle(name, dtype(tensor.dtype()), tensor))).collect())
+    let stored = |(name, tensor): (String, pytorch_reader::Tensor)| {
+        // A view that shows one value many times would take memory that nobody has written.
+        let bytes = tensor.shape().iter().try_fold(tensor.dtype().size() as u64, |bytes, &d| bytes.checked_mul(d as u64));
+        if bytes.is_none_or(|bytes| bytes > length) {
+            return Err(ImportError::file(path, format!("{name} {:?} takes more bytes than the file has", tensor.shape())));
+        }
+        Ok((name.clone(), Stored::in_pickle(name, dtype(tensor.dtype()), tensor)))
+    };
+    tensors.into_iter().map(stored).collect()
 }
 
 fn dtype(dtype: DType) -> Dtype {

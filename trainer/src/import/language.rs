@@ -12,6 +12,8 @@ use tokenizers::Tokenizer;
 
 /// Largest size in a configuration that is believed.
 const MOST: i64 = 1 << 24;
+/// Rows that a table grows by at most: the prompt's tokens, and a few that a smaller model's tokenizer has beyond its table.
+const GROWN: i64 = 1024;
 /// Longest context that a run prepares for; a study's is shorter than this.
 const LONGEST: i64 = 8192;
 
@@ -43,6 +45,9 @@ impl LanguageModel {
         }
         checkpoint.check(&names::language(&config))?;
         let grown = (tokens::rows(&tokenizer) - config.vocab_size).max(0);
+        if grown > GROWN {
+            return Err(tokens::foreign(folder, &tokenizer, config.vocab_size));
+        }
         if grown > 0 {
             for name in [EMBEDDING, HEAD] {
                 if let Some(table) = checkpoint.tensors.remove(name) {

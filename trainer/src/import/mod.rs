@@ -157,14 +157,22 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
         let rows = if language.grown > 0 { format!("{} rows added", language.grown) } else { "no rows added".into() };
         lines.push(format!("language model: {} layers, {rows}, {}", language.config.num_hidden_layers, size(&language.checkpoint)));
     }
+    if adapter.is_none() && language.is_some() && run.file(run::ADAPTER).exists() {
+        let own_head = Adapter::held(&run.file(run::ADAPTER), &models.language, &models.lora, widths(&models))?;
+        models.language.tie_word_embeddings &= !own_head;
+    }
     let adapter = match adapter {
         Some(path) => {
             let held = run.file(run::LANGUAGE);
             let held = if language.is_none() && held.exists() { Some(Checkpoint::open(&held)?) } else { None };
             let base = language.as_ref().map(|l| &l.checkpoint).or(held.as_ref());
-            let base = base.context("an adapter needs the model that it adapts: give --language, or import into a run that has one")?;
-            let widths = (models.apm.width, models.apm.embedding, models.language.hidden_size);
-            let adapter = Adapter::open(path, &models.language, base.tensors.get(EMBEDDING), widths)?;
+            // Where the run has no base model yet, the adapter must fit MedGemma-4b-it, which the published one adapts.
+            let table = base.and_then(|base| base.tensors.get(EMBEDDING));
+            let adapter = Adapter::open(path, &models.language, table, widths(&models));
+            let adapter = adapter.map_err(anyhow::Error::from).with_context(|| {
+                let alone = base.is_none().then_some("; without a base model it must fit MedGemma-4b-it, give --language for another");
+                format!("cannot use the adapter{}", alone.unwrap_or_default())
+            })?;
             models.lora = adapter.lora.clone();
             models.language.tie_word_embeddings = !adapter.untied;
             let projectors = if adapter.projectors { "with projectors" } else { "without projectors, which `train align` makes" };
@@ -191,7 +199,7 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
     for (name, part) in parts {
         if let Some(checkpoint) = part {
             bar.set_message(name);
-            files.tensors(run.file(name), &checkpoint.tensors, &bar)?;
+            files.tensors(run.file(name), checkpoint, &bar)?;
         }
     }
     bar.finish_and_clear();
@@ -202,6 +210,11 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
     files.bytes(run.file(run::MODELS), toml::to_string_pretty(&models)?.as_bytes())?;
     files.install()?;
     Ok(lines)
+}
+
+/// Widths that the projectors are between: of image tokens, object embeddings and the language model.
+fn widths(models: &ModelConfig) -> (i64, i64, i64) {
+    (models.apm.width, models.apm.embedding, models.language.hidden_size)
 }
 
 /// Takes over the module's sizes; its text projection must fit the sentence encoder.

@@ -30,7 +30,8 @@ enum Place {
     Pickle(pytorch_reader::Tensor),
     /// Another tensor with these rows behind it.
     Grown(Box<Stored>, Vec<u8>),
-    Memory(Vec<u8>),
+    /// Zeros, which are made when they are asked for.
+    Zeros,
 }
 
 impl Stored {
@@ -46,8 +47,7 @@ impl Stored {
 
     /// Zeros in fp32.
     pub fn zeros(source: String, shape: Vec<usize>) -> Self {
-        let bytes = vec![0; 4 * shape.iter().product::<usize>()];
-        Self { source, dtype: Dtype::F32, shape, place: Place::Memory(bytes) }
+        Self { source, dtype: Dtype::F32, shape, place: Place::Zeros }
     }
 
     /// Whether it has this shape.
@@ -96,7 +96,16 @@ impl Stored {
                 base.read(take)?;
                 take(rows)
             }
-            Place::Memory(bytes) => take(bytes),
+            Place::Zeros => {
+                let block = vec![0; self.bytes().min(BLOCK) as usize];
+                let mut left = self.bytes();
+                while left > 0 {
+                    let part = &block[..left.min(BLOCK) as usize];
+                    take(part)?;
+                    left -= part.len() as u64;
+                }
+                Ok(())
+            }
         }
     }
 

@@ -116,11 +116,12 @@ pub(super) fn rows(tokenizer: &Tokenizer) -> i64 {
 
 /// Makes sure that every token has a row.
 pub(super) fn check_rows(folder: &Path, tokenizer: &Tokenizer, vocabulary: i64) -> Result<(), ImportError> {
-    let rows = rows(tokenizer);
-    if rows > vocabulary {
-        let message =
-            format!("its tokenizer has tokens up to {}, but its model has {vocabulary} rows; they do not belong together", rows - 1);
-        return Err(ImportError::file(folder, message));
-    }
-    Ok(())
+    if rows(tokenizer) > vocabulary { Err(foreign(folder, tokenizer, vocabulary)) } else { Ok(()) }
+}
+
+/// A tokenizer of another model: its tokens go far beyond the rows that there are.
+pub(super) fn foreign(folder: &Path, tokenizer: &Tokenizer, vocabulary: i64) -> ImportError {
+    let last = rows(tokenizer) - 1;
+    let message = format!("its tokenizer has tokens up to {last}, but its model has {vocabulary} rows; they do not belong together");
+    ImportError::file(folder, message)
 }

@@ -1,10 +1,10 @@
 //! The files of a run, each whole or not at all, tensors copied as they are.
 
 use super::ImportError;
+use super::checkpoint::Checkpoint;
 use super::stored::Stored;
 use indicatif::ProgressBar;
 use safetensors::tensor::{Metadata, TensorInfo};
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -22,9 +22,9 @@ impl Files {
     }
 
     /// Writes a safetensors file, block by block.
-    pub fn tensors(&mut self, path: PathBuf, tensors: &BTreeMap<String, Stored>, bar: &ProgressBar) -> Result<(), ImportError> {
+    pub fn tensors(&mut self, path: PathBuf, from: &Checkpoint, bar: &ProgressBar) -> Result<(), ImportError> {
         // Wide values first, so that all are aligned; then by name.
-        let mut order: Vec<(&String, &Stored)> = tensors.iter().collect();
+        let mut order: Vec<(&String, &Stored)> = from.tensors.iter().collect();
         order.sort_by_key(|(name, stored)| (std::cmp::Reverse(stored.dtype), *name));
         self.add(path, |file| {
             let mut at = 0;
@@ -43,7 +43,7 @@ impl Files {
                     bar.inc(block.len() as u64);
                     file.write_all(block)
                 });
-                read.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", stored.source)))?;
+                read.map_err(|e| io::Error::new(e.kind(), format!("{} of {}: {e}", stored.source, from.path.display())))?;
             }
             Ok(())
         })
