@@ -138,7 +138,7 @@ impl Engine {
     /// Perceives a radiograph and retrieves a sentence for each structure. The language model waits for a question.
     ///
     /// # Errors
-    /// If a graph fails.
+    /// If a graph fails, or what it retrieves of the sentence database is damaged.
     pub fn study(&self, radiograph: &Radiograph) -> Result<Study> {
         let engine = &self.0;
         let mut timing = Timing::new();
@@ -175,7 +175,7 @@ impl Inner {
         input_sha256: &str,
         perception: Perception,
     ) -> Result<Study> {
-        let structures = self.retrieve(&perception, &letterbox);
+        let structures = self.retrieve(&perception, &letterbox)?;
         let lines = structures.iter().zip(&perception.boxes).map(|(found, bounds)| ContextLine {
             structure: found.structure,
             grid: bounds.to_grid(),
@@ -199,16 +199,17 @@ impl Inner {
         })
     }
 
-    fn retrieve(&self, perception: &Perception, letterbox: &Letterbox) -> Vec<StructureFinding> {
-        let found = Structure::all().zip(self.sentences.search_all(&perception.object_embeddings, 2)).map(|(structure, hits)| {
+    fn retrieve(&self, perception: &Perception, letterbox: &Letterbox) -> Result<Vec<StructureFinding>> {
+        let hits = self.sentences.search_all(&perception.object_embeddings, 2)?;
+        let found = Structure::all().zip(hits).map(|(structure, hits)| {
             let similarity = |i: usize| hits.get(i).map_or(-1.0, |hit| hit.similarity);
-            let text = hits.first().map_or("", |hit| self.sentences.sentence(structure, hit.index));
+            let text = hits.first().map_or(Ok(""), |hit| self.sentences.sentence(structure, hit.index))?;
             let margin = similarity(0) - similarity(1);
-            StructureFinding {
+            Ok(StructureFinding {
                 structure,
                 bounds: perception.boxes.get(structure.index()).map(|b| letterbox.restore(b)).unwrap_or_default(),
                 sentence: Retrieved { text: text.into(), similarity: similarity(0), margin },
-            }
+            })
         });
         found.collect()
     }
