@@ -761,6 +761,23 @@ const struct anx_timing *anx_study_timing(const struct anx_study *study, size_t 
 const struct anx_provenance *anx_study_provenance(const struct anx_study *study);
 
 /**
+ * Opens the files of several radiographs and perceives them together: the studies are those that anx_study_from_file
+ * makes of each. Files are read side by side, and several images are looked at in one run of the perception module, as
+ * many as its input's size allows in bounded memory (8, or fewer); any number may be given.
+ *
+ * paths: the files, borrowed for the call. count: how many there are; with 0 nothing happens.
+ * studies: room for count pointers; takes the new studies in the order of the paths, each of which the caller frees with
+ * anx_study_free; all of them NULL on failure.
+ * Fails as anx_study_from_file, for the first file that cannot be read; the message names it. To learn which of the
+ * others can be, open them one by one.
+ */
+enum anx_status anx_studies_from_files(const struct anx_engine *engine,
+                                       const char *const *paths,
+                                       size_t count,
+                                       struct anx_study **studies,
+                                       struct anx_error **error);
+
+/**
  * Asks the study a question, or sets it a task, and waits for the answer. The first ask computes the study's context,
  * later ones go on from it. Answers do not see each other's questions, unless options.follow_up says so.
  *

@@ -438,6 +438,21 @@ public:
         return make([&](auto... out) { return anx_study_load(handle_.get(), bytes.data(), bytes.size(), out...); });
     }
 
+    // Opens several files and perceives them together, which may be faster: a study for each path, in order, or the error of
+    // the first file that cannot be read.
+    Result<std::vector<Study>> studies_from_files(const std::vector<std::string> &paths) const {
+        std::vector<const char *> raw;
+        for (const std::string &path : paths) raw.push_back(path.c_str());
+        std::vector<anx_study *> made(paths.size());
+        anx_error *error = nullptr;
+        if (anx_studies_from_files(handle_.get(), raw.data(), raw.size(), made.data(), &error) != ANX_OK) {
+            return detail::take(error);
+        }
+        std::vector<Study> studies;
+        for (anx_study *study : made) studies.push_back(Study(study));
+        return Result<std::vector<Study>>(std::move(studies));
+    }
+
     // Bytes that a study with so many computed tokens takes.
     std::size_t study_bytes(std::size_t tokens) const { return anx_engine_study_bytes(handle_.get(), tokens); }
 

@@ -341,12 +341,11 @@ def letter_across_sentences(tensors):
     tensors["11.text"] = at(slice(border - 1, border + 1), list("é".encode()))(tensors["11.text"].copy())
 
 
+# What opening sees, which does not read the whole database.
 DATABASES = {
     "offsets beyond the text": (spoil("05.offsets", at(-1, 1 << 60)), "offset"),
     "descending offsets": (spoil("05.offsets", lambda tensor: tensor[::-1]), "offset"),
     "offsets that do not begin at 0": (spoil("05.offsets", at(0, 3)), "offset"),
-    "an offset within a letter": (letter_across_sentences, "offset|UTF-8"),
-    "invalid UTF-8": (spoil("07.text", at(1, 0xFF)), "UTF-8"),
     "a missing tensor": (lambda tensors: tensors.pop("11.embeddings"), r"11\.embeddings"),
     "too few offsets": (spoil("11.offsets", lambda tensor: tensor[:-1]), "11|offsets"),
     "another width": (spoil("20.embeddings", lambda tensor: tensor[:, :-1]), "20|embeddings"),
@@ -358,13 +357,33 @@ DATABASES = {
         }), "Vertebral column",
     ),
 }
+# What is seen where it is used: these are used with every radiograph.
+USED = {
+    "no sentence is valid UTF-8": (spoil("07.text", at(slice(None), 0xFF)), "07.text.*UTF-8"),
+    "an embedding that is not a number": (spoil("09.embeddings", at((-1, 3), np.nan)), r"row \d+ of 09\.embeddings"),
+    "embeddings of another length": (spoil("12.embeddings", lambda tensor: tensor * 2), r"12\.embeddings has the length 2"),
+    "offsets behind the text": (spoil("11.offsets", at(slice(1, -1), 1 << 60)), r"11\.offsets"),
+}
+# What no radiograph need ever meet.
+UNUSED = {
+    "an offset within a letter": (letter_across_sentences, "offset|UTF-8"),
+    "invalid UTF-8": (spoil("07.text", at(1, 0xFF)), "UTF-8"),
+    "an embedding of no length": (spoil("11.embeddings", at(0, 0)), r"row 0 of 11\.embeddings"),
+}
 
 
-@pytest.mark.parametrize("case", DATABASES)
+@pytest.mark.parametrize("case", [*DATABASES, *USED])
 def test_database(damaged, refused, case):
-    change, pattern = DATABASES[case]
+    change, pattern = (DATABASES | USED)[case]
     change_database(damaged, change)
     refused(r"sentences\.safetensors", pattern)
+
+
+@pytest.mark.parametrize("case", [*USED, *UNUSED])
+def test_verify_reads_the_whole_database(damaged, run, case):
+    change, pattern = (USED | UNUSED)[case]
+    change_database(damaged, change)
+    check_refused(run("bundle", "verify", damaged.folder), r"sentences\.safetensors", pattern)
 
 
 def test_golden_outputs_differ(damaged, refused):

@@ -305,6 +305,21 @@ def test_one_bad_image_of_several_is_named(run, phantom_dicom, tmp_path):
     assert all(json.loads(line) for line in result.stdout.splitlines())
 
 
+def test_a_bad_image_spoils_none_of_its_batch(run, phantom_dicom, perceive, tmp_path):
+    """Several images are perceived together: in order, each as it is alone, and what is bad among them is named."""
+    (tmp_path / "damaged.dcm").write_bytes(phantom_dicom.read_bytes()[:3000])
+    images = [phantom_dicom, tmp_path / "missing.dcm", *[phantom_dicom] * 8, tmp_path / "damaged.dcm", phantom_dicom]
+    result = run("perceive", *images, "--json")
+    assert result.returncode == 1
+    assert [name for name in ("missing.dcm", "damaged.dcm") if name in result.stderr] == ["missing.dcm", "damaged.dcm"]
+    assert len(result.stderr.splitlines()) == 2, result.stderr
+    studies, alone = [json.loads(line) for line in result.stdout.splitlines()], perceive(phantom_dicom)
+    assert len(studies) == 10
+    for study in studies:
+        assert [s["sentence"] for s in study["structures"]] == [s["sentence"] for s in alone["structures"]]
+        assert abs(boxes(study) - boxes(alone)).max() < 0.05
+
+
 def test_bundle_and_providers(succeed, bundle, manifest):
     info = succeed("bundle", "info", bundle)
     assert manifest["name"] in info

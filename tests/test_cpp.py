@@ -59,6 +59,19 @@ int main(int argc, char **argv) {
 }
 """
 
+SEVERAL = r"""
+#include <anatomix.hpp>
+#include <iostream>
+
+int main(int, char **argv) {
+    auto engine = anatomix::Engine::open(argv[1]).value();
+    auto studies = engine.studies_from_files({argv[2], argv[2], argv[2]}).value();
+    for (anatomix::Study &study : studies) std::cout << study.structures().at(11).sentence << "\n";
+    auto none = engine.studies_from_files({argv[2], "no such file"});
+    std::cout << (none ? "" : none.error().message) << "\n" << engine.studies_from_files({}).value().size() << "\n";
+}
+"""
+
 
 def run(command, env=None):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=env, timeout=600)
@@ -121,6 +134,17 @@ def test_cpp_finds_what_the_command_line_finds(programs, anatomix, bundle, phant
         assert int(index) == structure["index"]
         assert sentence == structure["sentence"]
         assert numbers(box) == pytest.approx(structure["box"], abs=0.01)
+
+
+def test_cpp_perceives_several_files(root, anatomix, bundle, phantom_dicom, environment, tmp_path):
+    source, program, library = tmp_path / "several.cpp", tmp_path / "several", Path(anatomix).parent
+    source.write_text(SEVERAL)
+    link = ["-L", library, "-lanatomix", f"-Wl,-rpath,{library}"]
+    run(["g++", "-std=c++17", *STRICT, "-fno-exceptions", "-fno-rtti", "-I", root / "include", source, "-o", program, *link])
+    lines = run([program, bundle, phantom_dicom], environment).splitlines()
+    sentence = record(anatomix, environment, "perceive", phantom_dicom, "--bundle", bundle)["structures"][11]["sentence"]
+    assert lines[:3] == [sentence] * 3
+    assert "no such file" in lines[3] and lines[4] == "0"
 
 
 @pytest.mark.parametrize("question", ["Where is the left lung?", "Is there a pleural effusion?"])

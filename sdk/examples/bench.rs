@@ -24,7 +24,7 @@ fn main() -> Anyhow<()> {
             let database = SentenceDatabase::open(database.as_ref(), width)?;
             let queries: Vec<f32> = Structure::all().flat_map(|_| (0..width).map(|i| (i as f32 * 0.7).sin())).collect();
             each(|| {
-                black_box(database.search_all(&queries, 1));
+                black_box(database.search_all(&queries, 1)?);
                 Ok(String::new())
             })
         }

@@ -11,6 +11,7 @@ use crate::radiograph::Radiograph;
 use crate::retrieval::SentenceDatabase;
 use crate::runtime::{self, Provider, Runtime};
 use crate::study::{LabelScore, Provenance, Retrieved, StructureFinding, Study, Timing};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -108,6 +109,29 @@ impl EngineBuilder {
     }
 }
 
+/// Takes the time of steps, in milliseconds.
+#[derive(Clone)]
+struct Clock {
+    timing: Timing,
+    since: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { timing: Timing::new(), since: Instant::now() }
+    }
+
+    /// A step is over that was done for so many.
+    fn lap(&mut self, step: &'static str, count: usize) {
+        self.timing.insert(step, self.since.elapsed().as_secs_f64() * 1e3 / count as f64);
+        self.restart();
+    }
+
+    fn restart(&mut self) {
+        self.since = Instant::now();
+    }
+}
+
 impl Engine {
     /// Options, all with good defaults.
     pub fn builder() -> EngineBuilder {
@@ -138,23 +162,65 @@ impl Engine {
     /// Perceives a radiograph and retrieves a sentence for each structure. The language model waits for a question.
     ///
     /// # Errors
-    /// If a graph fails.
+    /// If a graph fails, or what it retrieves of the sentence database is damaged.
     pub fn study(&self, radiograph: &Radiograph) -> Result<Study> {
         let engine = &self.0;
-        let mut timing = Timing::new();
-        let mut clock = Instant::now();
-        let mut lap = |step| {
-            timing.insert(step, clock.elapsed().as_secs_f64() * 1e3);
-            clock = Instant::now();
-        };
+        let mut clock = Clock::start();
         let image = radiograph.preprocess(&engine.bundle.manifest().preprocess);
-        lap("preprocess");
+        clock.lap("preprocess", 1);
         let perception = engine.module.run(&image)?;
-        lap("perceive");
+        clock.lap("perceive", 1);
+        self.perceived(radiograph, perception, clock)
+    }
+
+    /// Perceives several radiographs: the studies are those that [`Engine::study`] makes of each, in the same order. They are
+    /// prepared side by side, and up to [`Engine::batch`] of them are looked at in one run of the perception module. Their
+    /// timing is the share of each in what they took together.
+    ///
+    /// ```no_run
+    /// # fn main() -> anatomix::Result<()> {
+    /// use anatomix::{Engine, Radiograph};
+    /// let engine = Engine::builder().open("examples/reference-bundle")?;
+    /// let radiographs = [Radiograph::open("a.dcm")?, Radiograph::open("b.dcm")?];
+    /// for study in engine.studies(&radiographs)? {
+    ///     println!("{}: {} flags", study.name(), study.flags().len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Engine::study`]; of one that fails nothing tells which it was, and none is returned.
+    pub fn studies(&self, radiographs: &[Radiograph]) -> Result<Vec<Study>> {
+        let engine = &self.0;
+        let preprocess = &engine.bundle.manifest().preprocess;
+        let mut studies = Vec::with_capacity(radiographs.len());
+        for batch in radiographs.chunks(self.batch()) {
+            let mut clock = Clock::start();
+            let images: Vec<Vec<f32>> = batch.par_iter().map(|radiograph| radiograph.preprocess(preprocess)).collect();
+            clock.lap("preprocess", batch.len());
+            let perceptions = engine.module.run_batch(&images)?;
+            clock.lap("perceive", batch.len());
+            for (radiograph, perception) in batch.iter().zip(perceptions) {
+                studies.push(self.perceived(radiograph, perception, clock.clone())?);
+                clock.restart();
+            }
+        }
+        Ok(studies)
+    }
+
+    /// Up to how many radiographs [`Engine::studies`] looks at in one run: 8, or fewer where the bundle's input is so large that
+    /// their memory would count. Whoever opens files for it does well to open as many at a time.
+    pub fn batch(&self) -> usize {
+        self.0.module.batch()
+    }
+
+    /// A study of what was perceived, with its flags.
+    fn perceived(&self, radiograph: &Radiograph, perception: Perception, mut clock: Clock) -> Result<Study> {
         let letterbox = Letterbox::new(radiograph.width(), radiograph.height());
-        let mut study = engine.assemble(radiograph.name(), letterbox, radiograph.sha256(), perception)?;
-        lap("retrieve");
-        study.timing = timing;
+        let mut study = self.0.assemble(radiograph.name(), letterbox, radiograph.sha256(), perception)?;
+        clock.lap("retrieve", 1);
+        study.timing = clock.timing;
         study.flags = flags::of_radiograph(radiograph);
         let margins: Vec<f32> = study.structures.iter().map(|s| s.sentence.margin).collect();
         study.flags.extend(flags::of_perception(&study.perception.boxes, &margins, radiograph.header().orientation));
@@ -175,7 +241,7 @@ impl Inner {
         input_sha256: &str,
         perception: Perception,
     ) -> Result<Study> {
-        let structures = self.retrieve(&perception, &letterbox);
+        let structures = self.retrieve(&perception, &letterbox)?;
         let lines = structures.iter().zip(&perception.boxes).map(|(found, bounds)| ContextLine {
             structure: found.structure,
             grid: bounds.to_grid(),
@@ -199,16 +265,17 @@ impl Inner {
         })
     }
 
-    fn retrieve(&self, perception: &Perception, letterbox: &Letterbox) -> Vec<StructureFinding> {
-        let found = Structure::all().zip(self.sentences.search_all(&perception.object_embeddings, 2)).map(|(structure, hits)| {
+    fn retrieve(&self, perception: &Perception, letterbox: &Letterbox) -> Result<Vec<StructureFinding>> {
+        let hits = self.sentences.search_all(&perception.object_embeddings, 2)?;
+        let found = Structure::all().zip(hits).map(|(structure, hits)| {
             let similarity = |i: usize| hits.get(i).map_or(-1.0, |hit| hit.similarity);
-            let text = hits.first().map_or("", |hit| self.sentences.sentence(structure, hit.index));
+            let text = hits.first().map_or(Ok(""), |hit| self.sentences.sentence(structure, hit.index))?;
             let margin = similarity(0) - similarity(1);
-            StructureFinding {
+            Ok(StructureFinding {
                 structure,
                 bounds: perception.boxes.get(structure.index()).map(|b| letterbox.restore(b)).unwrap_or_default(),
                 sentence: Retrieved { text: text.into(), similarity: similarity(0), margin },
-            }
+            })
         });
         found.collect()
     }

@@ -109,6 +109,8 @@ fn a_null_argument_is_named() {
             (failure(|e| anx_engine_open(path, null(), null_mut(), e)), "engine"),
             (failure(|e| anx_study_from_file(null(), path, &mut study, e)), "engine"),
             (failure(|e| anx_study_from_file(null(), path, null_mut(), e)), "study"),
+            (failure(|e| anx_studies_from_files(null(), &path, 1, &mut study, e)), "engine"),
+            (failure(|e| anx_studies_from_files(null(), &path, 1, null_mut(), e)), "studies"),
             (failure(|e| anx_study_from_bytes(null(), pixels.as_ptr(), 4, null(), &mut study, e)), "engine"),
             (failure(|e| anx_study_from_pixels_u8(null(), 2, 2, pixels.as_ptr(), 4, &mut study, e)), "engine"),
             (failure(|e| anx_study_from_pixels_u16(null(), 2, 2, null(), 4, &mut study, e)), "engine"),
@@ -221,6 +223,41 @@ mod with_bundle {
         let status = unsafe { anx_study_from_file(engine.0, file("examples/phantom.dcm").as_ptr(), &mut study, &mut error) };
         check(status, error);
         study
+    }
+
+    #[test]
+    fn several_files_give_a_study_each_or_an_error() {
+        let engine = engine();
+        let [phantom, missing] = ["examples/phantom.dcm", "examples/no such.dcm"].map(file);
+        let open = |paths: &[*const c_char], studies: &mut [*mut anx_study], error| {
+            assert_eq!(paths.len(), studies.len());
+            // SAFETY: valid pointers, as many as are said.
+            unsafe { anx_studies_from_files(engine.0, paths.as_ptr(), paths.len(), studies.as_mut_ptr(), error) }
+        };
+        let mut studies = [null_mut(); 10];
+        let mut error = null_mut();
+        let status = open(&[phantom.as_ptr(); 10], &mut studies, &mut error);
+        check(status, error);
+        let alone = study(&engine);
+        for study in studies {
+            // SAFETY: live handles, freed once.
+            unsafe {
+                assert_eq!(anx_study_structure_count(study), 36);
+                let [a, b] = [study, alone].map(|study| anx_study_structure(study, 11));
+                assert_eq!((text((*a).sentence), (*a).bounds.x0.round()), (text((*b).sentence), (*b).bounds.x0.round()));
+                anx_study_free(study);
+            }
+        }
+        // SAFETY: freed once.
+        unsafe { anx_study_free(alone) };
+        let mut studies = [std::ptr::dangling_mut(); 2];
+        let (status, message, _) = failure(|error| open(&[phantom.as_ptr(), missing.as_ptr()], &mut studies, error));
+        assert_eq!(status, anx_status::ANX_RADIOGRAPH_READ);
+        assert!(message.contains("no such.dcm") && studies.iter().all(|study| study.is_null()), "{message}");
+        let (status, message, _) = failure(|error| open(&[phantom.as_ptr(), null()], &mut studies, error));
+        assert_eq!((status, message.as_str()), (anx_status::ANX_INVALID_ARGUMENT, "the argument paths is NULL; pass a path"));
+        let status = open(&[], &mut [], &mut error);
+        check(status, error);
     }
 
     fn ask(study: *mut anx_study, question: &CStr, options: &anx_ask_options) -> *mut anx_answer {

@@ -70,6 +70,51 @@ fn pieces_add_up_and_a_listener_may_stop() {
     assert_eq!((cut.finish, cut.tokens), (Finish::MaxTokens, 3));
 }
 
+/// Views of the phantom, each of another size.
+fn views(count: u32) -> Vec<Radiograph> {
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm");
+    let whole = Radiograph::open(image).unwrap();
+    let view = |cut: u32| {
+        let intensities = whole.intensities();
+        let rows = intensities.outer_iter().skip(cut as usize);
+        let pixels: Vec<u16> =
+            rows.flat_map(|row| row.iter().skip(2 * cut as usize).map(|v| (v * 65535.0) as u16).collect::<Vec<_>>()).collect();
+        Radiograph::from_pixels_u16(whole.width() - 2 * cut, whole.height() - cut, &pixels).unwrap()
+    };
+    (0..count).map(|index| view(5 * index)).collect()
+}
+
+#[test]
+fn several_radiographs_give_the_studies_that_each_gives_alone() {
+    // Two batches, of which one is not full.
+    let radiographs = views(ENGINE.batch() as u32 + 3);
+    let together = ENGINE.studies(&radiographs).unwrap();
+    assert_eq!(together.len(), radiographs.len());
+    let near = |a: f32, b: f32, what: &str| assert!((a - b).abs() <= 1e-4, "{what}: {a} alone, {b} together");
+    for (radiograph, together) in radiographs.iter().zip(&together) {
+        let alone = ENGINE.study(radiograph).unwrap();
+        assert_eq!((alone.width(), alone.height()), (together.width(), together.height()));
+        assert_eq!(alone.provenance(), together.provenance());
+        assert_eq!(alone.timing().keys().collect::<Vec<_>>(), together.timing().keys().collect::<Vec<_>>());
+        let codes = |study: &Study| study.flags().iter().map(|flag| flag.code).collect::<Vec<_>>();
+        assert_eq!(codes(&alone), codes(together));
+        for (a, b) in alone.structures().iter().zip(together.structures()) {
+            assert_eq!((a.structure, &a.sentence.text), (b.structure, &b.sentence.text));
+            near(a.sentence.similarity, b.sentence.similarity, "a similarity");
+            for (a, b) in [(a.bounds.x0, b.bounds.x0), (a.bounds.y0, b.bounds.y0), (a.bounds.x1, b.bounds.x1), (a.bounds.y1, b.bounds.y1)] {
+                assert!((a - b).abs() <= 0.05, "a side: {a} alone, {b} together");
+            }
+        }
+        alone.labels().iter().zip(together.labels()).for_each(|(a, b)| near(a.score, b.score, "a score"));
+    }
+    assert_ne!(together[0].structures(), together[9].structures());
+    assert!(ENGINE.studies(&[]).unwrap().is_empty());
+    // And they can be asked.
+    let mut last = together.into_iter().next_back().unwrap();
+    let alone = ENGINE.study(&radiographs[radiographs.len() - 1]).unwrap().ask(QUESTIONS[0]).unwrap();
+    assert_eq!(said(last.ask(QUESTIONS[0]).unwrap()), said(alone));
+}
+
 #[test]
 fn threads_share_an_engine() {
     let alone = said(study().ask(QUESTIONS[0]).unwrap());

@@ -27,6 +27,8 @@ mod engine;
 
 mod study;
 
+mod studies;
+
 mod ask;
 
 mod ask_many;
@@ -46,5 +48,6 @@ pub use error::*;
 pub use record::*;
 pub use saved::*;
 pub use status::*;
+pub use studies::*;
 pub use study::*;
 pub use version::*;

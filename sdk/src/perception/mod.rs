@@ -10,6 +10,11 @@ use ort::session::Session;
 use ort::value::TensorRef;
 use std::sync::Mutex;
 
+/// Most radiographs of one run.
+const MAX_BATCH: usize = 8;
+/// Most pixels of one run, of all its radiographs together: two of 1024 x 1024.
+const BATCH_PIXELS: usize = 2 << 20;
+
 /// What the module sees in one radiograph.
 #[derive(Clone, Debug)]
 pub struct Perception {
@@ -81,15 +86,49 @@ impl PerceptionModule {
     /// # Errors
     /// If the graph fails or gives other shapes than the manifest says.
     pub fn run(&self, image: &[f32]) -> Result<Perception, RuntimeError> {
+        self.compute(1, image)?.pop().ok_or_else(Self::sizes_differ)
+    }
+
+    /// Looks at several in one run of the graph, each as in [`PerceptionModule::run`]; what it sees in one does not depend on the
+    /// others.
+    ///
+    /// # Errors
+    /// As [`PerceptionModule::run`].
+    pub fn run_batch(&self, images: &[Vec<f32>]) -> Result<Vec<Perception>, RuntimeError> {
+        match images {
+            [] => Ok(Vec::new()),
+            [image] => self.compute(1, image),
+            _ => self.compute(images.len(), &images.concat()),
+        }
+    }
+
+    /// How many radiographs are worth one run: it takes memory for each of them, and the more the larger they are.
+    pub fn batch(&self) -> usize {
+        (BATCH_PIXELS / (self.side * self.side).max(1)).clamp(1, MAX_BATCH)
+    }
+
+    fn compute(&self, count: usize, images: &[f32]) -> Result<Vec<Perception>, RuntimeError> {
         let failed = |e: ort::Error| RuntimeError::Run { graph: APM.into(), message: e.to_string() };
-        let input = TensorRef::from_array_view(([1, 1, self.side, self.side], image)).map_err(failed)?;
+        let input = TensorRef::from_array_view(([count, 1, self.side, self.side], images)).map_err(failed)?;
         let mut session = self.session.lock().unwrap_or_else(|e| e.into_inner());
         let outputs = session.run(ort::inputs!["image" => input]).map_err(failed)?;
         let ApmSizes { patches, token_width, embedding_width } = self.sizes;
         let read = |name, shape: &[usize]| read_output(&outputs, APM, name, shape);
-        let [boxes, objects] = [read("boxes", &[1, STRUCTURES, 4])?, read("object_embeddings", &[1, STRUCTURES, embedding_width])?];
-        let [tokens, logits] = [read("image_tokens", &[1, patches, token_width])?, read("image_logits", &[1, LABELS])?];
-        Perception::new(boxes, objects, tokens, logits, self.sizes)
-            .ok_or_else(|| RuntimeError::Run { graph: APM.into(), message: "outputs of other sizes than the manifest's".into() })
+        let all = [
+            (read("boxes", &[count, STRUCTURES, 4])?, STRUCTURES * 4),
+            (read("object_embeddings", &[count, STRUCTURES, embedding_width])?, STRUCTURES * embedding_width),
+            (read("image_tokens", &[count, patches, token_width])?, patches * token_width),
+            (read("image_logits", &[count, LABELS])?, LABELS),
+        ];
+        let perceptions = (0..count).map(|index| {
+            let [boxes, objects, tokens, logits] =
+                all.each_ref().map(|(values, each)| values.get(index * each..(index + 1) * each).unwrap_or_default().to_vec());
+            Perception::new(boxes, objects, tokens, logits, self.sizes).ok_or_else(Self::sizes_differ)
+        });
+        perceptions.collect()
+    }
+
+    fn sizes_differ() -> RuntimeError {
+        RuntimeError::Run { graph: APM.into(), message: "outputs of other sizes than the manifest's".into() }
     }
 }

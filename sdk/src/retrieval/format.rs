@@ -1,9 +1,12 @@
-//! Where the tensors of each structure lie in the file, and every check that a reader can rely on afterwards.
+//! Where the tensors of each structure lie in the file, and what must hold of them. Opening checks what costs nothing however
+//! large the file is; the rest is checked of what is used, and of everything by [`verify`].
 
 use super::RetrievalError;
 use crate::anatomy::Structure;
+use pulp::bytemuck;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
@@ -88,7 +91,7 @@ impl Problem {
     }
 }
 
-/// Finds the tables of all structures and checks everything in them.
+/// Finds the tables of all structures. Of the data it reads the first and last offset of each.
 pub(super) fn tables(bytes: &[u8], width: usize) -> Result<Vec<Table>, Problem> {
     let (start, header) = header(bytes)?;
     check_version(&header)?;
@@ -159,9 +162,31 @@ fn table(bytes: &[u8], start: usize, header: &Metadata, structure: Structure, wi
         return Err(shape_error(Part::Text, &info.shape).into());
     }
     let table = Table { count, embeddings, text, offsets };
-    check_text(bytes, &table, structure)?;
-    check_norms(bytes, &table, structure, width)?;
+    check_ends(bytes, &table, structure)?;
     Ok(table)
+}
+
+fn check_ends(bytes: &[u8], table: &Table, structure: Structure) -> Result<(), Problem> {
+    let end = table.text.len();
+    for (index, expected, problem) in [(0, 0, "the first is not 0"), (table.count, end, "the last is not the end of the text")] {
+        let found = offset(bytes, table, index);
+        if found != Some(expected) {
+            let (name, found) = (Part::Offsets.name(structure), found.unwrap_or(usize::MAX));
+            return Err(format!("number {index} of {name} is {found}: {problem}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Checks everything that [`tables`] does not look at.
+pub(super) fn verify(bytes: &[u8], tables: &[Table], width: usize) -> Result<(), Problem> {
+    for (structure, table) in Structure::all().zip(tables) {
+        check_text(bytes, table, structure)?;
+        for (index, row) in rows(bytes, table).chunks_exact(width.max(1)).enumerate() {
+            check_row(row, structure, index)?;
+        }
+    }
+    Ok(())
 }
 
 fn check_text(bytes: &[u8], table: &Table, structure: Structure) -> Result<(), Problem> {
@@ -171,11 +196,9 @@ fn check_text(bytes: &[u8], table: &Table, structure: Structure) -> Result<(), P
     let mut previous = None;
     for (index, offset) in offsets(bytes, table).enumerate() {
         let problem = match previous {
-            None if offset != 0 => "the first is not 0",
             Some(before) if offset <= before => "a sentence is empty or ends before it begins",
             _ if offset > text.len() => "it lies behind the text",
             _ if !text.is_char_boundary(offset) => "it lies within a character",
-            _ if index == table.count && offset != text.len() => "the last is not the end of the text",
             _ => {
                 previous = Some(offset);
                 continue;
@@ -186,14 +209,12 @@ fn check_text(bytes: &[u8], table: &Table, structure: Structure) -> Result<(), P
     Ok(())
 }
 
-fn check_norms(bytes: &[u8], table: &Table, structure: Structure, width: usize) -> Result<(), Problem> {
-    for (index, row) in rows(bytes, table, width).enumerate() {
-        let (values, _) = row.as_chunks::<4>();
-        let norm = values.iter().map(|v| f64::from(f32::from_le_bytes(*v)).powi(2)).sum::<f64>().sqrt();
-        if norm.is_nan() || (norm - 1.0).abs() > NORM_TOLERANCE {
-            let name = Part::Embeddings.name(structure);
-            return Err(format!("row {index} of {name} has the length {norm} instead of 1").into());
-        }
+/// A row must have the length 1.
+pub(super) fn check_row(row: &[f32], structure: Structure, index: usize) -> Result<(), Problem> {
+    let norm = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    if norm.is_nan() || (norm - 1.0).abs() > NORM_TOLERANCE {
+        let name = Part::Embeddings.name(structure);
+        return Err(format!("row {index} of {name} has the length {norm} instead of 1").into());
     }
     Ok(())
 }
@@ -204,16 +225,34 @@ fn offsets(bytes: &[u8], table: &Table) -> impl Iterator<Item = usize> {
     values.iter().map(|v| usize::try_from(u64::from_le_bytes(*v)).unwrap_or(usize::MAX))
 }
 
-/// The embeddings of a table as little-endian bytes, row by row.
-pub(super) fn rows<'a>(bytes: &'a [u8], table: &Table, width: usize) -> std::slice::ChunksExact<'a, u8> {
-    bytes.get(table.embeddings.clone()).unwrap_or_default().chunks_exact((4 * width).max(1))
+fn offset(bytes: &[u8], table: &Table, index: usize) -> Option<usize> {
+    let (values, _) = bytes.get(table.offsets.clone())?.as_chunks::<8>();
+    values.get(index).map(|v| usize::try_from(u64::from_le_bytes(*v)).unwrap_or(usize::MAX))
+}
+
+/// The embeddings of a table, row after row. They are copied where the file has them at an odd place, which files of [`super::write`]
+/// do not, or the machine reads bytes the other way around.
+pub(super) fn rows<'a>(bytes: &'a [u8], table: &Table) -> Cow<'a, [f32]> {
+    let bytes = bytes.get(table.embeddings.clone()).unwrap_or_default();
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(values) if cfg!(target_endian = "little") => Cow::Borrowed(values),
+        _ => Cow::Owned(bytes.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v)).collect()),
+    }
 }
 
 /// A sentence of a table; empty behind the last.
-pub(super) fn sentence<'a>(bytes: &'a [u8], table: &Table, index: usize) -> &'a str {
-    let (offsets, _) = bytes.get(table.offsets.clone()).unwrap_or_default().as_chunks::<8>();
-    let Some([from, to]) = offsets.get(index..index.saturating_add(2)) else { return "" };
-    let [from, to] = [from, to].map(|v| usize::try_from(u64::from_le_bytes(*v)).unwrap_or(usize::MAX));
-    let text = bytes.get(table.text.clone()).and_then(|text| text.get(from..to));
-    text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+pub(super) fn sentence<'a>(bytes: &'a [u8], table: &Table, structure: Structure, index: usize) -> Result<&'a str, Problem> {
+    if index >= table.count {
+        return Ok("");
+    }
+    let [from, to] = [index, index + 1].map(|i| offset(bytes, table, i).unwrap_or(usize::MAX));
+    let text = bytes.get(table.text.clone()).and_then(|text| text.get(from..to)).filter(|text| !text.is_empty());
+    let text = text.ok_or_else(|| {
+        let name = Part::Offsets.name(structure);
+        format!("sentence {index} goes from {from} to {to} by {name}, which is no part of the text")
+    })?;
+    std::str::from_utf8(text).map_err(|e| {
+        let name = Part::Text.name(structure);
+        format!("sentence {index} in the tensor {name} is not valid UTF-8: {e}").into()
+    })
 }

@@ -1,37 +1,41 @@
 //! Opening and searching.
 
 use super::RetrievalError;
-use super::format::{self, Table};
+use super::format::{self, Problem, Table};
 use crate::anatomy::Structure;
 use memmap2::Mmap;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Sums that run side by side in a dot product, so that the compiler can keep them in one register of 512 bits.
-const LANES: usize = 16;
 /// Sentences of a database from which on a search of all structures is worth several threads.
 const MANY: usize = 20_000;
 
-/// An opened sentence database. It is mapped, so processes share its memory.
+/// An opened sentence database. It is mapped, so processes share its memory, and only what is used of it is read.
+///
+/// Opening looks at its header, and for each structure at two numbers. Whatever else may be damaged is an error where it is
+/// used: a sentence that is not valid UTF-8, an embedding that is not finite, or one that is found and does not have the length 1.
+/// What a search has no reason to look at (an embedding that is too short to be found, say) is seen by
+/// [`SentenceDatabase::verify`] alone.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), anatomix::retrieval::RetrievalError> {
 /// use anatomix::anatomy::Structure;
 /// use anatomix::retrieval::SentenceDatabase;
 /// let database = SentenceDatabase::open("bundle/sentences.safetensors".as_ref(), 16)?;
-/// for hit in database.search(Structure::LEFT_LUNG, &[0.25; 16], 3) {
-///     println!("{:.2} {}", hit.similarity, database.sentence(Structure::LEFT_LUNG, hit.index));
+/// for hit in database.search(Structure::LEFT_LUNG, &[0.25; 16], 3)? {
+///     println!("{:.2} {}", hit.similarity, database.sentence(Structure::LEFT_LUNG, hit.index)?);
 /// }
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct SentenceDatabase {
+    path: PathBuf,
     bytes: Mmap,
     tables: Vec<Table>,
     width: usize,
@@ -47,7 +51,7 @@ pub struct Hit {
 }
 
 impl SentenceDatabase {
-    /// Maps a database and checks all of it; `embedding_width` is what the perception module gives.
+    /// Maps a database and checks its header, however large it is; `embedding_width` is what the perception module gives.
     ///
     /// The file must not be changed while it is open. (Replace it by renaming another over it, as [`super::write`] does.)
     ///
@@ -61,7 +65,15 @@ impl SentenceDatabase {
         }
         let bytes = map(&file).map_err(failed)?;
         let tables = format::tables(&bytes, embedding_width).map_err(|problem| problem.at(path, embedding_width))?;
-        Ok(Self { bytes, tables, width: embedding_width })
+        Ok(Self { path: path.into(), bytes, tables, width: embedding_width })
+    }
+
+    /// Checks everything in it: offsets, UTF-8, lengths of embeddings. This reads the whole file.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Damaged`], naming the tensor at fault.
+    pub fn verify(&self) -> Result<(), RetrievalError> {
+        self.named(format::verify(&self.bytes, &self.tables, self.width))
     }
 
     /// How many sentences a structure has, at least one.
@@ -71,27 +83,41 @@ impl SentenceDatabase {
     }
 
     /// A sentence of a structure; empty for an index from [`SentenceDatabase::len`] on.
-    pub fn sentence(&self, structure: Structure, index: usize) -> &str {
-        self.table(structure).map_or("", |table| format::sentence(&self.bytes, table, index))
+    ///
+    /// # Errors
+    /// [`RetrievalError::Damaged`] if its offsets are not in order or within the text, or it is not valid UTF-8.
+    pub fn sentence(&self, structure: Structure, index: usize) -> Result<&str, RetrievalError> {
+        let Some(table) = self.table(structure) else { return Ok("") };
+        self.named(format::sentence(&self.bytes, table, structure, index))
     }
 
     /// The `k` sentences (or all, where there are fewer) that are most similar to a query of the database's width, best
     /// first; of equally similar ones the one with the lower index comes first. The search is exact. The query may have
     /// any length; one that has no direction (zero or not finite) is equally dissimilar to all, one of another width
     /// finds nothing.
-    pub fn search(&self, structure: Structure, query: &[f32], k: usize) -> Vec<Hit> {
-        let Some(table) = self.table(structure).filter(|_| query.len() == self.width) else { return Vec::new() };
+    ///
+    /// # Errors
+    /// [`RetrievalError::Damaged`] if an embedding of the structure is not finite, or one that was found has not the length 1.
+    pub fn search(&self, structure: Structure, query: &[f32], k: usize) -> Result<Vec<Hit>, RetrievalError> {
+        let Some(table) = self.table(structure).filter(|_| query.len() == self.width && k > 0) else { return Ok(Vec::new()) };
         let query = normalized(query);
-        let rows = format::rows(&self.bytes, table, self.width);
+        let rows = format::rows(&self.bytes, table);
+        let check = |index: usize| {
+            let row = rows.chunks_exact(self.width.max(1)).nth(index).unwrap_or_default();
+            self.named(format::check_row(row, structure, index))
+        };
         // With whatever vector instructions the machine has.
-        Arch::new().dispatch(
-            #[inline(always)]
-            || nearest(rows, &query, k.min(table.count)),
-        )
+        let found = Arch::new().dispatch(Nearest { rows: &rows, query: &query, k: k.min(table.count) });
+        let hits = found.or_else(|index| check(index).map(|()| Vec::new()))?;
+        hits.iter().try_for_each(|hit| check(hit.index))?;
+        Ok(hits)
     }
 
     /// [`SentenceDatabase::search`] of every structure in its own list, by `queries` `[36, width]`, in order of the structures.
-    pub fn search_all(&self, queries: &[f32], k: usize) -> Vec<Vec<Hit>> {
+    ///
+    /// # Errors
+    /// As [`SentenceDatabase::search`].
+    pub fn search_all(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<Hit>>, RetrievalError> {
         let search = |structure: Structure| {
             let from = structure.index() * self.width;
             self.search(structure, queries.get(from..from + self.width).unwrap_or_default(), k)
@@ -100,6 +126,10 @@ impl SentenceDatabase {
             return Structure::all().map(search).collect();
         }
         Structure::all().collect::<Vec<_>>().into_par_iter().map(search).collect()
+    }
+
+    fn named<T>(&self, outcome: Result<T, Problem>) -> Result<T, RetrievalError> {
+        outcome.map_err(|problem| problem.at(&self.path, self.width))
     }
 
     fn table(&self, structure: Structure) -> Option<&Table> {
@@ -137,48 +167,52 @@ fn normalized(query: &[f32]) -> Vec<f32> {
     query.iter().map(|&v| if direction { (f64::from(v) / norm) as f32 } else { 0.0 }).collect()
 }
 
-/// The `k` best rows.
-#[inline(always)]
-fn nearest<'a>(rows: impl Iterator<Item = &'a [u8]>, query: &[f32], k: usize) -> Vec<Hit> {
-    let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::with_capacity(k + 1);
-    let mut least = f32::NEG_INFINITY;
-    for (index, row) in rows.enumerate() {
-        let similarity = dot(row, query);
-        // Of equals the first stays.
-        if best.len() == k && similarity <= least {
-            continue;
-        }
-        best.push(Reverse(Hit { index, similarity }));
-        if best.len() > k {
-            best.pop();
-        }
-        if best.len() == k {
-            least = best.peek().map_or(least, |worst| worst.0.similarity);
-        }
-    }
-    best.into_sorted_vec().into_iter().map(|Reverse(hit)| hit).collect()
+/// Finds the `k` best rows, or the first that is not finite.
+struct Nearest<'a> {
+    rows: &'a [f32],
+    query: &'a [f32],
+    k: usize,
 }
 
-/// Of a row in little-endian bytes, which need not be aligned.
+impl WithSimd for Nearest<'_> {
+    type Output = Result<Vec<Hit>, usize>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        let Self { rows, query, k } = self;
+        let parts = S::as_simd_f32s(query);
+        let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::with_capacity(k + 1);
+        let mut least = f32::NEG_INFINITY;
+        for (index, row) in rows.chunks_exact(query.len().max(1)).enumerate() {
+            let similarity = dot(simd, row, parts);
+            // Of equals the first stays.
+            if best.len() == k && similarity <= least {
+                continue;
+            }
+            if !similarity.is_finite() {
+                return Err(index);
+            }
+            best.push(Reverse(Hit { index, similarity }));
+            if best.len() > k {
+                best.pop();
+            }
+            if best.len() == k {
+                least = best.peek().map_or(least, |worst| worst.0.similarity);
+            }
+        }
+        Ok(best.into_sorted_vec().into_iter().map(|Reverse(hit)| hit).collect())
+    }
+}
+
+/// Of a row and a query that is in registers already, as far as it fills them.
 #[inline(always)]
-fn dot(row: &[u8], query: &[f32]) -> f32 {
-    let (values, _) = row.as_chunks::<4>();
-    let (blocks, rest) = values.as_chunks::<LANES>();
-    let (query_blocks, query_rest) = query.as_chunks::<LANES>();
-    let mut sums = [0f32; LANES];
-    for (block, query) in blocks.iter().zip(query_blocks) {
-        for lane in 0..LANES {
-            sums[lane] += f32::from_le_bytes(block[lane]) * query[lane];
-        }
+fn dot<S: Simd>(simd: S, row: &[f32], (query, query_rest): (&[S::f32s], &[f32])) -> f32 {
+    let (blocks, rest) = S::as_simd_f32s(row);
+    let mut sums = simd.splat_f32s(0.0);
+    for (&block, &query) in blocks.iter().zip(query) {
+        sums = simd.mul_add_f32s(block, query, sums);
     }
-    let tail: f32 = rest.iter().zip(query_rest).map(|(v, q)| f32::from_le_bytes(*v) * q).sum();
+    let tail: f32 = rest.iter().zip(query_rest).map(|(v, q)| v * q).sum();
     // Adding 0 turns -0 into 0, which would otherwise not tie with it.
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            sums[lane] += sums[lane + width];
-        }
-        width /= 2;
-    }
-    sums[0] + tail + 0.0
+    simd.reduce_sum_f32s(sums) + tail + 0.0
 }

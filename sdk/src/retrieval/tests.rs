@@ -1,8 +1,9 @@
-use super::format::tables;
+use super::format::{Problem, tables, verify};
 use super::*;
 use crate::anatomy::Structure;
 use proptest::prelude::*;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
 use tempfile::TempDir;
 
 const WIDTH: usize = 5;
@@ -40,8 +41,30 @@ fn place(bytes: &[u8], name: &str) -> usize {
     8 + length + header.info(name).unwrap().data_offsets.0
 }
 
+/// Opening and all that verifying adds.
+fn check(bytes: &[u8]) -> Result<(), Problem> {
+    verify(bytes, &tables(bytes, WIDTH)?, WIDTH)
+}
+
 fn message(bytes: &[u8]) -> String {
-    tables(bytes, WIDTH).expect_err("damaged").at("a/b.safetensors".as_ref(), WIDTH).to_string()
+    check(bytes).expect_err("damaged").at("a/b.safetensors".as_ref(), WIDTH).to_string()
+}
+
+/// The bytes of a database with new ones at a place in a tensor.
+fn damaged(original: &[u8], name: &str, at: usize, new: &[u8]) -> Vec<u8> {
+    let mut bytes = original.to_vec();
+    let start = place(&bytes, name) + at;
+    bytes[start..start + new.len()].copy_from_slice(new);
+    bytes
+}
+
+/// A database of these bytes, which may be damaged.
+fn opened(bytes: &[u8]) -> (TempDir, Result<SentenceDatabase, RetrievalError>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sentences.safetensors");
+    fs::write(&path, bytes).unwrap();
+    let database = SentenceDatabase::open(&path, WIDTH);
+    (folder, database)
 }
 
 #[test]
@@ -49,17 +72,18 @@ fn reads_what_was_written() {
     let lists = lists(|s| 1 + s.index() * 3, WIDTH);
     let (_folder, path) = written(&lists);
     let database = SentenceDatabase::open(&path, WIDTH).unwrap();
+    database.verify().unwrap();
     for (structure, list) in Structure::all().zip(&lists) {
         assert_eq!(database.len(structure), list.sentences.len());
         for (index, sentence) in list.sentences.iter().enumerate() {
-            assert_eq!(database.sentence(structure, index), sentence);
+            assert_eq!(database.sentence(structure, index).unwrap(), sentence);
             let query = &list.embeddings[index * WIDTH..][..WIDTH];
-            let hits = database.search(structure, query, 1);
+            let hits = database.search(structure, query, 1).unwrap();
             assert_eq!(hits[0].index, index);
             assert!((hits[0].similarity - 1.0).abs() < 1e-6);
         }
-        assert_eq!(database.sentence(structure, list.sentences.len()), "");
-        assert_eq!(database.sentence(structure, usize::MAX), "");
+        assert_eq!(database.sentence(structure, list.sentences.len()).unwrap(), "");
+        assert_eq!(database.sentence(structure, usize::MAX).unwrap(), "");
     }
 }
 
@@ -99,7 +123,7 @@ proptest! {
         let (_folder, path) = written(&lists);
         let database = SentenceDatabase::open(&path, width).unwrap();
         let query = floats(&query);
-        let hits = database.search(Structure::HEART, &query, k);
+        let hits = database.search(Structure::HEART, &query, k).unwrap();
 
         let norm = |row: &[f32]| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
         let similarity = |row: &[f32]| {
@@ -148,12 +172,13 @@ fn queries_without_direction_or_of_another_width() {
     let (_folder, path) = written(&lists(|_| 3, WIDTH));
     let database = SentenceDatabase::open(&path, WIDTH).unwrap();
     for query in [[0.0; WIDTH], [f32::NAN; WIDTH], [f32::INFINITY; WIDTH]] {
-        let hits = database.search(Structure::HEART, &query, 2);
+        let hits = database.search(Structure::HEART, &query, 2).unwrap();
         assert_eq!(hits, [Hit { index: 0, similarity: 0.0 }, Hit { index: 1, similarity: 0.0 }]);
     }
-    assert!(database.search(Structure::HEART, &[f32::MAX; WIDTH], 3).iter().all(|h| h.similarity.abs() <= 1.0));
-    assert!(database.search(Structure::HEART, &[1.0; WIDTH + 1], 2).is_empty());
-    assert!(database.search(Structure::HEART, &[1.0; WIDTH], 0).is_empty());
+    let search = |query: &[f32], k| database.search(Structure::HEART, query, k).unwrap();
+    assert!(search(&[f32::MAX; WIDTH], 3).iter().all(|h| h.similarity.abs() <= 1.0));
+    assert!(search(&[1.0; WIDTH + 1], 2).is_empty());
+    assert!(search(&[1.0; WIDTH], 0).is_empty());
 }
 
 #[test]
@@ -179,7 +204,7 @@ fn flipped_bits_never_panic() {
             let mut damaged = bytes.clone();
             damaged[place] ^= mask;
             // A flipped letter is another letter; anything but a valid database must say which file it is.
-            if let Err(problem) = tables(&damaged, WIDTH) {
+            if let Err(problem) = check(&damaged) {
                 assert!(problem.at("a/b.safetensors".as_ref(), WIDTH).to_string().contains("a/b.safetensors"));
             }
         }
@@ -187,14 +212,130 @@ fn flipped_bits_never_panic() {
 }
 
 #[test]
+fn what_verifies_can_be_used_and_what_does_not_never_panics() {
+    let bytes = bytes();
+    let queries: Vec<f32> = (0..36 * WIDTH).map(|i| (i as f32).sin()).collect();
+    let mut opened_damaged = 0;
+    for place in (0..bytes.len()).step_by(7) {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 0xff;
+        let (_folder, Ok(database)) = opened(&damaged) else { continue };
+        let whole = database.verify().is_ok();
+        opened_damaged += usize::from(!whole);
+        assert!(database.search_all(&queries, 2).is_ok() || !whole);
+        for structure in Structure::all() {
+            assert!((0..=database.len(structure)).all(|index| database.sentence(structure, index).is_ok()) || !whole);
+        }
+    }
+    assert!(opened_damaged > 100, "{opened_damaged} damaged databases were opened");
+}
+
+#[test]
+fn damage_that_opening_does_not_see_is_an_error_where_it_is_used() {
+    let original = bytes();
+    let expect = |error: RetrievalError, part: &str| {
+        let error = error.to_string();
+        assert!(error.contains("sentences.safetensors") && error.contains(part), "{error:?} lacks {part:?}");
+    };
+    let [heart, fifth, seventh] = [4, 5, 7].map(|index| Structure::all().nth(index).unwrap());
+    let used = |name: &str, at: usize, new: &[u8]| {
+        let (folder, database) = opened(&damaged(&original, name, at, new));
+        let database = database.unwrap();
+        database.verify().unwrap_err();
+        (folder, database)
+    };
+    let (_folder, database) = used("04.text", 0, &[0xff]);
+    expect(database.sentence(heart, 0).unwrap_err(), "sentence 0 in the tensor 04.text is not valid UTF-8");
+    for middle in [0, u64::MAX, 1 << 60] {
+        let (_folder, database) = used("05.offsets", 8, &middle.to_le_bytes());
+        expect(database.sentence(fifth, 0).unwrap_err(), "no part of the text");
+        assert_eq!(database.sentence(fifth, 2).unwrap(), "");
+        assert!(database.sentence(heart, 0).is_ok());
+    }
+    // An embedding that is not finite is never found, and one that is too long is not believed.
+    for (value, length) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::MAX, "340282"), (9.0, "instead of 1")] {
+        let (_folder, database) = used("07.embeddings", 0, &value.to_le_bytes());
+        let query = [1.0, 0.0, 0.0, 0.0, 0.0];
+        expect(database.search(seventh, &query, 1).unwrap_err(), length);
+        expect(database.search_all(&query.repeat(36), 1).unwrap_err(), "row 0 of 07.embeddings has the length");
+        assert!(database.search(heart, &query, 1).is_ok());
+    }
+}
+
+/// What opening maps of a file into memory; a search shows that the figure would grow.
+#[test]
+#[cfg(target_os = "linux")]
+fn opening_a_large_database_does_not_read_it() {
+    const ROWS: usize = 100_000;
+    const TEXT: usize = 5 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.safetensors");
+    let (mut tensors, mut end, mut ends) = (Vec::new(), 0, Vec::new());
+    for (part, dtype, shape, bytes) in [
+        ("offsets", "U64", format!("[{}]", ROWS + 1), 8 * (ROWS + 1)),
+        ("embeddings", "F32", format!("[{ROWS},{WIDTH}]"), 4 * ROWS * WIDTH),
+        ("text", "U8", format!("[{TEXT}]"), TEXT),
+    ] {
+        for index in 0..36 {
+            let begin = end;
+            end += bytes;
+            tensors.push(format!(r#""{index:02}.{part}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{begin},{end}]}}"#));
+            if part == "offsets" {
+                ends.push(end - 8);
+            }
+        }
+    }
+    let mut header = format!(r#"{{"__metadata__":{{"format":"anatomix-sentences","version":"1"}},{}}}"#, tensors.join(","));
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    // All else is a hole, which reads as zeros.
+    let mut file = File::create(&path).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    for place in ends {
+        file.seek(SeekFrom::Start((8 + header.len() + place) as u64)).unwrap();
+        file.write_all(&(TEXT as u64).to_le_bytes()).unwrap();
+    }
+    let size = 8 + header.len() + end;
+    file.set_len(size as u64).unwrap();
+    drop(file);
+
+    let resident = || {
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let ours = maps.lines().skip_while(|line| !line.contains("large.safetensors"));
+        let line = ours.into_iter().find_map(|line| line.strip_prefix("Rss:")).expect("the mapping");
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    };
+    let database = SentenceDatabase::open(&path, WIDTH).unwrap();
+    let opened = resident();
+    assert!(opened < size / 16, "opening mapped {opened} of {size} bytes");
+    // Every row is looked at, and the one that is found has no length.
+    let error = database.search(Structure::HEART, &[1.0; WIDTH], 1).unwrap_err().to_string();
+    assert!(error.contains("has the length 0 instead of 1"), "{error}");
+    let searched = resident();
+    assert!(searched >= opened + 4 * ROWS * WIDTH / 2, "{opened} bytes, then {searched}");
+}
+
+#[test]
+fn embeddings_at_odd_places_are_read_too() {
+    let lists = lists(|_| 3, WIDTH);
+    let (_folder, path) = written(&lists);
+    let mut bytes = fs::read(&path).unwrap();
+    // A header that is longer by a blank moves everything.
+    let length = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    bytes.insert(8 + length, b' ');
+    bytes[..8].copy_from_slice(&(length as u64 + 1).to_le_bytes());
+    let (_other, odd) = opened(&bytes);
+    let (odd, even) = (odd.unwrap(), SentenceDatabase::open(&path, WIDTH).unwrap());
+    odd.verify().unwrap();
+    for query in lists[4].embeddings.chunks_exact(WIDTH) {
+        assert_eq!(odd.search_all(&query.repeat(36), 3).unwrap(), even.search_all(&query.repeat(36), 3).unwrap());
+    }
+}
+
+#[test]
 fn each_damage_is_named() {
     let original = bytes();
-    let damaged = |name: &str, at: usize, new: &[u8]| {
-        let mut bytes = original.clone();
-        let start = place(&bytes, name) + at;
-        bytes[start..start + new.len()].copy_from_slice(new);
-        message(&bytes)
-    };
+    let damaged = |name: &str, at: usize, new: &[u8]| message(&damaged(&original, name, at, new));
     let expect = |message: String, part: &str| assert!(message.contains(part), "{message:?} lacks {part:?}");
     expect(damaged("04.text", 0, &[0xff]), "04.text is not valid UTF-8");
     expect(damaged("04.offsets", 0, &1u64.to_le_bytes()), "the first is not 0");

@@ -22,7 +22,7 @@ use crate::training::perceived::Database;
 use crate::training::progress;
 use anatomix::bundle;
 use anatomix::prompt::PromptTokenizer;
-use anatomix::retrieval::{self, SentenceList};
+use anatomix::retrieval::{self, SentenceDatabase, SentenceList};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -251,7 +251,10 @@ fn write_sentences(path: &Path, database: &Database) -> Result<()> {
             Ok(SentenceList { sentences: sentences.clone(), embeddings: Vec::<f32>::try_from(embeddings)? })
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(retrieval::write(path, &lists)?)
+    retrieval::write(path, &lists)?;
+    // Readers check what they use only.
+    let width = database.embeddings.first().map_or(0, |embeddings| embeddings.size()[1]);
+    Ok(SentenceDatabase::open(path, width as usize)?.verify()?)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

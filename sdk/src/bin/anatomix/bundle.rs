@@ -2,7 +2,8 @@
 
 use crate::common::{Failure, Options, bar, print_json};
 use anatomix::Error;
-use anatomix::bundle::Bundle;
+use anatomix::bundle::{Bundle, SENTENCES};
+use anatomix::retrieval::SentenceDatabase;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::io::{self, Write};
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 pub enum BundleCommand {
     /// Print what the manifest says
     Info(Target),
-    /// Compare the SHA-256 of every file with the manifest
+    /// Compare the SHA-256 of every file with the manifest, and check the whole sentence database
     Verify(Target),
 }
 
@@ -82,6 +83,9 @@ fn verify(bundle: &Bundle, json: bool) -> Result<(), Failure> {
     let verified = bundle.verify(|bytes| progress.inc(bytes));
     progress.finish_and_clear();
     verified.map_err(Error::from)?;
+    // Opening an engine does not read all of it.
+    let database = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width).map_err(Error::from)?;
+    database.verify().map_err(Error::from)?;
     let (files, bytes) = (bundle.manifest().files.len(), bundle.bytes());
     if json {
         return print_json(&json!({

@@ -3,9 +3,10 @@
 use crate::common::{Failure, Options, bar, complain, print_json};
 use crate::print;
 use anatomix::output::{Overlay, PerceiveRecord};
-use anatomix::{Engine, Error, Radiograph};
+use anatomix::{Engine, Error, Radiograph, Study};
 use clap::Args;
 use indicatif::ProgressBar;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -33,27 +34,28 @@ impl Perceive {
             count => bar(count as u64, "{wide_bar} {pos}/{len}  {per_sec}  {eta} left"),
         };
         let mut failed = false;
-        for (image, overlay) in self.images.iter().zip(overlays) {
-            match self.perceive(&engine, image, overlay.as_deref(), &progress) {
-                Err(Failure::Message(message)) => {
-                    progress.suspend(|| complain(&message));
-                    failed = true;
+        let images: Vec<(&PathBuf, Option<PathBuf>)> = self.images.iter().zip(overlays).collect();
+        for batch in images.chunks(engine.batch()) {
+            for ((_, overlay), made) in batch.iter().zip(perceive(&engine, batch)) {
+                match made.and_then(|(radiograph, study)| self.show(&radiograph, &study, overlay.as_deref(), &progress)) {
+                    Err(Failure::Message(message)) => {
+                        progress.suspend(|| complain(&message));
+                        failed = true;
+                    }
+                    done => done?,
                 }
-                done => done?,
+                progress.inc(1);
             }
-            progress.inc(1);
         }
         progress.finish_and_clear();
         if failed { Err(Failure::Reported) } else { Ok(()) }
     }
 
-    fn perceive(&self, engine: &Engine, image: &Path, overlay: Option<&Path>, progress: &ProgressBar) -> Result<(), Failure> {
-        let radiograph = Radiograph::open(image).map_err(Error::from)?;
-        let study = engine.study(&radiograph)?;
+    fn show(&self, radiograph: &Radiograph, study: &Study, overlay: Option<&Path>, progress: &ProgressBar) -> Result<(), Failure> {
         if let Some(path) = overlay {
-            Overlay::of_study(&study, &radiograph).write(path).map_err(Error::from)?;
+            Overlay::of_study(study, radiograph).write(path).map_err(Error::from)?;
         }
-        progress.suspend(|| if self.json { print_json(&PerceiveRecord::from(&study)) } else { print::study(&study) })
+        progress.suspend(|| if self.json { print_json(&PerceiveRecord::from(study)) } else { print::study(study) })
     }
 
     /// Where the overlay of each image goes. Checked before any work is done.
@@ -82,6 +84,27 @@ impl Perceive {
         };
         self.images.iter().map(place).collect()
     }
+}
+
+/// What becomes of each image of a batch, in order.
+fn perceive(engine: &Engine, batch: &[(&PathBuf, Option<PathBuf>)]) -> Vec<Result<(Radiograph, Study), Failure>> {
+    let open = |(image, _): &(&PathBuf, Option<PathBuf>)| Radiograph::open(image).map_err(Error::from);
+    let opened: Vec<Result<Radiograph, Error>> = batch.par_iter().map(open).collect();
+    let (mut whole, mut failures) = (Vec::new(), Vec::new());
+    for radiograph in opened {
+        failures.push(radiograph.map(|radiograph| whole.push(radiograph)).err());
+    }
+    // Where they fail together, each says for itself what is wrong with it.
+    let studies: Vec<Result<Study, Error>> = match engine.studies(&whole) {
+        Ok(studies) => studies.into_iter().map(Ok).collect(),
+        Err(_) => whole.iter().map(|radiograph| engine.study(radiograph)).collect(),
+    };
+    let mut made = whole.into_iter().zip(studies);
+    let outcomes = failures.into_iter().filter_map(|failure| match failure {
+        Some(error) => Some(Err(error.into())),
+        None => made.next().map(|(radiograph, study)| Ok((radiograph, study?))),
+    });
+    outcomes.collect()
 }
 
 /// An overlay must not replace the radiograph that it shows.

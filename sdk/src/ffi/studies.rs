@@ -1,0 +1,60 @@
+//! Several studies at once.
+
+use super::call::{Failure, Handle, Out, call, on};
+use super::engine::anx_engine;
+use super::error::anx_error;
+use super::status::anx_status;
+use super::strings::path;
+use super::study::{anx_study, array};
+use crate::radiograph::Radiograph;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use std::ffi::c_char;
+use std::path::PathBuf;
+
+/// Opens the files of several radiographs and perceives them together: the studies are those that anx_study_from_file
+/// makes of each. Files are read side by side, and several images are looked at in one run of the perception module, as
+/// many as its input's size allows in bounded memory (8, or fewer); any number may be given.
+///
+/// paths: the files, borrowed for the call. count: how many there are; with 0 nothing happens.
+/// studies: room for count pointers; takes the new studies in the order of the paths, each of which the caller frees with
+/// anx_study_free; all of them NULL on failure.
+/// Fails as anx_study_from_file, for the first file that cannot be read; the message names it. To learn which of the
+/// others can be, open them one by one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_studies_from_files(
+    engine: *const anx_engine,
+    paths: *const *const c_char,
+    count: usize,
+    studies: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe {
+        call(error, || {
+            let outs = places(studies, count)?;
+            on(engine, |engine| {
+                let paths = if count == 0 { &[] } else { array(paths, count, "paths")? };
+                let paths = paths.iter().map(|&file| path(file, "paths")).collect::<Result<Vec<PathBuf>, Failure>>()?;
+                let mut made = Vec::with_capacity(count);
+                for batch in paths.chunks(engine.engine.batch()) {
+                    let opened: Vec<_> = batch.par_iter().map(Radiograph::open).collect();
+                    made.extend(engine.engine.studies(&opened.into_iter().collect::<Result<Vec<_>, _>>()?)?);
+                }
+                outs.into_iter().zip(made).for_each(|(out, study)| out.give(anx_study::new(study)));
+                Ok(())
+            })
+        })
+    }
+}
+
+/// # Safety
+/// NULL or `count` writable pointers.
+unsafe fn places<H: Handle>(first: *mut *mut H, count: usize) -> Result<Vec<Out<H>>, Failure> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the same promise. The values are not read: only NULL, alignment and size are looked at.
+    unsafe { array(first.cast_const().cast::<std::mem::MaybeUninit<*mut H>>(), count, "studies")? };
+    // SAFETY: there are as many, by the caller's promise.
+    (0..count).map(|index| unsafe { Out::new(first.add(index)) }).collect()
+}
