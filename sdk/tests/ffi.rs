@@ -454,8 +454,7 @@ mod with_bundle {
             answers.into_iter().for_each(|answer| anx_answer_free(answer));
 
             // None is answered where one cannot be asked; nothing asked is nothing answered.
-            let (status, message, _) =
-                failure(|e| anx_study_ask_many(study, questions.as_ptr(), null(), 3, answers.as_mut_ptr(), e));
+            let (status, message, _) = failure(|e| anx_study_ask_many(study, questions.as_ptr(), null(), 3, answers.as_mut_ptr(), e));
             assert!(status == anx_status::ANX_PROMPT && message.contains("empty"), "{status:?} {message}");
             assert!(answers.iter().all(|answer| answer.is_null()));
             check(anx_study_ask_many(study, null(), null(), 0, null_mut(), &mut error), error);
