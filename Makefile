@@ -15,6 +15,8 @@ CARGO ?= cargo
 DEVICE ?= cpu
 # Phantoms that `make evaluate` draws.
 COUNT ?= 600
+# What `make bench` measures; all if empty.
+WORKS ?=
 
 # cargo and the tests look for what they build where this file does.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -120,9 +122,9 @@ evaluate: $(ORT) trainer ## Measure the reference bundle on phantoms that it nev
 	@echo "build/evaluation.json"; cat build/evaluation.json; echo "build/evaluation-flip.json"; cat build/evaluation-flip.json
 
 .PHONY: bench
-bench: build trainer $(BENCH) ## Times beside what a user would pick instead: one table, and build/bench.json (a quarter of an hour)
+bench: build trainer $(BENCH) ## Times beside what a user would pick instead: a table, and build/bench.md (half an hour the first time)
 	$(CARGO) build --release -p anatomix --example bench
-	.venv-bench/bin/python bench/bench.py
+	.venv-bench/bin/python bench/bench.py $(WORKS)
 
 .PHONY: lock
 lock: ## Pin tests/requirements.in anew, with hashes (needs uv)
@@ -163,8 +165,12 @@ $(VENV): tests/requirements.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
 	@touch $@
 
-$(BENCH): bench/requirements.txt $(VENV)
+$(BENCH): bench/requirements.txt bench/llama.txt $(VENV)
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r bench/requirements.txt
 	echo '$(CURDIR)/.venv/lib/python3.11/site-packages' > .venv-bench/lib/python3.11/site-packages/tests.pth
+	@echo "building llama.cpp"
+	PATH="$(CURDIR)/.venv/bin:$$PATH" CMAKE_GENERATOR=Ninja CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" \
+	  .venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  --no-binary llama-cpp-python --require-hashes -r bench/llama.txt
 	@touch $@

@@ -1,8 +1,9 @@
 //! The SDK's side of `make bench`: prepares a work, then does it once for every line on standard input and prints how many
 //! milliseconds that took, so that another program can take turns with it.
 //!
-//! `bench retrieval DATABASE`, `bench tensor IMAGE SIDE`, `bench perceive BUNDLE IMAGE`, `bench ask BUNDLE IMAGE plain|look-up MAX`,
-//! with one question a line in `bench ask` read from the file that ANATOMIX_QUESTIONS names.
+//! `bench retrieval DATABASE`, `bench tensor IMAGE SIDE`, `bench perceive BUNDLE IMAGE`, `bench ask BUNDLE IMAGE plain|look-up MAX`;
+//! `bench cold BUNDLE IMAGE` answers with one token and ends. The last two ask what the file holds that ANATOMIX_QUESTIONS names, a
+//! question a line, each about the study only.
 
 use anatomix::anatomy::Structure;
 use anatomix::radiograph::{Histogram, Preprocess};
@@ -49,17 +50,26 @@ fn main() -> Anyhow<()> {
             each(|| {
                 let mut study = engine.study(&radiograph)?;
                 let mut parts = [0.0; 2];
-                let (mut prefilled, mut tokens) = (0, 0);
+                let (mut prefilled, mut tokens, mut each) = (0, 0, String::new());
                 for question in questions.lines() {
                     let answer = study.ask(Question::new(question).max_tokens(max_tokens))?;
                     parts = [parts[0] + answer.timing["prefill"], parts[1] + answer.timing["decode"]];
                     (prefilled, tokens) = (prefilled + answer.prefilled, tokens + answer.tokens);
+                    each += &format!(" {} {}", answer.prefilled, answer.tokens);
                 }
-                Ok(format!("{} {} {prefilled} {tokens}", parts[0], parts[1]))
+                Ok(format!("{} {} {prefilled} {tokens}{each}", parts[0], parts[1]))
             })
         }
+        ["cold", bundle, image] => {
+            let (engine, radiograph) = open(bundle, image, true)?;
+            let questions = std::fs::read_to_string(std::env::var("ANATOMIX_QUESTIONS")?)?;
+            let answer = engine.study(&radiograph)?.ask(Question::new(questions.trim()).max_tokens(1))?;
+            println!("token {}", answer.raw);
+            Ok(())
+        }
         _ => {
-            Err("usage: bench retrieval DATABASE WIDTH | tensor IMAGE SIDE | perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up MAX"
+            Err("usage: bench retrieval DATABASE WIDTH | tensor IMAGE SIDE | perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up MAX | cold \
+              BUNDLE IMAGE"
                 .into())
         }
     }

@@ -1,0 +1,120 @@
+"""The language model: prefill, decoding, look-up, several questions on one study, cold start."""
+
+import sys
+from pathlib import Path
+from statistics import median
+
+from made import genai_model, llama_model, published_bundle, published_parts, reference_language, PARTS
+from peers import Genai, Llama
+from sides import BENCH, PHANTOM, REFERENCE, THREADS, Ours, fresh
+from table import row
+
+# Sides of the image that leave room for a question within so many tokens.
+LENGTHS = {1024: 96, 2500: 896}
+# Short, as a few patches are few tokens.
+SENTENCE = "ok {}."
+NEW = 64
+
+
+def language_bundle(length):
+    return published_bundle(f"decoder-{length}", "--decoder", "int4", image_size=LENGTHS[length], sentence=SENTENCE)
+
+
+def question_for(length):
+    """A question that makes a prompt of so many tokens."""
+    asked, bundle = "Where is the heart?", language_bundle(length)
+    for _ in range(2):
+        ours = Ours("ask", bundle, PHANTOM, "plain", 1, questions=[asked])
+        ours()
+        ours.close()
+        # A letter that is a token by itself.
+        asked += "z" * (length - int(ours.numbers[3]))
+    return asked
+
+
+def decoder():
+    """Prefill and decode of a Gemma of 121 million weights in int4."""
+    published_parts()
+    genai = Genai(genai_model(PARTS / "gemma", "int4"))
+    for length in LENGTHS:
+        ours = Ours("ask", language_bundle(length), PHANTOM, "plain", NEW, questions=[question_for(length)])
+        llama = Llama(llama_model(), length + NEW, THREADS)
+        figures = []
+        for _ in range(6):
+            ours()
+            _, prefill, decode, prompt, tokens, *_ = ours.numbers
+            prompt = int(prompt)
+            figures.append([prefill / prompt, decode / (tokens - 1)])
+            for peer in [genai, llama]:
+                prefill, decode = peer(prompt, NEW)
+                figures[-1] += [prefill / prompt, decode]
+        # The first turn warms up.
+        ours_prefill, ours_decode, *others = (median(side) for side in zip(*figures[1:], strict=True))
+        for at, (name, prefill_floor, decode_floor, wish) in enumerate([("onnxruntime-genai", 1.5, 1.1, None), ("llama.cpp Q4_0", 0.9, 0.9, 1.1)]):
+            prefill, decode = others[2 * at : 2 * at + 2]
+            row(f"prefill, int4, 121 M Gemma, {prompt:,} tokens", name, ours_prefill, prefill, prefill_floor, "tokens/s", 1, wish)
+            row(f"decode, int4, 121 M Gemma, after {prompt:,} tokens", name, ours_decode, decode, decode_floor, "tokens/s", 1, wish)
+        ours.close()
+
+
+PLACES = ["left lung", "right lung", "trachea and main bronchus", "mediastinum", "left clavicle", "right clavicle", "aortic arch structure"]
+GROUNDED = [f"Where is the {name}?" for name in PLACES]
+
+
+def look_up():
+    """Grounded answers with look-up beside plain decoding."""
+    sides = [Ours("ask", REFERENCE, PHANTOM, mode, 64, questions=GROUNDED) for mode in ["look-up", "plain"]]
+    figures = []
+    for _ in range(15):
+        [side() for side in sides]
+        figures.append([side.numbers[2] for side in sides])
+    quick, plain = (median(side) for side in zip(*figures, strict=True))
+    row(f"{len(GROUNDED)} grounded answers, reference bundle, decoding", "ourselves without look-up", quick, plain, 1.8)
+    [side.close() for side in sides]
+
+
+def nine_questions():
+    """From an image to nine answers, beside as many prefills and answers of the same lengths."""
+    questions = [*GROUNDED, "Is there a pleural effusion?", "What is the diagnosis?"]
+    ours = Ours("ask", REFERENCE, PHANTOM, "look-up", 64, questions=[questions[0], questions[0]])
+    ours()
+    context = int(ours.numbers[5] - ours.numbers[7])
+    ours.close()
+    ours = Ours("ask", REFERENCE, PHANTOM, "look-up", 64, questions=questions)
+    ours()
+    asked, answered = ours.numbers[5::2], ours.numbers[6::2]
+    lengths = [int(prompt) + (context if turn else 0) for turn, prompt in enumerate(asked)]
+    genai = Genai(genai_model(reference_language(), "fp32"))
+
+    def peer():
+        total = 0.0
+        for prompt, new in zip(lengths, answered, strict=True):
+            # An answer's end is a token, too.
+            prefill, decode = genai(prompt, int(new) + 1)
+            total += prefill + decode * new
+        return total
+
+    peer()
+    figures = [(ours(), peer()) for _ in range(9)]
+    name = "onnxruntime-genai fp32, random weights of that shape, prompts and answers as long, without perception"
+    row("nine questions on one study, from pixels, reference bundle", name, *(median(side) for side in zip(*figures, strict=True)), 4.0)
+    ours.close()
+
+
+def cold_start():
+    """Fresh processes, from their start to a first token; ours reads the image and runs the perception module, too."""
+    published_parts()
+    length = 1024
+    questions = [question_for(length)]
+    ours = [BENCH, "cold", language_bundle(length), PHANTOM]
+    peer = [sys.executable, Path(__file__).with_name("peers.py"), genai_model(PARTS / "gemma", "int4"), length]
+    figures = []
+    for _ in range(6):
+        figures.append([*fresh(ours, questions), *fresh(peer)])
+    taken, held, peer_taken, peer_held = (median(side) for side in zip(*figures[1:], strict=True))
+    work = f"cold start to the first token, {length:,} tokens, 121 M Gemma int4, ours with perception"
+    row(work, "onnxruntime-genai in Python", taken, peer_taken, 1.25)
+    row("peak memory of that", "onnxruntime-genai in Python", held, peer_held, 1.25, "MiB")
+
+
+WORKS = [look_up, nine_questions, decoder, cold_start]

@@ -1,0 +1,175 @@
+"""What is measured with: bundles of ours, and the same models as the peers want them."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+
+from sides import FOLDER, REFERENCE, TRAINER
+
+PARTS = FOLDER / "published"
+# Blocks of so many weights share a scale, ours and onnxruntime-genai's; llama.cpp's Q4_0 has 32.
+BLOCK = 64
+
+
+def published_parts():
+    """The perception module at its published size, a Gemma of 121 million weights, projectors: with random weights."""
+    import published
+    import torch
+    from safetensors.torch import save_file
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    if PARTS.exists():
+        return
+    PARTS.mkdir()
+    torch.manual_seed(6)
+    state = published.Perception().eval().state_dict()
+    state |= {f"project_head.proj.{n}": t for n, t in published.text_projection(48, 16).state_dict().items()}
+    save_file({n: t.contiguous() for n, t in state.items()}, PARTS / "apm.safetensors")
+    published.bert(PARTS / "bert", published=False)
+    published.gemma_tokenizer(PARTS / "gemma")
+    config = Gemma3TextConfig(
+        vocab_size=32768, hidden_size=640, intermediate_size=2048, num_hidden_layers=18, num_attention_heads=4,
+        num_key_value_heads=1, head_dim=256, sliding_window=512, max_position_embeddings=8192, query_pre_attn_scalar=256,
+    )  # fmt: skip
+    model = Gemma3ForCausalLM(config).eval()
+    model.save_pretrained(PARTS / "gemma")
+    published.with_adapter(model, 4, 8, None).save_pretrained(PARTS / "adapter")
+    heads = published.projectors(256, 16, 640)
+    save_file({n: t.contiguous() for n, t in published.projector_state(heads).items()}, PARTS / "adapter/projectors.safetensors")
+
+
+def published_bundle(name, *options, image_size=1024, sentence="Structure {} is healthy."):
+    """A bundle of the published sizes, written by the trainer as it is now."""
+    run, bundle = FOLDER / f"run-{image_size}", FOLDER / f"bundle-{name}"
+    manifest = bundle / "manifest.json"
+    if manifest.exists() and manifest.stat().st_mtime > TRAINER.stat().st_mtime:
+        return bundle
+    published_parts()
+    quiet = {"check": True, "stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    if not run.exists():
+        subprocess.run(
+            [TRAINER, "import", "--out", run, "--apm", PARTS / "apm.safetensors", "--image-size", str(image_size),
+             "--text-encoder", PARTS / "bert", "--language", PARTS / "gemma", "--adapter", PARTS / "adapter"], **quiet,
+        )  # fmt: skip
+    (run / "sentences.json").write_text(json.dumps([[sentence.format(i)] for i in range(36)]))
+    shutil.rmtree(bundle, ignore_errors=True)
+    subprocess.run([TRAINER, "export", run, "--out", bundle, "--measure", "never", *options], **quiet)
+    return bundle
+
+
+def genai_model(source, precision):
+    """A Gemma for onnxruntime-genai, by its own builder in its fastest setting: logits of the last token only."""
+    out = FOLDER / f"genai-{source.name}-{precision}"
+    if (out / "genai_config.json").exists():
+        return out
+    from onnxruntime_genai.models import builder
+    from onnxruntime_genai.models.builders import gemma
+
+    construct = gemma.Gemma3Model.__init__
+
+    def flat_names(self, config, *arguments, **named):
+        # It reads the names of transformers 4.
+        config.rope_theta = config.rope_parameters["full_attention"]["rope_theta"]
+        config.rope_local_base_freq = config.rope_parameters["sliding_attention"]["rope_theta"]
+        construct(self, config, *arguments, **named)
+
+    gemma.Gemma3Model.__init__ = flat_names
+    gemma.Gemma3Model.make_rope_init = lambda self, config: None
+    wanted = ["prune_lm_head=1"]
+    if precision == "int4":
+        wanted += [f"int4_block_size={BLOCK}", "int4_accuracy_level=4"]
+    where = ["", str(source), str(out), precision, "cpu", str(FOLDER / "genai.cache")]
+    builder.create_model(*where, **builder.parse_extra_options(*where, wanted))
+    gemma.Gemma3Model.__init__ = construct
+    return out
+
+
+def reference_language():
+    """A Gemma of the reference bundle's shape with random weights, in Hugging Face layout."""
+    import published
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    out = FOLDER / "reference-language"
+    if (out / "model.safetensors").exists():
+        return out
+    recipe = (REFERENCE.parent / "reference/recipe.toml").read_text()
+    section = recipe.split("[models.language]")[1].split("[")[0]
+    sizes = {key: float(value) for key, value in re.findall(r"(\w+) = ([\d.]+)", section)}
+    thetas = {"full_attention": sizes.pop("rope_theta"), "sliding_attention": sizes.pop("rope_local_base_freq")}
+    sizes.pop("rope_factor")
+    pattern, layers = int(sizes.pop("sliding_window_pattern")), int(sizes["num_hidden_layers"])
+    kinds = ["full_attention" if (layer + 1) % pattern == 0 else "sliding_attention" for layer in range(layers)]
+    vocabulary = json.loads((REFERENCE / "manifest.json").read_text())["decoder"]["vocabulary"]
+    config = Gemma3TextConfig(
+        vocab_size=vocabulary,
+        layer_types=kinds,
+        rope_parameters={kind: {"rope_type": "default", "rope_theta": theta} for kind, theta in thetas.items()},
+        **{key: int(value) for key, value in sizes.items()},
+    )
+    Gemma3ForCausalLM(config).eval().save_pretrained(out)
+    published.gemma_tokenizer(out)
+    return out
+
+
+# Names of a layer's parts in Hugging Face's files and in GGUF.
+GGUF = {
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm",
+}  # fmt: skip
+
+
+def llama_model():
+    """The Gemma of 121 million weights for llama.cpp, in Q4_0."""
+    import gguf
+    from llama_cpp import llama_cpp
+    from safetensors.numpy import load_file
+
+    out, whole = FOLDER / "gemma.q4_0.gguf", FOLDER / "gemma.gguf"
+    if out.exists():
+        return out
+    published_parts()
+    config = json.loads((PARTS / "gemma/config.json").read_text())
+    writer = gguf.GGUFWriter(whole, "gemma3")
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(config["head_dim"])
+    writer.add_value_length(config["head_dim"])
+    writer.add_sliding_window(config["sliding_window"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(config["rope_parameters"]["full_attention"]["rope_theta"])
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    # It wants a tokenizer, whose words are of no concern here.
+    kinds = [gguf.TokenType.CONTROL] * 4 + [gguf.TokenType.BYTE] * 256
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    words += [f"word{i}" for i in range(config["vocab_size"] - len(words))]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(words)
+    writer.add_token_types(kinds + [gguf.TokenType.NORMAL] * (len(words) - len(kinds)))
+    writer.add_token_scores([0.0] * len(words))
+    writer.add_eos_token_id(1)
+    writer.add_bos_token_id(2)
+    for name, tensor in load_file(PARTS / "gemma/model.safetensors").items():
+        # Gemma's norms scale by one more than their weight.
+        tensor = tensor.astype(np.float32) + (1 if "norm" in name else 0)
+        layer = re.fullmatch(r"model\.layers\.(\d+)\.(.*)\.weight", name)
+        outer = {"model.embed_tokens.weight": "token_embd", "model.norm.weight": "output_norm"}
+        writer.add_tensor(f"blk.{layer[1]}.{GGUF[layer[2]]}.weight" if layer else f"{outer[name]}.weight", tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0
+    if llama_cpp.llama_model_quantize(str(whole).encode(), str(out).encode(), settings):
+        raise RuntimeError(f"llama.cpp does not quantise {whole}")
+    whole.unlink()
+    return out
