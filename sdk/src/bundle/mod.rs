@@ -29,6 +29,9 @@ pub const GOLDEN: &str = "golden.safetensors";
 pub const FULL_ATTENTION_BIAS: &str = "full_attention_bias";
 /// The decoder's input that says what layers with a window see.
 pub const SLIDING_ATTENTION_BIAS: &str = "sliding_attention_bias";
+/// What a decoder calls the places of a cache that may be given from any place on: as many of the last ones are used as that input
+/// has columns.
+pub const SLIDING_PLACES: &str = "sliding_capacity";
 
 /// Files that a bundle must list.
 const REQUIRED: [&str; 6] = [APM, PROJECTOR, DECODER, SENTENCES, TOKENIZER, GOLDEN];

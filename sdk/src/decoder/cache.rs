@@ -3,6 +3,7 @@
 use super::DecoderError;
 use super::slots::{Branch, Slot, Slots};
 use crate::bundle::DecoderSizes;
+use crate::runtime::rows_from;
 use half::bf16;
 use ort::memory::{AllocationDevice, Allocator};
 use ort::session::IoBinding;
@@ -162,12 +163,19 @@ impl Cache {
         Ok(())
     }
 
-    pub(super) fn bind(&mut self, binding: &mut IoBinding) -> ort::Result<()> {
+    /// Binds it as past and present. Of the layers for which `sliding` is true, the first `start` places are left out.
+    pub(super) fn bind(&mut self, binding: &mut IoBinding, sliding: &[bool], start: usize) -> ort::Result<()> {
         let layers = self.tensors.len() / 2;
         let names = names("past_key_values", layers).zip(names("present", layers));
-        for ((past, present), tensor) in names.zip(&mut self.tensors) {
-            binding.bind_input(past, tensor)?;
-            binding.bind_output(present, tensor)?;
+        for (index, ((past, present), tensor)) in names.zip(&mut self.tensors).enumerate() {
+            if start > 0 && sliding[index / 2] {
+                let mut rest = rows_from(tensor, start)?;
+                binding.bind_input(past, &rest)?;
+                binding.bind_output(present, &mut rest)?;
+            } else {
+                binding.bind_input(past, tensor)?;
+                binding.bind_output(present, tensor)?;
+            }
         }
         Ok(())
     }

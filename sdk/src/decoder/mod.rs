@@ -17,12 +17,14 @@ pub(crate) use slots::{Branch, Slot};
 pub(crate) use stops::Stops;
 
 use crate::anatomy::STRUCTURES;
-use crate::bundle::{ApmSizes, Bundle, DECODER, DecoderSizes, FULL_ATTENTION_BIAS, MANIFEST, PROJECTOR, SLIDING_ATTENTION_BIAS};
+use crate::bundle::{
+    ApmSizes, Bundle, DECODER, DecoderSizes, FULL_ATTENTION_BIAS, MANIFEST, PROJECTOR, SLIDING_ATTENTION_BIAS, SLIDING_PLACES,
+};
 use crate::perception::Perception;
 use crate::runtime::{Provider, Runtime, RuntimeError, check_ports, read_output};
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::Session;
-use ort::value::{Tensor, TensorRef};
+use ort::value::{Tensor, TensorRef, ValueType};
 use std::sync::{Arc, Mutex};
 
 /// What can be wrong with a question's tokens.
@@ -55,6 +57,8 @@ pub struct Decoder {
     apm: ApmSizes,
     /// Inputs that say what a layer sees, for layers of each window.
     biases: Vec<(&'static str, Option<usize>)>,
+    /// Which layers' caches may be given from the first place on that is seen.
+    sliding: Vec<bool>,
     provider: Provider,
     budget: Arc<Budget>,
 }
@@ -107,9 +111,12 @@ impl Decoder {
         }
         let kinds = [(FULL_ATTENTION_BIAS, None), (SLIDING_ATTENTION_BIAS, sizes.sliding_window)];
         let biases = kinds.into_iter().filter(|(name, _)| has(name)).collect();
+        // On a GPU the cache's addresses are not for us to move.
+        let sliding = |layer| runtime.provider() == Provider::Cpu && slides(&session, &format!("past_key_values.{layer}.key"));
+        let sliding = (0..sizes.layers).map(sliding).collect();
         let apm = bundle.manifest().apm;
         let (session, projector) = (Mutex::new(session), Mutex::new(projector));
-        Ok(Self { session, projector, sizes, apm, biases, provider: runtime.provider(), budget: Budget::new(memory) })
+        Ok(Self { session, projector, sizes, apm, biases, sliding, provider: runtime.provider(), budget: Budget::new(memory) })
     }
 
     /// Sizes of the language model.
@@ -269,7 +276,13 @@ impl Decoder {
         let (count, rows, total) = (ids.len(), wanted.len(), cache.length());
         let length = i32::try_from(total).unwrap_or(i32::MAX);
         let positions: Vec<i64> = cache.slots()[total - count..].iter().map(|slot| slot.position as i64).collect();
-        let biases = self.biases.iter().map(|(name, window)| (*name, slots::attention_bias(cache.slots(), count, *window)));
+        // Layers with a window compute with what it reaches only.
+        let slides = self.sliding.contains(&true);
+        let start = self.sizes.sliding_window.filter(|_| slides).map_or(0, |window| slots::first_seen(cache.slots(), count, window));
+        let biases = self.biases.iter().map(|&(name, window)| {
+            let from = window.map_or(0, |_| start);
+            (name, total - from, slots::attention_bias(&cache.slots()[from..], count, window))
+        });
         let biases: Vec<_> = biases.collect();
         let mut session = self.session.lock().unwrap_or_else(|e| e.into_inner());
         let mut binding = session.create_binding().map_err(failed)?;
@@ -280,17 +293,26 @@ impl Decoder {
             binding.bind_input("seqlens_k", &Tensor::from_array(([1], vec![length - 1]))?)?;
             binding.bind_input("total_sequence_length", &Tensor::from_array(([1], vec![length]))?)?;
             binding.bind_input("position_ids", &Tensor::from_array(([1, count], positions))?)?;
-            for (name, bias) in biases {
-                binding.bind_input(name, &Tensor::from_array(([1, 1, count, total], bias))?)?;
+            for (name, places, bias) in biases {
+                binding.bind_input(name, &Tensor::from_array(([1, 1, count, places], bias))?)?;
             }
             binding.bind_input("logit_positions", &Tensor::from_array(([rows], wanted))?)?;
-            cache.bind(&mut binding)?;
+            cache.bind(&mut binding, &self.sliding, start)?;
             binding
                 .bind_output_to_device("logits", &MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?)
         };
         bind().map_err(failed)?;
         let outputs = session.run_binding(&binding).map_err(failed)?;
         read_output(&outputs, DECODER, "logits", &[1, rows, self.sizes.vocabulary])
+    }
+}
+
+/// Whether this cache may be given from any place on.
+fn slides(session: &Session, cache: &str) -> bool {
+    let input = session.inputs().iter().find(|input| input.name() == cache);
+    match input.map(|input| input.dtype()) {
+        Some(ValueType::Tensor { dimension_symbols, .. }) => dimension_symbols.get(2).is_some_and(|places| places == SLIDING_PLACES),
+        _ => false,
     }
 }
 

@@ -55,6 +55,12 @@ pub fn attention_bias(slots: &[Slot], count: usize, window: Option<usize>) -> Ve
     bias
 }
 
+/// The first of these slots that any of the last `count` sees in a layer with a window.
+pub fn first_seen(slots: &[Slot], count: usize, window: usize) -> usize {
+    let queries = &slots[slots.len() - count..];
+    slots.iter().position(|&slot| queries.iter().any(|query| query.sees(slot, window))).unwrap_or(0)
+}
+
 /// The slots of a cache, in its order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slots(Vec<Slot>);
@@ -112,6 +118,7 @@ mod tests {
         assert_eq!(seen(slots.as_slice(), 3, None), ["xxxxx.", "xxxxx.", "xxx..x"]);
         // Positions count, not places: the other branch's tokens do not push the trunk out of the window.
         assert_eq!(seen(slots.as_slice(), 3, Some(2)), ["..xxx.", "...xx.", "..x..x"]);
+        assert_eq!([first_seen(slots.as_slice(), 3, 2), first_seen(slots.as_slice(), 1, 1), first_seen(slots.as_slice(), 3, 9)], [2, 5, 0]);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 mod locate;
 mod provider;
+mod view;
 
 pub use provider::{Availability, Provider, availability};
+pub(crate) use view::rows_from;
 
 use ort::environment::Environment;
 use ort::session::Session;

@@ -75,6 +75,8 @@ pub fn projector(path: &Path, models: &ModelConfig, params: &Params, precision: 
 ///   several continuations of one text may lie there one after the other.
 /// - `full_attention_bias`, `sliding_attention_bias` `[1, 1, T, total]`, for layers with and without a window: 0 where a token sees
 ///   a place of the cache, -1e30 where it does not. What comes later in the cache is never seen.
+/// - Where a layer's cache has `sliding_capacity` places, it may be given from any place on: `sliding_attention_bias` then has
+///   columns for the places from there on.
 /// - `logits` `[B, K, vocabulary]` of the `logit_positions` `[K]` among these `T` tokens.
 ///
 /// All is fp32 but the cache, which is of the type that is computed in. Parameters may be lazy: at most a layer's matrix or a

@@ -1,11 +1,13 @@
 //! What only a decoder has: tables, quantised products, and attention over the cache, fused or in standard operators.
 
 use super::file::{Dim, value_info};
+use super::precision::Operators;
 use super::proto::{AttributeProto, DataType};
 use super::quantize::{BLOCK, Layout};
 use super::stored::Held;
 use super::writer::{OnnxTensor, Writer};
 use crate::graph::{CausalAttention, Ops, TABLE};
+use anatomix::bundle::SLIDING_PLACES;
 use tch::Tensor;
 
 /// ONNX Runtime's own operators.
@@ -154,7 +156,8 @@ impl Writer<'_> {
     /// The layer's cache: past keys and values as inputs, present ones as outputs with these names.
     fn cache(&self, spec: &CausalAttention) -> ([OnnxTensor; 2], [String; 2]) {
         let cache = |what: &str, part: &str| format!("{what}.{}.{part}", spec.layer);
-        let dims = [Dim::Free("batch"), Dim::Is(spec.kv_heads), Dim::Free("capacity"), Dim::Is(spec.head_dim)];
+        let places = if self.slides(spec) { SLIDING_PLACES } else { "capacity" };
+        let dims = [Dim::Free("batch"), Dim::Is(spec.kv_heads), Dim::Free(places), Dim::Is(spec.head_dim)];
         let compute = self.precision.compute();
         let past = ["key", "value"].map(|part| self.input(&cache("past_key_values", part), compute, &dims));
         let present = ["key", "value"].map(|part| cache("present", part));
@@ -164,12 +167,34 @@ impl Writer<'_> {
         (past, present)
     }
 
+    /// Whether a layer's cache may be given from any place on: where it has a window, and computes on the CPU, whose operator would
+    /// compute all scores and throw away those behind the window.
+    fn slides(&self, spec: &CausalAttention) -> bool {
+        spec.window.is_some() && self.operators == Operators::Fused && self.precision.compute() == DataType::Float
+    }
+
+    /// Last place of a layer's cache, and how many places it has: those for which its bias has columns.
+    fn lengths(&self, spec: &CausalAttention) -> [OnnxTensor; 2] {
+        let (last, total) = (self.named("seqlens_k"), self.named("total_sequence_length"));
+        if !self.slides(spec) {
+            return [last, total];
+        }
+        let seen = self.shared("window/total", || {
+            let part = vec![AttributeProto::int("start", 3), AttributeProto::int("end", 4)];
+            let seen = self.node("Shape", &[&self.named(spec.bias())], part);
+            self.node("Cast", &[&seen], vec![AttributeProto::int("to", DataType::Int32 as i64)])
+        });
+        let last = self.shared("window/last", || self.node("Sub", &[&last, &self.node("Sub", &[&total, &seen], vec![])], vec![]));
+        [last, seen]
+    }
+
     /// Attention as one operator of ONNX Runtime.
     pub(super) fn fused_attention(&self, q: &OnnxTensor, k: &OnnxTensor, v: &OnnxTensor, spec: &CausalAttention) -> OnnxTensor {
         let (past, present) = self.cache(spec);
         let (cos, sin) = (self.rotary(spec, "cos", f64::cos), self.rotary(spec, "sin", f64::sin));
         let (positions, bias) = (self.named("position_ids"), self.bias(spec));
-        let others = [&self.named("seqlens_k"), &self.named("total_sequence_length"), &cos, &sin, &positions, &bias];
+        let [last, total] = self.lengths(spec);
+        let others = [&last, &total, &cos, &sin, &positions, &bias];
         let inputs: Vec<String> = [q, k, v, &past[0], &past[1]].into_iter().chain(others).map(|i| self.reference(i)).collect();
         let out = self.unique(format!("{}/attention", self.scope.borrow()));
         let attributes = vec![
