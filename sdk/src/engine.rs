@@ -54,6 +54,7 @@ pub(crate) struct Inner {
 pub struct EngineBuilder {
     options: runtime::Options,
     plain: bool,
+    unchecked: bool,
     memory: Option<u64>,
 }
 
@@ -91,6 +92,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Whether opening runs the bundle's golden input on the provider, which it does if not said. Without it a first answer is there
+    /// sooner by as long as a study's context takes, but nothing tells when a provider computes wrongly: for bundles that were
+    /// opened before with this library on this machine.
+    pub fn golden(mut self, golden: bool) -> Self {
+        self.unchecked = !golden;
+        self
+    }
+
     /// Opens a bundle, loads its graphs and runs its golden input on the provider.
     ///
     /// # Errors
@@ -101,9 +110,16 @@ impl EngineBuilder {
         let tokenizer = PromptTokenizer::open(&bundle.file(TOKENIZER))?;
         let sentences = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width)?;
         let runtime = Runtime::load(self.options)?;
-        let module = PerceptionModule::load(&runtime, &bundle)?;
-        let decoder = Decoder::load(&runtime, &bundle, self.memory)?;
-        golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &decoder)?;
+        // Loading is mostly done by one thread each.
+        let (module, decoder) = std::thread::scope(|scope| {
+            let module = scope.spawn(|| PerceptionModule::load(&runtime, &bundle));
+            let decoder = Decoder::load(&runtime, &bundle, self.memory);
+            (module.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), decoder)
+        });
+        let (module, decoder) = (module?, decoder?);
+        if !self.unchecked {
+            golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &decoder)?;
+        }
         let (provider, notes) = (runtime.provider(), runtime.notes().to_vec());
         Ok(Engine(Arc::new(Inner { bundle, provider, notes, module, sentences, tokenizer, decoder, look_up: !self.plain })))
     }
