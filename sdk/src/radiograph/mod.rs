@@ -68,8 +68,9 @@ impl Radiograph {
         if bytes.is_empty() {
             return Err(RadiographError::Empty { name: name.into() });
         }
-        let decoded = if dicom::is_dicom(bytes) { dicom::decode(bytes, name)? } else { raster::decode(bytes, name)? };
-        Self::build(decoded, format!("{:x}", Digest256(Sha256::digest(bytes).into())), name)
+        let decode = || if dicom::is_dicom(bytes) { dicom::decode(bytes, name) } else { raster::decode(bytes, name) };
+        let (decoded, hash) = rayon::join(decode, || format!("{:x}", Digest256(Sha256::digest(bytes).into())));
+        Self::build(decoded?, hash, name)
     }
 
     /// From 8-bit grey pixels, row by row, bright for dense.

@@ -4,6 +4,7 @@ use crate::geometry::Letterbox;
 use fast_image_resize::images::TypedImage;
 use fast_image_resize::pixels::F32;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// How intensities are spread before the resize.
@@ -52,21 +53,31 @@ impl Preprocess {
             Histogram::Stretch => None,
             Histogram::Equalize => Some(equalization(intensities)),
         };
-        let mut padded = vec![F32::new(0.0); side as usize * side as usize];
-        for (y, row) in intensities.chunks_exact(width as usize).enumerate() {
-            let start = (y + top as usize) * side as usize + left as usize;
-            for (out, &value) in padded[start..start + row.len()].iter_mut().zip(row) {
-                *out = F32::new(spread.as_ref().map_or(value, |map| map[bin(value)]));
-            }
-        }
-        let (Ok(source), mut target) = (TypedImage::from_pixels(side, side, padded), TypedImage::new(size, size)) else {
-            return vec![0.0; size as usize * size as usize];
+        let pixel = |&value: &f32| F32::new(spread.as_ref().map_or(value, |map| map[bin(value)]));
+        let padded: Vec<F32> = if width == height {
+            intensities.par_iter().map(pixel).collect()
+        } else {
+            let mut padded = vec![F32::new(0.0); side as usize * side as usize];
+            let rows = padded.par_chunks_exact_mut(side as usize).skip(top as usize);
+            rows.zip(intensities.par_chunks_exact(width as usize)).for_each(|(out, row)| {
+                out[left as usize..].iter_mut().zip(row).for_each(|(out, value)| *out = pixel(value));
+            });
+            padded
         };
+        let mut resized = vec![F32::new(0.0); size as usize * size as usize];
+        let Ok(source) = TypedImage::from_pixels(side, side, padded) else { return vec![0.0; resized.len()] };
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
-        match Resizer::new().resize_typed(&source, &mut target, &options) {
-            Ok(()) => target.pixels().iter().map(|p| p.0).collect(),
-            Err(_) => vec![0.0; size as usize * size as usize],
-        }
+        // Each thread makes a band of rows.
+        let rows = (size as usize).div_ceil(rayon::current_num_threads());
+        let done = resized.par_chunks_mut(rows * size as usize).enumerate().try_for_each(|(band, pixels)| {
+            let at = |row: usize| row as f64 / f64::from(size) * f64::from(side);
+            let (top, count) = (at(band * rows), pixels.len() / size as usize);
+            let height = (at(band * rows + count) - top).min(f64::from(side) - top);
+            let mut target = TypedImage::from_pixels_slice(size, count as u32, pixels).ok()?;
+            let part = options.crop(0.0, top, f64::from(side), height);
+            Resizer::new().resize_typed(&source, &mut target, &part).ok()
+        });
+        resized.iter().map(|pixel| if done.is_some() { pixel.0 } else { 0.0 }).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Decoded, Header, RadiographError, check_sides};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use rayon::prelude::*;
 use std::io::Cursor;
 
 /// Memory that a decoder may use, for an image of the largest accepted number of pixels.
@@ -37,8 +38,8 @@ fn ends(bytes: &[u8]) -> bool {
 /// Luma 0..1. What is transparent lies over black.
 fn grey(image: &DynamicImage) -> Vec<f32> {
     match image {
-        DynamicImage::ImageLuma8(grey) => grey.as_raw().iter().map(|&v| f32::from(v) / 255.0).collect(),
-        DynamicImage::ImageLuma16(grey) => grey.as_raw().iter().map(|&v| f32::from(v) / 65535.0).collect(),
+        DynamicImage::ImageLuma8(grey) => grey.as_raw().par_iter().map(|&v| f32::from(v) / 255.0).collect(),
+        DynamicImage::ImageLuma16(grey) => grey.as_raw().par_iter().map(|&v| f32::from(v) / 65535.0).collect(),
         other => other
             .to_rgba32f()
             .pixels()

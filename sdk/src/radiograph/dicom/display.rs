@@ -5,7 +5,11 @@ use super::lut::Lut;
 use crate::radiograph::RadiographError;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
+use rayon::prelude::*;
 use std::ops::RangeInclusive;
+
+/// Values that a thread looks at in one go.
+const PART: usize = 1 << 20;
 
 /// Which bits of a stored word are the value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,12 +110,15 @@ impl Display {
 
     /// Intensities 0..1, of which 0 is black. There are few different values, so each is worked out once.
     pub fn intensities(&self, words: &[u16], bits: Bits) -> Vec<f32> {
-        let mut occurs = vec![false; bits.count()];
-        for &word in words {
-            occurs[bits.index(word)] = true;
-        }
         let mut levels: Vec<Option<f64>> = (0..bits.count()).map(|index| self.level(bits.value(index))).collect();
         if self.interest == Interest::Everything {
+            let occur = |words: &[u16]| {
+                let mut occurs = vec![false; bits.count()];
+                words.iter().for_each(|&word| occurs[bits.index(word)] = true);
+                occurs
+            };
+            let either = |a: Vec<bool>, b: Vec<bool>| a.into_iter().zip(b).map(|(a, b)| a | b).collect();
+            let occurs = words.par_chunks(PART).map(occur).reduce(|| vec![false; bits.count()], either);
             stretch(&mut levels, &occurs);
         }
         let shown = |level: &Option<f64>| {
@@ -119,7 +126,7 @@ impl Display {
             level.map_or(0.0, |level| if self.inverted { 1.0 - level } else { level }) as f32
         };
         let shown: Vec<f32> = levels.iter().map(shown).collect();
-        words.iter().map(|&word| shown[bits.index(word)]).collect()
+        words.par_iter().map(|&word| shown[bits.index(word)]).collect()
     }
 
     /// Of a stored value; nothing for padding. 0..1, unless everything is of interest and the range is yet to be found.
