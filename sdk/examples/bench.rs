@@ -2,7 +2,7 @@
 //! milliseconds that took, so that another program can take turns with it.
 //!
 //! `bench retrieval DATABASE`, `bench tensor IMAGE SIDE`, `bench perceive BUNDLE IMAGE`, `bench ask BUNDLE IMAGE plain|look-up MAX`;
-//! `bench cold BUNDLE IMAGE` answers with one token and ends. The last two ask what the file holds that ANATOMIX_QUESTIONS names, a
+//! `bench cold BUNDLE IMAGE checked|unchecked` answers with one token and ends. The last two ask what the file holds that ANATOMIX_QUESTIONS names, a
 //! question a line, each about the study only.
 
 use anatomix::anatomy::Structure;
@@ -60,16 +60,17 @@ fn main() -> Anyhow<()> {
                 Ok(format!("{} {} {prefilled} {tokens}{each}", parts[0], parts[1]))
             })
         }
-        ["cold", bundle, image] => {
-            let (engine, radiograph) = open(bundle, image, true)?;
+        ["cold", bundle, image, golden] => {
+            let engine = Engine::builder().provider(Provider::Cpu).golden(golden == "checked").open(bundle)?;
+            let radiograph = Radiograph::open(image)?;
             let questions = std::fs::read_to_string(std::env::var("ANATOMIX_QUESTIONS")?)?;
             let answer = engine.study(&radiograph)?.ask(Question::new(questions.trim()).max_tokens(1))?;
-            println!("token {}", answer.raw);
+            println!("token {}", answer.text);
             Ok(())
         }
         _ => {
             Err("usage: bench retrieval DATABASE WIDTH | tensor IMAGE SIDE | perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up MAX | cold \
-              BUNDLE IMAGE"
+              BUNDLE IMAGE checked|unchecked"
                 .into())
         }
     }
