@@ -66,9 +66,9 @@ def genai_model(source, precision):
     if (out / "genai_config.json").exists():
         return out
     from onnxruntime_genai.models import builder
-    from onnxruntime_genai.models.builders import gemma
 
-    construct = gemma.Gemma3Model.__init__
+    gemma = builder.Gemma3Model
+    construct = gemma.__init__
 
     def flat_names(self, config, *arguments, **named):
         # It reads the names of transformers 4.
@@ -76,14 +76,13 @@ def genai_model(source, precision):
         config.rope_local_base_freq = config.rope_parameters["sliding_attention"]["rope_theta"]
         construct(self, config, *arguments, **named)
 
-    gemma.Gemma3Model.__init__ = flat_names
-    gemma.Gemma3Model.make_rope_init = lambda self, config: None
+    gemma.__init__, gemma.make_rope_init = flat_names, lambda self, config: None
     wanted = ["prune_lm_head=1"]
     if precision == "int4":
         wanted += [f"int4_block_size={BLOCK}", "int4_accuracy_level=4"]
     where = ["", str(source), str(out), precision, "cpu", str(FOLDER / "genai.cache")]
     builder.create_model(*where, **builder.parse_extra_options(*where, wanted))
-    gemma.Gemma3Model.__init__ = construct
+    gemma.__init__ = construct
     return out
 
 
