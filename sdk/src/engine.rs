@@ -2,7 +2,7 @@
 
 use crate::anatomy::{Label, Structure};
 use crate::bundle::{Bundle, GOLDEN, SENTENCES, TOKENIZER};
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, DecoderError, Form, Grammar, Matcher, Sampling};
 use crate::error::Result;
 use crate::geometry::Letterbox;
 use crate::perception::{Perception, PerceptionModule, flags};
@@ -45,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) tokenizer: PromptTokenizer,
     pub(crate) decoder: Decoder,
     pub(crate) look_up: bool,
+    /// Why there is none concerns questions that need one alone.
+    grammar: Result<Grammar, String>,
 }
 
 /// Options of an engine.
@@ -100,11 +102,22 @@ impl EngineBuilder {
         let tokenizer = PromptTokenizer::open(&bundle.file(TOKENIZER))?;
         let sentences = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width)?;
         let runtime = Runtime::load(self.options)?;
-        let module = PerceptionModule::load(&runtime, &bundle)?;
-        let decoder = Decoder::load(&runtime, &bundle, self.memory)?;
-        golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &decoder)?;
+        // Small beside the graphs, and done by the time that they are loaded.
+        let vocabulary = bundle.manifest().decoder.vocabulary;
+        let (loaded, grammar) = std::thread::scope(|scope| {
+            let grammar = scope.spawn(|| Grammar::new(&tokenizer, vocabulary));
+            let load = || -> Result<_> {
+                let module = PerceptionModule::load(&runtime, &bundle)?;
+                let decoder = Decoder::load(&runtime, &bundle, self.memory)?;
+                golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &decoder)?;
+                Ok((module, decoder))
+            };
+            (load(), grammar.join())
+        });
+        let (module, decoder) = loaded?;
+        let grammar = grammar.map_err(|_| "compiling it failed".to_string()).and_then(|made| made.map_err(|e| e.to_string()));
         let (provider, notes) = (runtime.provider(), runtime.notes().to_vec());
-        Ok(Engine(Arc::new(Inner { bundle, provider, notes, module, sentences, tokenizer, decoder, look_up: !self.plain })))
+        Ok(Engine(Arc::new(Inner { bundle, provider, notes, module, sentences, tokenizer, decoder, look_up: !self.plain, grammar })))
     }
 }
 
@@ -199,6 +212,26 @@ impl Inner {
         })
     }
 
+    /// What an answer of this form is held to.
+    ///
+    /// # Errors
+    /// If its schema cannot be used, or the tokenizer's vocabulary cannot.
+    pub(crate) fn matcher(&self, form: &Form) -> Result<Option<Matcher>, DecoderError> {
+        if *form == Form::Free { Ok(None) } else { self.grammar()?.matcher(form) }
+    }
+
+    /// Makes sure that answers can keep this form.
+    ///
+    /// # Errors
+    /// As [`Inner::matcher`].
+    pub(crate) fn check_form(&self, form: &Form) -> Result<(), DecoderError> {
+        if *form == Form::Free { Ok(()) } else { self.grammar()?.check(form) }
+    }
+
+    fn grammar(&self) -> Result<&Grammar, DecoderError> {
+        self.grammar.as_ref().map_err(|message| DecoderError::Grammar { message: message.clone() })
+    }
+
     fn retrieve(&self, perception: &Perception, letterbox: &Letterbox) -> Vec<StructureFinding> {
         let found = Structure::all().zip(self.sentences.search_all(&perception.object_embeddings, 2)).map(|(structure, hits)| {
             let similarity = |i: usize| hits.get(i).map_or(-1.0, |hit| hit.similarity);
@@ -222,7 +255,7 @@ impl Inner {
             provider: self.provider.to_string(),
             precision: manifest.decoder.precision.clone(),
             input_sha256: input_sha256.into(),
-            decoding: "greedy".into(),
+            decoding: format!("{}, {}", Sampling::default(), Form::default()),
             scores: "uncalibrated".into(),
             intended_use: "research use, not a medical device".into(),
         }

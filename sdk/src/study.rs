@@ -66,7 +66,7 @@ pub struct Provenance {
     pub precision: String,
     /// SHA-256 of the file, or of the pixels where there was none.
     pub input_sha256: String,
-    /// How tokens were chosen.
+    /// How tokens were chosen, and what form they keep: "greedy, grounded".
     pub decoding: String,
     /// What scores mean.
     pub scores: String,
@@ -245,6 +245,8 @@ impl Study {
         self.cancel.reset();
         let question = question.into();
         let engine = Arc::clone(&self.engine);
+        // A form that cannot be kept is refused before anything is computed.
+        engine.check_form(&question.form)?;
         let words = question.words();
         let on_grid = grounding::question_to_grid(&words, &self.letterbox)?;
         let start = Instant::now();
@@ -280,7 +282,7 @@ impl Study {
             log_probabilities: said.log_probabilities,
             finish: said.finish,
             flags: self.flags.clone(),
-            provenance: Provenance { decoding: question.sampling.to_string(), ..self.provenance.clone() },
+            provenance: Provenance { decoding: format!("{}, {}", question.sampling, question.form), ..self.provenance.clone() },
             timing,
         })
     }

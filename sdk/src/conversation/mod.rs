@@ -134,7 +134,7 @@ impl Conversation {
         on_piece: &mut impl FnMut(&str) -> Flow,
     ) -> Result<Said> {
         let start = Instant::now();
-        let mut sampler = Sampler::new(question.sampling, question.log_probabilities)?;
+        let mut sampler = Sampler::new(question.sampling, question.log_probabilities, engine.matcher(&question.form)?)?;
         let mut said = [std::mem::take(&mut self.pending).as_slice(), tokens].concat();
         let asked = said.len();
         let (length, most) = (self.cache.length(), engine.decoder.sizes().max_context);
@@ -147,7 +147,7 @@ impl Conversation {
         let prefilled = start.elapsed();
 
         let end = i64::from(engine.tokenizer.end_of_turn());
-        let mut text = Text::new(engine, &question.stop);
+        let mut text = Text::new(engine, question);
         let (mut count, mut runs, mut log_probabilities) = (0, 0, Vec::new());
         let finish = 'answer: loop {
             for choice in next {
@@ -197,8 +197,8 @@ impl Conversation {
     /// Appends tokens and chooses the next one.
     fn append(&mut self, engine: &Inner, sampler: &mut Sampler, ids: &[i64]) -> Result<Choice> {
         let logits = self.run(engine, ids, &[ids.len() as i64 - 1])?;
-        let choice = sampler.choose(&logits);
-        sampler.accept(choice.token);
+        let choice = sampler.choose(&logits)?;
+        sampler.accept(choice.token)?;
         Ok(choice)
     }
 
@@ -210,14 +210,14 @@ impl Conversation {
         let logits = self.run(engine, &ids, &positions)?;
         let mut next = Vec::with_capacity(ids.len());
         for (row, logits) in logits.chunks_exact(engine.decoder.sizes().vocabulary).enumerate() {
-            let choice = sampler.choose(logits);
+            let choice = sampler.choose(logits)?;
             if !proposal.is_empty() && choice.margin <= engine.decoder.noise() {
                 // Several rows at once are computed a little differently from one. Too close a call is made by one row.
                 self.cache.rewind(before + row);
                 next.push(self.append(engine, sampler, &ids[row..=row])?);
                 return Ok(next);
             }
-            sampler.accept(choice.token);
+            sampler.accept(choice.token)?;
             next.push(choice);
             if proposal.get(row) != Some(&choice.token) {
                 break;
