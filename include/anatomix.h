@@ -174,6 +174,10 @@ typedef enum anx_status {
      */
     ANX_DECODER = 600,
     /**
+     * The JSON schema of a question cannot be used; the message says why.
+     */
+    ANX_DECODER_SCHEMA = 601,
+    /**
      * A result cannot be written.
      */
     ANX_OUTPUT = 700,
@@ -429,7 +433,7 @@ typedef struct anx_provenance {
      */
     const char *input_sha256;
     /**
-     * How tokens are chosen: "greedy".
+     * How tokens are chosen, and what form they keep: "greedy, grounded".
      */
     const char *decoding;
     /**
@@ -518,6 +522,16 @@ typedef struct anx_ask_options {
      * anx_study_turns. 0: asks of the radiograph alone.
      */
     size_t follow_up;
+    /**
+     * A JSON schema, UTF-8, of at most 65,536 bytes, or NULL: the answer is JSON that meets it, whole unless a limit cuts it; see
+     * anx_answer_finish. Bound strings, arrays and numbers in it, so that an unsure model comes to an end. Boxes in it are on a
+     * grid of 1024 over the padded square, not pixels. The model does not see the schema: say in words what is wanted.
+     */
+    const char *json_schema;
+    /**
+     * Not 0: the answer may be anything. 0: its groundings are well formed, or it is JSON. Not both with json_schema.
+     */
+    size_t unconstrained;
 } anx_ask_options;
 
 /**

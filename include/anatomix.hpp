@@ -199,6 +199,8 @@ struct AskOptions {
     std::chrono::milliseconds deadline{0}; // ends the answer as far as it has come; 0: never
     bool log_probabilities = false;        // see Answer::log_probabilities
     bool follow_up = false;                // continues the study's conversation
+    std::string json_schema;    // the answer is JSON that meets it, see anx_ask_options; empty: text with groundings
+    bool unconstrained = false; // the answer may be anything; else groundings are well formed
 };
 
 // One of several questions that are asked at once.
@@ -375,6 +377,8 @@ private:
         raw.deadline_ms = static_cast<std::size_t>(std::max<std::chrono::milliseconds::rep>(options.deadline.count(), 0));
         raw.log_probabilities = options.log_probabilities;
         raw.follow_up = options.follow_up;
+        raw.json_schema = options.json_schema.empty() ? nullptr : options.json_schema.c_str();
+        raw.unconstrained = options.unconstrained;
         return raw;
     }
 

@@ -120,7 +120,20 @@ def test_decoding(succeed, phantom_dicom):
     assert report("--deadline", "0.001")["finish"] == "deadline"
     drawn = [report("--temperature", "3", "--max-tokens", "40", "--seed", seed) for seed in ("1", "2", "1")]
     assert drawn[0]["text"] == drawn[2]["text"] != drawn[1]["text"]
-    assert drawn[0]["provenance"]["decoding"] == "sampled, temperature 3, top_k 0, top_p 1, seed 1"
+    assert drawn[0]["provenance"]["decoding"] == "sampled, temperature 3, top_k 0, top_p 1, seed 1, grounded"
+
+
+def test_forms(succeed, run, phantom_dicom, tmp_path):
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"]}')
+    ask = ("ask", phantom_dicom, "Which lung is larger?", "--json", "--temperature", "3")
+    answer = json.loads(succeed(*ask, "--json-schema", schema))
+    assert json.loads(answer["text"])["side"] in ("left", "right")
+    assert answer["provenance"]["decoding"].endswith(", JSON by schema")
+    assert json.loads(succeed(*ask, "--unconstrained"))["provenance"]["decoding"].endswith(", unconstrained")
+    schema.write_text('{"type": "objekt"}')
+    assert "JSON schema cannot be used" in run(*ask, "--json-schema", schema).stderr
+    assert run(*ask, "--json-schema", tmp_path / "none").returncode == 1
 
 
 def test_conversations_and_saved_studies(succeed, run, phantom_dicom, tmp_path):

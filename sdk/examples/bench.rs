@@ -2,13 +2,14 @@
 //! milliseconds that took, so that another program can take turns with it.
 //!
 //! `bench retrieval DATABASE`, `bench tensor IMAGE SIDE`, `bench perceive BUNDLE IMAGE`, `bench ask BUNDLE IMAGE plain|look-up MAX`;
-//! `bench cold BUNDLE IMAGE checked|unchecked` answers with one token and ends. The last two ask what the file holds that ANATOMIX_QUESTIONS names, a
-//! question a line, each about the study only.
+//! `bench cold BUNDLE IMAGE checked|unchecked` answers with one token and ends. The last two ask what the file holds that
+//! ANATOMIX_QUESTIONS names, a question a line, each about the study only. `bench form BUNDLE IMAGE TEMPERATURE` asks grounded and
+//! unconstrained in turns and prints what a token takes of either, in microseconds.
 
 use anatomix::anatomy::Structure;
 use anatomix::radiograph::{Histogram, Preprocess};
 use anatomix::retrieval::SentenceDatabase;
-use anatomix::{Engine, Provider, Question, Radiograph};
+use anatomix::{Engine, Provider, Question, Radiograph, Sampling, Task};
 use std::error::Error;
 use std::hint::black_box;
 use std::io::{BufRead, Write};
@@ -68,9 +69,28 @@ fn main() -> Anyhow<()> {
             println!("token {}", answer.text);
             Ok(())
         }
+        ["form", bundle, image, temperature] => {
+            let (engine, radiograph) = open(bundle, image, false)?;
+            let mut study = engine.study(&radiograph)?;
+            let temperature: f32 = temperature.parse()?;
+            let sampling = |seed| Sampling { temperature, seed, ..Sampling::default() };
+            each(|| {
+                let (mut milliseconds, mut tokens) = ([0.0; 2], [0; 2]);
+                for seed in 0..10 {
+                    let question = Question::from(Task::Report).sampling(sampling(seed)).max_tokens(100);
+                    for (form, question) in [question.clone(), question.unconstrained()].into_iter().enumerate() {
+                        let answer = study.ask(question)?;
+                        milliseconds[form] += answer.timing["decode"];
+                        tokens[form] += answer.tokens;
+                    }
+                }
+                let each = |form: usize| milliseconds[form] * 1e3 / tokens[form] as f64;
+                Ok(format!("{:.1} grounded, {:.1} unconstrained", each(0), each(1)))
+            })
+        }
         _ => {
-            Err("usage: bench retrieval DATABASE WIDTH | tensor IMAGE SIDE | perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up MAX | cold \
-              BUNDLE IMAGE checked|unchecked"
+            Err("usage: bench retrieval DATABASE WIDTH | tensor IMAGE SIDE | perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up MAX | \
+                 cold BUNDLE IMAGE checked|unchecked | form BUNDLE IMAGE TEMPERATURE"
                 .into())
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::anatomy::{Label, Structure};
 use crate::bundle::{Bundle, GOLDEN, SENTENCES, TOKENIZER};
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, DecoderError, Form, Grammar, Matcher, Sampling};
 use crate::error::Result;
 use crate::geometry::Letterbox;
 use crate::perception::{Perception, PerceptionModule, flags};
@@ -46,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) tokenizer: PromptTokenizer,
     pub(crate) decoder: Decoder,
     pub(crate) look_up: bool,
+    /// Why there is none concerns questions that need one alone.
+    grammar: Result<Grammar, String>,
 }
 
 /// Options of an engine.
@@ -110,18 +112,21 @@ impl EngineBuilder {
         let tokenizer = PromptTokenizer::open(&bundle.file(TOKENIZER))?;
         let sentences = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width)?;
         let runtime = Runtime::load(self.options)?;
-        // Loading is mostly done by one thread each.
-        let (module, decoder) = std::thread::scope(|scope| {
+        // Loading is mostly done by one thread each; the grammar is small beside the graphs.
+        let vocabulary = bundle.manifest().decoder.vocabulary;
+        let (module, decoder, grammar) = std::thread::scope(|scope| {
             let module = scope.spawn(|| PerceptionModule::load(&runtime, &bundle));
+            let grammar = scope.spawn(|| Grammar::new(&tokenizer, vocabulary));
             let decoder = Decoder::load(&runtime, &bundle, self.memory);
-            (module.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), decoder)
+            (module.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), decoder, grammar.join())
         });
         let (module, decoder) = (module?, decoder?);
+        let grammar = grammar.map_err(|_| "compiling it failed".to_string()).and_then(|made| made.map_err(|e| e.to_string()));
         if !self.unchecked {
             golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &decoder)?;
         }
         let (provider, notes) = (runtime.provider(), runtime.notes().to_vec());
-        Ok(Engine(Arc::new(Inner { bundle, provider, notes, module, sentences, tokenizer, decoder, look_up: !self.plain })))
+        Ok(Engine(Arc::new(Inner { bundle, provider, notes, module, sentences, tokenizer, decoder, look_up: !self.plain, grammar })))
     }
 }
 
@@ -281,6 +286,26 @@ impl Inner {
         })
     }
 
+    /// What an answer of this form is held to.
+    ///
+    /// # Errors
+    /// If its schema cannot be used, or the tokenizer's vocabulary cannot.
+    pub(crate) fn matcher(&self, form: &Form) -> Result<Option<Matcher>, DecoderError> {
+        if *form == Form::Free { Ok(None) } else { self.grammar()?.matcher(form) }
+    }
+
+    /// Makes sure that answers can keep this form.
+    ///
+    /// # Errors
+    /// As [`Inner::matcher`].
+    pub(crate) fn check_form(&self, form: &Form) -> Result<(), DecoderError> {
+        if *form == Form::Free { Ok(()) } else { self.grammar()?.check(form) }
+    }
+
+    fn grammar(&self) -> Result<&Grammar, DecoderError> {
+        self.grammar.as_ref().map_err(|message| DecoderError::Grammar { message: message.clone() })
+    }
+
     fn retrieve(&self, perception: &Perception, letterbox: &Letterbox) -> Result<Vec<StructureFinding>> {
         let hits = self.sentences.search_all(&perception.object_embeddings, 2)?;
         let found = Structure::all().zip(hits).map(|(structure, hits)| {
@@ -305,7 +330,7 @@ impl Inner {
             provider: self.provider.to_string(),
             precision: manifest.decoder.precision.clone(),
             input_sha256: input_sha256.into(),
-            decoding: "greedy".into(),
+            decoding: format!("{}, {}", Sampling::default(), Form::default()),
             scores: "uncalibrated".into(),
             intended_use: "research use, not a medical device".into(),
         }

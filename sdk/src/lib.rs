@@ -29,7 +29,7 @@ mod study;
 pub mod task;
 
 pub use anatomy::{Label, Structure};
-pub use decoder::{DecoderError, Sampling};
+pub use decoder::{DecoderError, Form, Sampling};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, Result};
 pub use geometry::{NormalizedBox, PixelBox};

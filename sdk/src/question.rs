@@ -1,6 +1,6 @@
 //! What can be asked of a study, and how it is to be answered.
 
-use crate::decoder::Sampling;
+use crate::decoder::{Form, Sampling};
 use crate::task::Task;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub struct Question {
     pub deadline: Option<Duration>,
     /// Whether the answer tells how probable each of its tokens was.
     pub log_probabilities: bool,
+    /// What form the answer keeps; by default its groundings are well formed.
+    pub form: Form,
     /// Whether it continues the study's conversation; otherwise it is asked of the radiograph alone.
     pub follow_up: bool,
 }
@@ -46,6 +48,7 @@ impl Question {
             stop: Vec::new(),
             deadline: None,
             log_probabilities: false,
+            form: Form::default(),
             follow_up: false,
         }
     }
@@ -85,6 +88,31 @@ impl Question {
     #[must_use]
     pub fn log_probabilities(self) -> Self {
         Self { log_probabilities: true, ..self }
+    }
+
+    /// Asks for JSON that meets this schema, of at most 65,536 bytes. It is compact but for a space behind `,` and `:`; properties
+    /// come in the schema's order. [`Answer::text`](crate::Answer::text) is the JSON itself, whole unless a limit cuts it: bound
+    /// strings, arrays and numbers, so that an unsure model comes to an end. Boxes in it are on the prompt's grid of 1024, unlike
+    /// groundings. The model does not see the schema, so say in words what is wanted.
+    ///
+    /// Asking fails with [`DecoderError::Schema`](crate::DecoderError::Schema), before anything is computed, if the schema cannot be
+    /// used.
+    ///
+    /// ```
+    /// use anatomix::Question;
+    /// let schema = r#"{"type": "object", "properties": {"effusion": {"enum": ["none", "left", "right", "both"]}},
+    ///                  "required": ["effusion"]}"#;
+    /// let question = Question::new("Is there a pleural effusion, and where?").json_schema(schema);
+    /// ```
+    #[must_use]
+    pub fn json_schema(self, schema: impl Into<String>) -> Self {
+        Self { form: Form::Json(schema.into()), ..self }
+    }
+
+    /// Lets the model say whatever it says: tags may stay open, boxes may be none, and control tokens may appear.
+    #[must_use]
+    pub fn unconstrained(self) -> Self {
+        Self { form: Form::Free, ..self }
     }
 
     /// Continues the study's conversation: the model sees the questions and answers before it.

@@ -67,7 +67,7 @@ pub struct Provenance {
     pub precision: String,
     /// SHA-256 of the file, or of the pixels where there was none.
     pub input_sha256: String,
-    /// How tokens were chosen.
+    /// How tokens were chosen, and what form they keep: "greedy, grounded".
     pub decoding: String,
     /// What scores mean.
     pub scores: String,
@@ -245,6 +245,8 @@ impl Study {
     pub fn ask_streaming(&mut self, question: impl Into<Question>, mut on_piece: impl FnMut(&str) -> Flow) -> Result<Answer> {
         self.cancel.reset();
         let question = question.into();
+        // A form that cannot be kept is refused before anything is computed.
+        self.engine.check_form(&question.form)?;
         let on_grid = grounding::question_to_grid(&question.words(), &self.letterbox)?;
         let start = Instant::now();
         let room = self.engine.tokenizer.question(&on_grid)?.len().saturating_add(question.max_tokens.min(MAX_TOKENS));
@@ -290,6 +292,7 @@ impl Study {
     ) -> Result<Vec<Answer>> {
         self.cancel.reset();
         let on_grid = |question: Question| {
+            self.engine.check_form(&question.form)?;
             let words = grounding::question_to_grid(&question.words(), &self.letterbox)?;
             self.engine.tokenizer.question(&words)?;
             Ok((question, words))
@@ -346,7 +349,7 @@ impl Study {
             log_probabilities: said.log_probabilities,
             finish: said.finish,
             flags: self.flags.clone(),
-            provenance: Provenance { decoding: question.sampling.to_string(), ..self.provenance.clone() },
+            provenance: Provenance { decoding: format!("{}, {}", question.sampling, question.form), ..self.provenance.clone() },
             timing,
         }
     }

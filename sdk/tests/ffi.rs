@@ -389,7 +389,7 @@ mod with_bundle {
                 assert!(!text(grounding.phrase).is_empty() && !grounding.boxes.is_null());
             }
             assert!(anx_answer_grounding(answer, anx_answer_grounding_count(answer)).is_null());
-            assert_eq!(text((*anx_answer_provenance(answer)).decoding), "greedy");
+            assert_eq!(text((*anx_answer_provenance(answer)).decoding), "greedy, grounded");
             anx_answer_free(answer);
         }
     }
@@ -420,7 +420,18 @@ mod with_bundle {
             let lost = anx_ask_options { stop_count: 1, ..asking() };
             let (status, message, _) = failure(|e| anx_study_ask(study, c"x".as_ptr(), &lost, &mut answer, e));
             assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("options.stop"), "{message}");
-            for answer in [whole, cut, late].into_iter().chain(drawn) {
+            let schema = anx_ask_options { json_schema: c"{\"enum\": [\"<a>\", \"<b>\"]}".as_ptr(), temperature: 3.0, ..asking() };
+            let json = ask(study, c"Which?", &schema);
+            assert!(["\"<a>\"", "\"<b>\""].contains(&text(anx_answer_text(json))), "{}", text(anx_answer_text(json)));
+            let free = ask(study, c"Which?", &anx_ask_options { unconstrained: 1, ..asking() });
+            assert_eq!(text((*anx_answer_provenance(free)).decoding), "greedy, unconstrained");
+            let (status, message, _) =
+                failure(|e| anx_study_ask(study, c"x".as_ptr(), &anx_ask_options { unconstrained: 1, ..schema }, &mut answer, e));
+            assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("options.unconstrained"), "{message}");
+            let bad = anx_ask_options { json_schema: c"{\"type\": 1}".as_ptr(), ..asking() };
+            let (status, message, _) = failure(|e| anx_study_ask(study, c"x".as_ptr(), &bad, &mut answer, e));
+            assert!(status == anx_status::ANX_DECODER_SCHEMA && message.contains("JSON schema"), "{status:?} {message}");
+            for answer in [whole, cut, late, json, free].into_iter().chain(drawn) {
                 anx_answer_free(answer);
             }
             anx_study_free(study);

@@ -171,10 +171,10 @@ fn a_seed_draws_an_answer() {
         study.ask(Question::from(Task::Report).sampling(sampling).max_tokens(40)).unwrap()
     };
     let greedy = draw(0.0, 1);
-    assert_eq!(greedy.provenance.decoding, "greedy");
+    assert_eq!(greedy.provenance.decoding, "greedy, grounded");
     assert_eq!(said(draw(1e-3, 1)), said(greedy.clone()), "almost no freedom");
     let (a, b, again) = (draw(3.0, 1), draw(3.0, 2), draw(3.0, 1));
-    assert_eq!(a.provenance.decoding, "sampled, temperature 3, top_k 0, top_p 1, seed 1");
+    assert_eq!(a.provenance.decoding, "sampled, temperature 3, top_k 0, top_p 1, seed 1, grounded");
     assert_eq!(said(a.clone()), said(again));
     assert_ne!(a.text, b.text);
     let one = Sampling { temperature: 3.0, top_k: 1, ..Sampling::default() };

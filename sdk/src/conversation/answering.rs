@@ -48,8 +48,8 @@ impl<'a> Answering<'a> {
         Ok(Self {
             question,
             branch,
-            sampler: Sampler::new(question.sampling, question.log_probabilities)?,
-            text: Text::new(engine, &question.stop),
+            sampler: Sampler::new(question.sampling, question.log_probabilities, engine.matcher(&question.form)?)?,
+            text: Text::new(engine, question),
             tokens,
             asked,
             computed: 0,

@@ -124,13 +124,13 @@ impl Conversation {
             let shared = ids.len() > waiting;
             answer.alone = false;
             for (row, logits) in own.into_iter().enumerate() {
-                let choice = answer.sampler.choose(logits);
+                let choice = answer.sampler.choose(logits)?;
                 // Several rows at once are computed a little differently from what plain decoding computes.
                 if shared && choice.margin <= engine.decoder.noise() {
                     answer.alone = true;
                     break;
                 }
-                answer.sampler.accept(choice.token);
+                answer.sampler.accept(choice.token)?;
                 choices.push(choice);
                 if proposal.get(row) != Some(&choice.token) {
                     break;

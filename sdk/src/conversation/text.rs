@@ -1,8 +1,9 @@
 //! The text of an answer as it grows.
 
-use crate::decoder::{DecoderError, Readable, Stops};
+use crate::decoder::{DecoderError, Form, Readable, Stops};
 use crate::engine::Inner;
 use crate::error::Result;
+use crate::question::Question;
 use crate::study::{Finish, Flow};
 use tokenizers::tokenizer::DecodeStream;
 use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
@@ -12,7 +13,8 @@ pub(crate) struct Text<'a> {
     engine: &'a Inner,
     stream: TokenStream<'a>,
     raw: String,
-    filter: Readable,
+    /// JSON has none: what looks like a tag in it is its own.
+    filter: Option<Readable>,
     stops: Stops,
     readable: String,
 }
@@ -20,13 +22,13 @@ pub(crate) struct Text<'a> {
 type TokenStream<'a> = DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
 impl<'a> Text<'a> {
-    pub fn new(engine: &'a Inner, stop: &[String]) -> Self {
+    pub fn new(engine: &'a Inner, question: &Question) -> Self {
         Self {
             engine,
             stream: engine.tokenizer.inner().decode_stream(false),
             raw: String::new(),
-            filter: Readable::default(),
-            stops: Stops::new(stop),
+            filter: (!matches!(question.form, Form::Json(_))).then(Readable::default),
+            stops: Stops::new(&question.stop),
             readable: String::new(),
         }
     }
@@ -46,7 +48,8 @@ impl<'a> Text<'a> {
         };
         let Some(piece) = piece else { return Ok(None) };
         self.raw.push_str(&piece);
-        let (certain, ends) = self.stops.push(&self.filter.push(&piece));
+        let piece = self.filter.as_mut().map_or(piece.clone(), |filter| filter.push(&piece));
+        let (certain, ends) = self.stops.push(&piece);
         let flow = self.hand_on(&certain, on_piece);
         Ok(match flow {
             _ if ends => Some(Finish::StopText),
@@ -63,7 +66,7 @@ impl<'a> Text<'a> {
     /// The whole text, as the model wrote it and as people read it.
     pub fn finish(mut self, finish: Finish, on_piece: &mut impl FnMut(&str) -> Flow) -> (String, String) {
         if finish != Finish::StopText {
-            let (mut rest, ends) = self.stops.push(&std::mem::take(&mut self.filter).finish());
+            let (mut rest, ends) = self.stops.push(&self.filter.take().map_or_else(String::new, Readable::finish));
             if !ends {
                 rest.push_str(&std::mem::take(&mut self.stops).finish());
             }

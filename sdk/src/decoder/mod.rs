@@ -1,6 +1,7 @@
 //! The language model over a cache of its own for each study (paper, section 3.2).
 
 mod cache;
+mod grammar;
 mod look_up;
 mod readable;
 mod sampling;
@@ -9,6 +10,8 @@ mod stops;
 
 pub use cache::Cache;
 use cache::{Budget, token_bytes};
+pub use grammar::Form;
+pub(crate) use grammar::{Grammar, Matcher};
 pub(crate) use look_up::LookUp;
 pub use readable::Readable;
 pub use sampling::Sampling;
@@ -47,6 +50,10 @@ pub enum DecoderError {
     Sampling { name: &'static str, value: f32, allowed: &'static str },
     #[error("the language model's answer cannot be read: {message}")]
     Text { message: String },
+    #[error("the answer's JSON schema cannot be used: {message}; correct or simplify it")]
+    Schema { message: String },
+    #[error("the answer cannot be held to its form: {message}; ask for a simpler one, or for an unconstrained answer")]
+    Grammar { message: String },
 }
 
 /// The projectors and the decoder on a provider.

@@ -1,6 +1,8 @@
 //! How the next token is chosen: the most likely one, or one drawn by likelihood.
 
 use super::DecoderError;
+use super::grammar::Matcher;
+use llguidance::toktrie::SimpleVob;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::fmt;
@@ -62,9 +64,9 @@ impl fmt::Display for Sampling {
 pub(crate) struct Choice {
     /// The token.
     pub token: i64,
-    /// How far its logit lies above the next one's, where it is the most likely; infinite where it was drawn.
+    /// How far its logit lies above the next one's, at least, where it is the most likely; infinite where it was drawn.
     pub margin: f32,
-    /// Natural logarithm of its probability by the model, before temperature and penalties; NaN where nobody asked.
+    /// Natural logarithm of its probability by the model, before temperature, penalties and form; NaN where nobody asked.
     pub log_probability: f32,
 }
 
@@ -74,16 +76,17 @@ pub(crate) struct Sampler {
     rng: ChaCha8Rng,
     said: Vec<i64>,
     log_probabilities: bool,
+    form: Option<Matcher>,
 }
 
 impl Sampler {
-    /// For one answer.
+    /// For one answer, which keeps this form.
     ///
     /// # Errors
     /// [`DecoderError::Sampling`] for a setting out of range.
-    pub fn new(sampling: Sampling, log_probabilities: bool) -> Result<Self, DecoderError> {
+    pub fn new(sampling: Sampling, log_probabilities: bool, form: Option<Matcher>) -> Result<Self, DecoderError> {
         sampling.check()?;
-        Ok(Self { sampling, rng: ChaCha8Rng::seed_from_u64(sampling.seed), said: Vec::new(), log_probabilities })
+        Ok(Self { sampling, rng: ChaCha8Rng::seed_from_u64(sampling.seed), said: Vec::new(), log_probabilities, form })
     }
 
     /// Whether tokens that are looked up may be verified several at a time: where none is drawn.
@@ -91,20 +94,44 @@ impl Sampler {
         self.sampling.is_greedy()
     }
 
-    /// Chooses a token by the logits of all.
-    pub fn choose(&mut self, logits: &[f32]) -> Choice {
+    /// Chooses a token by the logits of all: among those that the form allows here.
+    ///
+    /// # Errors
+    /// [`DecoderError::Grammar`] if the form takes too much to follow.
+    pub fn choose(&mut self, logits: &[f32]) -> Result<Choice, DecoderError> {
         let penalised = self.penalise(logits);
         let weighed = penalised.as_deref().unwrap_or(logits);
-        let (token, margin) = if self.sampling.is_greedy() { most_likely(weighed) } else { (self.draw(weighed), f32::INFINITY) };
+        let (token, margin) = if self.sampling.is_greedy() {
+            self.most_likely(weighed)?
+        } else {
+            let mask = self.form.as_mut().map(Matcher::mask).transpose()?;
+            (self.draw(weighed, mask.as_ref()), f32::INFINITY)
+        };
         let log_probability = if self.log_probabilities { log_probability(logits, token) } else { f32::NAN };
-        Choice { token, margin, log_probability }
+        Ok(Choice { token, margin, log_probability })
     }
 
     /// Tells that a token is part of the answer.
-    pub fn accept(&mut self, token: i64) {
+    ///
+    /// # Errors
+    /// As [`Sampler::choose`].
+    pub fn accept(&mut self, token: i64) -> Result<(), DecoderError> {
         if self.sampling.repetition_penalty != 1.0 && !self.said.contains(&token) {
             self.said.push(token);
         }
+        self.form.as_mut().map_or(Ok(()), |form| form.accept(token))
+    }
+
+    /// To ask whether one token is allowed costs far less than to find all that are, and the most likely one nearly always is. Its
+    /// margin is then the one over all tokens, which is not larger than that over the allowed ones.
+    fn most_likely(&mut self, logits: &[f32]) -> Result<(i64, f32), DecoderError> {
+        let (token, margin) = most_likely(logits);
+        let Some(form) = &mut self.form else { return Ok((token, margin)) };
+        if form.allows(token)? {
+            return Ok((token, margin));
+        }
+        let mask = form.mask()?;
+        Ok(most_likely_of(logits.iter().copied().enumerate().filter(|&(token, _)| mask.is_allowed(token as u32))))
     }
 
     fn penalise(&self, logits: &[f32]) -> Option<Vec<f32>> {
@@ -121,9 +148,10 @@ impl Sampler {
         Some(logits)
     }
 
-    fn draw(&mut self, logits: &[f32]) -> i64 {
+    fn draw(&mut self, logits: &[f32], mask: Option<&SimpleVob>) -> i64 {
         let Sampling { temperature, top_k, top_p, .. } = self.sampling;
-        let mut candidates: Vec<(usize, f32)> = logits.iter().copied().enumerate().collect();
+        let allowed = |&(token, _): &(usize, f32)| mask.is_none_or(|mask| mask.is_allowed(token as u32));
+        let mut candidates: Vec<(usize, f32)> = logits.iter().copied().enumerate().filter(allowed).collect();
         let by_likelihood = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if top_k > 0 && top_k < candidates.len() {
             candidates.select_nth_unstable_by(top_k - 1, by_likelihood);
@@ -149,8 +177,12 @@ impl Sampler {
 
 /// The most likely token, the first of equals, and how far its logit lies above the next.
 pub(crate) fn most_likely(logits: &[f32]) -> (i64, f32) {
-    let (mut best, mut next) = ((0, f32::NEG_INFINITY), f32::NEG_INFINITY);
-    for (token, &logit) in logits.iter().enumerate() {
+    most_likely_of(logits.iter().copied().enumerate())
+}
+
+fn most_likely_of(mut logits: impl Iterator<Item = (usize, f32)>) -> (i64, f32) {
+    let (mut best, mut next) = (logits.next().map_or((0, f32::NEG_INFINITY), |(token, logit)| (token as i64, logit)), f32::NEG_INFINITY);
+    for (token, logit) in logits {
         if logit > best.1 {
             next = best.1;
             best = (token as i64, logit);
@@ -175,16 +207,16 @@ mod tests {
     const LOGITS: [f32; 5] = [0.0, 2.0, 1.0, -1.0, 2.0];
 
     fn shares(sampling: Sampling) -> [f64; 5] {
-        let mut sampler = Sampler::new(sampling, false).unwrap();
+        let mut sampler = Sampler::new(sampling, false, None).unwrap();
         let mut counts = [0.0; 5];
-        (0..20_000).for_each(|_| counts[sampler.choose(&LOGITS).token as usize] += 1.0 / 20_000.0);
+        (0..20_000).for_each(|_| counts[sampler.choose(&LOGITS).unwrap().token as usize] += 1.0 / 20_000.0);
         counts
     }
 
     #[test]
     fn greedy_takes_the_first_of_the_most_likely() {
-        let mut sampler = Sampler::new(Sampling::default(), true).unwrap();
-        let choice = sampler.choose(&LOGITS);
+        let mut sampler = Sampler::new(Sampling::default(), true, None).unwrap();
+        let choice = sampler.choose(&LOGITS).unwrap();
         assert_eq!((choice.token, choice.margin), (1, 0.0));
         let total: f32 = LOGITS.iter().map(|l| l.exp()).sum();
         assert!((choice.log_probability - (2f32.exp() / total).ln()).abs() < 1e-6);
@@ -211,8 +243,8 @@ mod tests {
     #[test]
     fn equal_seeds_draw_equally() {
         let draw = |seed| {
-            let mut sampler = Sampler::new(Sampling { temperature: 1.0, seed, ..Sampling::default() }, false).unwrap();
-            (0..50).map(|_| sampler.choose(&LOGITS).token).collect::<Vec<_>>()
+            let mut sampler = Sampler::new(Sampling { temperature: 1.0, seed, ..Sampling::default() }, false, None).unwrap();
+            (0..50).map(|_| sampler.choose(&LOGITS).unwrap().token).collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
@@ -220,11 +252,11 @@ mod tests {
 
     #[test]
     fn what_was_said_becomes_less_likely() {
-        let mut sampler = Sampler::new(Sampling { repetition_penalty: 3.0, ..Sampling::default() }, false).unwrap();
+        let mut sampler = Sampler::new(Sampling { repetition_penalty: 3.0, ..Sampling::default() }, false, None).unwrap();
         let said: Vec<i64> = (0..3)
             .map(|_| {
-                let token = sampler.choose(&LOGITS).token;
-                sampler.accept(token);
+                let token = sampler.choose(&LOGITS).unwrap().token;
+                sampler.accept(token).unwrap();
                 token
             })
             .collect();
@@ -239,7 +271,7 @@ mod tests {
             (Sampling { top_p: 0.0, ..Sampling::default() }, "top_p"),
             (Sampling { repetition_penalty: 0.0, ..Sampling::default() }, "repetition_penalty"),
         ] {
-            let message = Sampler::new(sampling, false).err().unwrap().to_string();
+            let message = Sampler::new(sampling, false, None).err().unwrap().to_string();
             assert!(message.contains(name), "{message}");
         }
     }

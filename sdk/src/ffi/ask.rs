@@ -68,6 +68,12 @@ pub struct anx_ask_options {
     /// Not 0: continues the study's conversation, so that the model sees the questions and answers before it; see
     /// anx_study_turns. 0: asks of the radiograph alone.
     pub follow_up: usize,
+    /// A JSON schema, UTF-8, of at most 65,536 bytes, or NULL: the answer is JSON that meets it, whole unless a limit cuts it; see
+    /// anx_answer_finish. Bound strings, arrays and numbers in it, so that an unsure model comes to an end. Boxes in it are on a
+    /// grid of 1024 over the padded square, not pixels. The model does not see the schema: say in words what is wanted.
+    pub json_schema: *const c_char,
+    /// Not 0: the answer may be anything. 0: its groundings are well formed, or it is JSON. Not both with json_schema.
+    pub unconstrained: usize,
 }
 
 // SAFETY: repr(C), words of 64 bits (checked below), all zero means every default; an absent function is the null pointer.
@@ -75,7 +81,7 @@ unsafe impl Options for anx_ask_options {
     const NAME: &'static str = "anx_ask_options";
 }
 
-const _: () = assert!(size_of::<anx_ask_options>() == 15 * size_of::<usize>(), "libanatomix needs a machine of 64 bits");
+const _: () = assert!(size_of::<anx_ask_options>() == 17 * size_of::<usize>(), "libanatomix needs a machine of 64 bits");
 
 impl anx_ask_options {
     /// The question with these options.
@@ -110,7 +116,14 @@ impl anx_ask_options {
         asked.deadline = (self.deadline_ms > 0).then(|| Duration::from_millis(self.deadline_ms as u64));
         asked.log_probabilities = self.log_probabilities != 0;
         asked.follow_up = self.follow_up != 0;
-        Ok(asked)
+        // SAFETY: NULL or valid, by the caller's promise.
+        let schema = unsafe { optional_text(self.json_schema, "options.json_schema") }?;
+        Ok(match (schema, self.unconstrained != 0) {
+            (None, false) => asked,
+            (None, true) => asked.unconstrained(),
+            (Some(schema), false) => asked.json_schema(schema),
+            (Some(_), true) => return Err(Failure::argument("options.unconstrained", "is not 0, but options.json_schema is there")),
+        })
     }
 
     /// Gives a piece to the callback, where there is one.

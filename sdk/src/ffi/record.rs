@@ -77,7 +77,7 @@ pub struct anx_provenance {
     pub precision: *const c_char,
     /// SHA-256 of the input file, or of the pixels where there was no file; hexadecimal.
     pub input_sha256: *const c_char,
-    /// How tokens are chosen: "greedy".
+    /// How tokens are chosen, and what form they keep: "greedy, grounded".
     pub decoding: *const c_char,
     /// What scores and similarities are: "uncalibrated".
     pub scores: *const c_char,

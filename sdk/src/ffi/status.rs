@@ -1,6 +1,7 @@
 //! Status numbers, and which error has which.
 
 use crate::bundle::BundleError;
+use crate::decoder::DecoderError;
 use crate::error::Error;
 use crate::prompt::PromptError;
 use crate::radiograph::RadiographError;
@@ -71,6 +72,8 @@ pub enum anx_status {
 
     /// The language model cannot answer; the message says why.
     ANX_DECODER = 600,
+    /// The JSON schema of a question cannot be used; the message says why.
+    ANX_DECODER_SCHEMA = 601,
 
     /// A result cannot be written.
     ANX_OUTPUT = 700,
@@ -90,6 +93,7 @@ impl anx_status {
             Error::Retrieval(_) => ANX_RETRIEVAL,
             Error::Runtime(e) => runtime(e),
             Error::Prompt(e) => prompt(e),
+            Error::Decoder(DecoderError::Schema { .. }) => ANX_DECODER_SCHEMA,
             Error::Decoder(_) => ANX_DECODER,
             Error::Output(_) => ANX_OUTPUT,
             Error::Saved(_) => ANX_SAVED,

@@ -15,6 +15,7 @@ mod tokens;
 pub use tokens::{ADDED_TOKENS, CONTROL_TOKENS, OBJECT_TOKENS};
 
 use crate::anatomy::{STRUCTURES, Structure};
+use std::collections::BTreeMap;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
@@ -148,14 +149,19 @@ impl PromptTokenizer {
         if question.len() > MAX_QUESTION {
             return Err(PromptError::LongQuestion { length: question.len() });
         }
-        // Gemma's tokenizer adds plain texts too, line breaks among them; those control nothing.
-        let added = self.tokenizer.get_added_tokens_decoder();
-        let controls = |token: &str, special: bool| special || ADDED_TOKENS.contains(&token) || CONTROL_TOKENS.contains(&token);
-        let found = added.values().filter(|t| controls(&t.content, t.special)).map(|t| t.content.as_str());
-        match found.filter(|t| !OPEN_TOKENS.contains(t) && question.contains(t)).min_by_key(|t| question.find(t)) {
-            Some(token) => Err(PromptError::ControlToken { token: token.into() }),
+        let found = self.controls().into_values().filter(|token| question.contains(token.as_str()));
+        match found.min_by_key(|token| question.find(token.as_str())) {
+            Some(token) => Err(PromptError::ControlToken { token }),
             None => Ok(question),
         }
+    }
+
+    /// The tokens that people and answers may not use, by id: all that control the model but the grounding forms.
+    pub(crate) fn controls(&self) -> BTreeMap<u32, String> {
+        // Gemma's tokenizer adds plain texts too, line breaks among them; those control nothing.
+        let added = self.tokenizer.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special);
+        let named = ADDED_TOKENS.iter().chain(&CONTROL_TOKENS).filter_map(|name| Some((self.id(name)?, (*name).to_string())));
+        added.map(|(id, token)| (id, token.content)).chain(named).filter(|(_, token)| !OPEN_TOKENS.contains(&token.as_str())).collect()
     }
 
     /// An answer as training sees it, its end of turn included.

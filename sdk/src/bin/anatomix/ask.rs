@@ -82,6 +82,12 @@ pub struct Decoding {
     /// With --json, tell how probable each token was, as natural logarithms
     #[arg(long, requires = "json")]
     log_probabilities: bool,
+    /// Answer with JSON that meets the JSON schema in this file
+    #[arg(long, value_name = "FILE")]
+    json_schema: Option<PathBuf>,
+    /// Let the model say anything; else tags are closed, boxes are boxes, and no control token appears
+    #[arg(long, conflicts_with = "json_schema")]
+    unconstrained: bool,
     /// Decode token by token, without looking up what the answer repeats; the answer is the same
     #[arg(long)]
     no_look_up: bool,
@@ -92,14 +98,22 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::Message(format!("{} cannot be read: {error}; check that it is readable", path.display()))
+}
+
 impl Decoding {
-    fn apply(&self, question: Question) -> Question {
+    fn apply(&self, question: Question) -> Result<Question, Failure> {
         let Self { temperature, top_k, top_p, repetition_penalty, seed, .. } = *self;
         let mut question = question.sampling(Sampling { temperature, top_k, top_p, repetition_penalty, seed });
         question.stop.clone_from(&self.stop);
         question.deadline = self.deadline;
         question.log_probabilities = self.log_probabilities;
-        question
+        Ok(match &self.json_schema {
+            Some(path) => question.json_schema(std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?),
+            None if self.unconstrained => question.unconstrained(),
+            None => question,
+        })
     }
 }
 
@@ -143,8 +157,7 @@ impl Source {
             let _ = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
         }
         if anatomix::is_saved(&start) {
-            let failed = |e| Failure::Message(format!("{} cannot be read: {e}; check that it is readable", path.display()));
-            return Ok(Self::Saved(std::fs::read(path).map_err(failed)?));
+            return Ok(Self::Saved(std::fs::read(path).map_err(|e| unreadable(path, &e))?));
         }
         Ok(Self::Radiograph(Box::new(Radiograph::open(path).map_err(Error::from)?)))
     }
@@ -169,6 +182,7 @@ impl Output {
         if let Some(path) = &self.save {
             check_apart(image, path)?;
         }
+        let questions = questions.into_iter().map(|question| self.decoding.apply(question)).collect::<Result<Vec<_>, _>>()?;
         let engine = options.engine(!self.decoding.no_look_up)?;
         let source = Source::open(image)?;
         if self.overlay.is_some() && matches!(source, Source::Saved(_)) {
@@ -199,7 +213,7 @@ impl Output {
             let limit = self.max_tokens.map_or(question.max_tokens, NonZeroUsize::get);
             self.decoding.apply(question.max_tokens(limit))
         });
-        let questions: Vec<Question> = questions.collect();
+        let questions = questions.collect::<Result<Vec<_>, _>>()?;
         let waiting = spinner("reading the question");
         let mut written = Ok(());
         let on_piece = |number: usize, piece: &str| {

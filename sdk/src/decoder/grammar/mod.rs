@@ -1,0 +1,207 @@
+//! What form an answer keeps: a grammar over tokens (llguidance) says at each place which of them may follow.
+//!
+//! It is about text, not about tokens: tags count as their text, however it is split, so what holds here holds for whoever reads
+//! the answer. A grammar guarantees form, never truth.
+
+mod schema;
+mod vocabulary;
+
+use super::DecoderError;
+use crate::prompt::PromptTokenizer;
+use llguidance::ParserFactory;
+use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};
+use llguidance::toktrie::{InferenceCapabilities, SimpleVob};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+/// Answers in [`Form::Grounded`]: text and groundings. It is one regular expression, so that no parser is needed beside the
+/// automaton, and the automaton is back where it was after each character of plain text.
+///
+/// A `<` is text where a number, a space or a sign follows, as in "SpO2 < 90 %" or "<5 mm"; else it opens a tag.
+const GROUNDED: &str = r#"
+start: /({text}|<ref>{text}+<\/ref>|<box>\({n},{n}\),\({n},{n}\)<\/box>)*/
+"#;
+/// A character of text: no control characters but tabulator and line breaks.
+const TEXT: &str = r"([^<\x00-\x08\x0B\x0C\x0E-\x1F\x7F]|<[ =0-9.+\-])";
+/// 0 to 1024, without leading zeros.
+const NUMBER: &str = r"(0|[1-9][0-9]{0,2}|10[01][0-9]|102[0-4])";
+
+/// Tokens of these characters alone, which are most, are allowed or refused as one instead of one by one: they are text in
+/// groundings, and text in JSON. Each such set costs memory for another index of the vocabulary, 15 to 40 MiB for a large one.
+const SLICE: &str = r#"[^"\\<\x00-\x1F\x7F]+"#;
+
+/// How the library says that no token may come next.
+const NOTHING: &str = "NoExtensionBias";
+
+/// So many compiled schemas are kept for questions to come.
+const SCHEMAS: usize = 8;
+
+/// What form an answer keeps.
+///
+/// A limit that cuts an answer (tokens, time, a stop text, the listener) may cut its form too; [`Finish`](crate::Finish) tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Form {
+    /// Text in which every `<ref>` is closed around a phrase and every box is four integers from 0 to 1024.
+    #[default]
+    Grounded,
+    /// JSON that meets this schema, see [`Question::json_schema`](crate::Question::json_schema).
+    Json(String),
+    /// Whatever the model says.
+    Free,
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Grounded => "grounded",
+            Self::Json(_) => "JSON by schema",
+            Self::Free => "unconstrained",
+        })
+    }
+}
+
+/// The grammars of a language model's answers, compiled for its tokens.
+pub(crate) struct Grammar {
+    factory: ParserFactory,
+    grounded: llguidance::Matcher,
+    /// Those asked for last, the latest at the end.
+    schemas: Mutex<VecDeque<(String, llguidance::Matcher)>>,
+    end: u32,
+}
+
+impl Grammar {
+    /// For a tokenizer, and a model with logits for so many tokens.
+    ///
+    /// # Errors
+    /// [`DecoderError::Grammar`] if the vocabulary is too large or lacks what tags are made of.
+    pub fn new(tokenizer: &PromptTokenizer, vocabulary: usize) -> Result<Self, DecoderError> {
+        Self::over(vocabulary::of(tokenizer, vocabulary), tokenizer.end_of_turn())
+    }
+
+    /// Over the text of each token, nothing for those that no answer may hold.
+    fn over(texts: Vec<Vec<u8>>, end: u32) -> Result<Self, DecoderError> {
+        let failed = |message: String| DecoderError::Grammar { message };
+        let tokens = vocabulary::index(texts, end).map_err(failed)?;
+        let factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &[SLICE.into()]);
+        let mut factory = factory.map_err(|e| failed(in_a_line(&e.to_string())))?;
+        factory.quiet();
+        *factory.limits_mut() = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
+        let grounded = GROUNDED.replace("{text}", TEXT).replace("{n}", NUMBER);
+        let grounded = compile(&factory, TopLevelGrammar::from_lark(grounded)).map_err(failed)?;
+        Ok(Self { factory, grounded, schemas: Mutex::default(), end })
+    }
+
+    /// What an answer of this form is held to; nothing if it is free.
+    ///
+    /// # Errors
+    /// [`DecoderError::Schema`] for a schema that cannot be used.
+    pub fn matcher(&self, form: &Form) -> Result<Option<Matcher>, DecoderError> {
+        let inner = match form {
+            Form::Grounded => self.grounded.deep_clone(),
+            Form::Json(schema) => self.with_schema(schema, llguidance::Matcher::deep_clone)?,
+            Form::Free => return Ok(None),
+        };
+        Ok(Some(Matcher { inner, end: self.end }))
+    }
+
+    /// Makes sure that answers can keep this form.
+    ///
+    /// # Errors
+    /// As [`Grammar::matcher`].
+    pub fn check(&self, form: &Form) -> Result<(), DecoderError> {
+        if let Form::Json(schema) = form { self.with_schema(schema, |_| ()) } else { Ok(()) }
+    }
+
+    fn with_schema<R>(&self, schema: &str, then: impl FnOnce(&llguidance::Matcher) -> R) -> Result<R, DecoderError> {
+        let mut kept = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept.iter().position(|(text, _)| text == schema).and_then(|at| kept.remove(at));
+        let known = match known {
+            Some(known) => known,
+            None => {
+                // Others need not wait for it.
+                drop(kept);
+                let compiled = schema::compile(&self.factory, schema)?;
+                kept = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
+                (schema.to_owned(), compiled)
+            }
+        };
+        let result = then(&known.1);
+        kept.push_back(known);
+        if kept.len() > SCHEMAS {
+            kept.pop_front();
+        }
+        Ok(result)
+    }
+}
+
+/// Holds one answer to its form.
+pub(crate) struct Matcher {
+    inner: llguidance::Matcher,
+    end: u32,
+}
+
+impl Matcher {
+    /// Whether a token may come next.
+    ///
+    /// # Errors
+    /// [`DecoderError::Grammar`] if the grammar takes too much to follow.
+    pub fn allows(&mut self, token: i64) -> Result<bool, DecoderError> {
+        let Ok(token) = u32::try_from(token) else { return Ok(false) };
+        if self.is_over() {
+            return Ok(token == self.end);
+        }
+        Ok(self.inner.validate_tokens(&[token]).map_err(failed)? == 1)
+    }
+
+    /// All tokens that may come next: one at least.
+    ///
+    /// # Errors
+    /// As [`Matcher::allows`].
+    pub fn mask(&mut self) -> Result<SimpleVob, DecoderError> {
+        self.inner.compute_mask_or_eos().map_err(failed)
+    }
+
+    /// Goes on behind a token.
+    ///
+    /// # Errors
+    /// As [`Matcher::allows`], and if the token may not come next.
+    pub fn accept(&mut self, token: i64) -> Result<(), DecoderError> {
+        if self.is_over() {
+            return Ok(());
+        }
+        let token = u32::try_from(token).unwrap_or(u32::MAX);
+        self.inner.consume_token(token).map_err(failed)
+    }
+
+    /// Whether nothing but the end of the turn may come next.
+    fn is_over(&self) -> bool {
+        matches!(self.inner.stop_reason(), StopReason::NoExtension | StopReason::NoExtensionBias | StopReason::EndOfSentence)
+    }
+}
+
+/// A grammar at its beginning, with the mask there, which copies have too.
+fn compile(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<llguidance::Matcher, String> {
+    let parser = factory.create_parser(grammar).map_err(|e| in_a_line(&e.to_string()))?;
+    let mut matcher = llguidance::Matcher::new(Ok(parser));
+    match matcher.compute_mask() {
+        Ok(_) => Ok(matcher),
+        Err(_) if matcher.get_error().is_some_and(|e| e.starts_with(NOTHING)) => Err("nothing meets it".into()),
+        Err(error) => Err(in_a_line(&error.to_string())),
+    }
+}
+
+fn failed(error: impl fmt::Display) -> DecoderError {
+    DecoderError::Grammar { message: in_a_line(&error.to_string()) }
+}
+
+/// The library's messages without its states and traces; those about regular expressions draw a picture before they tell.
+fn in_a_line(message: &str) -> String {
+    let first = message.lines().next().unwrap_or_default();
+    let told = message.lines().find_map(|line| line.strip_prefix("error: ")).filter(|_| first.ends_with(':'));
+    told.map_or_else(|| first.into(), |told| format!("{first} {told}"))
+}
+
+#[cfg(test)]
+mod tests;
