@@ -53,6 +53,9 @@ pub struct Hit {
 impl SentenceDatabase {
     /// Maps a database and checks its header, however large it is; `embedding_width` is what the perception module gives.
     ///
+    /// An engine that opens a bundle of up to 256 MiB has read the file once before, for its hash ([`crate::bundle::Bundle::open`]):
+    /// what is used of it comes from the system's cache then. Of a larger bundle nothing else is read.
+    ///
     /// The file must not be changed while it is open. (Replace it by renaming another over it, as [`super::write`] does.)
     ///
     /// # Errors
@@ -181,30 +184,49 @@ impl WithSimd for Nearest<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
         let Self { rows, query, k } = self;
         let parts = S::as_simd_f32s(query);
-        let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::with_capacity(k + 1);
-        let mut least = f32::NEG_INFINITY;
-        for (index, row) in rows.chunks_exact(query.len().max(1)).enumerate() {
-            let similarity = dot(simd, row, parts);
-            // Of equals the first stays.
-            if best.len() == k && similarity <= least {
-                continue;
-            }
-            if !similarity.is_finite() {
-                return Err(index);
-            }
-            best.push(Reverse(Hit { index, similarity }));
-            if best.len() > k {
-                best.pop();
-            }
-            if best.len() == k {
-                least = best.peek().map_or(least, |worst| worst.0.similarity);
-            }
+        // The published width fills two registers of 256 bits. Without a loop for each row it takes two thirds of the time.
+        if let ([first, second], []) = parts {
+            let (blocks, _) = S::as_simd_f32s(rows);
+            let products = blocks.as_chunks::<2>().0.iter().map(
+                #[inline(always)]
+                |[a, b]| simd.reduce_sum_f32s(simd.mul_add_f32s(*b, *second, simd.mul_f32s(*a, *first))) + 0.0,
+            );
+            return best(products, k);
         }
-        Ok(best.into_sorted_vec().into_iter().map(|Reverse(hit)| hit).collect())
+        let products = rows.chunks_exact(query.len().max(1)).map(
+            #[inline(always)]
+            |row| dot(simd, row, parts),
+        );
+        best(products, k)
     }
 }
 
-/// Of a row and a query that is in registers already, as far as it fills them.
+/// The `k` greatest similarities, or the index of one that is not finite.
+#[inline(always)]
+fn best(similarities: impl Iterator<Item = f32>, k: usize) -> Result<Vec<Hit>, usize> {
+    let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::with_capacity(k + 1);
+    let mut least = f32::NEG_INFINITY;
+    for (index, similarity) in similarities.enumerate() {
+        // Of equals the first stays.
+        if best.len() == k && similarity <= least {
+            continue;
+        }
+        if !similarity.is_finite() {
+            return Err(index);
+        }
+        best.push(Reverse(Hit { index, similarity }));
+        if best.len() > k {
+            best.pop();
+        }
+        if best.len() == k {
+            least = best.peek().map_or(least, |worst| worst.0.similarity);
+        }
+    }
+    Ok(best.into_sorted_vec().into_iter().map(|Reverse(hit)| hit).collect())
+}
+
+/// Of a row and a query that is in registers already, as far as it fills them. Adding 0 turns -0 into 0, which would otherwise not
+/// tie with it.
 #[inline(always)]
 fn dot<S: Simd>(simd: S, row: &[f32], (query, query_rest): (&[S::f32s], &[f32])) -> f32 {
     let (blocks, rest) = S::as_simd_f32s(row);
@@ -213,6 +235,5 @@ fn dot<S: Simd>(simd: S, row: &[f32], (query, query_rest): (&[S::f32s], &[f32]))
         sums = simd.mul_add_f32s(block, query, sums);
     }
     let tail: f32 = rest.iter().zip(query_rest).map(|(v, q)| v * q).sum();
-    // Adding 0 turns -0 into 0, which would otherwise not tie with it.
     simd.reduce_sum_f32s(sums) + tail + 0.0
 }
