@@ -48,16 +48,9 @@ class Ours:
 
 def fresh(command, questions=()):
     """A process from its start until it says something: milliseconds until then, and the most memory it held, in MiB."""
-    start = time.perf_counter()
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, env=environment(questions))
-    said = process.stdout.readline()
-    taken = (time.perf_counter() - start) * 1e3
-    process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if not said.strip() or process.returncode:
-        sys.exit(f"{command} said nothing, or failed")
-    return taken, usage.ru_maxrss / 1024
+    runner = [sys.executable, "-S", Path(__file__).with_name("fresh.py"), *map(str, command)]
+    said = subprocess.run(runner, check=True, stdout=subprocess.PIPE, text=True, env=environment(questions)).stdout
+    return [float(number) for number in said.split()]
 
 
 def timed(work):
