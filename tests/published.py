@@ -135,7 +135,7 @@ class Perception(nn.Module):
         x = self.input_proj(self.features(image))
         batch, width, side, _ = x.shape
         sine = self.positions(side, width)
-        x = torch.cat([self.transformer.cls_token.expand(batch, -1, -1), x.flatten(2).mT], 1)
+        x = torch.cat([self.transformer.cls_token.expand(batch, -1, -1), x.flatten(2).transpose(1, 2)], 1)
         for layer in self.transformer.encoder.layers:
             x = layer(x, torch.cat([self.transformer.cls_pos, sine], 1))
         cls, memory = x[:, 0], x[:, 1:]
