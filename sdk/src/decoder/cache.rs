@@ -62,8 +62,11 @@ pub(super) fn token_bytes(sizes: &DecoderSizes) -> u64 {
 
 /// The cache of one study. Past and present are the same buffers: a token's keys and values are written once and stay.
 pub struct Cache {
-    /// Keys and values of each layer, `[1, kv_heads, capacity, head_dim]`, of the type that the decoder computes in.
+    /// Keys and values of each layer, `[1, kv_heads, capacity, head_dim]`, of the type that the decoder computes in; one head more,
+    /// which is never touched, where the layer slides.
     tensors: Vec<DynTensor>,
+    /// Which layers' graphs may be given the cache from any place on: what begins later must not end behind the memory.
+    sliding: Arc<[bool]>,
     capacity: usize,
     slots: Slots,
     /// Of its memory; several after it has grown.
@@ -71,11 +74,20 @@ pub struct Cache {
 }
 
 impl Cache {
-    pub(super) fn new(allocator: &Allocator, sizes: &DecoderSizes, capacity: usize, reserved: Reserved) -> ort::Result<Self> {
-        let shape = [1, sizes.kv_heads, capacity, sizes.head_dim];
+    pub(super) fn new(
+        allocator: &Allocator,
+        sizes: &DecoderSizes,
+        sliding: &Arc<[bool]>,
+        capacity: usize,
+        reserved: Reserved,
+    ) -> ort::Result<Self> {
         let element = if is_bf16(sizes) { TensorElementType::Bfloat16 } else { TensorElementType::Float32 };
-        let tensors = (0..2 * sizes.layers).map(|_| DynTensor::new(allocator, element, shape)).collect::<ort::Result<_>>()?;
-        Ok(Self { tensors, capacity, slots: Slots::default(), reserved: vec![reserved] })
+        let tensor = |index: usize| {
+            let heads = sizes.kv_heads + usize::from(sliding[index / 2]);
+            DynTensor::new(allocator, element, [1, heads, capacity, sizes.head_dim])
+        };
+        let tensors = (0..2 * sizes.layers).map(tensor).collect::<ort::Result<_>>()?;
+        Ok(Self { tensors, sliding: Arc::clone(sliding), capacity, slots: Slots::default(), reserved: vec![reserved] })
     }
 
     /// How many places are taken, by tokens and by gaps that forgotten ones left.
@@ -125,9 +137,9 @@ impl Cache {
 
     /// Gives it room for more tokens. `device` is the GPU that it lies on.
     pub(super) fn grow(&mut self, sizes: &DecoderSizes, capacity: usize, device: Option<i32>, reserved: Reserved) -> ort::Result<()> {
-        let grown = self.tensors.iter().map(|tensor| {
+        let grown = self.tensors.iter().enumerate().map(|(index, tensor)| {
             let rows = self.rows(tensor, sizes, self.length(), device)?;
-            place(&rows, sizes, self.length(), capacity, device)
+            place(&rows, sizes, self.sliding[index / 2], self.length(), capacity, device)
         });
         // Nothing is changed before all of it is there.
         self.tensors = grown.collect::<ort::Result<_>>()?;
@@ -146,29 +158,30 @@ impl Cache {
         let tensor = copied.as_ref().unwrap_or(tensor);
         let (used, whole) = (length * sizes.head_dim, self.capacity * sizes.head_dim);
         Ok(if is_bf16(sizes) {
-            let heads = tensor.try_extract_tensor::<bf16>()?.1.chunks_exact(whole);
+            let heads = tensor.try_extract_tensor::<bf16>()?.1.chunks_exact(whole).take(sizes.kv_heads);
             heads.flat_map(|head| &head[..used]).map(|value| value.to_f32()).collect()
         } else {
-            let heads = tensor.try_extract_tensor::<f32>()?.1.chunks_exact(whole);
+            let heads = tensor.try_extract_tensor::<f32>()?.1.chunks_exact(whole).take(sizes.kv_heads);
             heads.flat_map(|head| &head[..used]).copied().collect()
         })
     }
 
     /// Fills an empty cache with what [`Cache::read`] gave; the rows must be of `length` tokens, which fit.
     pub(super) fn fill(&mut self, rows: &[Vec<f32>], sizes: &DecoderSizes, length: usize, device: Option<i32>) -> ort::Result<()> {
-        let filled = rows.iter().map(|rows| place(rows, sizes, length, self.capacity, device));
+        let filled = rows.iter().enumerate();
+        let filled = filled.map(|(index, rows)| place(rows, sizes, self.sliding[index / 2], length, self.capacity, device));
         self.tensors = filled.collect::<ort::Result<_>>()?;
         self.slots = Slots::default();
         self.slots.extend(&Slot::run(Branch::TRUNK, 0, length).collect::<Vec<_>>());
         Ok(())
     }
 
-    /// Binds it as past and present. Of the layers for which `sliding` is true, the first `start` places are left out.
-    pub(super) fn bind(&mut self, binding: &mut IoBinding, sliding: &[bool], start: usize) -> ort::Result<()> {
+    /// Binds it as past and present. Of layers that slide, the first `start` places are left out.
+    pub(super) fn bind(&mut self, binding: &mut IoBinding, start: usize) -> ort::Result<()> {
         let layers = self.tensors.len() / 2;
         let names = names("past_key_values", layers).zip(names("present", layers));
         for (index, ((past, present), tensor)) in names.zip(&mut self.tensors).enumerate() {
-            if start > 0 && sliding[index / 2] {
+            if self.sliding[index / 2] {
                 let mut rest = rows_from(tensor, start)?;
                 binding.bind_input(past, &rest)?;
                 binding.bind_output(present, &mut rest)?;
@@ -184,28 +197,27 @@ impl Cache {
 /// Moves the rows of these places to the front of each head, on the CPU.
 fn close_gaps(tensor: &mut DynTensor, kept: &[usize], sizes: &DecoderSizes, capacity: usize) -> ort::Result<()> {
     if is_bf16(sizes) {
-        move_rows(tensor.try_extract_tensor_mut::<bf16>()?.1, kept, sizes.head_dim, capacity);
+        move_rows(tensor.try_extract_tensor_mut::<bf16>()?.1, kept, sizes, capacity);
     } else {
-        move_rows(tensor.try_extract_tensor_mut::<f32>()?.1, kept, sizes.head_dim, capacity);
+        move_rows(tensor.try_extract_tensor_mut::<f32>()?.1, kept, sizes, capacity);
     }
     Ok(())
 }
 
-fn move_rows<T: Copy>(values: &mut [T], kept: &[usize], width: usize, capacity: usize) {
-    for head in values.chunks_exact_mut(capacity * width) {
+fn move_rows<T: Copy>(values: &mut [T], kept: &[usize], sizes: &DecoderSizes, capacity: usize) {
+    let width = sizes.head_dim;
+    for head in values.chunks_exact_mut(capacity * width).take(sizes.kv_heads) {
         for (to, &from) in kept.iter().enumerate().filter(|&(to, &from)| to != from) {
             head.copy_within(from * width..(from + 1) * width, to * width);
         }
     }
 }
 
-/// A tensor `[1, kv_heads, capacity, head_dim]` that begins with these rows.
-fn place(rows: &[f32], sizes: &DecoderSizes, length: usize, capacity: usize, device: Option<i32>) -> ort::Result<DynTensor> {
-    let tensor = if is_bf16(sizes) {
-        typed(rows, sizes, length, capacity, bf16::from_f32)?
-    } else {
-        typed::<f32>(rows, sizes, length, capacity, |value| value)?
-    };
+/// A tensor as [`Cache`] holds it, whose heads begin with these rows.
+fn place(rows: &[f32], sizes: &DecoderSizes, slides: bool, length: usize, capacity: usize, device: Option<i32>) -> ort::Result<DynTensor> {
+    let shape = [1, sizes.kv_heads + usize::from(slides), capacity, sizes.head_dim];
+    let tensor =
+        if is_bf16(sizes) { typed(rows, shape, length, bf16::from_f32)? } else { typed::<f32>(rows, shape, length, |value| value)? };
     match device {
         None => Ok(tensor),
         Some(device) => tensor.to(AllocationDevice::CUDA, device),
@@ -214,14 +226,13 @@ fn place(rows: &[f32], sizes: &DecoderSizes, length: usize, capacity: usize, dev
 
 fn typed<T: PrimitiveTensorElementType + Debug>(
     rows: &[f32],
-    sizes: &DecoderSizes,
+    shape: [usize; 4],
     length: usize,
-    capacity: usize,
     value: impl Fn(f32) -> T,
 ) -> ort::Result<DynTensor> {
-    let mut tensor = Tensor::<T>::new(&Allocator::default(), [1, sizes.kv_heads, capacity, sizes.head_dim])?;
-    let (used, whole) = (length * sizes.head_dim, capacity * sizes.head_dim);
-    for (head, rows) in tensor.extract_tensor_mut().1.chunks_exact_mut(whole).zip(rows.chunks_exact(used.max(1))) {
+    let mut tensor = Tensor::<T>::new(&Allocator::default(), shape)?;
+    let [_, _, capacity, width] = shape;
+    for (head, rows) in tensor.extract_tensor_mut().1.chunks_exact_mut(capacity * width).zip(rows.chunks_exact((length * width).max(1))) {
         head.iter_mut().zip(rows).for_each(|(place, &row)| *place = value(row));
     }
     Ok(tensor.upcast())

@@ -65,7 +65,7 @@ pub struct Decoder {
     /// Inputs that say what a layer sees, for layers of each window.
     biases: Vec<(&'static str, Option<usize>)>,
     /// Which layers' caches may be given from the first place on that is seen.
-    sliding: Vec<bool>,
+    sliding: Arc<[bool]>,
     provider: Provider,
     budget: Arc<Budget>,
 }
@@ -168,7 +168,7 @@ impl Decoder {
             }
             None => Allocator::default(),
         };
-        Ok(Cache::new(&allocator, &self.sizes, capacity, reserved).map_err(failed)?)
+        Ok(Cache::new(&allocator, &self.sizes, &self.sliding, capacity, reserved).map_err(failed)?)
     }
 
     /// Gives a cache room for at least this many tokens. What it holds stays.
@@ -304,7 +304,7 @@ impl Decoder {
                 binding.bind_input(name, &Tensor::from_array(([1, 1, count, places], bias))?)?;
             }
             binding.bind_input("logit_positions", &Tensor::from_array(([rows], wanted))?)?;
-            cache.bind(&mut binding, &self.sliding, start)?;
+            cache.bind(&mut binding, start)?;
             binding
                 .bind_output_to_device("logits", &MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?)
         };

@@ -5,23 +5,28 @@ use ort::memory::{Allocator, MemoryInfo};
 use ort::value::DynTensor;
 use std::ptr::{NonNull, null_mut};
 
-/// The rows from `first` on of each head of `[batch, heads, rows, width]` in fp32 on the CPU, over the same memory, for a graph
-/// that is told how many rows it may use. The shape stays, so that heads lie as far apart: `rows - first` rows of each are there.
+/// All heads but the last of `[1, heads, rows, width]` in fp32 on the CPU, each from its row `first` on, over the same memory. The
+/// shape says `[1, heads - 1, rows, width]`, so that heads lie as far apart; the last `first` rows of each are the next one's.
+///
+/// # Errors
+/// If it has another shape, or no such row.
 #[allow(unsafe_code)]
 pub(crate) fn rows_from(tensor: &mut DynTensor, first: usize) -> ort::Result<DynTensor> {
     let (shape, values) = tensor.try_extract_tensor_mut::<f32>()?;
-    let shape: Vec<i64> = shape.to_vec();
-    let bytes = size_of_val(values);
-    let width = shape.last().map_or(0, |&width| width as usize);
-    let part = values.get_mut(first * width..).ok_or_else(|| ort::Error::new("a view begins behind its tensor"))?;
+    let [1, heads, rows, width] = shape[..] else { return Err(ort::Error::new("a view is of one row of a batch")) };
+    let shape = [1, heads - 1, rows, width];
+    let count = shape.iter().product::<i64>() as usize;
+    let start = first * width as usize;
+    // Inside the tensor, all of it: what the shape says is there.
+    let part = values.get_mut(start..start + count).ok_or_else(|| ort::Error::new("a view ends behind its tensor"))?;
     let mut view = null_mut();
-    // SAFETY: the pointers are valid for the call. ONNX Runtime keeps the data's address only; whoever binds the view keeps the
-    // tensor for as long, and the graph touches no more rows than it is told.
+    // SAFETY: the pointers are valid for the call, and the data are as many as the shape says. ONNX Runtime keeps their address
+    // only: the view is bound for one run, over which its cache is borrowed.
     let status = unsafe {
         (ort::api().CreateTensorWithDataAsOrtValue)(
             MemoryInfo::default().ptr(),
             part.as_mut_ptr().cast(),
-            bytes,
+            size_of_val(part),
             shape.as_ptr(),
             shape.len(),
             ort::sys::ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
