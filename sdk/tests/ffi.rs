@@ -466,7 +466,7 @@ mod with_bundle {
 
             // None is answered where one cannot be asked; nothing asked is nothing answered.
             let (status, message, _) = failure(|e| anx_study_ask_many(study, questions.as_ptr(), null(), 3, answers.as_mut_ptr(), e));
-            assert!(status == anx_status::ANX_PROMPT && message.contains("empty"), "{status:?} {message}");
+            assert!(status == anx_status::ANX_PROMPT_QUESTION && message.contains("empty"), "{status:?} {message}");
             assert!(answers.iter().all(|answer| answer.is_null()));
             check(anx_study_ask_many(study, null(), null(), 0, null_mut(), &mut error), error);
             for (questions, count, answers, name) in [
