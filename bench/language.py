@@ -80,8 +80,9 @@ def nine_questions():
     ours()
     context = int(ours.numbers[5] - ours.numbers[7])
     ours.close()
-    ours = Ours("ask", REFERENCE, PHANTOM, "look-up", 64, questions=questions)
-    ours()
+    sides = [Ours("ask", REFERENCE, PHANTOM, how, 64, questions=questions) for how in ["together", "look-up"]]
+    ours, one_by_one = sides
+    [side() for side in sides]
     asked, answered = ours.numbers[5::2], ours.numbers[6::2]
     lengths = [int(prompt) + (context if turn else 0) for turn, prompt in enumerate(asked)]
     genai = Genai(genai_model(reference_language(), "fp32"))
@@ -95,10 +96,12 @@ def nine_questions():
         return total
 
     peer()
-    figures = [(ours(), peer()) for _ in range(9)]
+    figures = [(ours(), one_by_one(), peer()) for _ in range(9)]
+    together, apart, peers = (median(side) for side in zip(*figures, strict=True))
     name = "onnxruntime-genai fp32, random weights of that shape, prompts and answers as long, without perception"
-    row("nine questions on one study, from pixels, reference bundle", name, *(median(side) for side in zip(*figures, strict=True)), 4.0)
-    ours.close()
+    row("nine questions on one study, from pixels, reference bundle", name, together, peers, 4.0)
+    row("the same", "ourselves, one question after the other", together, apart)
+    [side.close() for side in sides]
 
 
 def cold_start():

@@ -1,7 +1,7 @@
 //! The SDK's side of `make bench`: prepares a work, then does it once for every line on standard input and prints how many
 //! milliseconds that took, so that another program can take turns with it.
 //!
-//! `bench retrieval DATABASE`, `bench tensor IMAGE SIDE`, `bench perceive BUNDLE IMAGE`, `bench ask BUNDLE IMAGE plain|look-up MAX`;
+//! `bench retrieval DATABASE`, `bench tensor IMAGE SIDE`, `bench perceive BUNDLE IMAGE`, `bench ask BUNDLE IMAGE plain|look-up|together MAX`;
 //! `bench cold BUNDLE IMAGE checked|unchecked` answers with one token and ends. The last two ask what the file holds that
 //! ANATOMIX_QUESTIONS names, a question a line, each about the study only. `bench form BUNDLE IMAGE TEMPERATURE` asks grounded and
 //! unconstrained in turns and prints what a token takes of either, in microseconds.
@@ -44,16 +44,20 @@ fn main() -> Anyhow<()> {
                 Ok((study.timing()["perceive"], String::new()))
             })
         }
-        ["ask", bundle, image, look_up, max_tokens] => {
-            let (engine, radiograph) = open(bundle, image, look_up == "look-up")?;
+        ["ask", bundle, image, how, max_tokens] => {
+            let (engine, radiograph) = open(bundle, image, how != "plain")?;
             let max_tokens = max_tokens.parse()?;
             let questions = std::fs::read_to_string(std::env::var("ANATOMIX_QUESTIONS")?)?;
             each(|| {
                 let mut study = engine.study(&radiograph)?;
                 let mut parts = [0.0; 2];
                 let (mut prefilled, mut tokens, mut each) = (0, 0, String::new());
-                for question in questions.lines() {
-                    let answer = study.ask(Question::new(question).max_tokens(max_tokens))?;
+                let asked = questions.lines().map(|question| Question::new(question).max_tokens(max_tokens));
+                let answers = match how {
+                    "together" => study.ask_many(asked)?,
+                    _ => asked.map(|question| study.ask(question)).collect::<Result<_, _>>()?,
+                };
+                for answer in answers {
                     parts = [parts[0] + answer.timing["prefill"], parts[1] + answer.timing["decode"]];
                     (prefilled, tokens) = (prefilled + answer.prefilled, tokens + answer.tokens);
                     each += &format!(" {} {}", answer.prefilled, answer.tokens);
@@ -89,7 +93,7 @@ fn main() -> Anyhow<()> {
             })
         }
         _ => {
-            Err("usage: bench retrieval DATABASE WIDTH | tensor IMAGE SIDE | perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up MAX | \
+            Err("usage: bench retrieval DATABASE WIDTH | tensor IMAGE SIDE | perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up|together MAX | \
                  cold BUNDLE IMAGE checked|unchecked | form BUNDLE IMAGE TEMPERATURE"
                 .into())
         }
