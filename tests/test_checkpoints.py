@@ -17,6 +17,8 @@ from scale import watched
 from test_import import close, complaints, decoder_logits, expected_logits, spoiled, trainer  # noqa: F401 (fixture)
 
 MIB = 1 << 20
+# Of the small language model, as a manifest has them.
+SIZES = {"layers": 6, "kv_heads": 2, "head_dim": 32, "sliding_window": 48}
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Of tensors of a text model, in whole models.
 LAYOUTS = {
@@ -123,7 +125,7 @@ def test_a_head_of_its_own(trainer, small, tmp_path):  # noqa: F811
     trainer("import", "--out", tmp_path / "run", "--language", folder)
     trainer("export", tmp_path / "run", "--out", tmp_path / "out", "--decoder", "fp32")
     ids, index, visual = np.arange(7, 120)[None], np.full((1, 113), -1), np.zeros((1, 64), np.float32)
-    found = decoder_logits(tmp_path / "out", ids, visual, index, {"layers": 6, "kv_heads": 2, "head_dim": 32})
+    found = decoder_logits(tmp_path / "out", ids, visual, index, SIZES)
     expected = expected_logits(model, model.get_input_embeddings(), ids, visual, index)
     tied = expected_logits(small.model, small.model.get_input_embeddings(), ids, visual, index)
     assert (expected - tied).abs().max() > 0.1, "the head makes a difference"
@@ -179,7 +181,7 @@ def test_a_folder_with_saved_modules(trainer, small, adapted, tmp_path):  # noqa
     ids, index, visual = np.arange(7, 120)[None], np.full((1, 113), -1), np.zeros((1, 64), np.float32)
     trainer("import", "--out", tmp_path / "run", "--language", small.folder, "--adapter", adapted.folder)
     trainer("export", tmp_path / "run", "--out", tmp_path / "out", "--decoder", "fp32")
-    found = decoder_logits(tmp_path / "out", ids, visual, index, {"layers": 6, "kv_heads": 2, "head_dim": 32})
+    found = decoder_logits(tmp_path / "out", ids, visual, index, SIZES)
     expected = expected_logits(model, model.base_model.model.get_input_embeddings(), ids, visual, index)
     base = expected_logits(small.model, small.model.get_input_embeddings(), ids, visual, index)
     assert (expected - base).abs().max() > 0.1

@@ -125,7 +125,8 @@ def test_decoding(succeed, phantom_dicom):
 
 def test_forms(succeed, run, phantom_dicom, tmp_path):
     schema = tmp_path / "schema.json"
-    schema.write_text('{"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"]}')
+    side = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
+    schema.write_text(json.dumps(side))
     ask = ("ask", phantom_dicom, "Which lung is larger?", "--json", "--temperature", "3")
     answer = json.loads(succeed(*ask, "--json-schema", schema))
     assert json.loads(answer["text"])["side"] in ("left", "right")

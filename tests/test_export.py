@@ -73,7 +73,7 @@ def test_precisions(trainer, folder_run, tmp_path, decoder, apm, operators, toke
     else:
         assert operators_of.count("GroupQueryAttention") == layers
         attention = [node for node in model.graph.node if node.op_type == "GroupQueryAttention"]
-        assert all(len(node.input) == 9 for node in attention), "norms of queries and keys are nodes of their own"
+        assert all(len(node.input) == 11 for node in attention), "norms of queries and keys are nodes of their own"
         normed = [node.name for node in model.graph.node if node.op_type == "SimplifiedLayerNormalization"]
         assert sum("q_norm" in name or "k_norm" in name for name in normed) == 2 * layers
     weight = kinds["model.layers.1.mlp.up_proj.weight"]
