@@ -1,14 +1,14 @@
 //! Look-up decoding: most of an answer stands in the prompt or in an earlier answer, so what followed there is proposed, and
 //! several tokens are verified in one run (prompt look-up; Saxena, 2023). What is said stays what plain greedy decoding says.
 
-/// Longest proposal in tokens: a grounded box with its tags.
-const LONGEST: usize = 15;
+/// Longest proposal in tokens: a grounded box with its tags, and the beginning of what follows.
+const LONGEST: usize = 18;
 /// A match of fewer tokens proposes nothing.
 const SHORTEST_MATCH: usize = 2;
 /// A match is compared over this many tokens at most.
 const LONGEST_MATCH: usize = 12;
 /// Proposed tokens for each matching one: a chance match costs little, a good one soon proposes all.
-const PER_MATCH: usize = 4;
+const PER_MATCH: usize = 9;
 /// When this many tokens are held, the oldest answers go.
 const MOST: usize = 32_768;
 /// Stands between texts; no token is negative.

@@ -12,8 +12,9 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Sentences of a database from which on a search of all structures is worth several threads.
-const MANY: usize = 20_000;
+/// Sentences of a database from which on a search of all structures is worth several threads: waking one takes as long as
+/// searching a hundred thousand.
+const MANY: usize = 300_000;
 
 /// An opened sentence database. It is mapped, so processes share its memory, and only what is used of it is read.
 ///
