@@ -17,7 +17,8 @@ NEW = 64
 
 
 def language_bundle(length):
-    return published_bundle(f"decoder-{length}", "--decoder", "int4", image_size=LENGTHS[length], sentence=SENTENCE)
+    precisions = ["--decoder", "int4", "--apm", "int8"]
+    return published_bundle(f"int4-{length}", *precisions, image_size=LENGTHS[length], sentence=SENTENCE)
 
 
 def question_for(length):
