@@ -117,7 +117,7 @@ def test_weights_keep_their_published_names(bundle):
         "anat_obj_embs.linear.weight",
         "obj_projectionhead.proj.0.weight",
         "model.embed_tokens.weight",
-        "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.0.self_attn.o_proj.weight",
     ):
         assert name in names
 

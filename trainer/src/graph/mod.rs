@@ -30,6 +30,11 @@ pub trait Ops {
     fn constant(&self, name: &str, values: &[f32], shape: &[i64]) -> Self::Tensor;
     /// `x W^T + b`, where `name.weight` is `[out, in]`; the place where LoRA acts.
     fn linear(&self, x: &Self::Tensor, name: &str, size: Linear) -> Self::Tensor;
+    /// Linear layers of `x`, each by its name and number of outputs, without biases; on export one product of the name `merged`.
+    fn linears<const N: usize>(&self, x: &Self::Tensor, merged: &str, inputs: i64, layers: [(String, i64); N]) -> [Self::Tensor; N] {
+        let _ = merged;
+        layers.map(|(name, outputs)| self.linear(x, &name, Linear { inputs, outputs, bias: false }))
+    }
     /// Convolution without bias, followed by the batch norm `norm` (folded on export).
     fn conv_norm(&self, x: &Self::Tensor, name: &str, norm: &str, size: Conv) -> Self::Tensor;
     /// Convolution with bias.

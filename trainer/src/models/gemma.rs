@@ -121,17 +121,24 @@ pub fn gemma<O: Ops>(ops: &O, config: &GemmaConfig) -> O::Tensor {
             let normed = ops.rms_norm(&split, &name(part), spec.head_dim, config.rms_norm_eps);
             ops.reshape(&normed, &[0, -1, heads * spec.head_dim])
         };
-        let q = head_norm(&linear(&input, "self_attn.q_proj", hidden, queries), "self_attn.q_norm", spec.heads);
-        let k = head_norm(&linear(&input, "self_attn.k_proj", hidden, pairs), "self_attn.k_norm", spec.kv_heads);
-        let v = linear(&input, "self_attn.v_proj", hidden, pairs);
+        let [q, k, v] = ops.linears(
+            &input,
+            &name("self_attn.qkv_proj"),
+            hidden,
+            [(name("self_attn.q_proj"), queries), (name("self_attn.k_proj"), pairs), (name("self_attn.v_proj"), pairs)],
+        );
+        let q = head_norm(&q, "self_attn.q_norm", spec.heads);
+        let k = head_norm(&k, "self_attn.k_norm", spec.kv_heads);
         let mixed = ops.causal_attention(&q, &k, &v, &spec);
         let mixed = linear(&mixed, "self_attn.o_proj", queries, hidden);
         x = ops.add(&x, &norm(&mixed, "post_attention_layernorm"));
 
         let input = norm(&x, "pre_feedforward_layernorm");
-        let gate = ops.activate(&linear(&input, "mlp.gate_proj", hidden, config.intermediate_size), Activation::GeluTanh);
-        let up = linear(&input, "mlp.up_proj", hidden, config.intermediate_size);
-        let out = linear(&ops.mul(&gate, &up), "mlp.down_proj", config.intermediate_size, hidden);
+        let wide = config.intermediate_size;
+        let [gate, up] =
+            ops.linears(&input, &name("mlp.gate_up_proj"), hidden, [(name("mlp.gate_proj"), wide), (name("mlp.up_proj"), wide)]);
+        let gate = ops.activate(&gate, Activation::GeluTanh);
+        let out = linear(&ops.mul(&gate, &up), "mlp.down_proj", wide, hidden);
         x = ops.add(&x, &norm(&out, "post_feedforward_layernorm"));
     }
     ops.scope("head");

@@ -8,6 +8,7 @@ use super::stored::Held;
 use super::writer::{OnnxTensor, Writer};
 use crate::graph::{CausalAttention, Ops, TABLE};
 use anatomix::bundle::SLIDING_PLACES;
+use std::ops::Range;
 use tch::Tensor;
 
 /// ONNX Runtime's own operators.
@@ -34,6 +35,13 @@ impl Writer<'_> {
         self.named(&self.widened(name, stored))
     }
 
+    /// Stores codes, scales and zero points of a table that is read in blocks of rows.
+    fn store_table(&self, name: &str, size: [i64; 2], dims: &[i64], layout: Layout) -> [String; 3] {
+        let names = self.store_blocks(name, dims, size[0], layout, |from, count| self.params.rows(name, &size, TABLE, from, count));
+        self.held.borrow_mut().insert(name.into(), Held::Blocks { names: names.clone(), rows: 0..size[0], layout });
+        names
+    }
+
     /// Stores codes, scales and zero points of a matrix that comes in blocks of rows.
     fn store_blocks(&self, name: &str, dims: &[i64], rows: i64, layout: Layout, next: impl Fn(i64, i64) -> Tensor) -> [String; 3] {
         let names = [name.to_string(), format!("{name}.scales"), format!("{name}.zeros")];
@@ -55,17 +63,26 @@ impl Writer<'_> {
         file.begin(&names[2], &[rows, layout.zero_bytes() as i64], DataType::UInt8, zeros.len() as u64);
         file.append(&zeros);
         drop(file);
-        self.held.borrow_mut().insert(name.into(), Held::Blocks { names: names.clone(), rows, layout });
         self.stored.borrow_mut().insert(name.into(), name.into());
         names
     }
 
-    /// `x W^T` with quantised weights; `out` names the node.
-    pub(super) fn quantized_product(&self, x: &OnnxTensor, out: String, name: &str, weight: &Tensor, bits: u8) -> OnnxTensor {
+    /// `x W^T` with quantised weights; `out` names the node, and these rows of them are parameters by themselves.
+    pub(super) fn quantized_product(
+        &self,
+        x: &OnnxTensor,
+        out: String,
+        name: &str,
+        weight: &Tensor,
+        bits: u8,
+        parameters: Vec<(String, Range<i64>)>,
+    ) -> OnnxTensor {
         let (rows, columns) = (weight.size()[0], weight.size()[1]);
         let layout = Layout { bits, columns: columns as usize };
         let dims = [rows, layout.blocks() as i64, layout.block_bytes() as i64];
         let names = self.store_blocks(name, &dims, rows, layout, |from, count| weight.narrow(0, from, count));
+        let held = parameters.into_iter().map(|(parameter, rows)| (parameter, Held::Blocks { names: names.clone(), rows, layout }));
+        self.held.borrow_mut().extend(held);
         self.matmul_nbits(x, out, &names, rows, layout)
     }
 
@@ -95,8 +112,7 @@ impl Writer<'_> {
         let [rows, columns] = size;
         let layout = Layout { bits, columns: columns as usize };
         let dims = [rows, layout.row_bytes() as i64];
-        let [codes, scales, zeros] =
-            self.store_blocks(name, &dims, rows, layout, |from, count| self.params.rows(name, &size, TABLE, from, count));
+        let [codes, scales, zeros] = self.store_table(name, size, &dims, layout);
         let out = self.unique(format!("{}/GatherBlockQuantized", self.scope.borrow()));
         let attributes = vec![
             AttributeProto::int("bits", i64::from(bits)),
@@ -132,7 +148,7 @@ impl Writer<'_> {
             self.file.borrow_mut().alias(&codes, name, &dims);
             [codes, format!("{name}.scales"), format!("{name}.zeros")]
         } else {
-            self.store_blocks(name, &dims, rows, layout, |from, count| self.params.rows(name, &size, TABLE, from, count))
+            self.store_table(name, size, &dims, layout)
         };
         let out = format!("{}/MatMulNBits", self.scope.borrow());
         self.matmul_nbits(x, out, &names, rows, layout)

@@ -5,6 +5,7 @@ use super::proto::{AttributeProto, DataType};
 use super::stored::Held;
 use super::writer::{OnnxTensor, Writer};
 use crate::graph::{Activation, BATCH_NORM_EPSILON, CausalAttention, Conv, Init, Linear, Ops};
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 impl Writer<'_> {
@@ -48,6 +49,16 @@ impl Writer<'_> {
         b.matmul(&a) * lora.scale() + weight
     }
 
+    /// `x W^T`; `out` names the node, and these rows of the weight `name` are parameters by themselves.
+    fn product(&self, x: &OnnxTensor, out: String, name: String, weight: &Tensor, parameters: Vec<(String, Range<i64>)>) -> OnnxTensor {
+        if let Some(bits) = self.precision.bits() {
+            return self.quantized_product(x, out, &name, weight, bits, parameters);
+        }
+        let held = parameters.into_iter().map(|(parameter, rows)| (parameter, Held::Transposed(name.clone(), rows)));
+        self.held.borrow_mut().extend(held);
+        self.named_node(out, "MatMul", &[x, &self.known(name, weight.tr())], vec![])
+    }
+
     /// Computes in fp32 what the type that is computed in has no operator for.
     pub(super) fn in_float(&self, x: &OnnxTensor, compute: impl FnOnce(&OnnxTensor) -> OnnxTensor) -> OnnxTensor {
         let own = self.precision.compute();
@@ -70,17 +81,29 @@ impl Ops for Writer<'_> {
         let own = |part: &str| format!("{name}.{part}");
         let product = if size.bias { own("MatMul") } else { name.into() };
         let weight = self.rounded(&own("weight"), self.merged(name, size));
-        let out = if let Some(bits) = self.precision.bits() {
-            self.quantized_product(x, product, &own("weight"), &weight, bits)
-        } else {
-            self.held.borrow_mut().insert(own("weight"), Held::Transposed(own("weight")));
-            let weight = self.known(own("weight"), weight.tr());
-            self.named_node(product, "MatMul", &[x, &weight], vec![])
-        };
+        let out = self.product(x, product, own("weight"), &weight, vec![(own("weight"), 0..size.outputs)]);
         if !size.bias {
             return out;
         }
         self.named_node(name.into(), "Add", &[&out, &self.weight(&own("bias"), &[size.outputs], Init::Zeros)], vec![])
+    }
+
+    fn linears<const N: usize>(&self, x: &OnnxTensor, merged: &str, inputs: i64, layers: [(String, i64); N]) -> [OnnxTensor; N] {
+        // One product costs less than several: what it begins with, and waits for, is done once.
+        let (mut weights, mut parameters, mut outputs, mut from) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for (name, rows) in &layers {
+            let weight = format!("{name}.weight");
+            weights.push(self.rounded(&weight, self.merged(name, Linear { inputs, outputs: *rows, bias: false })));
+            parameters.push((weight, from..from + rows));
+            outputs.push(*rows);
+            from += rows;
+        }
+        let product = self.product(x, merged.into(), format!("{merged}.weight"), &Tensor::cat(&weights, 0), parameters);
+        let parts = layers.map(|(name, _)| self.named(&self.unique(name)));
+        let names = parts.iter().map(|part| part.name.clone()).collect();
+        let inputs = [self.reference(&product), self.reference(&self.integers(&outputs))];
+        self.push("Split", "", &inputs, names, vec![AttributeProto::int("axis", -1)]);
+        parts
     }
 
     fn conv_norm(&self, x: &OnnxTensor, name: &str, norm: &str, size: Conv) -> OnnxTensor {

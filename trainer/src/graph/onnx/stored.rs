@@ -6,6 +6,7 @@ use crate::graph::source::{Source, Stored};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
@@ -15,17 +16,17 @@ use tch::{Kind, Tensor};
 pub(super) enum Held {
     /// As it is, `[out, in]`.
     Plain(String),
-    /// `[in, out]`.
-    Transposed(String),
-    /// Codes, scales and zero points.
-    Blocks { names: [String; 3], rows: i64, layout: Layout },
+    /// `[in, out]`, of which these outputs.
+    Transposed(String, Range<i64>),
+    /// Codes, scales and zero points, of which these rows.
+    Blocks { names: [String; 3], rows: Range<i64>, layout: Layout },
 }
 
 #[derive(Debug)]
 enum Place {
     Plain(Stored),
-    Transposed(Stored, [i64; 2]),
-    Blocks { file: Arc<File>, at: [u64; 3], shape: [i64; 2], layout: Layout },
+    Transposed { stored: Stored, first: i64, shape: [i64; 2] },
+    Blocks { file: Arc<File>, at: [u64; 3], first: i64, shape: [i64; 2], layout: Layout },
 }
 
 /// The large parameters of a graph that was written, under the model's own names.
@@ -52,13 +53,14 @@ impl Written {
         };
         let place = |held: &Held| match held {
             Held::Plain(name) => plain(name).map(Place::Plain),
-            Held::Transposed(name) => plain(name).and_then(|stored| {
-                let &[columns, rows] = stored.shape.as_slice() else { return None };
-                Some(Place::Transposed(stored, [rows, columns]))
+            Held::Transposed(name, rows) => plain(name).and_then(|stored| {
+                let shape = [rows.end - rows.start, *stored.shape.first()?];
+                Some(Place::Transposed { stored, first: rows.start, shape })
             }),
             Held::Blocks { names: [codes, scales, zeros], rows, layout } => {
                 let at = [find(codes)?.1, find(scales)?.1, find(zeros)?.1];
-                Some(Place::Blocks { file: Arc::clone(&file), at, shape: [*rows, layout.columns as i64], layout: *layout })
+                let shape = [rows.end - rows.start, layout.columns as i64];
+                Some(Place::Blocks { file: Arc::clone(&file), at, first: rows.start, shape, layout: *layout })
             }
         };
         let places = held
@@ -77,26 +79,26 @@ impl Source for Written {
     fn shape(&self, name: &str) -> Option<&[i64]> {
         Some(match self.places.get(name)? {
             Place::Plain(stored) => &stored.shape,
-            Place::Transposed(_, shape) | Place::Blocks { shape, .. } => shape,
+            Place::Transposed { shape, .. } | Place::Blocks { shape, .. } => shape,
         })
     }
 
     fn rows(&self, name: &str, from: i64, count: i64) -> io::Result<Tensor> {
         match self.places.get(name).ok_or(io::ErrorKind::NotFound)? {
             Place::Plain(stored) => stored.rows(from, count),
-            Place::Transposed(stored, [rows, columns]) => {
+            Place::Transposed { stored, first, shape: [rows, columns] } => {
                 if from < 0 || count < 0 || from + count > *rows {
                     return Err(io::ErrorKind::InvalidInput.into());
                 }
-                Ok(stored.rows(0, *columns)?.tr().narrow(0, from, count).contiguous())
+                Ok(stored.rows(0, *columns)?.tr().narrow(0, first + from, count).contiguous())
             }
-            Place::Blocks { file, at, shape: [rows, columns], layout } => {
+            Place::Blocks { file, at, first, shape: [rows, columns], layout } => {
                 if from < 0 || count < 0 || from + count > *rows {
                     return Err(io::ErrorKind::InvalidInput.into());
                 }
                 let read = |at: u64, row: usize| {
                     let mut bytes = vec![0; row * count as usize];
-                    file.read_exact_at(&mut bytes, at + row as u64 * from as u64).map(|()| bytes)
+                    file.read_exact_at(&mut bytes, at + row as u64 * (first + from) as u64).map(|()| bytes)
                 };
                 let scales = read(at[1], layout.blocks() * size_of::<f32>())?;
                 let scales = scales.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
