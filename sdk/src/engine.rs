@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::geometry::Letterbox;
 use crate::perception::{Perception, PerceptionModule, flags};
 use crate::prompt::{ContextLine, PromptTokenizer};
+use crate::question::MAX_TOKENS;
 use crate::radiograph::Radiograph;
 use crate::retrieval::SentenceDatabase;
 use crate::runtime::{self, Provider, Runtime};
@@ -174,10 +175,11 @@ impl Engine {
         &self.0.notes
     }
 
-    /// Bytes that a study with this many computed tokens takes, those of its context included (about 2,500 with published sizes).
-    /// It takes them from its first question on until it is dropped.
+    /// Bytes that a study with this many computed tokens takes, those of its context included (about 2,500 with published sizes), of
+    /// which up to 512 are a question and its answer. It takes them from its first question on until it is dropped; a longer
+    /// conversation takes more.
     pub fn study_bytes(&self, tokens: usize) -> u64 {
-        self.0.decoder.cache_bytes(tokens)
+        self.0.decoder.cache_bytes(tokens, tokens.saturating_sub(MAX_TOKENS))
     }
 
     /// Perceives a radiograph and retrieves a sentence for each structure. The language model waits for a question.

@@ -15,8 +15,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-/// Version of the bytes' layout.
-const VERSION: u32 = 1;
+/// Version of the bytes' layout. In the first, layers with a window had rows of all tokens, too.
+const VERSION: u32 = 2;
 /// Where the header has [`Header`].
 const KEY: &str = "anatomix.study";
 

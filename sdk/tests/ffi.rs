@@ -499,7 +499,7 @@ mod with_bundle {
             let mut bytes = null_mut();
             assert_eq!(anx_study_save(study, &mut bytes, null_mut()), anx_status::ANX_OK);
             let (data, size) = (anx_bytes_data(bytes), anx_bytes_size(bytes));
-            assert!(size > anx_engine_study_bytes(engine.0, 1000));
+            assert!(size > anx_engine_study_bytes(engine.0, 300));
             let mut loaded = null_mut();
             assert_eq!(anx_study_load(engine.0, data, size, &mut loaded, null_mut()), anx_status::ANX_OK);
             let (status, message, _) = failure(|e| anx_study_load(engine.0, data, size - 1, &mut null_mut(), e));

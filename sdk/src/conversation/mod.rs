@@ -55,7 +55,7 @@ impl Conversation {
     pub fn open(engine: &Inner, context: &ContextTokens, perception: &Perception, room: usize) -> Result<Self> {
         let visual = engine.decoder.visual(engine.decoder.project(perception)?)?;
         let look_up = Self::look_up(engine, context, perception)?;
-        let mut cache = engine.decoder.cache(context.ids.len() + room)?;
+        let mut cache = engine.decoder.cache(context.ids.len(), room)?;
         let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, context.ids.len()).collect();
         let step = Step { ids: &context.ids, visual_index: &context.visual_index, slots: &slots, wanted: &[] };
         engine.decoder.run(&mut cache, &visual, step)?;

@@ -1,6 +1,7 @@
-//! Keys and values of the tokens that were computed already, and the memory that all studies' together may take.
+//! Keys and values of the tokens that were computed already.
 
-use super::DecoderError;
+use super::LONGEST_RUN;
+use super::budget::Reserved;
 use super::slots::{Branch, Slot, Slots};
 use crate::bundle::DecoderSizes;
 use crate::runtime::rows_from;
@@ -9,85 +10,109 @@ use ort::memory::{AllocationDevice, Allocator};
 use ort::session::IoBinding;
 use ort::value::{DynTensor, PrimitiveTensorElementType, Tensor, TensorElementType};
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The precision of a decoder whose cache is not of fp32.
 pub(super) const BF16: &str = "bf16";
-
-/// The memory of an engine's caches.
-#[derive(Debug)]
-pub(super) struct Budget {
-    used: AtomicU64,
-    limit: u64,
-}
-
-impl Budget {
-    pub fn new(limit: Option<u64>) -> Arc<Self> {
-        Arc::new(Self { used: AtomicU64::new(0), limit: limit.unwrap_or(u64::MAX) })
-    }
-
-    pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reserved, DecoderError> {
-        let fits = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
-        match self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) {
-            Ok(_) => Ok(Reserved { budget: Arc::clone(self), bytes }),
-            Err(used) => Err(DecoderError::Memory { needed: bytes, used, limit: self.limit }),
-        }
-    }
-}
-
-/// A part of the budget; given back when it is dropped.
-#[derive(Debug)]
-pub(super) struct Reserved {
-    budget: Arc<Budget>,
-    bytes: u64,
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
-    }
-}
 
 /// Whether keys and values are of bf16, as the decoder's computations; of fp32 otherwise.
 fn is_bf16(sizes: &DecoderSizes) -> bool {
     sizes.precision == BF16
 }
 
-/// Bytes that a token's keys and values take.
-pub(super) fn token_bytes(sizes: &DecoderSizes) -> u64 {
-    let value = if is_bf16(sizes) { size_of::<bf16>() } else { size_of::<f32>() };
-    [2, sizes.layers, sizes.kv_heads, sizes.head_dim, value].iter().fold(1, |bytes, &n| bytes.saturating_mul(n as u64))
+/// Places of a cache that a layer's tensors hold: so many from one on.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    from: usize,
+    capacity: usize,
+}
+
+/// How a decoder's caches are laid out.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    sizes: DecoderSizes,
+    /// Which layers' graphs may be given the cache from any place on. Such a layer holds what its window reaches and no more.
+    sliding: Arc<[bool]>,
+    /// The GPU that it lies on.
+    device: Option<i32>,
+}
+
+impl Layout {
+    pub fn new(sizes: &DecoderSizes, sliding: Arc<[bool]>, device: Option<i32>) -> Self {
+        Self { sizes: sizes.clone(), sliding, device }
+    }
+
+    /// The GPU that caches lie on.
+    pub fn device(&self) -> Option<i32> {
+        self.device
+    }
+
+    /// Tokens that a layer that slides sees, itself included.
+    fn window(&self) -> usize {
+        self.sizes.sliding_window.unwrap_or(usize::MAX)
+    }
+
+    /// The window of layers that slide, if any do.
+    pub fn slides(&self) -> Option<usize> {
+        self.sizes.sliding_window.filter(|_| self.sliding.contains(&true))
+    }
+
+    /// The first place that a layer that slides needs in order to go on behind `length` tokens.
+    fn needed_from(&self, length: usize) -> usize {
+        (length + 1).saturating_sub(self.window())
+    }
+
+    /// How many places a layer that slides holds, of a cache with so many that is never rewound into its first `floor`: room for
+    /// the longest run, and for all that comes behind those.
+    fn sliding_capacity(&self, capacity: usize, floor: usize) -> usize {
+        (capacity - self.needed_from(floor).min(capacity)).max(self.window().saturating_add(LONGEST_RUN)).min(capacity)
+    }
+
+    /// Bytes that a cache takes.
+    pub fn bytes(&self, capacity: usize, floor: usize) -> u64 {
+        let value = if is_bf16(&self.sizes) { size_of::<bf16>() } else { size_of::<f32>() };
+        let row = [2, self.sizes.kv_heads, self.sizes.head_dim, value].iter().fold(1u64, |bytes, &n| bytes.saturating_mul(n as u64));
+        let sliding = self.sliding_capacity(capacity, floor);
+        let rows = |&slides: &bool| if slides { sliding } else { capacity } as u64;
+        self.sliding.iter().map(rows).fold(0, u64::saturating_add).saturating_mul(row)
+    }
+
+    /// Shape of a layer's keys or values, with one head more, which is never touched, where it slides: what begins later must not
+    /// end behind the memory.
+    fn shape(&self, slides: bool, capacity: usize) -> [usize; 4] {
+        [1, self.sizes.kv_heads + usize::from(slides), capacity, self.sizes.head_dim]
+    }
 }
 
 /// The cache of one study. Past and present are the same buffers: a token's keys and values are written once and stay.
 pub struct Cache {
-    /// Keys and values of each layer, `[1, kv_heads, capacity, head_dim]`, of the type that the decoder computes in; one head more,
-    /// which is never touched, where the layer slides.
+    layout: Layout,
+    /// Keys and values of each layer, `[1, kv_heads, capacity, head_dim]`, of the type that the decoder computes in; see
+    /// [`Layout::shape`].
     tensors: Vec<DynTensor>,
-    /// Which layers' graphs may be given the cache from any place on: what begins later must not end behind the memory.
-    sliding: Arc<[bool]>,
-    capacity: usize,
+    /// What layers hold that see all.
+    whole: Part,
+    /// What layers hold that slide.
+    sliding: Part,
+    /// It is never rewound into its first so many tokens, but to its beginning.
+    floor: usize,
     slots: Slots,
     /// Of its memory; several after it has grown.
     reserved: Vec<Reserved>,
 }
 
 impl Cache {
-    pub(super) fn new(
-        allocator: &Allocator,
-        sizes: &DecoderSizes,
-        sliding: &Arc<[bool]>,
-        capacity: usize,
-        reserved: Reserved,
-    ) -> ort::Result<Self> {
-        let element = if is_bf16(sizes) { TensorElementType::Bfloat16 } else { TensorElementType::Float32 };
+    pub(super) fn new(allocator: &Allocator, layout: &Layout, capacity: usize, floor: usize, reserved: Reserved) -> ort::Result<Self> {
+        let whole = Part { from: 0, capacity };
+        let sliding = Part { from: 0, capacity: layout.sliding_capacity(capacity, floor) };
+        let element = if is_bf16(&layout.sizes) { TensorElementType::Bfloat16 } else { TensorElementType::Float32 };
         let tensor = |index: usize| {
-            let heads = sizes.kv_heads + usize::from(sliding[index / 2]);
-            DynTensor::new(allocator, element, [1, heads, capacity, sizes.head_dim])
+            let slides = layout.sliding[index / 2];
+            DynTensor::new(allocator, element, layout.shape(slides, if slides { sliding.capacity } else { capacity }))
         };
-        let tensors = (0..2 * sizes.layers).map(tensor).collect::<ort::Result<_>>()?;
-        Ok(Self { tensors, sliding: Arc::clone(sliding), capacity, slots: Slots::default(), reserved: vec![reserved] })
+        let tensors = (0..2 * layout.sizes.layers).map(tensor).collect::<ort::Result<_>>()?;
+        Ok(Self { layout: layout.clone(), tensors, whole, sliding, floor, slots: Slots::default(), reserved: vec![reserved] })
     }
 
     /// How many places are taken, by tokens and by gaps that forgotten ones left.
@@ -102,12 +127,21 @@ impl Cache {
 
     /// How many tokens fit.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.whole.capacity
     }
 
-    /// Forgets what stands from the place `length` on.
+    /// How many tokens were computed once for all that follow.
+    pub(super) fn floor(&self) -> usize {
+        self.floor
+    }
+
+    /// Forgets what stands from the place `length` on; and all of it, where what would go on from there is no longer held.
     pub fn rewind(&mut self, length: usize) {
-        self.slots.truncate(length);
+        let held = self.sliding.from <= self.layout.needed_from(length);
+        self.slots.truncate(if held { length } else { 0 });
+        if self.slots().is_empty() {
+            self.sliding.from = 0;
+        }
     }
 
     /// Forgets a branch's tokens from a position on.
@@ -119,70 +153,84 @@ impl Cache {
         self.slots.extend(slots);
     }
 
-    /// Closes the gaps that forgotten tokens left.
-    pub(super) fn compact(&mut self, sizes: &DecoderSizes, device: Option<i32>) -> ort::Result<()> {
-        let Some(kept) = self.slots.compact() else { return Ok(()) };
-        for tensor in &mut self.tensors {
-            match device {
-                None => close_gaps(tensor, &kept, sizes, self.capacity)?,
-                Some(device) => {
-                    let mut copied = tensor.to(AllocationDevice::CPU, 0)?;
-                    close_gaps(&mut copied, &kept, sizes, self.capacity)?;
-                    *tensor = copied.to(AllocationDevice::CUDA, device)?;
-                }
+    /// Makes room for the last `count` tokens, which are about to be computed and see nothing before the place `start` in layers that
+    /// slide: these let go of what nobody will see again.
+    pub(super) fn slide(&mut self, count: usize, start: usize) -> ort::Result<()> {
+        if self.length() - self.sliding.from <= self.sliding.capacity {
+            return Ok(());
+        }
+        let from = start.min(self.layout.needed_from(self.floor));
+        let kept: Vec<usize> = (from..self.length() - count).map(|place| place - self.sliding.from).collect();
+        for index in 0..self.tensors.len() {
+            if self.layout.sliding[index / 2] {
+                self.move_rows(index, &kept)?;
             }
+        }
+        self.sliding.from = from;
+        Ok(())
+    }
+
+    /// Closes the gaps that forgotten tokens left.
+    pub(super) fn compact(&mut self) -> ort::Result<()> {
+        let Some(kept) = self.slots.compact() else { return Ok(()) };
+        for index in 0..self.tensors.len() {
+            // All that a layer has let go of was before the gaps.
+            let from = self.part(index).from;
+            let kept: Vec<usize> = kept.iter().filter(|&&place| place >= from).map(|place| place - from).collect();
+            self.move_rows(index, &kept)?;
         }
         Ok(())
     }
 
-    /// Gives it room for more tokens. `device` is the GPU that it lies on.
-    pub(super) fn grow(&mut self, sizes: &DecoderSizes, capacity: usize, device: Option<i32>, reserved: Reserved) -> ort::Result<()> {
-        let grown = self.tensors.iter().enumerate().map(|(index, tensor)| {
-            let rows = self.rows(tensor, sizes, self.length(), device)?;
-            place(&rows, sizes, self.sliding[index / 2], self.length(), capacity, device)
+    /// Gives it room for more tokens.
+    pub(super) fn grow(&mut self, capacity: usize, reserved: Reserved) -> ort::Result<()> {
+        let sliding = self.layout.sliding_capacity(capacity, self.floor);
+        let grown = (0..self.tensors.len()).map(|index| {
+            let rows = self.rows(index, self.part(index).from..self.length())?;
+            place(&self.layout, self.layout.sliding[index / 2], &rows, 0, if self.layout.sliding[index / 2] { sliding } else { capacity })
         });
         // Nothing is changed before all of it is there.
         self.tensors = grown.collect::<ort::Result<_>>()?;
-        self.capacity = capacity;
+        self.whole.capacity = capacity;
+        self.sliding.capacity = sliding;
         self.reserved.push(reserved);
         Ok(())
     }
 
-    /// Keys and values of the first `length` tokens, `[kv_heads, length, head_dim]` for each layer's keys, then its values.
-    pub(super) fn read(&self, sizes: &DecoderSizes, length: usize, device: Option<i32>) -> ort::Result<Vec<Vec<f32>>> {
-        self.tensors.iter().map(|tensor| self.rows(tensor, sizes, length.min(self.length()), device)).collect()
+    /// Keys and values of the first `length` tokens, or of the last of them where a layer needs no more in order to go on:
+    /// `[kv_heads, tokens, head_dim]` for each layer's keys, then its values.
+    pub(super) fn read(&self, length: usize) -> ort::Result<Vec<Vec<f32>>> {
+        let length = length.min(self.length());
+        let needed_from = |index: usize| if self.layout.sliding[index / 2] { self.layout.needed_from(length) } else { 0 };
+        (0..self.tensors.len()).map(|index| self.rows(index, needed_from(index)..length)).collect()
     }
 
-    fn rows(&self, tensor: &DynTensor, sizes: &DecoderSizes, length: usize, device: Option<i32>) -> ort::Result<Vec<f32>> {
-        let copied = device.map(|_| tensor.to(AllocationDevice::CPU, 0)).transpose()?;
-        let tensor = copied.as_ref().unwrap_or(tensor);
-        let (used, whole) = (length * sizes.head_dim, self.capacity * sizes.head_dim);
-        Ok(if is_bf16(sizes) {
-            let heads = tensor.try_extract_tensor::<bf16>()?.1.chunks_exact(whole).take(sizes.kv_heads);
-            heads.flat_map(|head| &head[..used]).map(|value| value.to_f32()).collect()
-        } else {
-            let heads = tensor.try_extract_tensor::<f32>()?.1.chunks_exact(whole).take(sizes.kv_heads);
-            heads.flat_map(|head| &head[..used]).copied().collect()
-        })
-    }
-
-    /// Fills an empty cache with what [`Cache::read`] gave; the rows must be of `length` tokens, which fit.
-    pub(super) fn fill(&mut self, rows: &[Vec<f32>], sizes: &DecoderSizes, length: usize, device: Option<i32>) -> ort::Result<()> {
-        let filled = rows.iter().enumerate();
-        let filled = filled.map(|(index, rows)| place(rows, sizes, self.sliding[index / 2], length, self.capacity, device));
+    /// Fills an empty cache with what [`Cache::read`] gave of `length` tokens, which fit.
+    pub(super) fn fill(&mut self, rows: &[Vec<f32>], length: usize) -> ort::Result<()> {
+        let DecoderSizes { kv_heads, head_dim, .. } = self.layout.sizes;
+        let (head, needed_from) = (kv_heads * head_dim, self.layout.needed_from(length));
+        let filled = rows.iter().enumerate().map(|(index, rows)| {
+            let (slides, count) = (self.layout.sliding[index / 2], rows.len() / head);
+            // A layer that slides begins with the first place that it needs.
+            let surplus = if slides { needed_from - (length - count) } else { 0 };
+            let heads = rows.chunks_exact((count * head_dim).max(1)).flat_map(|head| &head[surplus * head_dim..]);
+            let rows: Vec<f32> = heads.copied().collect();
+            place(&self.layout, slides, &rows, if slides { 0 } else { length - count }, self.part(index).capacity)
+        });
         self.tensors = filled.collect::<ort::Result<_>>()?;
+        self.sliding.from = needed_from;
         self.slots = Slots::default();
         self.slots.extend(&Slot::run(Branch::TRUNK, 0, length).collect::<Vec<_>>());
         Ok(())
     }
 
-    /// Binds it as past and present. Of layers that slide, the first `start` places are left out.
+    /// Binds it as past and present. Of layers that slide, what is before the place `start` is left out.
     pub(super) fn bind(&mut self, binding: &mut IoBinding, start: usize) -> ort::Result<()> {
         let layers = self.tensors.len() / 2;
         let names = names("past_key_values", layers).zip(names("present", layers));
         for (index, ((past, present), tensor)) in names.zip(&mut self.tensors).enumerate() {
-            if self.sliding[index / 2] {
-                let mut rest = rows_from(tensor, start)?;
+            if self.layout.sliding[index / 2] {
+                let mut rest = rows_from(tensor, start - self.sliding.from)?;
                 binding.bind_input(past, &rest)?;
                 binding.bind_output(present, &mut rest)?;
             } else {
@@ -192,33 +240,72 @@ impl Cache {
         }
         Ok(())
     }
-}
 
-/// Moves the rows of these places to the front of each head, on the CPU.
-fn close_gaps(tensor: &mut DynTensor, kept: &[usize], sizes: &DecoderSizes, capacity: usize) -> ort::Result<()> {
-    if is_bf16(sizes) {
-        move_rows(tensor.try_extract_tensor_mut::<bf16>()?.1, kept, sizes, capacity);
-    } else {
-        move_rows(tensor.try_extract_tensor_mut::<f32>()?.1, kept, sizes, capacity);
+    /// What the tensor of this index holds.
+    fn part(&self, index: usize) -> Part {
+        if self.layout.sliding[index / 2] { self.sliding } else { self.whole }
     }
-    Ok(())
-}
 
-fn move_rows<T: Copy>(values: &mut [T], kept: &[usize], sizes: &DecoderSizes, capacity: usize) {
-    let width = sizes.head_dim;
-    for head in values.chunks_exact_mut(capacity * width).take(sizes.kv_heads) {
-        for (to, &from) in kept.iter().enumerate().filter(|&(to, &from)| to != from) {
-            head.copy_within(from * width..(from + 1) * width, to * width);
+    /// Keys or values of these places, head by head.
+    fn rows(&self, index: usize, places: Range<usize>) -> ort::Result<Vec<f32>> {
+        let (tensor, part, sizes) = (&self.tensors[index], self.part(index), &self.layout.sizes);
+        let copied = self.layout.device.map(|_| tensor.to(AllocationDevice::CPU, 0)).transpose()?;
+        let tensor = copied.as_ref().unwrap_or(tensor);
+        let (used, whole) =
+            ((places.start - part.from) * sizes.head_dim..(places.end - part.from) * sizes.head_dim, part.capacity * sizes.head_dim);
+        Ok(if is_bf16(sizes) {
+            let heads = tensor.try_extract_tensor::<bf16>()?.1.chunks_exact(whole).take(sizes.kv_heads);
+            heads.flat_map(|head| &head[used.clone()]).map(|value| value.to_f32()).collect()
+        } else {
+            let heads = tensor.try_extract_tensor::<f32>()?.1.chunks_exact(whole).take(sizes.kv_heads);
+            heads.flat_map(|head| &head[used.clone()]).copied().collect()
+        })
+    }
+
+    /// Moves these rows of a tensor, in ascending order, to the front of each head.
+    fn move_rows(&mut self, index: usize, kept: &[usize]) -> ort::Result<()> {
+        let (layout, capacity) = (&self.layout, self.part(index).capacity);
+        let tensor = &mut self.tensors[index];
+        match layout.device {
+            None => move_rows(tensor, kept, &layout.sizes, capacity),
+            Some(device) => {
+                let mut copied = tensor.to(AllocationDevice::CPU, 0)?;
+                move_rows(&mut copied, kept, &layout.sizes, capacity)?;
+                *tensor = copied.to(AllocationDevice::CUDA, device)?;
+                Ok(())
+            }
         }
     }
 }
 
-/// A tensor as [`Cache`] holds it, whose heads begin with these rows.
-fn place(rows: &[f32], sizes: &DecoderSizes, slides: bool, length: usize, capacity: usize, device: Option<i32>) -> ort::Result<DynTensor> {
-    let shape = [1, sizes.kv_heads + usize::from(slides), capacity, sizes.head_dim];
-    let tensor =
-        if is_bf16(sizes) { typed(rows, shape, length, bf16::from_f32)? } else { typed::<f32>(rows, shape, length, |value| value)? };
-    match device {
+/// [`Cache::move_rows`] on the CPU.
+fn move_rows(tensor: &mut DynTensor, kept: &[usize], sizes: &DecoderSizes, capacity: usize) -> ort::Result<()> {
+    fn within<T: Copy>(values: &mut [T], kept: &[usize], sizes: &DecoderSizes, capacity: usize) {
+        let width = sizes.head_dim;
+        for head in values.chunks_exact_mut(capacity * width).take(sizes.kv_heads) {
+            for (to, &from) in kept.iter().enumerate().filter(|&(to, &from)| to != from) {
+                head.copy_within(from * width..(from + 1) * width, to * width);
+            }
+        }
+    }
+    if is_bf16(sizes) {
+        within(tensor.try_extract_tensor_mut::<bf16>()?.1, kept, sizes, capacity);
+    } else {
+        within(tensor.try_extract_tensor_mut::<f32>()?.1, kept, sizes, capacity);
+    }
+    Ok(())
+}
+
+/// A tensor as [`Cache`] holds it, whose heads have these rows from row `at` on, and zeros before.
+fn place(layout: &Layout, slides: bool, rows: &[f32], at: usize, capacity: usize) -> ort::Result<DynTensor> {
+    let shape = layout.shape(slides, capacity);
+    let count = rows.len() / (layout.sizes.kv_heads * layout.sizes.head_dim);
+    let tensor = if is_bf16(&layout.sizes) {
+        typed(rows, count, shape, at, bf16::from_f32)?
+    } else {
+        typed::<f32>(rows, count, shape, at, |value| value)?
+    };
+    match layout.device {
         None => Ok(tensor),
         Some(device) => tensor.to(AllocationDevice::CUDA, device),
     }
@@ -226,14 +313,17 @@ fn place(rows: &[f32], sizes: &DecoderSizes, slides: bool, length: usize, capaci
 
 fn typed<T: PrimitiveTensorElementType + Debug>(
     rows: &[f32],
+    count: usize,
     shape: [usize; 4],
-    length: usize,
+    at: usize,
     value: impl Fn(f32) -> T,
 ) -> ort::Result<DynTensor> {
     let mut tensor = Tensor::<T>::new(&Allocator::default(), shape)?;
     let [_, _, capacity, width] = shape;
-    for (head, rows) in tensor.extract_tensor_mut().1.chunks_exact_mut(capacity * width).zip(rows.chunks_exact((length * width).max(1))) {
-        head.iter_mut().zip(rows).for_each(|(place, &row)| *place = value(row));
+    for (head, rows) in tensor.extract_tensor_mut().1.chunks_exact_mut(capacity * width).zip(rows.chunks_exact((count * width).max(1))) {
+        let (before, places) = head.split_at_mut(at * width);
+        before.iter_mut().for_each(|place| *place = value(0.0));
+        places.iter_mut().zip(rows).for_each(|(place, &row)| *place = value(row));
     }
     Ok(tensor.upcast())
 }
@@ -245,19 +335,115 @@ pub(super) fn names(what: &str, layers: usize) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::Budget;
     use super::*;
+    use crate::runtime::{Options, Provider, Runtime};
+
+    const WINDOW: usize = 4;
+
+    /// Two layers, of which the first slides.
+    fn layout() -> Layout {
+        let sizes = DecoderSizes {
+            layers: 2,
+            kv_heads: 2,
+            head_dim: 2,
+            hidden: 1,
+            vocabulary: 1,
+            sliding_window: Some(WINDOW),
+            max_context: 10_000,
+            precision: "fp32".into(),
+        };
+        Layout::new(&sizes, [true, false].into(), None)
+    }
+
+    /// A cache for a text of 1,000 tokens and 24 more, with the text in it: places are told apart by their values.
+    fn filled() -> Cache {
+        Runtime::load(Options { provider: Provider::Cpu, ..Options::default() }).unwrap();
+        let layout = layout();
+        let reserved = Budget::new(None).reserve(layout.bytes(1024, 1000)).unwrap();
+        let mut cache = Cache::new(&Allocator::default(), &layout, 1024, 1000, reserved).unwrap();
+        let rows: Vec<f32> = (0..2).flat_map(|head| (0..2000).map(move |i| (head * 10_000 + i) as f32)).collect();
+        cache.fill(&vec![rows; 4], 1000).unwrap();
+        cache
+    }
+
+    fn firsts(cache: &Cache, index: usize, places: Range<usize>) -> Vec<f32> {
+        cache.rows(index, places).unwrap().chunks_exact(2).map(|row| row[0]).collect()
+    }
 
     #[test]
-    fn what_does_not_fit_is_refused_and_comes_back() {
-        let budget = Budget::new(Some(100));
-        let first = budget.reserve(60).unwrap();
-        let error = budget.reserve(41).unwrap_err();
-        assert!(matches!(error, DecoderError::Memory { needed: 41, used: 60, limit: 100 }), "{error}");
-        let second = budget.reserve(40).unwrap();
-        drop(first);
-        assert!(budget.reserve(61).is_err() && budget.reserve(60).is_ok());
-        drop(second);
-        assert!(budget.reserve(100).is_ok());
-        assert!(Budget::new(None).reserve(u64::MAX).is_ok());
+    fn layers_that_slide_take_what_they_reach() {
+        let layout = layout();
+        assert_eq!(layout.sliding_capacity(1024, 1000), WINDOW + LONGEST_RUN);
+        assert_eq!(layout.sliding_capacity(4000, 1000), 4000 - 997, "all that follows the text");
+        assert_eq!(layout.sliding_capacity(100, 90), 100);
+        assert_eq!(layout.bytes(1024, 1000), (1024 + (WINDOW + LONGEST_RUN) as u64) * 2 * 2 * 2 * 4);
+        let whole = Layout { sliding: [false, false].into(), ..layout };
+        assert_eq!(whole.bytes(1024, 1000), 2 * 1024 * 2 * 2 * 2 * 4);
+    }
+
+    #[test]
+    fn what_is_needed_of_all_tokens_is_kept() {
+        let cache = filled();
+        // A token behind the text sees itself and three before.
+        assert_eq!((cache.sliding.from, cache.whole.from), (997, 0));
+        assert_eq!(firsts(&cache, 0, 997..1000), [1994.0, 1996.0, 1998.0, 11994.0, 11996.0, 11998.0]);
+        assert_eq!(firsts(&cache, 3, 0..1000)[..2], [0.0, 2.0]);
+        let saved = cache.read(1000).unwrap();
+        assert_eq!(saved.iter().map(|rows| rows.len() / 4).collect::<Vec<_>>(), [3, 3, 1000, 1000]);
+        let mut again = filled();
+        again.fill(&saved, 1000).unwrap();
+        assert_eq!((again.read(1000).unwrap(), again.length()), (saved, 1000));
+    }
+
+    #[test]
+    fn it_slides_grows_and_goes_back() {
+        let mut cache = filled();
+        let append = |cache: &mut Cache, count| {
+            let from = cache.length();
+            cache.advance(&Slot::run(Branch::TRUNK, from, count).collect::<Vec<_>>());
+            cache.slide(count, from.saturating_sub(3)).unwrap();
+        };
+        append(&mut cache, 20);
+        cache.rewind(1000);
+        assert_eq!((cache.length(), cache.sliding.from), (1000, 997));
+        let reserved = Budget::new(None).reserve(0).unwrap();
+        cache.grow(2048, reserved).unwrap();
+        assert_eq!((cache.capacity(), cache.sliding.capacity), (2048, 2048 - 997));
+        assert_eq!(firsts(&cache, 1, 998..1000), [1996.0, 1998.0, 11996.0, 11998.0]);
+        // However far it goes, it can return to the text's end.
+        for _ in 0..4 {
+            append(&mut cache, 250);
+        }
+        assert_eq!(cache.sliding.from, 997);
+        cache.rewind(1000);
+        assert_eq!(firsts(&cache, 0, 998..1000), [1996.0, 1998.0, 11996.0, 11998.0]);
+        // Within the text there is no way back but to its beginning, from where it is computed run by run.
+        let mut cache = filled();
+        cache.rewind(500);
+        assert_eq!((cache.length(), cache.sliding.from), (0, 0));
+        [3, 256, 256, 256].into_iter().for_each(|count| append(&mut cache, count));
+        assert_eq!((cache.length(), cache.sliding.from), (771, 512));
+    }
+
+    #[test]
+    fn gaps_are_closed_in_all_layers() {
+        let mut cache = filled();
+        let [one, two] = [Branch::new(0), Branch::new(1)];
+        cache.advance(&[Slot::run(one, 1000, 2), Slot::run(two, 1000, 1)].into_iter().flatten().collect::<Vec<_>>());
+        cache.slide(3, 997).unwrap();
+        for index in 0..4 {
+            let part = cache.part(index);
+            let values = cache.tensors[index].try_extract_tensor_mut::<f32>().unwrap().1;
+            for place in 1000..1003 {
+                values[(place - part.from) * 2] = place as f32;
+            }
+        }
+        cache.forget(one, 1000);
+        cache.compact().unwrap();
+        assert_eq!(cache.length(), 1001);
+        for index in 0..4 {
+            assert_eq!(firsts(&cache, index, 999..1001)[..2], [1998.0, 1002.0]);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The language model over a cache of its own for each study (paper, section 3.2).
 
+mod budget;
 mod cache;
 mod grammar;
 mod look_up;
@@ -8,8 +9,9 @@ mod sampling;
 mod slots;
 mod stops;
 
+use budget::Budget;
 pub use cache::Cache;
-use cache::{Budget, token_bytes};
+use cache::Layout;
 pub use grammar::Form;
 pub(crate) use grammar::{Grammar, Matcher};
 pub(crate) use look_up::LookUp;
@@ -64,9 +66,9 @@ pub struct Decoder {
     apm: ApmSizes,
     /// Inputs that say what a layer sees, for layers of each window.
     biases: Vec<(&'static str, Option<usize>)>,
-    /// Which layers' caches may be given from the first place on that is seen.
-    sliding: Arc<[bool]>,
-    provider: Provider,
+    /// Which layers have a window, as far as the graph tells.
+    windowed: Arc<[bool]>,
+    layout: Layout,
     budget: Arc<Budget>,
 }
 
@@ -74,8 +76,10 @@ pub struct Decoder {
 const GROWTH: usize = 256;
 
 /// Longest run in tokens. A longer text is computed in several, of which each looks back only on what is there: at once, the first
-/// tokens' scores with the last ones would be computed too, and thrown away.
-const LONGEST_RUN: usize = 512;
+/// tokens' scores with the last ones would be computed too, and thrown away. On the CPU shorter ones cost no time and less memory.
+const LONGEST_RUN: usize = 256;
+/// The same on a GPU.
+const LONGEST_RUN_GPU: usize = 512;
 
 /// Tokens that continue a cache, and where their logits are wanted.
 #[derive(Clone, Copy, Debug)]
@@ -118,12 +122,16 @@ impl Decoder {
         }
         let kinds = [(FULL_ATTENTION_BIAS, None), (SLIDING_ATTENTION_BIAS, sizes.sliding_window)];
         let biases = kinds.into_iter().filter(|(name, _)| has(name)).collect();
+        let windowed: Arc<[bool]> = (0..sizes.layers).map(|layer| slides(&session, &format!("past_key_values.{layer}.key"))).collect();
         // On a GPU the cache's addresses are not for us to move.
-        let sliding = |layer| runtime.provider() == Provider::Cpu && slides(&session, &format!("past_key_values.{layer}.key"));
-        let sliding = (0..sizes.layers).map(sliding).collect();
+        let (sliding, device) = match runtime.provider() {
+            Provider::Cuda(device) | Provider::TensorRt(device) => (vec![false; sizes.layers].into(), Some(device)),
+            _ => (Arc::clone(&windowed), None),
+        };
+        let layout = Layout::new(&sizes, sliding, device);
         let apm = bundle.manifest().apm;
         let (session, projector) = (Mutex::new(session), Mutex::new(projector));
-        Ok(Self { session, projector, sizes, apm, biases, sliding, provider: runtime.provider(), budget: Budget::new(memory) })
+        Ok(Self { session, projector, sizes, apm, biases, windowed, layout, budget: Budget::new(memory) })
     }
 
     /// Sizes of the language model.
@@ -152,23 +160,23 @@ impl Decoder {
         read_output(&outputs, PROJECTOR, "visual_features", &[1, patches + STRUCTURES, self.sizes.hidden])
     }
 
-    /// An empty cache for at least this many tokens, as far as the model's context goes.
+    /// An empty cache for a text of `context` tokens, computed once, and for `room` more at least, as far as the model's context goes.
     ///
     /// # Errors
     /// If memory cannot be had or may not be used.
-    pub fn cache(&self, tokens: usize) -> crate::Result<Cache> {
-        let capacity = tokens.next_multiple_of(GROWTH).min(self.sizes.max_context);
-        let reserved = self.budget.reserve(self.cache_bytes(capacity))?;
+    pub fn cache(&self, context: usize, room: usize) -> crate::Result<Cache> {
+        let capacity = context.saturating_add(room).next_multiple_of(GROWTH).min(self.sizes.max_context);
+        let reserved = self.budget.reserve(self.layout.bytes(capacity, context))?;
         let session = self.session.lock().unwrap_or_else(|e| e.into_inner());
         // The cache lies where attention is computed, so that it never travels.
-        let allocator = match self.device() {
+        let allocator = match self.layout.device() {
             Some(device) => {
                 let place = MemoryInfo::new(AllocationDevice::CUDA, device, AllocatorType::Device, MemoryType::Default).map_err(failed)?;
                 Allocator::new(&session, place).map_err(failed)?
             }
             None => Allocator::default(),
         };
-        Ok(Cache::new(&allocator, &self.sizes, &self.sliding, capacity, reserved).map_err(failed)?)
+        Ok(Cache::new(&allocator, &self.layout, capacity, context, reserved).map_err(failed)?)
     }
 
     /// Gives a cache room for at least this many tokens. What it holds stays.
@@ -181,8 +189,9 @@ impl Decoder {
             return Err(DecoderError::TooLong { context: cache.length(), question: tokens - cache.length(), limit }.into());
         }
         let capacity = tokens.max(old + old / 4).next_multiple_of(GROWTH).min(limit);
-        let reserved = self.budget.reserve(self.cache_bytes(capacity) - self.cache_bytes(old))?;
-        Ok(cache.grow(&self.sizes, capacity, self.device(), reserved).map_err(failed)?)
+        let bytes = |capacity| self.layout.bytes(capacity, cache.floor());
+        let reserved = self.budget.reserve(bytes(capacity) - bytes(old))?;
+        Ok(cache.grow(capacity, reserved).map_err(failed)?)
     }
 
     /// Closes the gaps that forgotten tokens left in a cache.
@@ -190,20 +199,21 @@ impl Decoder {
     /// # Errors
     /// If what it holds cannot be moved.
     pub fn compact(&self, cache: &mut Cache) -> Result<(), RuntimeError> {
-        cache.compact(&self.sizes, self.device()).map_err(failed)
+        cache.compact().map_err(failed)
     }
 
-    /// Bytes that the keys and values of this many tokens take.
-    pub fn cache_bytes(&self, tokens: usize) -> u64 {
-        token_bytes(&self.sizes).saturating_mul(tokens as u64)
+    /// Bytes that a cache for so many tokens takes, of which the first `context` are computed once.
+    pub fn cache_bytes(&self, tokens: usize, context: usize) -> u64 {
+        self.layout.bytes(tokens, context)
     }
 
-    /// Keys and values of a cache's first tokens, `[kv_heads, length, head_dim]`: each layer's keys, then its values.
+    /// Keys and values of a cache's first tokens, or of the last of them where a layer's window reaches no further:
+    /// `[kv_heads, tokens, head_dim]`, each layer's keys, then its values.
     ///
     /// # Errors
     /// If they cannot be copied from the device.
     pub fn read_cache(&self, cache: &Cache, length: usize) -> Result<Vec<Vec<f32>>, RuntimeError> {
-        cache.read(&self.sizes, length, self.device()).map_err(failed)
+        cache.read(length).map_err(failed)
     }
 
     /// A cache that holds these keys and values.
@@ -211,28 +221,23 @@ impl Decoder {
     /// # Errors
     /// If they are not of `length` tokens, or memory cannot be had or may not be used.
     pub fn restore_cache(&self, rows: &[Vec<f32>], length: usize) -> crate::Result<Cache> {
-        let DecoderSizes { layers, kv_heads, head_dim, max_context, .. } = self.sizes;
+        let DecoderSizes { layers, kv_heads, head_dim, max_context, sliding_window, .. } = self.sizes;
         if length > max_context {
             return Err(DecoderError::TooLong { context: length, question: 0, limit: max_context }.into());
         }
-        let found = rows.iter().find(|rows| rows.len() != kv_heads * length * head_dim).map(Vec::len);
-        if rows.len() != 2 * layers || found.is_some() {
+        let values = |tokens: usize| kv_heads * tokens * head_dim;
+        let reached = sliding_window.map_or(length, |window| length.min(window - 1));
+        let fits = |layer: usize, found: usize| found == values(length) || (self.windowed[layer] && found == values(reached));
+        let wrong =
+            rows.iter().enumerate().find(|(index, rows)| index / 2 < layers && !fits(index / 2, rows.len())).map(|(_, rows)| rows.len());
+        if rows.len() != 2 * layers || wrong.is_some() {
             let shape = |rows: usize, values: usize| vec![rows as i64, values as i64];
-            let expected = shape(2 * layers, kv_heads * length * head_dim);
-            let found = shape(rows.len(), found.unwrap_or_default());
+            let (found, expected) = (shape(rows.len(), wrong.unwrap_or_default()), shape(2 * layers, values(length)));
             return Err(RuntimeError::Shape { graph: DECODER.into(), tensor: "past_key_values".into(), found, expected }.into());
         }
-        let mut cache = self.cache(length)?;
-        cache.fill(rows, &self.sizes, length, self.device()).map_err(failed)?;
+        let mut cache = self.cache(length, 0)?;
+        cache.fill(rows, length).map_err(failed)?;
         Ok(cache)
-    }
-
-    /// The GPU, where it is one.
-    fn device(&self) -> Option<i32> {
-        match self.provider {
-            Provider::Cuda(device) | Provider::TensorRt(device) => Some(device),
-            _ => None,
-        }
     }
 
     /// Visual features as an input of [`Decoder::run`]; made once for a study.
@@ -257,8 +262,9 @@ impl Decoder {
             return Err(DecoderError::TooLong { context: cache.length(), question: step.ids.len(), limit: cache.capacity() }.into());
         }
         let mut logits = Vec::with_capacity(step.wanted.len() * vocabulary);
-        for from in (0..step.ids.len()).step_by(LONGEST_RUN) {
-            let to = step.ids.len().min(from + LONGEST_RUN);
+        let longest = if self.layout.device().is_some() { LONGEST_RUN_GPU } else { LONGEST_RUN };
+        for from in (0..step.ids.len()).step_by(longest) {
+            let to = step.ids.len().min(from + longest);
             let wanted: Vec<i64> = step.wanted.iter().filter(|&&at| (from..to).contains(&at)).map(|at| (at - from) as i64).collect();
             let visual_index = step.visual_index.get(from..to).map_or_else(|| vec![-1; to - from], <[i64]>::to_vec);
             cache.advance(&step.slots[from..to]);
@@ -284,8 +290,8 @@ impl Decoder {
         let length = i32::try_from(total).unwrap_or(i32::MAX);
         let positions: Vec<i64> = cache.slots()[total - count..].iter().map(|slot| slot.position as i64).collect();
         // Layers with a window compute with what it reaches only.
-        let slides = self.sliding.contains(&true);
-        let start = self.sizes.sliding_window.filter(|_| slides).map_or(0, |window| slots::first_seen(cache.slots(), count, window));
+        let start = self.layout.slides().map_or(0, |window| slots::first_seen(cache.slots(), count, window));
+        cache.slide(count, start).map_err(failed)?;
         let biases = self.biases.iter().map(|&(name, window)| {
             let from = window.map_or(0, |_| start);
             (name, total - from, slots::attention_bias(&cache.slots()[from..], count, window))

@@ -35,7 +35,7 @@ pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModu
     }
     // The golden ones: what an inexact perception module adds is no mistake of the decoder.
     let visual = decoder.visual(expected)?;
-    let mut cache = decoder.cache(ids.len())?;
+    let mut cache = decoder.cache(ids.len(), 0)?;
     let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, ids.len()).collect();
     let step = Step { ids: &ids, visual_index: &visual_index, slots: &slots, wanted: &[ids.len() - 1] };
     compare("logits", &decoder.run(&mut cache, &visual, step)?, &golden.floats("logits")?, said)?;
