@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows of a band.
-const BAND: usize = 16;
+const BAND: usize = 32;
 
 /// From pixels to a square.
 pub(super) struct Resize<'a> {
