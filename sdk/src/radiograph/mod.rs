@@ -15,10 +15,12 @@ pub use preprocess::{Histogram, Preprocess};
 
 use ndarray::ArrayView2;
 use rayon::prelude::*;
+use read::{Fingerprint, Hash};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use stored::{Samples, Stored, Width};
 
 /// Largest accepted file in bytes.
@@ -37,7 +39,7 @@ pub struct Radiograph {
     /// Of every pixel, once somebody asks: the network's input is made without them.
     intensities: OnceLock<Vec<f32>>,
     header: Header,
-    sha256: String,
+    sha256: Fingerprint,
     name: String,
 }
 
@@ -58,23 +60,30 @@ impl Radiograph {
     /// # Errors
     /// [`RadiographError`], as [`Radiograph::open`].
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, RadiographError> {
-        Self::from_file(bytes.into(), read::Hash::default(), name)
+        Self::from_file(bytes.into(), Hash::default(), name)
     }
 
-    fn from_file(bytes: Cow<[u8]>, hash: read::Hash, name: &str) -> Result<Self, RadiographError> {
+    fn from_file(bytes: Cow<[u8]>, mut hash: Hash, name: &str) -> Result<Self, RadiographError> {
         if bytes.is_empty() {
             return Err(RadiographError::Empty { name: name.into() });
         }
-        let decode = || if dicom::is_dicom(&bytes) { dicom::decode(&bytes, name) } else { raster::decode(&bytes, name) };
-        let (decoded, hash) = rayon::join(decode, || hash.finish(&bytes));
+        let is_decoded = AtomicBool::new(false);
+        let decode = || {
+            let decoded = if dicom::is_dicom(&bytes) { dicom::decode(&bytes, name) } else { raster::decode(&bytes, name) };
+            is_decoded.store(true, Ordering::Relaxed);
+            decoded
+        };
+        let (decoded, ()) = rayon::join(decode, || hash.see_until(&bytes, &is_decoded));
         let Decoded { width, height, samples, levels, header } = decoded?;
         let (depth, within) = (samples.width, samples.within(&bytes));
-        let stored = match (samples.bytes, within) {
-            (Cow::Owned(own), _) => Stored::new(depth, own, levels),
-            (Cow::Borrowed(_), Some(at)) if matches!(bytes, Cow::Owned(_)) => Stored::part(depth, bytes.into_owned(), at, levels),
-            (Cow::Borrowed(part), _) => Stored::new(depth, part.to_vec(), levels),
+        let (stored, sha256) = match (samples.bytes, within) {
+            // The file is kept for its pixels, so that there is time to hash the rest of it.
+            (Cow::Borrowed(_), Some(at)) if matches!(bytes, Cow::Owned(_)) => {
+                (Stored::part(depth, bytes.into_owned(), at, levels), Fingerprint::begun(hash))
+            }
+            (pixels, _) => (Stored::new(depth, pixels.into_owned(), levels), hash.finish(&bytes).into()),
         };
-        Self::build(width, height, stored, header, hash, name)
+        Self::build(width, height, stored, header, sha256, name)
     }
 
     /// From 8-bit grey pixels, row by row, bright for dense.
@@ -95,10 +104,10 @@ impl Radiograph {
 
     fn from_pixels(width: u32, height: u32, depth: Width, pixels: Vec<u8>) -> Result<Self, RadiographError> {
         let hash = format!("{:x}", Digest256(Sha256::digest(&pixels).into()));
-        Self::build(width, height, Stored::new(depth, pixels, depth.shares()), Header::default(), hash, "pixels")
+        Self::build(width, height, Stored::new(depth, pixels, depth.shares()), Header::default(), hash.into(), "pixels")
     }
 
-    fn build(width: u32, height: u32, stored: Stored, header: Header, sha256: String, name: &str) -> Result<Self, RadiographError> {
+    fn build(width: u32, height: u32, stored: Stored, header: Header, sha256: Fingerprint, name: &str) -> Result<Self, RadiographError> {
         check_sides(width, height, name)?;
         if stored.len() != width as usize * height as usize {
             return Err(RadiographError::PixelCount { name: name.into(), width, height, found: stored.len() });
@@ -149,7 +158,7 @@ impl Radiograph {
 
     /// SHA-256 of the file, or of the pixels where there was no file, in hexadecimal.
     pub fn sha256(&self) -> &str {
-        &self.sha256
+        self.sha256.of(self.stored.bytes())
     }
 
     /// The file's path, or what stands for it in messages.
@@ -164,7 +173,7 @@ impl Radiograph {
             stored,
             intensities: OnceLock::new(),
             header: self.header.clone(),
-            sha256: self.sha256.clone(),
+            sha256: self.sha256().to_owned().into(),
             name: self.name.clone(),
             ..*self
         }
@@ -172,7 +181,8 @@ impl Radiograph {
 
     /// The network's input, `size * size` values 0..1; see [`Preprocess`].
     pub fn preprocess(&self, preprocess: &Preprocess) -> Vec<f32> {
-        preprocess.apply(&self.stored, self.width, self.height)
+        // What is left of the hash takes a core until it is done.
+        rayon::join(|| preprocess.apply(&self.stored, self.width, self.height), || self.sha256()).0
     }
 }
 

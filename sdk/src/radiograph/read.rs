@@ -5,6 +5,8 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{Read, Result};
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes hashed in one go.
 const HASHED: usize = 1 << 19;
@@ -12,7 +14,7 @@ const HASHED: usize = 1 << 19;
 const READ: usize = 2 * HASHED;
 
 /// The SHA-256 of a file, of which the first bytes have been seen.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Hash {
     state: Sha256,
     seen: usize,
@@ -24,10 +26,41 @@ impl Hash {
         self.seen = bytes.len();
     }
 
+    /// As much as there is time for before `stop` is set.
+    pub fn see_until(&mut self, bytes: &[u8], stop: &AtomicBool) {
+        while self.seen < bytes.len() && !stop.load(Ordering::Relaxed) {
+            self.see(&bytes[..bytes.len().min(self.seen + HASHED)]);
+        }
+    }
+
     /// Of all bytes, in hexadecimal.
     pub fn finish(mut self, bytes: &[u8]) -> String {
         self.see(bytes);
         format!("{:x}", Digest256(self.state.finalize().into()))
+    }
+}
+
+/// The SHA-256 of a file, finished when it is needed.
+#[derive(Clone, Debug)]
+pub(super) struct Fingerprint {
+    begun: Hash,
+    finished: OnceLock<String>,
+}
+
+impl Fingerprint {
+    pub fn begun(begun: Hash) -> Self {
+        Self { begun, finished: OnceLock::new() }
+    }
+
+    /// In hexadecimal; `file` is the whole file, which does not matter to a finished one.
+    pub fn of(&self, file: &[u8]) -> &str {
+        self.finished.get_or_init(|| self.begun.clone().finish(file))
+    }
+}
+
+impl From<String> for Fingerprint {
+    fn from(finished: String) -> Self {
+        Self { begun: Hash::default(), finished: finished.into() }
     }
 }
 

@@ -105,6 +105,11 @@ impl Stored {
         self.at.len() / self.width.bytes()
     }
 
+    /// All bytes that are kept: the whole file, if the pixels are a part of one.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     fn pixels(&self) -> &[u8] {
         &self.bytes[self.at.clone()]
     }
