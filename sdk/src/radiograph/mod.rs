@@ -81,7 +81,10 @@ impl Radiograph {
             (Cow::Borrowed(_), Some(at)) if matches!(bytes, Cow::Owned(_)) => {
                 (Stored::part(depth, bytes.into_owned(), at, levels), Fingerprint::begun(hash))
             }
-            (pixels, _) => (Stored::new(depth, pixels.into_owned(), levels), hash.finish(&bytes).into()),
+            (pixels, _) => {
+                let (pixels, hash) = rayon::join(|| pixels.into_owned(), || hash.finish(&bytes));
+                (Stored::new(depth, pixels, levels), hash.into())
+            }
         };
         Self::build(width, height, stored, header, sha256, name)
     }
@@ -127,16 +130,22 @@ impl Radiograph {
 
     /// Intensities 0..1, `[height, width]`. They are worked out when they are first asked for.
     pub fn intensities(&self) -> ArrayView2<'_, f32> {
-        let values = self.intensities.get_or_init(|| {
-            let mut values = vec![0.0; self.stored.len()];
-            let width = self.width as usize;
-            values.par_chunks_mut(width).enumerate().for_each(|(row, out)| {
-                self.stored.look_up(row * width, self.stored.levels(), out, |value| value);
-            });
-            values
+        let values = self.intensities.get().unwrap_or_else(|| {
+            // Not under the lock: whoever works in parallel there may be given work that waits for it.
+            let values = self.look_up();
+            self.intensities.get_or_init(|| values)
         });
         ArrayView2::from_shape((self.height as usize, self.width as usize), values)
             .unwrap_or_else(|_| unreachable!("the constructor compared the sides with the number of pixels"))
+    }
+
+    fn look_up(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.stored.len()];
+        let width = self.width as usize;
+        values.par_chunks_mut(width).enumerate().for_each(|(row, out)| {
+            self.stored.look_up(row * width, self.stored.levels(), out, |level| level);
+        });
+        values
     }
 
     /// The intensities below and above which this share of the pixels lies, to 1/4095.
