@@ -2,22 +2,24 @@
 
 mod dicom;
 mod error;
+mod hash;
 mod header;
 mod preprocess;
 mod raster;
-mod read;
 mod resize;
 mod stored;
 
 pub use error::RadiographError;
+use hash::{Fingerprint, Hash};
 pub use header::{Header, Orientation};
 pub use preprocess::{Histogram, Preprocess};
 
 use ndarray::ArrayView2;
 use rayon::prelude::*;
-use read::{Fingerprint, Hash};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
+use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,8 +53,8 @@ impl Radiograph {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RadiographError> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        let (bytes, hash) = read::whole(path, &name)?;
-        Self::from_file(bytes.into(), hash, &name)
+        let bytes = read(path, &name)?;
+        Self::from_file(bytes.into(), &name)
     }
 
     /// Reads a DICOM, PNG or JPEG file from memory; `name` stands for it in messages.
@@ -60,14 +62,14 @@ impl Radiograph {
     /// # Errors
     /// [`RadiographError`], as [`Radiograph::open`].
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, RadiographError> {
-        Self::from_file(bytes.into(), Hash::default(), name)
+        Self::from_file(bytes.into(), name)
     }
 
-    fn from_file(bytes: Cow<[u8]>, mut hash: Hash, name: &str) -> Result<Self, RadiographError> {
+    fn from_file(bytes: Cow<[u8]>, name: &str) -> Result<Self, RadiographError> {
         if bytes.is_empty() {
             return Err(RadiographError::Empty { name: name.into() });
         }
-        let is_decoded = AtomicBool::new(false);
+        let (mut hash, is_decoded) = (Hash::default(), AtomicBool::new(false));
         let decode = || {
             let decoded = if dicom::is_dicom(&bytes) { dicom::decode(&bytes, name) } else { raster::decode(&bytes, name) };
             is_decoded.store(true, Ordering::Relaxed);
@@ -193,6 +195,23 @@ impl Radiograph {
         // What is left of the hash takes a core until it is done.
         rayon::join(|| preprocess.apply(&self.stored, self.width, self.height), || self.sha256()).0
     }
+}
+
+/// All bytes of a file.
+fn read(path: &Path, name: &str) -> Result<Vec<u8>, RadiographError> {
+    let failed = |source| RadiographError::Read { name: name.into(), source };
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(RadiographError::Folder { name: name.into() });
+    }
+    let too_large = RadiographError::TooLarge { name: name.into(), limit: MAX_BYTES };
+    if metadata.len() > MAX_BYTES {
+        return Err(too_large);
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    let mut file = fs::File::open(path).map_err(failed)?.take(MAX_BYTES + 1);
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_BYTES { Err(too_large) } else { Ok(bytes) }
 }
 
 /// The bin at which more than `outside` values were passed.
