@@ -8,6 +8,7 @@ use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use image::{DynamicImage, GrayImage, ImageFormat};
+use sha2::{Digest, Sha256};
 use std::io::Cursor;
 
 const NAME: &str = "folder/chest.dcm";
@@ -475,4 +476,27 @@ fn the_same_pixels_in_any_container_are_the_same() {
     assert_eq!(raw.intensities(), png.intensities());
     let wrong = Radiograph::from_pixels_u8(40, 33, picture.as_raw());
     assert!(matches!(wrong, Err(RadiographError::PixelCount { .. })));
+}
+
+#[test]
+fn the_hash_is_that_of_the_file_however_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chest");
+    let mut large = File::new().word(tags::ROWS, 1000).word(tags::COLUMNS, 1500);
+    large = large.put(words(tags::PIXEL_DATA, VR::OW, &vec![7; 1_500_000]));
+    let picture = encoded(&jpeg().0.into(), ImageFormat::Png);
+    for bytes in [large.bytes(), File::new().packed(uids::RLE_LOSSLESS, vec![run_lengths(&ramp())]).bytes(), picture] {
+        let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let opened = Radiograph::open(&path).unwrap();
+        assert_eq!(opened.clone().sha256(), hash);
+        assert_eq!(opened.mirrored().sha256(), hash);
+        assert_eq!(opened.sha256(), hash);
+        let read = Radiograph::from_bytes(&bytes, NAME).unwrap();
+        assert_eq!((read.sha256(), read.intensities()), (&*hash, opened.intensities()));
+        let mirrored = opened.mirrored();
+        for (row, other) in opened.intensities().outer_iter().zip(mirrored.intensities().outer_iter()) {
+            assert!(row.iter().eq(other.iter().rev()));
+        }
+    }
 }

@@ -2,19 +2,28 @@
 
 mod dicom;
 mod error;
+mod hash;
 mod header;
 mod preprocess;
 mod raster;
+mod resize;
+mod stored;
 
 pub use error::RadiographError;
+use hash::{Fingerprint, Hash};
 pub use header::{Header, Orientation};
 pub use preprocess::{Histogram, Preprocess};
 
-use ndarray::{ArrayView2, ArrayView2 as View};
+use ndarray::ArrayView2;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use stored::{Samples, Stored, Width};
 
 /// Largest accepted file in bytes.
 const MAX_BYTES: u64 = 1 << 30;
@@ -28,9 +37,11 @@ const MAX_PIXELS: u64 = 100_000_000;
 pub struct Radiograph {
     width: u32,
     height: u32,
-    intensities: Vec<f32>,
+    stored: Stored,
+    /// Of every pixel, once somebody asks: the network's input is made without them.
+    intensities: OnceLock<Vec<f32>>,
     header: Header,
-    sha256: String,
+    sha256: Fingerprint,
     name: String,
 }
 
@@ -42,22 +53,8 @@ impl Radiograph {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RadiographError> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        let failed = |source| RadiographError::Read { name: name.clone(), source };
-        let metadata = fs::metadata(path).map_err(failed)?;
-        if metadata.is_dir() {
-            return Err(RadiographError::Folder { name });
-        }
-        let too_large = RadiographError::TooLarge { name: name.clone(), limit: MAX_BYTES };
-        if metadata.len() > MAX_BYTES {
-            return Err(too_large);
-        }
-        let mut bytes = Vec::with_capacity(metadata.len() as usize);
-        let mut file = fs::File::open(path).map_err(failed)?.take(MAX_BYTES + 1);
-        file.read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(too_large);
-        }
-        Self::from_bytes(&bytes, &name)
+        let bytes = read(path, &name)?;
+        Self::from_file(bytes.into(), &name)
     }
 
     /// Reads a DICOM, PNG or JPEG file from memory; `name` stands for it in messages.
@@ -65,12 +62,33 @@ impl Radiograph {
     /// # Errors
     /// [`RadiographError`], as [`Radiograph::open`].
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, RadiographError> {
+        Self::from_file(bytes.into(), name)
+    }
+
+    fn from_file(bytes: Cow<[u8]>, name: &str) -> Result<Self, RadiographError> {
         if bytes.is_empty() {
             return Err(RadiographError::Empty { name: name.into() });
         }
-        let decode = || if dicom::is_dicom(bytes) { dicom::decode(bytes, name) } else { raster::decode(bytes, name) };
-        let (decoded, hash) = rayon::join(decode, || format!("{:x}", Digest256(Sha256::digest(bytes).into())));
-        Self::build(decoded?, hash, name)
+        let (mut hash, is_decoded) = (Hash::default(), AtomicBool::new(false));
+        let decode = || {
+            let decoded = if dicom::is_dicom(&bytes) { dicom::decode(&bytes, name) } else { raster::decode(&bytes, name) };
+            is_decoded.store(true, Ordering::Relaxed);
+            decoded
+        };
+        let (decoded, ()) = rayon::join(decode, || hash.see_until(&bytes, &is_decoded));
+        let Decoded { width, height, samples, levels, header } = decoded?;
+        let (depth, within) = (samples.width, samples.within(&bytes));
+        let (stored, sha256) = match (samples.bytes, within) {
+            // The file is kept for its pixels, so that there is time to hash the rest of it.
+            (Cow::Borrowed(_), Some(at)) if matches!(bytes, Cow::Owned(_)) => {
+                (Stored::part(depth, bytes.into_owned(), at, levels), Fingerprint::begun(hash))
+            }
+            (pixels, _) => {
+                let (pixels, hash) = rayon::join(|| pixels.into_owned(), || hash.finish(&bytes));
+                (Stored::new(depth, pixels, levels), hash.into())
+            }
+        };
+        Self::build(width, height, stored, header, sha256, name)
     }
 
     /// From 8-bit grey pixels, row by row, bright for dense.
@@ -78,9 +96,7 @@ impl Radiograph {
     /// # Errors
     /// If the sides are out of range or do not match the number of pixels.
     pub fn from_pixels_u8(width: u32, height: u32, pixels: &[u8]) -> Result<Self, RadiographError> {
-        let values = pixels.iter().map(|&v| f32::from(v) / 255.0).collect();
-        let hash = format!("{:x}", Digest256(Sha256::digest(pixels).into()));
-        Self::build(Decoded { width, height, intensities: values, header: Header::default() }, hash, "pixels")
+        Self::from_pixels(width, height, Width::One, pixels.to_vec())
     }
 
     /// From 16-bit grey pixels, row by row, bright for dense; 0 is black and 65535 white.
@@ -88,22 +104,20 @@ impl Radiograph {
     /// # Errors
     /// If the sides are out of range or do not match the number of pixels.
     pub fn from_pixels_u16(width: u32, height: u32, pixels: &[u16]) -> Result<Self, RadiographError> {
-        let values = pixels.iter().map(|&v| f32::from(v) / 65535.0).collect();
-        let mut hash = Sha256::new();
-        for pixel in pixels {
-            hash.update(pixel.to_le_bytes());
-        }
-        let hash = format!("{:x}", Digest256(hash.finalize().into()));
-        Self::build(Decoded { width, height, intensities: values, header: Header::default() }, hash, "pixels")
+        Self::from_pixels(width, height, Width::Two, pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect())
     }
 
-    fn build(decoded: Decoded, sha256: String, name: &str) -> Result<Self, RadiographError> {
-        let Decoded { width, height, intensities, header } = decoded;
+    fn from_pixels(width: u32, height: u32, depth: Width, pixels: Vec<u8>) -> Result<Self, RadiographError> {
+        let hash = format!("{:x}", Digest256(Sha256::digest(&pixels).into()));
+        Self::build(width, height, Stored::new(depth, pixels, depth.shares()), Header::default(), hash.into(), "pixels")
+    }
+
+    fn build(width: u32, height: u32, stored: Stored, header: Header, sha256: Fingerprint, name: &str) -> Result<Self, RadiographError> {
         check_sides(width, height, name)?;
-        if intensities.len() != width as usize * height as usize {
-            return Err(RadiographError::PixelCount { name: name.into(), width, height, found: intensities.len() });
+        if stored.len() != width as usize * height as usize {
+            return Err(RadiographError::PixelCount { name: name.into(), width, height, found: stored.len() });
         }
-        Ok(Self { width, height, intensities, header, sha256, name: name.into() })
+        Ok(Self { width, height, stored, intensities: OnceLock::new(), header, sha256, name: name.into() })
     }
 
     /// Width in pixels.
@@ -116,20 +130,34 @@ impl Radiograph {
         self.height
     }
 
-    /// Intensities 0..1, `[height, width]`.
+    /// Intensities 0..1, `[height, width]`. They are worked out when they are first asked for.
     pub fn intensities(&self) -> ArrayView2<'_, f32> {
-        View::from_shape((self.height as usize, self.width as usize), &self.intensities)
+        let values = self.intensities.get().unwrap_or_else(|| {
+            // Not under the lock: whoever works in parallel there may be given work that waits for it.
+            let values = self.look_up();
+            self.intensities.get_or_init(|| values)
+        });
+        ArrayView2::from_shape((self.height as usize, self.width as usize), values)
             .unwrap_or_else(|_| unreachable!("the constructor compared the sides with the number of pixels"))
+    }
+
+    fn look_up(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.stored.len()];
+        let width = self.width as usize;
+        values.par_chunks_mut(width).enumerate().for_each(|(row, out)| {
+            self.stored.look_up(row * width, self.stored.levels(), out, |level| level);
+        });
+        values
     }
 
     /// The intensities below and above which this share of the pixels lies, to 1/4095.
     pub fn percentiles(&self, share: f64) -> (f32, f32) {
         const LAST: f32 = 4095.0;
         let mut counts = [0u64; LAST as usize + 1];
-        for value in &self.intensities {
-            counts[(value.clamp(0.0, 1.0) * LAST) as usize] += 1;
+        for (&count, level) in self.stored.counts().iter().zip(self.stored.levels()) {
+            counts[(level.clamp(0.0, 1.0) * LAST) as usize] += u64::from(count);
         }
-        let outside = (self.intensities.len() as f64 * share) as u64;
+        let outside = (self.stored.len() as f64 * share) as u64;
         let bins = || counts.iter().enumerate();
         (reach(bins(), outside) as f32 / LAST, reach(bins().rev(), outside) as f32 / LAST)
     }
@@ -141,7 +169,7 @@ impl Radiograph {
 
     /// SHA-256 of the file, or of the pixels where there was no file, in hexadecimal.
     pub fn sha256(&self) -> &str {
-        &self.sha256
+        self.sha256.of(self.stored.bytes())
     }
 
     /// The file's path, or what stands for it in messages.
@@ -151,17 +179,39 @@ impl Radiograph {
 
     /// The mirror image, left and right swapped.
     pub fn mirrored(&self) -> Self {
-        let mut out = self.clone();
-        for row in out.intensities.chunks_exact_mut(self.width as usize) {
-            row.reverse();
+        let stored = self.stored.mirrored(self.width as usize);
+        Self {
+            stored,
+            intensities: OnceLock::new(),
+            header: self.header.clone(),
+            sha256: self.sha256().to_owned().into(),
+            name: self.name.clone(),
+            ..*self
         }
-        out
     }
 
-    /// The network's input, `size * size` values 0..1; see [`Preprocess::apply`].
+    /// The network's input, `size * size` values 0..1; see [`Preprocess`].
     pub fn preprocess(&self, preprocess: &Preprocess) -> Vec<f32> {
-        preprocess.apply(&self.intensities, self.width, self.height)
+        // What is left of the hash takes a core until it is done.
+        rayon::join(|| preprocess.apply(&self.stored, self.width, self.height), || self.sha256()).0
     }
+}
+
+/// All bytes of a file.
+fn read(path: &Path, name: &str) -> Result<Vec<u8>, RadiographError> {
+    let failed = |source| RadiographError::Read { name: name.into(), source };
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(RadiographError::Folder { name: name.into() });
+    }
+    let too_large = RadiographError::TooLarge { name: name.into(), limit: MAX_BYTES };
+    if metadata.len() > MAX_BYTES {
+        return Err(too_large);
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    let mut file = fs::File::open(path).map_err(failed)?.take(MAX_BYTES + 1);
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_BYTES { Err(too_large) } else { Ok(bytes) }
 }
 
 /// The bin at which more than `outside` values were passed.
@@ -175,12 +225,20 @@ fn reach<'a>(mut bins: impl Iterator<Item = (usize, &'a u64)>, outside: u64) -> 
 }
 
 /// What a decoder gives.
-pub(crate) struct Decoded {
-    pub width: u32,
-    pub height: u32,
-    /// `width * height` values 0..1.
-    pub intensities: Vec<f32>,
-    pub header: Header,
+struct Decoded<'a> {
+    width: u32,
+    height: u32,
+    /// `width * height` of them.
+    samples: Samples<'a>,
+    /// What every value that they could have shows, 0..1.
+    levels: Vec<f32>,
+    header: Header,
+}
+
+impl Decoded<'_> {
+    fn into_owned(self) -> Decoded<'static> {
+        Decoded { samples: self.samples.into_owned(), ..self }
+    }
 }
 
 /// Before anything of that size is allocated.

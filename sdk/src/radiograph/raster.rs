@@ -1,14 +1,14 @@
 //! PNG and JPEG.
 
+use super::stored::{Samples, Width};
 use super::{Decoded, Header, RadiographError, check_sides};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
-use rayon::prelude::*;
 use std::io::Cursor;
 
 /// Memory that a decoder may use, for an image of the largest accepted number of pixels.
 const MAX_ALLOCATION: u64 = 2 << 30;
 
-pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Decoded, RadiographError> {
+pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Decoded<'static>, RadiographError> {
     let format = image::guess_format(bytes).map_err(|_| RadiographError::UnknownFormat { name: name.into() })?;
     if !matches!(format, ImageFormat::Png | ImageFormat::Jpeg) {
         return Err(RadiographError::UnknownFormat { name: name.into() });
@@ -26,7 +26,9 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Decoded, RadiographErro
     let (width, height) = decoder.dimensions();
     check_sides(width, height, name)?;
     let image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    Ok(Decoded { width, height, intensities: grey(&image), header: Header::default() })
+    let samples = grey(image);
+    let levels = samples.width.shares();
+    Ok(Decoded { width, height, samples, levels, header: Header::default() })
 }
 
 /// Whether a JPEG has its end marker behind its last scan. The decoder does not mind: it fills what is missing with grey.
@@ -35,20 +37,21 @@ fn ends(bytes: &[u8]) -> bool {
     last(0xD9) > last(0xDA)
 }
 
-/// Luma 0..1. What is transparent lies over black.
-fn grey(image: &DynamicImage) -> Vec<f32> {
-    match image {
-        DynamicImage::ImageLuma8(grey) => grey.as_raw().par_iter().map(|&v| f32::from(v) / 255.0).collect(),
-        DynamicImage::ImageLuma16(grey) => grey.as_raw().par_iter().map(|&v| f32::from(v) / 65535.0).collect(),
-        other => other
-            .to_rgba32f()
-            .pixels()
-            .map(|p| {
+/// Luma, colours to 16 bits. What is transparent lies over black.
+fn grey(image: DynamicImage) -> Samples<'static> {
+    let words = |words: &mut dyn Iterator<Item = u16>| words.flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let (width, bytes) = match image {
+        DynamicImage::ImageLuma8(grey) => (Width::One, grey.into_raw()),
+        DynamicImage::ImageLuma16(grey) => (Width::Two, words(&mut grey.into_raw().into_iter())),
+        other => {
+            let luma = |p: &image::Rgba<f32>| {
                 let [r, g, b, a] = p.0;
-                (0.2126 * r + 0.7152 * g + 0.0722 * b) * a
-            })
-            .collect(),
-    }
+                ((0.2126 * r + 0.7152 * g + 0.0722 * b) * a * 65535.0).round() as u16
+            };
+            (Width::Two, words(&mut other.to_rgba32f().pixels().map(luma)))
+        }
+    };
+    Samples { width, bytes: bytes.into() }
 }
 
 #[cfg(test)]

@@ -31,9 +31,9 @@ const MAX_FRAGMENTS: usize = 1 << 16;
 const MAX_TEXT: usize = 64;
 
 /// Elements of one file.
-pub(super) struct DataSet<'a> {
+pub(super) struct DataSet<'a, 'n> {
     /// What stands for the file in messages.
-    pub name: &'a str,
+    pub name: &'n str,
     /// Pixel Data, where there are any.
     pub pixels: Option<Pixels<'a>>,
     implicit: bool,
@@ -61,9 +61,9 @@ enum Open {
     Item,
 }
 
-impl<'a> DataSet<'a> {
+impl<'a, 'n> DataSet<'a, 'n> {
     /// Follows `body` up to its pixels; what comes after them does not matter.
-    pub fn read(body: &'a [u8], syntax: &str, name: &'a str) -> Result<Self, RadiographError> {
+    pub fn read(body: &'a [u8], syntax: &str, name: &'n str) -> Result<Self, RadiographError> {
         let (implicit, big_endian) = (syntax == uids::IMPLICIT_VR_LITTLE_ENDIAN, syntax == BIG_ENDIAN);
         let written = match (implicit, big_endian) {
             (true, _) => entries::IMPLICIT_VR_LITTLE_ENDIAN.erased(),

@@ -3,13 +3,10 @@
 use super::dataset::{DataSet, TOP};
 use super::lut::Lut;
 use crate::radiograph::RadiographError;
+use crate::radiograph::stored::Samples;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
-use rayon::prelude::*;
 use std::ops::RangeInclusive;
-
-/// Values that a thread looks at in one go.
-const PART: usize = 1 << 20;
 
 /// Which bits of a stored word are the value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,8 +26,8 @@ impl Bits {
     }
 
     /// The bits that count, as an index.
-    fn index(self, word: u16) -> usize {
-        (usize::from(word) >> self.shift) & (self.count() - 1)
+    fn index(self, word: usize) -> usize {
+        (word >> self.shift) & (self.count() - 1)
     }
 
     /// The value at an index.
@@ -108,17 +105,14 @@ impl Display {
         Ok(Self { modality, interest, inverted, padding })
     }
 
-    /// Intensities 0..1, of which 0 is black. There are few different values, so each is worked out once.
-    pub fn intensities(&self, words: &[u16], bits: Bits) -> Vec<f32> {
+    /// What every possible stored word shows, 0..1, of which 0 is black.
+    pub fn levels(&self, samples: &Samples, bits: Bits) -> Vec<f32> {
         let mut levels: Vec<Option<f64>> = (0..bits.count()).map(|index| self.level(bits.value(index))).collect();
         if self.interest == Interest::Everything {
-            let occur = |words: &[u16]| {
-                let mut occurs = vec![false; bits.count()];
-                words.iter().for_each(|&word| occurs[bits.index(word)] = true);
-                occurs
-            };
-            let either = |a: Vec<bool>, b: Vec<bool>| a.into_iter().zip(b).map(|(a, b)| a | b).collect();
-            let occurs = words.par_chunks(PART).map(occur).reduce(|| vec![false; bits.count()], either);
+            let mut occurs = vec![false; bits.count()];
+            for (word, _) in samples.occurring().into_iter().enumerate().filter(|&(_, occurs)| occurs) {
+                occurs[bits.index(word)] = true;
+            }
             stretch(&mut levels, &occurs);
         }
         let shown = |level: &Option<f64>| {
@@ -126,7 +120,7 @@ impl Display {
             level.map_or(0.0, |level| if self.inverted { 1.0 - level } else { level }) as f32
         };
         let shown: Vec<f32> = levels.iter().map(shown).collect();
-        words.par_iter().map(|&word| shown[bits.index(word)]).collect()
+        (0..samples.width.values()).map(|word| shown[bits.index(word)]).collect()
     }
 
     /// Of a stored value; nothing for padding. 0..1, unless everything is of interest and the range is yet to be found.
@@ -190,8 +184,15 @@ impl Function {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::radiograph::stored::Width;
 
     const TWELVE: Bits = Bits { stored: 12, shift: 0, signed: false };
+
+    fn intensities(display: &Display, words: &[u16]) -> Vec<f32> {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let levels = display.levels(&Samples { width: Width::Two, bytes: bytes.into() }, TWELVE);
+        words.iter().map(|&word| levels[usize::from(word)]).collect()
+    }
 
     fn display(interest: Interest) -> Display {
         Display { modality: Modality::Linear { slope: 1.0, intercept: 0.0 }, interest, inverted: false, padding: None }
@@ -209,9 +210,9 @@ mod tests {
     #[test]
     fn everything_is_stretched_to_what_occurs() {
         let chain = display(Interest::Everything);
-        assert_eq!(chain.intensities(&[100, 150, 200], TWELVE), [0.0, 0.5, 1.0]);
-        assert_eq!(chain.intensities(&[7, 7], TWELVE), [0.0, 0.0]);
-        assert!(chain.intensities(&[], TWELVE).is_empty());
+        assert_eq!(intensities(&chain, &[100, 150, 200]), [0.0, 0.5, 1.0]);
+        assert_eq!(intensities(&chain, &[7, 7]), [0.0, 0.0]);
+        assert!(intensities(&chain, &[]).is_empty());
     }
 
     #[test]
@@ -226,15 +227,15 @@ mod tests {
         assert_eq!(Function::Sigmoid.level(50.0, 50.0, 10.0), 0.5);
         assert!((Function::Sigmoid.level(60.0, 50.0, 40.0) - 1.0 / (1.0 + (-1f64).exp())).abs() < 1e-12);
         let window = Interest::Window { function: Function::LinearExact, center: 100.0, width: 100.0 };
-        assert_eq!(display(window).intensities(&[0, 50, 100, 150, 4000], TWELVE), [0.0, 0.0, 0.5, 1.0, 1.0]);
+        assert_eq!(intensities(&display(window), &[0, 50, 100, 150, 4000]), [0.0, 0.0, 0.5, 1.0, 1.0]);
     }
 
     #[test]
     fn padding_is_black_in_either_polarity_and_not_counted() {
         let mut chain = Display { padding: Some(0..=9), ..display(Interest::Everything) };
-        assert_eq!(chain.intensities(&[0, 9, 10, 30], TWELVE), [0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(intensities(&chain, &[0, 9, 10, 30]), [0.0, 0.0, 0.0, 1.0]);
         chain.inverted = true;
-        assert_eq!(chain.intensities(&[0, 9, 10, 30], TWELVE), [0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(intensities(&chain, &[0, 9, 10, 30]), [0.0, 0.0, 1.0, 0.0]);
     }
 
     #[test]
@@ -242,6 +243,6 @@ mod tests {
         let modality = Modality::Table(Lut { first: 0, entries: vec![3, 2, 1, 0], bits: 8 });
         let interest = Interest::Table(Lut { first: 1, entries: vec![0, 51, 255], bits: 8 });
         let chain = Display { modality, interest, inverted: false, padding: None };
-        assert_eq!(chain.intensities(&[0, 1, 2, 3, 4000], TWELVE), [1.0, 0.2, 0.0, 0.0, 0.0]);
+        assert_eq!(intensities(&chain, &[0, 1, 2, 3, 4000]), [1.0, 0.2, 0.0, 0.0, 0.0]);
     }
 }

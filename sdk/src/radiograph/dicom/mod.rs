@@ -15,22 +15,25 @@ use super::{Decoded, RadiographError};
 use dataset::DataSet;
 use display::Display;
 use pixels::{Coding, Shape};
+use std::borrow::Cow;
 
 pub(super) use file::is_dicom;
 
-/// One grey frame in display polarity, 0..1.
-pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Decoded, RadiographError> {
+/// One grey frame in display polarity.
+pub(super) fn decode<'a>(bytes: &'a [u8], name: &str) -> Result<Decoded<'a>, RadiographError> {
     let start = file::start(bytes, name)?;
     let coding = Coding::of(&start.syntax, name)?;
-    let body = file::body(&start, name)?;
-    let data = DataSet::read(&body, &start.syntax, name)?;
+    match file::body(&start, name)? {
+        Cow::Borrowed(body) => frame(body, &start.syntax, coding, name),
+        Cow::Owned(body) => frame(&body, &start.syntax, coding, name).map(Decoded::into_owned),
+    }
+}
+
+fn frame<'a>(body: &'a [u8], syntax: &str, coding: Coding, name: &str) -> Result<Decoded<'a>, RadiographError> {
+    let data = DataSet::read(body, syntax, name)?;
     let shape = Shape::read(&data)?;
     let display = Display::read(&data, shape.bits.signed)?;
-    let samples = pixels::samples(&data, coding, &shape)?;
-    Ok(Decoded {
-        width: shape.columns,
-        height: shape.rows,
-        intensities: display.intensities(&samples.values, samples.bits),
-        header: describe::header(&data),
-    })
+    let (samples, bits) = pixels::samples(&data, coding, &shape)?;
+    let levels = display.levels(&samples, bits);
+    Ok(Decoded { width: shape.columns, height: shape.rows, samples, levels, header: describe::header(&data) })
 }

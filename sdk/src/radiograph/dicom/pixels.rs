@@ -4,6 +4,7 @@ use super::codestream::{self, Frame};
 use super::dataset::{BIG_ENDIAN, DataSet, Pixels, TOP};
 use super::display::Bits;
 use super::rle;
+use crate::radiograph::stored::{Samples, Width};
 use crate::radiograph::{RadiographError, check_sides};
 use dicom_core::value::C;
 use dicom_dictionary_std::{tags, uids};
@@ -57,8 +58,8 @@ pub(super) struct Shape {
     pub columns: u32,
     pub rows: u32,
     pub bits: Bits,
-    /// Bytes of an uncompressed value, 1 or 2.
-    bytes: usize,
+    /// Of an uncompressed value.
+    width: Width,
 }
 
 impl Shape {
@@ -94,7 +95,7 @@ impl Shape {
         }
         let signed = data.word(tags::PIXEL_REPRESENTATION) == Some(1);
         let bits = Bits { stored: stored.into(), shift: u32::from(high + 1 - stored), signed };
-        Ok(Self { columns, rows, bits, bytes: usize::from(allocated / 8) })
+        Ok(Self { columns, rows, bits, width: if allocated == 8 { Width::One } else { Width::Two } })
     }
 
     fn pixels(&self) -> usize {
@@ -102,16 +103,9 @@ impl Shape {
     }
 }
 
-/// Values as stored, one a pixel, row by row.
-pub(super) struct Samples {
-    pub values: Vec<u16>,
-    /// Which bits of them count.
-    pub bits: Bits,
-}
-
-/// Unpacks the frame.
-pub(super) fn samples(data: &DataSet, coding: Coding, shape: &Shape) -> Result<Samples, RadiographError> {
-    let packed: Cow<[u8]> = match (&data.pixels, coding) {
+/// Unpacks the frame, if need be; and which bits of its values count.
+pub(super) fn samples<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) -> Result<(Samples<'a>, Bits), RadiographError> {
+    let mut packed: Cow<'a, [u8]> = match (&data.pixels, coding) {
         (Some(Pixels::Native { bytes, .. }), Coding::Native) => Cow::Borrowed(*bytes),
         (Some(Pixels::Fragments(parts)), coding) if coding != Coding::Native => match parts[..] {
             [only] => Cow::Borrowed(only),
@@ -119,43 +113,43 @@ pub(super) fn samples(data: &DataSet, coding: Coding, shape: &Shape) -> Result<S
         },
         _ => return Err(data.damaged("its pixels are not packed as its transfer syntax says")),
     };
-    let swapped = matches!(data.pixels, Some(Pixels::Native { swapped: true, .. }));
+    if matches!(data.pixels, Some(Pixels::Native { swapped: true, .. })) {
+        packed.to_mut().chunks_exact_mut(2).for_each(<[u8]>::reverse);
+    }
     match coding {
-        Coding::Native | Coding::EncapsulatedNative => {
-            let values = widen(data, &packed, shape.bytes, shape.pixels(), swapped)?;
-            Ok(Samples { values, bits: shape.bits })
-        }
+        Coding::Native | Coding::EncapsulatedNative => Ok((whole(data, packed, shape.width, shape.pixels())?, shape.bits)),
         Coding::Rle => {
-            let bytes =
-                rle::decode(&packed, shape.pixels(), shape.bytes).ok_or_else(|| data.damaged("its run-length coded pixels break off"))?;
-            Ok(Samples { values: widen(data, &bytes, shape.bytes, shape.pixels(), false)?, bits: shape.bits })
+            let bytes = rle::decode(&packed, shape.pixels(), shape.width.bytes())
+                .ok_or_else(|| data.damaged("its run-length coded pixels break off"))?;
+            Ok((whole(data, bytes.into(), shape.width, shape.pixels())?, shape.bits))
         }
         Coding::Jpeg(uid) => compressed(data, uid, &packed, codestream::jpeg(&packed), shape),
         Coding::Jpeg2000(uid) => compressed(data, uid, &packed, codestream::jpeg_2000(&packed), shape),
     }
 }
 
-/// Little-endian values of one or two bytes; `swapped` if each pair of bytes is in the other order.
-fn widen(data: &DataSet, bytes: &[u8], width: usize, pixels: usize, swapped: bool) -> Result<Vec<u16>, RadiographError> {
-    let needed = pixels * width;
-    let Some(bytes) = bytes.get(..needed) else {
+/// As many little-endian values as there are pixels.
+fn whole<'a>(data: &DataSet, mut bytes: Cow<'a, [u8]>, width: Width, pixels: usize) -> Result<Samples<'a>, RadiographError> {
+    let needed = pixels * width.bytes();
+    if bytes.len() < needed {
         return Err(data.damaged(format!("it holds {} bytes of pixels where its header announces {needed}", bytes.len())));
-    };
-    Ok(match (width, swapped) {
-        (1, false) => bytes.iter().map(|&v| v.into()).collect(),
-        (1, true) => {
-            let mut values: Vec<u16> = bytes.iter().map(|&v| v.into()).collect();
-            values.chunks_exact_mut(2).for_each(|pair| pair.swap(0, 1));
-            values
-        }
-        (_, false) => bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect(),
-        (_, true) => bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect(),
-    })
+    }
+    match &mut bytes {
+        Cow::Borrowed(bytes) => *bytes = &bytes[..needed],
+        Cow::Owned(bytes) => bytes.truncate(needed),
+    }
+    Ok(Samples { width, bytes })
 }
 
 /// JPEG and JPEG 2000. The codestream's own header is compared with the file's before a decoder sees it, so that neither
 /// can make the decoder allocate or write what the other does not announce.
-fn compressed(data: &DataSet, uid: &str, packed: &[u8], frame: Option<Frame>, shape: &Shape) -> Result<Samples, RadiographError> {
+fn compressed(
+    data: &DataSet,
+    uid: &str,
+    packed: &[u8],
+    frame: Option<Frame>,
+    shape: &Shape,
+) -> Result<(Samples<'static>, Bits), RadiographError> {
     let Some(frame) = frame else {
         return Err(data.damaged("its compressed pixels have no readable header"));
     };
@@ -174,12 +168,12 @@ fn compressed(data: &DataSet, uid: &str, packed: &[u8], frame: Option<Frame>, sh
     if let Some(obstacle) = frame.obstacle {
         return Err(unsupported_syntax(uid, &format!(" with {obstacle}"), data.name));
     }
-    let bytes = if frame.precision == 8 { 1 } else { 2 };
-    let source = Source { uid, columns: shape.columns as u16, rows: shape.rows as u16, bits: 8 * bytes as u16, packed };
+    let width = if frame.precision == 8 { Width::One } else { Width::Two };
+    let source = Source { uid, columns: shape.columns as u16, rows: shape.rows as u16, bits: 8 * width.bytes() as u16, packed };
     let unpacked = unpack(&source).map_err(|e| data.damaged(format!("its compressed pixels cannot be decoded ({e})")))?;
     // Of unpacked values, those bits count that the codestream says.
     let bits = Bits { stored: frame.precision, shift: 0, ..shape.bits };
-    Ok(Samples { values: widen(data, &unpacked, bytes, shape.pixels(), false)?, bits })
+    Ok((whole(data, unpacked.into(), width, shape.pixels())?, bits))
 }
 
 fn unpack(source: &Source) -> Result<Vec<u8>, String> {

@@ -1,0 +1,83 @@
+//! The hash of a file, which takes one core as long as everything else takes both.
+
+use super::Digest256;
+use sha2::{Digest, Sha256};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes hashed in one go.
+const PART: usize = 1 << 18;
+
+/// The SHA-256 of a file, of which the first bytes have been seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hash {
+    state: Sha256,
+    seen: usize,
+}
+
+impl Hash {
+    fn see(&mut self, bytes: &[u8]) {
+        self.state.update(&bytes[self.seen..]);
+        self.seen = bytes.len();
+    }
+
+    /// As much of `file` as there is time for before `stop` is set.
+    pub fn see_until(&mut self, file: &[u8], stop: &AtomicBool) {
+        while self.seen < file.len() && !stop.load(Ordering::Relaxed) {
+            self.see(&file[..file.len().min(self.seen + PART)]);
+        }
+    }
+
+    /// Of all of `file`, in hexadecimal.
+    pub fn finish(mut self, file: &[u8]) -> String {
+        self.see(file);
+        format!("{:x}", Digest256(self.state.finalize().into()))
+    }
+}
+
+/// The SHA-256 of a file, finished when it is needed.
+#[derive(Clone, Debug)]
+pub(super) struct Fingerprint {
+    begun: Hash,
+    finished: OnceLock<String>,
+}
+
+impl Fingerprint {
+    pub fn begun(begun: Hash) -> Self {
+        Self { begun, finished: OnceLock::new() }
+    }
+
+    /// In hexadecimal; `file` is the whole file, which does not matter to a finished one.
+    pub fn of(&self, file: &[u8]) -> &str {
+        self.finished.get_or_init(|| self.begun.clone().finish(file))
+    }
+}
+
+impl From<String> for Fingerprint {
+    fn from(finished: String) -> Self {
+        Self { begun: Hash::default(), finished: finished.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_goes_on_where_it_stopped() {
+        let bytes: Vec<u8> = (0..2 * PART + 7).map(|i| (i * 31 % 251) as u8).collect();
+        for length in [0, 1, PART, PART + 1, bytes.len()] {
+            let file = &bytes[..length];
+            let expected = format!("{:x}", Digest256(Sha256::digest(file).into()));
+            for seen in [0, length / 2, length] {
+                let mut hash = Hash::default();
+                hash.see(&file[..seen]);
+                assert_eq!(Fingerprint::begun(hash.clone()).of(file), expected);
+                hash.see_until(file, &AtomicBool::new(true));
+                assert_eq!(hash.seen, seen);
+                hash.see_until(file, &AtomicBool::new(false));
+                assert_eq!((hash.seen, hash.finish(file)), (length, expected.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Pixels as a file stores them, and what each stored value shows. There are few different values, so that whatever is
+//! done to intensities is done to the table, and pixels are looked up only when they are needed.
+
+use rayon::prelude::*;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Pixels that a thread looks at in one go.
+const PART: usize = 1 << 18;
+
+/// How wide a stored value is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Width {
+    /// A byte.
+    One,
+    /// Two bytes, little-endian.
+    Two,
+}
+
+impl Width {
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+
+    /// How many different values there are.
+    pub fn values(self) -> usize {
+        1 << (8 * self.bytes())
+    }
+
+    /// Of every value, as a share of the largest.
+    pub fn shares(self) -> Vec<f32> {
+        let last = self.values() - 1;
+        (0..=last).map(|value| value as f32 / last as f32).collect()
+    }
+}
+
+/// Stored values, one a pixel, row by row: a part of the bytes that were read, or unpacked from them.
+#[derive(Debug)]
+pub(super) struct Samples<'a> {
+    pub width: Width,
+    pub bytes: Cow<'a, [u8]>,
+}
+
+impl Samples<'_> {
+    pub fn into_owned(self) -> Samples<'static> {
+        Samples { width: self.width, bytes: Cow::Owned(self.bytes.into_owned()) }
+    }
+
+    /// Where in `file` they are, if that is where they are.
+    pub fn within(&self, file: &[u8]) -> Option<Range<usize>> {
+        let start = self.bytes.as_ptr().addr().checked_sub(file.as_ptr().addr())?;
+        let at = start..start.checked_add(self.bytes.len())?;
+        (at.end <= file.len()).then_some(at)
+    }
+
+    /// Which values occur.
+    pub fn occurring(&self) -> Vec<bool> {
+        let all = || vec![false; self.width.values()];
+        let occur = |mut occurs: Vec<bool>, part: &[u8]| {
+            each(part, self.width, |value| occurs[value] = true);
+            occurs
+        };
+        let either = |mut a: Vec<bool>, b: Vec<bool>| {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a |= b);
+            a
+        };
+        self.bytes.par_chunks(PART * self.width.bytes()).fold(all, occur).reduce(all, either)
+    }
+}
+
+/// Pixels of a radiograph.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    width: Width,
+    bytes: Vec<u8>,
+    /// Where among the bytes the pixels are: the rest of a file is kept with them rather than copied away from.
+    at: Range<usize>,
+    /// What every possible value shows, 0..1.
+    levels: Vec<f32>,
+}
+
+impl Stored {
+    /// From nothing but pixels, with a level for every value that they could have.
+    pub fn new(width: Width, bytes: Vec<u8>, levels: Vec<f32>) -> Self {
+        let at = 0..bytes.len();
+        Self::part(width, bytes, at, levels)
+    }
+
+    /// The same, from bytes that hold the pixels at `at`.
+    pub fn part(width: Width, bytes: Vec<u8>, at: Range<usize>, levels: Vec<f32>) -> Self {
+        debug_assert_eq!(levels.len(), width.values());
+        Self { width, bytes, at, levels }
+    }
+
+    /// What every possible value shows, 0..1.
+    pub fn levels(&self) -> &[f32] {
+        &self.levels
+    }
+
+    /// The number of pixels.
+    pub fn len(&self) -> usize {
+        self.at.len() / self.width.bytes()
+    }
+
+    /// All bytes that are kept: the whole file, if the pixels are a part of one.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn pixels(&self) -> &[u8] {
+        &self.bytes[self.at.clone()]
+    }
+
+    /// How many pixels have each value.
+    pub fn counts(&self) -> Vec<u32> {
+        let none = || vec![0; self.width.values()];
+        let count = |mut counts: Vec<u32>, part: &[u8]| {
+            each(part, self.width, |value| counts[value] += 1);
+            counts
+        };
+        let sum = |mut a: Vec<u32>, b: Vec<u32>| {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+            a
+        };
+        self.pixels().par_chunks(PART * self.width.bytes()).fold(none, count).reduce(none, sum)
+    }
+
+    /// What the pixels from the `first` on have in a table with an entry for every value, until `out` is full.
+    pub fn look_up<T>(&self, first: usize, table: &[f32], out: &mut [T], entry: impl Fn(f32) -> T) {
+        let pixels = &self.pixels()[first * self.width.bytes()..];
+        // A table of a known length needs no look at whether an index is in it.
+        match self.width {
+            Width::One => {
+                let Some(table) = table.first_chunk::<{ 1 << 8 }>() else { return };
+                out.iter_mut().zip(pixels).for_each(|(out, &value)| *out = entry(table[usize::from(value)]));
+            }
+            Width::Two => {
+                let Some(table) = table.first_chunk::<{ 1 << 16 }>() else { return };
+                let values = pixels.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair));
+                out.iter_mut().zip(values).for_each(|(out, value)| *out = entry(table[usize::from(value)]));
+            }
+        }
+    }
+
+    /// With each row of `columns` pixels reversed.
+    pub fn mirrored(&self, columns: usize) -> Self {
+        let mut bytes = self.pixels().to_vec();
+        for row in bytes.chunks_exact_mut(columns * self.width.bytes()) {
+            row.reverse();
+            // The bytes of a value as well, which has to be undone.
+            row.chunks_exact_mut(self.width.bytes()).for_each(<[u8]>::reverse);
+        }
+        Self::new(self.width, bytes, self.levels.clone())
+    }
+}
+
+fn each(bytes: &[u8], width: Width, mut see: impl FnMut(usize)) {
+    match width {
+        Width::One => bytes.iter().for_each(|&value| see(value.into())),
+        Width::Two => bytes.as_chunks().0.iter().for_each(|&pair| see(u16::from_le_bytes(pair).into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_are_counted_looked_up_and_mirrored_in_either_width() {
+        for (width, bytes) in [(Width::One, vec![9, 1, 2, 3, 7, 7, 8]), (Width::Two, vec![9, 1, 0, 2, 0, 3, 0, 7, 1, 7, 1, 8, 1])] {
+            let at = 1..bytes.len();
+            let stored = Stored::part(width, bytes, at, (0..width.values()).map(|value| value as f32).collect());
+            let values = |stored: &Stored, first: usize| {
+                let mut out = vec![0.0; stored.len() - first];
+                stored.look_up(first, stored.levels(), &mut out, |level| level);
+                out
+            };
+            let high = if width == Width::Two { 256.0 } else { 0.0 };
+            assert_eq!(values(&stored, 0), [1.0, 2.0, 3.0, 7.0 + high, 7.0 + high, 8.0 + high]);
+            assert_eq!(values(&stored, 4), [7.0 + high, 8.0 + high]);
+            assert_eq!(values(&stored.mirrored(3), 0), [3.0, 2.0, 1.0, 8.0 + high, 7.0 + high, 7.0 + high]);
+            let counts = stored.counts();
+            assert_eq!((counts[3], counts[7 + high as usize], counts.iter().sum::<u32>()), (1, 2, 6));
+        }
+    }
+
+    #[test]
+    fn values_that_occur_are_found_in_every_part() {
+        let bytes: Vec<u8> = (0..5 * PART).map(|i| if i % PART == 77 { (i / PART) as u8 + 1 } else { 0 }).collect();
+        let occurs = Samples { width: Width::One, bytes: bytes.into() }.occurring();
+        let found: Vec<usize> = (0..256).filter(|&value| occurs[value]).collect();
+        assert_eq!(found, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_found_in_it() {
+        let file = [0; 8];
+        let within = |bytes: &[u8]| Samples { width: Width::One, bytes: bytes.into() }.within(&file);
+        assert_eq!((within(&file[2..5]), within(&file)), (Some(2..5), Some(0..8)));
+        assert_eq!(within(&[0; 8]), None);
+    }
+}
