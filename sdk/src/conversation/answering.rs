@@ -9,9 +9,6 @@ use crate::question::Question;
 use crate::study::{CancelHandle, Finish, Flow};
 use std::time::{Duration, Instant};
 
-/// How many tokens of a question an answer is remembered with: what a next answer's beginning is matched to.
-const QUESTION_END: usize = 4;
-
 pub(super) struct Answering<'a> {
     question: &'a Question,
     pub branch: Branch,
@@ -21,6 +18,8 @@ pub(super) struct Answering<'a> {
     tokens: Vec<i64>,
     /// How many are the question's.
     asked: usize,
+    /// The question's words.
+    words: Vec<i64>,
     /// How many the cache holds, of those that count.
     pub computed: usize,
     /// Whether what comes next is to be computed by itself, as plain decoding would: the call was too close.
@@ -50,6 +49,7 @@ impl<'a> Answering<'a> {
             branch,
             sampler: Sampler::new(question.sampling, question.log_probabilities, engine.matcher(&question.form)?)?,
             text: Text::new(engine, question),
+            words: tokens.iter().filter_map(|&token| engine.tokenizer.word(token)).collect(),
             tokens,
             asked,
             computed: 0,
@@ -72,6 +72,11 @@ impl<'a> Answering<'a> {
     /// Question and answer, so far.
     pub fn tokens(&self) -> &[i64] {
         &self.tokens
+    }
+
+    /// The question's words.
+    pub fn words(&self) -> &[i64] {
+        &self.words
     }
 
     /// The question with what the answer may take, up to so many tokens.
@@ -139,9 +144,9 @@ impl<'a> Answering<'a> {
         Ok(())
     }
 
-    /// What later answers may repeat: the question's end and the answer.
+    /// What later answers may repeat.
     pub fn to_remember(&self) -> &[i64] {
-        &self.tokens[self.asked.saturating_sub(QUESTION_END)..]
+        &self.tokens[self.asked..]
     }
 
     /// Ends the answer; also tells which of its tokens a conversation still has to compute, and how many it may keep.

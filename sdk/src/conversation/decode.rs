@@ -57,7 +57,7 @@ impl Conversation {
         let part = |&number: &usize| {
             let answer = &answers[number];
             let most = if engine.look_up { answer.may_foresee().min(each) } else { 0 };
-            Part { number, proposal: self.look_up.propose(answer.tokens(), most).to_vec() }
+            Part { number, proposal: self.look_up.propose(answer.tokens(), answer.words(), most).to_vec() }
         };
         open.iter().map(part).collect()
     }

@@ -87,7 +87,8 @@ impl Conversation {
         let grounded =
             grounded.map(|(structure, bounds)| engine.tokenizer.answer(&prompt::grounded_text(structure.name(), &bounds.to_grid())));
         let grounded = grounded.collect::<Result<Vec<_>, _>>()?;
-        Ok(LookUp::new(std::iter::once(context.ids.as_slice()).chain(grounded.iter().map(Vec::as_slice))))
+        let texts = std::iter::once(context.ids.as_slice()).chain(grounded.iter().map(Vec::as_slice));
+        Ok(LookUp::new(texts, |token| engine.tokenizer.word(token)))
     }
 
     /// How many questions were asked and answered since the context.
@@ -125,7 +126,7 @@ impl Conversation {
             return Err(error);
         }
         let answer = answers.remove(0);
-        self.look_up.add(answer.to_remember());
+        self.look_up.add(answer.to_remember(), |token| engine.tokenizer.word(token));
         let (said, kept, pending) = answer.finish(on_piece);
         self.cache.rewind(length + kept);
         self.pending = pending;
@@ -154,7 +155,7 @@ impl Conversation {
         self.cache.rewind(length);
         decoded?;
         let said = answers.into_iter().enumerate().map(|(number, answer)| {
-            self.look_up.add(answer.to_remember());
+            self.look_up.add(answer.to_remember(), |token| engine.tokenizer.word(token));
             answer.finish(&mut |piece: &str| on_piece(number, piece)).0
         });
         Ok(said.collect())

@@ -104,6 +104,17 @@ impl PromptTokenizer {
         Ok(Self { image: id("<image>")?, end_of_turn: id("<end_of_turn>")?, objects, tokenizer })
     }
 
+    /// The word that a token is, as the token of that word in small letters and without a space before it, if there is such a
+    /// token; nothing for tags, numbers and signs.
+    pub fn word(&self, token: i64) -> Option<i64> {
+        let text = self.tokenizer.id_to_token(u32::try_from(token).ok()?)?;
+        let bare = text.trim_start_matches([' ', '\u{2581}', '\u{120}']);
+        if !bare.starts_with(char::is_alphabetic) {
+            return None;
+        }
+        Some(self.tokenizer.token_to_id(&bare.to_lowercase()).map_or(token, i64::from))
+    }
+
     /// The context of a study with this many image patches.
     ///
     /// # Errors
