@@ -11,6 +11,7 @@ mod torch;
 
 use anatomix::bundle::{FULL_ATTENTION_BIAS, SLIDING_ATTENTION_BIAS};
 pub use params::{Init, Params, ParamsError};
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 pub use torch::{CausalBatch, Torch, TorchTensor};
 
@@ -35,10 +36,12 @@ pub trait Ops {
         let _ = merged;
         layers.map(|(name, outputs)| self.linear(x, &name, Linear { inputs, outputs, bias: false }))
     }
+    /// `x W^T + b` with a part of the rows of a weight `[rows, inputs]` and of a bias `[rows]`, by their names.
+    fn linear_part(&self, x: &Self::Tensor, names: [&str; 2], size: [i64; 2], part: Range<i64>) -> Self::Tensor;
     /// Convolution without bias, followed by the batch norm `norm` (folded on export).
     fn conv_norm(&self, x: &Self::Tensor, name: &str, norm: &str, size: Conv) -> Self::Tensor;
-    /// Convolution with bias.
-    fn conv(&self, x: &Self::Tensor, name: &str, size: Conv) -> Self::Tensor;
+    /// A linear layer with bias of each pixel, its weight the kernel of a convolution: `[B, inputs, H, W]` to `[B, H W, outputs]`.
+    fn pixels(&self, x: &Self::Tensor, name: &str, size: Linear) -> Self::Tensor;
     /// Max pooling, 3x3 with stride 2 and padding 1.
     fn max_pool(&self, x: &Self::Tensor) -> Self::Tensor;
     /// Layer norm over the last dimension.

@@ -2,6 +2,7 @@
 
 use super::{Activation, CausalAttention, Conv, Init, Linear, Ops, Params};
 use crate::models::lora::Lora;
+use std::ops::Range;
 use tch::{Kind, Tensor};
 
 /// Rows of a table that are in memory at a time, where it is read from a file.
@@ -71,6 +72,12 @@ impl Ops for Torch<'_> {
         TorchTensor(out)
     }
 
+    fn linear_part(&self, x: &TorchTensor, [weight, bias]: [&str; 2], [rows, inputs]: [i64; 2], part: Range<i64>) -> TorchTensor {
+        let weight = self.params.weight(weight, &[rows, inputs], Init::Xavier).slice(0, part.start, part.end, 1);
+        let bias = self.params.weight(bias, &[rows], Init::Zeros).slice(0, part.start, part.end, 1);
+        TorchTensor(x.0.matmul(&weight.tr()) + bias)
+    }
+
     fn conv_norm(&self, x: &TorchTensor, name: &str, norm: &str, size: Conv) -> TorchTensor {
         let shape = [size.outputs, size.inputs, size.kernel, size.kernel];
         let weight = self.params.weight(&format!("{name}.weight"), &shape, Init::Kaiming);
@@ -83,11 +90,10 @@ impl Ops for Torch<'_> {
         TorchTensor(out.batch_norm(Some(&scale), Some(&bias), Some(&mean), Some(&var), live, 0.1, super::BATCH_NORM_EPSILON, true))
     }
 
-    fn conv(&self, x: &TorchTensor, name: &str, size: Conv) -> TorchTensor {
-        let shape = [size.outputs, size.inputs, size.kernel, size.kernel];
-        let weight = self.params.weight(&format!("{name}.weight"), &shape, Init::Xavier);
+    fn pixels(&self, x: &TorchTensor, name: &str, size: Linear) -> TorchTensor {
+        let weight = self.params.weight(&format!("{name}.weight"), &[size.outputs, size.inputs, 1, 1], Init::Xavier);
         let bias = self.params.weight(&format!("{name}.bias"), &[size.outputs], Init::Zeros);
-        TorchTensor(x.0.conv2d(&weight, Some(&bias), [size.stride; 2], [size.kernel / 2; 2], [1, 1], 1))
+        TorchTensor(x.0.conv2d(&weight, Some(&bias), [1, 1], [0, 0], [1, 1], 1).flatten(2, 3).transpose(1, 2))
     }
 
     fn max_pool(&self, x: &TorchTensor) -> TorchTensor {

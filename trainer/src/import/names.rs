@@ -9,6 +9,7 @@ use crate::models::projector;
 use crate::models::text::{self, TextConfig, TextInput};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Names and shapes of parameters.
 pub(super) type Shapes = BTreeMap<String, Vec<i64>>;
@@ -100,8 +101,13 @@ impl Ops for Names<'_> {
         }
     }
 
-    fn conv(&self, _: &(), name: &str, size: Conv) {
-        self.note(format!("{name}.weight"), &[size.outputs, size.inputs, size.kernel, size.kernel]);
+    fn linear_part(&self, _: &(), [weight, bias]: [&str; 2], size: [i64; 2], _: Range<i64>) {
+        self.note(weight.into(), &size);
+        self.note(bias.into(), &size[..1]);
+    }
+
+    fn pixels(&self, _: &(), name: &str, size: Linear) {
+        self.note(format!("{name}.weight"), &[size.outputs, size.inputs, 1, 1]);
         self.note(format!("{name}.bias"), &[size.outputs]);
     }
 

@@ -119,9 +119,7 @@ pub fn apm<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> ApmOutput<
         }
     };
     ops.scope("input_proj");
-    let projected = ops.conv(&features, "input_proj", Conv { inputs: channels, outputs: width, kernel: 1, stride: 1 });
-    // [B, D, G, G] -> [B, P, D]
-    let patches = ops.transpose(&ops.reshape(&projected, &[0, width, -1]), &[0, 2, 1]);
+    let patches = ops.pixels(&features, "input_proj", Linear { inputs: channels, outputs: width, bias: true });
     let sine = ops.constant("position_encoding", &sine_positions(config.grid() as usize, width as usize), &[1, config.patches(), width]);
 
     ops.scope("encoder");
@@ -236,13 +234,8 @@ fn feed_forward<O: Ops>(ops: &O, config: &ApmConfig, name: &str, x: &O::Tensor) 
 
 /// PyTorch's `nn.MultiheadAttention`: one `in_proj_weight` `[3 D, D]` for queries, keys and values.
 fn attention_block<O: Ops>(ops: &O, name: &str, width: i64, heads: i64, q: &O::Tensor, k: &O::Tensor, v: &O::Tensor) -> O::Tensor {
-    let weight = ops.weight(&format!("{name}.in_proj_weight"), &[3 * width, width], Init::Xavier);
-    let bias = ops.weight(&format!("{name}.in_proj_bias"), &[3 * width], Init::Zeros);
-    let project = |x: &O::Tensor, part: i64| {
-        let weight = ops.slice(&weight, 0, part * width, (part + 1) * width);
-        let bias = ops.slice(&bias, 0, part * width, (part + 1) * width);
-        ops.add(&ops.matmul(x, &ops.transpose(&weight, &[1, 0])), &bias)
-    };
+    let [weight, bias] = ["weight", "bias"].map(|part| format!("{name}.in_proj_{part}"));
+    let project = |x: &O::Tensor, part: i64| ops.linear_part(x, [&weight, &bias], [3 * width, width], part * width..(part + 1) * width);
     let mixed = ops.attention(&project(q, 0), &project(k, 1), &project(v, 2), heads, width, None);
     ops.linear(&mixed, &format!("{name}.out_proj"), Linear { inputs: width, outputs: width, bias: true })
 }

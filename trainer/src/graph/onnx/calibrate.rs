@@ -1,12 +1,12 @@
-//! Convolutions in 8 bits: the ranges of activations, observed on images, and the nodes that round to them and back. ONNX Runtime
-//! and TensorRT fuse such pairs of nodes with the convolution between them.
+//! Convolutions and products in 8 bits: the ranges of activations, observed on images, and the nodes that round to them and back.
+//! ONNX Runtime and TensorRT fuse such pairs of nodes with the operator between them.
 
 use super::proto::{AttributeProto, DataType};
 use super::writer::{OnnxTensor, Writer};
 use anyhow::{Result, ensure};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// What outputs are called that tell an activation's smallest and largest value.
 const PREFIX: &str = "calibrate/";
@@ -69,10 +69,15 @@ impl Writer<'_> {
         self
     }
 
-    /// Writes convolutions in 8 bits: weights by channel, activations by the ranges that were observed.
+    /// Writes convolutions and products in 8 bits: weights by output, activations by the ranges that were observed.
     pub fn rounding(mut self, ranges: Ranges) -> Self {
         self.calibration = Calibration::Apply(ranges);
         self
+    }
+
+    /// Whether the graph is one of 8 bits, or one that ranges are observed with for such a graph.
+    pub(super) fn calibrates(&self) -> bool {
+        !matches!(self.calibration, Calibration::None)
     }
 
     pub(super) fn is_rounding(&self) -> bool {
@@ -123,28 +128,53 @@ impl Writer<'_> {
         (OnnxTensor { name: back, known: None }, step)
     }
 
-    /// A kernel `[out, in, k, k]` with a scale for each output, and the bias in steps of products: as nodes, and as the kernel
+    /// A kernel `[out, in, k, k]` with a step for each output, and the bias in steps of products: as nodes, and as the kernel
     /// that they give.
     pub(super) fn rounded_kernel(&self, name: &str, kernel: &Tensor, bias: &Tensor, step: f32) -> ([OnnxTensor; 2], Tensor) {
-        let outputs = kernel.size()[0];
-        let largest = kernel.reshape([outputs, -1]).abs().amax([1i64].as_slice(), false);
-        let scale = (largest / WEIGHT_CODES).clamp_min(f64::from(f32::MIN_POSITIVE));
-        let codes = (kernel / scale.reshape([-1, 1, 1, 1])).round();
-        let back = &codes * scale.reshape([-1, 1, 1, 1]);
-        let store = |name: &str, codes: &Tensor, scale: &Tensor, data_type: DataType| {
-            let [stored, scales, zeros, used] = ["codes", "scale", "zero", "f32"].map(|part| format!("{name}.{part}"));
-            {
-                let mut file = self.file.borrow_mut();
-                file.weight(&stored, codes, data_type);
-                file.weight(&scales, scale, DataType::Float);
-                file.weight(&zeros, &Tensor::zeros([outputs], (Kind::Float, Device::Cpu)), data_type);
-            }
-            self.push("DequantizeLinear", "", &[stored, scales, zeros], vec![used.clone()], vec![AttributeProto::int("axis", 0)]);
-            OnnxTensor { name: used, known: None }
-        };
-        let product = &scale * f64::from(step);
+        let rows = rounded_rows(&kernel.flatten(1, -1));
+        let product = &rows.steps * f64::from(step);
         let most = f64::from(i32::MAX / 2);
-        let bias = store(&format!("{name}.bias"), &(bias / &product).round().clamp(-most, most), &product, DataType::Int32);
-        ([store(&format!("{name}.weight"), &codes, &scale, DataType::Int8), bias], back)
+        let bias = (bias / &product).round().clamp(-most, most);
+        let bias = self.dequantized(&format!("{name}.bias"), &bias, &product, DataType::Int32, 0);
+        let codes = self.dequantized(&format!("{name}.weight"), &rows.codes.view_as(kernel), &rows.steps, DataType::Int8, 0);
+        ([codes, bias], rows.back().view_as(kernel))
     }
+
+    /// A matrix `[out, in]` with a step for each output: as a node, transposed, and as the matrix that it gives.
+    pub(super) fn rounded_matrix(&self, name: &str, matrix: &Tensor) -> (OnnxTensor, Tensor) {
+        let rows = rounded_rows(matrix);
+        (self.dequantized(name, &rows.codes.tr(), &rows.steps, DataType::Int8, 1), rows.back())
+    }
+
+    /// Stores codes with a step for each place of an axis, and gives what they stand for.
+    fn dequantized(&self, name: &str, codes: &Tensor, steps: &Tensor, data_type: DataType, axis: i64) -> OnnxTensor {
+        let [stored, scales, zeros, used] = ["codes", "scale", "zero", "f32"].map(|part| format!("{name}.{part}"));
+        {
+            let mut file = self.file.borrow_mut();
+            file.weight(&stored, codes, data_type);
+            file.weight(&scales, steps, DataType::Float);
+            file.weight(&zeros, &steps.zeros_like(), data_type);
+        }
+        self.push("DequantizeLinear", "", &[stored, scales, zeros], vec![used.clone()], vec![AttributeProto::int("axis", axis)]);
+        OnnxTensor { name: used, known: None }
+    }
+}
+
+/// A matrix `[out, in]` in 8 bits: codes, and a step for each row.
+pub(super) struct RoundedRows {
+    codes: Tensor,
+    steps: Tensor,
+}
+
+impl RoundedRows {
+    /// The matrix that they give.
+    pub fn back(&self) -> Tensor {
+        &self.codes * self.steps.unsqueeze(1)
+    }
+}
+
+pub(super) fn rounded_rows(matrix: &Tensor) -> RoundedRows {
+    let largest = matrix.abs().amax([1i64].as_slice(), false);
+    let steps = (largest / WEIGHT_CODES).clamp_min(f64::from(f32::MIN_POSITIVE));
+    RoundedRows { codes: (matrix / steps.unsqueeze(1)).round(), steps }
 }

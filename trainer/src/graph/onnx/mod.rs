@@ -1,6 +1,7 @@
 //! The reader that writes: a model's function becomes an ONNX graph with its weights in an external data file.
 
 mod calibrate;
+mod conv;
 mod decoder;
 mod file;
 mod ops;

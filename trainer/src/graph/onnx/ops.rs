@@ -1,5 +1,6 @@
 //! Operations as nodes. What is computed from weights alone is computed now and stored.
 
+use super::calibrate::rounded_rows;
 use super::precision::Operators;
 use super::proto::{AttributeProto, DataType};
 use super::stored::Held;
@@ -8,35 +9,11 @@ use crate::graph::{Activation, BATCH_NORM_EPSILON, CausalAttention, Conv, Init, 
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-impl Writer<'_> {
-    /// A convolution with a kernel that the other reader has to know, too, as it is rounded.
-    fn convolution(&self, x: &OnnxTensor, name: &str, kernel: Tensor, bias: Tensor, size: Conv) -> OnnxTensor {
-        let weight = format!("{name}.weight");
-        let (x, kernel, bias) = match self.activation_and_scale(x) {
-            Some((x, step)) => {
-                let ([kernel, bias], back) = self.rounded_kernel(name, &kernel, &bias, step);
-                self.settled.insert(&weight, back);
-                (x, kernel, bias)
-            }
-            None => {
-                let kernel = self.settle(&weight, kernel);
-                (x.clone(), self.known(weight, kernel), self.known(format!("{name}.bias"), bias))
-            }
-        };
-        let pad = size.kernel / 2;
-        let attributes = vec![
-            AttributeProto::ints("kernel_shape", &[size.kernel; 2]),
-            AttributeProto::ints("pads", &[pad; 4]),
-            AttributeProto::ints("strides", &[size.stride; 2]),
-        ];
-        let out = self.named_node(name.into(), "Conv", &[&x, &kernel, &bias], attributes);
-        // Known from here on, should a sum need it in 8 bits.
-        if !self.is_rounding() {
-            self.activation(&out);
-        }
-        out
-    }
+/// Layers that are rounded to 8 bits besides convolutions and attention's projections. Heads are small, and an image encoder that is a
+/// transformer has activations with outliers that 256 codes do not hold: both stay in fp32.
+const ROUNDED: &str = "transformer.";
 
+impl Writer<'_> {
     /// A linear layer's weight `[out, in]`, adapters merged.
     fn merged(&self, name: &str, size: Linear) -> Tensor {
         let own = |part: &str| format!("{name}.{part}");
@@ -53,6 +30,13 @@ impl Writer<'_> {
     fn product(&self, x: &OnnxTensor, out: String, name: String, weight: &Tensor, parameters: Vec<(String, Range<i64>)>) -> OnnxTensor {
         if let Some(bits) = self.precision.bits() {
             return self.quantized_product(x, out, &name, weight, bits, parameters);
+        }
+        if let Some(x) = name.starts_with(ROUNDED).then(|| self.activation(x)).flatten() {
+            let (rounded, back) = self.rounded_matrix(&name, weight);
+            for (parameter, rows) in parameters {
+                self.settled.insert(&parameter, back.slice(0, rows.start, rows.end, 1));
+            }
+            return self.named_node(out, "MatMul", &[&x, &rounded], vec![]);
         }
         let held = parameters.into_iter().map(|(parameter, rows)| (parameter, Held::Transposed(name.clone(), rows)));
         self.held.borrow_mut().extend(held);
@@ -106,6 +90,22 @@ impl Ops for Writer<'_> {
         parts
     }
 
+    fn linear_part(&self, x: &OnnxTensor, [weight, bias]: [&str; 2], [rows, inputs]: [i64; 2], part: Range<i64>) -> OnnxTensor {
+        let whole = self.parameter(weight, &[rows, inputs], Init::Xavier);
+        let name = format!("{weight}[{}:{}]", part.start, part.end);
+        let own = whole.slice(0, part.start, part.end, 1);
+        let product = match self.activation(x) {
+            Some(x) => {
+                // Rows are rounded each by itself, so a part of them as the whole.
+                self.settled.insert(weight, rounded_rows(&whole).back());
+                self.node("MatMul", &[&x, &self.rounded_matrix(&name, &own).0], vec![])
+            }
+            None => self.node("MatMul", &[x, &self.known(format!("{name}.T"), own.tr())], vec![]),
+        };
+        let bias = self.weight(bias, &[rows], Init::Zeros);
+        self.add(&product, &self.slice(&bias, 0, part.start, part.end))
+    }
+
     fn conv_norm(&self, x: &OnnxTensor, name: &str, norm: &str, size: Conv) -> OnnxTensor {
         let shape = [size.outputs, size.inputs, size.kernel, size.kernel];
         let kernel = self.params.weight(&format!("{name}.weight"), &shape, Init::Kaiming);
@@ -125,11 +125,22 @@ impl Ops for Writer<'_> {
         self.convolution(x, name, kernel, bias, size)
     }
 
-    fn conv(&self, x: &OnnxTensor, name: &str, size: Conv) -> OnnxTensor {
-        let shape = [size.outputs, size.inputs, size.kernel, size.kernel];
-        let kernel = self.params.weight(&format!("{name}.weight"), &shape, Init::Xavier);
-        let bias = self.parameter(&format!("{name}.bias"), &[size.outputs], Init::Zeros);
-        self.convolution(x, name, kernel, bias, size)
+    fn pixels(&self, x: &OnnxTensor, name: &str, Linear { inputs, outputs, .. }: Linear) -> OnnxTensor {
+        let weight = format!("{name}.weight");
+        let kernel = self.params.weight(&weight, &[outputs, inputs, 1, 1], Init::Xavier);
+        let bias = self.parameter(&format!("{name}.bias"), &[outputs], Init::Zeros);
+        if self.is_rounding()
+            && let Some(x) = self.activation(x)
+        {
+            // A product, since its result is not rounded; channels lie innermost in 8 bits anyway.
+            let rows = self.reshape(&self.transpose(&x, &[0, 2, 3, 1]), &[0, -1, inputs]);
+            let (rounded, back) = self.rounded_matrix(&weight, &kernel.reshape([outputs, inputs]));
+            self.settled.insert(&weight, back.reshape([outputs, inputs, 1, 1]));
+            let product = self.named_node(format!("{name}.MatMul"), "MatMul", &[&rows, &rounded], vec![]);
+            return self.named_node(name.into(), "Add", &[&product, &self.known(format!("{name}.bias"), bias)], vec![]);
+        }
+        let out = self.convolution(x, name, kernel, bias, Conv { inputs, outputs, kernel: 1, stride: 1 });
+        self.transpose(&self.reshape(&out, &[0, outputs, -1]), &[0, 2, 1])
     }
 
     fn max_pool(&self, x: &OnnxTensor) -> OnnxTensor {
