@@ -17,8 +17,8 @@ const BATCH: Dim = Dim::Free("batch");
 const OBJECTS: Dim = Dim::Is(STRUCTURES as i64);
 
 /// Writes the perception module: `image` `[B, 1, S, S]` to `boxes`, `object_embeddings`, `image_tokens`, `image_logits`. In 8
-/// bits its convolutions and its transformer's products with weights are rounded, by the `ranges` of their activations; attention,
-/// norms and heads compute in fp32.
+/// bits its convolutions and its transformer's products with weights are rounded, by the `ranges` of their activations; the encoder's
+/// attention, norms and heads compute in fp32.
 ///
 /// # Errors
 /// If the files cannot be written or a weight does not fit the storage.
