@@ -422,8 +422,8 @@ mod tests {
         let mut cache = filled();
         cache.rewind(500);
         assert_eq!((cache.length(), cache.sliding.from), (0, 0));
-        [3, 256, 256, 256].into_iter().for_each(|count| append(&mut cache, count));
-        assert_eq!((cache.length(), cache.sliding.from), (771, 512));
+        [3, LONGEST_RUN, LONGEST_RUN, LONGEST_RUN].into_iter().for_each(|count| append(&mut cache, count));
+        assert_eq!((cache.length(), cache.sliding.from), (3 * LONGEST_RUN + 3, 2 * LONGEST_RUN));
     }
 
     #[test]

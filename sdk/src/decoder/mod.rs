@@ -77,7 +77,7 @@ const GROWTH: usize = 256;
 
 /// Longest run in tokens. A longer text is computed in several, of which each looks back only on what is there: at once, the first
 /// tokens' scores with the last ones would be computed too, and thrown away. On the CPU shorter ones cost no time and less memory.
-const LONGEST_RUN: usize = 256;
+const LONGEST_RUN: usize = 128;
 /// The same on a GPU.
 const LONGEST_RUN_GPU: usize = 512;
 
