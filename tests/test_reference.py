@@ -218,11 +218,26 @@ def gemma(root, bundle, manifest) -> Gemma3ForCausalLM:
     with torch.device("cpu"):
         model = Gemma3ForCausalLM(config).float().eval()
     stored = {t.name: t for t in onnx.load(bundle / "decoder.onnx").graph.initializer}
+    value = lambda name: torch.from_numpy(numpy_helper.to_array(stored[name]).astype(np.float32))
+    heads = [model.config.num_attention_heads, model.config.num_key_value_heads, model.config.num_key_value_heads]
+    # Products of the same input are stored as one, parameter beside parameter.
+    merged = {
+        "qkv_proj": (["q_proj", "k_proj", "v_proj"], [count * model.config.head_dim for count in heads]),
+        "gate_up_proj": (["gate_proj", "up_proj"], [model.config.intermediate_size] * 2),
+    }
+    part_of = {}
+    for whole, (parts, widths) in merged.items():
+        for at, part in enumerate(parts):
+            part_of[part] = (whole, slice(sum(widths[:at]), sum(widths[: at + 1])))
     weights = {}
     for name, parameter in model.state_dict().items():
         if name == "lm_head.weight":
             continue
-        values = torch.from_numpy(numpy_helper.to_array(stored[name]).astype(np.float32))
+        if (layer := name.split(".")[-2]) in part_of:
+            whole, columns = part_of[layer]
+            values = value(name.replace(layer, whole))[:, columns]
+        else:
+            values = value(name)
         if name.endswith("norm.weight"):
             values = values - 1  # stored as the factor, 1 + weight
         elif name.endswith("_proj.weight"):
