@@ -191,9 +191,10 @@ impl Engine {
         let mut clock = Clock::start();
         let image = radiograph.preprocess(&engine.bundle.manifest().preprocess);
         clock.lap("preprocess", 1);
-        let perception = engine.module.run(&image)?;
+        // What is left of the file's hash is worked out meanwhile.
+        let (perception, _) = rayon::join(|| engine.module.run(&image), || radiograph.sha256());
         clock.lap("perceive", 1);
-        self.perceived(radiograph, perception, clock)
+        self.perceived(radiograph, perception?, clock)
     }
 
     /// Perceives several radiographs: the studies are those that [`Engine::study`] makes of each, in the same order. They are
@@ -222,9 +223,10 @@ impl Engine {
             let mut clock = Clock::start();
             let images: Vec<Vec<f32>> = batch.par_iter().map(|radiograph| radiograph.preprocess(preprocess)).collect();
             clock.lap("preprocess", batch.len());
-            let perceptions = engine.module.run_batch(&images)?;
+            let hash = || batch.par_iter().for_each(|radiograph| _ = radiograph.sha256());
+            let (perceptions, ()) = rayon::join(|| engine.module.run_batch(&images), hash);
             clock.lap("perceive", batch.len());
-            for (radiograph, perception) in batch.iter().zip(perceptions) {
+            for (radiograph, perception) in batch.iter().zip(perceptions?) {
                 studies.push(self.perceived(radiograph, perception, clock.clone())?);
                 clock.restart();
             }

@@ -167,7 +167,8 @@ impl Radiograph {
         &self.header
     }
 
-    /// SHA-256 of the file, or of the pixels where there was no file, in hexadecimal.
+    /// SHA-256 of the file, or of the pixels where there was no file, in hexadecimal. Of an uncompressed file it is finished when it
+    /// is first asked for; [`crate::Engine::study`] does that beside perception.
     pub fn sha256(&self) -> &str {
         self.sha256.of(self.stored.bytes())
     }
@@ -192,8 +193,7 @@ impl Radiograph {
 
     /// The network's input, `size * size` values 0..1; see [`Preprocess`].
     pub fn preprocess(&self, preprocess: &Preprocess) -> Vec<f32> {
-        // What is left of the hash takes a core until it is done.
-        rayon::join(|| preprocess.apply(&self.stored, self.width, self.height), || self.sha256()).0
+        preprocess.apply(&self.stored, self.width, self.height)
     }
 }
 
