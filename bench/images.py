@@ -1,34 +1,31 @@
 """What is done before the language model: file to tensor, the perception module, retrieval."""
 
+import subprocess
+
 import numpy as np
 
 from made import published_bundle
-from sides import FOLDER, PHANTOM, THREADS, Ours, timed, turns
+from sides import BENCH, FOLDER, PHANTOM, THREADS, Ours, timed, turns
 from table import row
 
 
 def retrieval():
     """The nearest sentence of 36 structures."""
     import faiss
-    from safetensors.numpy import save_file
 
     faiss.omp_set_num_threads(THREADS)
     width = 16
     query = np.sin(np.arange(width, dtype=np.float32) * 0.7)[None]
     query /= np.linalg.norm(query)
     for total, floors in [(1_000, (None, None)), (100_000, (1.0, 2.0)), (1_000_000, (None, None))]:
-        random, tensors = np.random.default_rng(1), {}
-        each = total // 36
-        for structure in range(36):
-            rows = random.standard_normal((each, width), np.float32)
-            tensors[f"{structure:02}.embeddings"] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-            text = "".join(f"Sentence number {i:07}." for i in range(each)).encode()
-            tensors[f"{structure:02}.text"] = np.frombuffer(text, np.uint8)
-            tensors[f"{structure:02}.offsets"] = np.linspace(0, len(text), each + 1).round().astype(np.uint64)
+        random, tables = np.random.default_rng(1), []
+        for _ in range(36):
+            rows = random.standard_normal((total // 36, width), np.float32)
+            tables.append(rows / np.linalg.norm(rows, axis=1, keepdims=True))
         path = FOLDER / "sentences.safetensors"
-        save_file(tensors, path, {"format": "anatomix-sentences", "version": "1"})
+        np.stack(tables).tofile(FOLDER / "embeddings.f32")
+        subprocess.run([BENCH, "sentences", FOLDER / "embeddings.f32", str(width), path], check=True)
         ours = Ours("retrieval", path, width)
-        tables = [tensors[f"{structure:02}.embeddings"] for structure in range(36)]
         indices = []
         for table in tables:
             index = faiss.IndexFlatIP(width)
@@ -75,12 +72,13 @@ def tensor():
         values = resize(values)
         return ((values - values.min()) / (values.max() - values.min()))[None]
 
-    for work, file, name, peer in [
-        ("file to tensor, 12-bit DICOM 3000x3000", "large.dcm", "pydicom + OpenCV", dicom),
-        ("file to tensor, 8-bit PNG 3000x3000", "large.png", "Pillow + torchvision", png),
+    for work, kind, file, name, peer, floor in [
+        ("file to tensor, 12-bit DICOM 3000x3000", "tensor", "large.dcm", "pydicom + OpenCV", dicom, 2.0),
+        ("the same, and the file's SHA-256", "hashed", "large.dcm", "pydicom + OpenCV, no hash", dicom, None),
+        ("file to tensor, 8-bit PNG 3000x3000", "tensor", "large.png", "Pillow + torchvision", png, 2.0),
     ]:
-        ours = Ours("tensor", FOLDER / file, target)
-        row(work, name, *turns(ours, timed(peer), 9), 2.0)
+        ours = Ours(kind, FOLDER / file, target)
+        row(work, name, *turns(ours, timed(peer), 9), floor)
         ours.close()
 
 

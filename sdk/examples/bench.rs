@@ -1,14 +1,15 @@
 //! The SDK's side of `make bench`: prepares a work, then does it once for every line on standard input and prints how many
 //! milliseconds that took, so that another program can take turns with it.
 //!
-//! `bench retrieval DATABASE`, `bench tensor IMAGE SIDE`, `bench perceive BUNDLE IMAGE`, `bench ask BUNDLE IMAGE plain|look-up|together MAX`;
-//! `bench cold BUNDLE IMAGE checked|unchecked` answers with one token and ends. The last two ask what the file holds that
-//! ANATOMIX_QUESTIONS names, a question a line, each about the study only. `bench form BUNDLE IMAGE TEMPERATURE` asks grounded and
-//! unconstrained in turns and prints what a token takes of either, in microseconds.
+//! `bench retrieval DATABASE WIDTH`, which `bench sentences EMBEDDINGS WIDTH DATABASE` makes of 36 equally long lists of fp32;
+//! `bench tensor IMAGE SIDE`, or `hashed` for the file's SHA-256 as well; `bench perceive BUNDLE IMAGE`; `bench ask BUNDLE IMAGE
+//! plain|look-up|together MAX`; `bench cold BUNDLE IMAGE checked|unchecked` answers with one token and ends. The last two ask what
+//! the file holds that ANATOMIX_QUESTIONS names, a question a line, each about the study only. `bench form BUNDLE IMAGE
+//! TEMPERATURE` asks grounded and unconstrained in turns and prints what a token takes of either, in microseconds.
 
-use anatomix::anatomy::Structure;
+use anatomix::anatomy::{STRUCTURES, Structure};
 use anatomix::radiograph::{Histogram, Preprocess};
-use anatomix::retrieval::SentenceDatabase;
+use anatomix::retrieval::{self, SentenceDatabase, SentenceList};
 use anatomix::{Engine, Provider, Question, Radiograph, Sampling, Task};
 use std::error::Error;
 use std::hint::black_box;
@@ -21,6 +22,15 @@ fn main() -> Anyhow<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
+        ["sentences", embeddings, width, database] => {
+            let values: Vec<f32> = std::fs::read(embeddings)?.as_chunks().0.iter().map(|v| f32::from_le_bytes(*v)).collect();
+            let width: usize = width.parse()?;
+            let count = values.len() / width / STRUCTURES;
+            let sentences: Vec<String> = (0..count).map(|i| format!("Sentence number {i:07}.")).collect();
+            let list = |rows: &[f32]| SentenceList { sentences: sentences.clone(), embeddings: rows.to_vec() };
+            let lists: Vec<SentenceList> = values.chunks_exact(count * width).map(list).collect();
+            Ok(retrieval::write(database.as_ref(), &lists)?)
+        }
         ["retrieval", database, width] => {
             let width = width.parse()?;
             let database = SentenceDatabase::open(database.as_ref(), width)?;
@@ -30,10 +40,12 @@ fn main() -> Anyhow<()> {
                 Ok(String::new())
             })
         }
-        ["tensor", image, side] => {
+        [work @ ("tensor" | "hashed"), image, side] => {
             let preprocess = Preprocess { version: 1, size: side.parse()?, histogram: Histogram::Stretch };
             each(|| {
-                black_box(Radiograph::open(image)?.preprocess(&preprocess));
+                let radiograph = Radiograph::open(image)?;
+                let hash = || _ = (work == "hashed").then(|| black_box(radiograph.sha256()));
+                black_box(rayon::join(|| radiograph.preprocess(&preprocess), hash));
                 Ok(String::new())
             })
         }
@@ -92,11 +104,10 @@ fn main() -> Anyhow<()> {
                 Ok(format!("{:.1} grounded, {:.1} unconstrained", each(0), each(1)))
             })
         }
-        _ => {
-            Err("usage: bench retrieval DATABASE WIDTH | tensor IMAGE SIDE | perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up|together MAX | \
-                 cold BUNDLE IMAGE checked|unchecked | form BUNDLE IMAGE TEMPERATURE"
-                .into())
-        }
+        _ => Err("usage: bench sentences EMBEDDINGS WIDTH DATABASE | retrieval DATABASE WIDTH | tensor|hashed IMAGE SIDE | \
+                 perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up|together MAX | cold BUNDLE IMAGE checked|unchecked | \
+                 form BUNDLE IMAGE TEMPERATURE"
+            .into()),
     }
 }
 

@@ -190,17 +190,13 @@ impl WithSimd for Nearest<'_> {
             let (blocks, _) = S::as_simd_f32s(rows);
             let (fours, rest) = blocks.as_chunks::<2>().0.as_chunks::<4>();
             let mut best = Best::new(k);
-            for [a, b, c, d] in fours {
-                let products = [
-                    multiplied(simd, a, *first, *second),
-                    multiplied(simd, b, *first, *second),
-                    multiplied(simd, c, *first, *second),
-                    multiplied(simd, d, *first, *second),
-                ];
-                best.take(sums::<S>(&products))?;
+            for four in fours {
+                best.take(sums(simd, four, *first, *second))?;
             }
-            for row in rest {
-                best.take([simd.reduce_sum_f32s(multiplied(simd, row, *first, *second))])?;
+            let mut last = [[simd.splat_f32s(0.0); 2]; 4];
+            last[..rest.len()].copy_from_slice(rest);
+            for similarity in &sums(simd, &last, *first, *second)[..rest.len()] {
+                best.take([*similarity])?;
             }
             return Ok(best.into_hits());
         }
@@ -216,30 +212,23 @@ impl WithSimd for Nearest<'_> {
     }
 }
 
+/// The products of four rows, of two registers of eight lanes each, with a query: together they take less than half of what each
+/// takes by itself.
 #[inline(always)]
-fn multiplied<S: Simd>(simd: S, row: &[S::f32s; 2], first: S::f32s, second: S::f32s) -> S::f32s {
-    simd.mul_add_f32s(row[1], second, simd.mul_f32s(row[0], first))
-}
-
-/// The sums of four registers of eight lanes: together they take half of what each takes by itself, in the order in which
-/// [`Simd::reduce_sum_f32s`] adds.
-#[inline(always)]
-fn sums<S: Simd>(rows: &[S::f32s; 4]) -> [f32; 4] {
-    let lanes: &[f32] = pulp::bytemuck::cast_slice(rows);
-    let width = lanes.len() / 4;
-    let mut halves = [[0.0; 4]; 4];
-    for (row, half) in halves.iter_mut().enumerate() {
-        for (i, value) in half.iter_mut().enumerate() {
-            *value = lanes[row * width + i] + lanes[row * width + i + 4];
-        }
+fn sums<S: Simd>(simd: S, rows: &[[S::f32s; 2]; 4], first: S::f32s, second: S::f32s) -> [f32; 4] {
+    let mut products = [simd.splat_f32s(0.0); 4];
+    for (product, row) in products.iter_mut().zip(rows) {
+        *product = simd.mul_add_f32s(row[1], second, simd.mul_f32s(row[0], first));
     }
-    let [a, b, c, d] = halves;
-    [total(a), total(b), total(c), total(d)]
-}
-
-#[inline(always)]
-fn total([a, b, c, d]: [f32; 4]) -> f32 {
-    (a + c) + (b + d)
+    // The first, second, third and fourth of each four lanes: all rows' first halves, then their second.
+    let [a, b, c, d] = simd.deinterleave_shfl_f32s(products);
+    let halves = simd.add_f32s(simd.add_f32s(a, c), simd.add_f32s(b, d));
+    let halves: &[f32] = pulp::bytemuck::cast_slice(std::slice::from_ref(&halves));
+    let mut sums = [0.0; 4];
+    for (row, sum) in sums.iter_mut().enumerate() {
+        *sum = halves[row] + halves[row + halves.len() / 2];
+    }
+    sums
 }
 
 /// The `k` greatest similarities so far.

@@ -10,6 +10,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use tempfile::NamedTempFile;
 
+/// Bytes of a cache line. Of the published width's rows each is one.
+const LINE: usize = 64;
+
 /// The sentences of one structure.
 #[derive(Clone, Debug, Default)]
 pub struct SentenceList {
@@ -41,6 +44,11 @@ impl SentenceList {
             Part::Offsets => vec![self.sentences.len() + 1],
             Part::Embeddings => vec![self.sentences.len(), width],
         }
+    }
+
+    /// How many bytes a part has.
+    fn size(&self, part: Part, width: usize) -> usize {
+        self.shape(part, width).iter().product::<usize>() * (part.dtype().bitsize() / 8)
     }
 }
 
@@ -92,15 +100,16 @@ fn store(path: &Path, lists: &[SentenceList], width: usize) -> io::Result<()> {
     let tensors = || Part::ALL.into_iter().flat_map(|part| Structure::all().zip(lists).map(move |(s, list)| (part, s, list)));
     let mut end = 0;
     let infos = tensors().map(|(part, structure, list)| {
-        let shape = list.shape(part, width);
         let begin = end;
-        end += shape.iter().product::<usize>() * (part.dtype().bitsize() / 8);
-        (part.name(structure), TensorInfo { dtype: part.dtype(), shape, data_offsets: (begin, end) })
+        end += list.size(part, width);
+        (part.name(structure), TensorInfo { dtype: part.dtype(), shape: list.shape(part, width), data_offsets: (begin, end) })
     });
     let tensor_infos = infos.collect();
     let metadata = BTreeMap::from([("format", FORMAT.into()), ("version", VERSION.to_string())]);
     let mut header = serde_json::to_vec(&Header { metadata, tensors: tensor_infos })?;
-    header.resize(header.len().next_multiple_of(PREFIX), b' ');
+    // Offsets come first; what is searched is read fastest from the start of a cache line.
+    let embeddings = PREFIX + lists.iter().map(|list| list.size(Part::Offsets, width)).sum::<usize>();
+    header.resize((header.len() + embeddings).next_multiple_of(LINE) - embeddings, b' ');
 
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = io::BufWriter::new(NamedTempFile::new_in(folder)?);
