@@ -447,6 +447,24 @@ typedef struct anx_provenance {
 } anx_provenance;
 
 /**
+ * A file that is in memory. This struct never grows.
+ */
+typedef struct anx_file {
+    /**
+     * Its content.
+     */
+    const uint8_t *bytes;
+    /**
+     * How many bytes.
+     */
+    size_t size;
+    /**
+     * Stands for it in messages and as the study's name, or NULL.
+     */
+    const char *name;
+} anx_file;
+
+/**
  * Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, never cut within a character, valid during
  * this call only. length: its bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to go
  * on or ANX_STOP (anything else) to end the answer here. It runs on the thread that asks. It must return normally: no
@@ -787,6 +805,18 @@ const struct anx_provenance *anx_study_provenance(const struct anx_study *study)
  */
 enum anx_status anx_studies_from_files(const struct anx_engine *engine,
                                        const char *const *paths,
+                                       size_t count,
+                                       struct anx_study **studies,
+                                       struct anx_error **error);
+
+/**
+ * Like anx_studies_from_files for files that are in memory already: the studies are those that anx_study_from_bytes makes of
+ * each.
+ *
+ * files: their contents, borrowed for the call.
+ */
+enum anx_status anx_studies_from_bytes(const struct anx_engine *engine,
+                                       const struct anx_file *files,
                                        size_t count,
                                        struct anx_study **studies,
                                        struct anx_error **error);

@@ -447,14 +447,14 @@ public:
     Result<std::vector<Study>> studies_from_files(const std::vector<std::string> &paths) const {
         std::vector<const char *> raw;
         for (const std::string &path : paths) raw.push_back(path.c_str());
-        std::vector<anx_study *> made(paths.size());
-        anx_error *error = nullptr;
-        if (anx_studies_from_files(handle_.get(), raw.data(), raw.size(), made.data(), &error) != ANX_OK) {
-            return detail::take(error);
-        }
-        std::vector<Study> studies;
-        for (anx_study *study : made) studies.push_back(Study(study));
-        return Result<std::vector<Study>>(std::move(studies));
+        return make_several(raw, anx_studies_from_files);
+    }
+
+    // Such files in memory.
+    Result<std::vector<Study>> studies_from_bytes(const std::vector<std::vector<std::uint8_t>> &files) const {
+        std::vector<anx_file> raw;
+        for (const std::vector<std::uint8_t> &file : files) raw.push_back(anx_file{file.data(), file.size(), nullptr});
+        return make_several(raw, anx_studies_from_bytes);
     }
 
     // Bytes that a study with so many computed tokens takes.
@@ -483,6 +483,15 @@ private:
         anx_error *error = nullptr;
         if (call(&study, &error) != ANX_OK) return detail::take(error);
         return Study(study);
+    }
+
+    template <class Source, class Call> Result<std::vector<Study>> make_several(const std::vector<Source> &sources, Call call) const {
+        std::vector<anx_study *> made(sources.size());
+        anx_error *error = nullptr;
+        if (call(handle_.get(), sources.data(), sources.size(), made.data(), &error) != ANX_OK) return detail::take(error);
+        std::vector<Study> studies;
+        for (anx_study *study : made) studies.push_back(Study(study));
+        return Result<std::vector<Study>>(std::move(studies));
     }
 
     detail::Owned<anx_engine, anx_engine_free> handle_;

@@ -61,7 +61,9 @@ int main(int argc, char **argv) {
 
 SEVERAL = r"""
 #include <anatomix.hpp>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 
 int main(int, char **argv) {
     auto engine = anatomix::Engine::open(argv[1]).value();
@@ -69,6 +71,9 @@ int main(int, char **argv) {
     for (anatomix::Study &study : studies) std::cout << study.structures().at(11).sentence << "\n";
     auto none = engine.studies_from_files({argv[2], "no such file"});
     std::cout << (none ? "" : none.error().message) << "\n" << engine.studies_from_files({}).value().size() << "\n";
+    std::ifstream file(argv[2], std::ios::binary);
+    std::vector<std::uint8_t> bytes(std::istreambuf_iterator<char>(file), {});
+    for (anatomix::Study &study : engine.studies_from_bytes({bytes, bytes}).value()) std::cout << study.structures().at(11).sentence << "\n";
 }
 """
 
@@ -145,6 +150,7 @@ def test_cpp_perceives_several_files(root, anatomix, bundle, phantom_dicom, envi
     sentence = record(anatomix, environment, "perceive", phantom_dicom, "--bundle", bundle)["structures"][11]["sentence"]
     assert lines[:3] == [sentence] * 3
     assert "no such file" in lines[3] and lines[4] == "0"
+    assert lines[5:] == [sentence] * 2
 
 
 @pytest.mark.parametrize("question", ["Where is the left lung?", "Is there a pleural effusion?"])

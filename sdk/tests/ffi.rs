@@ -111,6 +111,7 @@ fn a_null_argument_is_named() {
             (failure(|e| anx_study_from_file(null(), path, null_mut(), e)), "study"),
             (failure(|e| anx_studies_from_files(null(), &path, 1, &mut study, e)), "engine"),
             (failure(|e| anx_studies_from_files(null(), &path, 1, null_mut(), e)), "studies"),
+            (failure(|e| anx_studies_from_bytes(null(), null(), 1, &mut study, e)), "engine"),
             (failure(|e| anx_study_from_bytes(null(), pixels.as_ptr(), 4, null(), &mut study, e)), "engine"),
             (failure(|e| anx_study_from_pixels_u8(null(), 2, 2, pixels.as_ptr(), 4, &mut study, e)), "engine"),
             (failure(|e| anx_study_from_pixels_u16(null(), 2, 2, null(), 4, &mut study, e)), "engine"),
@@ -258,6 +259,40 @@ mod with_bundle {
         assert_eq!((status, message.as_str()), (anx_status::ANX_INVALID_ARGUMENT, "the argument paths is NULL; pass a path"));
         let status = open(&[], &mut [], &mut error);
         check(status, error);
+    }
+
+    #[test]
+    fn several_files_in_memory_are_what_they_are_alone() {
+        let engine = engine();
+        let phantom = std::fs::read(file("examples/phantom.dcm").to_str().unwrap()).unwrap();
+        let whole = anx_file { bytes: phantom.as_ptr(), size: phantom.len(), name: c"first".as_ptr() };
+        let open = |files: &[anx_file], studies: &mut [*mut anx_study], error| {
+            assert_eq!(files.len(), studies.len());
+            // SAFETY: valid pointers, as many as are said.
+            unsafe { anx_studies_from_bytes(engine.0, files.as_ptr(), files.len(), studies.as_mut_ptr(), error) }
+        };
+        let (mut studies, mut error) = ([null_mut(); 2], null_mut());
+        let status = open(&[whole, anx_file { name: null(), ..whole }], &mut studies, &mut error);
+        check(status, error);
+        let alone = study(&engine);
+        for (study, name) in studies.into_iter().zip(["first", "bytes"]) {
+            // SAFETY: live handles, freed once.
+            unsafe {
+                assert_eq!(text(anx_study_name(study)), name);
+                let [a, b] = [study, alone].map(|study| anx_study_structure(study, 11));
+                assert_eq!((text((*a).sentence), (*a).bounds.x0.round()), (text((*b).sentence), (*b).bounds.x0.round()));
+                anx_study_free(study);
+            }
+        }
+        // SAFETY: freed once.
+        unsafe { anx_study_free(alone) };
+        let cut = anx_file { size: 200, name: c"cut short".as_ptr(), ..whole };
+        let mut studies = [std::ptr::dangling_mut(); 2];
+        let (_, message, _) = failure(|error| open(&[whole, cut], &mut studies, error));
+        assert!(message.contains("cut short") && studies.iter().all(|study| study.is_null()), "{message}");
+        let (status, message, _) = failure(|error| open(&[whole, anx_file { bytes: null(), ..whole }], &mut studies, error));
+        assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
+        assert_eq!(message, "the argument files is NULL; pass the address of the data");
     }
 
     fn ask(study: *mut anx_study, question: &CStr, options: &anx_ask_options) -> *mut anx_answer {

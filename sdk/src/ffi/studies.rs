@@ -5,8 +5,8 @@ use super::engine::anx_engine;
 use super::error::anx_error;
 use super::status::anx_status;
 use super::strings::path;
-use super::study::{anx_study, array};
-use crate::radiograph::Radiograph;
+use super::study::{anx_study, array, name};
+use crate::radiograph::{Radiograph, RadiographError};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::ffi::c_char;
 use std::path::PathBuf;
@@ -30,14 +30,81 @@ pub unsafe extern "C" fn anx_studies_from_files(
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
     unsafe {
+        several(engine, count, studies, error, || {
+            let paths = array(paths, count, "paths")?;
+            paths.iter().map(|&file| path(file, "paths")).collect::<Result<Vec<PathBuf>, Failure>>()
+        })
+    }
+}
+
+/// A file that is in memory. This struct never grows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_file {
+    /// Its content.
+    pub bytes: *const u8,
+    /// How many bytes.
+    pub size: usize,
+    /// Stands for it in messages and as the study's name, or NULL.
+    pub name: *const c_char,
+}
+
+/// Like anx_studies_from_files for files that are in memory already: the studies are those that anx_study_from_bytes makes of
+/// each.
+///
+/// files: their contents, borrowed for the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_studies_from_bytes(
+    engine: *const anx_engine,
+    files: *const anx_file,
+    count: usize,
+    studies: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe {
+        several(engine, count, studies, error, || {
+            let files = array(files, count, "files")?;
+            files.iter().map(|file| Ok((array(file.bytes, file.size, "files")?, name(file.name)?))).collect::<Result<Vec<_>, Failure>>()
+        })
+    }
+}
+
+/// What a radiograph is opened from.
+trait Source: Sync {
+    fn open(&self) -> Result<Radiograph, RadiographError>;
+}
+
+impl Source for PathBuf {
+    fn open(&self) -> Result<Radiograph, RadiographError> {
+        Radiograph::open(self)
+    }
+}
+
+impl Source for (&[u8], &str) {
+    fn open(&self) -> Result<Radiograph, RadiographError> {
+        Radiograph::from_bytes(self.0, self.1)
+    }
+}
+
+/// # Safety
+/// Each pointer NULL or valid.
+unsafe fn several<S: Source>(
+    engine: *const anx_engine,
+    count: usize,
+    studies: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+    sources: impl FnOnce() -> Result<Vec<S>, Failure>,
+) -> anx_status {
+    // SAFETY: the same promise.
+    unsafe {
         call(error, || {
             let outs = places(studies, count)?;
             on(engine, |engine| {
-                let paths = if count == 0 { &[] } else { array(paths, count, "paths")? };
-                let paths = paths.iter().map(|&file| path(file, "paths")).collect::<Result<Vec<PathBuf>, Failure>>()?;
+                let sources = if count == 0 { Vec::new() } else { sources()? };
                 let mut made = Vec::with_capacity(count);
-                for batch in paths.chunks(engine.engine.batch()) {
-                    let opened: Vec<_> = batch.par_iter().map(Radiograph::open).collect();
+                for batch in sources.chunks(engine.engine.batch()) {
+                    let opened: Vec<_> = batch.par_iter().map(S::open).collect();
                     made.extend(engine.engine.studies(&opened.into_iter().collect::<Result<Vec<_>, _>>()?)?);
                 }
                 outs.into_iter().zip(made).for_each(|(out, study)| out.give(anx_study::new(study)));

@@ -138,12 +138,16 @@ pub unsafe extern "C" fn anx_study_from_bytes(
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe {
-        perceive(engine, study, error, || {
-            let name = optional_text(name, "name")?.unwrap_or("bytes");
-            Ok(Radiograph::from_bytes(array(bytes, size, "bytes")?, name)?)
-        })
-    }
+    unsafe { perceive(engine, study, error, || Ok(Radiograph::from_bytes(array(bytes, size, "bytes")?, self::name(name)?)?)) }
+}
+
+/// What stands for a file in memory.
+///
+/// # Safety
+/// NULL or NUL-terminated, and unchanged for the length of the call.
+pub(super) unsafe fn name<'a>(name: *const c_char) -> Result<&'a str, Failure> {
+    // SAFETY: the same promise.
+    Ok(unsafe { optional_text(name, "name") }?.unwrap_or("bytes"))
 }
 
 /// Perceives an image that is in memory as 8-bit grey pixels.
