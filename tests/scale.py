@@ -101,7 +101,12 @@ def main(folder):
     )  # fmt: skip
     lists = [[f"Structure {i} is healthy.", f"Structure {i} shows lung opacity."] for i in range(36)]
     (run / "sentences.json").write_text(json.dumps(lists))
-    steps["export"] = measured(TRAINER, "export", run, "--out", bundle, "--decoder", "int4", "--name", "scale")
+    radiographs = folder / "radiographs"
+    measured(TRAINER, "phantom", "--out", radiographs, "--count", 4, "--seed", 7, "--dicom-every", 0)
+    steps["export"] = measured(
+        TRAINER, "export", run, "--out", bundle, "--decoder", "int4", "--apm", "int8", "--calibrate", radiographs / "images",
+        "--name", "scale",
+    )  # fmt: skip
     size = sum(file.stat().st_size for file in bundle.iterdir())
     phantom = ROOT / "examples/phantom.dcm"
     steps["perceive"] = measured(ANATOMIX, "perceive", phantom, "--bundle", bundle, "--json", out=folder / "perceive.json")
@@ -135,5 +140,5 @@ if __name__ == "__main__":
         main(options.folder)
     finally:
         if not options.keep:
-            for part in ["gemma", "adapter", "bert", "run", "bundle"]:
+            for part in ["gemma", "adapter", "bert", "radiographs", "run", "bundle"]:
                 shutil.rmtree(options.folder / part, ignore_errors=True)

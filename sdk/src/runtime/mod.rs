@@ -109,6 +109,9 @@ impl Runtime {
                 .map_err(|e| e.to_string())?
                 .with_optimization_level(GraphOptimizationLevel::All)
                 .map_err(|e| e.to_string())?
+                // A pattern is traced for each set of shapes and kept beside what the first run took; decoding has a new set a step.
+                .with_memory_pattern(false)
+                .map_err(|e| e.to_string())?
                 .with_intra_threads(threads)
                 .map_err(|e| e.to_string())?
                 .with_execution_providers(provider::dispatches(self.chosen))
