@@ -78,7 +78,7 @@ impl Question {
         self
     }
 
-    /// Ends the answer after this time.
+    /// Ends the answer this long after it was asked for, even while the context is computed: it is empty then.
     #[must_use]
     pub fn deadline(self, time: Duration) -> Self {
         Self { deadline: Some(time), ..self }

@@ -60,7 +60,7 @@ impl Study {
         let engine = std::sync::Arc::clone(&self.engine);
         let conversation = match self.conversation.take() {
             Some(conversation) => conversation,
-            None => Conversation::open(&engine, &self.context, &self.perception, 0)?,
+            None => Conversation::open(&engine, &self.context, &self.perception, 0, || true)?,
         };
         let rows = self.conversation.insert(conversation).context(&engine, self.context.ids.len())?;
         let header = Header {

@@ -4,7 +4,7 @@ use crate::anatomy::{Label, Structure};
 use crate::conversation::{Conversation, Said};
 use crate::decoder::DecoderError;
 use crate::engine::Inner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::geometry::{Letterbox, PixelBox};
 use crate::grounding::{self, Grounding};
 use crate::perception::Perception;
@@ -148,7 +148,8 @@ pub struct Answer {
 pub struct CancelHandle(Arc<AtomicBool>);
 
 impl CancelHandle {
-    /// Stops the answer that runs now, within one step. Without one it does nothing.
+    /// Stops the answer that runs now, within one step of the language model, or one part of the context while that is computed.
+    /// Without one it does nothing.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -159,6 +160,24 @@ impl CancelHandle {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Acquire)
+    }
+}
+
+/// How long answers are waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience<'a> {
+    cancel: &'a CancelHandle,
+    /// When they were asked for.
+    asked: Instant,
+}
+
+impl Patience<'_> {
+    /// Why an answer ends now, if it was cancelled or its time is over.
+    pub fn over(self, deadline: Option<Duration>) -> Option<Finish> {
+        if self.cancel.is_cancelled() {
+            return Some(Finish::Stopped);
+        }
+        deadline.filter(|&time| self.asked.elapsed() >= time).map(|_| Finish::Deadline)
     }
 }
 
@@ -243,16 +262,18 @@ impl Study {
     /// # Errors
     /// As [`Study::ask`].
     pub fn ask_streaming(&mut self, question: impl Into<Question>, mut on_piece: impl FnMut(&str) -> Flow) -> Result<Answer> {
-        self.cancel.reset();
         let question = question.into();
-        // A form that cannot be kept is refused before anything is computed.
-        self.engine.check_form(&question.form)?;
-        let on_grid = grounding::question_to_grid(&question.words(), &self.letterbox)?;
-        let start = Instant::now();
-        let room = self.engine.tokenizer.question(&on_grid)?.len().saturating_add(question.max_tokens.min(MAX_TOKENS));
-        let (mut conversation, computed) = self.converse(question.follow_up, room)?;
-        let opened = start.elapsed();
-        let said = conversation.turn(&self.engine, &question, &on_grid, &self.cancel, &mut on_piece);
+        let (words, asked) = self.check(&question)?;
+        self.cancel.reset();
+        let cancel = self.cancel.clone();
+        let patience = Patience { cancel: &cancel, asked: Instant::now() };
+        let room = asked.saturating_add(question.max_tokens.min(MAX_TOKENS));
+        let Some((mut conversation, computed)) = self.converse(question.follow_up, room, || patience.over(question.deadline).is_none())?
+        else {
+            return Ok(self.unanswered(&question, patience));
+        };
+        let opened = patience.asked.elapsed();
+        let said = conversation.turn(&self.engine, &question, &words, patience, &mut on_piece);
         self.conversation = Some(conversation);
         let mut said = said?;
         said.prefilled += computed;
@@ -290,23 +311,23 @@ impl Study {
         questions: impl IntoIterator<Item = Q>,
         mut on_piece: impl FnMut(usize, &str) -> Flow,
     ) -> Result<Vec<Answer>> {
-        self.cancel.reset();
-        let on_grid = |question: Question| {
-            self.engine.check_form(&question.form)?;
-            let words = grounding::question_to_grid(&question.words(), &self.letterbox)?;
-            self.engine.tokenizer.question(&words)?;
-            Ok((question, words))
-        };
-        let questions = questions.into_iter().map(|question| on_grid(question.into())).collect::<Result<Vec<_>>>()?;
+        let check = |question: Question| self.check(&question).map(|(words, _)| (question, words));
+        let questions = questions.into_iter().map(|question| check(question.into())).collect::<Result<Vec<_>>>()?;
         let Some((first, _)) = questions.first() else { return Ok(Vec::new()) };
         let follow_up = first.follow_up;
         if questions.iter().any(|(question, _)| question.follow_up != follow_up) {
             return Err(DecoderError::FollowUps.into());
         }
-        let start = Instant::now();
-        let (mut conversation, mut computed) = self.converse(follow_up, MAX_TOKENS)?;
-        let opened = start.elapsed();
-        let said = conversation.many(&self.engine, &questions, &self.cancel, &mut on_piece);
+        self.cancel.reset();
+        let cancel = self.cancel.clone();
+        let patience = Patience { cancel: &cancel, asked: Instant::now() };
+        // The context is computed for as long as anyone waits for it.
+        let goes_on = || questions.iter().any(|(question, _)| patience.over(question.deadline).is_none());
+        let Some((mut conversation, mut computed)) = self.converse(follow_up, MAX_TOKENS, goes_on)? else {
+            return Ok(questions.iter().map(|(question, _)| self.unanswered(question, patience)).collect());
+        };
+        let opened = patience.asked.elapsed();
+        let said = conversation.many(&self.engine, &questions, patience, &mut on_piece);
         self.conversation = Some(conversation);
         let answers = questions.iter().zip(said?).map(|((question, _), mut said)| {
             // The first one stands for what was computed for all.
@@ -316,16 +337,38 @@ impl Study {
         Ok(answers.collect())
     }
 
-    /// The conversation that questions continue, its context computed, and how many tokens that took now.
-    fn converse(&mut self, follow_up: bool, room: usize) -> Result<(Conversation, usize)> {
-        match self.conversation.take() {
-            Some(mut kept) => {
-                if !follow_up {
-                    kept.rewind(0);
-                }
-                Ok((kept, 0))
+    /// What the model reads of a question that can be asked, and how many tokens that takes. Nothing is computed or forgotten for one
+    /// that cannot.
+    fn check(&self, question: &Question) -> Result<(String, usize)> {
+        self.engine.check_form(&question.form)?;
+        question.sampling.check()?;
+        let words = grounding::question_to_grid(&question.words(), &self.letterbox)?;
+        let (context, asked) = (self.context.ids.len(), self.engine.tokenizer.question(&words)?.len());
+        let limit = self.engine.decoder.sizes().max_context;
+        if context + asked >= limit {
+            return Err(DecoderError::TooLong { context, question: asked, limit }.into());
+        }
+        Ok((words, asked))
+    }
+
+    /// The answer to a question whose time was over before the context was computed.
+    fn unanswered(&self, question: &Question, patience: Patience) -> Answer {
+        let finish = patience.over(question.deadline).unwrap_or(Finish::Stopped);
+        self.answer(question, Said::nothing(finish), patience.asked.elapsed())
+    }
+
+    /// The conversation that questions continue, its context computed, and how many tokens that took now; nothing if that was stopped.
+    fn converse(&mut self, follow_up: bool, room: usize, goes_on: impl Fn() -> bool) -> Result<Option<(Conversation, usize)>> {
+        if let Some(mut kept) = self.conversation.take() {
+            if !follow_up {
+                kept.rewind(0);
             }
-            None => Ok((Conversation::open(&self.engine, &self.context, &self.perception, room)?, self.context.ids.len())),
+            return Ok(Some((kept, 0)));
+        }
+        match Conversation::open(&self.engine, &self.context, &self.perception, room, goes_on) {
+            Ok(opened) => Ok(Some((opened, self.context.ids.len()))),
+            Err(Error::Decoder(DecoderError::Interrupted)) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

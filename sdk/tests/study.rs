@@ -146,10 +146,51 @@ fn a_text_ends_an_answer() {
 #[test]
 fn an_answer_ends_when_its_time_is_over() {
     let mut study = study();
+    // While the context is computed: what was computed of it is lost.
+    let answer = study.ask(Question::from(Task::Report).deadline(Duration::ZERO)).unwrap();
+    assert_eq!((answer.finish, answer.tokens, answer.text.as_str()), (Finish::Deadline, 0, ""));
+    let late = study.ask_many([Question::from(Task::Report).deadline(Duration::ZERO), QUESTIONS[0].into()]).unwrap();
+    assert_eq!((late[0].finish, late[0].tokens, late[1].finish), (Finish::Deadline, 1, Finish::EndOfTurn));
+    assert!(late[0].prefilled > 300, "{}", late[0].prefilled);
+    // When it is there.
     let answer = study.ask(Question::from(Task::Report).deadline(Duration::ZERO)).unwrap();
     assert_eq!((answer.finish, answer.tokens), (Finish::Deadline, 1));
     let answer = study.ask(Question::from(Task::Report).deadline(Duration::from_secs(3600))).unwrap();
     assert_eq!(answer.finish, Finish::EndOfTurn);
+}
+
+#[test]
+fn a_context_that_is_computed_can_be_stopped() {
+    let mut study = study();
+    let cancel = study.cancel_handle();
+    // For as long as the question is asked, since asking forgets what was cancelled before.
+    let asked = std::sync::atomic::AtomicBool::new(false);
+    let answer = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !asked.load(std::sync::atomic::Ordering::Acquire) {
+                cancel.cancel();
+                std::thread::yield_now();
+            }
+        });
+        let answer = study.ask(Task::Report);
+        asked.store(true, std::sync::atomic::Ordering::Release);
+        answer.unwrap()
+    });
+    assert_eq!((answer.finish, answer.tokens, answer.prefilled), (Finish::Stopped, 0, 0));
+    assert_eq!(study.ask(Task::Report).unwrap().finish, Finish::EndOfTurn);
+}
+
+#[test]
+fn a_question_that_is_refused_changes_nothing() {
+    let mut study = study();
+    study.ask(QUESTIONS[0]).unwrap();
+    study.ask(Question::new(QUESTIONS[0]).follow_up()).unwrap();
+    let wild = Sampling { top_p: 2.0, ..Sampling::default() };
+    for refused in [Question::new("Where?").sampling(wild), Question::new("where ".repeat(10_000))] {
+        assert!(study.ask(refused.clone()).is_err());
+        assert!(study.ask_many([Question::new(QUESTIONS[0]), refused]).is_err());
+        assert_eq!(study.turns(), 2);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::decoder::{Branch, Choice, DecoderError, Sampler};
 use crate::engine::Inner;
 use crate::error::Result;
 use crate::question::Question;
-use crate::study::{CancelHandle, Finish, Flow};
+use crate::study::{Finish, Flow, Patience};
 use std::time::{Duration, Instant};
 
 pub(super) struct Answering<'a> {
@@ -105,7 +105,7 @@ impl<'a> Answering<'a> {
     ///
     /// # Errors
     /// If a token is none of the tokenizer's.
-    pub fn take(&mut self, choices: &[Choice], cancel: &CancelHandle, on_piece: &mut impl FnMut(&str) -> Flow) -> Result<()> {
+    pub fn take(&mut self, choices: &[Choice], patience: Patience, on_piece: &mut impl FnMut(&str) -> Flow) -> Result<()> {
         match self.prefilled {
             None => self.prefilled = Some(self.start.elapsed()),
             Some(_) => self.runs += 1,
@@ -134,12 +134,8 @@ impl<'a> Answering<'a> {
             None
         } else if self.count == self.limit {
             Some(Finish::MaxTokens)
-        } else if cancel.is_cancelled() {
-            Some(Finish::Stopped)
-        } else if self.question.deadline.is_some_and(|time| self.start.elapsed() >= time) {
-            Some(Finish::Deadline)
         } else {
-            None
+            patience.over(self.question.deadline)
         };
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::answering::Answering;
 use crate::decoder::{Branch, DecoderError, Slot, Step};
 use crate::engine::Inner;
 use crate::error::{Error, Result};
-use crate::study::{CancelHandle, Flow};
+use crate::study::{Flow, Patience};
 
 /// Answers that are decoded at a time; further ones wait.
 const TOGETHER: usize = 16;
@@ -28,7 +28,7 @@ impl Conversation {
         &mut self,
         engine: &Inner,
         answers: &mut [Answering],
-        cancel: &CancelHandle,
+        patience: Patience,
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
     ) -> Result<()> {
         let base = self.cache.length();
@@ -39,7 +39,7 @@ impl Conversation {
                 return Ok(());
             }
             if self.make_room(engine, answers, &parts, base)? {
-                self.run(engine, answers, &parts, base, cancel, on_piece)?;
+                self.run(engine, answers, &parts, base, patience, on_piece)?;
             } else {
                 let open = answers.iter().filter(|answer| !answer.is_over()).count();
                 together = (together.min(open) - 1).max(1);
@@ -95,7 +95,7 @@ impl Conversation {
         answers: &mut [Answering],
         parts: &[Part],
         base: usize,
-        cancel: &CancelHandle,
+        patience: Patience,
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
     ) -> Result<()> {
         let (mut ids, mut slots, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
@@ -110,7 +110,7 @@ impl Conversation {
             ids.extend_from_slice(proposal);
         }
         let step = Step { ids: &ids, visual_index: &[], slots: &slots, wanted: &wanted };
-        let logits = engine.decoder.run(&mut self.cache, &self.visual, step)?;
+        let logits = engine.decoder.run(&mut self.cache, &self.visual, step, || true)?;
         let mut rows = logits.chunks_exact(engine.decoder.sizes().vocabulary);
         for Part { number, proposal } in parts {
             let answer = &mut answers[*number];
@@ -140,7 +140,7 @@ impl Conversation {
                 answer.computed += waiting + choices.len() - 1;
             }
             self.cache.forget(answer.branch, base + answer.computed);
-            answer.take(&choices, cancel, &mut |piece: &str| on_piece(*number, piece))?;
+            answer.take(&choices, patience, &mut |piece: &str| on_piece(*number, piece))?;
             if answer.is_over() && answer.branch != Branch::TRUNK {
                 self.cache.forget(answer.branch, base);
             }

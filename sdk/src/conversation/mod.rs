@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::perception::Perception;
 use crate::prompt::{self, ContextTokens};
 use crate::question::{MAX_TOKENS, Question};
-use crate::study::{CancelHandle, Finish, Flow};
+use crate::study::{Finish, Flow, Patience};
 use answering::Answering;
 use ort::value::Tensor;
 use std::time::Duration;
@@ -47,18 +47,26 @@ pub(crate) struct Said {
     pub timing: [Duration; 2],
 }
 
+impl Said {
+    /// Nothing: it ended before it began.
+    pub fn nothing(finish: Finish) -> Self {
+        let (raw, readable, log_probabilities) = Default::default();
+        Self { raw, readable, prefilled: 0, tokens: 0, runs: 0, log_probabilities, finish, timing: [Duration::ZERO; 2] }
+    }
+}
+
 impl Conversation {
-    /// Computes a study's context, with room for a first question and its answer.
+    /// Computes a study's context, with room for a first question and its answer, as long as it `goes_on`.
     ///
     /// # Errors
-    /// If they do not fit, memory cannot be had or may not be used, or the model fails.
-    pub fn open(engine: &Inner, context: &ContextTokens, perception: &Perception, room: usize) -> Result<Self> {
+    /// If they do not fit, memory cannot be had or may not be used, the model fails, or it does not go on.
+    pub fn open(engine: &Inner, context: &ContextTokens, perception: &Perception, room: usize, goes_on: impl Fn() -> bool) -> Result<Self> {
         let visual = engine.decoder.visual(engine.decoder.project(perception)?)?;
         let look_up = Self::look_up(engine, context, perception)?;
         let mut cache = engine.decoder.cache(context.ids.len(), room)?;
         let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, context.ids.len()).collect();
         let step = Step { ids: &context.ids, visual_index: &context.visual_index, slots: &slots, wanted: &[] };
-        engine.decoder.run(&mut cache, &visual, step)?;
+        engine.decoder.run(&mut cache, &visual, step, goes_on)?;
         Ok(Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() })
     }
 
@@ -113,7 +121,7 @@ impl Conversation {
         engine: &Inner,
         question: &Question,
         words: &str,
-        cancel: &CancelHandle,
+        patience: Patience,
         on_piece: &mut impl FnMut(&str) -> Flow,
     ) -> Result<Said> {
         let (turns, length) = (self.turns.len(), self.cache.length());
@@ -121,7 +129,7 @@ impl Conversation {
         let mut answers = vec![Answering::new(engine, question, Branch::TRUNK, tokens, length)?];
         self.reserve(engine, answers[0].room(MAX_TOKENS))?;
         self.turns.push(Turn { length, pending: std::mem::take(&mut self.pending) });
-        if let Err(error) = self.decode(engine, &mut answers, cancel, &mut |_, piece| on_piece(piece)) {
+        if let Err(error) = self.decode(engine, &mut answers, patience, &mut |_, piece| on_piece(piece)) {
             self.rewind(turns);
             return Err(error);
         }
@@ -142,7 +150,7 @@ impl Conversation {
         &mut self,
         engine: &Inner,
         questions: &[(Question, String)],
-        cancel: &CancelHandle,
+        patience: Patience,
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
     ) -> Result<Vec<Said>> {
         let length = self.cache.length();
@@ -151,7 +159,7 @@ impl Conversation {
             .enumerate()
             .map(|(number, (question, words))| Answering::new(engine, question, Branch::new(number), self.tokens(engine, words)?, length));
         let mut answers = answers.collect::<Result<Vec<_>>>()?;
-        let decoded = self.decode(engine, &mut answers, cancel, on_piece);
+        let decoded = self.decode(engine, &mut answers, patience, on_piece);
         self.cache.rewind(length);
         decoded?;
         let said = answers.into_iter().enumerate().map(|(number, answer)| {

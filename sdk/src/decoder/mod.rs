@@ -48,6 +48,8 @@ pub enum DecoderError {
     Token { token: i64, vocabulary: usize },
     #[error("some of the questions are follow-ups and some are not; ask either kind by itself")]
     FollowUps,
+    #[error("computing was stopped before it was done; ask again")]
+    Interrupted,
     #[error("{name} is {value}, but must be {allowed}")]
     Sampling { name: &'static str, value: f32, allowed: &'static str },
     #[error("the language model's answer cannot be read: {message}")]
@@ -249,11 +251,12 @@ impl Decoder {
         Tensor::from_array(([features.len() / hidden, hidden], features)).map_err(failed)
     }
 
-    /// Appends tokens to the cache and returns the logits `[wanted, vocabulary]`.
+    /// Appends tokens to the cache and returns the logits `[wanted, vocabulary]`. A long text is computed in several runs; before each
+    /// but the first `goes_on` is asked.
     ///
     /// # Errors
-    /// If the cache is full, a token is unknown, or the graph fails.
-    pub fn run(&self, cache: &mut Cache, visual: &Tensor<f32>, step: Step) -> crate::Result<Vec<f32>> {
+    /// If the cache is full, a token is unknown, the graph fails, or it does not go on. The cache is as it was then.
+    pub fn run(&self, cache: &mut Cache, visual: &Tensor<f32>, step: Step, goes_on: impl Fn() -> bool) -> crate::Result<Vec<f32>> {
         let vocabulary = self.sizes.vocabulary;
         if let Some(&token) = step.ids.iter().find(|&&id| usize::try_from(id).is_ok_and(|id| id >= vocabulary) || id < 0) {
             return Err(DecoderError::Token { token, vocabulary }.into());
@@ -264,6 +267,10 @@ impl Decoder {
         let mut logits = Vec::with_capacity(step.wanted.len() * vocabulary);
         let longest = if self.layout.device().is_some() { LONGEST_RUN_GPU } else { LONGEST_RUN };
         for from in (0..step.ids.len()).step_by(longest) {
+            if from > 0 && !goes_on() {
+                cache.rewind(cache.length() - from);
+                return Err(DecoderError::Interrupted.into());
+            }
             let to = step.ids.len().min(from + longest);
             let wanted: Vec<i64> = step.wanted.iter().filter(|&&at| (from..to).contains(&at)).map(|at| (at - from) as i64).collect();
             let visual_index = step.visual_index.get(from..to).map_or_else(|| vec![-1; to - from], <[i64]>::to_vec);

@@ -35,7 +35,11 @@ impl Sampling {
         self.temperature == 0.0
     }
 
-    fn check(&self) -> Result<(), DecoderError> {
+    /// Whether everything is in its range.
+    ///
+    /// # Errors
+    /// With what is not.
+    pub(crate) fn check(&self) -> Result<(), DecoderError> {
         let wrong = |name, value: f32, allowed| Err(DecoderError::Sampling { name, value, allowed });
         match *self {
             Self { temperature, .. } if !(0.0..=100.0).contains(&temperature) => wrong("temperature", temperature, "0 to 100"),
