@@ -302,6 +302,11 @@ typedef struct anx_engine_options {
      * What would need more fails with ANX_DECODER.
      */
     size_t memory;
+    /**
+     * Not 0: the golden input is not run, which makes opening quicker. For a bundle that was opened before with this library
+     * on this machine.
+     */
+    size_t unchecked;
 } anx_engine_options;
 
 /**

@@ -391,6 +391,7 @@ struct EngineOptions {
     std::size_t threads = 0; // of one operator on the CPU; 0: all cores
     std::string library;     // path of ONNX Runtime's library
     std::size_t memory = 0;  // bytes that computed tokens of all studies may take; 0: any number
+    bool unchecked = false;  // without the golden input, for a bundle that was opened before on this machine
 };
 
 // An opened bundle on a provider. Threads may share it.
@@ -407,6 +408,7 @@ public:
         raw.threads = options.threads;
         raw.library = options.library.empty() ? nullptr : options.library.c_str();
         raw.memory = options.memory;
+        raw.unchecked = options.unchecked;
         anx_engine *engine = nullptr;
         anx_error *error = nullptr;
         if (anx_engine_open(bundle.c_str(), &raw, &engine, &error) != ANX_OK) return detail::take(error);

@@ -137,6 +137,14 @@ def test_forms(succeed, run, phantom_dicom, tmp_path):
     assert run(*ask, "--json-schema", tmp_path / "none").returncode == 1
 
 
+def test_memory_is_limited_and_the_golden_input_left_out(succeed, run, phantom_dicom):
+    ask = ["ask", phantom_dicom, "Where is the left lung?", "--json", "--memory"]
+    refused = run(*ask, 1)
+    assert refused.returncode == 1 and "allow more" in refused.stderr
+    answer = json.loads(succeed(*ask, 64, "--no-golden"))
+    assert answer["text"] == json.loads(succeed(*ask[:-1]))["text"]
+
+
 def test_conversations_and_saved_studies(succeed, run, phantom_dicom, tmp_path):
     questions, saved = ["Where is the left lung?", "Is there a pleural effusion?"], tmp_path / "study"
 

@@ -131,6 +131,9 @@ impl EngineBuilder {
     }
 }
 
+/// Tokens of a question that [`Engine::study_bytes`] reckons with.
+const QUESTION: usize = 256;
+
 /// Takes the time of steps, in milliseconds.
 #[derive(Clone)]
 struct Clock {
@@ -175,11 +178,11 @@ impl Engine {
         &self.0.notes
     }
 
-    /// Bytes that a study with this many computed tokens takes, those of its context included (about 2,500 with published sizes), of
-    /// which up to 512 are a question and its answer. It takes them from its first question on until it is dropped; a longer
-    /// conversation takes more.
+    /// Bytes that a study with this many computed tokens takes at most: those of its context (about 2,500 with published sizes), up to
+    /// 256 of a question, and as many as its answer may have (512 if not said). It takes them from its first question on
+    /// until it is dropped; a longer conversation takes more.
     pub fn study_bytes(&self, tokens: usize) -> u64 {
-        self.0.decoder.cache_bytes(tokens, tokens.saturating_sub(MAX_TOKENS))
+        self.0.decoder.cache_bytes(tokens, tokens.saturating_sub(MAX_TOKENS + QUESTION))
     }
 
     /// Perceives a radiograph and retrieves a sentence for each structure. The language model waits for a question.

@@ -43,7 +43,14 @@ fn open_failure(bundle: *const c_char, options: *const anx_engine_options) -> (a
 }
 
 fn options() -> anx_engine_options {
-    anx_engine_options { struct_size: size_of::<anx_engine_options>(), provider: null(), threads: 0, library: null(), memory: 0 }
+    anx_engine_options {
+        struct_size: size_of::<anx_engine_options>(),
+        provider: null(),
+        threads: 0,
+        library: null(),
+        memory: 0,
+        unchecked: 0,
+    }
 }
 
 #[test]
@@ -167,6 +174,8 @@ fn options_of_other_versions() {
     assert!(message.contains("options.provider") && message.contains("tensorrt"), "{message}");
     // A smaller struct ends before the provider, which is therefore not looked at.
     assert!(accepted(&anx_engine_options { struct_size: size_of::<usize>(), provider: unknown, ..options() }));
+
+    assert!(accepted(&anx_engine_options { unchecked: 1, memory: 1 << 30, ..options() }));
 
     for size in [0, 3, 1 << 20] {
         let (status, message, _) = open_failure(path, &anx_engine_options { struct_size: size, ..options() });

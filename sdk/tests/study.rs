@@ -390,6 +390,22 @@ fn damaged_studies_are_refused() {
 }
 
 #[test]
+fn the_price_of_a_study_is_enough_for_it() {
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle");
+    let image = Radiograph::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm")).unwrap();
+    let answer = study().ask(QUESTIONS[0]).unwrap();
+    // What the first question computed, and the longest answer.
+    let tokens = answer.prefilled + 512;
+    for tokens in [tokens, tokens + 1, tokens + 77, tokens + 300] {
+        let price = ENGINE.study_bytes(tokens);
+        let engine = Engine::builder().provider(Provider::Cpu).golden(false).memory(price).open(&bundle).unwrap();
+        assert_eq!(engine.study(&image).unwrap().ask(QUESTIONS[0]).unwrap().text, answer.text, "{tokens}");
+        let engine = Engine::builder().provider(Provider::Cpu).golden(false).memory(price / 2).open(&bundle).unwrap();
+        assert!(engine.study(&image).unwrap().ask(QUESTIONS[0]).is_err(), "{tokens}");
+    }
+}
+
+#[test]
 fn memory_is_limited() {
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle");
     let tight = ENGINE.study_bytes(2048);

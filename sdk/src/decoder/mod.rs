@@ -167,7 +167,7 @@ impl Decoder {
     /// # Errors
     /// If memory cannot be had or may not be used.
     pub fn cache(&self, context: usize, room: usize) -> crate::Result<Cache> {
-        let capacity = context.saturating_add(room).next_multiple_of(GROWTH).min(self.sizes.max_context);
+        let capacity = self.capacity(context.saturating_add(room));
         let reserved = self.budget.reserve(self.layout.bytes(capacity, context))?;
         let session = self.session.lock().unwrap_or_else(|e| e.into_inner());
         // The cache lies where attention is computed, so that it never travels.
@@ -190,7 +190,7 @@ impl Decoder {
         if tokens > limit {
             return Err(DecoderError::TooLong { context: cache.length(), question: tokens - cache.length(), limit }.into());
         }
-        let capacity = tokens.max(old + old / 4).next_multiple_of(GROWTH).min(limit);
+        let capacity = self.capacity(tokens.max(old + old / 4));
         let bytes = |capacity| self.layout.bytes(capacity, cache.floor());
         let reserved = self.budget.reserve(bytes(capacity) - bytes(old))?;
         Ok(cache.grow(capacity, reserved).map_err(failed)?)
@@ -206,7 +206,12 @@ impl Decoder {
 
     /// Bytes that a cache for so many tokens takes, of which the first `context` are computed once.
     pub fn cache_bytes(&self, tokens: usize, context: usize) -> u64 {
-        self.layout.bytes(tokens, context)
+        self.layout.bytes(self.capacity(tokens), context)
+    }
+
+    /// Tokens that a cache for this many has room for.
+    fn capacity(&self, tokens: usize) -> usize {
+        tokens.checked_next_multiple_of(GROWTH).unwrap_or(usize::MAX).min(self.sizes.max_context)
     }
 
     /// Keys and values of a cache's first tokens, or of the last of them where a layer's window reaches no further:

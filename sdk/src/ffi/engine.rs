@@ -70,9 +70,12 @@ pub struct anx_engine_options {
     /// How many bytes the computed tokens of all studies together may take, or 0 for any number; see anx_engine_study_bytes.
     /// What would need more fails with ANX_DECODER.
     pub memory: usize,
+    /// Not 0: the golden input is not run, which makes opening quicker. For a bundle that was opened before with this library
+    /// on this machine.
+    pub unchecked: usize,
 }
 
-// SAFETY: repr(C), five words, all zero means every default.
+// SAFETY: repr(C), six words, all zero means every default.
 unsafe impl Options for anx_engine_options {
     const NAME: &'static str = "anx_engine_options";
 }
@@ -111,6 +114,7 @@ pub unsafe extern "C" fn anx_engine_open(
             if options.memory > 0 {
                 builder = builder.memory(options.memory as u64);
             }
+            builder = builder.golden(options.unchecked == 0);
             out.give(anx_engine::new(builder.open(bundle)?));
             Ok(())
         })

@@ -4,7 +4,7 @@ use anatomix::{Engine, Provider};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, ErrorKind, Write};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +26,12 @@ pub struct Options {
     /// ONNX Runtime's library [default: $ORT_DYLIB_PATH, else beside the program, else the system's]
     #[arg(long, global = true, value_name = "PATH")]
     pub onnxruntime: Option<PathBuf>,
+    /// Most memory for computed tokens, in MiB; what needs more is refused [default: any]
+    #[arg(long, global = true, value_name = "MIB")]
+    pub memory: Option<NonZeroU32>,
+    /// Open the bundle without running its golden input, where it was opened before on this machine
+    #[arg(long, global = true)]
+    pub no_golden: bool,
 }
 
 impl Options {
@@ -51,7 +57,10 @@ impl Options {
     pub fn engine(&self, look_up: bool) -> Result<Engine, Failure> {
         let folder = self.bundle()?;
         let waiting = spinner("opening the bundle");
-        let mut builder = Engine::builder().provider(self.provider).look_up(look_up);
+        let mut builder = Engine::builder().provider(self.provider).look_up(look_up).golden(!self.no_golden);
+        if let Some(memory) = self.memory {
+            builder = builder.memory(u64::from(memory.get()) << 20);
+        }
         if let Some(threads) = self.threads {
             builder = builder.threads(threads.get());
         }
