@@ -139,9 +139,9 @@ def test_forms(succeed, run, phantom_dicom, tmp_path):
 
 def test_memory_is_limited_and_the_golden_input_left_out(succeed, run, phantom_dicom):
     ask = ["ask", phantom_dicom, "Where is the left lung?", "--json", "--memory"]
-    refused = run(*ask, 1)
+    refused = run(*ask, "1")
     assert refused.returncode == 1 and "allow more" in refused.stderr
-    answer = json.loads(succeed(*ask, 64, "--no-golden"))
+    answer = json.loads(succeed(*ask, "64", "--no-golden"))
     assert answer["text"] == json.loads(succeed(*ask[:-1]))["text"]
 
 
