@@ -172,9 +172,13 @@ pub(crate) struct Patience<'a> {
 }
 
 impl Patience<'_> {
+    pub fn is_cancelled(self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
     /// Why an answer ends now, if it was cancelled or its time is over.
     pub fn over(self, deadline: Option<Duration>) -> Option<Finish> {
-        if self.cancel.is_cancelled() {
+        if self.is_cancelled() {
             return Some(Finish::Stopped);
         }
         deadline.filter(|&time| self.asked.elapsed() >= time).map(|_| Finish::Deadline)

@@ -181,6 +181,21 @@ fn a_context_that_is_computed_can_be_stopped() {
 }
 
 #[test]
+fn cancelling_ends_answers_that_wait_too() {
+    let mut study = study();
+    let cancel = study.cancel_handle();
+    let answers = study.ask_many_streaming(std::iter::repeat_n(Question::from(Task::Report), 40), |_, _| {
+        cancel.cancel();
+        Flow::Continue
+    });
+    let answers = answers.unwrap();
+    assert!(answers.iter().all(|answer| answer.finish == Finish::Stopped));
+    // Some were decoded together when it came; the others waited for them.
+    assert!((1..=16).contains(&answers.iter().filter(|answer| answer.tokens > 0).count()));
+    assert_eq!(study.ask(Task::Report).unwrap().finish, Finish::EndOfTurn);
+}
+
+#[test]
 fn a_question_that_is_refused_changes_nothing() {
     let mut study = study();
     study.ask(QUESTIONS[0]).unwrap();

@@ -39,6 +39,8 @@ const REQUIRED: [&str; 6] = [APM, PROJECTOR, DECODER, SENTENCES, TOKENIZER, GOLD
 const MAX_MANIFEST: u64 = 1 << 20;
 /// Bundles up to this size in bytes are hashed whole when they are opened; larger ones by `bundle verify` only.
 const HASHED_ON_OPEN: u64 = 256 << 20;
+/// The same of the sentence database, of which no more than the header is read where it is larger.
+const DATABASE_HASHED_ON_OPEN: u64 = 1 << 20;
 
 /// What can be wrong with a bundle.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +77,7 @@ pub struct Bundle {
 
 impl Bundle {
     /// Opens a bundle: reads the manifest, compares the sizes of all files, and their hashes where the bundle is not
-    /// larger than 256 MiB. For a larger one call [`Bundle::verify`].
+    /// larger than 256 MiB, that of the sentence database where it is not larger than 1 MiB. For the rest call [`Bundle::verify`].
     ///
     /// # Errors
     /// [`BundleError`], naming the file.
@@ -97,8 +99,10 @@ impl Bundle {
         }
         let bundle = Self { folder, hash: format!("{:x}", Digest256(Sha256::digest(&bytes).into())), manifest };
         bundle.check_sizes()?;
-        if bundle.bytes() <= HASHED_ON_OPEN {
-            bundle.verify(|_| ())?;
+        let is_hashed = |(name, entry): &(&String, &FileEntry)| name.as_str() != SENTENCES || entry.bytes <= DATABASE_HASHED_ON_OPEN;
+        let hashed = || bundle.manifest.files.iter().filter(is_hashed);
+        if hashed().map(|(_, entry)| entry.bytes).fold(0, u64::saturating_add) <= HASHED_ON_OPEN {
+            bundle.compare(hashed(), |_| ())?;
         }
         Ok(bundle)
     }
@@ -124,8 +128,16 @@ impl Bundle {
     ///
     /// # Errors
     /// [`BundleError::Altered`] for the first file that differs.
-    pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<(), BundleError> {
-        for (name, entry) in &self.manifest.files {
+    pub fn verify(&self, progress: impl FnMut(u64)) -> Result<(), BundleError> {
+        self.compare(self.manifest.files.iter(), progress)
+    }
+
+    fn compare<'a>(
+        &self,
+        files: impl Iterator<Item = (&'a String, &'a FileEntry)>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), BundleError> {
+        for (name, entry) in files {
             let path = self.file(name);
             let found = hash_file(&path, &mut progress)?;
             if !found.eq_ignore_ascii_case(&entry.sha256) {
@@ -188,4 +200,37 @@ fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, BundleError> {
         return Err(BundleError::Manifest { path: path.into(), message: format!("it is larger than {limit} bytes") });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reference bundle with this many more bytes in its database, which the manifest knows of but for the hash.
+    fn with_longer_database(more: usize) -> tempfile::TempDir {
+        let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle");
+        let folder = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(reference).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        let [database, manifest] = [SENTENCES, MANIFEST].map(|name| folder.path().join(name));
+        let mut bytes = std::fs::read(&database).unwrap();
+        bytes.resize(bytes.len() + more, 0);
+        std::fs::write(&database, &bytes).unwrap();
+        let mut value: serde_json::Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+        value["files"][SENTENCES]["bytes"] = bytes.len().into();
+        std::fs::write(manifest, value.to_string()).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_large_database_is_not_read_on_opening() {
+        let altered =
+            |result: Result<(), BundleError>| matches!(result, Err(BundleError::Altered { path, .. }) if path.ends_with(SENTENCES));
+        let folder = with_longer_database(8);
+        assert!(altered(Bundle::open(folder.path()).map(|_| ())));
+        let folder = with_longer_database(1 << 20);
+        assert!(altered(Bundle::open(folder.path()).unwrap().verify(|_| ())));
+    }
 }

@@ -69,6 +69,11 @@ impl<'a> Answering<'a> {
         self.finish.is_some()
     }
 
+    /// Ends it here, unless it is over.
+    pub fn stop(&mut self) {
+        self.finish.get_or_insert(Finish::Stopped);
+    }
+
     /// Question and answer, so far.
     pub fn tokens(&self) -> &[i64] {
         &self.tokens
@@ -147,12 +152,12 @@ impl<'a> Answering<'a> {
 
     /// Ends the answer; also tells which of its tokens a conversation still has to compute, and how many it may keep.
     pub fn finish(mut self, on_piece: &mut impl FnMut(&str) -> Flow) -> (Said, usize, Vec<i64>) {
-        let finish = self.finish.unwrap_or(Finish::Stopped);
-        let (raw, readable) = self.text.finish(finish, on_piece);
+        let ended = self.finish.unwrap_or(Finish::Stopped);
+        let (raw, readable, finish) = self.text.finish(ended, on_piece);
         // Of tokens that were foreseen, what came after the answer's end is forgotten; its last one is said, not computed.
         let kept = self.computed.min(self.tokens.len() - 1);
         let mut pending = self.tokens.split_off(kept);
-        if finish != Finish::EndOfTurn {
+        if ended != Finish::EndOfTurn {
             pending.push(self.end);
         }
         let prefilled = self.prefilled.unwrap_or_default();

@@ -34,6 +34,9 @@ impl Conversation {
         let base = self.cache.length();
         let mut together = TOGETHER;
         loop {
+            if patience.is_cancelled() {
+                answers.iter_mut().for_each(Answering::stop);
+            }
             let parts = self.parts(engine, answers, together);
             if parts.is_empty() {
                 return Ok(());
@@ -126,7 +129,7 @@ impl Conversation {
             for (row, logits) in own.into_iter().enumerate() {
                 let choice = answer.sampler.choose(logits)?;
                 // Several rows at once are computed a little differently from what plain decoding computes.
-                if shared && choice.margin <= engine.decoder.noise() {
+                if shared && choice.margin <= engine.decoder.noise() * answer.sampler.stretch() {
                     answer.alone = true;
                     break;
                 }

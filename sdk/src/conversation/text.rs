@@ -63,15 +63,17 @@ impl<'a> Text<'a> {
         if piece.is_empty() { Flow::Continue } else { on_piece(piece) }
     }
 
-    /// The whole text, as the model wrote it and as people read it.
-    pub fn finish(mut self, finish: Finish, on_piece: &mut impl FnMut(&str) -> Flow) -> (String, String) {
+    /// The whole text, as the model wrote it and as people read it, and why it ended: what was held back may hold a text that ends it.
+    pub fn finish(mut self, mut finish: Finish, on_piece: &mut impl FnMut(&str) -> Flow) -> (String, String, Finish) {
         if finish != Finish::StopText {
             let (mut rest, ends) = self.stops.push(&self.filter.take().map_or_else(String::new, Readable::finish));
-            if !ends {
+            if ends {
+                finish = Finish::StopText;
+            } else {
                 rest.push_str(&std::mem::take(&mut self.stops).finish());
             }
             self.hand_on(&rest, on_piece);
         }
-        (self.raw, self.readable)
+        (self.raw, self.readable, finish)
     }
 }

@@ -190,9 +190,13 @@ impl Decoder {
         if tokens > limit {
             return Err(DecoderError::TooLong { context: cache.length(), question: tokens - cache.length(), limit }.into());
         }
-        let capacity = self.capacity(tokens.max(old + old / 4));
         let bytes = |capacity| self.layout.bytes(capacity, cache.floor());
-        let reserved = self.budget.reserve(bytes(capacity) - bytes(old))?;
+        let reserve = |tokens| {
+            let capacity = self.capacity(tokens);
+            self.budget.reserve(bytes(capacity) - bytes(old)).map(|reserved| (capacity, reserved))
+        };
+        // Where that much may not be had, as much as is needed.
+        let (capacity, reserved) = reserve(tokens.max(old + old / 4)).or_else(|_| reserve(tokens))?;
         Ok(cache.grow(capacity, reserved).map_err(failed)?)
     }
 

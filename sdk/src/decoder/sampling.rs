@@ -98,6 +98,11 @@ impl Sampler {
         self.sampling.is_greedy()
     }
 
+    /// How much larger a difference between two logits can become by what is done to them.
+    pub fn stretch(&self) -> f32 {
+        self.sampling.repetition_penalty.max(1.0 / self.sampling.repetition_penalty)
+    }
+
     /// Chooses a token by the logits of all: among those that the form allows here.
     ///
     /// # Errors

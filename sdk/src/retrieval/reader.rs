@@ -54,8 +54,8 @@ pub struct Hit {
 impl SentenceDatabase {
     /// Maps a database and checks its header, however large it is; `embedding_width` is what the perception module gives.
     ///
-    /// An engine that opens a bundle of up to 256 MiB has read the file once before, for its hash ([`crate::bundle::Bundle::open`]):
-    /// what is used of it comes from the system's cache then. Of a larger bundle nothing else is read.
+    /// An engine has read a file of up to 1 MiB once before, for its hash ([`crate::bundle::Bundle::open`]). Of a larger one nothing
+    /// else is read.
     ///
     /// The file must not be changed while it is open. (Replace it by renaming another over it, as [`super::write`] does.)
     ///

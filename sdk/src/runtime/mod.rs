@@ -97,7 +97,7 @@ impl Runtime {
         Ok(Self { environment, options, library, chosen, notes })
     }
 
-    /// Loads a graph; its external weights are mapped by ONNX Runtime from beside it.
+    /// Loads a graph. Its external weights are mapped by ONNX Runtime from beside it, and those that kernels want packed are copied.
     ///
     /// # Errors
     /// If it cannot be loaded.
