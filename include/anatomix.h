@@ -533,7 +533,7 @@ typedef struct anx_ask_options {
      */
     size_t stop_count;
     /**
-     * The answer ends, as far as it has come, after this many milliseconds; 0 for never.
+     * The answer ends, as far as it has come, after this many milliseconds, the context's included; 0 for never.
      */
     size_t deadline_ms;
     /**
@@ -860,8 +860,8 @@ enum anx_status anx_study_ask_many(struct anx_study *study,
                                    struct anx_error **error);
 
 /**
- * Stops the ask that is running on the study now: within one step of the language model that call returns ANX_OK with
- * what was decoded so far and ANX_FINISH_STOPPED. Returns at once; cannot fail. While no ask is running, and for NULL,
+ * Stops the ask that is running on the study now: within one step of the language model, or one part of the context while
+ * that is computed, that call returns ANX_OK with what was decoded so far, be it nothing, and ANX_FINISH_STOPPED. Returns at once; cannot fail. While no ask is running, and for NULL,
  * it does nothing: an ask that starts later is not stopped.
  */
 void anx_cancel_request(const struct anx_cancel *cancel);

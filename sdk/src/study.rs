@@ -266,11 +266,11 @@ impl Study {
     /// # Errors
     /// As [`Study::ask`].
     pub fn ask_streaming(&mut self, question: impl Into<Question>, mut on_piece: impl FnMut(&str) -> Flow) -> Result<Answer> {
-        let question = question.into();
-        let (words, asked) = self.check(&question)?;
         self.cancel.reset();
         let cancel = self.cancel.clone();
         let patience = Patience { cancel: &cancel, asked: Instant::now() };
+        let question = question.into();
+        let (words, asked) = self.check(&question)?;
         let room = asked.saturating_add(question.max_tokens.min(MAX_TOKENS));
         let Some((mut conversation, computed)) = self.converse(question.follow_up, room, || patience.over(question.deadline).is_none())?
         else {
@@ -315,6 +315,9 @@ impl Study {
         questions: impl IntoIterator<Item = Q>,
         mut on_piece: impl FnMut(usize, &str) -> Flow,
     ) -> Result<Vec<Answer>> {
+        self.cancel.reset();
+        let cancel = self.cancel.clone();
+        let patience = Patience { cancel: &cancel, asked: Instant::now() };
         let check = |question: Question| self.check(&question).map(|(words, _)| (question, words));
         let questions = questions.into_iter().map(|question| check(question.into())).collect::<Result<Vec<_>>>()?;
         let Some((first, _)) = questions.first() else { return Ok(Vec::new()) };
@@ -322,9 +325,6 @@ impl Study {
         if questions.iter().any(|(question, _)| question.follow_up != follow_up) {
             return Err(DecoderError::FollowUps.into());
         }
-        self.cancel.reset();
-        let cancel = self.cancel.clone();
-        let patience = Patience { cancel: &cancel, asked: Instant::now() };
         // The context is computed for as long as anyone waits for it.
         let goes_on = || questions.iter().any(|(question, _)| patience.over(question.deadline).is_none());
         let Some((mut conversation, mut computed)) = self.converse(follow_up, MAX_TOKENS, goes_on)? else {

@@ -164,7 +164,8 @@ impl<'a> Answering<'a> {
         let said = Said {
             raw,
             readable,
-            prefilled: self.asked,
+            // One that was stopped while it waited was never computed.
+            prefilled: self.prefilled.map_or(0, |_| self.asked),
             tokens: self.count,
             runs: self.runs,
             log_probabilities: self.log_probabilities,

@@ -50,8 +50,16 @@ pub(crate) struct Said {
 impl Said {
     /// Nothing: it ended before it began.
     pub fn nothing(finish: Finish) -> Self {
-        let (raw, readable, log_probabilities) = Default::default();
-        Self { raw, readable, prefilled: 0, tokens: 0, runs: 0, log_probabilities, finish, timing: [Duration::ZERO; 2] }
+        Self {
+            raw: String::new(),
+            readable: String::new(),
+            prefilled: 0,
+            tokens: 0,
+            runs: 0,
+            log_probabilities: Vec::new(),
+            finish,
+            timing: [Duration::ZERO; 2],
+        }
     }
 }
 

@@ -264,7 +264,7 @@ impl Decoder {
     /// but the first `goes_on` is asked.
     ///
     /// # Errors
-    /// If the cache is full, a token is unknown, the graph fails, or it does not go on. The cache is as it was then.
+    /// If the cache is full, a token is unknown, the graph fails, or it does not go on: then the text is forgotten.
     pub fn run(&self, cache: &mut Cache, visual: &Tensor<f32>, step: Step, goes_on: impl Fn() -> bool) -> crate::Result<Vec<f32>> {
         let vocabulary = self.sizes.vocabulary;
         if let Some(&token) = step.ids.iter().find(|&&id| usize::try_from(id).is_ok_and(|id| id >= vocabulary) || id < 0) {

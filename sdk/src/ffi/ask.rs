@@ -61,7 +61,7 @@ pub struct anx_ask_options {
     pub stop: *const *const c_char,
     /// How many texts there are.
     pub stop_count: usize,
-    /// The answer ends, as far as it has come, after this many milliseconds; 0 for never.
+    /// The answer ends, as far as it has come, after this many milliseconds, the context's included; 0 for never.
     pub deadline_ms: usize,
     /// Not 0: the answer tells the probability of each of its tokens, see anx_answer_log_probabilities.
     pub log_probabilities: usize,

@@ -32,7 +32,8 @@ pub unsafe extern "C" fn anx_studies_from_files(
     unsafe {
         several(engine, count, studies, error, || {
             let paths = array(paths, count, "paths")?;
-            paths.iter().map(|&file| path(file, "paths")).collect::<Result<Vec<PathBuf>, Failure>>()
+            let paths = paths.iter().map(|&file| path(file, "paths")).collect::<Result<Vec<PathBuf>, Failure>>()?;
+            Ok((paths, |path: &PathBuf| Radiograph::open(path)))
         })
     }
 }
@@ -65,46 +66,36 @@ pub unsafe extern "C" fn anx_studies_from_bytes(
     unsafe {
         several(engine, count, studies, error, || {
             let files = array(files, count, "files")?;
-            files.iter().map(|file| Ok((array(file.bytes, file.size, "files")?, name(file.name)?))).collect::<Result<Vec<_>, Failure>>()
+            let files = files.iter().map(|file| Ok((array(file.bytes, file.size, "files")?, name(file.name)?)));
+            let files = files.collect::<Result<Vec<(&[u8], &str)>, Failure>>()?;
+            Ok((files, |&(bytes, name): &(&[u8], &str)| Radiograph::from_bytes(bytes, name)))
         })
     }
 }
 
-/// What a radiograph is opened from.
-trait Source: Sync {
-    fn open(&self) -> Result<Radiograph, RadiographError>;
-}
-
-impl Source for PathBuf {
-    fn open(&self) -> Result<Radiograph, RadiographError> {
-        Radiograph::open(self)
-    }
-}
-
-impl Source for (&[u8], &str) {
-    fn open(&self) -> Result<Radiograph, RadiographError> {
-        Radiograph::from_bytes(self.0, self.1)
-    }
-}
-
+/// Perceives what `sources` gives, each opened by the function beside it.
+///
 /// # Safety
 /// Each pointer NULL or valid.
-unsafe fn several<S: Source>(
+unsafe fn several<S: Sync, O: Fn(&S) -> Result<Radiograph, RadiographError> + Sync>(
     engine: *const anx_engine,
     count: usize,
     studies: *mut *mut anx_study,
     error: *mut *mut anx_error,
-    sources: impl FnOnce() -> Result<Vec<S>, Failure>,
+    sources: impl FnOnce() -> Result<(Vec<S>, O), Failure>,
 ) -> anx_status {
     // SAFETY: the same promise.
     unsafe {
         call(error, || {
             let outs = places(studies, count)?;
             on(engine, |engine| {
-                let sources = if count == 0 { Vec::new() } else { sources()? };
+                if count == 0 {
+                    return Ok(());
+                }
+                let (sources, open) = sources()?;
                 let mut made = Vec::with_capacity(count);
                 for batch in sources.chunks(engine.engine.batch()) {
-                    let opened: Vec<_> = batch.par_iter().map(S::open).collect();
+                    let opened: Vec<_> = batch.par_iter().map(&open).collect();
                     made.extend(engine.engine.studies(&opened.into_iter().collect::<Result<Vec<_>, _>>()?)?);
                 }
                 outs.into_iter().zip(made).for_each(|(out, study)| out.give(anx_study::new(study)));

@@ -1,4 +1,4 @@
-//! The hash of a file, which takes one core longer than everything else takes both.
+//! The hash of a file, which takes one core as long as making the network's input takes both.
 
 use super::Digest256;
 use sha2::{Digest, Sha256};
