@@ -225,6 +225,10 @@ typedef enum anx_finish {
      * The options' deadline was over: the answer is cut.
      */
     ANX_FINISH_DEADLINE = 4,
+    /**
+     * It would have taken more memory than the engine's options allow: the answer is cut.
+     */
+    ANX_FINISH_MEMORY = 5,
 } anx_finish;
 
 /**
@@ -289,7 +293,7 @@ typedef struct anx_engine_options {
      */
     const char *provider;
     /**
-     * Threads of one operator on the CPU, or 0 for as many as the machine has cores.
+     * Threads on the CPU, for the graphs and for what is done before and after them, or 0 for as many as the machine has cores.
      */
     size_t threads;
     /**
@@ -299,7 +303,7 @@ typedef struct anx_engine_options {
     const char *library;
     /**
      * How many bytes the computed tokens of all studies together may take, or 0 for any number; see anx_engine_study_bytes.
-     * What would need more fails with ANX_DECODER.
+     * A question that would need more fails with ANX_DECODER; an answer that comes to need more ends with ANX_FINISH_MEMORY.
      */
     size_t memory;
     /**
@@ -955,6 +959,18 @@ const struct anx_grounding *anx_answer_grounding(const struct anx_answer *answer
  * How many tokens were decoded, those of tags and coordinates included; 0 for NULL.
  */
 size_t anx_answer_tokens(const struct anx_answer *answer);
+
+/**
+ * How many tokens were computed before the answer's first one: those of the question, and those of the study's context where it was
+ * not there yet; 0 for NULL.
+ */
+size_t anx_answer_prefilled(const struct anx_answer *answer);
+
+/**
+ * How many runs of the language model the answer took, the question's not counted: fewer than tokens where they were looked up; 0 for
+ * NULL.
+ */
+size_t anx_answer_runs(const struct anx_answer *answer);
 
 /**
  * Natural logarithms of the tokens' probabilities by the model, anx_answer_tokens of them, at most 0; not calibrated. Borrowed

@@ -222,6 +222,9 @@ public:
         return detail::collect(handle_.get(), anx_answer_grounding_count, anx_answer_grounding, detail::grounding);
     }
     std::size_t tokens() const { return anx_answer_tokens(handle_.get()); }
+    // Tokens computed before the first of these, and runs of the model that these took.
+    std::size_t prefilled() const { return anx_answer_prefilled(handle_.get()); }
+    std::size_t runs() const { return anx_answer_runs(handle_.get()); }
     // Natural logarithms of the tokens' probabilities; empty unless the options asked for them. Not calibrated.
     std::vector<float> log_probabilities() const {
         const float *values = anx_answer_log_probabilities(handle_.get());
@@ -388,7 +391,7 @@ private:
 // How an engine is opened. Empty strings and zeros are the defaults.
 struct EngineOptions {
     std::string provider;    // "auto", "cpu", "cuda[:N]", "tensorrt[:N]"
-    std::size_t threads = 0; // of one operator on the CPU; 0: all cores
+    std::size_t threads = 0; // on the CPU; 0: all cores
     std::string library;     // path of ONNX Runtime's library
     std::size_t memory = 0;  // bytes that computed tokens of all studies may take; 0: any number
     bool unchecked = false;  // without the golden input, for a bundle that was opened before on this machine

@@ -80,7 +80,7 @@ def run(anatomix: Path, onnxruntime_library: Path):
             [program, *arguments],
             env={key: value for key, value in variables.items() if value is not None},
             cwd=options.pop("cwd", ROOT),
-            stdin=subprocess.DEVNULL,
+            stdin=None if "input" in options else subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,

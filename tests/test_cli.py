@@ -2,6 +2,9 @@
 
 import json
 import os
+import pty
+import resource
+import select
 import signal
 import subprocess
 import time
@@ -67,10 +70,10 @@ def check_study(study, manifest):
 
 def check_answer(answer, manifest):
     assert set(answer) >= {
-        "question", "task", "text", "groundings", "tokens", "finish", "flags", "provenance", "timing_ms"
+        "question", "task", "text", "groundings", "prefilled", "tokens", "runs", "finish", "flags", "provenance", "timing_ms"
     }
     assert answer["text"] and not any(tag in answer["text"] for tag in ("<ref>", "<box>", "<end_of_turn>"))
-    assert answer["tokens"] > 0 and answer["finish"] in ("end_of_turn", "max_tokens")
+    assert answer["tokens"] >= answer["runs"] > 0 and answer["prefilled"] > 0 and answer["finish"] in ("end_of_turn", "max_tokens")
     for grounding in answer["groundings"]:
         assert set(grounding) == {"phrase", "boxes"}
     check_flags(answer["flags"])
@@ -135,6 +138,78 @@ def test_forms(succeed, run, phantom_dicom, tmp_path):
     schema.write_text('{"type": "objekt"}')
     assert "JSON schema cannot be used" in run(*ask, "--json-schema", schema).stderr
     assert run(*ask, "--json-schema", tmp_path / "none").returncode == 1
+
+
+def test_chat(succeed, run, phantom_dicom, tmp_path):
+    questions = ["Where is the left lung?", "Is there a pleural effusion?", "What does it show?"]
+    asked = [json.loads(line) for line in succeed("ask", phantom_dicom, *questions, "--follow-up", "--json").splitlines()]
+    lines = [*questions, "/rewind", "", questions[2], "/rewind 2", questions[1], "/closed_question Is the heart enlarged?"]
+    talked = run("chat", phantom_dicom, "--json", "--save", tmp_path / "study", input="\n".join(lines))
+    assert talked.returncode == 0, talked.stderr
+    answers = [json.loads(line) for line in talked.stdout.splitlines()]
+    said = lambda answer: (answer["question"], answer["text"], answer["tokens"])
+    # Rewound, the same questions are answered alike.
+    assert [said(answer) for answer in answers[:5]] == [said(asked[i]) for i in (0, 1, 2, 2, 1)]
+    assert answers[5]["task"] == "closed_question" and len(answers) == 6
+    assert answers[0]["prefilled"] > 300 and max(answer["prefilled"] for answer in answers[1:]) < 60
+    assert "questions left: 2" in talked.stderr and "questions left: 1" in talked.stderr
+    assert json.loads(succeed("ask", tmp_path / "study", questions[0], "--json"))["text"] == asked[0]["text"]
+
+    wrong = run("chat", phantom_dicom, input=f"/nothing\n{'very ' * 9000}\n/rewind x\n/report\n/quit\nWhere?")
+    assert wrong.returncode == 1 and "Findings" in wrong.stdout and "Where" not in wrong.stdout
+    assert wrong.stderr.count("error: ") == 3 and "/help lists them" in wrong.stderr
+
+
+def test_chat_on_a_terminal(anatomix, onnxruntime_library, phantom_dicom):
+    ours, theirs = pty.openpty()
+    variables = {**os.environ, "ORT_DYLIB_PATH": str(onnxruntime_library), "TERM": "xterm"}
+    shown = b""
+
+    def show(until):
+        nonlocal shown
+        while until not in shown:
+            assert select.select([ours], [], [], 60)[0], f"{until} was not shown: {shown}"
+            shown += os.read(ours, 65536)
+        shown = shown.split(until, 1)[1]
+
+    with subprocess.Popen([anatomix, "chat", phantom_dicom], stdin=theirs, stdout=theirs, stderr=theirs, env=variables) as chat:
+        os.close(theirs)
+        show(b"/help")
+        os.write(ours, b"Where is the left lung?\r")
+        show(b"not a medical device")
+        # Where nothing is said, Ctrl-C takes back the line only.
+        os.write(ours, b"Where is\x03/help\r")
+        show(b"/quit")
+        os.write(ours, b"\x04")
+        assert chat.wait(60) == 0
+    os.close(ours)
+
+
+def test_what_is_read_is_not_replaced(run, succeed, phantom_dicom, tmp_path):
+    image, other = tmp_path / "image.dcm", tmp_path / "other"
+    image.write_bytes(phantom_dicom.read_bytes())
+    for option in ("--save", "--overlay"):
+        refused = run("report", image, option, image)
+        assert refused.returncode == 2 and f"{option} would replace" in refused.stderr
+    refused = run("report", image, "--save", other, "--overlay", other)
+    assert refused.returncode == 2 and "name the same file" in refused.stderr and not other.exists()
+    assert image.read_bytes() == phantom_dicom.read_bytes()
+
+
+def test_one_thread_takes_one_core(run, radiographs, tmp_path):
+    images = [tmp_path / f"{i}.dcm" for i in range(24)]
+    [image.write_bytes((radiographs / "RG1_UNCI.dcm").read_bytes()) for image in images]
+
+    def cores(*options):
+        """Processor time by time."""
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        assert run("perceive", *images, "--json", *options).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime) / (time.perf_counter() - start)
+
+    one, all = cores("--threads", "1"), cores()
+    print(f"{one:.2f} cores of one, {all:.2f} of all")
+    assert one < 1.1
 
 
 def test_memory_is_limited_and_the_golden_input_left_out(succeed, run, phantom_dicom):

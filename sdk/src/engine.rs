@@ -12,6 +12,7 @@ use crate::radiograph::Radiograph;
 use crate::retrieval::SentenceDatabase;
 use crate::runtime::{self, Provider, Runtime};
 use crate::study::{LabelScore, Provenance, Retrieved, StructureFinding, Study, Timing};
+use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub(crate) struct Inner {
     bundle: Bundle,
     provider: Provider,
     notes: Vec<String>,
+    /// For what is done beside the graphs; rayon's own where no number of threads was said.
+    pool: Option<ThreadPool>,
     module: PerceptionModule,
     sentences: SentenceDatabase,
     pub(crate) tokenizer: PromptTokenizer,
@@ -68,7 +71,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Threads on the CPU; all cores if not said.
+    /// Threads on the CPU, for the graphs and for what is done before and after them; all cores if not said.
     pub fn threads(mut self, threads: usize) -> Self {
         self.options.threads = Some(threads.max(1));
         self
@@ -89,7 +92,7 @@ impl EngineBuilder {
     }
 
     /// How many bytes the computed tokens of all studies together may take, see [`Engine::study_bytes`]; any number if not said.
-    /// A question that would need more is refused.
+    /// A question that would need more is refused, an answer that comes to need more ends as far as it has come ([`crate::Finish::Memory`]).
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = Some(bytes);
         self
@@ -112,6 +115,7 @@ impl EngineBuilder {
         let bundle = Bundle::open(bundle)?;
         let tokenizer = PromptTokenizer::open(&bundle.file(TOKENIZER))?;
         let sentences = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width)?;
+        let pool = self.options.threads.map(runtime::pool).transpose()?.flatten();
         let runtime = Runtime::load(self.options)?;
         // Loading is mostly done by one thread each; the grammar is small beside the graphs.
         let vocabulary = bundle.manifest().decoder.vocabulary;
@@ -127,7 +131,8 @@ impl EngineBuilder {
             golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &decoder)?;
         }
         let (provider, notes) = (runtime.provider(), runtime.notes().to_vec());
-        Ok(Engine(Arc::new(Inner { bundle, provider, notes, module, sentences, tokenizer, decoder, look_up: !self.plain, grammar })))
+        let look_up = !self.plain;
+        Ok(Engine(Arc::new(Inner { bundle, provider, notes, pool, module, sentences, tokenizer, decoder, look_up, grammar })))
     }
 }
 
@@ -190,6 +195,10 @@ impl Engine {
     /// # Errors
     /// If a graph fails, or what it retrieves of the sentence database is damaged.
     pub fn study(&self, radiograph: &Radiograph) -> Result<Study> {
+        self.within(|| self.perceive(radiograph))
+    }
+
+    fn perceive(&self, radiograph: &Radiograph) -> Result<Study> {
         let engine = &self.0;
         let mut clock = Clock::start();
         let image = radiograph.preprocess(&engine.bundle.manifest().preprocess);
@@ -219,6 +228,10 @@ impl Engine {
     /// # Errors
     /// As [`Engine::study`]; of one that fails nothing tells which it was, and none is returned.
     pub fn studies(&self, radiographs: &[Radiograph]) -> Result<Vec<Study>> {
+        self.within(|| self.perceive_several(radiographs))
+    }
+
+    fn perceive_several(&self, radiographs: &[Radiograph]) -> Result<Vec<Study>> {
         let engine = &self.0;
         let preprocess = &engine.bundle.manifest().preprocess;
         let mut studies = Vec::with_capacity(radiographs.len());
@@ -253,6 +266,14 @@ impl Engine {
         let margins: Vec<f32> = study.structures.iter().map(|s| s.sentence.margin).collect();
         study.flags.extend(flags::of_perception(&study.perception.boxes, &margins, radiograph.header().orientation));
         Ok(study)
+    }
+
+    /// Does what takes several threads with as many as the engine may use.
+    pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.0.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

@@ -5,14 +5,15 @@
 
 use crate::conversation::Conversation;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::geometry::Letterbox;
 use crate::perception::Perception;
 use crate::perception::flags::Flag;
 use crate::study::Study;
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 /// Version of the bytes' layout. In the first, layers with a window had rows of all tokens, too.
@@ -62,7 +63,6 @@ impl Study {
             Some(conversation) => conversation,
             None => Conversation::open(&engine, &self.context, &self.perception, 0, || true)?,
         };
-        let rows = self.conversation.insert(conversation).context(&engine, self.context.ids.len())?;
         let header = Header {
             version: VERSION,
             bundle_sha256: self.provenance.bundle_sha256.clone(),
@@ -72,22 +72,65 @@ impl Study {
             input_sha256: self.provenance.input_sha256.clone(),
             flags: self.flags.clone(),
         };
+        let length = self.context.ids.len();
+        let cache = self.conversation.insert(conversation).cache();
         let Perception { centers, object_embeddings, image_tokens, image_logits, .. } = &self.perception;
         let seen =
             [("boxes", centers), ("object_embeddings", object_embeddings), ("image_tokens", image_tokens), ("image_logits", image_logits)];
-        let keys = rows.iter().enumerate().map(|(i, rows)| (format!("cache.{i:04}"), rows));
-        let tensors: Vec<(String, Vec<u8>)> = seen
-            .into_iter()
-            .map(|(name, values)| (name.to_string(), values))
-            .chain(keys)
-            .map(|(name, values)| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
+        let failure = OnceCell::new();
+        let seen = seen.map(|(name, values)| (name.to_string(), Part::new(values.len(), &failure, || Ok(values.clone()))));
+        let decoder = &engine.decoder;
+        let computed = (0..2 * decoder.sizes().layers).map(|index| {
+            let read = move || Ok(decoder.read_cache(cache, index, length)?);
+            (cached(index), Part::new(decoder.saved_values(cache, index, length), &failure, read))
+        });
+        let parts = seen.into_iter().chain(computed);
         let damaged = |message: String| SavedError::Damaged { message };
-        let views = tensors.iter().map(|(name, bytes)| Ok((name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)));
-        let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>().map_err(|e| damaged(e.to_string()))?;
         let header = serde_json::to_string(&header).map_err(|e| damaged(e.to_string()))?;
         let metadata = HashMap::from([(KEY.to_string(), header)]);
-        Ok(safetensors::serialize(views, Some(metadata)).map_err(|e| damaged(e.to_string()))?)
+        let bytes = safetensors::serialize(parts, Some(metadata)).map_err(|e| damaged(e.to_string()))?;
+        failure.into_inner().map_or(Ok(bytes), Err)
+    }
+}
+
+/// The name of a layer's keys or values.
+fn cached(index: usize) -> String {
+    format!("cache.{index:04}")
+}
+
+/// A tensor of the bytes. It is read when its turn comes: beside the bytes no more than one is held.
+struct Part<'a> {
+    shape: [usize; 1],
+    read: Box<dyn Fn() -> Result<Vec<f32>> + 'a>,
+    /// Why one could not be read.
+    failure: &'a OnceCell<Error>,
+}
+
+impl<'a> Part<'a> {
+    fn new(values: usize, failure: &'a OnceCell<Error>, read: impl Fn() -> Result<Vec<f32>> + 'a) -> Self {
+        Self { shape: [values], read: Box::new(read), failure }
+    }
+}
+
+impl View for Part<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let values = (self.read)().unwrap_or_else(|error| {
+            let _ = self.failure.set(error);
+            vec![0.0; self.shape[0]]
+        });
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.shape[0]
     }
 }
 
@@ -121,9 +164,8 @@ impl Engine {
         let letterbox = Letterbox::new(header.width, header.height);
         let mut study = engine.assemble(&header.name, letterbox, &header.input_sha256, perception)?;
         study.flags = header.flags;
-        let layers = self.bundle().manifest().decoder.layers;
-        let rows = (0..2 * layers).map(|i| floats(&format!("cache.{i:04}"))).collect::<Result<Vec<_>, _>>()?;
-        study.conversation = Some(Conversation::restore(engine, &study.context, &study.perception, &rows)?);
+        let rows = |index| Ok(floats(&cached(index))?);
+        study.conversation = Some(Conversation::restore(engine, &study.context, &study.perception, rows)?);
         Ok(study)
     }
 }

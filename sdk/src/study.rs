@@ -98,6 +98,8 @@ pub enum Finish {
     StopText,
     /// Its time was over.
     Deadline,
+    /// It would have taken more memory than the engine's studies may; see [`crate::EngineBuilder::memory`].
+    Memory,
 }
 
 impl Finish {
@@ -109,6 +111,7 @@ impl Finish {
             Self::Stopped => "stopped",
             Self::StopText => "stop_text",
             Self::Deadline => "deadline",
+            Self::Memory => "memory",
         }
     }
 }
@@ -122,6 +125,8 @@ pub struct Answer {
     pub task: Option<Task>,
     /// The answer, without tags and coordinates.
     pub text: String,
+    /// The answer as the model wrote it: with tags, and with boxes on a grid of 1024 over the padded square, not in pixels.
+    pub raw: String,
     /// Its phrases with their places.
     pub groundings: Vec<Grounding>,
     /// How many tokens were computed before the first one of the answer: those of the question, and those of the context
@@ -390,6 +395,7 @@ impl Study {
             task: question.task,
             text: said.readable,
             groundings: grounding::parse(&said.raw, &self.letterbox),
+            raw: said.raw,
             prefilled: said.prefilled,
             tokens: said.tokens,
             runs: said.runs,

@@ -69,9 +69,14 @@ impl<'a> Answering<'a> {
         self.finish.is_some()
     }
 
+    /// Whether anything was said.
+    pub fn has_begun(&self) -> bool {
+        self.count > 0
+    }
+
     /// Ends it here, unless it is over.
-    pub fn stop(&mut self) {
-        self.finish.get_or_insert(Finish::Stopped);
+    pub fn stop(&mut self, why: Finish) {
+        self.finish.get_or_insert(why);
     }
 
     /// Question and answer, so far.

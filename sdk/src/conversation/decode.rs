@@ -9,7 +9,7 @@ use super::answering::Answering;
 use crate::decoder::{Branch, DecoderError, Slot, Step};
 use crate::engine::Inner;
 use crate::error::{Error, Result};
-use crate::study::{Flow, Patience};
+use crate::study::{Finish, Flow, Patience};
 
 /// Answers that are decoded at a time; further ones wait.
 const TOGETHER: usize = 16;
@@ -35,7 +35,7 @@ impl Conversation {
         let mut together = TOGETHER;
         loop {
             if patience.is_cancelled() {
-                answers.iter_mut().for_each(Answering::stop);
+                answers.iter_mut().for_each(|answer| answer.stop(Finish::Stopped));
             }
             let parts = self.parts(engine, answers, together);
             if parts.is_empty() {
@@ -45,7 +45,7 @@ impl Conversation {
                 self.run(engine, answers, &parts, base, patience, on_piece)?;
             } else {
                 let open = answers.iter().filter(|answer| !answer.is_over()).count();
-                together = (together.min(open) - 1).max(1);
+                together = together.min(open).saturating_sub(1).max(1);
             }
         }
     }
@@ -65,7 +65,8 @@ impl Conversation {
         open.iter().map(part).collect()
     }
 
-    /// Makes room for a run. Where there is none, the last answer gives way and the run has to be planned again: `false`.
+    /// Makes room for a run. Where there is none, the last answer gives way and the run has to be planned again: `false`. Where no
+    /// other is left to give way, an answer ends as far as it has come.
     fn make_room(&mut self, engine: &Inner, answers: &mut [Answering], parts: &[Part], base: usize) -> Result<bool> {
         let rows: usize = parts.iter().map(|part| answers[part.number].waiting().len() + part.proposal.len()).sum();
         if self.cache.length() + rows <= self.cache.capacity() {
@@ -81,7 +82,15 @@ impl Conversation {
         match (0..answers.len()).rev().find(gives_way) {
             Some(number) => self.suspend(engine, &mut answers[number], base).map(|()| false),
             None if parts.len() > 1 => Ok(false),
-            None => Err(obstacle),
+            None => match first.map(|number| &mut answers[number]) {
+                Some(answer) if answer.has_begun() => {
+                    answer.stop(Finish::Memory);
+                    self.cache.forget(answer.branch, base + answer.computed);
+                    self.leave(answer, base);
+                    Ok(false)
+                }
+                _ => Err(obstacle),
+            },
         }
     }
 
@@ -144,11 +153,16 @@ impl Conversation {
             }
             self.cache.forget(answer.branch, base + answer.computed);
             answer.take(&choices, patience, &mut |piece: &str| on_piece(*number, piece))?;
-            if answer.is_over() && answer.branch != Branch::TRUNK {
-                self.cache.forget(answer.branch, base);
-            }
+            self.leave(answer, base);
         }
         Ok(())
+    }
+
+    /// Forgets what was computed of an answer that is over, unless the conversation goes on from it.
+    fn leave(&mut self, answer: &Answering, base: usize) {
+        if answer.is_over() && answer.branch != Branch::TRUNK {
+            self.cache.forget(answer.branch, base);
+        }
     }
 
     /// Makes the cache large enough for more tokens.

@@ -78,23 +78,25 @@ impl Conversation {
         Ok(Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() })
     }
 
-    /// Goes on from a computed context.
+    /// Goes on from a computed context, whose keys and values `rows` gives as [`crate::decoder::Decoder::read_cache`] gave them.
     ///
     /// # Errors
-    /// If the rows are not the context's, or memory cannot be had or may not be used.
-    pub fn restore(engine: &Inner, context: &ContextTokens, perception: &Perception, rows: &[Vec<f32>]) -> Result<Self> {
+    /// If they are not the context's, or memory cannot be had or may not be used.
+    pub fn restore(
+        engine: &Inner,
+        context: &ContextTokens,
+        perception: &Perception,
+        rows: impl FnMut(usize) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
         let visual = engine.decoder.visual(engine.decoder.project(perception)?)?;
         let look_up = Self::look_up(engine, context, perception)?;
-        let cache = engine.decoder.restore_cache(rows, context.ids.len())?;
+        let cache = engine.decoder.restore_cache(context.ids.len(), rows)?;
         Ok(Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() })
     }
 
-    /// Keys and values of the context's tokens, for [`Conversation::restore`].
-    ///
-    /// # Errors
-    /// If they cannot be copied from the device.
-    pub fn context(&self, engine: &Inner, length: usize) -> Result<Vec<Vec<f32>>> {
-        Ok(engine.decoder.read_cache(&self.cache, length)?)
+    /// What was computed.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// What a study's answers repeat: the context's lines, and the boxes of structures under their names.

@@ -2,6 +2,7 @@
 
 use super::LONGEST_RUN;
 use super::budget::Reserved;
+use super::failed;
 use super::slots::{Branch, Slot, Slots};
 use crate::bundle::DecoderSizes;
 use crate::runtime::rows_from;
@@ -182,42 +183,42 @@ impl Cache {
         Ok(())
     }
 
-    /// Gives it room for more tokens.
+    /// Gives it room for more tokens. The old and the new of one tensor at a time are held together; where one cannot be had, those
+    /// before it have become larger than they need to be, and the cache is as it was.
     pub(super) fn grow(&mut self, capacity: usize, reserved: Reserved) -> ort::Result<()> {
         let sliding = self.layout.sliding_capacity(capacity, self.floor);
-        let grown = (0..self.tensors.len()).map(|index| {
-            let rows = self.rows(index, self.part(index).from..self.length())?;
-            place(&self.layout, self.layout.sliding[index / 2], &rows, 0, if self.layout.sliding[index / 2] { sliding } else { capacity })
-        });
-        // Nothing is changed before all of it is there.
-        self.tensors = grown.collect::<ort::Result<_>>()?;
+        for index in 0..self.tensors.len() {
+            let (slides, from) = (self.layout.sliding[index / 2], self.part(index).from);
+            let rows = self.rows(index, from..self.length())?;
+            self.tensors[index] = place(&self.layout, slides, &rows, 0, if slides { sliding } else { capacity })?;
+        }
         self.whole.capacity = capacity;
         self.sliding.capacity = sliding;
         self.reserved.push(reserved);
         Ok(())
     }
 
-    /// Keys and values of the first `length` tokens, or of the last of them where a layer needs no more in order to go on:
-    /// `[kv_heads, tokens, head_dim]` for each layer's keys, then its values.
-    pub(super) fn read(&self, length: usize) -> ort::Result<Vec<Vec<f32>>> {
+    /// Which of the first `length` tokens a tensor has to hold so that the text can go on from there.
+    pub(super) fn needed(&self, index: usize, length: usize) -> Range<usize> {
         let length = length.min(self.length());
-        let needed_from = |index: usize| if self.layout.sliding[index / 2] { self.layout.needed_from(length) } else { 0 };
-        (0..self.tensors.len()).map(|index| self.rows(index, needed_from(index)..length)).collect()
+        (if self.layout.sliding[index / 2] { self.layout.needed_from(length) } else { 0 })..length
     }
 
-    /// Fills an empty cache with what [`Cache::read`] gave of `length` tokens, which fit.
-    pub(super) fn fill(&mut self, rows: &[Vec<f32>], length: usize) -> ort::Result<()> {
+    /// Fills an empty cache tensor by tensor with what a text of `length` tokens, which fits, [needs](Cache::needed), or more of its
+    /// last ones, as [`Cache::rows`] gives them.
+    pub(super) fn fill(&mut self, length: usize, mut rows: impl FnMut(usize) -> crate::Result<Vec<f32>>) -> crate::Result<()> {
         let DecoderSizes { kv_heads, head_dim, .. } = self.layout.sizes;
         let (head, needed_from) = (kv_heads * head_dim, self.layout.needed_from(length));
-        let filled = rows.iter().enumerate().map(|(index, rows)| {
+        for index in 0..self.tensors.len() {
+            let rows = rows(index)?;
             let (slides, count) = (self.layout.sliding[index / 2], rows.len() / head);
             // A layer that slides begins with the first place that it needs.
             let surplus = if slides { needed_from - (length - count) } else { 0 };
             let heads = rows.chunks_exact((count * head_dim).max(1)).flat_map(|head| &head[surplus * head_dim..]);
             let rows: Vec<f32> = heads.copied().collect();
-            place(&self.layout, slides, &rows, if slides { 0 } else { length - count }, self.part(index).capacity)
-        });
-        self.tensors = filled.collect::<ort::Result<_>>()?;
+            let (at, capacity) = (if slides { 0 } else { length - count }, self.part(index).capacity);
+            self.tensors[index] = place(&self.layout, slides, &rows, at, capacity).map_err(failed)?;
+        }
         self.sliding.from = needed_from;
         self.slots = Slots::default();
         self.slots.extend(&Slot::run(Branch::TRUNK, 0, length).collect::<Vec<_>>());
@@ -246,13 +247,18 @@ impl Cache {
         if self.layout.sliding[index / 2] { self.sliding } else { self.whole }
     }
 
-    /// Keys or values of these places, head by head.
-    fn rows(&self, index: usize, places: Range<usize>) -> ort::Result<Vec<f32>> {
+    /// Places that a tensor has room for.
+    fn room(&self, index: usize) -> usize {
+        self.tensors[index].shape()[2] as usize
+    }
+
+    /// Keys or values of these places, head by head: `[kv_heads, places, head_dim]`.
+    pub(super) fn rows(&self, index: usize, places: Range<usize>) -> ort::Result<Vec<f32>> {
         let (tensor, part, sizes) = (&self.tensors[index], self.part(index), &self.layout.sizes);
         let copied = self.layout.device.map(|_| tensor.to(AllocationDevice::CPU, 0)).transpose()?;
         let tensor = copied.as_ref().unwrap_or(tensor);
-        let (used, whole) =
-            ((places.start - part.from) * sizes.head_dim..(places.end - part.from) * sizes.head_dim, part.capacity * sizes.head_dim);
+        let used = (places.start - part.from) * sizes.head_dim..(places.end - part.from) * sizes.head_dim;
+        let whole = self.room(index) * sizes.head_dim;
         Ok(if is_bf16(sizes) {
             let heads = tensor.try_extract_tensor::<bf16>()?.1.chunks_exact(whole).take(sizes.kv_heads);
             heads.flat_map(|head| &head[used.clone()]).map(|value| value.to_f32()).collect()
@@ -264,7 +270,7 @@ impl Cache {
 
     /// Moves these rows of a tensor, in ascending order, to the front of each head.
     fn move_rows(&mut self, index: usize, kept: &[usize]) -> ort::Result<()> {
-        let (layout, capacity) = (&self.layout, self.part(index).capacity);
+        let (layout, capacity) = (&self.layout, self.room(index));
         let tensor = &mut self.tensors[index];
         match layout.device {
             None => move_rows(tensor, kept, &layout.sizes, capacity),
@@ -363,7 +369,7 @@ mod tests {
         let reserved = Budget::new(None).reserve(layout.bytes(1024, 1000)).unwrap();
         let mut cache = Cache::new(&Allocator::default(), &layout, 1024, 1000, reserved).unwrap();
         let rows: Vec<f32> = (0..2).flat_map(|head| (0..2000).map(move |i| (head * 10_000 + i) as f32)).collect();
-        cache.fill(&vec![rows; 4], 1000).unwrap();
+        cache.fill(1000, |_| Ok(rows.clone())).unwrap();
         cache
     }
 
@@ -389,11 +395,12 @@ mod tests {
         assert_eq!((cache.sliding.from, cache.whole.from), (997, 0));
         assert_eq!(firsts(&cache, 0, 997..1000), [1994.0, 1996.0, 1998.0, 11994.0, 11996.0, 11998.0]);
         assert_eq!(firsts(&cache, 3, 0..1000)[..2], [0.0, 2.0]);
-        let saved = cache.read(1000).unwrap();
+        let read = |cache: &Cache| (0..4).map(|index| cache.rows(index, cache.needed(index, 1000)).unwrap()).collect::<Vec<_>>();
+        let saved = read(&cache);
         assert_eq!(saved.iter().map(|rows| rows.len() / 4).collect::<Vec<_>>(), [3, 3, 1000, 1000]);
         let mut again = filled();
-        again.fill(&saved, 1000).unwrap();
-        assert_eq!((again.read(1000).unwrap(), again.length()), (saved, 1000));
+        again.fill(1000, |index| Ok(saved[index].clone())).unwrap();
+        assert_eq!((read(&again), again.length()), (saved, 1000));
     }
 
     #[test]

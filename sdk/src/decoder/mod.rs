@@ -218,36 +218,40 @@ impl Decoder {
         tokens.checked_next_multiple_of(GROWTH).unwrap_or(usize::MAX).min(self.sizes.max_context)
     }
 
-    /// Keys and values of a cache's first tokens, or of the last of them where a layer's window reaches no further:
-    /// `[kv_heads, tokens, head_dim]`, each layer's keys, then its values.
+    /// How many values [`Decoder::read_cache`] gives.
+    pub(crate) fn saved_values(&self, cache: &Cache, index: usize, length: usize) -> usize {
+        cache.needed(index, length).len() * self.sizes.kv_heads * self.sizes.head_dim
+    }
+
+    /// Keys (even `index`) or values (odd) that the layer `index / 2` holds of a cache's first `length` tokens, or of the last of them
+    /// where its window reaches no further: `[kv_heads, tokens, head_dim]`.
     ///
     /// # Errors
     /// If they cannot be copied from the device.
-    pub fn read_cache(&self, cache: &Cache, length: usize) -> Result<Vec<Vec<f32>>, RuntimeError> {
-        cache.read(length).map_err(failed)
+    pub(crate) fn read_cache(&self, cache: &Cache, index: usize, length: usize) -> Result<Vec<f32>, RuntimeError> {
+        cache.rows(index, cache.needed(index, length)).map_err(failed)
     }
 
-    /// A cache that holds these keys and values.
+    /// A cache that holds what [`Decoder::read_cache`] gave of `length` tokens, asked for one after the other.
     ///
     /// # Errors
-    /// If they are not of `length` tokens, or memory cannot be had or may not be used.
-    pub fn restore_cache(&self, rows: &[Vec<f32>], length: usize) -> crate::Result<Cache> {
-        let DecoderSizes { layers, kv_heads, head_dim, max_context, sliding_window, .. } = self.sizes;
+    /// If they are not of so many tokens, or memory cannot be had or may not be used.
+    pub(crate) fn restore_cache(&self, length: usize, mut rows: impl FnMut(usize) -> crate::Result<Vec<f32>>) -> crate::Result<Cache> {
+        let DecoderSizes { kv_heads, head_dim, max_context, sliding_window, .. } = self.sizes;
         if length > max_context {
             return Err(DecoderError::TooLong { context: length, question: 0, limit: max_context }.into());
         }
         let values = |tokens: usize| kv_heads * tokens * head_dim;
         let reached = sliding_window.map_or(length, |window| length.min(window - 1));
-        let fits = |layer: usize, found: usize| found == values(length) || (self.windowed[layer] && found == values(reached));
-        let wrong =
-            rows.iter().enumerate().find(|(index, rows)| index / 2 < layers && !fits(index / 2, rows.len())).map(|(_, rows)| rows.len());
-        if rows.len() != 2 * layers || wrong.is_some() {
-            let shape = |rows: usize, values: usize| vec![rows as i64, values as i64];
-            let (found, expected) = (shape(rows.len(), wrong.unwrap_or_default()), shape(2 * layers, values(length)));
-            return Err(RuntimeError::Shape { graph: DECODER.into(), tensor: "past_key_values".into(), found, expected }.into());
-        }
         let mut cache = self.cache(length, 0)?;
-        cache.fill(rows, length).map_err(failed)?;
+        cache.fill(length, |index| {
+            let rows = rows(index)?;
+            if rows.len() == values(length) || (self.windowed[index / 2] && rows.len() == values(reached)) {
+                return Ok(rows);
+            }
+            let (found, expected) = (vec![rows.len() as i64], vec![values(length) as i64]);
+            Err(RuntimeError::Shape { graph: DECODER.into(), tensor: format!("past_key_values {index}"), found, expected }.into())
+        })?;
         Ok(cache)
     }
 

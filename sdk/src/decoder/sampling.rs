@@ -273,6 +273,21 @@ mod tests {
     }
 
     #[test]
+    fn a_penalty_stretches_what_logits_may_differ_by() {
+        let noise = 0.1;
+        for penalty in [0.5, 1.0, 3.0] {
+            let mut sampler = Sampler::new(Sampling { repetition_penalty: penalty, ..Sampling::default() }, false, None).unwrap();
+            sampler.accept(1).unwrap();
+            sampler.accept(3).unwrap();
+            let most = noise * sampler.stretch() + 1e-6;
+            let penalised = |logits: &[f32]| sampler.penalise(logits).unwrap_or_else(|| logits.to_vec());
+            let shifted = penalised(&LOGITS.map(|logit| logit + noise));
+            let farthest = penalised(&LOGITS).iter().zip(shifted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(farthest <= most && farthest > most - 1e-3, "{penalty}: {farthest} of {most}");
+        }
+    }
+
+    #[test]
     fn settings_out_of_range_are_refused() {
         for (sampling, name) in [
             (Sampling { temperature: -1.0, ..Sampling::default() }, "temperature"),

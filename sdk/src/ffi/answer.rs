@@ -21,6 +21,8 @@ pub enum anx_finish {
     ANX_FINISH_STOP_TEXT = 3,
     /// The options' deadline was over: the answer is cut.
     ANX_FINISH_DEADLINE = 4,
+    /// It would have taken more memory than the engine's options allow: the answer is cut.
+    ANX_FINISH_MEMORY = 5,
 }
 
 /// A phrase of an answer with its places.
@@ -41,6 +43,8 @@ pub struct anx_answer {
     task: *const c_char,
     text: *const c_char,
     tokens: usize,
+    prefilled: usize,
+    runs: usize,
     log_probabilities: Vec<f32>,
     finish: anx_finish,
     groundings: Vec<anx_grounding>,
@@ -68,6 +72,8 @@ impl anx_answer {
             task: answer.task.map_or(null(), |task| strings.keep(task.name())),
             text: strings.keep(&answer.text),
             tokens: answer.tokens,
+            prefilled: answer.prefilled,
+            runs: answer.runs,
             log_probabilities: answer.log_probabilities.clone(),
             finish: match answer.finish {
                 Finish::EndOfTurn => anx_finish::ANX_FINISH_END_OF_TURN,
@@ -75,6 +81,7 @@ impl anx_answer {
                 Finish::Stopped => anx_finish::ANX_FINISH_STOPPED,
                 Finish::StopText => anx_finish::ANX_FINISH_STOP_TEXT,
                 Finish::Deadline => anx_finish::ANX_FINISH_DEADLINE,
+                Finish::Memory => anx_finish::ANX_FINISH_MEMORY,
             },
             groundings,
             _boxes: boxes,
@@ -125,6 +132,22 @@ pub unsafe extern "C" fn anx_answer_grounding(answer: *const anx_answer, index: 
 pub unsafe extern "C" fn anx_answer_tokens(answer: *const anx_answer) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(answer, 0, |a| a.tokens) }
+}
+
+/// How many tokens were computed before the answer's first one: those of the question, and those of the study's context where it was
+/// not there yet; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_prefilled(answer: *const anx_answer) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, 0, |a| a.prefilled) }
+}
+
+/// How many runs of the language model the answer took, the question's not counted: fewer than tokens where they were looked up; 0 for
+/// NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_runs(answer: *const anx_answer) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, 0, |a| a.runs) }
 }
 
 /// Natural logarithms of the tokens' probabilities by the model, anx_answer_tokens of them, at most 0; not calibrated. Borrowed

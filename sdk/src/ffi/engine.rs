@@ -62,13 +62,13 @@ pub struct anx_engine_options {
     /// Where to compute: "auto" (or NULL), "cpu", "cuda", "cuda:N", "tensorrt", "tensorrt:N", N being the device's
     /// number. "auto" takes what can run here and notes why; any other that cannot run is an error.
     pub provider: *const c_char,
-    /// Threads of one operator on the CPU, or 0 for as many as the machine has cores.
+    /// Threads on the CPU, for the graphs and for what is done before and after them, or 0 for as many as the machine has cores.
     pub threads: usize,
     /// Path of ONNX Runtime's library, or NULL: then the environment variable ORT_DYLIB_PATH, then beside libanatomix.so
     /// and beside the program, then the system's search path. Whichever is loaded first stays for the whole process.
     pub library: *const c_char,
     /// How many bytes the computed tokens of all studies together may take, or 0 for any number; see anx_engine_study_bytes.
-    /// What would need more fails with ANX_DECODER.
+    /// A question that would need more fails with ANX_DECODER; an answer that comes to need more ends with ANX_FINISH_MEMORY.
     pub memory: usize,
     /// Not 0: the golden input is not run, which makes opening quicker. For a bundle that was opened before with this library
     /// on this machine.

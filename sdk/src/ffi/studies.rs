@@ -95,7 +95,7 @@ unsafe fn several<S: Sync, O: Fn(&S) -> Result<Radiograph, RadiographError> + Sy
                 let (sources, open) = sources()?;
                 let mut made = Vec::with_capacity(count);
                 for batch in sources.chunks(engine.engine.batch()) {
-                    let opened: Vec<_> = batch.par_iter().map(&open).collect();
+                    let opened: Vec<_> = engine.engine.within(|| batch.par_iter().map(&open).collect());
                     made.extend(engine.engine.studies(&opened.into_iter().collect::<Result<Vec<_>, _>>()?)?);
                 }
                 outs.into_iter().zip(made).for_each(|(out, study)| out.give(anx_study::new(study)));

@@ -7,7 +7,7 @@ use super::error::anx_error;
 use super::record::{Record, anx_box, anx_flag, anx_provenance, anx_timing, item};
 use super::status::anx_status;
 use super::strings::{Strings, optional_text, path};
-use crate::radiograph::Radiograph;
+use crate::radiograph::{Radiograph, RadiographError};
 use crate::study::{CancelHandle, Study};
 use std::ffi::c_char;
 use std::ptr::{from_ref, null};
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn anx_study_from_file(
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe { perceive(engine, study, error, || Ok(Radiograph::open(self::path(path, "path")?)?)) }
+    unsafe { perceive(engine, study, error, || self::path(path, "path"), Radiograph::open) }
 }
 
 /// Like anx_study_from_file for a file that is in memory already.
@@ -138,7 +138,10 @@ pub unsafe extern "C" fn anx_study_from_bytes(
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe { perceive(engine, study, error, || Ok(Radiograph::from_bytes(array(bytes, size, "bytes")?, self::name(name)?)?)) }
+    unsafe {
+        let file = || Ok((array(bytes, size, "bytes")?, self::name(name)?));
+        perceive(engine, study, error, file, |(bytes, name)| Radiograph::from_bytes(bytes, name))
+    }
 }
 
 /// What stands for a file in memory.
@@ -168,7 +171,10 @@ pub unsafe extern "C" fn anx_study_from_pixels_u8(
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe { perceive(engine, study, error, || Ok(Radiograph::from_pixels_u8(width, height, array(pixels, count, "pixels")?)?)) }
+    unsafe {
+        let pixels = || array(pixels, count, "pixels");
+        perceive(engine, study, error, pixels, |pixels| Radiograph::from_pixels_u8(width, height, pixels))
+    }
 }
 
 /// Like anx_study_from_pixels_u8 for 16-bit pixels in the machine's byte order, 0 (black, air) to 65535 (white, bone).
@@ -184,23 +190,31 @@ pub unsafe extern "C" fn anx_study_from_pixels_u16(
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe { perceive(engine, study, error, || Ok(Radiograph::from_pixels_u16(width, height, array(pixels, count, "pixels")?)?)) }
+    unsafe {
+        let pixels = || array(pixels, count, "pixels");
+        perceive(engine, study, error, pixels, |pixels| Radiograph::from_pixels_u16(width, height, pixels))
+    }
 }
 
+/// Perceives what `source` gives, as `open` opens it.
+///
 /// # Safety
 /// Pointers are NULL or valid for the length of the call.
-unsafe fn perceive(
+unsafe fn perceive<S: Send>(
     engine: *const anx_engine,
     study: *mut *mut anx_study,
     error: *mut *mut anx_error,
-    radiograph: impl FnOnce() -> Result<Radiograph, Failure>,
+    source: impl FnOnce() -> Result<S, Failure>,
+    open: impl FnOnce(S) -> Result<Radiograph, RadiographError> + Send,
 ) -> anx_status {
     // SAFETY: the same promise.
     unsafe {
         call(error, || {
             let out = Out::new(study)?;
             on(engine, |engine| {
-                out.give(anx_study::new(engine.engine.study(&radiograph()?)?));
+                let source = source()?;
+                let radiograph = engine.engine.within(|| open(source))?;
+                out.give(anx_study::new(engine.engine.study(&radiograph)?));
                 Ok(())
             })
         })

@@ -54,8 +54,12 @@ pub struct AskRecord {
     pub text: String,
     /// Its phrases with their places.
     pub groundings: Vec<GroundingRecord>,
+    /// How many tokens were computed before the answer's first one.
+    pub prefilled: usize,
     /// How many tokens were decoded.
     pub tokens: usize,
+    /// How many runs of the decoder that took.
+    pub runs: usize,
     /// Natural logarithm of each token's probability by the model; left out unless asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log_probabilities: Vec<f32>,
@@ -113,7 +117,9 @@ impl From<&Answer> for AskRecord {
             task: answer.task,
             text: answer.text.clone(),
             groundings: answer.groundings.iter().map(GroundingRecord::from).collect(),
+            prefilled: answer.prefilled,
             tokens: answer.tokens,
+            runs: answer.runs,
             log_probabilities: answer.log_probabilities.iter().map(|&value| score(value)).collect(),
             finish: answer.finish,
             flags: answer.flags.clone(),
@@ -193,6 +199,7 @@ mod tests {
             question: "Where is the nodule?".into(),
             task: Some(Task::PhraseGrounding),
             text: "nodule".into(),
+            raw: String::new(),
             groundings: vec![Grounding { phrase: "nodule".into(), boxes: vec![PixelBox::new(1.0, 2.0, 3.0, 4.0)] }],
             prefilled: 20,
             tokens: 9,
@@ -204,7 +211,8 @@ mod tests {
             timing: Timing::from([("total", 1.23456)]),
         };
         let value = serde_json::to_value(AskRecord::from(&answer)).unwrap();
-        let expected = ["finish", "flags", "groundings", "provenance", "question", "task", "text", "timing_ms", "tokens"];
+        let expected =
+            ["finish", "flags", "groundings", "prefilled", "provenance", "question", "runs", "task", "text", "timing_ms", "tokens"];
         let mut found = keys(&value);
         found.sort_unstable();
         assert_eq!(found, expected);

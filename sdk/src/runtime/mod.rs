@@ -10,6 +10,7 @@ pub(crate) use view::rows_from;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -24,6 +25,8 @@ pub enum RuntimeError {
     Library { path: PathBuf, message: String },
     #[error("the provider {provider} cannot run here: {message}; install what is missing or choose the provider auto")]
     Provider { provider: Provider, message: String },
+    #[error("{threads} threads cannot be started: {message}; ask for fewer")]
+    Threads { threads: usize, message: String },
     #[error("{path} cannot be loaded: {message}; restore the bundle from its source")]
     Graph { path: PathBuf, message: String },
     #[error(
@@ -45,6 +48,23 @@ pub enum RuntimeError {
 
 fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// How many threads the machine runs at a time.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// Threads for work beside the graphs, where fewer were asked for than there are cores; else rayon's own serve.
+///
+/// # Errors
+/// If the system gives no more threads.
+pub(crate) fn pool(threads: usize) -> Result<Option<ThreadPool>, RuntimeError> {
+    if threads >= cores() {
+        return Ok(None);
+    }
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map(Some).map_err(|e| RuntimeError::Threads { threads, message: e.to_string() })
 }
 
 /// How sessions are made.
@@ -103,7 +123,7 @@ impl Runtime {
     /// If it cannot be loaded.
     pub fn session(&self, path: &Path) -> Result<Session, RuntimeError> {
         let failed = |message: String| RuntimeError::Graph { path: path.into(), message };
-        let threads = self.options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+        let threads = self.options.threads.unwrap_or_else(cores);
         let build = || -> Result<Session, String> {
             Session::builder(&self.environment)
                 .map_err(|e| e.to_string())?

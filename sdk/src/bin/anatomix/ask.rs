@@ -1,10 +1,9 @@
 //! `anatomix ask`: a question or task about a radiograph.
 
-use crate::common::{Failure, Options, print_json, remark, spinner};
-use crate::perceive::check_apart;
+use crate::common::{Failure, Options, check_apart, print_json, remark, spinner};
 use crate::print;
 use anatomix::output::{AskRecord, Overlay};
-use anatomix::{Answer, Engine, Error, Flow, Question, Radiograph, Sampling, Study, Task};
+use anatomix::{Engine, Error, Flow, Question, Radiograph, Sampling, Study, Task};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::fs::File;
@@ -168,21 +167,45 @@ impl Source {
             Self::Saved(bytes) => engine.load_study(bytes),
         }
     }
+
+    fn radiograph(self) -> Option<Box<Radiograph>> {
+        match self {
+            Self::Radiograph(radiograph) => Some(radiograph),
+            Self::Saved(_) => None,
+        }
+    }
 }
 
 impl Output {
     /// Asks these questions, one at least.
     pub fn answer(&self, options: &Options, image: &Path, questions: Vec<Question>) -> Result<(), Failure> {
-        if let Some(path) = &self.overlay {
-            check_apart(image, path)?;
-            if questions.len() > 1 {
-                return Err(Failure::Usage("--overlay shows one answer; ask one question at a time".into()));
-            }
+        if self.overlay.is_some() && questions.len() > 1 {
+            return Err(Failure::Usage("--overlay shows one answer; ask one question at a time".into()));
         }
-        if let Some(path) = &self.save {
-            check_apart(image, path)?;
+        let questions = questions.into_iter().map(|question| self.question(question)).collect::<Result<Vec<_>, _>>()?;
+        let mut session = self.open(options, image)?;
+        // What follows up has to wait for what it follows.
+        let together = if questions.iter().any(|question| question.follow_up) { 1 } else { questions.len() };
+        for questions in questions.chunks(together) {
+            session.ask(questions.to_vec())?;
         }
-        let questions = questions.into_iter().map(|question| self.decoding.apply(question)).collect::<Result<Vec<_>, _>>()?;
+        session.close()
+    }
+
+    /// A question as these options want it answered.
+    pub fn question(&self, question: Question) -> Result<Question, Failure> {
+        let limit = self.max_tokens.map_or(question.max_tokens, NonZeroUsize::get);
+        self.decoding.apply(question.max_tokens(limit))
+    }
+
+    /// Opens the engine and what is asked. Where results go is looked at before any work is done.
+    pub fn open(&self, options: &Options, image: &Path) -> Result<Session<'_>, Failure> {
+        for (option, out) in [("--overlay", &self.overlay), ("--save", &self.save)] {
+            out.as_ref().map_or(Ok(()), |out| check_apart(image, option, out))?;
+        }
+        if self.overlay.is_some() && self.overlay == self.save {
+            return Err(Failure::Usage("--overlay and --save name the same file; name two".into()));
+        }
         let engine = options.engine(!self.decoding.no_look_up)?;
         let source = Source::open(image)?;
         if self.overlay.is_some() && matches!(source, Source::Saved(_)) {
@@ -191,33 +214,28 @@ impl Output {
         let waiting = spinner("reading the radiograph");
         let study = source.study(&engine);
         waiting.finish_and_clear();
-        let mut study = study?;
-        // What follows up has to wait for what it follows.
-        let together = if questions.iter().any(|question| question.follow_up) { 1 } else { questions.len() };
-        for questions in questions.chunks(together) {
-            let answers = self.ask(&mut study, questions)?;
-            if let (Some(path), Source::Radiograph(radiograph), [answer]) = (&self.overlay, &source, answers.as_slice()) {
-                Overlay::of_answer(answer, radiograph).write(path).map_err(Error::from)?;
-            }
-        }
-        if let Some(path) = &self.save {
-            anatomix::output::write_whole(path, &study.save()?).map_err(Error::from)?;
-        }
-        Ok(())
+        Ok(Session { study: study?, radiograph: source.radiograph(), output: self, doubted: false })
     }
+}
 
+/// A study that is asked, and where its answers go.
+pub struct Session<'a> {
+    pub study: Study,
+    /// Unless the study was saved.
+    radiograph: Option<Box<Radiograph>>,
+    output: &'a Output,
+    /// Whether the study's flags were printed.
+    doubted: bool,
+}
+
+impl Session<'_> {
     /// Asks questions together. The first answer is printed as it is decoded, the others after it.
-    fn ask(&self, study: &mut Study, questions: &[Question]) -> Result<Vec<Answer>, Failure> {
-        let questions = questions.iter().map(|question| {
-            let question = question.clone();
-            let limit = self.max_tokens.map_or(question.max_tokens, NonZeroUsize::get);
-            self.decoding.apply(question.max_tokens(limit))
-        });
-        let questions = questions.collect::<Result<Vec<_>, _>>()?;
+    pub fn ask(&mut self, questions: Vec<Question>) -> Result<(), Failure> {
+        let json = self.output.json;
         let waiting = spinner("reading the question");
         let mut written = Ok(());
         let on_piece = |number: usize, piece: &str| {
-            if self.json || number > 0 {
+            if json || number > 0 {
                 return Flow::Continue;
             }
             waiting.finish_and_clear();
@@ -228,15 +246,15 @@ impl Output {
             // A conversation keeps its turn.
             Ok([question]) => {
                 let mut on_piece = on_piece;
-                study.ask_streaming(question, |piece| on_piece(0, piece)).map(|answer| vec![answer])
+                self.study.ask_streaming(question, |piece| on_piece(0, piece)).map(|answer| vec![answer])
             }
-            Err(questions) => study.ask_many_streaming(questions, on_piece),
+            Err(questions) => self.study.ask_many_streaming(questions, on_piece),
         };
         waiting.finish_and_clear();
         written?;
         let answers = answers?;
         for (number, answer) in answers.iter().enumerate() {
-            if self.json {
+            if json {
                 print_json(&AskRecord::from(answer))?;
                 continue;
             }
@@ -245,10 +263,23 @@ impl Output {
             }
             writeln!(io::stdout())?;
             print::groundings(answer)?;
-            print::flags(&answer.flags);
+            if !std::mem::replace(&mut self.doubted, true) {
+                print::flags(&answer.flags);
+            }
             remark(&print::origin(&answer.provenance, &answer.timing));
         }
-        Ok(answers)
+        if let (Some(path), Some(radiograph), Some(answer)) = (&self.output.overlay, &self.radiograph, answers.last()) {
+            Overlay::of_answer(answer, radiograph).write(path).map_err(Error::from)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the study where that was asked for.
+    pub fn close(mut self) -> Result<(), Failure> {
+        if let Some(path) = &self.output.save {
+            anatomix::output::write_whole(path, &self.study.save()?).map_err(Error::from)?;
+        }
+        Ok(())
     }
 }
 

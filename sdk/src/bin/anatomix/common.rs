@@ -54,6 +54,15 @@ impl Options {
         })
     }
 
+    /// Lets all work of the program take no more threads than were asked for.
+    pub fn limit_threads(&self) {
+        if let Some(threads) = self.threads {
+            let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            // It fails only where the threads are there already.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get().min(cores)).build_global();
+        }
+    }
+
     pub fn engine(&self, look_up: bool) -> Result<Engine, Failure> {
         let folder = self.bundle()?;
         let waiting = spinner("opening the bundle");
@@ -133,4 +142,27 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(())
+}
+
+/// What an option writes must not replace what is read.
+pub fn check_apart(image: &Path, option: &str, out: &Path) -> Result<(), Failure> {
+    match (image.canonicalize(), out.canonicalize()) {
+        (Ok(a), Ok(b)) if a == b => Err(Failure::Usage(format!("{option} would replace {}; name another file", image.display()))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_not_replaced_by_whatever_name() {
+        let folder = std::env::temp_dir();
+        let image = tempfile::NamedTempFile::new_in(&folder).unwrap();
+        let same = folder.join(".").join(image.path().file_name().unwrap());
+        let Err(Failure::Usage(message)) = check_apart(image.path(), "--save", &same) else { panic!("accepted") };
+        assert!(message.starts_with("--save would replace"), "{message}");
+        assert!(check_apart(image.path(), "--save", &folder.join("other")).is_ok());
+    }
 }

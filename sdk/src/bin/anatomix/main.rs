@@ -1,7 +1,8 @@
-//! The command line: `anatomix perceive`, `ask`, `report`, `bundle` and `providers`.
+//! The command line: `anatomix perceive`, `ask`, `chat`, `report`, `bundle` and `providers`.
 
 mod ask;
 mod bundle;
+mod chat;
 mod common;
 mod perceive;
 mod print;
@@ -27,6 +28,7 @@ struct Cli {
 enum Command {
     Perceive(perceive::Perceive),
     Ask(ask::Ask),
+    Chat(chat::Chat),
     Report(report::Report),
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
@@ -35,9 +37,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    cli.options.limit_threads();
     let done = match &cli.command {
         Command::Perceive(command) => command.run(&cli.options),
         Command::Ask(command) => command.run(&cli.options),
+        Command::Chat(command) => command.run(&cli.options),
         Command::Report(command) => command.run(&cli.options),
         Command::Bundle(command) => command.run(&cli.options),
         Command::Providers(command) => command.run(&cli.options),

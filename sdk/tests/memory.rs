@@ -1,0 +1,87 @@
+//! What studies may take: the stated price is enough, and what is beyond the limit is refused or cut.
+
+use anatomix::{Engine, Finish, Provider, Question, Radiograph, Study, Task};
+use std::path::Path;
+use std::sync::LazyLock;
+
+const QUESTION: &str = "Where is the left lung?";
+
+fn open(memory: Option<u64>) -> Engine {
+    let builder = Engine::builder().provider(Provider::Cpu).golden(false);
+    let builder = memory.into_iter().fold(builder, anatomix::EngineBuilder::memory);
+    builder.open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle")).unwrap()
+}
+
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| open(None));
+static PHANTOM: LazyLock<Radiograph> =
+    LazyLock::new(|| Radiograph::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm")).unwrap());
+
+fn study(engine: &Engine) -> Study {
+    engine.study(&PHANTOM).unwrap()
+}
+
+/// A question whose answer goes on until something ends it.
+fn long() -> Question {
+    let schema = r#"{"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "minItems": 2000}"#;
+    Question::new("What does the heart show?").json_schema(schema).max_tokens(900)
+}
+
+#[test]
+fn the_price_of_a_study_is_enough_for_it() {
+    let answer = study(&ENGINE).ask(QUESTION).unwrap();
+    // What the first question computed, and the longest answer.
+    let tokens = answer.prefilled + 512;
+    for tokens in [tokens, tokens + 1, tokens + 77, tokens + 300] {
+        let price = ENGINE.study_bytes(tokens);
+        assert_eq!(study(&open(Some(price))).ask(QUESTION).unwrap().text, answer.text, "{tokens}");
+        assert!(study(&open(Some(price / 2))).ask(QUESTION).is_err(), "{tokens}");
+    }
+}
+
+#[test]
+fn studies_share_the_limit() {
+    let engine = open(Some(ENGINE.study_bytes(2048)));
+    let [mut one, mut two] = [0, 1].map(|_| study(&engine));
+    one.ask(QUESTION).unwrap();
+    let error = two.ask(QUESTION).unwrap_err().to_string();
+    assert!(error.contains("free a study"), "{error}");
+    drop(one);
+    two.ask(QUESTION).unwrap();
+    // Where all do not fit at once, they wait for each other.
+    let many = || std::iter::repeat_n(Question::from(Task::Report), 24);
+    let answers = two.ask_many(many()).unwrap();
+    assert!(answers.iter().all(|answer| answer.finish == Finish::EndOfTurn && answer.text == answers[0].text));
+}
+
+#[test]
+fn a_cache_grows_by_what_there_is() {
+    let first = Question::new(QUESTION).max_tokens(1);
+    let needed = study(&ENGINE).ask(first.clone()).unwrap().prefilled + 512;
+    // The least that a question with a whole answer takes: a quarter more than the first one's room is more than that.
+    let engine = open(Some(ENGINE.study_bytes(needed)));
+    let mut study = study(&engine);
+    study.ask(first).unwrap();
+    let whole = study.ask(Question::new(QUESTION)).unwrap();
+    assert_eq!(whole.text, self::study(&ENGINE).ask(QUESTION).unwrap().text);
+}
+
+#[test]
+fn an_answer_that_needs_more_ends_as_far_as_it_has_come() {
+    let free = study(&ENGINE).ask(long()).unwrap();
+    let price = ENGINE.study_bytes(study(&ENGINE).ask(long().max_tokens(1)).unwrap().prefilled + 512);
+    let engine = open(Some(price));
+    let mut study = study(&engine);
+    let mut pieces = String::new();
+    let cut = study.ask_streaming(long(), |piece| {
+        pieces.push_str(piece);
+        anatomix::Flow::Continue
+    });
+    let cut = cut.unwrap();
+    assert_eq!((cut.finish, free.finish), (Finish::Memory, Finish::MaxTokens));
+    assert!(cut.tokens >= 512 && free.raw.starts_with(&cut.raw) && pieces == cut.text, "{} tokens", cut.tokens);
+    // Of several, each comes to its end.
+    let together = study.ask_many([long(), Question::new(QUESTION), long()]).unwrap();
+    assert_eq!(together.iter().map(|answer| answer.finish).collect::<Vec<_>>(), [Finish::Memory, Finish::EndOfTurn, Finish::Memory]);
+    assert_eq!(together[1].text, self::study(&ENGINE).ask(QUESTION).unwrap().text);
+    assert_eq!(study.ask(QUESTION).unwrap().text, together[1].text);
+}
