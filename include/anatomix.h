@@ -474,6 +474,32 @@ typedef struct anx_file {
 } anx_file;
 
 /**
+ * An image that is in memory as grey pixels. This struct never grows.
+ */
+typedef struct anx_pixels {
+    /**
+     * Row by row from the top, without gaps, as anx_study_from_pixels_u8 or anx_study_from_pixels_u16 takes them.
+     */
+    const void *values;
+    /**
+     * How many there are, width * height, so that a mistake is noticed.
+     */
+    size_t count;
+    /**
+     * 32 to 20000.
+     */
+    uint32_t width;
+    /**
+     * 32 to 20000.
+     */
+    uint32_t height;
+    /**
+     * Bits of each: 8 or 16.
+     */
+    uint32_t bits;
+} anx_pixels;
+
+/**
  * Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, never cut within a character, valid during
  * this call only. length: its bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to go
  * on or ANX_STOP (anything else) to end the answer here. It runs on the thread that asks. It must return normally: no
@@ -829,6 +855,18 @@ enum anx_status anx_studies_from_bytes(const struct anx_engine *engine,
                                        size_t count,
                                        struct anx_study **studies,
                                        struct anx_error **error);
+
+/**
+ * Like anx_studies_from_files for images that are in memory as grey pixels: the studies are those that anx_study_from_pixels_u8 or
+ * anx_study_from_pixels_u16 makes of each.
+ *
+ * images: their pixels, borrowed for the call.
+ */
+enum anx_status anx_studies_from_pixels(const struct anx_engine *engine,
+                                        const struct anx_pixels *images,
+                                        size_t count,
+                                        struct anx_study **studies,
+                                        struct anx_error **error);
 
 /**
  * Asks the study a question, or sets it a task, and waits for the answer. The first ask computes the study's context,

@@ -26,6 +26,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -397,6 +398,12 @@ struct EngineOptions {
     bool unchecked = false;  // without the golden input, for a bundle that was opened before on this machine
 };
 
+// Grey pixels row by row from the top, 0 (black) to the type's largest value (white); width * height of them.
+template <class Pixel> struct Image {
+    std::uint32_t width, height;
+    std::vector<Pixel> pixels;
+};
+
 // An opened bundle on a provider. Threads may share it.
 class Engine {
 public:
@@ -460,6 +467,16 @@ public:
         std::vector<anx_file> raw;
         for (const std::vector<std::uint8_t> &file : files) raw.push_back(anx_file{file.data(), file.size(), nullptr});
         return make_several(raw, anx_studies_from_bytes);
+    }
+
+    // Images in memory: one pixel is std::uint8_t or std::uint16_t.
+    template <class Pixel> Result<std::vector<Study>> studies_from_pixels(const std::vector<Image<Pixel>> &images) const {
+        static_assert(std::is_same_v<Pixel, std::uint8_t> || std::is_same_v<Pixel, std::uint16_t>);
+        std::vector<anx_pixels> raw;
+        for (const Image<Pixel> &image : images) {
+            raw.push_back(anx_pixels{image.pixels.data(), image.pixels.size(), image.width, image.height, 8 * sizeof(Pixel)});
+        }
+        return make_several(raw, anx_studies_from_pixels);
     }
 
     // Bytes that a study with so many computed tokens takes.

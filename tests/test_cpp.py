@@ -78,6 +78,48 @@ int main(int, char **argv) {
 """
 
 
+CONVERSATION = r"""
+#include <anatomix.hpp>
+#include <iostream>
+
+using namespace anatomix;
+
+int main(int, char **argv) {
+    auto engine = Engine::open(argv[1]).value();
+    auto study = engine.study_from_file(argv[2]).value();
+    AskOptions follow_up;
+    follow_up.follow_up = true;
+    const std::string first = "Where is the left lung?", second = "What does it show?";
+    Answer one = study.ask(first).value(), two = study.ask(second, {}, follow_up).value();
+    std::cout << one.text() << "\n" << two.text() << "\n";
+    if (study.turns() != 2 || one.prefilled() < 300 || two.prefilled() > 60 || two.runs() > two.tokens()) return 3;
+    // Rewound to the first answer, the same is said to the same.
+    if (study.rewind(1).code != ANX_OK || study.turns() != 1) return 4;
+    if (study.ask(second, {}, follow_up).value().text() != two.text()) return 5;
+    // Kept and loaded, nothing is computed again; the conversation is over.
+    const std::vector<std::uint8_t> kept = study.save().value();
+    auto loaded = engine.load_study(kept).value();
+    Answer again = loaded.ask(first).value();
+    if (again.text() != one.text() || again.prefilled() > 60 || loaded.turns() != 1) return 6;
+    auto damaged = engine.load_study({kept.begin(), kept.begin() + 100});
+    if (damaged || damaged.error().code != ANX_SAVED) return 7;
+    // Memory that two studies do not fit into.
+    EngineOptions tight;
+    tight.memory = engine.study_bytes(2048);
+    auto small = Engine::open(argv[1], tight).value();
+    auto held = small.study_from_file(argv[2]).value();
+    if (!held.ask(first)) return 8;
+    auto refused = small.study_from_file(argv[2]).value().ask(first);
+    if (refused || refused.error().code != ANX_DECODER) return 9;
+    // Two images in one call.
+    Image<std::uint8_t> grey{64, 48, std::vector<std::uint8_t>(64 * 48, 7)};
+    for (int i = 0; i < 64 * 48; i++) grey.pixels[i] = static_cast<std::uint8_t>(i);
+    auto studies = engine.studies_from_pixels<std::uint8_t>({grey, grey}).value();
+    return studies.size() == 2 && studies[1].width() == 64 && studies[1].height() == 48 ? 0 : 10;
+}
+"""
+
+
 def run(command, env=None):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=env, timeout=600)
     assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -151,6 +193,16 @@ def test_cpp_perceives_several_files(root, anatomix, bundle, phantom_dicom, envi
     assert lines[:3] == [sentence] * 3
     assert "no such file" in lines[3] and lines[4] == "0"
     assert lines[5:] == [sentence] * 2
+
+
+def test_cpp_holds_a_conversation(root, anatomix, bundle, phantom_dicom, environment, tmp_path):
+    source, program, library = tmp_path / "conversation.cpp", tmp_path / "conversation", Path(anatomix).parent
+    source.write_text(CONVERSATION)
+    link = ["-L", library, "-lanatomix", f"-Wl,-rpath,{library}"]
+    run(["g++", "-std=c++17", *STRICT, "-fno-exceptions", "-fno-rtti", "-I", root / "include", source, "-o", program, *link])
+    asked = ["ask", phantom_dicom, "Where is the left lung?", "What does it show?", "--follow-up", "--json", "--bundle", bundle]
+    expected = [json.loads(line)["text"] for line in run([anatomix, *asked], environment).splitlines()]
+    assert run([program, bundle, phantom_dicom], environment).splitlines() == expected
 
 
 @pytest.mark.parametrize("question", ["Where is the left lung?", "Is there a pleural effusion?"])

@@ -114,16 +114,23 @@ class Reader:
                 feed[port.name] = feed[port.name].reshape(1)
         return self.decoder.run(["logits"], feed)[0].reshape(-1)
 
-    def answer(self, seen: dict, question: str, limit: int = 160) -> str:
-        """Greedy decoding that computes the whole prompt anew for every token."""
-        ids, index = self.prompt(seen, question)
-        start, end = len(ids), self.tokenizer.token_to_id("<end_of_turn>")
-        while len(ids) - start < limit:
-            token = int(self.logits(ids, index, seen["features"]).argmax())
-            if token == end:
-                break
-            ids, index = np.append(ids, token), np.append(index, -1)
-        return self.tokenizer.decode(ids[start:].tolist(), skip_special_tokens=False)
+    def answers(self, seen: dict, questions: list[str], limit: int = 160) -> list[str]:
+        """Greedy decoding of a conversation that computes everything anew for every token."""
+        encode = lambda text: self.tokenizer.encode(text, add_special_tokens=False).ids
+        end, said = self.tokenizer.token_to_id("<end_of_turn>"), []
+        ids, index = self.prompt(seen, questions[0])
+        for turn, question in enumerate(questions):
+            if turn > 0:
+                asked = [end, *encode(f"\n<start_of_turn>user\nTask: {question}<end_of_turn>\n<start_of_turn>model\n")]
+                ids, index = np.append(ids, asked), np.append(index, np.full(len(asked), -1))
+            start = len(ids)
+            while len(ids) - start < limit:
+                token = int(self.logits(ids, index, seen["features"]).argmax())
+                if token == end:
+                    break
+                ids, index = np.append(ids, token), np.append(index, -1)
+            said.append(self.tokenizer.decode(ids[start:].tolist(), skip_special_tokens=False))
+        return said
 
 
 def readable(text: str) -> str:
@@ -165,25 +172,43 @@ def test_boxes_and_sentences(seen, pixels, perceive, phantom_dicom):
         assert sentence == found["sentence"] or found["margin"] < 0.02, found["name"]
 
 
-@pytest.mark.parametrize("question", ["Where is the left lung?", "Is there a pleural effusion?", "What does the heart show?"])
-def test_answers(reader, perceive, succeed, phantom_dicom, seen, question):
+@pytest.fixture(scope="module")
+def near(perceive, phantom_dicom, seen) -> dict:
+    """What was seen, as the SDK's own perception has it, so that what is compared is the language model's part alone."""
     study = perceive(phantom_dicom)
-    answer = json.loads(succeed("ask", phantom_dicom, question, "--json"))
-    # From the SDK's own perception, so that what is compared here is the language model's part alone.
     side = max(study["width"], study["height"])
     shift = np.array([(side - study["width"]) // 2, (side - study["height"]) // 2] * 2)
     boxes = (np.array([found["box"] for found in study["structures"]], np.float32) + shift) / side
-    near = {**seen, "sentences": [found["sentence"] for found in study["structures"]]}
     # A coordinate on the edge between two numbers of the grid falls to either side.
-    near["boxes"] = np.where(abs(boxes - seen["boxes"]) * GRID < 2, seen["boxes"], boxes)
-    raw = reader.answer(near, question)
+    boxes = np.where(abs(boxes - seen["boxes"]) * GRID < 2, seen["boxes"], boxes)
+    return {**seen, "sentences": [found["sentence"] for found in study["structures"]], "boxes": boxes}
+
+
+def check_answer(answer: dict, raw: str, study: dict):
     assert readable(raw) == answer["text"]
     found = re.findall(r"<box>\((\d+),(\d+)\),\((\d+),(\d+)\)</box>", raw)
     ours = [box for grounding in answer["groundings"] for box in grounding["boxes"]]
     theirs = letterboxed(np.array(found, float).reshape(-1, 4) / GRID, study["width"], study["height"])
     assert len(ours) == len(theirs)
     if ours:
-        assert abs(np.array(ours) - theirs).max() <= 4 * side / GRID
+        assert abs(np.array(ours) - theirs).max() <= 4 * max(study["width"], study["height"]) / GRID
+
+
+@pytest.mark.parametrize("question", ["Where is the left lung?", "Is there a pleural effusion?", "What does the heart show?"])
+def test_answers(reader, perceive, succeed, phantom_dicom, near, question):
+    answer = json.loads(succeed("ask", phantom_dicom, question, "--json"))
+    [raw] = reader.answers(near, [question])
+    check_answer(answer, raw, perceive(phantom_dicom))
+
+
+def test_a_conversation(reader, perceive, succeed, phantom_dicom, near):
+    questions = ["Where is the left lung?", "What does it show?", "Is there a pleural effusion?"]
+    answers = [json.loads(line) for line in succeed("ask", phantom_dicom, *questions, "--follow-up", "--json").splitlines()]
+    for answer, raw in zip(answers, reader.answers(near, questions), strict=True):
+        check_answer(answer, raw, perceive(phantom_dicom))
+    # The second one is about the first, which the model has to see.
+    [alone] = reader.answers(near, questions[1:2])
+    assert readable(alone) != answers[1]["text"]
 
 
 @pytest.fixture(scope="module")

@@ -119,6 +119,7 @@ fn a_null_argument_is_named() {
             (failure(|e| anx_studies_from_files(null(), &path, 1, &mut study, e)), "engine"),
             (failure(|e| anx_studies_from_files(null(), &path, 1, null_mut(), e)), "studies"),
             (failure(|e| anx_studies_from_bytes(null(), null(), 1, &mut study, e)), "engine"),
+            (failure(|e| anx_studies_from_pixels(null(), null(), 1, &mut study, e)), "engine"),
             (failure(|e| anx_study_from_bytes(null(), pixels.as_ptr(), 4, null(), &mut study, e)), "engine"),
             (failure(|e| anx_study_from_pixels_u8(null(), 2, 2, pixels.as_ptr(), 4, &mut study, e)), "engine"),
             (failure(|e| anx_study_from_pixels_u16(null(), 2, 2, null(), 4, &mut study, e)), "engine"),
@@ -268,6 +269,48 @@ mod with_bundle {
         assert_eq!((status, message.as_str()), (anx_status::ANX_INVALID_ARGUMENT, "the argument paths is NULL; pass a path"));
         let status = open(&[], &mut [], &mut error);
         check(status, error);
+    }
+
+    #[test]
+    fn several_images_are_what_they_are_alone() {
+        let engine = engine();
+        let radiograph = anatomix::Radiograph::open(file("examples/phantom.dcm").to_str().unwrap()).unwrap();
+        let shown = radiograph.intensities();
+        let coarse: Vec<u8> = shown.iter().map(|v| (v * 255.0) as u8).collect();
+        let fine: Vec<u16> = shown.iter().map(|v| (v * 65535.0) as u16).collect();
+        let (width, height, count) = (radiograph.width(), radiograph.height(), fine.len());
+        let images = [
+            anx_pixels { values: coarse.as_ptr().cast(), count, width, height, bits: 8 },
+            anx_pixels { values: fine.as_ptr().cast(), count, width, height, bits: 16 },
+        ];
+        let open = |images: &[anx_pixels], studies: &mut [*mut anx_study], error| {
+            // SAFETY: valid pointers, as many as are said.
+            unsafe { anx_studies_from_pixels(engine.0, images.as_ptr(), images.len(), studies.as_mut_ptr(), error) }
+        };
+        let (mut studies, mut error) = ([null_mut(); 2], null_mut());
+        let status = open(&images, &mut studies, &mut error);
+        check(status, error);
+        let (mut alone, mut error) = (null_mut(), null_mut());
+        // SAFETY: valid pointers; live handles, freed once.
+        unsafe {
+            let status = anx_study_from_pixels_u16(engine.0, width, height, fine.as_ptr(), count, &mut alone, &mut error);
+            check(status, error);
+            let [a, b] = [studies[1], alone].map(|study| anx_study_structure(study, 11));
+            assert_eq!((text((*a).sentence), (*a).bounds.x0.round()), (text((*b).sentence), (*b).bounds.x0.round()));
+            assert_eq!(anx_study_width(studies[0]), width);
+            [studies[0], studies[1], alone].into_iter().for_each(|study| anx_study_free(study));
+        }
+        let odd = fine.as_ptr().wrapping_byte_add(1);
+        for (wrong, what) in [
+            (anx_pixels { bits: 12, ..images[1] }, "12 bits"),
+            (anx_pixels { count: count - 1, ..images[1] }, "pixels"),
+            (anx_pixels { values: odd.cast(), ..images[1] }, "aligned"),
+            (anx_pixels { values: null(), ..images[0] }, "NULL"),
+        ] {
+            let mut studies = [std::ptr::dangling_mut(); 2];
+            let (_, message, _) = failure(|error| open(&[images[0], wrong], &mut studies, error));
+            assert!(message.contains(what) && studies.iter().all(|study| study.is_null()), "{message}");
+        }
     }
 
     #[test]

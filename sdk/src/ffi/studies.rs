@@ -8,7 +8,7 @@ use super::strings::path;
 use super::study::{anx_study, array, name};
 use crate::radiograph::{Radiograph, RadiographError};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
 
 /// Opens the files of several radiographs and perceives them together: the studies are those that anx_study_from_file
@@ -69,6 +69,69 @@ pub unsafe extern "C" fn anx_studies_from_bytes(
             let files = files.iter().map(|file| Ok((array(file.bytes, file.size, "files")?, name(file.name)?)));
             let files = files.collect::<Result<Vec<(&[u8], &str)>, Failure>>()?;
             Ok((files, |&(bytes, name): &(&[u8], &str)| Radiograph::from_bytes(bytes, name)))
+        })
+    }
+}
+
+/// An image that is in memory as grey pixels. This struct never grows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_pixels {
+    /// Row by row from the top, without gaps, as anx_study_from_pixels_u8 or anx_study_from_pixels_u16 takes them.
+    pub values: *const c_void,
+    /// How many there are, width * height, so that a mistake is noticed.
+    pub count: usize,
+    /// 32 to 20000.
+    pub width: u32,
+    /// 32 to 20000.
+    pub height: u32,
+    /// Bits of each: 8 or 16.
+    pub bits: u32,
+}
+
+/// Pixels of one image.
+enum Pixels<'a> {
+    U8(&'a [u8]),
+    U16(&'a [u16]),
+}
+
+impl anx_pixels {
+    /// # Safety
+    /// `values` is NULL or readable, as many as are said.
+    unsafe fn read<'a>(&self) -> Result<Pixels<'a>, Failure> {
+        // SAFETY: the same promise; alignment is looked at.
+        unsafe {
+            match self.bits {
+                8 => Ok(Pixels::U8(array(self.values.cast(), self.count, "images")?)),
+                16 => Ok(Pixels::U16(array(self.values.cast(), self.count, "images")?)),
+                bits => Err(Failure::argument("images", format!("has pixels of {bits} bits; pass 8 or 16"))),
+            }
+        }
+    }
+}
+
+/// Like anx_studies_from_files for images that are in memory as grey pixels: the studies are those that anx_study_from_pixels_u8 or
+/// anx_study_from_pixels_u16 makes of each.
+///
+/// images: their pixels, borrowed for the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_studies_from_pixels(
+    engine: *const anx_engine,
+    images: *const anx_pixels,
+    count: usize,
+    studies: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe {
+        several(engine, count, studies, error, || {
+            let images = array(images, count, "images")?;
+            let images = images.iter().map(|image| Ok((image.width, image.height, image.read()?)));
+            let images = images.collect::<Result<Vec<_>, Failure>>()?;
+            Ok((images, |(width, height, pixels): &(u32, u32, Pixels)| match pixels {
+                Pixels::U8(pixels) => Radiograph::from_pixels_u8(*width, *height, pixels),
+                Pixels::U16(pixels) => Radiograph::from_pixels_u16(*width, *height, pixels),
+            }))
         })
     }
 }
