@@ -29,7 +29,8 @@ def published_parts():
     state |= {f"project_head.proj.{n}": t for n, t in published.text_projection(48, 16).state_dict().items()}
     save_file({n: t.contiguous() for n, t in state.items()}, PARTS / "apm.safetensors")
     published.bert(PARTS / "bert", published=False)
-    published.gemma_tokenizer(PARTS / "gemma")
+    # Numbers are tokens, as in the reference bundle: prompts are then short enough for all lengths.
+    published.gemma_tokenizer(PARTS / "gemma", ["\nemb:", " box:", "),(", *map(str, range(1025))])
     config = Gemma3TextConfig(
         vocab_size=32768, hidden_size=640, intermediate_size=2048, num_hidden_layers=18, num_attention_heads=4,
         num_key_value_heads=1, head_dim=256, sliding_window=512, max_position_embeddings=8192, query_pre_attn_scalar=256,

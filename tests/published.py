@@ -196,8 +196,8 @@ def perception_checkpoint(path, perception, projection, marker, encoder=None):
 # ---- the language model
 
 
-def gemma_tokenizer(folder):
-    """A tokenizer that is built like Gemma's, with its chat template."""
+def gemma_tokenizer(folder, words=()):
+    """A tokenizer that is built like Gemma's, with its chat template; these words are tokens by themselves."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
@@ -214,7 +214,7 @@ def gemma_tokenizer(folder):
     # Whole runs of line breaks are tokens that were added as plain text, as in Gemma's.
     breaks = [AddedToken("\n" * count, normalized=False) for count in (2, 3, 4)]
     tokenizer.train_from_iterator([*SENTENCES, "Task: Where is the heart? Likely findings: emb: box: (512,1024)"] * 20, trainer)
-    tokenizer.add_tokens(breaks)
+    tokenizer.add_tokens([*breaks, *(AddedToken(word, normalized=False) for word in words)])
     names = {name.strip("<>") + "_token": name for name in CONTROL[:4]}
     whole = PreTrainedTokenizerFast(tokenizer_object=tokenizer, additional_special_tokens=CONTROL[4:], **names)
     whole.chat_template = CHAT

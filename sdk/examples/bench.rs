@@ -101,7 +101,7 @@ fn main() -> Anyhow<()> {
                     }
                 }
                 let each = |form: usize| milliseconds[form] * 1e3 / tokens[form] as f64;
-                Ok(format!("{:.1} grounded, {:.1} unconstrained", each(0), each(1)))
+                Ok(format!("{:.1} {:.1}", each(0), each(1)))
             })
         }
         _ => Err("usage: bench sentences EMBEDDINGS WIDTH DATABASE | retrieval DATABASE WIDTH | tensor|hashed IMAGE SIDE | \
