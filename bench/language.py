@@ -9,8 +9,10 @@ from peers import Genai, Llama
 from sides import BENCH, PHANTOM, REFERENCE, THREADS, Ours, fresh
 from table import row
 
-# Sides of the image and a sentence that leave room for a question within so many tokens.
-LENGTHS = {1024: (96, "ok {}."), 2500: (1024, "Structure {} is healthy.")}
+# A letter that is a token by itself, to fill up with.
+LETTER = "z"
+# Sides of the image and a sentence for each structure that make prompts of nearly so many tokens; the question fills up the rest.
+LENGTHS = {1024: (96, f"ok {{}}{5 * LETTER}."), 2500: (1024, f"Structure {{}} is healthy{12 * LETTER}.")}
 NEW = 64
 
 
@@ -22,13 +24,14 @@ def language_bundle(length):
 def question_for(length):
     """A question that makes a prompt of so many tokens."""
     asked, bundle = "Where is the heart?", language_bundle(length)
-    for _ in range(2):
+    for _ in range(3):
         ours = Ours("ask", bundle, PHANTOM, "plain", 1, questions=[asked])
         ours()
         ours.close()
-        # A letter that is a token by itself.
-        asked += "z" * (length - int(ours.numbers[3]))
-    return asked
+        if ours.numbers[3] == length:
+            return asked
+        asked += LETTER * int(length - ours.numbers[3])
+    sys.exit(f"no prompt of {length} tokens can be made; remove build/bench")
 
 
 def decoder():
@@ -131,7 +134,7 @@ def grammar():
             figures.append(ours.numbers[1:])
         grounded, free = (median(side) / 1e3 for side in zip(*figures, strict=True))
         # At most 5 % of a step.
-        row(f"a grounded token, reference bundle, {how}", "ourselves unconstrained", grounded, free, 0.95)
+        row(f"a grounded token, reference bundle, {how}", "ourselves unconstrained", grounded, free, 1 / 1.05)
         ours.close()
 
 

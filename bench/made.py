@@ -45,8 +45,9 @@ def published_parts():
 def published_bundle(name, *options, image_size=1024, sentence="Structure {} is healthy."):
     """A bundle of the published sizes, written by the trainer as it is now."""
     run, bundle = FOLDER / f"run-{image_size}", FOLDER / f"bundle-{name}"
-    manifest = bundle / "manifest.json"
-    if manifest.exists() and manifest.stat().st_mtime > TRAINER.stat().st_mtime:
+    manifest, sentences = bundle / "manifest.json", [[sentence.format(i)] for i in range(36)]
+    made = bundle.with_suffix(".json")
+    if manifest.exists() and manifest.stat().st_mtime > TRAINER.stat().st_mtime and json.loads(made.read_text()) == sentences:
         return bundle
     published_parts()
     quiet = {"check": True, "stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
@@ -55,9 +56,10 @@ def published_bundle(name, *options, image_size=1024, sentence="Structure {} is 
             [TRAINER, "import", "--out", run, "--apm", PARTS / "apm.safetensors", "--image-size", str(image_size),
              "--text-encoder", PARTS / "bert", "--language", PARTS / "gemma", "--adapter", PARTS / "adapter"], **quiet,
         )  # fmt: skip
-    (run / "sentences.json").write_text(json.dumps([[sentence.format(i)] for i in range(36)]))
+    (run / "sentences.json").write_text(json.dumps(sentences))
     shutil.rmtree(bundle, ignore_errors=True)
     subprocess.run([TRAINER, "export", run, "--out", bundle, "--measure", "never", *options], **quiet)
+    made.write_text(json.dumps(sentences))
     return bundle
 
 

@@ -311,6 +311,10 @@ typedef struct anx_engine_options {
      * on this machine.
      */
     size_t unchecked;
+    /**
+     * Not 0: answers are decoded token by token, without looking up what they repeat; they are the same.
+     */
+    size_t plain;
 } anx_engine_options;
 
 /**
@@ -971,6 +975,12 @@ void anx_bytes_free(struct anx_bytes *bytes);
  * Borrowed from the answer; NULL for NULL.
  */
 const char *anx_answer_text(const struct anx_answer *answer);
+
+/**
+ * The answer as the model wrote it: with tags, and with boxes on a grid of 1024 over the padded square, not in pixels. Borrowed from the
+ * answer; NULL for NULL.
+ */
+const char *anx_answer_raw(const struct anx_answer *answer);
 
 /**
  * The question that was answered. Borrowed from the answer; NULL for NULL.

@@ -216,6 +216,8 @@ class Answer {
 public:
     // Readable text, without tags and coordinates.
     std::string text() const { return detail::text(anx_answer_text(handle_.get())); }
+    // As the model wrote it: with tags, and with boxes on a grid of 1024 over the padded square, not in pixels.
+    std::string raw() const { return detail::text(anx_answer_raw(handle_.get())); }
     std::string question() const { return detail::text(anx_answer_question(handle_.get())); }
     // The name of the question's task; empty where none was named.
     std::string task() const { return detail::text(anx_answer_task(handle_.get())); }
@@ -395,6 +397,7 @@ struct EngineOptions {
     std::size_t threads = 0; // on the CPU; 0: all cores
     std::string library;     // path of ONNX Runtime's library
     std::size_t memory = 0;  // bytes that computed tokens of all studies may take; 0: any number
+    bool plain = false;      // decodes token by token, without look-up; answers are the same
     bool unchecked = false;  // without the golden input, for a bundle that was opened before on this machine
 };
 
@@ -419,6 +422,7 @@ public:
         raw.library = options.library.empty() ? nullptr : options.library.c_str();
         raw.memory = options.memory;
         raw.unchecked = options.unchecked;
+        raw.plain = options.plain;
         anx_engine *engine = nullptr;
         anx_error *error = nullptr;
         if (anx_engine_open(bundle.c_str(), &raw, &engine, &error) != ANX_OK) return detail::take(error);

@@ -160,29 +160,58 @@ def test_chat(succeed, run, phantom_dicom, tmp_path):
     assert wrong.stderr.count("error: ") == 3 and "/help lists them" in wrong.stderr
 
 
-def test_chat_on_a_terminal(anatomix, onnxruntime_library, phantom_dicom):
-    ours, theirs = pty.openpty()
+def test_chat_on_a_terminal(anatomix, onnxruntime_library, phantom_dicom, tmp_path):
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps({"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "minItems": 1400}))
     variables = {**os.environ, "ORT_DYLIB_PATH": str(onnxruntime_library), "TERM": "xterm"}
     shown = b""
 
-    def show(until):
+    def show(ours, until):
+        """Reads what is shown up to there."""
         nonlocal shown
         while until not in shown:
             assert select.select([ours], [], [], 60)[0], f"{until} was not shown: {shown}"
             shown += os.read(ours, 65536)
-        shown = shown.split(until, 1)[1]
+        before, shown = shown.split(until, 1)
+        return before
 
-    with subprocess.Popen([anatomix, "chat", phantom_dicom], stdin=theirs, stdout=theirs, stderr=theirs, env=variables) as chat:
+    for answering in ("a place", "numbers without end"):
+        ours, theirs = pty.openpty()
+        options = [] if answering == "a place" else ["--json-schema", schema, "--max-tokens", "2500"]
+        chat = subprocess.Popen([anatomix, "chat", phantom_dicom, *options], stdin=theirs, stdout=theirs, stderr=theirs, env=variables)
         os.close(theirs)
-        show(b"/help")
-        os.write(ours, b"Where is the left lung?\r")
-        show(b"not a medical device")
-        # Where nothing is said, Ctrl-C takes back the line only.
-        os.write(ours, b"Where is\x03/help\r")
-        show(b"/quit")
-        os.write(ours, b"\x04")
-        assert chat.wait(60) == 0
-    os.close(ours)
+        try:
+            show(ours, b"> ")
+            os.write(ours, b"Where is the left lung?\r")
+            if options:
+                # Ctrl-C while it answers ends the answer.
+                show(ours, b",")
+                chat.send_signal(signal.SIGINT)
+                assert b"stopped" in show(ours, b"> ")
+            else:
+                assert b"Left lung" in show(ours, b"> ")
+            # Where nothing is said it takes back the line.
+            os.write(ours, b"Where is\x03")
+            show(ours, b"> ")
+            os.write(ours, b"/rewind\r")
+            assert b"questions left: 0" in show(ours, b"> ")
+            os.write(ours, b"\x04")
+            assert chat.wait(60) == 0
+        finally:
+            chat.kill()
+            chat.wait()
+            os.close(ours)
+        shown = b""
+
+
+def test_a_chat_that_somebody_else_reads_is_answers_alone(anatomix, onnxruntime_library, phantom_dicom):
+    ours, theirs = pty.openpty()
+    variables = {**os.environ, "ORT_DYLIB_PATH": str(onnxruntime_library), "TERM": "dumb"}
+    os.write(ours, b"Where is the left lung?\n/quit\n")
+    command = [anatomix, "chat", phantom_dicom, "--json"]
+    done = subprocess.run(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables, timeout=120, check=True)
+    assert json.loads(done.stdout)["question"] == "Where is the left lung?"
+    os.close(ours), os.close(theirs)
 
 
 def test_what_is_read_is_not_replaced(run, succeed, phantom_dicom, tmp_path):
@@ -193,6 +222,8 @@ def test_what_is_read_is_not_replaced(run, succeed, phantom_dicom, tmp_path):
         assert refused.returncode == 2 and f"{option} would replace" in refused.stderr
     refused = run("report", image, "--save", other, "--overlay", other)
     assert refused.returncode == 2 and "name the same file" in refused.stderr and not other.exists()
+    refused = run("report", image, "--save", "x", "--overlay", "./x", cwd=tmp_path)
+    assert refused.returncode == 2 and "name the same file" in refused.stderr
     assert image.read_bytes() == phantom_dicom.read_bytes()
 
 
@@ -209,15 +240,25 @@ def test_one_thread_takes_one_core(run, radiographs, tmp_path):
 
     one, all = cores("--threads", "1"), cores()
     print(f"{one:.2f} cores of one, {all:.2f} of all")
+    if all < 1.3:
+        pytest.skip(f"all threads together had {all:.2f} cores: nothing can be seen here")
     assert one < 1.1
 
 
-def test_memory_is_limited_and_the_golden_input_left_out(succeed, run, phantom_dicom):
+def test_memory_is_limited_and_the_golden_input_left_out(succeed, run, phantom_dicom, tmp_path):
     ask = ["ask", phantom_dicom, "Where is the left lung?", "--json", "--memory"]
     refused = run(*ask, "1")
     assert refused.returncode == 1 and "allow more" in refused.stderr
     answer = json.loads(succeed(*ask, "64", "--no-golden"))
     assert answer["text"] == json.loads(succeed(*ask[:-1]))["text"]
+    # The least that the question can be asked with; an answer without end ends there.
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps({"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "minItems": 1400}))
+    least = next(str(mib) for mib in range(2, 65) if run(*ask, str(mib), "--no-golden").returncode == 0)
+    endless = [*ask, least, "--no-golden", "--json-schema", schema, "--max-tokens", "2500"]
+    cut = json.loads(succeed(*endless))
+    assert cut["finish"] == "memory" and cut["tokens"] >= 512 and cut["raw"].startswith("[")
+    assert "the answer is cut: it would have taken more memory" in run(*[part for part in endless if part != "--json"]).stderr
 
 
 def test_conversations_and_saved_studies(succeed, run, phantom_dicom, tmp_path):

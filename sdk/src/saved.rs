@@ -56,12 +56,15 @@ impl Study {
     /// conversation are left out. With published sizes it takes about a third of a gigabyte, see [`Engine::study_bytes`].
     ///
     /// # Errors
-    /// If the model fails or memory cannot be had.
+    /// If the model fails, memory cannot be had, or a [`crate::CancelHandle`] stops it.
     pub fn save(&mut self) -> Result<Vec<u8>> {
         let engine = std::sync::Arc::clone(&self.engine);
         let conversation = match self.conversation.take() {
             Some(conversation) => conversation,
-            None => Conversation::open(&engine, &self.context, &self.perception, 0, || true)?,
+            None => {
+                self.cancel.reset();
+                Conversation::open(&engine, &self.context, &self.perception, 0, || !self.cancel.is_cancelled())?
+            }
         };
         let header = Header {
             version: VERSION,
@@ -78,11 +81,11 @@ impl Study {
         let seen =
             [("boxes", centers), ("object_embeddings", object_embeddings), ("image_tokens", image_tokens), ("image_logits", image_logits)];
         let failure = OnceCell::new();
-        let seen = seen.map(|(name, values)| (name.to_string(), Part::new(values.len(), &failure, || Ok(values.clone()))));
+        let seen = seen.map(|(name, values)| (name.to_string(), LazyTensor::new(values.len(), &failure, || Ok(values.clone()))));
         let decoder = &engine.decoder;
         let computed = (0..2 * decoder.sizes().layers).map(|index| {
             let read = move || Ok(decoder.read_cache(cache, index, length)?);
-            (cached(index), Part::new(decoder.saved_values(cache, index, length), &failure, read))
+            (cached(index), LazyTensor::new(decoder.saved_values(cache, index, length), &failure, read))
         });
         let parts = seen.into_iter().chain(computed);
         let damaged = |message: String| SavedError::Damaged { message };
@@ -99,20 +102,20 @@ fn cached(index: usize) -> String {
 }
 
 /// A tensor of the bytes. It is read when its turn comes: beside the bytes no more than one is held.
-struct Part<'a> {
+struct LazyTensor<'a> {
     shape: [usize; 1],
     read: Box<dyn Fn() -> Result<Vec<f32>> + 'a>,
     /// Why one could not be read.
     failure: &'a OnceCell<Error>,
 }
 
-impl<'a> Part<'a> {
+impl<'a> LazyTensor<'a> {
     fn new(values: usize, failure: &'a OnceCell<Error>, read: impl Fn() -> Result<Vec<f32>> + 'a) -> Self {
         Self { shape: [values], read: Box::new(read), failure }
     }
 }
 
-impl View for Part<'_> {
+impl View for LazyTensor<'_> {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
@@ -140,6 +143,10 @@ impl Engine {
     /// # Errors
     /// If the bytes are damaged or of another bundle, or memory cannot be had or may not be used.
     pub fn load_study(&self, bytes: &[u8]) -> Result<Study> {
+        self.within(|| self.load(bytes))
+    }
+
+    fn load(&self, bytes: &[u8]) -> Result<Study> {
         let engine = self.inner();
         let damaged = |message: String| SavedError::Damaged { message };
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;

@@ -159,7 +159,7 @@ impl CancelHandle {
         self.0.store(true, Ordering::Release);
     }
 
-    fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.0.store(false, Ordering::Release);
     }
 
@@ -276,9 +276,8 @@ impl Study {
         let patience = Patience { cancel: &cancel, asked: Instant::now() };
         let question = question.into();
         let (words, asked) = self.check(&question)?;
-        let room = asked.saturating_add(question.max_tokens.min(MAX_TOKENS));
-        let Some((mut conversation, computed)) = self.converse(question.follow_up, room, || patience.over(question.deadline).is_none())?
-        else {
+        let room = asked + question.max_tokens.min(MAX_TOKENS);
+        let Some((mut conversation, computed)) = self.converse(room, || patience.over(question.deadline).is_none())? else {
             return Ok(self.unanswered(&question, patience));
         };
         let opened = patience.asked.elapsed();
@@ -323,8 +322,13 @@ impl Study {
         self.cancel.reset();
         let cancel = self.cancel.clone();
         let patience = Patience { cancel: &cancel, asked: Instant::now() };
-        let check = |question: Question| self.check(&question).map(|(words, _)| (question, words));
-        let questions = questions.into_iter().map(|question| check(question.into())).collect::<Result<Vec<_>>>()?;
+        let mut room = 0;
+        let check = |question: Question| {
+            let (words, asked) = self.check(&question)?;
+            room = room.max(asked + question.max_tokens.min(MAX_TOKENS));
+            Ok((question, words))
+        };
+        let questions = questions.into_iter().map(Into::into).map(check).collect::<Result<Vec<_>>>()?;
         let Some((first, _)) = questions.first() else { return Ok(Vec::new()) };
         let follow_up = first.follow_up;
         if questions.iter().any(|(question, _)| question.follow_up != follow_up) {
@@ -332,7 +336,7 @@ impl Study {
         }
         // The context is computed for as long as anyone waits for it.
         let goes_on = || questions.iter().any(|(question, _)| patience.over(question.deadline).is_none());
-        let Some((mut conversation, mut computed)) = self.converse(follow_up, MAX_TOKENS, goes_on)? else {
+        let Some((mut conversation, mut computed)) = self.converse(room, goes_on)? else {
             return Ok(questions.iter().map(|(question, _)| self.unanswered(question, patience)).collect());
         };
         let opened = patience.asked.elapsed();
@@ -366,12 +370,10 @@ impl Study {
         self.answer(question, Said::nothing(finish), patience.asked.elapsed())
     }
 
-    /// The conversation that questions continue, its context computed, and how many tokens that took now; nothing if that was stopped.
-    fn converse(&mut self, follow_up: bool, room: usize, goes_on: impl Fn() -> bool) -> Result<Option<(Conversation, usize)>> {
-        if let Some(mut kept) = self.conversation.take() {
-            if !follow_up {
-                kept.rewind(0);
-            }
+    /// The conversation that questions continue or begin anew, its context computed, and how many tokens that took now; nothing if that
+    /// was stopped.
+    fn converse(&mut self, room: usize, goes_on: impl Fn() -> bool) -> Result<Option<(Conversation, usize)>> {
+        if let Some(kept) = self.conversation.take() {
             return Ok(Some((kept, 0)));
         }
         match Conversation::open(&self.engine, &self.context, &self.perception, room, goes_on) {

@@ -50,6 +50,7 @@ fn options() -> anx_engine_options {
         library: null(),
         memory: 0,
         unchecked: 0,
+        plain: 0,
     }
 }
 
@@ -305,7 +306,7 @@ mod with_bundle {
             (anx_pixels { bits: 12, ..images[1] }, "12 bits"),
             (anx_pixels { count: count - 1, ..images[1] }, "pixels"),
             (anx_pixels { values: odd.cast(), ..images[1] }, "aligned"),
-            (anx_pixels { values: null(), ..images[0] }, "NULL"),
+            (anx_pixels { values: null(), ..images[0] }, "images.values is NULL"),
         ] {
             let mut studies = [std::ptr::dangling_mut(); 2];
             let (_, message, _) = failure(|error| open(&[images[0], wrong], &mut studies, error));

@@ -7,7 +7,11 @@ use std::sync::LazyLock;
 const QUESTION: &str = "Where is the left lung?";
 
 fn open(memory: Option<u64>) -> Engine {
-    let builder = Engine::builder().provider(Provider::Cpu).golden(false);
+    open_with(memory, true)
+}
+
+fn open_with(memory: Option<u64>, look_up: bool) -> Engine {
+    let builder = Engine::builder().provider(Provider::Cpu).golden(false).look_up(look_up);
     let builder = memory.into_iter().fold(builder, anatomix::EngineBuilder::memory);
     builder.open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle")).unwrap()
 }
@@ -63,6 +67,46 @@ fn a_cache_grows_by_what_there_is() {
     study.ask(first).unwrap();
     let whole = study.ask(Question::new(QUESTION)).unwrap();
     assert_eq!(whole.text, self::study(&ENGINE).ask(QUESTION).unwrap().text);
+}
+
+#[test]
+fn what_is_foreseen_ends_no_answer() {
+    let price = ENGINE.study_bytes(study(&ENGINE).ask(long().max_tokens(1)).unwrap().prefilled + 512);
+    let [plain, quick] = [false, true].map(|look_up| open_with(Some(price), look_up));
+    let [mut plain, mut quick] = [&plain, &quick].map(study);
+    // One that repeats what was said before.
+    let schema = r#"{"type": "array", "items": {"const": "left lung and right lung"}, "minItems": 500}"#;
+    let same = Question::new("What does the heart show?").json_schema(schema);
+    let [a, b] = [&mut plain, &mut quick].map(|study| {
+        study.ask(same.clone().max_tokens(300)).unwrap();
+        study.ask(same.clone().max_tokens(900)).unwrap()
+    });
+    assert_eq!((a.finish, a.tokens, &a.raw), (b.finish, b.tokens, &b.raw));
+    assert!(a.finish == Finish::Memory && b.runs * 2 < a.runs, "{} runs instead of {}", b.runs, a.runs);
+    // Together they wait for each other, and what they say does not depend on it.
+    let many = || std::iter::repeat_n(Question::from(Task::Report), 20).chain([long()]);
+    let together = [&mut plain, &mut quick].map(|study| study.ask_many(many()).unwrap());
+    for (a, b) in together[0].iter().zip(&together[1]) {
+        assert_eq!((a.finish, a.tokens, &a.raw), (b.finish, b.tokens, &b.raw));
+    }
+}
+
+#[test]
+fn a_question_that_there_is_no_room_for_changes_nothing() {
+    let price = ENGINE.study_bytes(study(&ENGINE).ask(QUESTION).unwrap().prefilled + 512);
+    let engine = open(Some(price));
+    let mut study = study(&engine);
+    let first = study.ask(QUESTION).unwrap();
+    let wordy = "Where is the left lung? ".repeat(40);
+    assert!(study.ask(wordy.as_str()).unwrap_err().to_string().contains("ask less"));
+    assert_eq!(study.turns(), 1);
+    // Of several it ends alone; what the others said is not lost.
+    let short = Question::new(QUESTION).max_tokens(20);
+    let answers = study.ask_many([short.clone(), Question::new(wordy.repeat(3)), short]).unwrap();
+    let finishes: Vec<_> = answers.iter().map(|answer| answer.finish).collect();
+    assert_eq!((finishes[0], finishes[2]), (first.finish, first.finish));
+    assert_eq!((finishes[1], answers[1].tokens), (Finish::Memory, 0));
+    assert_eq!(answers[0].text, first.text);
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl<'a> Answering<'a> {
         self.count > 0
     }
 
+    /// Why it ends now, if nobody waits for it any longer.
+    pub fn over(&self, patience: Patience) -> Option<Finish> {
+        patience.over(self.question.deadline)
+    }
+
     /// Ends it here, unless it is over.
     pub fn stop(&mut self, why: Finish) {
         self.finish.get_or_insert(why);
@@ -145,7 +150,7 @@ impl<'a> Answering<'a> {
         } else if self.count == self.limit {
             Some(Finish::MaxTokens)
         } else {
-            patience.over(self.question.deadline)
+            self.over(patience)
         };
         Ok(())
     }

@@ -37,15 +37,24 @@ impl Conversation {
             if patience.is_cancelled() {
                 answers.iter_mut().for_each(|answer| answer.stop(Finish::Stopped));
             }
-            let parts = self.parts(engine, answers, together);
+            let mut parts = self.parts(engine, answers, together);
             if parts.is_empty() {
                 return Ok(());
             }
-            if self.make_room(engine, answers, &parts, base)? {
-                self.run(engine, answers, &parts, base, patience, on_piece)?;
-            } else {
-                let open = answers.iter().filter(|answer| !answer.is_over()).count();
-                together = together.min(open).saturating_sub(1).max(1);
+            let mut obstacle = self.obstacle(engine, answers, &parts)?;
+            if obstacle.is_some() {
+                // Nothing gives way to what is foreseen.
+                parts.iter_mut().for_each(|part| part.proposal.clear());
+                obstacle = self.obstacle(engine, answers, &parts)?;
+            }
+            match obstacle {
+                None => self.run(engine, answers, &parts, base, patience, on_piece)?,
+                Some(obstacle) => {
+                    if !self.give_way(engine, answers, &parts, base, obstacle)? {
+                        let open = answers.iter().filter(|answer| !answer.is_over()).count();
+                        together = together.min(open).saturating_sub(1).max(1);
+                    }
+                }
             }
         }
     }
@@ -65,33 +74,41 @@ impl Conversation {
         open.iter().map(part).collect()
     }
 
-    /// Makes room for a run. Where there is none, the last answer gives way and the run has to be planned again: `false`. Where no
-    /// other is left to give way, an answer ends as far as it has come.
-    fn make_room(&mut self, engine: &Inner, answers: &mut [Answering], parts: &[Part], base: usize) -> Result<bool> {
+    /// Makes room for a run, or tells why there is none.
+    fn obstacle(&mut self, engine: &Inner, answers: &[Answering], parts: &[Part]) -> Result<Option<Error>> {
         let rows: usize = parts.iter().map(|part| answers[part.number].waiting().len() + part.proposal.len()).sum();
         if self.cache.length() + rows <= self.cache.capacity() {
-            return Ok(true);
+            return Ok(None);
         }
         engine.decoder.compact(&mut self.cache)?;
-        let obstacle = match self.reserve(engine, rows) {
-            Err(error @ Error::Decoder(DecoderError::TooLong { .. } | DecoderError::Memory { .. })) => error,
-            other => return other.map(|()| true),
-        };
-        let first = parts.first().map(|part| part.number);
-        let gives_way = |number: &usize| Some(*number) != first && answers[*number].computed > 0 && !answers[*number].is_over();
-        match (0..answers.len()).rev().find(gives_way) {
-            Some(number) => self.suspend(engine, &mut answers[number], base).map(|()| false),
-            None if parts.len() > 1 => Ok(false),
-            None => match first.map(|number| &mut answers[number]) {
-                Some(answer) if answer.has_begun() => {
-                    answer.stop(Finish::Memory);
-                    self.cache.forget(answer.branch, base + answer.computed);
-                    self.leave(answer, base);
-                    Ok(false)
-                }
-                _ => Err(obstacle),
-            },
+        match self.reserve(engine, self.cache.length() + rows) {
+            Ok(()) => Ok(None),
+            Err(error @ Error::Decoder(DecoderError::TooLong { .. } | DecoderError::Memory { .. })) => Ok(Some(error)),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Where there is no room for a run, the last answer gives way, and where no other is left to do so, one ends as far as it has come:
+    /// `true`. `false` where fewer at a time are to be tried.
+    fn give_way(&mut self, engine: &Inner, answers: &mut [Answering], parts: &[Part], base: usize, obstacle: Error) -> Result<bool> {
+        let Some(first) = parts.first().map(|part| part.number) else { return Ok(false) };
+        let gives_way = |number: &usize| *number != first && answers[*number].computed > 0 && !answers[*number].is_over();
+        if let Some(number) = (0..answers.len()).rev().find(gives_way) {
+            self.suspend(engine, &mut answers[number], base)?;
+            return Ok(true);
+        }
+        if parts.len() > 1 {
+            return Ok(false);
+        }
+        // What was said is not lost because others, or more of it, cannot be had.
+        if !answers.iter().any(Answering::has_begun) {
+            return Err(obstacle);
+        }
+        let answer = &mut answers[first];
+        answer.stop(Finish::Memory);
+        self.cache.forget(answer.branch, base + answer.computed);
+        self.leave(answer, base);
+        Ok(true)
     }
 
     /// Forgets what was computed of an answer; what it said so far is computed again when its turn comes.
@@ -122,7 +139,18 @@ impl Conversation {
             ids.extend_from_slice(proposal);
         }
         let step = Step { ids: &ids, visual_index: &[], slots: &slots, wanted: &wanted };
-        let logits = engine.decoder.run(&mut self.cache, &self.visual, step, || true)?;
+        // Questions and what is caught up with may be long.
+        let goes_on = || parts.iter().any(|part| answers[part.number].over(patience).is_none());
+        let logits = match engine.decoder.run(&mut self.cache, &self.visual, step, goes_on) {
+            Err(Error::Decoder(DecoderError::Interrupted)) => {
+                for Part { number, .. } in parts {
+                    let why = answers[*number].over(patience).unwrap_or(Finish::Stopped);
+                    answers[*number].stop(why);
+                }
+                return Ok(());
+            }
+            logits => logits?,
+        };
         let mut rows = logits.chunks_exact(engine.decoder.sizes().vocabulary);
         for Part { number, proposal } in parts {
             let answer = &mut answers[*number];
@@ -165,11 +193,10 @@ impl Conversation {
         }
     }
 
-    /// Makes the cache large enough for more tokens.
+    /// Makes the cache large enough for so many tokens in all.
     pub(super) fn reserve(&mut self, engine: &Inner, tokens: usize) -> Result<()> {
-        let needed = self.cache.length() + tokens;
-        if needed > self.cache.capacity() {
-            engine.decoder.grow(&mut self.cache, needed)?;
+        if tokens > self.cache.capacity() {
+            engine.decoder.grow(&mut self.cache, tokens)?;
         }
         Ok(())
     }

@@ -122,7 +122,8 @@ impl Conversation {
         }
     }
 
-    /// Asks and answers: one turn more. A failure leaves the conversation as it was.
+    /// Asks and answers: one turn more, the first one unless it is a follow-up. A question that cannot be had leaves the conversation as
+    /// it was.
     ///
     /// # Errors
     /// If the question does not fit, memory cannot be had or may not be used, or the model fails.
@@ -134,13 +135,15 @@ impl Conversation {
         patience: Patience,
         on_piece: &mut impl FnMut(&str) -> Flow,
     ) -> Result<Said> {
-        let (turns, length) = (self.turns.len(), self.cache.length());
-        let tokens = self.tokens(engine, words)?;
+        let kept = if question.follow_up { self.turns.len() } else { 0 };
+        let (length, tokens) = self.asked(engine, words, kept)?;
         let mut answers = vec![Answering::new(engine, question, Branch::TRUNK, tokens, length)?];
-        self.reserve(engine, answers[0].room(MAX_TOKENS))?;
+        // Nothing is forgotten for a question that there is no room for.
+        self.reserve(engine, length + answers[0].room(MAX_TOKENS))?;
+        self.rewind(kept);
         self.turns.push(Turn { length, pending: std::mem::take(&mut self.pending) });
         if let Err(error) = self.decode(engine, &mut answers, patience, &mut |_, piece| on_piece(piece)) {
-            self.rewind(turns);
+            self.rewind(kept);
             return Err(error);
         }
         let answer = answers.remove(0);
@@ -151,8 +154,8 @@ impl Conversation {
         Ok(said)
     }
 
-    /// Asks several questions of what is there and answers them together, each as if it were asked alone. The conversation stays
-    /// as it was.
+    /// Asks several questions, all of them follow-ups or none, and answers them together, each as if it were asked alone. The conversation
+    /// stays as it was for follow-ups; others begin a new one.
     ///
     /// # Errors
     /// As [`Conversation::turn`].
@@ -163,11 +166,13 @@ impl Conversation {
         patience: Patience,
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
     ) -> Result<Vec<Said>> {
+        let follow_up = questions.iter().any(|(question, _)| question.follow_up);
+        self.rewind(if follow_up { self.turns.len() } else { 0 });
         let length = self.cache.length();
-        let answers = questions
-            .iter()
-            .enumerate()
-            .map(|(number, (question, words))| Answering::new(engine, question, Branch::new(number), self.tokens(engine, words)?, length));
+        let answers = questions.iter().enumerate().map(|(number, (question, words))| {
+            let (length, tokens) = self.asked(engine, words, self.turns.len())?;
+            Answering::new(engine, question, Branch::new(number), tokens, length)
+        });
         let mut answers = answers.collect::<Result<Vec<_>>>()?;
         let decoded = self.decode(engine, &mut answers, patience, on_piece);
         self.cache.rewind(length);
@@ -179,9 +184,10 @@ impl Conversation {
         Ok(said.collect())
     }
 
-    /// A question's tokens, after those that the last answer left.
-    fn tokens(&self, engine: &Inner, words: &str) -> Result<Vec<i64>> {
-        let question = if self.turns.is_empty() { engine.tokenizer.question(words)? } else { engine.tokenizer.follow_up(words)? };
-        Ok([self.pending.as_slice(), &question].concat())
+    /// Where a question begins that comes after the first `turns`, and its tokens, behind those that the last answer left.
+    fn asked(&self, engine: &Inner, words: &str, turns: usize) -> Result<(usize, Vec<i64>)> {
+        let (length, pending) = self.turns.get(turns).map_or((self.cache.length(), &self.pending), |turn| (turn.length, &turn.pending));
+        let question = if turns == 0 { engine.tokenizer.question(words)? } else { engine.tokenizer.follow_up(words)? };
+        Ok((length, [pending.as_slice(), &question].concat()))
     }
 }

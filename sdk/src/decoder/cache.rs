@@ -79,19 +79,31 @@ impl Layout {
         self.sliding.iter().map(rows).fold(0, u64::saturating_add).saturating_mul(row)
     }
 
-    /// Shape of a layer's keys or values, with one head more, which is never touched, where it slides: what begins later must not
-    /// end behind the memory.
+    /// Shape of a layer's keys or values. Where it slides, heads lie in one row of places, with some more behind the last: what is given
+    /// from a later place on must not end behind the memory, and no run begins so late that less than a window is left.
     fn shape(&self, slides: bool, capacity: usize) -> [usize; 4] {
-        [1, self.sizes.kv_heads + usize::from(slides), capacity, self.sizes.head_dim]
+        let DecoderSizes { kv_heads, head_dim, .. } = self.sizes;
+        if slides { [1, 1, kv_heads * capacity + self.latest(capacity), head_dim] } else { [1, kv_heads, capacity, head_dim] }
     }
+
+    /// The latest place that a layer which slides is given from, of so many.
+    fn latest(&self, capacity: usize) -> usize {
+        capacity.saturating_sub(self.window())
+    }
+}
+
+/// A layer's keys or values, see [`Layout::shape`], of the type that the decoder computes in.
+struct Held {
+    tensor: DynTensor,
+    /// Places of each head.
+    capacity: usize,
 }
 
 /// The cache of one study. Past and present are the same buffers: a token's keys and values are written once and stay.
 pub struct Cache {
     layout: Layout,
-    /// Keys and values of each layer, `[1, kv_heads, capacity, head_dim]`, of the type that the decoder computes in; see
-    /// [`Layout::shape`].
-    tensors: Vec<DynTensor>,
+    /// Keys and values of each layer.
+    held: Vec<Held>,
     /// What layers hold that see all.
     whole: Part,
     /// What layers hold that slide.
@@ -108,12 +120,13 @@ impl Cache {
         let whole = Part { from: 0, capacity };
         let sliding = Part { from: 0, capacity: layout.sliding_capacity(capacity, floor) };
         let element = if is_bf16(&layout.sizes) { TensorElementType::Bfloat16 } else { TensorElementType::Float32 };
-        let tensor = |index: usize| {
+        let held = |index: usize| {
             let slides = layout.sliding[index / 2];
-            DynTensor::new(allocator, element, layout.shape(slides, if slides { sliding.capacity } else { capacity }))
+            let capacity = if slides { sliding.capacity } else { capacity };
+            Ok(Held { tensor: DynTensor::new(allocator, element, layout.shape(slides, capacity))?, capacity })
         };
-        let tensors = (0..2 * layout.sizes.layers).map(tensor).collect::<ort::Result<_>>()?;
-        Ok(Self { layout: layout.clone(), tensors, whole, sliding, floor, slots: Slots::default(), reserved: vec![reserved] })
+        let held = (0..2 * layout.sizes.layers).map(held).collect::<ort::Result<_>>()?;
+        Ok(Self { layout: layout.clone(), held, whole, sliding, floor, slots: Slots::default(), reserved: vec![reserved] })
     }
 
     /// How many places are taken, by tokens and by gaps that forgotten ones left.
@@ -162,7 +175,7 @@ impl Cache {
         }
         let from = start.min(self.layout.needed_from(self.floor));
         let kept: Vec<usize> = (from..self.length() - count).map(|place| place - self.sliding.from).collect();
-        for index in 0..self.tensors.len() {
+        for index in 0..self.held.len() {
             if self.layout.sliding[index / 2] {
                 self.move_rows(index, &kept)?;
             }
@@ -174,7 +187,7 @@ impl Cache {
     /// Closes the gaps that forgotten tokens left.
     pub(super) fn compact(&mut self) -> ort::Result<()> {
         let Some(kept) = self.slots.compact() else { return Ok(()) };
-        for index in 0..self.tensors.len() {
+        for index in 0..self.held.len() {
             // All that a layer has let go of was before the gaps.
             let from = self.part(index).from;
             let kept: Vec<usize> = kept.iter().filter(|&&place| place >= from).map(|place| place - from).collect();
@@ -183,14 +196,19 @@ impl Cache {
         Ok(())
     }
 
-    /// Gives it room for more tokens. The old and the new of one tensor at a time are held together; where one cannot be had, those
-    /// before it have become larger than they need to be, and the cache is as it was.
+    /// Gives it room for more tokens. The old and the new of one layer at a time are held together; where one cannot be had, those
+    /// before it have become larger than they need to be, and nothing is lost.
     pub(super) fn grow(&mut self, capacity: usize, reserved: Reserved) -> ort::Result<()> {
         let sliding = self.layout.sliding_capacity(capacity, self.floor);
-        for index in 0..self.tensors.len() {
-            let (slides, from) = (self.layout.sliding[index / 2], self.part(index).from);
-            let rows = self.rows(index, from..self.length())?;
-            self.tensors[index] = place(&self.layout, slides, &rows, 0, if slides { sliding } else { capacity })?;
+        for layer in 0..self.layout.sizes.layers {
+            let (slides, from) = (self.layout.sliding[layer], self.part(2 * layer).from);
+            let grown = |index| {
+                let rows = self.rows(index, from..self.length())?;
+                place(&self.layout, slides, &rows, 0, if slides { sliding } else { capacity })
+            };
+            let (keys, values) = (grown(2 * layer)?, grown(2 * layer + 1)?);
+            self.held[2 * layer] = keys;
+            self.held[2 * layer + 1] = values;
         }
         self.whole.capacity = capacity;
         self.sliding.capacity = sliding;
@@ -209,7 +227,7 @@ impl Cache {
     pub(super) fn fill(&mut self, length: usize, mut rows: impl FnMut(usize) -> crate::Result<Vec<f32>>) -> crate::Result<()> {
         let DecoderSizes { kv_heads, head_dim, .. } = self.layout.sizes;
         let (head, needed_from) = (kv_heads * head_dim, self.layout.needed_from(length));
-        for index in 0..self.tensors.len() {
+        for index in 0..self.held.len() {
             let rows = rows(index)?;
             let (slides, count) = (self.layout.sliding[index / 2], rows.len() / head);
             // A layer that slides begins with the first place that it needs.
@@ -217,7 +235,7 @@ impl Cache {
             let heads = rows.chunks_exact((count * head_dim).max(1)).flat_map(|head| &head[surplus * head_dim..]);
             let rows: Vec<f32> = heads.copied().collect();
             let (at, capacity) = (if slides { 0 } else { length - count }, self.part(index).capacity);
-            self.tensors[index] = place(&self.layout, slides, &rows, at, capacity).map_err(failed)?;
+            self.held[index] = place(&self.layout, slides, &rows, at, capacity).map_err(failed)?;
         }
         self.sliding.from = needed_from;
         self.slots = Slots::default();
@@ -227,11 +245,11 @@ impl Cache {
 
     /// Binds it as past and present. Of layers that slide, what is before the place `start` is left out.
     pub(super) fn bind(&mut self, binding: &mut IoBinding, start: usize) -> ort::Result<()> {
-        let layers = self.tensors.len() / 2;
+        let DecoderSizes { layers, kv_heads, .. } = self.layout.sizes;
         let names = names("past_key_values", layers).zip(names("present", layers));
-        for (index, ((past, present), tensor)) in names.zip(&mut self.tensors).enumerate() {
+        for (index, ((past, present), Held { tensor, capacity })) in names.zip(&mut self.held).enumerate() {
             if self.layout.sliding[index / 2] {
-                let mut rest = rows_from(tensor, start - self.sliding.from)?;
+                let mut rest = rows_from(tensor, [kv_heads, *capacity], start - self.sliding.from)?;
                 binding.bind_input(past, &rest)?;
                 binding.bind_output(present, &mut rest)?;
             } else {
@@ -247,18 +265,13 @@ impl Cache {
         if self.layout.sliding[index / 2] { self.sliding } else { self.whole }
     }
 
-    /// Places that a tensor has room for.
-    fn room(&self, index: usize) -> usize {
-        self.tensors[index].shape()[2] as usize
-    }
-
     /// Keys or values of these places, head by head: `[kv_heads, places, head_dim]`.
     pub(super) fn rows(&self, index: usize, places: Range<usize>) -> ort::Result<Vec<f32>> {
-        let (tensor, part, sizes) = (&self.tensors[index], self.part(index), &self.layout.sizes);
+        let (Held { tensor, capacity }, part, sizes) = (&self.held[index], self.part(index), &self.layout.sizes);
         let copied = self.layout.device.map(|_| tensor.to(AllocationDevice::CPU, 0)).transpose()?;
         let tensor = copied.as_ref().unwrap_or(tensor);
         let used = (places.start - part.from) * sizes.head_dim..(places.end - part.from) * sizes.head_dim;
-        let whole = self.room(index) * sizes.head_dim;
+        let whole = capacity * sizes.head_dim;
         Ok(if is_bf16(sizes) {
             let heads = tensor.try_extract_tensor::<bf16>()?.1.chunks_exact(whole).take(sizes.kv_heads);
             heads.flat_map(|head| &head[used.clone()]).map(|value| value.to_f32()).collect()
@@ -270,13 +283,13 @@ impl Cache {
 
     /// Moves these rows of a tensor, in ascending order, to the front of each head.
     fn move_rows(&mut self, index: usize, kept: &[usize]) -> ort::Result<()> {
-        let (layout, capacity) = (&self.layout, self.room(index));
-        let tensor = &mut self.tensors[index];
+        let layout = &self.layout;
+        let Held { tensor, capacity } = &mut self.held[index];
         match layout.device {
-            None => move_rows(tensor, kept, &layout.sizes, capacity),
+            None => move_rows(tensor, kept, &layout.sizes, *capacity),
             Some(device) => {
                 let mut copied = tensor.to(AllocationDevice::CPU, 0)?;
-                move_rows(&mut copied, kept, &layout.sizes, capacity)?;
+                move_rows(&mut copied, kept, &layout.sizes, *capacity)?;
                 *tensor = copied.to(AllocationDevice::CUDA, device)?;
                 Ok(())
             }
@@ -302,32 +315,33 @@ fn move_rows(tensor: &mut DynTensor, kept: &[usize], sizes: &DecoderSizes, capac
     Ok(())
 }
 
-/// A tensor as [`Cache`] holds it, whose heads have these rows from row `at` on, and zeros before.
-fn place(layout: &Layout, slides: bool, rows: &[f32], at: usize, capacity: usize) -> ort::Result<DynTensor> {
-    let shape = layout.shape(slides, capacity);
-    let count = rows.len() / (layout.sizes.kv_heads * layout.sizes.head_dim);
+/// Keys or values as [`Cache`] holds them, whose heads have these rows from row `at` on, and zeros before.
+fn place(layout: &Layout, slides: bool, rows: &[f32], at: usize, capacity: usize) -> ort::Result<Held> {
+    let (shape, DecoderSizes { kv_heads, head_dim, .. }) = (layout.shape(slides, capacity), &layout.sizes);
+    let heads = [rows.len() / (kv_heads * head_dim), capacity].map(|rows| rows * head_dim);
     let tensor = if is_bf16(&layout.sizes) {
-        typed(rows, count, shape, at, bf16::from_f32)?
+        typed(rows, shape, heads, at * head_dim, bf16::from_f32)?
     } else {
-        typed::<f32>(rows, count, shape, at, |value| value)?
+        typed::<f32>(rows, shape, heads, at * head_dim, |value| value)?
     };
-    match layout.device {
-        None => Ok(tensor),
-        Some(device) => tensor.to(AllocationDevice::CUDA, device),
-    }
+    let tensor = match layout.device {
+        None => tensor,
+        Some(device) => tensor.to(AllocationDevice::CUDA, device)?,
+    };
+    Ok(Held { tensor, capacity })
 }
 
+/// The same, where a head has so many values of `rows`, and so many in the tensor.
 fn typed<T: PrimitiveTensorElementType + Debug>(
     rows: &[f32],
-    count: usize,
     shape: [usize; 4],
+    [given, held]: [usize; 2],
     at: usize,
     value: impl Fn(f32) -> T,
 ) -> ort::Result<DynTensor> {
     let mut tensor = Tensor::<T>::new(&Allocator::default(), shape)?;
-    let [_, _, capacity, width] = shape;
-    for (head, rows) in tensor.extract_tensor_mut().1.chunks_exact_mut(capacity * width).zip(rows.chunks_exact((count * width).max(1))) {
-        let (before, places) = head.split_at_mut(at * width);
+    for (head, rows) in tensor.extract_tensor_mut().1.chunks_exact_mut(held).zip(rows.chunks_exact(given.max(1))) {
+        let (before, places) = head.split_at_mut(at);
         before.iter_mut().for_each(|place| *place = value(0.0));
         places.iter_mut().zip(rows).for_each(|(place, &row)| *place = value(row));
     }
@@ -441,7 +455,7 @@ mod tests {
         cache.slide(3, 997).unwrap();
         for index in 0..4 {
             let part = cache.part(index);
-            let values = cache.tensors[index].try_extract_tensor_mut::<f32>().unwrap().1;
+            let values = cache.held[index].tensor.try_extract_tensor_mut::<f32>().unwrap().1;
             for place in 1000..1003 {
                 values[(place - part.from) * 2] = place as f32;
             }

@@ -75,7 +75,7 @@ pub struct Decoder {
 }
 
 /// Caches grow by a multiple of this many tokens, and by a quarter at least.
-const GROWTH: usize = 256;
+const GROWTH: usize = 128;
 
 /// Longest run in tokens. A longer text is computed in several, of which each looks back only on what is there: at once, the first
 /// tokens' scores with the last ones would be computed too, and thrown away. On the CPU shorter ones cost no time and less memory.

@@ -42,6 +42,7 @@ pub struct anx_answer {
     question: *const c_char,
     task: *const c_char,
     text: *const c_char,
+    raw: *const c_char,
     tokens: usize,
     prefilled: usize,
     runs: usize,
@@ -71,6 +72,7 @@ impl anx_answer {
             question: strings.keep(&answer.question),
             task: answer.task.map_or(null(), |task| strings.keep(task.name())),
             text: strings.keep(&answer.text),
+            raw: strings.keep(&answer.raw),
             tokens: answer.tokens,
             prefilled: answer.prefilled,
             runs: answer.runs,
@@ -96,6 +98,14 @@ impl anx_answer {
 pub unsafe extern "C" fn anx_answer_text(answer: *const anx_answer) -> *const c_char {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(answer, null(), |a| a.text) }
+}
+
+/// The answer as the model wrote it: with tags, and with boxes on a grid of 1024 over the padded square, not in pixels. Borrowed from the
+/// answer; NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_raw(answer: *const anx_answer) -> *const c_char {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, null(), |a| a.raw) }
 }
 
 /// The question that was answered. Borrowed from the answer; NULL for NULL.

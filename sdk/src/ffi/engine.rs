@@ -73,9 +73,11 @@ pub struct anx_engine_options {
     /// Not 0: the golden input is not run, which makes opening quicker. For a bundle that was opened before with this library
     /// on this machine.
     pub unchecked: usize,
+    /// Not 0: answers are decoded token by token, without looking up what they repeat; they are the same.
+    pub plain: usize,
 }
 
-// SAFETY: repr(C), six words, all zero means every default.
+// SAFETY: repr(C), seven words, all zero means every default.
 unsafe impl Options for anx_engine_options {
     const NAME: &'static str = "anx_engine_options";
 }
@@ -114,7 +116,7 @@ pub unsafe extern "C" fn anx_engine_open(
             if options.memory > 0 {
                 builder = builder.memory(options.memory as u64);
             }
-            builder = builder.golden(options.unchecked == 0);
+            builder = builder.golden(options.unchecked == 0).look_up(options.plain == 0);
             out.give(anx_engine::new(builder.open(bundle)?));
             Ok(())
         })

@@ -102,8 +102,8 @@ impl anx_pixels {
         // SAFETY: the same promise; alignment is looked at.
         unsafe {
             match self.bits {
-                8 => Ok(Pixels::U8(array(self.values.cast(), self.count, "images")?)),
-                16 => Ok(Pixels::U16(array(self.values.cast(), self.count, "images")?)),
+                8 => Ok(Pixels::U8(array(self.values.cast(), self.count, "images.values")?)),
+                16 => Ok(Pixels::U16(array(self.values.cast(), self.count, "images.values")?)),
                 bits => Err(Failure::argument("images", format!("has pixels of {bits} bits; pass 8 or 16"))),
             }
         }

@@ -52,6 +52,8 @@ pub struct AskRecord {
     pub task: Option<Task>,
     /// The answer, without tags and coordinates.
     pub text: String,
+    /// The answer as the model wrote it, boxes on a grid of 1024 over the padded square.
+    pub raw: String,
     /// Its phrases with their places.
     pub groundings: Vec<GroundingRecord>,
     /// How many tokens were computed before the answer's first one.
@@ -116,6 +118,7 @@ impl From<&Answer> for AskRecord {
             question: answer.question.clone(),
             task: answer.task,
             text: answer.text.clone(),
+            raw: answer.raw.clone(),
             groundings: answer.groundings.iter().map(GroundingRecord::from).collect(),
             prefilled: answer.prefilled,
             tokens: answer.tokens,
@@ -212,7 +215,7 @@ mod tests {
         };
         let value = serde_json::to_value(AskRecord::from(&answer)).unwrap();
         let expected =
-            ["finish", "flags", "groundings", "prefilled", "provenance", "question", "runs", "task", "text", "timing_ms", "tokens"];
+            ["finish", "flags", "groundings", "prefilled", "provenance", "question", "raw", "runs", "task", "text", "timing_ms", "tokens"];
         let mut found = keys(&value);
         found.sort_unstable();
         assert_eq!(found, expected);

@@ -5,20 +5,19 @@ use ort::memory::{Allocator, MemoryInfo};
 use ort::value::DynTensor;
 use std::ptr::{NonNull, null_mut};
 
-/// All heads but the last of `[1, heads, rows, width]` in fp32 on the CPU, each from its row `first` on, over the same memory. The
-/// shape says `[1, heads - 1, rows, width]`, so that heads lie as far apart; the last `first` rows of each are the next one's.
+/// `[1, heads, rows, width]` in fp32 on the CPU over the memory of a tensor that holds heads of so many rows one after the other, each
+/// from its row `first` on: the last `first` rows of each are the next one's, or what the tensor holds behind the last head.
 ///
 /// # Errors
-/// If it has another shape, or no such row.
+/// If it ends before that.
 #[allow(unsafe_code)]
-pub(crate) fn rows_from(tensor: &mut DynTensor, first: usize) -> ort::Result<DynTensor> {
+pub(crate) fn rows_from(tensor: &mut DynTensor, [heads, rows]: [usize; 2], first: usize) -> ort::Result<DynTensor> {
     let (shape, values) = tensor.try_extract_tensor_mut::<f32>()?;
-    let [1, heads, rows, width] = shape[..] else { return Err(ort::Error::new("a view is of one row of a batch")) };
-    let shape = [1, heads - 1, rows, width];
-    let count = shape.iter().product::<i64>() as usize;
-    let start = first * width as usize;
+    let width = shape.last().map_or(0, |&width| width as usize);
+    let start = first * width;
     // Inside the tensor, all of it: what the shape says is there.
-    let part = values.get_mut(start..start + count).ok_or_else(|| ort::Error::new("a view ends behind its tensor"))?;
+    let part = values.get_mut(start..start + heads * rows * width).ok_or_else(|| ort::Error::new("a view ends behind its tensor"))?;
+    let shape = [1, heads as i64, rows as i64, width as i64];
     let mut view = null_mut();
     // SAFETY: the pointers are valid for the call, and the data are as many as the shape says. ONNX Runtime keeps their address
     // only: the view is bound for one run, over which its cache is borrowed.

@@ -6,6 +6,7 @@ use anatomix::output::{AskRecord, Overlay};
 use anatomix::{Engine, Error, Flow, Question, Radiograph, Sampling, Study, Task};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
@@ -46,7 +47,8 @@ pub struct Output {
     /// Longest answer in tokens
     #[arg(long, value_name = "N")]
     max_tokens: Option<NonZeroUsize>,
-    /// Keep the study with everything that was computed of it, as a file to be asked later without computing it again
+    /// Keep the study with everything that was computed of the radiograph, as a file to be asked later without computing it again;
+    /// questions and answers are left out
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
     #[command(flatten)]
@@ -95,6 +97,12 @@ pub struct Decoding {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|e| format!("{e}"))?;
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}
+
+/// A file that may not be there yet, by whatever name.
+fn place(path: &Path) -> (Option<PathBuf>, Option<&OsStr>) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    (folder.canonicalize().ok(), path.file_name())
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
@@ -200,10 +208,15 @@ impl Output {
 
     /// Opens the engine and what is asked. Where results go is looked at before any work is done.
     pub fn open(&self, options: &Options, image: &Path) -> Result<Session<'_>, Failure> {
-        for (option, out) in [("--overlay", &self.overlay), ("--save", &self.save)] {
-            out.as_ref().map_or(Ok(()), |out| check_apart(image, option, out))?;
+        let outs = [("--overlay", &self.overlay), ("--save", &self.save)];
+        for (option, out) in outs.into_iter().filter_map(|(option, out)| Some((option, out.as_ref()?))) {
+            for read in [Some(image), self.decoding.json_schema.as_deref()].into_iter().flatten() {
+                check_apart(read, option, out)?;
+            }
         }
-        if self.overlay.is_some() && self.overlay == self.save {
+        if let (Some(overlay), Some(save)) = (&self.overlay, &self.save)
+            && place(overlay) == place(save)
+        {
             return Err(Failure::Usage("--overlay and --save name the same file; name two".into()));
         }
         let engine = options.engine(!self.decoding.no_look_up)?;
@@ -263,6 +276,7 @@ impl Session<'_> {
             }
             writeln!(io::stdout())?;
             print::groundings(answer)?;
+            print::cut(answer.finish);
             if !std::mem::replace(&mut self.doubted, true) {
                 print::flags(&answer.flags);
             }

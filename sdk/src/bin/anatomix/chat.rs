@@ -13,7 +13,8 @@ use std::path::PathBuf;
 ///
 /// A line is a question. A line that begins with a slash is a command: /rewind forgets the last question and its answer, /rewind N the
 /// last N; /report, /phrase_grounding and so on set one of the nine tasks, with the question behind them where they need one; /help
-/// lists them; /quit ends, as the end of the input does. On a terminal Ctrl-C ends an answer early.
+/// lists them; /quit ends, as the end of the input does. On a terminal Ctrl-C ends an answer early. --overlay shows the last answer;
+/// --save keeps the radiograph's part, not what was said.
 #[derive(Args)]
 pub struct Chat {
     /// DICOM, PNG or JPEG file, or a study that --save wrote
@@ -35,34 +36,27 @@ enum Line<'a> {
 impl Chat {
     pub fn run(&self, options: &Options) -> Result<(), Failure> {
         let mut session = self.output.open(options, &self.image)?;
-        let terminal = io::stdin().is_terminal();
+        let (lines, terminal) = (Lines::open()?, io::stdin().is_terminal());
         if terminal {
             let cancel = session.study.cancel_handle();
             ctrlc::set_handler(move || cancel.cancel()).map_err(|e| Failure::Fatal(format!("Ctrl-C cannot be handled: {e}")))?;
             remark("ask a question, or /help");
         }
-        let mut editor = DefaultEditor::new().map_err(unreadable)?;
         let mut failed = false;
-        loop {
-            let line = match editor.readline("> ") {
-                Ok(line) => line,
-                Err(ReadlineError::Interrupted) => continue,
-                Err(ReadlineError::Eof) => break,
-                Err(error) => return Err(unreadable(error)),
-            };
-            let _ = editor.add_history_entry(&line);
-            let done = match parse(&line) {
-                Ok(Line::Quit) => break,
+        for line in lines {
+            let done = line.and_then(|line| match parse(&line) {
                 Ok(line) => self.follow(line, &mut session),
                 Err(message) => Err(Failure::Message(message)),
-            };
+            });
             match done {
-                // The conversation is as it was.
+                Ok(true) => {}
+                Ok(false) => break,
+                // What was said before stays.
                 Err(Failure::Message(message)) => {
                     complain(&message);
                     failed = true;
                 }
-                done => done?,
+                Err(failure) => return Err(failure),
             }
         }
         session.close()?;
@@ -70,7 +64,8 @@ impl Chat {
         if failed && !terminal { Err(Failure::Reported) } else { Ok(()) }
     }
 
-    fn follow(&self, line: Line, session: &mut Session) -> Result<(), Failure> {
+    /// Does what a line asks for, and tells whether to go on.
+    fn follow(&self, line: Line, session: &mut Session) -> Result<bool, Failure> {
         match line {
             Line::Ask(task, text) => {
                 let mut question = Question::new(text).follow_up();
@@ -83,9 +78,54 @@ impl Chat {
                 remark(&format!("questions left: {turns}"));
             }
             Line::Help => help(),
-            Line::Nothing | Line::Quit => {}
+            Line::Nothing => {}
+            Line::Quit => return Ok(false),
         }
-        Ok(())
+        Ok(true)
+    }
+}
+
+/// Lines of standard input: edited on a terminal, as they come from anywhere else.
+enum Lines {
+    Edited(Box<DefaultEditor>),
+    Plain(io::Lines<io::StdinLock<'static>>),
+}
+
+impl Lines {
+    fn open() -> Result<Self, Failure> {
+        // The editor writes to standard output, which belongs to the answers where somebody else reads it.
+        if io::stdin().is_terminal() && io::stdout().is_terminal() {
+            let editor = DefaultEditor::new().map_err(|e| unreadable(&e))?;
+            return Ok(Self::Edited(Box::new(editor)));
+        }
+        Ok(Self::Plain(io::stdin().lines()))
+    }
+}
+
+impl Iterator for Lines {
+    type Item = Result<String, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Edited(editor) => loop {
+                return match editor.readline("> ") {
+                    Ok(line) => {
+                        let _ = editor.add_history_entry(&line);
+                        Some(Ok(line))
+                    }
+                    // The line is taken back.
+                    Err(ReadlineError::Interrupted) => continue,
+                    Err(ReadlineError::Eof) => None,
+                    Err(error) => Some(Err(unreadable(&error))),
+                };
+            },
+            Self::Plain(lines) => lines.next().map(|line| {
+                line.map_err(|error| match error.kind() {
+                    io::ErrorKind::InvalidData => Failure::Message("a line is not UTF-8; convert it".into()),
+                    _ => unreadable(&error),
+                })
+            }),
+        }
     }
 }
 
@@ -116,7 +156,7 @@ fn help() {
     remark("/quit");
 }
 
-fn unreadable(error: ReadlineError) -> Failure {
+fn unreadable(error: &dyn std::error::Error) -> Failure {
     Failure::Fatal(format!("cannot read questions: {error}; check where standard input comes from"))
 }
 

@@ -26,7 +26,7 @@ pub struct Options {
     /// ONNX Runtime's library [default: $ORT_DYLIB_PATH, else beside the program, else the system's]
     #[arg(long, global = true, value_name = "PATH")]
     pub onnxruntime: Option<PathBuf>,
-    /// Most memory for computed tokens, in MiB; what needs more is refused [default: any]
+    /// Most memory for computed tokens, in MiB: a question that needs more is refused, an answer ends there [default: any]
     #[arg(long, global = true, value_name = "MIB")]
     pub memory: Option<NonZeroU32>,
     /// Open the bundle without running its golden input, where it was opened before on this machine

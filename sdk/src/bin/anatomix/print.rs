@@ -2,7 +2,7 @@
 
 use crate::common::{Failure, remark};
 use anatomix::retrieval::is_finding;
-use anatomix::{Answer, Flag, Provenance, Severity, StructureFinding, Study, Timing};
+use anatomix::{Answer, Finish, Flag, Provenance, Severity, StructureFinding, Study, Timing};
 use std::io::{self, Write};
 
 /// Cells of a label's bar.
@@ -49,6 +49,18 @@ pub fn groundings(answer: &Answer) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Why an answer is not whole, on standard error.
+pub fn cut(finish: Finish) {
+    let why = match finish {
+        Finish::MaxTokens => "it has as many tokens as it may have; allow more with --max-tokens",
+        Finish::Stopped => "it was stopped",
+        Finish::Deadline => "its time was over; allow more with --deadline",
+        Finish::Memory => "it would have taken more memory than --memory allows",
+        _ => return,
+    };
+    remark(&format!("note: the answer is cut: {why}"));
 }
 
 /// Doubts, on standard error.
