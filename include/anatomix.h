@@ -293,7 +293,8 @@ typedef struct anx_engine_options {
      */
     const char *provider;
     /**
-     * Threads on the CPU, for the graphs and for what is done before and after them, or 0 for as many as the machine has cores.
+     * Threads on the CPU, for the graphs and for what is done before and after them, or 0 for as many as the machine has cores. Opening
+     * takes up to three for a moment.
      */
     size_t threads;
     /**
@@ -906,9 +907,10 @@ enum anx_status anx_study_ask_many(struct anx_study *study,
                                    struct anx_error **error);
 
 /**
- * Stops the ask that is running on the study now: within one step of the language model, or one part of the context while
- * that is computed, that call returns ANX_OK with what was decoded so far, be it nothing, and ANX_FINISH_STOPPED. Returns at once; cannot fail. While no ask is running, and for NULL,
- * it does nothing: an ask that starts later is not stopped.
+ * Stops the ask that is running on the study now: within one step of the language model, or one part of the context or of a long
+ * question while that is computed, that call returns ANX_OK with what was decoded so far, be it nothing, and ANX_FINISH_STOPPED.
+ * An anx_study_save that computes the context fails with ANX_DECODER. Returns at once; cannot fail. While nothing is running, and
+ * for NULL, it does nothing: what starts later is not stopped.
  */
 void anx_cancel_request(const struct anx_cancel *cancel);
 

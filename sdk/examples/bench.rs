@@ -5,7 +5,8 @@
 //! `bench tensor IMAGE SIDE`, or `hashed` for the file's SHA-256 as well; `bench perceive BUNDLE IMAGE`; `bench ask BUNDLE IMAGE
 //! plain|look-up|together MAX`; `bench cold BUNDLE IMAGE checked|unchecked` answers with one token and ends. The last two ask what
 //! the file holds that ANATOMIX_QUESTIONS names, a question a line, each about the study only. `bench form BUNDLE IMAGE
-//! TEMPERATURE` asks grounded and unconstrained in turns and prints what a token takes of either, in microseconds.
+//! TEMPERATURE` asks for reports grounded, as JSON by a schema, and unconstrained in turns and prints what a token takes of each, in
+//! microseconds.
 
 use anatomix::anatomy::{STRUCTURES, Structure};
 use anatomix::radiograph::{Histogram, Preprocess};
@@ -15,6 +16,17 @@ use std::error::Error;
 use std::hint::black_box;
 use std::io::{BufRead, Write};
 use std::time::Instant;
+
+/// What an answer in JSON has to meet: text of any words.
+const SCHEMA: &str = r#"{
+    "type": "object",
+    "properties": {
+        "side": {"enum": ["left", "right", "both", "none"]},
+        "findings": {"type": "array", "items": {"type": "string", "minLength": 30, "maxLength": 80}, "minItems": 3, "maxItems": 5}
+    },
+    "required": ["side", "findings"],
+    "additionalProperties": false
+}"#;
 
 type Anyhow<T> = Result<T, Box<dyn Error>>;
 
@@ -91,17 +103,18 @@ fn main() -> Anyhow<()> {
             let temperature: f32 = temperature.parse()?;
             let sampling = |seed| Sampling { temperature, seed, ..Sampling::default() };
             each(|| {
-                let (mut milliseconds, mut tokens) = ([0.0; 2], [0; 2]);
+                let (mut milliseconds, mut tokens) = ([0.0; 3], [0; 3]);
                 for seed in 0..10 {
                     let question = Question::from(Task::Report).sampling(sampling(seed)).max_tokens(100);
-                    for (form, question) in [question.clone(), question.unconstrained()].into_iter().enumerate() {
+                    let json = question.clone().json_schema(SCHEMA);
+                    for (form, question) in [question.clone(), json, question.unconstrained()].into_iter().enumerate() {
                         let answer = study.ask(question)?;
                         milliseconds[form] += answer.timing["decode"];
                         tokens[form] += answer.tokens;
                     }
                 }
                 let each = |form: usize| milliseconds[form] * 1e3 / tokens[form] as f64;
-                Ok(format!("{:.1} {:.1}", each(0), each(1)))
+                Ok(format!("{:.1} {:.1} {:.1}", each(0), each(1), each(2)))
             })
         }
         _ => Err("usage: bench sentences EMBEDDINGS WIDTH DATABASE | retrieval DATABASE WIDTH | tensor|hashed IMAGE SIDE | \

@@ -71,7 +71,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Threads on the CPU, for the graphs and for what is done before and after them; all cores if not said.
+    /// Threads on the CPU, for the graphs and for what the engine does before and after them; all cores if not said. Opening a bundle
+    /// takes up to three for a moment, and [`Radiograph::open`] rayon's own.
     pub fn threads(mut self, threads: usize) -> Self {
         self.options.threads = Some(threads.max(1));
         self
@@ -92,7 +93,8 @@ impl EngineBuilder {
     }
 
     /// How many bytes the computed tokens of all studies together may take, see [`Engine::study_bytes`]; any number if not said.
-    /// A question that would need more is refused, an answer that comes to need more ends as far as it has come ([`crate::Finish::Memory`]).
+    /// A question that would need more is refused, an answer that comes to need more ends as far as it has come
+    /// ([`crate::Finish::Memory`]).
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = Some(bytes);
         self

@@ -153,8 +153,8 @@ pub struct Answer {
 pub struct CancelHandle(Arc<AtomicBool>);
 
 impl CancelHandle {
-    /// Stops the answer that runs now, within one step of the language model, or one part of the context while that is computed.
-    /// Without one it does nothing.
+    /// Stops the answer that runs now, within one step of the language model, or one part of the context or of a long question while
+    /// that is computed. Without one it does nothing.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Release);
     }

@@ -17,9 +17,10 @@ impl anx_cancel {
     }
 }
 
-/// Stops the ask that is running on the study now: within one step of the language model, or one part of the context while
-/// that is computed, that call returns ANX_OK with what was decoded so far, be it nothing, and ANX_FINISH_STOPPED. Returns at once; cannot fail. While no ask is running, and for NULL,
-/// it does nothing: an ask that starts later is not stopped.
+/// Stops the ask that is running on the study now: within one step of the language model, or one part of the context or of a long
+/// question while that is computed, that call returns ANX_OK with what was decoded so far, be it nothing, and ANX_FINISH_STOPPED.
+/// An anx_study_save that computes the context fails with ANX_DECODER. Returns at once; cannot fail. While nothing is running, and
+/// for NULL, it does nothing: what starts later is not stopped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_cancel_request(cancel: *const anx_cancel) {
     // SAFETY: NULL or a live handle, as the header asks.

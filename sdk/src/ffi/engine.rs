@@ -62,7 +62,8 @@ pub struct anx_engine_options {
     /// Where to compute: "auto" (or NULL), "cpu", "cuda", "cuda:N", "tensorrt", "tensorrt:N", N being the device's
     /// number. "auto" takes what can run here and notes why; any other that cannot run is an error.
     pub provider: *const c_char,
-    /// Threads on the CPU, for the graphs and for what is done before and after them, or 0 for as many as the machine has cores.
+    /// Threads on the CPU, for the graphs and for what is done before and after them, or 0 for as many as the machine has cores. Opening
+    /// takes up to three for a moment.
     pub threads: usize,
     /// Path of ONNX Runtime's library, or NULL: then the environment variable ORT_DYLIB_PATH, then beside libanatomix.so
     /// and beside the program, then the system's search path. Whichever is loaded first stays for the whole process.
