@@ -12,7 +12,7 @@ from table import row
 # A letter that is a token by itself, to fill up with.
 LETTER = "z"
 # Sides of the image and a sentence for each structure that make prompts of nearly so many tokens; the question fills up the rest.
-LENGTHS = {1024: (96, f"ok {{}}{5 * LETTER}."), 2500: (1024, f"Structure {{}} is healthy{12 * LETTER}.")}
+LENGTHS = {1024: (96, f"ok {{}}{5 * LETTER}."), 2500: (1024, f"Structure {{}} is healthy{9 * LETTER}.")}
 NEW = 64
 
 

@@ -47,8 +47,10 @@ def published_bundle(name, *options, image_size=1024, sentence="Structure {} is 
     run, bundle = FOLDER / f"run-{image_size}", FOLDER / f"bundle-{name}"
     manifest, sentences = bundle / "manifest.json", [[sentence.format(i)] for i in range(36)]
     made = bundle.with_suffix(".json")
-    if manifest.exists() and manifest.stat().st_mtime > TRAINER.stat().st_mtime and json.loads(made.read_text()) == sentences:
+    made_of = json.loads(made.read_text()) if made.exists() else None
+    if manifest.exists() and manifest.stat().st_mtime > TRAINER.stat().st_mtime and made_of == sentences:
         return bundle
+    made.unlink(missing_ok=True)
     published_parts()
     quiet = {"check": True, "stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     if not run.exists():

@@ -397,8 +397,8 @@ struct EngineOptions {
     std::size_t threads = 0; // on the CPU; 0: all cores
     std::string library;     // path of ONNX Runtime's library
     std::size_t memory = 0;  // bytes that computed tokens of all studies may take; 0: any number
-    bool plain = false;      // decodes token by token, without look-up; answers are the same
     bool unchecked = false;  // without the golden input, for a bundle that was opened before on this machine
+    bool plain = false;      // decodes token by token, without look-up; answers are the same
 };
 
 // Grey pixels row by row from the top, 0 (black) to the type's largest value (white); width * height of them.

@@ -322,10 +322,11 @@ impl Study {
         self.cancel.reset();
         let cancel = self.cancel.clone();
         let patience = Patience { cancel: &cancel, asked: Instant::now() };
-        let mut room = 0;
+        // Of the least of them; for others the cache grows.
+        let mut room = usize::MAX;
         let check = |question: Question| {
             let (words, asked) = self.check(&question)?;
-            room = room.max(asked + question.max_tokens.min(MAX_TOKENS));
+            room = room.min(asked + question.max_tokens.min(MAX_TOKENS));
             Ok((question, words))
         };
         let questions = questions.into_iter().map(Into::into).map(check).collect::<Result<Vec<_>>>()?;

@@ -100,13 +100,23 @@ fn a_question_that_there_is_no_room_for_changes_nothing() {
     let wordy = "Where is the left lung? ".repeat(40);
     assert!(study.ask(wordy.as_str()).unwrap_err().to_string().contains("ask less"));
     assert_eq!(study.turns(), 1);
-    // Of several it ends alone; what the others said is not lost.
-    let short = Question::new(QUESTION).max_tokens(20);
-    let answers = study.ask_many([short.clone(), Question::new(wordy.repeat(3)), short]).unwrap();
-    let finishes: Vec<_> = answers.iter().map(|answer| answer.finish).collect();
-    assert_eq!((finishes[0], finishes[2]), (first.finish, first.finish));
-    assert_eq!((finishes[1], answers[1].tokens), (Finish::Memory, 0));
-    assert_eq!(answers[0].text, first.text);
+    // Of several it ends alone, wherever it stands and whether the context is there or not; what the others said is not lost.
+    let short = || Question::new(QUESTION).max_tokens(20);
+    let wordy = || Question::new(wordy.repeat(3));
+    for (at, fresh) in [(1, false), (0, true), (0, false), (2, true)] {
+        let mut questions = vec![short(), short()];
+        questions.insert(at, wordy());
+        if fresh {
+            drop(study);
+            study = self::study(&engine);
+        }
+        let answers = study.ask_many(questions).unwrap();
+        for (number, answer) in answers.iter().enumerate() {
+            let expected = if number == at { (Finish::Memory, 0, "") } else { (first.finish, first.tokens, first.text.as_str()) };
+            assert_eq!((answer.finish, answer.tokens, answer.text.as_str()), expected, "{number} of {at}");
+        }
+    }
+    assert!(study.ask_many([wordy(), wordy()]).unwrap_err().to_string().contains("ask less"));
 }
 
 #[test]

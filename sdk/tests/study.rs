@@ -203,6 +203,13 @@ fn a_long_question_can_be_stopped() {
     let long = Question::new("Where is the left lung? ".repeat(80)).deadline(Duration::ZERO);
     let answer = study.ask(long.clone()).unwrap();
     assert_eq!((answer.finish, answer.tokens, answer.prefilled), (Finish::Deadline, 0, 0));
+    assert!(answer.timing["prefill"] > 0.0 && answer.timing["decode"] == 0.0);
+    // It is no turn, so that what comes after it does not pay for it.
+    assert_eq!(study.turns(), 0);
+    let again = study.ask(Question::new(QUESTIONS[0]).follow_up()).unwrap();
+    assert!(again.prefilled < 40, "{}", again.prefilled);
+    let stopped = study.ask(long.clone().follow_up()).unwrap();
+    assert_eq!((stopped.finish, study.turns()), (Finish::Deadline, 1));
     let late = study.ask_many([long, QUESTIONS[0].into()]).unwrap();
     assert_eq!((late[0].finish, late[1].finish), (Finish::Deadline, Finish::EndOfTurn));
     assert_eq!(said(late[1].clone()), said(self::study().ask(QUESTIONS[0]).unwrap()));

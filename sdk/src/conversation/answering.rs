@@ -170,7 +170,8 @@ impl<'a> Answering<'a> {
         if ended != Finish::EndOfTurn {
             pending.push(self.end);
         }
-        let prefilled = self.prefilled.unwrap_or_default();
+        let taken = self.start.elapsed();
+        let prefilled = self.prefilled.unwrap_or(taken);
         let said = Said {
             raw,
             readable,
@@ -180,7 +181,7 @@ impl<'a> Answering<'a> {
             runs: self.runs,
             log_probabilities: self.log_probabilities,
             finish,
-            timing: [prefilled, self.start.elapsed().saturating_sub(prefilled)],
+            timing: [prefilled, taken.saturating_sub(prefilled)],
         };
         (said, kept, pending)
     }

@@ -32,14 +32,15 @@ impl Conversation {
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
     ) -> Result<()> {
         let base = self.cache.length();
-        let mut together = TOGETHER;
+        let (mut together, mut refused) = (TOGETHER, None);
         loop {
             if patience.is_cancelled() {
                 answers.iter_mut().for_each(|answer| answer.stop(Finish::Stopped));
             }
             let mut parts = self.parts(engine, answers, together);
             if parts.is_empty() {
-                return Ok(());
+                // What was said is not lost because others, or more of it, cannot be had.
+                return refused.filter(|_| !answers.iter().any(Answering::has_begun)).map_or(Ok(()), Err);
             }
             let mut obstacle = self.obstacle(engine, answers, &parts)?;
             if obstacle.is_some() {
@@ -49,12 +50,10 @@ impl Conversation {
             }
             match obstacle {
                 None => self.run(engine, answers, &parts, base, patience, on_piece)?,
-                Some(obstacle) => {
-                    if !self.give_way(engine, answers, &parts, base, obstacle)? {
-                        let open = answers.iter().filter(|answer| !answer.is_over()).count();
-                        together = together.min(open).saturating_sub(1).max(1);
-                    }
-                }
+                Some(obstacle) => match self.give_way(engine, answers, &parts, base)? {
+                    Some(fewer) => together = fewer,
+                    None => refused = Some(obstacle),
+                },
             }
         }
     }
@@ -88,27 +87,24 @@ impl Conversation {
         }
     }
 
-    /// Where there is no room for a run, the last answer gives way, and where no other is left to do so, one ends as far as it has come:
-    /// `true`. `false` where fewer at a time are to be tried.
-    fn give_way(&mut self, engine: &Inner, answers: &mut [Answering], parts: &[Part], base: usize, obstacle: Error) -> Result<bool> {
-        let Some(first) = parts.first().map(|part| part.number) else { return Ok(false) };
-        let gives_way = |number: &usize| *number != first && answers[*number].computed > 0 && !answers[*number].is_over();
-        if let Some(number) = (0..answers.len()).rev().find(gives_way) {
-            self.suspend(engine, &mut answers[number], base)?;
-            return Ok(true);
+    /// Where there is no room for a run, the last answer gives way, and where none is left to do so, fewer are decoded at a time: how
+    /// many. Where one alone finds no room, it ends as far as it has come.
+    fn give_way(&mut self, engine: &Inner, answers: &mut [Answering], parts: &[Part], base: usize) -> Result<Option<usize>> {
+        let open: Vec<usize> = (0..answers.len()).filter(|&number| !answers[number].is_over()).collect();
+        if let Some(at) = (1..open.len()).rev().find(|&at| answers[open[at]].computed > 0) {
+            self.suspend(engine, &mut answers[open[at]], base)?;
+            return Ok(Some(at));
         }
         if parts.len() > 1 {
-            return Ok(false);
+            return Ok(Some(parts.len() - 1));
         }
-        // What was said is not lost because others, or more of it, cannot be had.
-        if !answers.iter().any(Answering::has_begun) {
-            return Err(obstacle);
+        for Part { number, .. } in parts {
+            let answer = &mut answers[*number];
+            answer.stop(Finish::Memory);
+            self.cache.forget(answer.branch, base + answer.computed);
+            self.leave(answer, base);
         }
-        let answer = &mut answers[first];
-        answer.stop(Finish::Memory);
-        self.cache.forget(answer.branch, base + answer.computed);
-        self.leave(answer, base);
-        Ok(true)
+        Ok(None)
     }
 
     /// Forgets what was computed of an answer; what it said so far is computed again when its turn comes.
@@ -146,6 +142,7 @@ impl Conversation {
                 for Part { number, .. } in parts {
                     let why = answers[*number].over(patience).unwrap_or(Finish::Stopped);
                     answers[*number].stop(why);
+                    self.leave(&answers[*number], base);
                 }
                 return Ok(());
             }

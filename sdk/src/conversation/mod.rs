@@ -147,6 +147,11 @@ impl Conversation {
             return Err(error);
         }
         let answer = answers.remove(0);
+        if !answer.has_begun() && answer.computed == 0 {
+            // Stopped before its question was read: no turn.
+            self.rewind(kept);
+            return Ok(answer.finish(on_piece).0);
+        }
         self.look_up.add(answer.to_remember(), |token| engine.tokenizer.word(token));
         let (said, kept, pending) = answer.finish(on_piece);
         self.cache.rewind(length + kept);

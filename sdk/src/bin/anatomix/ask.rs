@@ -6,7 +6,6 @@ use anatomix::output::{AskRecord, Overlay};
 use anatomix::{Engine, Error, Flow, Question, Radiograph, Sampling, Study, Task};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
@@ -99,10 +98,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
-/// A file that may not be there yet, by whatever name.
-fn place(path: &Path) -> (Option<PathBuf>, Option<&OsStr>) {
+/// Where a file is or will be, by whatever name; nothing where there is no such folder.
+fn place(path: &Path) -> Option<PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    (folder.canonicalize().ok(), path.file_name())
+    path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
@@ -215,7 +214,7 @@ impl Output {
             }
         }
         if let (Some(overlay), Some(save)) = (&self.overlay, &self.save)
-            && place(overlay) == place(save)
+            && place(overlay).is_some_and(|place| Some(place) == self::place(save))
         {
             return Err(Failure::Usage("--overlay and --save name the same file; name two".into()));
         }

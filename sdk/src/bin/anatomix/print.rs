@@ -54,7 +54,7 @@ pub fn groundings(answer: &Answer) -> Result<(), Failure> {
 /// Why an answer is not whole, on standard error.
 pub fn cut(finish: Finish) {
     let why = match finish {
-        Finish::MaxTokens => "it has as many tokens as it may have; allow more with --max-tokens",
+        Finish::MaxTokens => "no more tokens are allowed, by --max-tokens or by the model's context, which a long conversation fills",
         Finish::Stopped => "it was stopped",
         Finish::Deadline => "its time was over; allow more with --deadline",
         Finish::Memory => "it would have taken more memory than --memory allows",
