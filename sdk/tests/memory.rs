@@ -59,9 +59,9 @@ fn studies_share_the_limit() {
 
 #[test]
 fn a_cache_grows_by_what_there_is() {
-    let first = Question::new(QUESTION).max_tokens(1);
+    let first = Question::new(QUESTION).max_tokens(300);
     let needed = study(&ENGINE).ask(first.clone()).unwrap().prefilled + 512;
-    // The least that a question with a whole answer takes: a quarter more than the first one's room is more than that.
+    // The least that a question with a whole answer takes; a quarter more than the first one's room is more than that.
     let engine = open(Some(ENGINE.study_bytes(needed)));
     let mut study = study(&engine);
     study.ask(first).unwrap();
