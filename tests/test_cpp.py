@@ -132,6 +132,20 @@ def environment(root):
     return {"ORT_DYLIB_PATH": str(root / ".deps/onnxruntime/libonnxruntime.so"), **os.environ}
 
 
+@pytest.fixture
+def compiled(root, anatomix, tmp_path):
+    """Compiles a C++17 program against the library and returns it."""
+
+    def compiled(source, *flags):
+        file, program, library = tmp_path / "program.cpp", tmp_path / "program", Path(anatomix).parent
+        file.write_text(source)
+        link = ["-L", library, "-lanatomix", f"-Wl,-rpath,{library}"]
+        run(["g++", "-std=c++17", *STRICT, *flags, "-I", root / "include", file, "-o", program, *link])
+        return program
+
+    return compiled
+
+
 @pytest.fixture(scope="module")
 def programs(root, anatomix, tmp_path_factory):
     """The folder of the built C++ examples."""
@@ -183,11 +197,8 @@ def test_cpp_finds_what_the_command_line_finds(programs, anatomix, bundle, phant
         assert numbers(box) == pytest.approx(structure["box"], abs=0.01)
 
 
-def test_cpp_perceives_several_files(root, anatomix, bundle, phantom_dicom, environment, tmp_path):
-    source, program, library = tmp_path / "several.cpp", tmp_path / "several", Path(anatomix).parent
-    source.write_text(SEVERAL)
-    link = ["-L", library, "-lanatomix", f"-Wl,-rpath,{library}"]
-    run(["g++", "-std=c++17", *STRICT, "-fno-exceptions", "-fno-rtti", "-I", root / "include", source, "-o", program, *link])
+def test_cpp_perceives_several_files(compiled, anatomix, bundle, phantom_dicom, environment):
+    program = compiled(SEVERAL, "-fno-exceptions", "-fno-rtti")
     lines = run([program, bundle, phantom_dicom], environment).splitlines()
     sentence = record(anatomix, environment, "perceive", phantom_dicom, "--bundle", bundle)["structures"][11]["sentence"]
     assert lines[:3] == [sentence] * 3
@@ -195,11 +206,8 @@ def test_cpp_perceives_several_files(root, anatomix, bundle, phantom_dicom, envi
     assert lines[5:] == [sentence] * 2
 
 
-def test_cpp_holds_a_conversation(root, anatomix, bundle, phantom_dicom, environment, tmp_path):
-    source, program, library = tmp_path / "conversation.cpp", tmp_path / "conversation", Path(anatomix).parent
-    source.write_text(CONVERSATION)
-    link = ["-L", library, "-lanatomix", f"-Wl,-rpath,{library}"]
-    run(["g++", "-std=c++17", *STRICT, "-fno-exceptions", "-fno-rtti", "-I", root / "include", source, "-o", program, *link])
+def test_cpp_holds_a_conversation(compiled, anatomix, bundle, phantom_dicom, environment):
+    program = compiled(CONVERSATION, "-fno-exceptions", "-fno-rtti")
     asked = ["ask", phantom_dicom, "Where is the left lung?", "What does it show?", "--follow-up", "--json", "--bundle", bundle]
     expected = [json.loads(line)["text"] for line in run([anatomix, *asked], environment).splitlines()]
     assert run([program, bundle, phantom_dicom], environment).splitlines() == expected
@@ -246,11 +254,8 @@ int main(int argc, char **argv) {
 """
 
 
-def test_cpp_asks_several_questions_together(root, anatomix, bundle, phantom_dicom, environment, tmp_path):
-    source, program, library = tmp_path / "together.cpp", tmp_path / "together", Path(anatomix).parent
-    source.write_text(TOGETHER)
-    link = ["-L", library, "-lanatomix", f"-Wl,-rpath,{library}"]
-    run(["g++", "-std=c++17", *STRICT, "-Wno-missing-field-initializers", "-I", root / "include", source, "-o", program, *link])
+def test_cpp_asks_several_questions_together(compiled, anatomix, bundle, phantom_dicom, environment):
+    program = compiled(TOGETHER, "-Wno-missing-field-initializers")
     expected = [record(anatomix, environment, *asked, "--bundle", bundle)["text"] for asked in [
         ("ask", phantom_dicom, "Where is the left lung?"), ("report", phantom_dicom),
     ]]  # fmt: skip
