@@ -240,7 +240,8 @@ def test_one_thread_takes_one_core(run, radiographs, tmp_path):
 
     one, all = cores("--threads", "1"), cores()
     print(f"{one:.2f} cores of one, {all:.2f} of all")
-    assert one < 1.1
+    # Opening takes more for a moment.
+    assert one < 1.25
     if all < 1.3:
         pytest.skip(f"all threads together had {all:.2f} cores: a missing limit would not be seen here")
 
