@@ -6,8 +6,11 @@ use anatomix::{Question, Task};
 use clap::Args;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
-use std::io::{self, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::PathBuf;
+
+/// Longest line that is read, in bytes: more than any question may have.
+const LONGEST_LINE: usize = 1 << 16;
 
 /// Talk about a radiograph: each question sees what was said before it
 ///
@@ -88,7 +91,7 @@ impl Chat {
 /// Lines of standard input: edited on a terminal, as they come from anywhere else.
 enum Lines {
     Edited(Box<DefaultEditor>),
-    Plain(io::Lines<io::StdinLock<'static>>),
+    Plain(io::StdinLock<'static>),
 }
 
 impl Lines {
@@ -98,7 +101,7 @@ impl Lines {
             let editor = DefaultEditor::new().map_err(|e| unreadable(&e))?;
             return Ok(Self::Edited(Box::new(editor)));
         }
-        Ok(Self::Plain(io::stdin().lines()))
+        Ok(Self::Plain(io::stdin().lock()))
     }
 }
 
@@ -119,14 +122,22 @@ impl Iterator for Lines {
                     Err(error) => Some(Err(unreadable(&error))),
                 };
             },
-            Self::Plain(lines) => lines.next().map(|line| {
-                line.map_err(|error| match error.kind() {
-                    io::ErrorKind::InvalidData => Failure::Message("a line is not UTF-8; convert it".into()),
-                    _ => unreadable(&error),
-                })
-            }),
+            Self::Plain(input) => plain(input).transpose(),
         }
     }
+}
+
+/// The next line, if there is one. Wherever it comes from, no more of it is held than a question can have.
+fn plain(input: &mut impl BufRead) -> Result<Option<String>, Failure> {
+    let mut line = Vec::new();
+    input.take(LONGEST_LINE as u64 + 1).read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
+    if line.len() > LONGEST_LINE {
+        return Err(Failure::Fatal(format!("a line has more than {LONGEST_LINE} bytes; ask something shorter")));
+    }
+    if line.is_empty() {
+        return Ok(None);
+    }
+    String::from_utf8(line).map(Some).map_err(|_| Failure::Message("a line is not UTF-8; convert it".into()))
 }
 
 fn parse(line: &str) -> Result<Line<'_>, String> {
@@ -163,6 +174,18 @@ fn unreadable(error: &dyn std::error::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_read_as_far_as_they_may_go() {
+        let mut input = &b"one\n\xff\n\nlast"[..];
+        let mut next = || plain(&mut input);
+        assert!(matches!(next(), Ok(Some(line)) if line == "one\n"));
+        assert!(matches!(next(), Err(Failure::Message(_))));
+        assert!(matches!(next(), Ok(Some(line)) if line == "\n"));
+        assert!(matches!(next(), Ok(Some(line)) if line == "last"));
+        assert!(matches!(next(), Ok(None)));
+        assert!(matches!(plain(&mut io::BufReader::new(io::repeat(b'x'))), Err(Failure::Fatal(_))));
+    }
 
     #[test]
     fn lines_are_questions_or_commands() {
