@@ -1,6 +1,6 @@
 //! Draws phantoms as PNG files: `draw FOLDER FIRST_SEED COUNT`.
 
-use anatomix_phantom::{Scene, dataset::save_png};
+use anatomix_phantom::{Scene, files::save_png};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();

@@ -1,6 +1,7 @@
 //! From attenuation to a displayed picture: scatter, noise, tone, markers, collimation.
 
-use crate::{Layer, Scene};
+use crate::layer::Layer;
+use crate::scene::Scene;
 use ab_glyph::{FontRef, PxScale};
 use image::{GrayImage, Luma};
 use rand::{Rng, RngExt};

@@ -1,6 +1,7 @@
 //! The geometry of one patient in world units, and the outline of each of the 36 structures.
 
-use crate::{Point, canvas::spline};
+use crate::canvas::spline;
+use crate::frame::Point;
 use anatomix::anatomy::{STRUCTURES, Side};
 use rand::{Rng, RngExt};
 

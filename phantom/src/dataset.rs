@@ -1,6 +1,9 @@
 //! Lays phantoms out as the public data sets are: Chest ImaGenome scene graphs, MIMIC-CXR tables and reports.
 
-use crate::{Scene, tasks, text};
+use crate::dicom::write_dicom;
+use crate::files::{DatasetError, replace, save_png};
+use crate::scene::Scene;
+use crate::{tasks, text};
 use anatomix::anatomy::{Label, Structure};
 use anatomix::geometry::Letterbox;
 use rayon::prelude::*;
@@ -28,28 +31,6 @@ pub struct Options {
     pub size: u32,
     /// Every how many phantoms a DICOM file is written beside the PNG; 0 for never.
     pub dicom_every: u64,
-}
-
-/// Why a data set could not be written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DatasetError {
-    /// A file or folder could not be written.
-    #[error("cannot write {path}: {source}; check that the folder is writable and the disk has room")]
-    Write {
-        /// Which one.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A picture could not be encoded or written.
-    #[error("cannot write the picture {path}: {message}; check that the folder is writable and the disk has room")]
-    Picture {
-        /// Which one.
-        path: PathBuf,
-        /// Why.
-        message: String,
-    },
 }
 
 /// Split of a seed: a twentieth each for validation and test below [`EVALUATION_SEEDS`], all test from there on.
@@ -95,7 +76,7 @@ pub fn write(options: &Options, progress: impl Fn(u64) + Sync) -> Result<(), Dat
         let id = scene.id();
         save_png(&images.join(format!("{id}.png")), &picture)?;
         if let Some(dicoms) = dicoms.as_ref().filter(|_| seed.is_multiple_of(options.dicom_every)) {
-            crate::write_dicom(&dicoms.join(format!("{id}.dcm")), &scene, &picture)?;
+            write_dicom(&dicoms.join(format!("{id}.dcm")), &scene, &picture)?;
         }
         save(&graphs.join(format!("{id}_SceneGraph.json")), &format!("{:#}\n", scene_graph(&scene)))?;
         let report = format!("FINDINGS: {}\n\nIMPRESSION: {}\n", text::findings(&scene), text::impression(&scene));
@@ -190,33 +171,6 @@ fn raw_name(structure: Structure) -> String {
     }
 }
 
-/// Writes a file beside its place and moves it there when it is whole; `write` gets where to write, and the place to name
-/// in errors.
-pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path, &Path) -> Result<(), DatasetError>) -> Result<(), DatasetError> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let done =
-        write(&part, path).and_then(|()| fs::rename(&part, path).map_err(|source| DatasetError::Write { path: path.into(), source }));
-    if done.is_err() {
-        // Nothing half-written stays; that it cannot be removed adds nothing to the error.
-        let _ = fs::remove_file(&part);
-    }
-    done
-}
-
 fn save(path: &Path, text: &str) -> Result<(), DatasetError> {
     replace(path, |part, path| fs::write(part, text).map_err(|source| DatasetError::Write { path: path.into(), source }))
-}
-
-/// Saves a picture as an 8-bit grey PNG.
-///
-/// # Errors
-/// [`DatasetError::Picture`], naming the file.
-pub fn save_png(path: &Path, picture: &crate::Layer) -> Result<(), DatasetError> {
-    let bytes = picture.data.iter().map(|&v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
-    let failed = |message: String| DatasetError::Picture { path: path.into(), message };
-    let image = image::GrayImage::from_raw(picture.width, picture.height, bytes)
-        .ok_or_else(|| failed("its size does not match its data".into()))?;
-    replace(path, |part, _| image.save_with_format(part, image::ImageFormat::Png).map_err(|e| failed(e.to_string())))
 }

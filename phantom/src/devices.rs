@@ -1,9 +1,9 @@
 //! Draws what is not the patient: tubes, lines, pacemakers, electrodes.
 
-use crate::canvas::spline;
+use crate::canvas::{Canvas, rod, spline};
 use crate::findings::Kind;
-use crate::render::{Canvas, rod};
-use crate::{Point, Scene};
+use crate::frame::Point;
+use crate::scene::Scene;
 use anatomix::anatomy::Side;
 use rand::{Rng, RngExt};
 

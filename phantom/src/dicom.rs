@@ -1,7 +1,8 @@
 //! Writes a phantom as a digital radiograph (DX For Presentation), 12 bit.
 
-use crate::dataset::{DatasetError, replace};
-use crate::{Layer, Scene};
+use crate::files::{DatasetError, replace};
+use crate::layer::Layer;
+use crate::scene::Scene;
 use dicom_core::value::DataSetSequence;
 use dicom_core::{DataElement, PrimitiveValue, VR, dicom_value};
 use dicom_dictionary_std::{tags, uids};

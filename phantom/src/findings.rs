@@ -1,7 +1,7 @@
 //! What can be wrong with a patient, where, and what follows from it: terms, labels, boxes.
 
 use crate::anatomy::{Anatomy, rounded};
-use crate::{Frame, Point};
+use crate::frame::{Frame, Point};
 use anatomix::anatomy::{Label, Side};
 use anatomix::geometry::PixelBox;
 use rand::{Rng, RngExt};

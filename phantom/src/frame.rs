@@ -1,8 +1,10 @@
 //! From world units to pixels: the pose of the patient and the field of view.
 
-use crate::Point;
 use anatomix::geometry::PixelBox;
 use rand::{Rng, RngExt};
+
+/// A point in world units: half a thorax is about 1, x towards the patient's left, y down, 0 at the lung apices.
+pub(crate) type Point = [f32; 2];
 
 /// Size of the picture and where the patient stands in it.
 #[derive(Clone, Debug)]

@@ -1,9 +1,10 @@
 //! Draws abnormal tissue where a scene has it.
 
-use crate::canvas::{Layer, spline};
+use crate::canvas::{Canvas, rod, spline};
 use crate::findings::{Finding, Kind};
-use crate::render::{Canvas, rod};
-use crate::{Point, Scene};
+use crate::frame::Point;
+use crate::layer::Layer;
+use crate::scene::Scene;
 use rand::{Rng, RngExt};
 
 pub(crate) fn draw(canvas: &mut Canvas, scene: &Scene, lungs: &Layer, rng: &mut impl Rng) {

@@ -20,19 +20,18 @@ mod canvas;
 pub mod dataset;
 mod devices;
 mod dicom;
+pub mod files;
 mod findings;
 mod frame;
+mod layer;
 mod lesions;
 mod render;
 mod scene;
 pub mod tasks;
 pub mod text;
 
-pub use canvas::Layer;
 pub use dicom::write_dicom;
 pub use findings::{Finding, Kind, Zone};
 pub use frame::Frame;
+pub use layer::Layer;
 pub use scene::Scene;
-
-/// A point in world units: half a thorax is about 1, x towards the patient's left, y down, 0 at the lung apices.
-pub(crate) type Point = [f32; 2];

@@ -4,12 +4,22 @@
 
 use crate::acquisition;
 use crate::anatomy::{Anatomy, Lung};
-use crate::canvas::{Layer, spline};
-use crate::{Frame, Point, Scene, devices, lesions};
+use crate::canvas::{Canvas, rod, spline, tube};
+use crate::frame::Point;
+use crate::layer::Layer;
+use crate::scene::Scene;
+use crate::{devices, lesions};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-pub(crate) fn render(scene: &Scene) -> Layer {
+impl Scene {
+    /// Draws the picture: values 0..1, bone bright and air dark.
+    pub fn render(&self) -> Layer {
+        render(self)
+    }
+}
+
+fn render(scene: &Scene) -> Layer {
     // Apart from the scene's own stream, so that a change in drawing leaves geometry and findings as they are.
     let mut rng = ChaCha8Rng::seed_from_u64(scene.seed ^ 0x5eed_0f1a_b5e5_0000);
     let (frame, anatomy) = (&scene.frame, &scene.anatomy);
@@ -31,54 +41,6 @@ pub(crate) fn render(scene: &Scene) -> Layer {
     devices::draw(&mut overlay, scene, &mut rng);
     picture.add(&overlay.layer, 1.0);
     acquisition::expose(picture, scene, &mut rng)
-}
-
-/// A layer with the frame that world points pass through.
-pub(crate) struct Canvas<'a> {
-    pub layer: Layer,
-    pub frame: &'a Frame,
-}
-
-impl<'a> Canvas<'a> {
-    pub fn new(frame: &'a Frame) -> Self {
-        Self { layer: Layer::new(frame.width, frame.height), frame }
-    }
-
-    pub fn fill(&mut self, points: &[Point], value: f32) {
-        self.layer.fill(&self.frame.map_all(points), value);
-    }
-
-    /// A polygon with an edge softened by `softness` world units.
-    pub fn fill_soft(&mut self, points: &[Point], value: f32, softness: f32) {
-        let mut layer = Layer::new(self.frame.width, self.frame.height);
-        layer.fill(&self.frame.map_all(points), value);
-        layer.blur(softness * self.frame.pixels());
-        self.layer.add(&layer, 1.0);
-    }
-
-    pub fn blob(&mut self, center: Point, radii: Point, value: f32, power: f32) {
-        let scale = self.frame.pixels();
-        self.layer.blob(self.frame.map(center), [radii[0] * scale, radii[1] * scale], 0.0, value, power);
-    }
-
-    pub fn stroke(&mut self, line: &[Point], radius: impl Fn(f32) -> f32, profile: impl Fn(f32) -> f32) {
-        let scale = self.frame.pixels();
-        self.layer.stroke(&self.frame.map_all(line), |t| radius(t) * scale, profile);
-    }
-}
-
-/// A solid rod.
-pub(crate) fn rod(value: f32) -> impl Fn(f32) -> f32 {
-    move |r| value * (1.0 - r * r).max(0.0).sqrt()
-}
-
-/// A tube of bone: bright cortex, dimmer marrow.
-pub(crate) fn tube(value: f32, cortex: f32) -> impl Fn(f32) -> f32 {
-    move |r| {
-        let outer = (1.0 - r * r).max(0.0).sqrt();
-        let inner = (0.64 - r * r).max(0.0).sqrt();
-        value * (outer - (1.0 - cortex) * inner)
-    }
 }
 
 /// Neck, shoulders, arms and trunk. Returns the mask that keeps the surrounding air dark.

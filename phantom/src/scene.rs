@@ -2,7 +2,7 @@
 
 use crate::anatomy::{Anatomy, Build};
 use crate::findings::{self, Finding, Kind, Zone};
-use crate::{Frame, Layer, Point, render, text};
+use crate::frame::{Frame, Point};
 use anatomix::anatomy::{LABELS, Label, STRUCTURES, Side, Structure};
 use anatomix::geometry::PixelBox;
 use rand::{RngExt, SeedableRng};
@@ -57,11 +57,6 @@ impl Scene {
         format!("phantom-{:07}", self.seed)
     }
 
-    /// Draws the picture: values 0..1, bone bright and air dark.
-    pub fn render(&self) -> Layer {
-        render::render(self)
-    }
-
     /// A structure's box in pixels; `None` where less than a third of it is in the picture.
     pub fn structure_box(&self, structure: Structure) -> Option<PixelBox> {
         self.frame.bounds(&self.regions[structure.index()])
@@ -90,11 +85,6 @@ impl Scene {
         terms.sort();
         terms.dedup();
         terms
-    }
-
-    /// The sentence on a structure: `NAME shows A and B.` or `NAME is healthy.`
-    pub fn sentence(&self, structure: Structure) -> String {
-        text::sentence(structure, &self.attributes(structure))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Instruction samples of the nine tasks, with several wordings of a question and one answer each.
 
 use crate::findings::{Finding, Kind};
-use crate::{Scene, text};
+use crate::scene::Scene;
+use crate::text;
 use anatomix::anatomy::{Side, Structure};
 use anatomix::geometry::{Letterbox, PixelBox};
 use anatomix::task::Task;

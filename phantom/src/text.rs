@@ -1,7 +1,7 @@
 //! Sentences and reports. Answers are canonical: equal findings give equal words.
 
-use crate::Scene;
 use crate::findings::{Finding, Kind};
+use crate::scene::Scene;
 use anatomix::anatomy::{Label, Structure};
 
 /// The sentence on a structure, from category and term of what it shows.
@@ -20,6 +20,13 @@ pub fn sentence(structure: Structure, attributes: &[(&str, &str)]) -> String {
     sorted.sort_by_key(|&(category, term)| (category != "anatomicalfinding", category, term));
     let terms: Vec<&str> = sorted.iter().map(|&(_, term)| term).collect();
     format!("{structure} shows {}.", join(&terms))
+}
+
+impl Scene {
+    /// The sentence on a structure: `NAME shows A and B.` or `NAME is healthy.`
+    pub fn sentence(&self, structure: Structure) -> String {
+        sentence(structure, &self.attributes(structure))
+    }
 }
 
 /// "A", "A and B", "A, B and C".

@@ -14,7 +14,7 @@ use anatomix_trainer::data::packs::{self, Pack};
 use anatomix_trainer::graph::Params;
 use anatomix_trainer::run::ModelConfig;
 use anatomix_trainer::training::config::LossWeights;
-use anatomix_trainer::training::language::Phase;
+use anatomix_trainer::training::config::Phase;
 use anatomix_trainer::training::objective::{Language, PARTS, Perception, Targets, trains_perception};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;

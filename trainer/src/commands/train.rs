@@ -1,8 +1,8 @@
 //! Runs a step of training.
 
 use crate::training::checkpoint::Start;
-use crate::training::config::Recipe;
-use crate::training::language::{self, Phase};
+use crate::training::config::{Phase, Recipe};
+use crate::training::language;
 use crate::training::{apm, text};
 use anyhow::Result;
 use clap::ValueEnum;

@@ -4,13 +4,15 @@
 //! function is its own list of parameters: [`Params`] creates, loads or checks them as the function asks for them.
 
 pub mod adamw;
+mod error;
 pub mod onnx;
 mod params;
 pub(crate) mod source;
 mod torch;
 
 use anatomix::bundle::{FULL_ATTENTION_BIAS, SLIDING_ATTENTION_BIAS};
-pub use params::{Init, Params, ParamsError};
+pub use error::ParamsError;
+pub use params::{Init, Params};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 pub use torch::{CausalBatch, Torch, TorchTensor};

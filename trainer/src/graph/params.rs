@@ -1,9 +1,10 @@
 //! Named parameters: created, loaded, checked, saved.
 
+use super::error::ParamsError;
 use super::source::{Safetensors, Source};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// How a parameter starts.
@@ -33,28 +34,6 @@ pub struct Params {
     problems: RefCell<Vec<String>>,
     open: bool,
     device: Device,
-}
-
-/// Parameters do not fit a model or cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ParamsError {
-    /// Names or shapes do not fit.
-    #[error("{path} does not fit the model: {}; check that the configuration is the one it was trained with", .problems.join("; "))]
-    Misfit {
-        /// Where they came from.
-        path: PathBuf,
-        /// Every missing, extra or misshaped name.
-        problems: Vec<String>,
-    },
-    /// The file cannot be read or written.
-    #[error("cannot use {path}: {message}")]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        message: String,
-    },
 }
 
 impl Params {

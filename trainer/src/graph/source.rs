@@ -1,6 +1,6 @@
 //! Tensors that stay in their file until they are asked for, and then come a block of rows at a time.
 
-use super::ParamsError;
+use super::error::ParamsError;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;

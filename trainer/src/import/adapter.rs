@@ -1,8 +1,8 @@
 //! What fine-tuning made: adapters, tables that were trained in full, projectors. From the published checkpoint, which keeps the
 //! first two below `LM.core_model` and the projectors below `LM.wrapper`, or from the folder of a PEFT adapter.
 
-use super::ImportError;
 use super::checkpoint::{Checkpoint, json};
+use super::error::ImportError;
 use super::language;
 use super::names::{self, Shapes};
 use super::stored::Stored;

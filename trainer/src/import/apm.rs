@@ -1,9 +1,9 @@
 //! The Anatomy Perception Module: its 406 published names, bare or below `vis_model.`, and the text projection below
 //! `text_model.`, from a file of tensors or from a training checkpoint that keeps them below `model.`.
 
-use super::ImportError;
 use super::checkpoint::Checkpoint;
 use super::dino;
+use super::error::ImportError;
 use super::names;
 use crate::models::apm::ApmConfig;
 use crate::models::text::TextConfig;

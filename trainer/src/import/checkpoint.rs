@@ -3,7 +3,7 @@
 //! Only headers are read on opening. A pickle is interpreted by a reader that builds tensors and plain values and nothing
 //! else: what it names is never imported, what it calls is never called.
 
-use super::ImportError;
+use super::error::ImportError;
 use super::stored::Stored;
 use pytorch_reader::{DType, PytorchReader};
 use safetensors::Dtype;

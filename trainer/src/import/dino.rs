@@ -1,7 +1,7 @@
 //! DINOv3 as the image encoder: a pretrained one from its Hugging Face folder, or the one inside a perception module.
 
-use super::ImportError;
 use super::checkpoint::{Checkpoint, json};
+use super::error::ImportError;
 use super::names;
 use crate::models::dino::{BODY, DinoConfig};
 use serde::Deserialize;

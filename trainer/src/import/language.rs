@@ -1,7 +1,7 @@
 //! The base language model: a Hugging Face folder with a Gemma 3 decoder, alone or with its vision tower, which is left out.
 
-use super::ImportError;
 use super::checkpoint::{Checkpoint, json};
+use super::error::ImportError;
 use super::names;
 use super::tokens;
 use crate::models::gemma::{EMBEDDING, GemmaConfig, HEAD};

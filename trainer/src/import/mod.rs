@@ -7,12 +7,15 @@ mod adapter;
 mod apm;
 mod checkpoint;
 mod dino;
+mod error;
 mod language;
 mod names;
 mod stored;
 mod text;
 mod tokens;
 mod write;
+
+pub use error::ImportError;
 
 use crate::models::gemma::EMBEDDING;
 use crate::models::lora::Lora;
@@ -24,8 +27,7 @@ use apm::Perception;
 use checkpoint::Checkpoint;
 use dino::ImageEncoder;
 use language::LanguageModel;
-use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use text::SentenceEncoder;
 use tokenizers::Tokenizer;
 use write::Files;
@@ -49,46 +51,6 @@ pub struct Settings {
     pub adapter: Option<PathBuf>,
     /// A data set whose validation split gives the sentences that are retrieved.
     pub sentences: Option<PathBuf>,
-}
-
-/// A checkpoint cannot be imported.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImportError {
-    /// Names or shapes do not fit.
-    #[error("{} does not fit its model:\n  {}", .path.display(), .problems.join("\n  "))]
-    Misfit {
-        /// The file or folder.
-        path: PathBuf,
-        /// Every missing, extra or misshaped name.
-        problems: Vec<String>,
-    },
-    /// A file cannot be read or written.
-    #[error("cannot use {}: {message}", .path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        message: String,
-    },
-    /// A model of another kind.
-    #[error("{} has {what}; this cannot be imported", .path.display())]
-    Unsupported {
-        /// Where it is.
-        path: PathBuf,
-        /// What it has that these models do not.
-        what: String,
-    },
-}
-
-impl ImportError {
-    fn file(path: &Path, message: impl Display) -> Self {
-        Self::File { path: path.into(), message: message.to_string() }
-    }
-
-    fn unsupported(path: &Path, what: impl Into<String>) -> Self {
-        Self::Unsupported { path: path.into(), what: what.into() }
-    }
 }
 
 /// Imports checkpoints into a run; returns a line about each part.

@@ -1,7 +1,7 @@
 //! The sentence encoder: a folder with a BERT model and its WordPiece tokenizer, as PubMedBERT is published.
 
-use super::ImportError;
 use super::checkpoint::{Checkpoint, json};
+use super::error::ImportError;
 use super::names;
 use super::tokens;
 use crate::models::text::TextConfig;

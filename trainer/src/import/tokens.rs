@@ -1,7 +1,7 @@
 //! Tokenizers: the language model's with the prompt's tokens added, the sentence encoder's as it was trained.
 
-use super::ImportError;
 use super::checkpoint::{bytes, json};
+use super::error::ImportError;
 use anatomix::prompt::{ADDED_TOKENS, CONTROL_TOKENS};
 use serde::Deserialize;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The files of a run, each whole or not at all, tensors copied as they are.
 
-use super::ImportError;
 use super::checkpoint::Checkpoint;
+use super::error::ImportError;
 use super::stored::Stored;
 use indicatif::ProgressBar;
 use safetensors::tensor::{Metadata, TensorInfo};

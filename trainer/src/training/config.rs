@@ -164,3 +164,34 @@ impl Recipe {
         Ok(recipe)
     }
 }
+
+/// Which training of the language model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The base model, from text alone.
+    Base,
+    /// Step 2: the projectors, on reports.
+    Align,
+    /// Step 3: adapters, projectors and embeddings, on all tasks.
+    Instruct,
+}
+
+impl Phase {
+    /// The name of the step and of its files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base => "language",
+            Self::Align => "align",
+            Self::Instruct => "instruct",
+        }
+    }
+
+    /// The part of the recipe that is its own.
+    pub fn settings(self, recipe: &Recipe) -> &Step {
+        match self {
+            Self::Base => &recipe.language,
+            Self::Align => &recipe.align,
+            Self::Instruct => &recipe.instruct,
+        }
+    }
+}

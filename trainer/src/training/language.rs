@@ -4,7 +4,7 @@
 //! alignment and instruction tuning read what the frozen perception module sees.
 
 use super::checkpoint::{Checkpoint, Start};
-use super::config::{Recipe, Step};
+use super::config::{Phase, Recipe, Step};
 use super::objective::{Language, is_base};
 use super::perceived::Perceived;
 use super::progress;
@@ -29,41 +29,12 @@ use serde_json::json;
 use std::path::Path;
 use tch::{Device, Tensor};
 
-/// Which training of the language model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// The base model, from text alone.
-    Base,
-    /// Step 2: the projectors, on reports.
-    Align,
-    /// Step 3: adapters, projectors and embeddings, on all tasks.
-    Instruct,
-}
-
 /// How often the context is replaced by the names of the structures alone in step 3, as published.
 const NAMES_ONLY: f64 = 0.1;
 /// Look-ups among the questions over a context in step 3.
 const LOOK_UPS: usize = 3;
 /// What a layer of the base model adds at first, in units of an embedding's length.
 const QUIET: f64 = 0.3;
-
-impl Phase {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Base => "language",
-            Self::Align => "align",
-            Self::Instruct => "instruct",
-        }
-    }
-
-    fn settings(self, recipe: &Recipe) -> &Step {
-        match self {
-            Self::Base => &recipe.language,
-            Self::Align => &recipe.align,
-            Self::Instruct => &recipe.instruct,
-        }
-    }
-}
 
 /// One image's questions and what stands in its context.
 struct Source {

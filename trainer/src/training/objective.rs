@@ -1,8 +1,7 @@
 //! What a step of training minimises: the losses of one batch. The training loops compute them here, and so does
 //! `examples/step.rs`, whose losses and gradients a test compares with those of independent models.
 
-use super::config::LossWeights;
-use super::language::Phase;
+use super::config::{LossWeights, Phase};
 use super::losses;
 use crate::graph::{CausalBatch, Params, Torch, TorchTensor};
 use crate::models::apm::{ApmConfig, ApmOutput, apm};
