@@ -25,7 +25,8 @@ def main():
     # Always in this order: what OpenVINO does to the process's memory makes what comes after it faster.
     for name, work in WORKS.items():
         if name in asked or not asked:
-            work()
+            with table.attempt(name):
+                work()
     table.write()
 
 

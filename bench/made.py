@@ -3,11 +3,10 @@
 import json
 import re
 import shutil
-import subprocess
 
 import numpy as np
 
-from sides import FOLDER, REFERENCE, TRAINER
+from sides import FOLDER, REFERENCE, TRAINER, run
 
 PARTS = FOLDER / "published"
 # Blocks of so many weights share a scale, ours and onnxruntime-genai's; llama.cpp's Q4_0 has 32.
@@ -44,7 +43,7 @@ def published_parts():
 
 def published_bundle(name, *options, image_size=1024, sentence="Structure {} is healthy."):
     """A bundle of the published sizes, written by the trainer as it is now."""
-    run, bundle = FOLDER / f"run-{image_size}", FOLDER / f"bundle-{name}"
+    folder, bundle = FOLDER / f"run-{image_size}", FOLDER / f"bundle-{name}"
     manifest, sentences = bundle / "manifest.json", [[sentence.format(i)] for i in range(36)]
     made = bundle.with_suffix(".json")
     made_of = json.loads(made.read_text()) if made.exists() else None
@@ -52,15 +51,14 @@ def published_bundle(name, *options, image_size=1024, sentence="Structure {} is 
         return bundle
     made.unlink(missing_ok=True)
     published_parts()
-    quiet = {"check": True, "stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    if not run.exists():
-        subprocess.run(
-            [TRAINER, "import", "--out", run, "--apm", PARTS / "apm.safetensors", "--image-size", str(image_size),
-             "--text-encoder", PARTS / "bert", "--language", PARTS / "gemma", "--adapter", PARTS / "adapter"], **quiet,
+    if not folder.exists():
+        run(
+            [TRAINER, "import", "--out", folder, "--apm", PARTS / "apm.safetensors", "--image-size", image_size,
+             "--text-encoder", PARTS / "bert", "--language", PARTS / "gemma", "--adapter", PARTS / "adapter"],
         )  # fmt: skip
-    (run / "sentences.json").write_text(json.dumps(sentences))
+    (folder / "sentences.json").write_text(json.dumps(sentences))
     shutil.rmtree(bundle, ignore_errors=True)
-    subprocess.run([TRAINER, "export", run, "--out", bundle, "--measure", "never", *options], **quiet)
+    run([TRAINER, "export", folder, "--out", bundle, "--measure", "never", *options])
     made.write_text(json.dumps(sentences))
     return bundle
 

@@ -1,8 +1,10 @@
 """Both sides of a comparison, and how they take turns."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -24,33 +26,62 @@ def environment(questions):
     return {**os.environ, "ANATOMIX_QUESTIONS": str(path)}
 
 
+class Failed(Exception):
+    """A program of ours did not do its work. Its last words say why."""
+
+
+def run(command, **options):
+    """Runs a program of ours to its end, and gives what it printed."""
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)
+    if result.returncode:
+        raise Failed(f"{Path(command[0]).name}: {last(result.stderr)} (exit {result.returncode})")
+    return result.stdout
+
+
+def last(said):
+    """The last line of what a program said."""
+    return next((line for line in reversed(said.splitlines()) if line.strip()), "said nothing")
+
+
 class Ours:
     """The SDK's side: does its work once whenever it is asked to."""
 
     def __init__(self, *arguments, questions=()):
-        command = [BENCH, *map(str, arguments)]
+        self.command = [BENCH, *map(str, arguments)]
+        self.said = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(questions)
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True, env=environment(questions)
         )
         if self.process.stdout.readline().strip() != "ready":
-            sys.exit(f"{command} did not start")
+            self.fail()
+
+    def fail(self):
+        """It has ended, or ends now, without having answered."""
+        self.close()
+        self.said.seek(0)
+        raise Failed(f"{last(self.said.read())} (exit {self.process.returncode})")
 
     def __call__(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            self.fail()
         self.numbers = [float(number) for number in self.process.stdout.readline().split()]
+        if not self.numbers:
+            self.fail()
         return self.numbers[0]
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 
 def fresh(command, questions=()):
     """A process from its start until it says something: milliseconds until then, and the most memory it held, in MiB."""
     runner = [sys.executable, "-S", Path(__file__).with_name("fresh.py"), *map(str, command)]
-    said = subprocess.run(runner, check=True, stdout=subprocess.PIPE, text=True, env=environment(questions)).stdout
-    return [float(number) for number in said.split()]
+    return [float(number) for number in run(runner, env=environment(questions)).split()]
 
 
 def timed(work):

@@ -2,10 +2,11 @@
 
 import datetime
 import json
-import re
-from importlib.metadata import version
-from pathlib import Path
+import traceback
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 
+from machine import kind, processor
 from sides import ROOT, THREADS
 
 ROWS = []
@@ -27,11 +28,27 @@ def row(work, peer, ours, theirs, floor=None, unit="ms", amount=None, wish=None)
     print("  ".join(line), flush=True)
 
 
-def processor():
-    found = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    flags = Path("/proc/cpuinfo").read_text()
-    wide = [name for flag, name in [("avx2", "AVX2"), ("avx512f", "AVX-512"), ("avx512_vnni", "VNNI"), ("amx_int8", "AMX")] if flag in flags]
-    return f"{found[1] if found else 'unknown'} ({', '.join(wide)})"
+@contextmanager
+def attempt(work):
+    """What this machine cannot do (a bundle that is refused, a peer that is missing) becomes a row that says so, and the rest goes on."""
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc()
+        said = " ".join(f"{type(error).__name__}: {error}".split()).replace("|", "/")
+        line = [work, "-", f"cannot be measured here: {said}", "-", "-", "-"]
+        ROWS.append(dict(zip(HEAD, line, strict=True)))
+        print("  ".join(line), flush=True)
+
+
+def versions():
+    found = {}
+    for name in PEERS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
 
 
 def write():
@@ -39,11 +56,12 @@ def write():
     about = {
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
+        "kind": kind(),
         "threads": THREADS,
-        "versions": {name: version(name) for name in PEERS},
+        "versions": versions(),
     }
     lines = [
-        f"{about['date']}, {about['processor']}, {THREADS} threads on both sides. Medians of alternating runs; a ratio above 1 means that",
+        f"{about['date']}, {about['processor']}, floors of {about['kind']}, {THREADS} threads on both sides. Medians of alternating runs; a ratio above 1 means that",
         "we are faster, or smaller. " + ", ".join(f"{name} {number}" for name, number in about["versions"].items()) + ".",
         "",
         "| " + " | ".join(HEAD) + " |",

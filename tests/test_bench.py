@@ -1,0 +1,73 @@
+"""`make bench` measures what a machine can do and says what it cannot; its floors go by the kind of machine."""
+
+import sys
+
+import pytest
+from conftest import ROOT
+
+
+@pytest.fixture
+def bench(monkeypatch, tmp_path):
+    """The modules of bench/, with an empty table."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import images
+    import language
+    import machine
+    import sides
+    import table
+
+    monkeypatch.setattr(table, "ROWS", [])
+    monkeypatch.setattr(sides, "FOLDER", tmp_path)
+    yield {"images": images, "language": language, "machine": machine, "sides": sides, "table": table}
+    for name in ["images", "language", "machine", "made", "peers", "sides", "table"]:
+        sys.modules.pop(name, None)
+
+
+def program(path, lines):
+    path.write_text("#!/bin/sh\n" + "\n".join(lines) + "\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_what_cannot_be_measured_is_a_row(bench, tmp_path, monkeypatch):
+    sides, table = bench["sides"], bench["table"]
+    answers = program(tmp_path / "answers", ["echo ready", "while read line; do echo 2.0; done"])
+    refuses = program(tmp_path / "refuses", ["echo 'error: boxes | differ' >&2", "exit 1"])
+    stops = program(tmp_path / "stops", ["echo ready", "read line", "echo 'error: killed' >&2", "exit 3"])
+    for work, path in [("a bundle that is refused", refuses), ("one that stops", stops), ("one that runs", answers)]:
+        monkeypatch.setattr(sides, "BENCH", path)
+        with table.attempt(work):
+            ours = sides.Ours("perceive")
+            table.row(work, "a peer", *sides.turns(ours, lambda: 3.0, 3), 1.2)
+            ours.close()
+    with table.attempt("beside a peer"):
+        import no_such_peer  # noqa: F401
+    with table.attempt("an export"):
+        sides.run([refuses, "export"])
+    with table.attempt("a cold start"):
+        sides.fresh([refuses])
+    said = [[line["work"], line["ours"], line["peer"], line["reached"]] for line in table.ROWS]
+    missing = "cannot be measured here: "
+    assert said == [
+        ["a bundle that is refused", "-", missing + "Failed: error: boxes / differ (exit 1)", "-"],
+        ["one that stops", "-", missing + "Failed: error: killed (exit 3)", "-"],
+        ["one that runs", "2.00 ms", "a peer: 3.00 ms", "yes"],
+        ["beside a peer", "-", missing + "ModuleNotFoundError: No module named 'no_such_peer'", "-"],
+        ["an export", "-", missing + "Failed: refuses: error: boxes / differ (exit 1)", "-"],
+        ["a cold start", "-", said[-1][2], "-"],
+    ]
+    assert "boxes / differ" in said[-1][2]
+
+
+@pytest.mark.parametrize("flags,kind,expected", [
+    ({"sse2", "avx2"}, "x86-64 without VNNI", 0.95),
+    ({"sse2", "avx2", "avx512f"}, "x86-64 without VNNI", 0.95),
+    ({"sse2", "avx2", "avx_vnni"}, "x86-64 with VNNI", 0.9),
+    ({"sse2", "avx512f", "avx512_vnni"}, "x86-64 with VNNI", 0.9),
+    ({"asimd", "asimddp"}, "not x86-64", 0.9),
+])  # fmt: skip
+def test_floors_by_kind(bench, monkeypatch, flags, kind, expected):
+    machine = bench["machine"]
+    monkeypatch.setattr(machine, "FLAGS", flags)
+    assert machine.kind() == kind
+    assert machine.floor(0.9, without_vnni=0.95) == expected
