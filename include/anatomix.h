@@ -46,6 +46,9 @@
  * program that was compiled against another version of this header is understood: options it does not know take their
  * defaults, and options that the library does not know are an error, unless they are zero.
  *
+ * Versions. The interface only grows: a program that was compiled against this header runs with every later version of the
+ * library. docs/abi.md in AnatomiX's repository is the whole promise, and says from which release on it holds.
+ *
  * Coordinates. Boxes are in pixels of the original image: origin at its top-left corner, x right, y down.
  *
  * This file is generated from sdk/src/ffi by cbindgen; do not edit it.
@@ -58,8 +61,8 @@
 #include <stdint.h>
 
 /**
- * Version of the interface that this header describes. It grows by one when something is added; what was there before
- * keeps working, so a program may run on a library whose anx_abi_version() is equal or greater.
+ * Version of the interface that this header describes. It grows by one with every release that adds something. What was there
+ * before keeps working, so a program may run with a library whose anx_abi_version() is equal or greater; see docs/abi.md.
  */
 #define ANX_ABI_VERSION 1
 
