@@ -1,0 +1,117 @@
+"""Documents agree with the repository: links and paths exist, commands and options are real, README installs what works."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, needed
+
+PAGES = sorted(
+    page
+    for folder in [ROOT, ROOT / "docs", ROOT / "examples"]
+    for page in (folder.glob("*.md") if folder == ROOT else folder.rglob("*.md"))
+)
+# Folders whose files a page may name in backticks.
+NAMED = r"`((?:sdk|trainer|phantom|tests|include|examples|docs|bench)/[\w./-]+)`"
+COMMANDS = ["perceive", "ask", "chat", "report", "bundle info", "bundle verify", "providers"]
+STEPS = ["phantom", "train", "import", "export", "evaluate"]
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def anchors(page: Path) -> set:
+    """What GitHub calls a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", text(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def options(words: str) -> set:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", words))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_paths_exist(page):
+    dead = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text(page)):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    dead += [name for name in re.findall(NAMED, text(page)) if not (ROOT / name).exists()]
+    assert not dead, f"{page.name} names what is not there: {dead}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_targets_of_make_exist(page):
+    targets = set(re.findall(r"^([a-z0-9-]+):", text(ROOT / "Makefile"), re.MULTILINE))
+    named = set(re.findall(r"(?:^ {4}|`)make ([a-z0-9-]+)", text(page), re.MULTILINE))
+    assert named <= targets, f"{page.name} names {sorted(named - targets)}, which the Makefile lacks"
+
+
+@pytest.fixture(scope="module")
+def helped(run) -> dict:
+    """The help of every command, of both programs."""
+    trainer = needed(ROOT / "target/release/anatomix-trainer", "trainer")
+    texts = {command: run(*command.split(), "--help").stdout for command in COMMANDS}
+    return texts | {f"trainer {step}": run(step, "--help", program=trainer).stdout for step in STEPS}
+
+
+def test_the_command_line_page_has_every_option(helped):
+    known = {option for command in COMMANDS for option in options(helped[command])} - {"--help", "--version"}
+    named = options(text(ROOT / "docs/command-line.md")) - {"--help"}
+    assert known - named == set(), "docs/command-line.md lacks options"
+    assert named - known == set(), "docs/command-line.md names options that are not there"
+
+
+def test_the_training_page_has_every_command(helped):
+    page = text(ROOT / "docs/training.md")
+    for step in STEPS:
+        lines = re.findall(rf"^ +anatomix-trainer {step} .*(?:\n {{12,}}.*)*", page, re.MULTILINE)
+        assert lines, f"docs/training.md does not show {step}"
+        assert options("\n".join(lines)) <= options(helped[f"trainer {step}"]), step
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_options_exist_somewhere(page, helped):
+    """Also those of other programs that pages name."""
+    others = {"--build", "--test", "--release", "--help"}
+    named = {option for code in re.findall(r"`[^`\n]+`|^ {4}.*$", text(page), re.MULTILINE) for option in options(code)}
+    known = others.union(*(options(words) for words in helped.values()))
+    assert named <= known, f"{page.name} names options that no program has: {sorted(named - known)}"
+
+
+def test_the_tables_name_every_task_and_flag():
+    page = text(ROOT / "docs/command-line.md")
+    tasks = re.findall(r'Self::\w+ => "(\w+)"', text(ROOT / "sdk/src/task.rs"))
+    flags = re.findall(r'Self::\w+ => "(\w+)"', text(ROOT / "sdk/src/perception/flags.rs"))
+    assert len(tasks) == 9 and len(flags) >= 7
+    missing = [name for name in tasks + flags if f"| `{name}` |" not in page]
+    assert not missing, f"docs/command-line.md lacks {missing}"
+
+
+def test_what_readme_says_to_copy_runs(tmp_path, root, phantom_dicom):
+    """The four commands under "Install", then a program that is built and run with nothing but the copies."""
+    needed(root / "target/release/libanatomix.so", "build")
+    copies = re.findall(r"^ {4}(cp .*?)(?:\s+#.*)?$", text(root / "README.md"), re.MULTILINE)
+    assert len(copies) == 4
+    place = tmp_path / "product"
+    place.mkdir()
+    for command in copies:
+        subprocess.run(command.replace("DIR", str(place)), shell=True, check=True, cwd=root)
+    assert not [path for path in place.rglob("*") if path.is_symlink()]
+    compiler = shutil.which("c++") or pytest.fail("a C++ compiler is needed")
+    program = tmp_path / "minimal"
+    source = root / "examples/cpp/minimal.cpp"
+    link = ["-I", place, "-L", place, "-lanatomix", f"-Wl,-rpath,{place}"]
+    subprocess.run([compiler, "-std=c++17", source, *link, "-o", program], check=True)
+    environment = {name: value for name, value in os.environ.items() if name not in ("ORT_DYLIB_PATH", "LD_LIBRARY_PATH")}
+    arguments = [program, place / "reference-bundle", phantom_dicom]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
