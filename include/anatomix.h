@@ -2,7 +2,7 @@
  * AnatomiX: anatomy-aware interpretation of chest radiographs. Research use, not a medical device.
  *
  * An engine is opened once from a bundle. It makes a study of each radiograph: 36 anatomical structures with boxes and
- * sentences, 14 labels, flags. A study is asked questions; each answer is text with phrases and their boxes.
+ * sentences, 14 labels, flags. Questions are asked of a study; each answer is text with phrases and their boxes.
  *
  *     anx_error *error = NULL;
  *     anx_engine *engine = NULL;
@@ -20,22 +20,23 @@
  *     anx_error_free(error);
  *
  * Linking. Link libanatomix.so (-lanatomix). It loads ONNX Runtime when the first engine is opened and is not linked to
- * it: see anx_engine_options.library. There is nothing to initialise or to shut down, and nothing calls home. In C++
- * include anatomix.hpp instead, which frees by itself.
+ * it: see anx_engine_options.library. There is nothing to initialise or to shut down, and the library uses no network.
+ * In C++ include anatomix.hpp instead, whose classes free their handles.
  *
- * Pointers. Any pointer may be NULL: a call then fails with ANX_INVALID_ARGUMENT and names the argument, a reading
- * function gives what its description says. Any other pointer must be valid: a handle that was given and not yet freed,
- * a NUL-terminated string, a struct of at least struct_size bytes, memory of the size that is passed with it. Strings
- * are UTF-8; paths are the operating system's bytes on Unix. What is passed in is borrowed until the call returns.
+ * Pointers. Any pointer may be NULL: a call that can fail then returns ANX_INVALID_ARGUMENT and names the argument, and
+ * an accessor returns what its description says. A pointer that is not NULL must be valid: a handle that the library
+ * made and that was not freed, a NUL-terminated string, a struct of at least struct_size bytes, memory of the size that
+ * is passed with it. Strings are UTF-8; paths are the operating system's bytes on Unix. The library borrows what is
+ * passed to it until the call returns.
  *
- * Lifetimes. Handles (anx_engine, anx_study, anx_answer, anx_cancel, anx_error) are owned by the caller and freed once,
- * each by its own function, in any order: none needs another to stay alive. Strings and structs that a handle lends are
- * read-only and live exactly as long as that handle. Take structs by index, one at a time: later versions may append
- * fields to those that do not say otherwise.
+ * Lifetimes. Handles (anx_engine, anx_study, anx_answer, anx_cancel, anx_bytes, anx_error) are owned by the caller and
+ * freed once, each by its own function, in any order: none needs another to stay alive. Strings and structs that an
+ * accessor returns belong to the handle: they are read-only and valid until the handle is freed. Take structs by index,
+ * one at a time: later versions may append fields to those whose description does not say otherwise.
  *
- * Threads. An engine may be used by any number of threads at once, and so may answers, errors and cancel handles. A study
- * may move between threads, but is asked by one at a time: a second call gets ANX_BUSY. Reading what a study perceived
- * is allowed at any time. Freeing a handle while another thread uses it is not.
+ * Threads. Any number of threads may use an engine at once, and so may answers, errors and cancel handles. A study may
+ * move between threads, but only one at a time may ask it: a second call returns ANX_BUSY. Any thread may read what a
+ * study perceived at any time. No thread may free a handle while another uses it.
  *
  * Errors. A call that can fail returns anx_status. It takes an optional anx_error **: where that is not NULL, it is set
  * to an error that the caller owns, or to NULL on success; an error that was there before is not freed. Outputs are set
