@@ -65,7 +65,7 @@ fn main() -> Anyhow<()> {
             let (engine, radiograph) = open(bundle, image, true)?;
             each_timed(|| {
                 let study = engine.study(&radiograph)?;
-                Ok((study.timing()["perceive"], String::new()))
+                Ok((study.timing().perceive.unwrap_or_default(), String::new()))
             })
         }
         ["ask", bundle, image, how, max_tokens] => {
@@ -82,7 +82,7 @@ fn main() -> Anyhow<()> {
                     _ => asked.map(|question| study.ask(question)).collect::<Result<_, _>>()?,
                 };
                 for answer in answers {
-                    parts = [parts[0] + answer.timing["prefill"], parts[1] + answer.timing["decode"]];
+                    parts = [parts[0] + answer.timing.prefill.unwrap_or_default(), parts[1] + answer.timing.decode.unwrap_or_default()];
                     (prefilled, tokens) = (prefilled + answer.prefilled, tokens + answer.tokens);
                     each += &format!(" {} {}", answer.prefilled, answer.tokens);
                 }
@@ -109,7 +109,7 @@ fn main() -> Anyhow<()> {
                     let json = question.clone().json_schema(SCHEMA);
                     for (form, question) in [question.clone(), json, question.unconstrained()].into_iter().enumerate() {
                         let answer = study.ask(question)?;
-                        milliseconds[form] += answer.timing["decode"];
+                        milliseconds[form] += answer.timing.decode.unwrap_or_default();
                         tokens[form] += answer.tokens;
                     }
                 }

@@ -1,17 +1,20 @@
 //! What is opened once: a bundle on a provider.
 
 use crate::anatomy::{Label, Structure};
-use crate::bundle::{Bundle, GOLDEN, SENTENCES, TOKENIZER};
-use crate::decoder::{Decoder, DecoderError, Form, Grammar, Matcher, Sampling};
+use crate::bundle::{Bundle, GOLDEN, SENTENCES};
+use crate::decoder::{Form, Sampling};
 use crate::error::Result;
+use crate::findings::{LabelScore, Retrieved, StructureFinding};
 use crate::geometry::Letterbox;
+use crate::language::LanguageModel;
 use crate::perception::{Perception, PerceptionModule, flags};
-use crate::prompt::{ContextLine, PromptTokenizer};
+use crate::prompt::ContextLine;
+use crate::provenance::{Provenance, Timing};
 use crate::question::MAX_TOKENS;
 use crate::radiograph::Radiograph;
 use crate::retrieval::SentenceDatabase;
 use crate::runtime::{self, Provider, Runtime};
-use crate::study::{LabelScore, Provenance, Retrieved, StructureFinding, Study, Timing};
+use crate::study::Study;
 use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::path::{Path, PathBuf};
@@ -47,11 +50,7 @@ pub(crate) struct Inner {
     pool: Option<ThreadPool>,
     module: PerceptionModule,
     sentences: SentenceDatabase,
-    pub(crate) tokenizer: PromptTokenizer,
-    pub(crate) decoder: Decoder,
-    pub(crate) look_up: bool,
-    /// Why there is none concerns questions that need one alone.
-    grammar: Result<Grammar, String>,
+    pub(crate) model: Arc<LanguageModel>,
 }
 
 /// Options of an engine.
@@ -115,26 +114,21 @@ impl EngineBuilder {
     /// not reproduced within 1e-3 of their largest value, or what the manifest allows.
     pub fn open(self, bundle: impl AsRef<Path>) -> Result<Engine> {
         let bundle = Bundle::open(bundle)?;
-        let tokenizer = PromptTokenizer::open(&bundle.file(TOKENIZER))?;
         let sentences = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width)?;
         let pool = self.options.threads.map(runtime::pool).transpose()?.flatten();
         let runtime = Runtime::load(self.options)?;
-        // Loading is mostly done by one thread each; the grammar is small beside the graphs.
-        let vocabulary = bundle.manifest().decoder.vocabulary;
-        let (module, decoder, grammar) = std::thread::scope(|scope| {
+        // Loading a graph keeps one thread busy, so both are loaded at once.
+        let (module, model) = std::thread::scope(|scope| {
             let module = scope.spawn(|| PerceptionModule::load(&runtime, &bundle));
-            let grammar = scope.spawn(|| Grammar::new(&tokenizer, vocabulary));
-            let decoder = Decoder::load(&runtime, &bundle, self.memory);
-            (module.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), decoder, grammar.join())
+            let model = LanguageModel::load(&runtime, &bundle, self.memory, !self.plain);
+            (module.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), model)
         });
-        let (module, decoder) = (module?, decoder?);
-        let grammar = grammar.map_err(|_| "compiling it failed".to_string()).and_then(|made| made.map_err(|e| e.to_string()));
+        let (module, model) = (module?, Arc::new(model?));
         if !self.unchecked {
-            golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &decoder)?;
+            golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &model.decoder)?;
         }
         let (provider, notes) = (runtime.provider(), runtime.notes().to_vec());
-        let look_up = !self.plain;
-        Ok(Engine(Arc::new(Inner { bundle, provider, notes, pool, module, sentences, tokenizer, decoder, look_up, grammar })))
+        Ok(Engine(Arc::new(Inner { bundle, provider, notes, pool, module, sentences, model })))
     }
 }
 
@@ -150,12 +144,12 @@ struct Clock {
 
 impl Clock {
     fn start() -> Self {
-        Self { timing: Timing::new(), since: Instant::now() }
+        Self { timing: Timing::default(), since: Instant::now() }
     }
 
     /// A step is over that was done for so many.
-    fn lap(&mut self, step: &'static str, count: usize) {
-        self.timing.insert(step, self.since.elapsed().as_secs_f64() * 1e3 / count as f64);
+    fn lap(&mut self, step: fn(&mut Timing) -> &mut Option<f64>, count: usize) {
+        *step(&mut self.timing) = Some(self.since.elapsed().as_secs_f64() * 1e3 / count as f64);
         self.restart();
     }
 
@@ -189,7 +183,7 @@ impl Engine {
     /// 256 of a question, and as many as its answer may have (512 if not said). It takes them from its first question on
     /// until it is dropped; a longer conversation takes more.
     pub fn study_bytes(&self, tokens: usize) -> u64 {
-        self.0.decoder.cache_bytes(tokens, tokens.saturating_sub(MAX_TOKENS + QUESTION))
+        self.0.model.decoder.cache_bytes(tokens, tokens.saturating_sub(MAX_TOKENS + QUESTION))
     }
 
     /// Perceives a radiograph and retrieves a sentence for each structure. The language model waits for a question.
@@ -204,10 +198,10 @@ impl Engine {
         let engine = &self.0;
         let mut clock = Clock::start();
         let image = radiograph.preprocess(&engine.bundle.manifest().preprocess);
-        clock.lap("preprocess", 1);
+        clock.lap(|timing| &mut timing.preprocess, 1);
         // What is left of the file's hash is worked out meanwhile.
         let (perception, _) = rayon::join(|| engine.module.run(&image), || radiograph.sha256());
-        clock.lap("perceive", 1);
+        clock.lap(|timing| &mut timing.perceive, 1);
         self.perceived(radiograph, perception?, clock)
     }
 
@@ -240,10 +234,10 @@ impl Engine {
         for batch in radiographs.chunks(self.batch()) {
             let mut clock = Clock::start();
             let images: Vec<Vec<f32>> = batch.par_iter().map(|radiograph| radiograph.preprocess(preprocess)).collect();
-            clock.lap("preprocess", batch.len());
+            clock.lap(|timing| &mut timing.preprocess, batch.len());
             let hash = || batch.par_iter().for_each(|radiograph| _ = radiograph.sha256());
             let (perceptions, ()) = rayon::join(|| engine.module.run_batch(&images), hash);
-            clock.lap("perceive", batch.len());
+            clock.lap(|timing| &mut timing.perceive, batch.len());
             for (radiograph, perception) in batch.iter().zip(perceptions?) {
                 studies.push(self.perceived(radiograph, perception, clock.clone())?);
                 clock.restart();
@@ -262,7 +256,7 @@ impl Engine {
     fn perceived(&self, radiograph: &Radiograph, perception: Perception, mut clock: Clock) -> Result<Study> {
         let letterbox = Letterbox::new(radiograph.width(), radiograph.height());
         let mut study = self.0.assemble(radiograph.name(), letterbox, radiograph.sha256(), perception)?;
-        clock.lap("retrieve", 1);
+        clock.lap(|timing| &mut timing.retrieve, 1);
         study.timing = clock.timing;
         study.flags = flags::of_radiograph(radiograph);
         let margins: Vec<f32> = study.structures.iter().map(|s| s.sentence.margin).collect();
@@ -285,55 +279,29 @@ impl Engine {
 
 impl Inner {
     /// A study of what was perceived: sentences are retrieved and the prompt is made. It has no flags yet.
-    pub(crate) fn assemble(
-        self: &Arc<Self>,
-        name: &str,
-        letterbox: Letterbox,
-        input_sha256: &str,
-        perception: Perception,
-    ) -> Result<Study> {
+    pub(crate) fn assemble(&self, name: &str, letterbox: Letterbox, input_sha256: &str, perception: Perception) -> Result<Study> {
         let structures = self.retrieve(&perception, &letterbox)?;
         let lines = structures.iter().zip(&perception.boxes).map(|(found, bounds)| ContextLine {
             structure: found.structure,
             grid: bounds.to_grid(),
             sentence: found.sentence.text.clone(),
         });
-        let context = self.tokenizer.context(&lines.collect::<Vec<_>>(), self.bundle.manifest().apm.patches)?;
+        let context = self.model.tokenizer.context(&lines.collect::<Vec<_>>(), self.bundle.manifest().apm.patches)?;
         let labels = Label::ALL.into_iter().zip(perception.scores()).map(|(label, score)| LabelScore { label, score }).collect();
         Ok(Study {
-            engine: Arc::clone(self),
+            model: Arc::clone(&self.model),
             name: name.into(),
             letterbox,
             structures,
             labels,
             flags: Vec::new(),
             provenance: self.provenance(input_sha256),
-            timing: Timing::new(),
+            timing: Timing::default(),
             perception,
             context,
             conversation: None,
             cancel: Default::default(),
         })
-    }
-
-    /// What an answer of this form is held to.
-    ///
-    /// # Errors
-    /// If its schema cannot be used, or the tokenizer's vocabulary cannot.
-    pub(crate) fn matcher(&self, form: &Form) -> Result<Option<Matcher>, DecoderError> {
-        if *form == Form::Free { Ok(None) } else { self.grammar()?.matcher(form) }
-    }
-
-    /// Makes sure that answers can keep this form.
-    ///
-    /// # Errors
-    /// As [`Inner::matcher`].
-    pub(crate) fn check_form(&self, form: &Form) -> Result<(), DecoderError> {
-        if *form == Form::Free { Ok(()) } else { self.grammar()?.check(form) }
-    }
-
-    fn grammar(&self) -> Result<&Grammar, DecoderError> {
-        self.grammar.as_ref().map_err(|message| DecoderError::Grammar { message: message.clone() })
     }
 
     fn retrieve(&self, perception: &Perception, letterbox: &Letterbox) -> Result<Vec<StructureFinding>> {

@@ -9,17 +9,22 @@
 //! [`engine`](Engine) owns what is opened once, [`study`](Study) what belongs to one radiograph.
 
 pub mod anatomy;
+mod answer;
 pub mod bundle;
+mod control;
 mod conversation;
 mod decoder;
 mod engine;
 mod error;
 pub mod ffi;
+mod findings;
 pub mod geometry;
 mod grounding;
+mod language;
 pub mod output;
 pub mod perception;
 pub mod prompt;
+mod provenance;
 mod question;
 pub mod radiograph;
 pub mod retrieval;
@@ -29,15 +34,19 @@ mod study;
 pub mod task;
 
 pub use anatomy::{Label, Structure};
+pub use answer::{Answer, Finish};
+pub use control::{CancelHandle, Flow};
 pub use decoder::{DecoderError, Form, Sampling};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, Result};
+pub use findings::{LabelScore, Retrieved, StructureFinding};
 pub use geometry::{NormalizedBox, PixelBox};
 pub use grounding::Grounding;
 pub use perception::flags::{Flag, FlagCode, Severity};
+pub use provenance::{Provenance, Timing};
 pub use question::Question;
 pub use radiograph::Radiograph;
 pub use runtime::Provider;
 pub use saved::{SavedError, is_saved};
-pub use study::{Answer, CancelHandle, Finish, Flow, LabelScore, Provenance, Retrieved, StructureFinding, Study, Timing};
+pub use study::Study;
 pub use task::Task;

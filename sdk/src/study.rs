@@ -1,199 +1,26 @@
 //! What belongs to one radiograph: what was perceived, and the questions that are asked of it.
 
-use crate::anatomy::{Label, Structure};
+use crate::answer::{Answer, Finish};
+use crate::control::{CancelHandle, Flow, Patience};
 use crate::conversation::{Conversation, Said};
 use crate::decoder::DecoderError;
-use crate::engine::Inner;
 use crate::error::{Error, Result};
-use crate::geometry::{Letterbox, PixelBox};
-use crate::grounding::{self, Grounding};
+use crate::findings::{LabelScore, StructureFinding};
+use crate::geometry::Letterbox;
+use crate::grounding;
+use crate::language::LanguageModel;
 use crate::perception::Perception;
 use crate::perception::flags::Flag;
 use crate::prompt::ContextTokens;
+use crate::provenance::{Provenance, Timing};
 use crate::question::{MAX_TOKENS, Question};
-use crate::task::Task;
-use serde::Serialize;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-/// Milliseconds by step.
-pub type Timing = BTreeMap<&'static str, f64>;
-
-/// A structure with its box and its retrieved sentence.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StructureFinding {
-    /// Which structure.
-    pub structure: Structure,
-    /// Where it is, in pixels of the original image.
-    pub bounds: PixelBox,
-    /// The most similar sentence of the database.
-    pub sentence: Retrieved,
-}
-
-/// A sentence from the database.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Retrieved {
-    /// The sentence.
-    pub text: String,
-    /// Cosine similarity, -1..1; not calibrated.
-    pub similarity: f32,
-    /// How much less similar the next sentence is.
-    pub margin: f32,
-}
-
-/// An image label with its score.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LabelScore {
-    /// Which label.
-    pub label: Label,
-    /// 0..1; not calibrated.
-    pub score: f32,
-}
-
-/// Where a result comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Provenance {
-    /// Version of this SDK.
-    pub sdk: String,
-    /// The bundle's name.
-    pub bundle: String,
-    /// SHA-256 of the bundle's manifest, which holds those of its files.
-    pub bundle_sha256: String,
-    /// Where graphs were computed.
-    pub provider: String,
-    /// How weights are stored.
-    pub precision: String,
-    /// SHA-256 of the file, or of the pixels where there was none.
-    pub input_sha256: String,
-    /// How tokens were chosen, and what form they keep: "greedy, grounded".
-    pub decoding: String,
-    /// What scores mean.
-    pub scores: String,
-    /// What all of this is for.
-    pub intended_use: String,
-}
-
-/// What a listener to a streamed answer wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// More.
-    Continue,
-    /// No more.
-    Stop,
-}
-
-/// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Finish {
-    /// The model ended its turn.
-    EndOfTurn,
-    /// The limit on tokens was reached.
-    MaxTokens,
-    /// The listener or a [`CancelHandle`] stopped it.
-    Stopped,
-    /// A text that ends it was reached, and is left out.
-    StopText,
-    /// Its time was over.
-    Deadline,
-    /// It would have taken more memory than the engine's studies may; see [`crate::EngineBuilder::memory`].
-    Memory,
-}
-
-impl Finish {
-    /// The name in JSON and C.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::EndOfTurn => "end_of_turn",
-            Self::MaxTokens => "max_tokens",
-            Self::Stopped => "stopped",
-            Self::StopText => "stop_text",
-            Self::Deadline => "deadline",
-            Self::Memory => "memory",
-        }
-    }
-}
-
-/// An answer of the language model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Answer {
-    /// The question as the model was asked it, boxes in pixels.
-    pub question: String,
-    /// Its task, where it was named.
-    pub task: Option<Task>,
-    /// The answer, without tags and coordinates.
-    pub text: String,
-    /// The answer as the model wrote it: with tags, and with boxes on a grid of 1024 over the padded square, not in pixels.
-    pub raw: String,
-    /// Its phrases with their places.
-    pub groundings: Vec<Grounding>,
-    /// How many tokens were computed before the first one of the answer: those of the question, and those of the context
-    /// where it was not there yet.
-    pub prefilled: usize,
-    /// How many tokens were decoded.
-    pub tokens: usize,
-    /// How many runs of the decoder that took, the one of the question not counted: fewer than tokens where they were looked up.
-    pub runs: usize,
-    /// Natural logarithm of each decoded token's probability by the model; empty unless the question asks for it.
-    pub log_probabilities: Vec<f32>,
-    /// Why it ended.
-    pub finish: Finish,
-    /// The study's flags.
-    pub flags: Vec<Flag>,
-    /// Where it comes from.
-    pub provenance: Provenance,
-    /// Milliseconds for `prefill` (context and question), `decode` and `total`.
-    pub timing: Timing,
-}
-
-/// Stops a study's running answer from another thread.
-#[derive(Clone, Debug, Default)]
-pub struct CancelHandle(Arc<AtomicBool>);
-
-impl CancelHandle {
-    /// Stops the answer that runs now, within one step of the language model, or one part of the context or of a long question while
-    /// that is computed. Without one it does nothing.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn reset(&self) {
-        self.0.store(false, Ordering::Release);
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-/// How long answers are waited for.
-#[derive(Clone, Copy)]
-pub(crate) struct Patience<'a> {
-    cancel: &'a CancelHandle,
-    /// When they were asked for.
-    asked: Instant,
-}
-
-impl Patience<'_> {
-    pub fn is_cancelled(self) -> bool {
-        self.cancel.is_cancelled()
-    }
-
-    /// Why an answer ends now, if it was cancelled or its time is over.
-    pub fn over(self, deadline: Option<Duration>) -> Option<Finish> {
-        if self.is_cancelled() {
-            return Some(Finish::Stopped);
-        }
-        deadline.filter(|&time| self.asked.elapsed() >= time).map(|_| Finish::Deadline)
-    }
-}
 
 /// A study: one radiograph, perceived once, asked as often as you like. The prompt's context is computed with the first
 /// question and kept; every further one costs its own tokens only.
 pub struct Study {
-    pub(crate) engine: Arc<Inner>,
+    pub(crate) model: Arc<LanguageModel>,
     pub(crate) name: String,
     pub(crate) letterbox: Letterbox,
     pub(crate) structures: Vec<StructureFinding>,
@@ -281,7 +108,7 @@ impl Study {
             return Ok(self.unanswered(&question, patience));
         };
         let opened = patience.asked.elapsed();
-        let said = conversation.turn(&self.engine, &question, &words, patience, &mut on_piece);
+        let said = conversation.turn(&self.model, &question, &words, patience, &mut on_piece);
         self.conversation = Some(conversation);
         let mut said = said?;
         said.prefilled += computed;
@@ -341,7 +168,7 @@ impl Study {
             return Ok(questions.iter().map(|(question, _)| self.unanswered(question, patience)).collect());
         };
         let opened = patience.asked.elapsed();
-        let said = conversation.many(&self.engine, &questions, patience, &mut on_piece);
+        let said = conversation.many(&self.model, &questions, patience, &mut on_piece);
         self.conversation = Some(conversation);
         let answers = questions.iter().zip(said?).map(|((question, _), mut said)| {
             // The first one stands for what was computed for all.
@@ -354,11 +181,11 @@ impl Study {
     /// What the model reads of a question that can be asked, and how many tokens that takes. Nothing is computed or forgotten for one
     /// that cannot.
     fn check(&self, question: &Question) -> Result<(String, usize)> {
-        self.engine.check_form(&question.form)?;
+        self.model.check_form(&question.form)?;
         question.sampling.check()?;
         let words = grounding::question_to_grid(&question.words(), &self.letterbox)?;
-        let (context, asked) = (self.context.ids.len(), self.engine.tokenizer.question(&words)?.len());
-        let limit = self.engine.decoder.sizes().max_context;
+        let (context, asked) = (self.context.ids.len(), self.model.tokenizer.question(&words)?.len());
+        let limit = self.model.decoder.sizes().max_context;
         if context + asked >= limit {
             return Err(DecoderError::TooLong { context, question: asked, limit }.into());
         }
@@ -377,7 +204,7 @@ impl Study {
         if let Some(kept) = self.conversation.take() {
             return Ok(Some((kept, 0)));
         }
-        match Conversation::open(&self.engine, &self.context, &self.perception, room, goes_on) {
+        match Conversation::open(&self.model, &self.context, &self.perception, room, goes_on) {
             Ok(opened) => Ok(Some((opened, self.context.ids.len()))),
             Err(Error::Decoder(DecoderError::Interrupted)) => Ok(None),
             Err(error) => Err(error),
@@ -388,11 +215,12 @@ impl Study {
     fn answer(&self, question: &Question, said: Said, opened: Duration) -> Answer {
         let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
         let [prefilled, decoded] = said.timing;
-        let timing = Timing::from([
-            ("prefill", milliseconds(opened + prefilled)),
-            ("decode", milliseconds(decoded)),
-            ("total", milliseconds(opened + prefilled + decoded)),
-        ]);
+        let timing = Timing {
+            prefill: Some(milliseconds(opened + prefilled)),
+            decode: Some(milliseconds(decoded)),
+            total: Some(milliseconds(opened + prefilled + decoded)),
+            ..Timing::default()
+        };
         Answer {
             question: question.words(),
             task: question.task,

@@ -1,13 +1,44 @@
 //! One answer while it is decoded: what was asked and said so far, how it goes on, and why it ended.
 
-use super::Said;
 use super::text::Text;
+use crate::answer::Finish;
+use crate::control::{Flow, Patience};
 use crate::decoder::{Branch, Choice, DecoderError, Sampler};
-use crate::engine::Inner;
 use crate::error::Result;
+use crate::language::LanguageModel;
 use crate::question::Question;
-use crate::study::{Finish, Flow, Patience};
 use std::time::{Duration, Instant};
+
+/// An answer as the model gave it.
+pub(crate) struct Said {
+    /// As the model wrote it.
+    pub raw: String,
+    /// As people read it.
+    pub readable: String,
+    pub prefilled: usize,
+    pub tokens: usize,
+    pub runs: usize,
+    pub log_probabilities: Vec<f32>,
+    pub finish: Finish,
+    /// How long the question took, and the answer after it.
+    pub timing: [Duration; 2],
+}
+
+impl Said {
+    /// Nothing: it ended before it began.
+    pub fn nothing(finish: Finish) -> Self {
+        Self {
+            raw: String::new(),
+            readable: String::new(),
+            prefilled: 0,
+            tokens: 0,
+            runs: 0,
+            log_probabilities: Vec::new(),
+            finish,
+            timing: [Duration::ZERO; 2],
+        }
+    }
+}
 
 pub(super) struct Answering<'a> {
     question: &'a Question,
@@ -39,17 +70,17 @@ impl<'a> Answering<'a> {
     ///
     /// # Errors
     /// If it does not fit, or a setting is out of range.
-    pub fn new(engine: &'a Inner, question: &'a Question, branch: Branch, tokens: Vec<i64>, length: usize) -> Result<Self> {
-        let (asked, most) = (tokens.len(), engine.decoder.sizes().max_context);
+    pub fn new(model: &'a LanguageModel, question: &'a Question, branch: Branch, tokens: Vec<i64>, length: usize) -> Result<Self> {
+        let (asked, most) = (tokens.len(), model.decoder.sizes().max_context);
         if length + asked >= most {
             return Err(DecoderError::TooLong { context: length, question: asked, limit: most }.into());
         }
         Ok(Self {
             question,
             branch,
-            sampler: Sampler::new(question.sampling, question.log_probabilities, engine.matcher(&question.form)?)?,
-            text: Text::new(engine, question),
-            words: tokens.iter().filter_map(|&token| engine.tokenizer.word(token)).collect(),
+            sampler: Sampler::new(question.sampling, question.log_probabilities, model.matcher(&question.form)?)?,
+            text: Text::new(model, question),
+            words: tokens.iter().filter_map(|&token| model.tokenizer.word(token)).collect(),
             tokens,
             asked,
             computed: 0,
@@ -61,7 +92,7 @@ impl<'a> Answering<'a> {
             finish: None,
             start: Instant::now(),
             prefilled: None,
-            end: i64::from(engine.tokenizer.end_of_turn()),
+            end: i64::from(model.tokenizer.end_of_turn()),
         })
     }
 

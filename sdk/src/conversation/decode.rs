@@ -6,10 +6,11 @@
 
 use super::Conversation;
 use super::answering::Answering;
+use crate::answer::Finish;
+use crate::control::{Flow, Patience};
 use crate::decoder::{Branch, DecoderError, Slot, Step};
-use crate::engine::Inner;
 use crate::error::{Error, Result};
-use crate::study::{Finish, Flow, Patience};
+use crate::language::LanguageModel;
 
 /// Answers that are decoded at a time; further ones wait.
 const TOGETHER: usize = 16;
@@ -26,7 +27,7 @@ impl Conversation {
     /// Decodes answers until all are over. They continue what the cache holds now.
     pub(super) fn decode(
         &mut self,
-        engine: &Inner,
+        model: &LanguageModel,
         answers: &mut [Answering],
         patience: Patience,
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
@@ -37,20 +38,20 @@ impl Conversation {
             if patience.is_cancelled() {
                 answers.iter_mut().for_each(|answer| answer.stop(Finish::Stopped));
             }
-            let mut parts = self.parts(engine, answers, together);
+            let mut parts = self.parts(model, answers, together);
             if parts.is_empty() {
                 // What was said is not lost because others, or more of it, cannot be had.
                 return refused.filter(|_| !answers.iter().any(Answering::has_begun)).map_or(Ok(()), Err);
             }
-            let mut obstacle = self.obstacle(engine, answers, &parts)?;
+            let mut obstacle = self.obstacle(model, answers, &parts)?;
             if obstacle.is_some() {
                 // Nothing gives way to what is foreseen.
                 parts.iter_mut().for_each(|part| part.proposal.clear());
-                obstacle = self.obstacle(engine, answers, &parts)?;
+                obstacle = self.obstacle(model, answers, &parts)?;
             }
             match obstacle {
-                None => self.run(engine, answers, &parts, base, patience, on_piece)?,
-                Some(obstacle) => match self.give_way(engine, answers, &parts, base)? {
+                None => self.run(model, answers, &parts, base, patience, on_piece)?,
+                Some(obstacle) => match self.give_way(model, answers, &parts, base)? {
                     Some(fewer) => together = fewer,
                     None => refused = Some(obstacle),
                 },
@@ -59,7 +60,7 @@ impl Conversation {
     }
 
     /// What the next run computes: of all answers that go on, or of one whose next token was too close a call.
-    fn parts(&self, engine: &Inner, answers: &[Answering], together: usize) -> Vec<Part> {
+    fn parts(&self, model: &LanguageModel, answers: &[Answering], together: usize) -> Vec<Part> {
         let open: Vec<usize> = (0..answers.len()).filter(|&number| !answers[number].is_over()).take(together).collect();
         if let Some(&number) = open.iter().find(|&&number| answers[number].alone) {
             return vec![Part { number, proposal: Vec::new() }];
@@ -67,20 +68,20 @@ impl Conversation {
         let each = FORESEEN / open.len().max(1);
         let part = |&number: &usize| {
             let answer = &answers[number];
-            let most = if engine.look_up { answer.may_foresee().min(each) } else { 0 };
+            let most = if model.look_up { answer.may_foresee().min(each) } else { 0 };
             Part { number, proposal: self.look_up.propose(answer.tokens(), answer.words(), most).to_vec() }
         };
         open.iter().map(part).collect()
     }
 
     /// Makes room for a run, or tells why there is none.
-    fn obstacle(&mut self, engine: &Inner, answers: &[Answering], parts: &[Part]) -> Result<Option<Error>> {
+    fn obstacle(&mut self, model: &LanguageModel, answers: &[Answering], parts: &[Part]) -> Result<Option<Error>> {
         let rows: usize = parts.iter().map(|part| answers[part.number].waiting().len() + part.proposal.len()).sum();
         if self.cache.length() + rows <= self.cache.capacity() {
             return Ok(None);
         }
-        engine.decoder.compact(&mut self.cache)?;
-        match self.reserve(engine, self.cache.length() + rows) {
+        model.decoder.compact(&mut self.cache)?;
+        match self.reserve(model, self.cache.length() + rows) {
             Ok(()) => Ok(None),
             Err(error @ Error::Decoder(DecoderError::TooLong { .. } | DecoderError::Memory { .. })) => Ok(Some(error)),
             Err(error) => Err(error),
@@ -89,10 +90,10 @@ impl Conversation {
 
     /// Where there is no room for a run, the last answer gives way, and where none is left to do so, fewer are decoded at a time: how
     /// many. Where one alone finds no room, it ends as far as it has come.
-    fn give_way(&mut self, engine: &Inner, answers: &mut [Answering], parts: &[Part], base: usize) -> Result<Option<usize>> {
+    fn give_way(&mut self, model: &LanguageModel, answers: &mut [Answering], parts: &[Part], base: usize) -> Result<Option<usize>> {
         let open: Vec<usize> = (0..answers.len()).filter(|&number| !answers[number].is_over()).collect();
         if let Some(at) = (1..open.len()).rev().find(|&at| answers[open[at]].computed > 0) {
-            self.suspend(engine, &mut answers[open[at]], base)?;
+            self.suspend(model, &mut answers[open[at]], base)?;
             return Ok(Some(at));
         }
         if parts.len() > 1 {
@@ -108,15 +109,15 @@ impl Conversation {
     }
 
     /// Forgets what was computed of an answer; what it said so far is computed again when its turn comes.
-    fn suspend(&mut self, engine: &Inner, answer: &mut Answering, base: usize) -> Result<()> {
+    fn suspend(&mut self, model: &LanguageModel, answer: &mut Answering, base: usize) -> Result<()> {
         answer.computed = 0;
         self.cache.forget(answer.branch, base);
-        Ok(engine.decoder.compact(&mut self.cache)?)
+        Ok(model.decoder.compact(&mut self.cache)?)
     }
 
     fn run(
         &mut self,
-        engine: &Inner,
+        model: &LanguageModel,
         answers: &mut [Answering],
         parts: &[Part],
         base: usize,
@@ -137,7 +138,7 @@ impl Conversation {
         let step = Step { ids: &ids, visual_index: &[], slots: &slots, wanted: &wanted };
         // Questions and what is caught up with may be long.
         let goes_on = || parts.iter().any(|part| answers[part.number].over(patience).is_none());
-        let logits = match engine.decoder.run(&mut self.cache, &self.visual, step, goes_on) {
+        let logits = match model.decoder.run(&mut self.cache, &self.visual, step, goes_on) {
             Err(Error::Decoder(DecoderError::Interrupted)) => {
                 for Part { number, .. } in parts {
                     let why = answers[*number].over(patience).unwrap_or(Finish::Stopped);
@@ -148,7 +149,7 @@ impl Conversation {
             }
             logits => logits?,
         };
-        let mut rows = logits.chunks_exact(engine.decoder.sizes().vocabulary);
+        let mut rows = logits.chunks_exact(model.decoder.sizes().vocabulary);
         for Part { number, proposal } in parts {
             let answer = &mut answers[*number];
             let waiting = answer.waiting().len();
@@ -163,7 +164,7 @@ impl Conversation {
             for (row, logits) in own.into_iter().enumerate() {
                 let choice = answer.sampler.choose(logits)?;
                 // Several rows at once are computed a little differently from what plain decoding computes.
-                if shared && choice.margin <= engine.decoder.noise() * answer.sampler.stretch() {
+                if shared && choice.margin <= model.decoder.noise() * answer.sampler.stretch() {
                     answer.alone = true;
                     break;
                 }
@@ -191,9 +192,9 @@ impl Conversation {
     }
 
     /// Makes the cache large enough for so many tokens in all.
-    pub(super) fn reserve(&mut self, engine: &Inner, tokens: usize) -> Result<()> {
+    pub(super) fn reserve(&mut self, model: &LanguageModel, tokens: usize) -> Result<()> {
         if tokens > self.cache.capacity() {
-            engine.decoder.grow(&mut self.cache, tokens)?;
+            model.decoder.grow(&mut self.cache, tokens)?;
         }
         Ok(())
     }

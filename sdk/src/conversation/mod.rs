@@ -5,16 +5,16 @@ mod decode;
 mod text;
 
 use crate::anatomy::Structure;
+use crate::control::{Flow, Patience};
 use crate::decoder::{Branch, Cache, LookUp, Slot, Step};
-use crate::engine::Inner;
 use crate::error::Result;
+use crate::language::LanguageModel;
 use crate::perception::Perception;
 use crate::prompt::{self, ContextTokens};
 use crate::question::{MAX_TOKENS, Question};
-use crate::study::{Finish, Flow, Patience};
 use answering::Answering;
+pub(crate) use answering::Said;
 use ort::value::Tensor;
-use std::time::Duration;
 
 /// Visual features and the cache of a study, the turns in it, and what its answers are likely to repeat.
 pub(crate) struct Conversation {
@@ -32,49 +32,24 @@ struct Turn {
     pending: Vec<i64>,
 }
 
-/// An answer as the model gave it.
-pub(crate) struct Said {
-    /// As the model wrote it.
-    pub raw: String,
-    /// As people read it.
-    pub readable: String,
-    pub prefilled: usize,
-    pub tokens: usize,
-    pub runs: usize,
-    pub log_probabilities: Vec<f32>,
-    pub finish: Finish,
-    /// How long the question took, and the answer after it.
-    pub timing: [Duration; 2],
-}
-
-impl Said {
-    /// Nothing: it ended before it began.
-    pub fn nothing(finish: Finish) -> Self {
-        Self {
-            raw: String::new(),
-            readable: String::new(),
-            prefilled: 0,
-            tokens: 0,
-            runs: 0,
-            log_probabilities: Vec::new(),
-            finish,
-            timing: [Duration::ZERO; 2],
-        }
-    }
-}
-
 impl Conversation {
     /// Computes a study's context, with room for a first question and its answer, as long as it `goes_on`.
     ///
     /// # Errors
     /// If they do not fit, memory cannot be had or may not be used, the model fails, or it does not go on.
-    pub fn open(engine: &Inner, context: &ContextTokens, perception: &Perception, room: usize, goes_on: impl Fn() -> bool) -> Result<Self> {
-        let visual = engine.decoder.visual(engine.decoder.project(perception)?)?;
-        let look_up = Self::look_up(engine, context, perception)?;
-        let mut cache = engine.decoder.cache(context.ids.len(), room)?;
+    pub fn open(
+        model: &LanguageModel,
+        context: &ContextTokens,
+        perception: &Perception,
+        room: usize,
+        goes_on: impl Fn() -> bool,
+    ) -> Result<Self> {
+        let visual = model.decoder.visual(model.decoder.project(perception)?)?;
+        let look_up = Self::look_up(model, context, perception)?;
+        let mut cache = model.decoder.cache(context.ids.len(), room)?;
         let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, context.ids.len()).collect();
         let step = Step { ids: &context.ids, visual_index: &context.visual_index, slots: &slots, wanted: &[] };
-        engine.decoder.run(&mut cache, &visual, step, goes_on)?;
+        model.decoder.run(&mut cache, &visual, step, goes_on)?;
         Ok(Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() })
     }
 
@@ -83,14 +58,14 @@ impl Conversation {
     /// # Errors
     /// If they are not the context's, or memory cannot be had or may not be used.
     pub fn restore(
-        engine: &Inner,
+        model: &LanguageModel,
         context: &ContextTokens,
         perception: &Perception,
         rows: impl FnMut(usize) -> Result<Vec<f32>>,
     ) -> Result<Self> {
-        let visual = engine.decoder.visual(engine.decoder.project(perception)?)?;
-        let look_up = Self::look_up(engine, context, perception)?;
-        let cache = engine.decoder.restore_cache(context.ids.len(), rows)?;
+        let visual = model.decoder.visual(model.decoder.project(perception)?)?;
+        let look_up = Self::look_up(model, context, perception)?;
+        let cache = model.decoder.restore_cache(context.ids.len(), rows)?;
         Ok(Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() })
     }
 
@@ -100,13 +75,13 @@ impl Conversation {
     }
 
     /// What a study's answers repeat: the context's lines, and the boxes of structures under their names.
-    fn look_up(engine: &Inner, context: &ContextTokens, perception: &Perception) -> Result<LookUp> {
+    fn look_up(model: &LanguageModel, context: &ContextTokens, perception: &Perception) -> Result<LookUp> {
         let grounded = Structure::all().zip(&perception.boxes);
         let grounded =
-            grounded.map(|(structure, bounds)| engine.tokenizer.answer(&prompt::grounded_text(structure.name(), &bounds.to_grid())));
+            grounded.map(|(structure, bounds)| model.tokenizer.answer(&prompt::grounded_text(structure.name(), &bounds.to_grid())));
         let grounded = grounded.collect::<Result<Vec<_>, _>>()?;
         let texts = std::iter::once(context.ids.as_slice()).chain(grounded.iter().map(Vec::as_slice));
-        Ok(LookUp::new(texts, |token| engine.tokenizer.word(token)))
+        Ok(LookUp::new(texts, |token| model.tokenizer.word(token)))
     }
 
     /// How many questions were asked and answered since the context.
@@ -129,20 +104,20 @@ impl Conversation {
     /// If the question does not fit, memory cannot be had or may not be used, or the model fails.
     pub fn turn(
         &mut self,
-        engine: &Inner,
+        model: &LanguageModel,
         question: &Question,
         words: &str,
         patience: Patience,
         on_piece: &mut impl FnMut(&str) -> Flow,
     ) -> Result<Said> {
         let kept = if question.follow_up { self.turns.len() } else { 0 };
-        let (length, tokens) = self.asked(engine, words, kept)?;
-        let mut answers = vec![Answering::new(engine, question, Branch::TRUNK, tokens, length)?];
+        let (length, tokens) = self.asked(model, words, kept)?;
+        let mut answers = vec![Answering::new(model, question, Branch::TRUNK, tokens, length)?];
         // Nothing is forgotten for a question that there is no room for.
-        self.reserve(engine, length + answers[0].room(MAX_TOKENS))?;
+        self.reserve(model, length + answers[0].room(MAX_TOKENS))?;
         self.rewind(kept);
         self.turns.push(Turn { length, pending: std::mem::take(&mut self.pending) });
-        if let Err(error) = self.decode(engine, &mut answers, patience, &mut |_, piece| on_piece(piece)) {
+        if let Err(error) = self.decode(model, &mut answers, patience, &mut |_, piece| on_piece(piece)) {
             self.rewind(kept);
             return Err(error);
         }
@@ -152,7 +127,7 @@ impl Conversation {
             self.rewind(kept);
             return Ok(answer.finish(on_piece).0);
         }
-        self.look_up.add(answer.to_remember(), |token| engine.tokenizer.word(token));
+        self.look_up.add(answer.to_remember(), |token| model.tokenizer.word(token));
         let (said, kept, pending) = answer.finish(on_piece);
         self.cache.rewind(length + kept);
         self.pending = pending;
@@ -166,7 +141,7 @@ impl Conversation {
     /// As [`Conversation::turn`].
     pub fn many(
         &mut self,
-        engine: &Inner,
+        model: &LanguageModel,
         questions: &[(Question, String)],
         patience: Patience,
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
@@ -175,24 +150,24 @@ impl Conversation {
         self.rewind(if follow_up { self.turns.len() } else { 0 });
         let length = self.cache.length();
         let answers = questions.iter().enumerate().map(|(number, (question, words))| {
-            let (length, tokens) = self.asked(engine, words, self.turns.len())?;
-            Answering::new(engine, question, Branch::new(number), tokens, length)
+            let (length, tokens) = self.asked(model, words, self.turns.len())?;
+            Answering::new(model, question, Branch::new(number), tokens, length)
         });
         let mut answers = answers.collect::<Result<Vec<_>>>()?;
-        let decoded = self.decode(engine, &mut answers, patience, on_piece);
+        let decoded = self.decode(model, &mut answers, patience, on_piece);
         self.cache.rewind(length);
         decoded?;
         let said = answers.into_iter().enumerate().map(|(number, answer)| {
-            self.look_up.add(answer.to_remember(), |token| engine.tokenizer.word(token));
+            self.look_up.add(answer.to_remember(), |token| model.tokenizer.word(token));
             answer.finish(&mut |piece: &str| on_piece(number, piece)).0
         });
         Ok(said.collect())
     }
 
     /// Where a question begins that comes after the first `turns`, and its tokens, behind those that the last answer left.
-    fn asked(&self, engine: &Inner, words: &str, turns: usize) -> Result<(usize, Vec<i64>)> {
+    fn asked(&self, model: &LanguageModel, words: &str, turns: usize) -> Result<(usize, Vec<i64>)> {
         let (length, pending) = self.turns.get(turns).map_or((self.cache.length(), &self.pending), |turn| (turn.length, &turn.pending));
-        let question = if turns == 0 { engine.tokenizer.question(words)? } else { engine.tokenizer.follow_up(words)? };
+        let question = if turns == 0 { model.tokenizer.question(words)? } else { model.tokenizer.follow_up(words)? };
         Ok((length, [pending.as_slice(), &question].concat()))
     }
 }

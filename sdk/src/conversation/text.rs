@@ -1,16 +1,17 @@
 //! The text of an answer as it grows.
 
+use crate::answer::Finish;
+use crate::control::Flow;
 use crate::decoder::{DecoderError, Form, Readable, Stops};
-use crate::engine::Inner;
 use crate::error::Result;
+use crate::language::LanguageModel;
 use crate::question::Question;
-use crate::study::{Finish, Flow};
 use tokenizers::tokenizer::DecodeStream;
 use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
 /// The answer's text as it grows: as the model writes it, and as people read it.
 pub(crate) struct Text<'a> {
-    engine: &'a Inner,
+    model: &'a LanguageModel,
     stream: TokenStream<'a>,
     raw: String,
     /// JSON has none: what looks like a tag in it is its own.
@@ -22,10 +23,10 @@ pub(crate) struct Text<'a> {
 type TokenStream<'a> = DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
 impl<'a> Text<'a> {
-    pub fn new(engine: &'a Inner, question: &Question) -> Self {
+    pub fn new(model: &'a LanguageModel, question: &Question) -> Self {
         Self {
-            engine,
-            stream: engine.tokenizer.inner().decode_stream(false),
+            model,
+            stream: model.tokenizer.inner().decode_stream(false),
             raw: String::new(),
             filter: (!matches!(question.form, Form::Json(_))).then(Readable::default),
             stops: Stops::new(&question.stop),
@@ -41,7 +42,7 @@ impl<'a> Text<'a> {
             Ok(piece) => piece,
             Err(_) => {
                 // Tokens before made no character together, as drawn ones may.
-                self.stream = self.engine.tokenizer.inner().decode_stream(false);
+                self.stream = self.model.tokenizer.inner().decode_stream(false);
                 let piece = self.stream.step(id).map_err(|e| failed(e.to_string()))?;
                 Some(format!("{}{}", char::REPLACEMENT_CHARACTER, piece.unwrap_or_default()))
             }

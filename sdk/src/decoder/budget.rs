@@ -1,6 +1,6 @@
 //! The memory that all studies' caches together may take.
 
-use super::DecoderError;
+use super::error::DecoderError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

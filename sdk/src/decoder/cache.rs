@@ -1,8 +1,7 @@
 //! Keys and values of the tokens that were computed already.
 
-use super::LONGEST_RUN;
 use super::budget::Reserved;
-use super::failed;
+use super::error::failed;
 use super::slots::{Branch, Slot, Slots};
 use crate::bundle::DecoderSizes;
 use crate::runtime::rows_from;
@@ -13,6 +12,10 @@ use ort::value::{DynTensor, PrimitiveTensorElementType, Tensor, TensorElementTyp
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Longest run in tokens. A longer text is computed in several, of which each looks back only on what is there: at once, the first
+/// tokens' scores with the last ones would be computed too, and thrown away. On the CPU shorter ones cost no time and less memory.
+pub(super) const LONGEST_RUN: usize = 128;
 
 /// The precision of a decoder whose cache is not of fp32.
 pub(super) const BF16: &str = "bf16";

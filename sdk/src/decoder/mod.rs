@@ -2,6 +2,7 @@
 
 mod budget;
 mod cache;
+mod error;
 mod grammar;
 mod look_up;
 mod readable;
@@ -11,7 +12,9 @@ mod stops;
 
 use budget::Budget;
 pub use cache::Cache;
-use cache::Layout;
+use cache::{LONGEST_RUN, Layout};
+pub use error::DecoderError;
+use error::failed;
 pub use grammar::Form;
 pub(crate) use grammar::{Grammar, Matcher};
 pub(crate) use look_up::LookUp;
@@ -32,34 +35,6 @@ use ort::session::Session;
 use ort::value::{Tensor, TensorRef, ValueType};
 use std::sync::{Arc, Mutex};
 
-/// What can be wrong with a question's tokens.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[allow(missing_docs)]
-pub enum DecoderError {
-    #[error("the context takes {context} tokens and the question {question}, which leaves no room in {limit}; ask something shorter")]
-    TooLong { context: usize, question: usize, limit: usize },
-    #[error(
-        "the engine's studies hold {used} of {limit} bytes for computed tokens, and {needed} more are needed; free a study, ask less at \
-         once, or allow more"
-    )]
-    Memory { needed: u64, used: u64, limit: u64 },
-    #[error("the tokenizer gives the token {token}, but the language model knows {vocabulary}; export the bundle again")]
-    Token { token: i64, vocabulary: usize },
-    #[error("some of the questions are follow-ups and some are not; ask either kind by itself")]
-    FollowUps,
-    #[error("computing was stopped before it was done; ask again")]
-    Interrupted,
-    #[error("{name} is {value}, but must be {allowed}")]
-    Sampling { name: &'static str, value: f32, allowed: &'static str },
-    #[error("the language model's answer cannot be read: {message}")]
-    Text { message: String },
-    #[error("the answer's JSON schema cannot be used: {message}; correct or simplify it")]
-    Schema { message: String },
-    #[error("the answer cannot be held to its form: {message}; ask for a simpler one, or for an unconstrained answer")]
-    Grammar { message: String },
-}
-
 /// The projectors and the decoder on a provider.
 pub struct Decoder {
     session: Mutex<Session>,
@@ -77,10 +52,7 @@ pub struct Decoder {
 /// Caches grow by a multiple of this many tokens, and by a quarter at least.
 const GROWTH: usize = 128;
 
-/// Longest run in tokens. A longer text is computed in several, of which each looks back only on what is there: at once, the first
-/// tokens' scores with the last ones would be computed too, and thrown away. On the CPU shorter ones cost no time and less memory.
-const LONGEST_RUN: usize = 128;
-/// The same on a GPU.
+/// Longest run in tokens on a GPU; see [`LONGEST_RUN`] for the CPU.
 const LONGEST_RUN_GPU: usize = 512;
 
 /// Tokens that continue a cache, and where their logits are wanted.
@@ -347,8 +319,4 @@ fn slides(session: &Session, cache: &str) -> bool {
         Some(ValueType::Tensor { dimension_symbols, .. }) => dimension_symbols.get(2).is_some_and(|places| places == SLIDING_PLACES),
         _ => false,
     }
-}
-
-fn failed(error: ort::Error) -> RuntimeError {
-    RuntimeError::Run { graph: DECODER.into(), message: error.to_string() }
 }

@@ -1,6 +1,6 @@
 //! How the next token is chosen: the most likely one, or one drawn by likelihood.
 
-use super::DecoderError;
+use super::error::DecoderError;
 use super::grammar::Matcher;
 use llguidance::toktrie::SimpleVob;
 use rand_chacha::ChaCha8Rng;

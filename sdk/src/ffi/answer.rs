@@ -3,7 +3,7 @@
 use super::call::{Handle, read};
 use super::record::{Record, anx_box, anx_flag, anx_provenance, anx_timing, item};
 use super::strings::Strings;
-use crate::study::{Answer, Finish};
+use crate::answer::{Answer, Finish};
 use std::ffi::c_char;
 use std::ptr::{from_ref, null};
 

@@ -1,7 +1,7 @@
 //! Stopping an answer from another thread.
 
 use super::call::{Handle, read};
-use crate::study::CancelHandle;
+use crate::control::CancelHandle;
 
 /// Stops a study's running answer; may be used from any thread. Owned by the caller, free it with anx_cancel_free. It may
 /// outlive its study and then does nothing.

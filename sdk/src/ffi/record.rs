@@ -3,7 +3,7 @@
 use super::strings::Strings;
 use crate::geometry::PixelBox;
 use crate::perception::flags::{Flag, Severity};
-use crate::study::{Provenance, Timing};
+use crate::provenance::{Provenance, Timing};
 use std::ffi::c_char;
 use std::ptr::{from_ref, null};
 
@@ -107,7 +107,7 @@ impl Record {
             .iter()
             .map(|flag| anx_flag { code: keep(flag.code.name()), severity: severity(flag.severity), message: keep(&flag.message) })
             .collect();
-        let timing = timing.iter().map(|(step, &milliseconds)| anx_timing { step: keep(step), milliseconds }).collect();
+        let timing = timing.steps().map(|(step, milliseconds)| anx_timing { step: keep(step), milliseconds }).collect();
         let provenance = anx_provenance {
             sdk: keep(&provenance.sdk),
             bundle: keep(&provenance.bundle),

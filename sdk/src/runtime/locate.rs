@@ -1,6 +1,6 @@
 //! Where ONNX Runtime is: the caller's choice, the environment, beside this library or the program, the system.
 
-use super::RuntimeError;
+use super::error::RuntimeError;
 use std::path::{Path, PathBuf};
 
 const NAMES: [&str; 2] = ["libonnxruntime.so", "libonnxruntime.so.1"];

@@ -1,10 +1,13 @@
 //! ONNX Runtime: found and loaded at run time, never linked; sessions on the chosen provider.
 
+mod error;
 mod locate;
 mod provider;
+mod select;
 mod view;
 
-pub use provider::{Availability, Provider, availability};
+pub use error::RuntimeError;
+pub use provider::{Availability, Provider};
 pub(crate) use view::rows_from;
 
 use ort::environment::Environment;
@@ -13,42 +16,6 @@ use ort::session::builder::GraphOptimizationLevel;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-
-/// What can be wrong with ONNX Runtime or a graph.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[allow(missing_docs)]
-pub enum RuntimeError {
-    #[error("ONNX Runtime was not found; tried {}; install it or set ORT_DYLIB_PATH to libonnxruntime.so", list(.tried))]
-    NotFound { tried: Vec<PathBuf> },
-    #[error("{path} cannot be used as ONNX Runtime: {message}; version 1.24 or newer is needed, set ORT_DYLIB_PATH to one")]
-    Library { path: PathBuf, message: String },
-    #[error("the provider {provider} cannot run here: {message}; install what is missing or choose the provider auto")]
-    Provider { provider: Provider, message: String },
-    #[error("{threads} threads cannot be started: {message}; ask for fewer")]
-    Threads { threads: usize, message: String },
-    #[error("{path} cannot be loaded: {message}; restore the bundle from its source")]
-    Graph { path: PathBuf, message: String },
-    #[error(
-        "{graph} computes in {precision}, for which the provider {provider} has no operators; choose the provider cuda, or a bundle \
-         whose decoder was exported in fp32, int8 or int4"
-    )]
-    Precision { graph: String, precision: String, provider: Provider },
-    #[error("{graph} lacks the {what} {name:?}; export the bundle again with a matching trainer")]
-    Port { graph: String, what: &'static str, name: String },
-    #[error("{graph} failed: {message}")]
-    Run { graph: String, message: String },
-    #[error("{graph} gave {tensor} of shape {found:?} instead of {expected:?}; export the bundle again")]
-    Shape { graph: String, tensor: String, found: Vec<i64>, expected: Vec<i64> },
-    #[error(
-        "on this provider {tensor} differs from the bundle's golden output by {difference:e} (allowed {allowed:e}); choose another provider"
-    )]
-    Golden { tensor: String, difference: f32, allowed: f32 },
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
-}
 
 /// How many threads the machine runs at a time.
 fn cores() -> usize {
@@ -113,7 +80,7 @@ impl Runtime {
             }
         };
         drop(slot);
-        let (chosen, notes) = provider::settle(options.provider, &environment)?;
+        let (chosen, notes) = select::settle(options.provider, &environment)?;
         Ok(Self { environment, options, library, chosen, notes })
     }
 
@@ -134,7 +101,7 @@ impl Runtime {
                 .map_err(|e| e.to_string())?
                 .with_intra_threads(threads)
                 .map_err(|e| e.to_string())?
-                .with_execution_providers(provider::dispatches(self.chosen))
+                .with_execution_providers(select::dispatches(self.chosen))
                 .map_err(|e| e.to_string())?
                 .commit_from_file(path)
                 .map_err(|e| e.to_string())
@@ -156,6 +123,16 @@ impl Runtime {
     pub fn library(&self) -> &Path {
         &self.library
     }
+}
+
+/// All providers, the fastest first, with the reasons against those that cannot run.
+pub fn availability(runtime: &Runtime) -> Vec<Availability> {
+    [Provider::TensorRt(0), Provider::Cuda(0), Provider::Cpu]
+        .map(|provider| {
+            let outcome = select::probe(provider, &runtime.environment);
+            Availability { provider: provider.to_string(), available: outcome.is_ok(), reason: outcome.err() }
+        })
+        .into()
 }
 
 /// Checks that a graph has the inputs and outputs that are used.

@@ -198,7 +198,7 @@ impl Timings {
     /// From what all images took.
     pub fn of(observations: &[Observation], workers: usize, threads: usize) -> Self {
         let mut steps: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
-        for (&step, &milliseconds) in observations.iter().flat_map(|o| &o.timing) {
+        for (step, milliseconds) in observations.iter().flat_map(|o| o.timing.steps()) {
             steps.entry(step).or_default().push(milliseconds);
         }
         let study = steps.into_iter().filter_map(|(step, values)| Some((step, median(values)?))).collect();
@@ -217,13 +217,15 @@ fn share(flags: impl Iterator<Item = bool>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anatomix::Timing;
     use anatomix::anatomy::STRUCTURES;
 
     fn observation(heart: Option<(f64, bool, bool)>, lung: f64, answers: Vec<Answered>) -> Observation {
         let mut structures = [None; STRUCTURES];
         structures[Structure::HEART.index()] = heart.map(|(iou, finding, exact)| Localised { iou, finding, exact });
         structures[Structure::LEFT_LUNG.index()] = Some(Localised { iou: lung, finding: false, exact: true });
-        let timing = [("perceive", lung * 100.0)].into();
+        let mut timing = Timing::default();
+        timing.perceive = Some(lung * 100.0);
         Observation { structures, expected_labels: [true; LABELS], labels: [true; LABELS], timing, answers }
     }
 

@@ -132,7 +132,7 @@ fn ask(study: &mut Study, sample: &Sample, frame: Frame, letterbox: &Letterbox) 
     Ok(Answered {
         task: sample.task,
         outcome: judge(sample, &boxes, &answer),
-        milliseconds: answer.timing.get("total").copied().unwrap_or_default(),
+        milliseconds: answer.timing.total.unwrap_or_default(),
         tokens: answer.tokens,
     })
 }

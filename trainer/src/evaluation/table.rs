@@ -108,17 +108,20 @@ mod tests {
     use super::super::figures::{Apm, Retrieval, TaskFigures, Timings};
     use super::super::observe::{Answered, Localised, Observation, Outcome};
     use super::*;
+    use anatomix::Timing;
     use anatomix::anatomy::{LABELS, STRUCTURES};
     use anatomix::task::Task;
 
     #[test]
     fn says_what_was_reached() {
         let answered = |task, outcome| Answered { task, outcome, milliseconds: 10.0, tokens: 3 };
+        let mut timing = Timing::default();
+        timing.perceive = Some(20.0);
         let seen = [Observation {
             structures: [Some(Localised { iou: 0.79, finding: true, exact: false }); STRUCTURES],
             expected_labels: [true; LABELS],
             labels: [true; LABELS],
-            timing: [("perceive", 20.0)].into(),
+            timing,
             answers: vec![answered(Task::ClosedQuestion, Outcome::Choice(true)), answered(Task::PhraseGrounding, Outcome::Boxes(None))],
         }];
         let figures = |flip| Figures {

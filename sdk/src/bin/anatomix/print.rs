@@ -78,7 +78,7 @@ pub fn flags(flags: &[Flag]) {
 pub fn origin(provenance: &Provenance, timing: &Timing) -> String {
     let Provenance { sdk, bundle, bundle_sha256, provider, precision, intended_use, .. } = provenance;
     let hash: String = bundle_sha256.chars().take(12).collect();
-    let times: Vec<String> = timing.iter().map(|(step, milliseconds)| format!("{step} {milliseconds:.0} ms")).collect();
+    let times: Vec<String> = timing.steps().map(|(step, milliseconds)| format!("{step} {milliseconds:.0} ms")).collect();
     format!("anatomix {sdk}, bundle {bundle} ({hash}), {provider}, {precision}; {}; {intended_use}", times.join(", "))
 }
 

@@ -6,7 +6,7 @@
 mod schema;
 mod vocabulary;
 
-use super::DecoderError;
+use super::error::DecoderError;
 use crate::prompt::PromptTokenizer;
 use llguidance::ParserFactory;
 use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};

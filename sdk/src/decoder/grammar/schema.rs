@@ -1,6 +1,6 @@
 //! JSON schemas of answers. They come from outside: whatever they ask for, compiling them ends soon, and without a panic.
 
-use super::DecoderError;
+use crate::decoder::error::DecoderError;
 use llguidance::ParserFactory;
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};

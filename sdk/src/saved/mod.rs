@@ -3,6 +3,10 @@
 //! The bytes are a safetensors file. It holds for one bundle, whose hash it names; sentences and the prompt follow from what was
 //! perceived and are made anew.
 
+mod error;
+
+pub use error::SavedError;
+
 use crate::conversation::Conversation;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -10,29 +14,15 @@ use crate::geometry::Letterbox;
 use crate::perception::Perception;
 use crate::perception::flags::Flag;
 use crate::study::Study;
+use error::VERSION;
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
-/// Version of the bytes' layout. In the first, layers with a window had rows of all tokens, too.
-const VERSION: u32 = 2;
 /// Where the header has [`Header`].
 const KEY: &str = "anatomix.study";
-
-/// What can be wrong with the bytes of a study.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[allow(missing_docs)]
-pub enum SavedError {
-    #[error("these are not the bytes of a study: {message}; perceive the radiograph again")]
-    Damaged { message: String },
-    #[error("the study was saved by a newer version (layout {found}, known {VERSION}); update AnatomiX or perceive the radiograph again")]
-    Newer { found: u32 },
-    #[error("the study was perceived with the bundle {found:.12}, but {expected:.12} is open; open that bundle or perceive it again")]
-    Bundle { found: String, expected: String },
-}
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -58,12 +48,12 @@ impl Study {
     /// # Errors
     /// If the model fails, memory cannot be had, or a [`crate::CancelHandle`] stops it.
     pub fn save(&mut self) -> Result<Vec<u8>> {
-        let engine = std::sync::Arc::clone(&self.engine);
+        let model = std::sync::Arc::clone(&self.model);
         let conversation = match self.conversation.take() {
             Some(conversation) => conversation,
             None => {
                 self.cancel.reset();
-                Conversation::open(&engine, &self.context, &self.perception, 0, || !self.cancel.is_cancelled())?
+                Conversation::open(&model, &self.context, &self.perception, 0, || !self.cancel.is_cancelled())?
             }
         };
         let header = Header {
@@ -82,7 +72,7 @@ impl Study {
             [("boxes", centers), ("object_embeddings", object_embeddings), ("image_tokens", image_tokens), ("image_logits", image_logits)];
         let failure = OnceCell::new();
         let seen = seen.map(|(name, values)| (name.to_string(), LazyTensor::new(values.len(), &failure, || Ok(values.clone()))));
-        let decoder = &engine.decoder;
+        let decoder = &model.decoder;
         let computed = (0..2 * decoder.sizes().layers).map(|index| {
             let read = move || Ok(decoder.read_cache(cache, index, length)?);
             (cached(index), LazyTensor::new(decoder.saved_values(cache, index, length), &failure, read))
@@ -172,7 +162,7 @@ impl Engine {
         let mut study = engine.assemble(&header.name, letterbox, &header.input_sha256, perception)?;
         study.flags = header.flags;
         let rows = |index| Ok(floats(&cached(index))?);
-        study.conversation = Some(Conversation::restore(engine, &study.context, &study.perception, rows)?);
+        study.conversation = Some(Conversation::restore(&engine.model, &study.context, &study.perception, rows)?);
         Ok(study)
     }
 }

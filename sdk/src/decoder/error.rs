@@ -1,0 +1,36 @@
+//! Why a question cannot be answered.
+
+use crate::bundle::DECODER;
+use crate::runtime::RuntimeError;
+
+/// What can be wrong with a question's tokens.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum DecoderError {
+    #[error("the context takes {context} tokens and the question {question}, which leaves no room in {limit}; ask something shorter")]
+    TooLong { context: usize, question: usize, limit: usize },
+    #[error(
+        "the engine's studies hold {used} of {limit} bytes for computed tokens, and {needed} more are needed; free a study, ask less at \
+         once, or allow more"
+    )]
+    Memory { needed: u64, used: u64, limit: u64 },
+    #[error("the tokenizer gives the token {token}, but the language model knows {vocabulary}; export the bundle again")]
+    Token { token: i64, vocabulary: usize },
+    #[error("some of the questions are follow-ups and some are not; ask either kind by itself")]
+    FollowUps,
+    #[error("computing was stopped before it was done; ask again")]
+    Interrupted,
+    #[error("{name} is {value}, but must be {allowed}")]
+    Sampling { name: &'static str, value: f32, allowed: &'static str },
+    #[error("the language model's answer cannot be read: {message}")]
+    Text { message: String },
+    #[error("the answer's JSON schema cannot be used: {message}; correct or simplify it")]
+    Schema { message: String },
+    #[error("the answer cannot be held to its form: {message}; ask for a simpler one, or for an unconstrained answer")]
+    Grammar { message: String },
+}
+
+pub(super) fn failed(error: ort::Error) -> RuntimeError {
+    RuntimeError::Run { graph: DECODER.into(), message: error.to_string() }
+}

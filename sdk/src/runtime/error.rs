@@ -1,0 +1,40 @@
+//! Why ONNX Runtime or a graph cannot be used.
+
+use super::provider::Provider;
+use std::path::PathBuf;
+
+/// What can be wrong with ONNX Runtime or a graph.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum RuntimeError {
+    #[error("ONNX Runtime was not found; tried {}; install it or set ORT_DYLIB_PATH to libonnxruntime.so", list(.tried))]
+    NotFound { tried: Vec<PathBuf> },
+    #[error("{path} cannot be used as ONNX Runtime: {message}; version 1.24 or newer is needed, set ORT_DYLIB_PATH to one")]
+    Library { path: PathBuf, message: String },
+    #[error("the provider {provider} cannot run here: {message}; install what is missing or choose the provider auto")]
+    Provider { provider: Provider, message: String },
+    #[error("{threads} threads cannot be started: {message}; ask for fewer")]
+    Threads { threads: usize, message: String },
+    #[error("{path} cannot be loaded: {message}; restore the bundle from its source")]
+    Graph { path: PathBuf, message: String },
+    #[error(
+        "{graph} computes in {precision}, for which the provider {provider} has no operators; choose the provider cuda, or a bundle \
+         whose decoder was exported in fp32, int8 or int4"
+    )]
+    Precision { graph: String, precision: String, provider: Provider },
+    #[error("{graph} lacks the {what} {name:?}; export the bundle again with a matching trainer")]
+    Port { graph: String, what: &'static str, name: String },
+    #[error("{graph} failed: {message}")]
+    Run { graph: String, message: String },
+    #[error("{graph} gave {tensor} of shape {found:?} instead of {expected:?}; export the bundle again")]
+    Shape { graph: String, tensor: String, found: Vec<i64>, expected: Vec<i64> },
+    #[error(
+        "on this provider {tensor} differs from the bundle's golden output by {difference:e} (allowed {allowed:e}); choose another provider"
+    )]
+    Golden { tensor: String, difference: f32, allowed: f32 },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,43 @@
+//! Which provider runs here, and why another one does not.
+
+use super::error::RuntimeError;
+use super::provider::Provider;
+use ort::environment::Environment;
+use ort::ep::{CUDA, ExecutionProvider, ExecutionProviderDispatch, TensorRT};
+use ort::session::Session;
+
+pub(super) fn settle(wanted: Provider, environment: &Environment) -> Result<(Provider, Vec<String>), RuntimeError> {
+    if wanted != Provider::Auto {
+        return probe(wanted, environment)
+            .map(|()| (wanted, vec![]))
+            .map_err(|message| RuntimeError::Provider { provider: wanted, message });
+    }
+    // TensorRT builds engines for minutes on first use: it is never chosen without being asked for.
+    match probe(Provider::Cuda(0), environment) {
+        Ok(()) => Ok((Provider::Cuda(0), vec![])),
+        Err(reason) => Ok((Provider::Cpu, vec![format!("cuda is not used: {reason}")])),
+    }
+}
+
+/// Registers the provider on an empty session: ONNX Runtime then loads its libraries and finds its device, or says why not.
+pub(super) fn probe(provider: Provider, environment: &Environment) -> Result<(), String> {
+    let available = match provider {
+        Provider::Cuda(_) => CUDA::is_available(),
+        Provider::TensorRt(_) => TensorRT::is_available(),
+        _ => return Ok(()),
+    };
+    if !available.unwrap_or(false) {
+        return Err("this build of ONNX Runtime does not contain it; use the build for GPUs".into());
+    }
+    let builder = Session::builder(environment).map_err(|e| e.to_string())?;
+    builder.with_execution_providers(dispatches(provider)).map(|_| ()).map_err(|e| e.to_string())
+}
+
+pub(super) fn dispatches(provider: Provider) -> Vec<ExecutionProviderDispatch> {
+    let cuda = |device| CUDA::default().with_device_id(device).build().error_on_failure();
+    match provider {
+        Provider::Auto | Provider::Cpu => vec![],
+        Provider::Cuda(device) => vec![cuda(device)],
+        Provider::TensorRt(device) => vec![TensorRT::default().with_device_id(device).build().error_on_failure(), cuda(device)],
+    }
+}
