@@ -55,6 +55,21 @@ def test_targets_of_make_exist(page):
     assert named <= targets, f"{page.name} names {sorted(named - targets)}, which the Makefile lacks"
 
 
+def test_the_map_names_rooms_that_exist():
+    """ARCHITECTURE.md names files and folders of the crates by the end of their paths."""
+    sources = [ROOT / crate / "src" for crate in ("sdk", "phantom", "trainer")]
+    paths = [f"/{path.relative_to(ROOT)}" for source in sources for path in source.rglob("*")]
+    named = set(re.findall(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+(?:\.rs|/))`", text(ROOT / "ARCHITECTURE.md")))
+    assert len(named) > 50
+    known = [*paths, *(f"/{path.relative_to(ROOT)}" for path in (ROOT / "trainer/examples").iterdir())]
+    missing = [name for name in named if not any(path.endswith(f"/{name.rstrip('/')}") for path in known)]
+    missing = [name for name in missing if not (ROOT / name).exists()]
+    assert not missing, f"ARCHITECTURE.md names {sorted(missing)}, which are not there"
+    # And every room of the SDK is in the map.
+    rooms = {path.name + ("/" if path.is_dir() else "") for path in (ROOT / "sdk/src").iterdir()} - {"lib.rs", "bin/"}
+    assert rooms <= {name.split("/")[0] + "/" if "/" in name else name for name in named}, "the map lacks a room of sdk/src"
+
+
 @pytest.fixture(scope="module")
 def helped(run) -> dict:
     """The help of every command, of both programs."""
