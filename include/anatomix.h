@@ -40,8 +40,9 @@
  *
  * Errors. A call that can fail returns anx_status. It takes an optional anx_error **: where that is not NULL, it is set
  * to an error that the caller owns, or to NULL on success; an error that was there before is not freed. Outputs are set
- * to NULL on failure. A defect inside the library is held back as ANX_PANIC; the handle is then poisoned, and further
- * calls on it fail with ANX_POISONED, though what it lends stays readable and it can be freed.
+ * to NULL on failure. A defect inside the library is held back as ANX_PANIC. If the call was on a study, that study is
+ * poisoned: further calls on it fail with ANX_POISONED, though what it lends stays readable and it can be freed. An
+ * engine is not: other threads go on using it, and so may this one.
  *
  * Options. A struct of options begins with struct_size, which the caller sets to its sizeof; the rest may be zero. So a
  * program that was compiled against another version of this header is understood: options it does not know take their
@@ -82,11 +83,11 @@ typedef enum anx_status {
      */
     ANX_INVALID_ARGUMENT = 1,
     /**
-     * A defect of the library; the call had no effect and the handle it was called on is poisoned.
+     * A defect of the library stopped the call, which gave nothing. A study it was called on is poisoned; an engine stays usable.
      */
     ANX_PANIC = 2,
     /**
-     * An earlier call on this handle ended with ANX_PANIC; free it and make a new one.
+     * An earlier call on this study ended with ANX_PANIC; free it and make a new one.
      */
     ANX_POISONED = 3,
     /**
@@ -843,14 +844,17 @@ const struct anx_provenance *anx_study_provenance(const struct anx_study *study)
  *
  * paths: the files, borrowed for the call. count: how many there are; with 0 nothing happens.
  * studies: room for count pointers; takes the new studies in the order of the paths, each of which the caller frees with
- * anx_study_free; all of them NULL on failure.
- * Fails as anx_study_from_file, for the first file that cannot be read; the message names it. To learn which of the
- * others can be, open them one by one.
+ * anx_study_free; NULL for each file that failed. errors: NULL, or room for count pointers; takes why each file failed, which
+ * the caller frees with anx_error_free; NULL for each study that was made.
+ * A file that fails takes nothing from the others: their studies are given and belong to the caller, whatever the call
+ * returns. It returns ANX_OK if all studies were made, else the status of the first file that failed, as anx_study_from_file
+ * does, and error says why that one did. With an argument that cannot be used it makes no study, and gives no errors either.
  */
 enum anx_status anx_studies_from_files(const struct anx_engine *engine,
                                        const char *const *paths,
                                        size_t count,
                                        struct anx_study **studies,
+                                       struct anx_error **errors,
                                        struct anx_error **error);
 
 /**
@@ -863,6 +867,7 @@ enum anx_status anx_studies_from_bytes(const struct anx_engine *engine,
                                        const struct anx_file *files,
                                        size_t count,
                                        struct anx_study **studies,
+                                       struct anx_error **errors,
                                        struct anx_error **error);
 
 /**
@@ -875,6 +880,7 @@ enum anx_status anx_studies_from_pixels(const struct anx_engine *engine,
                                         const struct anx_pixels *images,
                                         size_t count,
                                         struct anx_study **studies,
+                                        struct anx_error **errors,
                                         struct anx_error **error);
 
 /**

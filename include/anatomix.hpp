@@ -458,23 +458,23 @@ public:
         return make([&](auto... out) { return anx_study_load(handle_.get(), bytes.data(), bytes.size(), out...); });
     }
 
-    // Opens several files and perceives them together, which may be faster: a study for each path, in order, or the error of
-    // the first file that cannot be read.
-    Result<std::vector<Study>> studies_from_files(const std::vector<std::string> &paths) const {
+    // Opens several files and perceives them together, which may be faster: for each path, in order, a study or why there is none.
+    // One that fails takes nothing from the others.
+    std::vector<Result<Study>> studies_from_files(const std::vector<std::string> &paths) const {
         std::vector<const char *> raw;
         for (const std::string &path : paths) raw.push_back(path.c_str());
         return make_several(raw, anx_studies_from_files);
     }
 
     // Such files in memory.
-    Result<std::vector<Study>> studies_from_bytes(const std::vector<std::vector<std::uint8_t>> &files) const {
+    std::vector<Result<Study>> studies_from_bytes(const std::vector<std::vector<std::uint8_t>> &files) const {
         std::vector<anx_file> raw;
         for (const std::vector<std::uint8_t> &file : files) raw.push_back(anx_file{file.data(), file.size(), nullptr});
         return make_several(raw, anx_studies_from_bytes);
     }
 
     // Images in memory: one pixel is std::uint8_t or std::uint16_t.
-    template <class Pixel> Result<std::vector<Study>> studies_from_pixels(const std::vector<Image<Pixel>> &images) const {
+    template <class Pixel> std::vector<Result<Study>> studies_from_pixels(const std::vector<Image<Pixel>> &images) const {
         static_assert(std::is_same_v<Pixel, std::uint8_t> || std::is_same_v<Pixel, std::uint16_t>);
         std::vector<anx_pixels> raw;
         for (const Image<Pixel> &image : images) {
@@ -511,13 +511,23 @@ private:
         return Study(study);
     }
 
-    template <class Source, class Call> Result<std::vector<Study>> make_several(const std::vector<Source> &sources, Call call) const {
+    template <class Source, class Call> std::vector<Result<Study>> make_several(const std::vector<Source> &sources, Call call) const {
         std::vector<anx_study *> made(sources.size());
+        std::vector<anx_error *> failed(sources.size());
         anx_error *error = nullptr;
-        if (call(handle_.get(), sources.data(), sources.size(), made.data(), &error) != ANX_OK) return detail::take(error);
-        std::vector<Study> studies;
-        for (anx_study *study : made) studies.push_back(Study(study));
-        return Result<std::vector<Study>>(std::move(studies));
+        call(handle_.get(), sources.data(), sources.size(), made.data(), failed.data(), &error);
+        const Error whole = detail::take(error);
+        std::vector<Result<Study>> outcomes;
+        outcomes.reserve(sources.size());
+        for (std::size_t i = 0; i < sources.size(); i++) {
+            if (made[i]) {
+                outcomes.push_back(Study(made[i]));
+            } else {
+                // Without a reason of its own, the call as a whole failed.
+                outcomes.push_back(failed[i] ? detail::take(failed[i]) : whole);
+            }
+        }
+        return outcomes;
     }
 
     detail::Owned<anx_engine, anx_engine_free> handle_;

@@ -205,45 +205,47 @@ impl Engine {
         self.perceived(radiograph, perception?, clock)
     }
 
-    /// Perceives several radiographs: the studies are those that [`Engine::study`] makes of each, in the same order. They are
-    /// prepared side by side, and up to [`Engine::batch`] of them are looked at in one run of the perception module. Their
-    /// timing is the share of each in what they took together.
+    /// Perceives several radiographs: the outcomes are those of [`Engine::study`] for each, in the same order. One that fails takes
+    /// nothing from the others. They are prepared side by side, and up to [`Engine::batch`] of them are looked at in one run of the
+    /// perception module. Their timing is the share of each in what they took together.
     ///
     /// ```no_run
     /// # fn main() -> anatomix::Result<()> {
     /// use anatomix::{Engine, Radiograph};
     /// let engine = Engine::builder().open("examples/reference-bundle")?;
     /// let radiographs = [Radiograph::open("a.dcm")?, Radiograph::open("b.dcm")?];
-    /// for study in engine.studies(&radiographs)? {
-    ///     println!("{}: {} flags", study.name(), study.flags().len());
+    /// for (radiograph, study) in radiographs.iter().zip(engine.studies(&radiographs)) {
+    ///     match study {
+    ///         Ok(study) => println!("{}: {} flags", study.name(), study.flags().len()),
+    ///         Err(error) => eprintln!("{}: {error}", radiograph.name()),
+    ///     }
     /// }
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// # Errors
-    /// As [`Engine::study`]; of one that fails nothing tells which it was, and none is returned.
-    pub fn studies(&self, radiographs: &[Radiograph]) -> Result<Vec<Study>> {
-        self.within(|| self.perceive_several(radiographs))
+    pub fn studies(&self, radiographs: &[Radiograph]) -> Vec<Result<Study>> {
+        self.within(|| radiographs.chunks(self.batch()).flat_map(|batch| self.perceive_batch(batch)).collect())
     }
 
-    fn perceive_several(&self, radiographs: &[Radiograph]) -> Result<Vec<Study>> {
+    /// What becomes of radiographs that are looked at in one run. Where that run fails, each is tried by itself.
+    fn perceive_batch(&self, batch: &[Radiograph]) -> Vec<Result<Study>> {
         let engine = &self.0;
         let preprocess = &engine.bundle.manifest().preprocess;
-        let mut studies = Vec::with_capacity(radiographs.len());
-        for batch in radiographs.chunks(self.batch()) {
-            let mut clock = Clock::start();
-            let images: Vec<Vec<f32>> = batch.par_iter().map(|radiograph| radiograph.preprocess(preprocess)).collect();
-            clock.lap(|timing| &mut timing.preprocess, batch.len());
-            let hash = || batch.par_iter().for_each(|radiograph| _ = radiograph.sha256());
-            let (perceptions, ()) = rayon::join(|| engine.module.run_batch(&images), hash);
-            clock.lap(|timing| &mut timing.perceive, batch.len());
-            for (radiograph, perception) in batch.iter().zip(perceptions?) {
-                studies.push(self.perceived(radiograph, perception, clock.clone())?);
-                clock.restart();
-            }
-        }
-        Ok(studies)
+        let mut clock = Clock::start();
+        let images: Vec<Vec<f32>> = batch.par_iter().map(|radiograph| radiograph.preprocess(preprocess)).collect();
+        clock.lap(|timing| &mut timing.preprocess, batch.len());
+        let hash = || batch.par_iter().for_each(|radiograph| _ = radiograph.sha256());
+        let (perceptions, ()) = rayon::join(|| engine.module.run_batch(&images), hash);
+        clock.lap(|timing| &mut timing.perceive, batch.len());
+        let Ok(perceptions) = perceptions else {
+            return batch.iter().map(|radiograph| self.perceive(radiograph)).collect();
+        };
+        let perceived = batch.iter().zip(perceptions).map(|(radiograph, perception)| {
+            let study = self.perceived(radiograph, perception, clock.clone());
+            clock.restart();
+            study
+        });
+        perceived.collect()
     }
 
     /// Up to how many radiographs [`Engine::studies`] looks at in one run: 8, or fewer where the bundle's input is so large that

@@ -117,10 +117,10 @@ fn a_null_argument_is_named() {
             (failure(|e| anx_engine_open(path, null(), null_mut(), e)), "engine"),
             (failure(|e| anx_study_from_file(null(), path, &mut study, e)), "engine"),
             (failure(|e| anx_study_from_file(null(), path, null_mut(), e)), "study"),
-            (failure(|e| anx_studies_from_files(null(), &path, 1, &mut study, e)), "engine"),
-            (failure(|e| anx_studies_from_files(null(), &path, 1, null_mut(), e)), "studies"),
-            (failure(|e| anx_studies_from_bytes(null(), null(), 1, &mut study, e)), "engine"),
-            (failure(|e| anx_studies_from_pixels(null(), null(), 1, &mut study, e)), "engine"),
+            (failure(|e| anx_studies_from_files(null(), &path, 1, &mut study, null_mut(), e)), "engine"),
+            (failure(|e| anx_studies_from_files(null(), &path, 1, null_mut(), null_mut(), e)), "studies"),
+            (failure(|e| anx_studies_from_bytes(null(), null(), 1, &mut study, null_mut(), e)), "engine"),
+            (failure(|e| anx_studies_from_pixels(null(), null(), 1, &mut study, null_mut(), e)), "engine"),
             (failure(|e| anx_study_from_bytes(null(), pixels.as_ptr(), 4, null(), &mut study, e)), "engine"),
             (failure(|e| anx_study_from_pixels_u8(null(), 2, 2, pixels.as_ptr(), 4, &mut study, e)), "engine"),
             (failure(|e| anx_study_from_pixels_u16(null(), 2, 2, null(), 4, &mut study, e)), "engine"),
@@ -244,7 +244,7 @@ mod with_bundle {
         let open = |paths: &[*const c_char], studies: &mut [*mut anx_study], error| {
             assert_eq!(paths.len(), studies.len());
             // SAFETY: valid pointers, as many as are said.
-            unsafe { anx_studies_from_files(engine.0, paths.as_ptr(), paths.len(), studies.as_mut_ptr(), error) }
+            unsafe { anx_studies_from_files(engine.0, paths.as_ptr(), paths.len(), studies.as_mut_ptr(), null_mut(), error) }
         };
         let mut studies = [null_mut(); 10];
         let mut error = null_mut();
@@ -262,12 +262,27 @@ mod with_bundle {
         }
         // SAFETY: freed once.
         unsafe { anx_study_free(alone) };
-        let mut studies = [std::ptr::dangling_mut(); 2];
-        let (status, message, _) = failure(|error| open(&[phantom.as_ptr(), missing.as_ptr()], &mut studies, error));
+        // One that fails takes nothing from the others, before it or behind it.
+        let (mut studies, mut errors) = ([std::ptr::dangling_mut(); 3], [std::ptr::dangling_mut(); 3]);
+        let paths = [&phantom, &missing, &phantom].map(|path| path.as_ptr());
+        let (status, message, _) = failure(|error| {
+            // SAFETY: valid pointers, as many as are said.
+            unsafe { anx_studies_from_files(engine.0, paths.as_ptr(), 3, studies.as_mut_ptr(), errors.as_mut_ptr(), error) }
+        });
         assert_eq!(status, anx_status::ANX_RADIOGRAPH_READ);
-        assert!(message.contains("no such.dcm") && studies.iter().all(|study| study.is_null()), "{message}");
+        assert!(message.contains("no such.dcm"), "{message}");
+        assert_eq!(studies.map(|study| study.is_null()), [false, true, false]);
+        assert_eq!(errors.map(|error| error.is_null()), [true, false, true]);
+        // SAFETY: live handles, freed once.
+        unsafe {
+            assert_eq!((anx_error_code(errors[1]), text(anx_error_message(errors[1]))), (status, message.as_str()));
+            anx_error_free(errors[1]);
+            studies.into_iter().for_each(|study| anx_study_free(study));
+        }
+        let mut studies = [std::ptr::dangling_mut(); 2];
         let (status, message, _) = failure(|error| open(&[phantom.as_ptr(), null()], &mut studies, error));
         assert_eq!((status, message.as_str()), (anx_status::ANX_INVALID_ARGUMENT, "the argument paths is NULL; pass a path"));
+        assert!(studies.iter().all(|study| study.is_null()));
         let status = open(&[], &mut [], &mut error);
         check(status, error);
     }
@@ -286,7 +301,7 @@ mod with_bundle {
         ];
         let open = |images: &[anx_pixels], studies: &mut [*mut anx_study], error| {
             // SAFETY: valid pointers, as many as are said.
-            unsafe { anx_studies_from_pixels(engine.0, images.as_ptr(), images.len(), studies.as_mut_ptr(), error) }
+            unsafe { anx_studies_from_pixels(engine.0, images.as_ptr(), images.len(), studies.as_mut_ptr(), null_mut(), error) }
         };
         let (mut studies, mut error) = ([null_mut(); 2], null_mut());
         let status = open(&images, &mut studies, &mut error);
@@ -302,9 +317,13 @@ mod with_bundle {
             [studies[0], studies[1], alone].into_iter().for_each(|study| anx_study_free(study));
         }
         let odd = fine.as_ptr().wrapping_byte_add(1);
+        let few = anx_pixels { count: count - 1, ..images[1] };
+        let (_, message, _) = failure(|error| open(&[images[0], few], &mut studies, error));
+        assert!(message.contains("pixels") && !studies[0].is_null() && studies[1].is_null(), "{message}");
+        // SAFETY: a live handle, freed once.
+        unsafe { anx_study_free(studies[0]) };
         for (wrong, what) in [
             (anx_pixels { bits: 12, ..images[1] }, "12 bits"),
-            (anx_pixels { count: count - 1, ..images[1] }, "pixels"),
             (anx_pixels { values: odd.cast(), ..images[1] }, "aligned"),
             (anx_pixels { values: null(), ..images[0] }, "images.values is NULL"),
         ] {
@@ -322,7 +341,7 @@ mod with_bundle {
         let open = |files: &[anx_file], studies: &mut [*mut anx_study], error| {
             assert_eq!(files.len(), studies.len());
             // SAFETY: valid pointers, as many as are said.
-            unsafe { anx_studies_from_bytes(engine.0, files.as_ptr(), files.len(), studies.as_mut_ptr(), error) }
+            unsafe { anx_studies_from_bytes(engine.0, files.as_ptr(), files.len(), studies.as_mut_ptr(), null_mut(), error) }
         };
         let (mut studies, mut error) = ([null_mut(); 2], null_mut());
         let status = open(&[whole, anx_file { name: null(), ..whole }], &mut studies, &mut error);
@@ -341,8 +360,10 @@ mod with_bundle {
         unsafe { anx_study_free(alone) };
         let cut = anx_file { size: 200, name: c"cut short".as_ptr(), ..whole };
         let mut studies = [std::ptr::dangling_mut(); 2];
-        let (_, message, _) = failure(|error| open(&[whole, cut], &mut studies, error));
-        assert!(message.contains("cut short") && studies.iter().all(|study| study.is_null()), "{message}");
+        let (_, message, _) = failure(|error| open(&[cut, whole], &mut studies, error));
+        assert!(message.contains("cut short") && studies[0].is_null() && !studies[1].is_null(), "{message}");
+        // SAFETY: a live handle, freed once.
+        unsafe { anx_study_free(studies[1]) };
         let (status, message, _) = failure(|error| open(&[whole, anx_file { bytes: null(), ..whole }], &mut studies, error));
         assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
         assert_eq!(message, "the argument files is NULL; pass the address of the data");

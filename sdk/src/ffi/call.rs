@@ -32,18 +32,18 @@ pub(super) trait Handle: Sized {
     }
 }
 
-/// A handle on which calls can fail, and which a panic leaves in an unknown state.
+/// A handle whose calls change it, so that a panic in one of them leaves it in an unknown state: a study.
 pub(super) trait Poisonable: Handle {
     /// Its mark.
     fn poison(&self) -> &Poison;
 }
 
-/// Set by a panic.
+/// Set by a panic in a call on the handle; every later call on it is refused.
 #[derive(Debug, Default)]
 pub(super) struct Poison(AtomicBool);
 
 /// Why a call failed; becomes an [`anx_error`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub status: anx_status,
     pub message: String,
@@ -58,7 +58,7 @@ impl Failure {
 
     fn panic(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
-        let message = "a defect in AnatomiX stopped the call; free the handle, make a new one, and report this with the cause";
+        let message = "a defect in AnatomiX stopped the call; report this with the cause, and if the call was on a study, free the study";
         Self { status: anx_status::ANX_PANIC, message: message.into(), cause: Some(text.unwrap_or("no message").into()) }
     }
 
@@ -119,7 +119,18 @@ pub(super) unsafe fn call(error: *mut *mut anx_error, body: impl FnOnce() -> Res
     status
 }
 
-/// Runs a call on a handle, unless it is NULL or poisoned; a panic poisons it.
+/// Runs a call on a handle that threads share and no call changes, unless it is NULL. A panic fails this call alone: [`call`] holds it
+/// back, and what other threads see of the handle is as it was.
+///
+/// # Safety
+/// `handle` is NULL or live for the length of the call.
+pub(super) unsafe fn with<H: Handle>(handle: *const H, body: impl FnOnce(&H) -> Result<(), Failure>) -> Result<(), Failure> {
+    // SAFETY: NULL or live, by the caller's promise; only ever borrowed shared.
+    let handle = unsafe { handle.as_ref() };
+    body(handle.ok_or_else(|| Failure::argument(H::NAME, "is NULL; pass a handle that was made before"))?)
+}
+
+/// Runs a call on a handle that the call may change, unless it is NULL or poisoned; a panic poisons it.
 ///
 /// # Safety
 /// `handle` is NULL or live for the length of the call.
@@ -146,8 +157,10 @@ pub(super) unsafe fn read<H: Handle, T>(handle: *const H, other: T, reader: impl
     unsafe { handle.as_ref() }.map_or(other, reader)
 }
 
-fn catch(body: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
-    // Unwind safety: whatever the panic left half done is behind a handle that is poisoned, or dropped.
+/// Runs something and turns a panic in it into a failure.
+pub(super) fn catch<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    // Unwind safety: whatever the panic left half done is behind a handle that is poisoned, or was dropped. What calls on an engine
+    // share (graphs, the count of memory, prepared schemas) is changed in single steps, each whole or not begun.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Failure::panic(&*payload)))
 }
 
@@ -183,6 +196,18 @@ mod tests {
         assert_eq!(run(&handle, || panic!("provoked by a test")), anx_status::ANX_PANIC);
         assert_eq!(run(&handle, || Ok(())), anx_status::ANX_POISONED);
         assert_eq!(run(&Fragile::default(), || Ok(())), anx_status::ANX_OK);
+    }
+
+    #[test]
+    fn a_panic_on_a_shared_handle_fails_that_call_alone() {
+        let handle = Fragile::default();
+        // SAFETY: the handle is live, and no error is asked for.
+        let run = |body: fn() -> Result<(), Failure>| unsafe { call(null_mut(), || with(&raw const handle, |_| body())) };
+        assert_eq!(run(|| panic!("provoked by a test")), anx_status::ANX_PANIC);
+        assert_eq!(run(|| Ok(())), anx_status::ANX_OK);
+        // SAFETY: NULL is refused.
+        let none = unsafe { with(std::ptr::null::<Fragile>(), |_| Ok(())) };
+        assert!(none.unwrap_err().message.contains("fragile is NULL"));
     }
 
     #[test]

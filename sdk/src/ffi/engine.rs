@@ -1,6 +1,6 @@
 //! The engine: what is opened once.
 
-use super::call::{Failure, Handle, Out, Poison, Poisonable, call, read};
+use super::call::{Failure, Handle, Out, call, read};
 use super::error::anx_error;
 use super::options::{Options, read_options};
 use super::status::anx_status;
@@ -12,7 +12,6 @@ use std::ptr::null;
 /// An opened bundle on a provider. Threads may share it.
 pub struct anx_engine {
     pub(super) engine: Engine,
-    poison: Poison,
     bundle_name: *const c_char,
     bundle_sha256: *const c_char,
     provider: *const c_char,
@@ -23,12 +22,6 @@ pub struct anx_engine {
 
 impl Handle for anx_engine {
     const NAME: &'static str = "engine";
-}
-
-impl Poisonable for anx_engine {
-    fn poison(&self) -> &Poison {
-        &self.poison
-    }
 }
 
 /// The header lets threads share an engine.
@@ -45,7 +38,6 @@ impl anx_engine {
             bundle_sha256: strings.keep(engine.bundle().hash()),
             provider: strings.keep(&engine.provider().to_string()),
             notes: engine.notes().iter().map(|note| strings.keep(note)).collect(),
-            poison: Poison::default(),
             engine,
             _strings: strings,
         }

@@ -1,6 +1,6 @@
 //! Conversations and studies that are kept: turns, and a study as bytes.
 
-use super::call::{Handle, Out, call, on, read};
+use super::call::{Handle, Out, call, on, read, with};
 use super::engine::anx_engine;
 use super::error::anx_error;
 use super::status::anx_status;
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn anx_study_load(
     unsafe {
         call(error, || {
             let out = Out::new(study)?;
-            on(engine, |engine| {
+            with(engine, |engine| {
                 out.give(anx_study::new(engine.engine.load_study(array(bytes, size, "bytes")?)?));
                 Ok(())
             })

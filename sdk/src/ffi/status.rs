@@ -18,9 +18,9 @@ pub enum anx_status {
 
     /// An argument or an option cannot be used, such as NULL where something is needed; the message names it.
     ANX_INVALID_ARGUMENT = 1,
-    /// A defect of the library; the call had no effect and the handle it was called on is poisoned.
+    /// A defect of the library stopped the call, which gave nothing. A study it was called on is poisoned; an engine stays usable.
     ANX_PANIC = 2,
-    /// An earlier call on this handle ended with ANX_PANIC; free it and make a new one.
+    /// An earlier call on this study ended with ANX_PANIC; free it and make a new one.
     ANX_POISONED = 3,
     /// Another call is using this study: from another thread, or from the callback of its running ask.
     ANX_BUSY = 4,

@@ -1,12 +1,14 @@
 //! Several studies at once.
 
-use super::call::{Failure, Handle, Out, call, on};
+use super::call::{Failure, Handle, Out, call, catch, with};
 use super::engine::anx_engine;
 use super::error::anx_error;
 use super::status::anx_status;
 use super::strings::path;
 use super::study::{anx_study, array, name};
+use crate::engine::Engine;
 use crate::radiograph::{Radiograph, RadiographError};
+use crate::study::Study;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
@@ -17,20 +19,23 @@ use std::path::PathBuf;
 ///
 /// paths: the files, borrowed for the call. count: how many there are; with 0 nothing happens.
 /// studies: room for count pointers; takes the new studies in the order of the paths, each of which the caller frees with
-/// anx_study_free; all of them NULL on failure.
-/// Fails as anx_study_from_file, for the first file that cannot be read; the message names it. To learn which of the
-/// others can be, open them one by one.
+/// anx_study_free; NULL for each file that failed. errors: NULL, or room for count pointers; takes why each file failed, which
+/// the caller frees with anx_error_free; NULL for each study that was made.
+/// A file that fails takes nothing from the others: their studies are given and belong to the caller, whatever the call
+/// returns. It returns ANX_OK if all studies were made, else the status of the first file that failed, as anx_study_from_file
+/// does, and error says why that one did. With an argument that cannot be used it makes no study, and gives no errors either.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_studies_from_files(
     engine: *const anx_engine,
     paths: *const *const c_char,
     count: usize,
     studies: *mut *mut anx_study,
+    errors: *mut *mut anx_error,
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
     unsafe {
-        several(engine, count, studies, error, || {
+        several(engine, count, studies, errors, error, || {
             let paths = array(paths, count, "paths")?;
             let paths = paths.iter().map(|&file| path(file, "paths")).collect::<Result<Vec<PathBuf>, Failure>>()?;
             Ok((paths, |path: &PathBuf| Radiograph::open(path)))
@@ -60,11 +65,12 @@ pub unsafe extern "C" fn anx_studies_from_bytes(
     files: *const anx_file,
     count: usize,
     studies: *mut *mut anx_study,
+    errors: *mut *mut anx_error,
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
     unsafe {
-        several(engine, count, studies, error, || {
+        several(engine, count, studies, errors, error, || {
             let files = array(files, count, "files")?;
             let files = files.iter().map(|file| Ok((array(file.bytes, file.size, "files")?, name(file.name)?)));
             let files = files.collect::<Result<Vec<(&[u8], &str)>, Failure>>()?;
@@ -120,11 +126,12 @@ pub unsafe extern "C" fn anx_studies_from_pixels(
     images: *const anx_pixels,
     count: usize,
     studies: *mut *mut anx_study,
+    errors: *mut *mut anx_error,
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
     unsafe {
-        several(engine, count, studies, error, || {
+        several(engine, count, studies, errors, error, || {
             let images = array(images, count, "images")?;
             let images = images.iter().map(|image| Ok((image.width, image.height, image.read()?)));
             let images = images.collect::<Result<Vec<_>, Failure>>()?;
@@ -144,38 +151,107 @@ unsafe fn several<S: Sync, O: Fn(&S) -> Result<Radiograph, RadiographError> + Sy
     engine: *const anx_engine,
     count: usize,
     studies: *mut *mut anx_study,
+    errors: *mut *mut anx_error,
     error: *mut *mut anx_error,
     sources: impl FnOnce() -> Result<(Vec<S>, O), Failure>,
 ) -> anx_status {
     // SAFETY: the same promise.
     unsafe {
         call(error, || {
-            let outs = places(studies, count)?;
-            on(engine, |engine| {
+            // Both are filled with NULL before anything can fail.
+            let studies = places(studies, count, "studies");
+            let errors = if errors.is_null() { None } else { Some(places(errors, count, "errors")?) };
+            let mut errors = errors.into_iter().flatten();
+            let mut studies = studies?.into_iter();
+            with(engine, |engine| {
                 if count == 0 {
                     return Ok(());
                 }
                 let (sources, open) = sources()?;
-                let mut made = Vec::with_capacity(count);
+                let mut first = None;
                 for batch in sources.chunks(engine.engine.batch()) {
-                    let opened: Vec<_> = engine.engine.within(|| batch.par_iter().map(&open).collect());
-                    made.extend(engine.engine.studies(&opened.into_iter().collect::<Result<Vec<_>, _>>()?)?);
+                    for outcome in perceive(&engine.engine, batch, &open) {
+                        match (outcome, studies.next(), errors.next()) {
+                            (Ok(study), Some(place), _) => place.give(anx_study::new(study)),
+                            (Err(failure), _, place) => {
+                                first.get_or_insert_with(|| failure.clone());
+                                place.into_iter().for_each(|place| place.give(failure.clone().into()));
+                            }
+                            (Ok(_), None, _) => {}
+                        }
+                    }
                 }
-                outs.into_iter().zip(made).for_each(|(out, study)| out.give(anx_study::new(study)));
-                Ok(())
+                first.map_or(Ok(()), Err)
             })
         })
     }
 }
 
+/// What becomes of each source of a batch, in order. A panic in opening one is the failure of that one.
+fn perceive<S: Sync>(
+    engine: &Engine,
+    batch: &[S],
+    open: &(impl Fn(&S) -> Result<Radiograph, RadiographError> + Sync),
+) -> Vec<Result<Study, Failure>> {
+    let opened: Vec<Result<Radiograph, Failure>> = engine.within(|| batch.par_iter().map(|source| catch(|| Ok(open(source)?))).collect());
+    let mut whole = Vec::new();
+    let failures: Vec<Option<Failure>> = opened.into_iter().map(|one| one.map(|radiograph| whole.push(radiograph)).err()).collect();
+    let mut made = engine.studies(&whole).into_iter();
+    let outcomes = failures.into_iter().filter_map(|failure| match failure {
+        Some(failure) => Some(Err(failure)),
+        None => made.next().map(|study| study.map_err(Failure::from)),
+    });
+    outcomes.collect()
+}
+
 /// # Safety
 /// NULL or `count` writable pointers.
-unsafe fn places<H: Handle>(first: *mut *mut H, count: usize) -> Result<Vec<Out<H>>, Failure> {
+unsafe fn places<H: Handle>(first: *mut *mut H, count: usize, name: &str) -> Result<Vec<Out<H>>, Failure> {
     if count == 0 {
         return Ok(Vec::new());
     }
     // SAFETY: the same promise. The values are not read: only NULL, alignment and size are looked at.
-    unsafe { array(first.cast_const().cast::<std::mem::MaybeUninit<*mut H>>(), count, "studies")? };
+    unsafe { array(first.cast_const().cast::<std::mem::MaybeUninit<*mut H>>(), count, name)? };
     // SAFETY: there are as many, by the caller's promise.
     (0..count).map(|index| unsafe { Out::new(first.add(index)) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine::{anx_engine_free, anx_engine_open, anx_engine_options};
+    use super::super::study::anx_study_free;
+    use super::*;
+    use std::path::Path;
+    use std::ptr::{null, null_mut};
+
+    #[test]
+    fn a_panic_on_one_image_takes_nothing_from_the_others_nor_from_the_engine() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let bundle = std::ffi::CString::new(root.join("examples/reference-bundle").display().to_string()).unwrap();
+        let options = anx_engine_options { struct_size: size_of::<anx_engine_options>(), unchecked: 1, ..DEFAULTS };
+        let (mut engine, mut error) = (null_mut(), null_mut());
+        let open = |path: &&str| if path.is_empty() { panic!("provoked by a test") } else { Radiograph::open(root.join(path)) };
+        let paths = ["examples/phantom.dcm", "", "examples/phantom.dcm"];
+        // SAFETY: valid pointers, as many as are said; handles are live until they are freed, once.
+        unsafe {
+            assert_eq!(anx_engine_open(bundle.as_ptr(), &options, &mut engine, &mut error), anx_status::ANX_OK);
+            let (mut studies, mut errors) = ([null_mut(); 3], [null_mut(); 3]);
+            let status = several(engine, 3, studies.as_mut_ptr(), errors.as_mut_ptr(), &mut error, || Ok((paths.to_vec(), open)));
+            assert_eq!(status, anx_status::ANX_PANIC);
+            assert_eq!(studies.map(<*mut anx_study>::is_null), [false, true, false]);
+            assert_eq!(errors.map(<*mut anx_error>::is_null), [true, false, true]);
+            [error, errors[1]].into_iter().for_each(|error| Handle::free(error));
+            studies.into_iter().for_each(|study| anx_study_free(study));
+            // A panic on the engine itself, and the engine after it.
+            let status = super::super::study::perceive(engine, &mut studies[0], null_mut(), || Ok(""), |path| open(&path));
+            assert_eq!((status, studies[0].is_null()), (anx_status::ANX_PANIC, true));
+            let status = super::super::study::perceive(engine, &mut studies[0], null_mut(), || Ok(paths[0]), |path| open(&path));
+            assert_eq!((status, studies[0].is_null()), (anx_status::ANX_OK, false));
+            anx_study_free(studies[0]);
+            anx_engine_free(engine);
+        }
+    }
+
+    const DEFAULTS: anx_engine_options =
+        anx_engine_options { struct_size: 0, provider: null(), threads: 0, library: null(), memory: 0, unchecked: 0, plain: 0 };
 }

@@ -1,6 +1,6 @@
 //! The study: what belongs to one radiograph.
 
-use super::call::{Failure, Handle, Out, Poison, Poisonable, call, on, read};
+use super::call::{Failure, Handle, Out, Poison, Poisonable, call, on, read, with};
 use super::cancel::anx_cancel;
 use super::engine::anx_engine;
 use super::error::anx_error;
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn anx_study_from_pixels_u16(
 ///
 /// # Safety
 /// Pointers are NULL or valid for the length of the call.
-unsafe fn perceive<S: Send>(
+pub(super) unsafe fn perceive<S: Send>(
     engine: *const anx_engine,
     study: *mut *mut anx_study,
     error: *mut *mut anx_error,
@@ -212,7 +212,7 @@ unsafe fn perceive<S: Send>(
     unsafe {
         call(error, || {
             let out = Out::new(study)?;
-            on(engine, |engine| {
+            with(engine, |engine| {
                 let source = source()?;
                 let radiograph = engine.engine.within(|| open(source))?;
                 out.give(anx_study::new(engine.engine.study(&radiograph)?));

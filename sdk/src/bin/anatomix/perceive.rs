@@ -94,11 +94,7 @@ fn perceive(engine: &Engine, batch: &[(&PathBuf, Option<PathBuf>)]) -> Vec<Resul
     for radiograph in opened {
         failures.push(radiograph.map(|radiograph| whole.push(radiograph)).err());
     }
-    // Where they fail together, each says for itself what is wrong with it.
-    let studies: Vec<Result<Study, Error>> = match engine.studies(&whole) {
-        Ok(studies) => studies.into_iter().map(Ok).collect(),
-        Err(_) => whole.iter().map(|radiograph| engine.study(radiograph)).collect(),
-    };
+    let studies = engine.studies(&whole);
     let mut made = whole.into_iter().zip(studies);
     let outcomes = failures.into_iter().filter_map(|failure| match failure {
         Some(error) => Some(Err(error.into())),
