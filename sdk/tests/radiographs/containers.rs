@@ -1,0 +1,91 @@
+//! Transfer syntaxes, compression, other formats: the same pixels come out of each.
+
+use super::file::*;
+use anatomix::Radiograph;
+use anatomix::radiograph::RadiographError;
+use dicom_core::{DataElement, PrimitiveValue, VR};
+use dicom_dictionary_std::{tags, uids};
+use image::ImageFormat;
+use sha2::{Digest, Sha256};
+
+/// A table of 65536 entries, whose number does not fit into its descriptor.
+fn identity() -> Vec<u16> {
+    (0..=u16::MAX).collect()
+}
+
+#[test]
+fn every_uncompressed_syntax() {
+    for syntax in [uids::IMPLICIT_VR_LITTLE_ENDIAN, BIG_ENDIAN, uids::EXPLICIT_VR_LITTLE_ENDIAN] {
+        let file = || File { syntax, ..File::new().put(table(tags::VOILUT_SEQUENCE, &[4096, 0, 16], &identity()[..4096])) };
+        check(&file().open(), |i| (i * 3) as f64 / 65535.0);
+        // Without preamble, and without file meta information.
+        let bytes = file().bytes();
+        assert_eq!(Radiograph::from_bytes(&bytes[128..], NAME).unwrap().intensities(), file().open().intensities());
+        let meta = u32::from_le_bytes(bytes[140..144].try_into().unwrap()) as usize;
+        assert_eq!(Radiograph::from_bytes(&bytes[144 + meta..], NAME).unwrap().intensities(), file().open().intensities());
+    }
+}
+
+#[test]
+fn compressed_in_one_piece_or_several() {
+    let packed = run_lengths(&ramp());
+    check(&File::new().packed(uids::RLE_LOSSLESS, vec![packed.clone()]).open(), |i| (i * 3) as f64 / LAST);
+    let pieces = packed.chunks(512).map(<[u8]>::to_vec).collect();
+    check(&File::new().packed(uids::RLE_LOSSLESS, pieces).open(), |i| (i * 3) as f64 / LAST);
+    for syntax in [uids::JPEG2000_LOSSLESS, uids::JPEG2000] {
+        check(&File::new().packed(syntax, vec![JPEG_2000.to_vec()]).open(), |i| (i * 3) as f64 / LAST);
+    }
+    let (picture, bytes) = jpeg();
+    let opened = File::new().bits(8, 8, 7, false).window("128", "256", "").packed(uids::JPEG_BASELINE8_BIT, vec![bytes]).open();
+    for (found, expected) in opened.intensities().iter().zip(picture.as_raw()) {
+        assert!((found - f32::from(*expected) / 255.0).abs() < 0.03);
+    }
+}
+
+#[test]
+fn sequences_of_unknown_representation_are_stepped_over() {
+    let (file, pixels) = (File::new().without(tags::PIXEL_DATA).bytes(), File::new().bytes());
+    let (item, end) = ([0xFE, 0xFF, 0, 0xE0], [0xFE, 0xFF, 0xDD, 0xE0]);
+    // Implicit inside: a tag, a length, a value.
+    let inner = [&[0x29, 0, 0x11, 0x10][..], &4u32.to_le_bytes(), &[7; 4]].concat();
+    let sequence = [&[0x29, 0, 0x10, 0x10], &b"UN\0\0"[..], &[0xFF; 4], &item, &12u32.to_le_bytes(), &inner, &end, &[0; 4]].concat();
+    let whole = [&file[..], &sequence, &pixels[file.len()..]].concat();
+    check(&Radiograph::from_bytes(&whole, NAME).unwrap(), |i| (i * 3) as f64 / LAST);
+    assert!(refused(&whole[..file.len() + 30]).contains("does not end"));
+}
+
+#[test]
+fn the_same_pixels_in_any_container_are_the_same() {
+    let (picture, _) = jpeg();
+    let png = Radiograph::from_bytes(&encoded(&picture.clone().into(), ImageFormat::Png), NAME).unwrap();
+    let pixels = DataElement::new(tags::PIXEL_DATA, VR::OB, PrimitiveValue::U8(picture.as_raw().clone().into()));
+    let dicom = File::new().bits(8, 8, 7, false).window("128", "256", "").put(pixels).open();
+    check(&dicom, |i| f64::from(png.intensities()[[i / 40, i % 40]]));
+    let raw = Radiograph::from_pixels_u8(40, 32, picture.as_raw()).unwrap();
+    assert_eq!(raw.intensities(), png.intensities());
+    let wrong = Radiograph::from_pixels_u8(40, 33, picture.as_raw());
+    assert!(matches!(wrong, Err(RadiographError::PixelCount { .. })));
+}
+
+#[test]
+fn the_hash_is_that_of_the_file_however_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chest");
+    let mut large = File::new().word(tags::ROWS, 1000).word(tags::COLUMNS, 1500);
+    large = large.put(words(tags::PIXEL_DATA, VR::OW, &vec![7; 1_500_000]));
+    let picture = encoded(&jpeg().0.into(), ImageFormat::Png);
+    for bytes in [large.bytes(), File::new().packed(uids::RLE_LOSSLESS, vec![run_lengths(&ramp())]).bytes(), picture] {
+        let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let opened = Radiograph::open(&path).unwrap();
+        assert_eq!(opened.clone().sha256(), hash);
+        assert_eq!(opened.mirrored().sha256(), hash);
+        assert_eq!(opened.sha256(), hash);
+        let read = Radiograph::from_bytes(&bytes, NAME).unwrap();
+        assert_eq!((read.sha256(), read.intensities()), (&*hash, opened.intensities()));
+        let mirrored = opened.mirrored();
+        for (row, other) in opened.intensities().outer_iter().zip(mirrored.intensities().outer_iter()) {
+            assert!(row.iter().eq(other.iter().rev()));
+        }
+    }
+}
