@@ -115,6 +115,11 @@ typedef enum anx_status {
      */
     ANX_RADIOGRAPH_SIZE = 104,
     /**
+     * The radiograph is flagged as no chest or not frontal, and the question does not accept its flags; see
+     * anx_ask_options.accept_flags.
+     */
+    ANX_RADIOGRAPH_FLAGGED = 106,
+    /**
      * The bundle's manifest cannot be used.
      */
     ANX_BUNDLE = 200,
@@ -595,6 +600,11 @@ typedef struct anx_ask_options {
      * Not 0: the answer may be anything. 0: its groundings are well formed, or it is JSON. Not both with json_schema.
      */
     size_t unconstrained;
+    /**
+     * Not 0: the study is asked even if it is flagged "not_chest" or "not_frontal". 0: asking such a study fails with
+     * ANX_RADIOGRAPH_FLAGGED, because it is none that the model was made for.
+     */
+    size_t accept_flags;
 } anx_ask_options;
 
 /**
@@ -710,7 +720,8 @@ const char *anx_engine_note(const struct anx_engine *engine, size_t index);
  *
  * path: the file. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
  * Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_RADIOGRAPH, ANX_RUNTIME.
- * Does not refuse an image that is no frontal chest radiograph where nothing in its header says so: look at the flags.
+ * Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so where the header does. Asking
+ * such a study has to be allowed, see anx_ask_options.accept_flags.
  */
 enum anx_status anx_study_from_file(const struct anx_engine *engine,
                                     const char *path,
@@ -890,7 +901,7 @@ enum anx_status anx_studies_from_pixels(const struct anx_engine *engine,
  * question: UTF-8; a region is written <box>(x0,y0),(x1,y1)</box> in pixels of the original image. NULL or empty for a
  * task that needs no question. options: NULL for the defaults. answer: takes the answer, which the caller frees with
  * anx_answer_free; NULL on failure. An answer that was stopped or cut is a success; see anx_answer_finish.
- * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, or in the hundreds of ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_RADIOGRAPH_FLAGGED, or in the hundreds of ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
  * Does not guarantee that the answer is true, complete or grounded; research use, not a medical device.
  */
 enum anx_status anx_study_ask(struct anx_study *study,

@@ -202,6 +202,7 @@ struct AskOptions {
     bool follow_up = false;                // continues the study's conversation
     std::string json_schema;    // the answer is JSON that meets it, see anx_ask_options; empty: text with groundings
     bool unconstrained = false; // the answer may be anything; else groundings are well formed
+    bool accept_flags = false;  // asks even what is flagged "not_chest" or "not_frontal"; else that is ANX_RADIOGRAPH_FLAGGED
 };
 
 // One of several questions that are asked at once.
@@ -385,6 +386,7 @@ private:
         raw.follow_up = options.follow_up;
         raw.json_schema = options.json_schema.empty() ? nullptr : options.json_schema.c_str();
         raw.unconstrained = options.unconstrained;
+        raw.accept_flags = options.accept_flags;
         return raw;
     }
 

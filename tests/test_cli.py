@@ -429,12 +429,18 @@ def test_lungs_and_heart_of_a_real_radiograph(perceive, radiographs):
     assert "mirrored" not in {flag["code"] for flag in study["flags"]}
 
 
-def test_an_extremity_is_refused_or_flagged(run, radiographs):
-    result = run("perceive", radiographs / "RG3_UNCI.dcm", "--json")
-    if result.returncode == 0:
-        assert "not_chest" in {flag["code"] for flag in json.loads(result.stdout)["flags"]}
-    else:
-        assert result.returncode == 1 and "EXTREMITY" in result.stderr
+def test_an_extremity_is_flagged_and_asked_on_demand_only(run, succeed, radiographs, tmp_path):
+    image = radiographs / "RG3_UNCI.dcm"
+    codes = [flag["code"] for flag in json.loads(succeed("perceive", image, "--json"))["flags"]]
+    assert "not_chest" in codes
+    for command in (["report", image], ["ask", image, "Where is the heart?"], ["chat", image]):
+        result = run(*command, "--save", tmp_path / "study", input="Where is the heart?\n")
+        assert (result.returncode, result.stdout) == (3, ""), result.stderr
+        assert str(image) in result.stderr and "not_chest" in result.stderr and "--accept-flags" in result.stderr
+        assert not list(tmp_path.iterdir())
+    answer = json.loads(succeed("report", image, "--json", "--accept-flags"))
+    assert answer["text"] and "not_chest" in [flag["code"] for flag in answer["flags"]]
+    assert "--accept-flags" in succeed("--help")
 
 
 def test_one_bad_image_of_several_is_named(run, phantom_dicom, tmp_path):

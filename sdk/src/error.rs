@@ -3,6 +3,7 @@
 use crate::bundle::BundleError;
 use crate::decoder::DecoderError;
 use crate::output::OutputError;
+use crate::perception::flags::FlaggedError;
 use crate::prompt::PromptError;
 use crate::radiograph::RadiographError;
 use crate::retrieval::RetrievalError;
@@ -16,6 +17,8 @@ use crate::saved::SavedError;
 pub enum Error {
     #[error(transparent)]
     Radiograph(#[from] RadiographError),
+    #[error(transparent)]
+    Flagged(#[from] FlaggedError),
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error(transparent)]

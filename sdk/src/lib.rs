@@ -42,7 +42,7 @@ pub use error::{Error, Result};
 pub use findings::{LabelScore, Retrieved, StructureFinding};
 pub use geometry::{NormalizedBox, PixelBox};
 pub use grounding::Grounding;
-pub use perception::flags::{Flag, FlagCode, Severity};
+pub use perception::flags::{Flag, FlagCode, FlaggedError, Severity};
 pub use provenance::{Provenance, Timing};
 pub use question::Question;
 pub use radiograph::Radiograph;

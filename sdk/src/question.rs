@@ -35,6 +35,8 @@ pub struct Question {
     pub form: Form,
     /// Whether it continues the study's conversation; otherwise it is asked of the radiograph alone.
     pub follow_up: bool,
+    /// Whether it is asked even of a radiograph that is flagged as none the model was made for.
+    pub accept_flags: bool,
 }
 
 impl Question {
@@ -50,6 +52,7 @@ impl Question {
             log_probabilities: false,
             form: Form::default(),
             follow_up: false,
+            accept_flags: false,
         }
     }
 
@@ -119,6 +122,16 @@ impl Question {
     #[must_use]
     pub fn follow_up(self) -> Self {
         Self { follow_up: true, ..self }
+    }
+
+    /// Asks even where the radiograph is flagged as no chest or not frontal; see [`FlagCode::withholds_answers`]. Without it such a
+    /// question fails with [`FlaggedError`] before anything is computed.
+    ///
+    /// [`FlagCode::withholds_answers`]: crate::FlagCode::withholds_answers
+    /// [`FlaggedError`]: crate::FlaggedError
+    #[must_use]
+    pub fn accept_flags(self) -> Self {
+        Self { accept_flags: true, ..self }
     }
 
     /// The question as the model is asked it, boxes still in pixels.

@@ -10,7 +10,7 @@ use crate::geometry::Letterbox;
 use crate::grounding;
 use crate::language::LanguageModel;
 use crate::perception::Perception;
-use crate::perception::flags::Flag;
+use crate::perception::flags::{Flag, FlaggedError};
 use crate::prompt::ContextTokens;
 use crate::provenance::{Provenance, Timing};
 use crate::question::{MAX_TOKENS, Question};
@@ -88,7 +88,8 @@ impl Study {
     /// Asks a question or sets a task.
     ///
     /// # Errors
-    /// If the question cannot be used, does not fit, or the model fails.
+    /// If the question cannot be used, does not fit, or the model fails; or if the radiograph is flagged as no chest or not frontal and
+    /// the question does not accept that ([`Question::accept_flags`]).
     pub fn ask(&mut self, question: impl Into<Question>) -> Result<Answer> {
         self.ask_streaming(question, |_| Flow::Continue)
     }
@@ -132,7 +133,7 @@ impl Study {
     /// ```
     ///
     /// # Errors
-    /// If any question cannot be used or does not fit, or the model fails.
+    /// As [`Study::ask`], if any of the questions fails.
     pub fn ask_many<Q: Into<Question>>(&mut self, questions: impl IntoIterator<Item = Q>) -> Result<Vec<Answer>> {
         self.ask_many_streaming(questions, |_, _| Flow::Continue)
     }
@@ -181,6 +182,9 @@ impl Study {
     /// What the model reads of a question that can be asked, and how many tokens that takes. Nothing is computed or forgotten for one
     /// that cannot.
     fn check(&self, question: &Question) -> Result<(String, usize)> {
+        if let Some(flag) = self.flags.iter().find(|flag| flag.code.withholds_answers() && !question.accept_flags) {
+            return Err(FlaggedError { name: self.name.clone(), flag: flag.clone() }.into());
+        }
         self.model.check_form(&question.form)?;
         question.sampling.check()?;
         let words = grounding::question_to_grid(&question.words(), &self.letterbox)?;

@@ -74,6 +74,9 @@ pub struct anx_ask_options {
     pub json_schema: *const c_char,
     /// Not 0: the answer may be anything. 0: its groundings are well formed, or it is JSON. Not both with json_schema.
     pub unconstrained: usize,
+    /// Not 0: the study is asked even if it is flagged "not_chest" or "not_frontal". 0: asking such a study fails with
+    /// ANX_RADIOGRAPH_FLAGGED, because it is none that the model was made for.
+    pub accept_flags: usize,
 }
 
 // SAFETY: repr(C), words of 64 bits (checked below), all zero means every default; an absent function is the null pointer.
@@ -81,7 +84,7 @@ unsafe impl Options for anx_ask_options {
     const NAME: &'static str = "anx_ask_options";
 }
 
-const _: () = assert!(size_of::<anx_ask_options>() == 17 * size_of::<usize>(), "libanatomix needs a machine of 64 bits");
+const _: () = assert!(size_of::<anx_ask_options>() == 18 * size_of::<usize>(), "libanatomix needs a machine of 64 bits");
 
 impl anx_ask_options {
     /// The question with these options.
@@ -116,6 +119,7 @@ impl anx_ask_options {
         asked.deadline = (self.deadline_ms > 0).then(|| Duration::from_millis(self.deadline_ms as u64));
         asked.log_probabilities = self.log_probabilities != 0;
         asked.follow_up = self.follow_up != 0;
+        asked.accept_flags = self.accept_flags != 0;
         // SAFETY: NULL or valid, by the caller's promise.
         let schema = unsafe { optional_text(self.json_schema, "options.json_schema") }?;
         Ok(match (schema, self.unconstrained != 0) {
@@ -147,7 +151,7 @@ impl anx_ask_options {
 /// question: UTF-8; a region is written <box>(x0,y0),(x1,y1)</box> in pixels of the original image. NULL or empty for a
 /// task that needs no question. options: NULL for the defaults. answer: takes the answer, which the caller frees with
 /// anx_answer_free; NULL on failure. An answer that was stopped or cut is a success; see anx_answer_finish.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, or in the hundreds of ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_RADIOGRAPH_FLAGGED, or in the hundreds of ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
 /// Does not guarantee that the answer is true, complete or grounded; research use, not a medical device.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_ask(

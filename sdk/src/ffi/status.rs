@@ -35,6 +35,9 @@ pub enum anx_status {
     ANX_RADIOGRAPH_DAMAGED = 103,
     /// The image or its file is too small or too large, or its sides do not match the number of pixels.
     ANX_RADIOGRAPH_SIZE = 104,
+    /// The radiograph is flagged as no chest or not frontal, and the question does not accept its flags; see
+    /// anx_ask_options.accept_flags.
+    ANX_RADIOGRAPH_FLAGGED = 106,
 
     /// The bundle's manifest cannot be used.
     ANX_BUNDLE = 200,
@@ -89,6 +92,7 @@ impl anx_status {
     pub(super) fn of(error: &Error) -> Self {
         match error {
             Error::Radiograph(e) => radiograph(e),
+            Error::Flagged(_) => ANX_RADIOGRAPH_FLAGGED,
             Error::Bundle(e) => bundle(e),
             Error::Retrieval(_) => ANX_RETRIEVAL,
             Error::Runtime(e) => runtime(e),

@@ -113,7 +113,8 @@ impl anx_study {
 ///
 /// path: the file. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
 /// Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_RADIOGRAPH, ANX_RUNTIME.
-/// Does not refuse an image that is no frontal chest radiograph where nothing in its header says so: look at the flags.
+/// Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so where the header does. Asking
+/// such a study has to be allowed, see anx_ask_options.accept_flags.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_from_file(
     engine: *const anx_engine,

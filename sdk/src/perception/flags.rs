@@ -18,9 +18,9 @@ pub enum FlagCode {
     DegenerateBoxes,
     /// Another sentence is nearly as similar as the retrieved one.
     LowMargin,
-    /// The header names a projection that is not frontal.
+    /// The header names a projection that is not frontal, or a picture that does not stand upright.
     NotFrontal,
-    /// The header names another body part or modality.
+    /// The header names another body part, modality or kind of image.
     NotChest,
     /// The header says that the pixels are not meant for display.
     ForProcessing,
@@ -39,6 +39,27 @@ impl FlagCode {
             Self::ForProcessing => "for_processing",
         }
     }
+}
+
+impl FlagCode {
+    /// Whether a radiograph with this flag is asked only by questions that accept its flags
+    /// ([`Question::accept_flags`](crate::Question::accept_flags)): it is none that the model was made for.
+    pub fn withholds_answers(self) -> bool {
+        matches!(self, Self::NotFrontal | Self::NotChest)
+    }
+}
+
+/// A question was asked of a radiograph that the model was not made for, and does not accept its flags.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{name} is flagged {}: {}; look at the image, and accept its flags to ask all the same (--accept-flags, accept_flags)",
+    flag.code.name(), flag.message
+)]
+pub struct FlaggedError {
+    /// The radiograph's path, or what stands for it.
+    pub name: String,
+    /// The first flag that withholds answers.
+    pub flag: Flag,
 }
 
 /// How much a flag weighs.
@@ -93,13 +114,22 @@ pub fn of_radiograph(radiograph: &Radiograph) -> Vec<Flag> {
             format!("the header gives the view position {view}, but only frontal radiographs are understood"),
         ));
     }
-    let modality = header.modality.as_deref().filter(|m| !matches!(*m, "CR" | "DX" | "RG" | "XA" | "RF" | "OT"));
-    if let Some(modality) = modality {
-        flags.push(warning(FlagCode::NotChest, format!("the header gives the modality {modality}, which is no radiograph")));
+    if header.orientation == Some(Orientation::Other) {
+        let given = header.patient_orientation.as_deref().unwrap_or("of another view");
+        flags.push(warning(
+            FlagCode::NotFrontal,
+            format!("the header gives the orientation {given}, but only frontal radiographs that stand upright are understood"),
+        ));
     }
-    if let Some(part) = header.body_part.as_deref().filter(|p| !is_chest(p)) {
-        flags
-            .push(warning(FlagCode::NotChest, format!("the header gives the body part {part}, but only chest radiographs are understood")));
+    let other = |value: &Option<String>, is_known: fn(&str) -> bool| value.clone().filter(|value| !is_known(value));
+    if let Some(modality) = other(&header.modality, is_radiography) {
+        flags.push(warning(FlagCode::NotChest, format!("the header gives the modality {modality}, which is no radiograph")));
+    } else if let Some(class) = &header.other_sop_class {
+        flags.push(warning(FlagCode::NotChest, format!("the header gives the SOP class {class}, which is no radiograph")));
+    }
+    if let Some(part) = other(&header.body_part, is_chest) {
+        let message = format!("the header gives the body part {part}, but only chest radiographs are understood");
+        flags.push(warning(FlagCode::NotChest, message));
     }
     if header.for_processing {
         flags.push(warning(FlagCode::ForProcessing, "the header says that these are raw detector values, not meant for display".into()));
@@ -153,9 +183,17 @@ fn is_frontal(view: &str) -> bool {
     matches!(view.trim().to_ascii_uppercase().as_str(), "" | "PA" | "AP" | "AP AXIAL" | "FRONTAL")
 }
 
+fn is_radiography(modality: &str) -> bool {
+    matches!(modality, "CR" | "DX" | "RG" | "XA" | "RF" | "OT")
+}
+
+/// Whether one of the words names the chest or what is looked at in it. SCRIBE is not a rib.
 fn is_chest(part: &str) -> bool {
-    let part = part.trim().to_ascii_uppercase();
-    part.is_empty() || ["CHEST", "THORAX", "LUNG", "TORAX", "RIB", "HEART"].iter().any(|known| part.contains(known))
+    const KNOWN: [&str; 11] =
+        ["CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "THORAX", "TORAX", "TÓRAX", "LUNG", "LUNGS", "RIB", "RIBS", "HEART"];
+    let part = part.to_uppercase();
+    let mut words = part.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).peekable();
+    words.peek().is_none() || words.any(|word| KNOWN.contains(&word))
 }
 
 fn shorten(names: &[&str]) -> String {
@@ -202,6 +240,16 @@ mod tests {
         let flags = of_perception(&boxes, &margins, None);
         assert_eq!(flags.iter().map(|f| f.code).collect::<Vec<_>>(), [FlagCode::DegenerateBoxes, FlagCode::LowMargin]);
         assert!(flags[0].message.contains(Structure::HEART.name()));
+    }
+
+    #[test]
+    fn body_parts_are_compared_as_words() {
+        for part in ["CHEST", "chest", "CHEST PA", "PORT_CHEST", "RIBS", "Thorax", "LUNG^LEFT", "tórax", "", " "] {
+            assert!(is_chest(part), "{part}");
+        }
+        for part in ["SCRIBE", "HAND", "TSPINE", "THORACIC SPINE", "PLUNGE", "FOOT", "ABDOMEN"] {
+            assert!(!is_chest(part), "{part}");
+        }
     }
 
     #[test]

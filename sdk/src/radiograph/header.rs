@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// How the picture is turned, from Patient Orientation.
+/// How the picture is turned, from Patient Orientation or, without one, from Image Orientation (Patient).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Orientation {
@@ -10,7 +10,7 @@ pub enum Orientation {
     Standard,
     /// The patient's left is on the left of the picture (`R\F`).
     Mirrored,
-    /// Anything else.
+    /// Anything else: a lateral or axial view, or a picture that does not stand upright.
     Other,
 }
 
@@ -19,6 +19,8 @@ pub enum Orientation {
 #[allow(missing_docs)]
 pub struct Header {
     pub sop_class_uid: Option<String>,
+    /// The name of the SOP class, where images of that class are no projection radiographs: a CT, an ultrasound image, ...
+    pub other_sop_class: Option<String>,
     pub sop_instance_uid: Option<String>,
     pub study_instance_uid: Option<String>,
     pub series_instance_uid: Option<String>,
@@ -26,6 +28,8 @@ pub struct Header {
     pub body_part: Option<String>,
     pub view_position: Option<String>,
     pub orientation: Option<Orientation>,
+    /// Towards which side of the patient the picture's rows and columns run, as the header says it: `L\F`.
+    pub patient_orientation: Option<String>,
     pub photometric: Option<String>,
     /// Whether pixels are raw detector values, not meant for display.
     pub for_processing: bool,

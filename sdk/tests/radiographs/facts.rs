@@ -1,7 +1,9 @@
 //! What the header says about the radiograph.
 
 use super::file::*;
+use anatomix::perception::flags::of_radiograph;
 use anatomix::radiograph::Orientation;
+use anatomix::{FlagCode, Radiograph};
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 
@@ -35,4 +37,68 @@ fn the_header_is_read_and_cleaned() {
     assert_eq!(turned("A\\F"), Some(Orientation::Other));
     assert_eq!(turned("\\"), None);
     assert!(File::new().text(tags::PRESENTATION_INTENT_TYPE, VR::CS, "FOR PROCESSING").open().header().for_processing);
+}
+
+/// What the header is flagged for.
+fn flagged(file: File) -> Vec<FlagCode> {
+    of_radiograph(&file.open()).into_iter().map(|flag| flag.code).collect()
+}
+
+#[test]
+fn other_kinds_of_images_are_flagged_by_their_sop_class() {
+    let others = [
+        (uids::CT_IMAGE_STORAGE, "CT Image Storage"),
+        (uids::ENHANCED_CT_IMAGE_STORAGE, "Enhanced CT"),
+        (uids::MR_IMAGE_STORAGE, "MR Image Storage"),
+        (uids::ULTRASOUND_IMAGE_STORAGE, "Ultrasound"),
+        (uids::DIGITAL_MAMMOGRAPHY_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION, "Mammography"),
+        (uids::POSITRON_EMISSION_TOMOGRAPHY_IMAGE_STORAGE, "Positron"),
+        (uids::SEGMENTATION_STORAGE, "Segmentation"),
+        (uids::VL_PHOTOGRAPHIC_IMAGE_STORAGE, "VL Photographic"),
+    ];
+    for (class, name) in others {
+        let bare = || File::new().without(tags::MODALITY);
+        let flags = of_radiograph(&bare().text(tags::SOP_CLASS_UID, VR::UI, class).open());
+        assert_eq!(flags.iter().map(|flag| flag.code).collect::<Vec<_>>(), [FlagCode::NotChest], "{name}");
+        assert!(flags[0].message.contains(name), "{}", flags[0].message);
+        // Where the data set does not say it, the file meta information does.
+        assert_eq!(flagged(File { class, ..bare().without(tags::SOP_CLASS_UID) }), [FlagCode::NotChest], "{name}");
+        // One flag is enough for both.
+        assert_eq!(flagged(File::new().text(tags::SOP_CLASS_UID, VR::UI, class).text(tags::MODALITY, VR::CS, "CT")), [FlagCode::NotChest]);
+    }
+    for class in [uids::SECONDARY_CAPTURE_IMAGE_STORAGE, uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION, "1.2.3.4"] {
+        assert_eq!(flagged(File::new().without(tags::MODALITY).text(tags::SOP_CLASS_UID, VR::UI, class)), []);
+    }
+}
+
+#[test]
+fn pictures_that_are_not_frontal_or_do_not_stand_upright_are_flagged() {
+    let oriented = |value: &str| File::new().text(tags::PATIENT_ORIENTATION, VR::CS, value);
+    for value in ["A\\F", "P\\F", "L\\H", "F\\L", "R\\A", "LA\\F"] {
+        let flags = of_radiograph(&oriented(value).open());
+        assert_eq!(flags.iter().map(|flag| flag.code).collect::<Vec<_>>(), [FlagCode::NotFrontal], "{value}");
+        assert!(flags[0].message.contains(value), "{}", flags[0].message);
+    }
+    // A mirrored one is flagged for that, once it is seen where the structures lie.
+    for value in ["L\\F", "R\\F", "LH\\FR", "L\\", "\\", ""] {
+        assert_eq!(flagged(oriented(value)), [], "{value:?}");
+    }
+    // Cross-sectional images have cosines instead.
+    let cosines = |value: &str| File::new().text(tags::IMAGE_ORIENTATION_PATIENT, VR::DS, value);
+    assert_eq!(flagged(cosines("1\\0\\0\\0\\1\\0")), [FlagCode::NotFrontal]);
+    assert_eq!(flagged(cosines("1\\0\\0.02\\0\\0.1\\-0.99")), []);
+    assert_eq!(flagged(cosines("1\\0\\wide")), []);
+}
+
+#[test]
+fn body_parts_are_compared_as_words() {
+    let part = |value: &str| flagged(File::new().text(tags::BODY_PART_EXAMINED, VR::CS, value));
+    assert_eq!((part("SCRIBE"), part("HAND")), (vec![FlagCode::NotChest], vec![FlagCode::NotChest]));
+    assert_eq!((part("RIBS"), part("CHEST PA"), part("PORT_CHEST")), (vec![], vec![], vec![]));
+}
+
+#[test]
+fn formats_without_a_header_are_flagged_for_nothing_of_it() {
+    let flags = of_radiograph(&Radiograph::from_bytes(&jpeg().1, NAME).unwrap());
+    assert!(flags.is_empty(), "{flags:?}");
 }

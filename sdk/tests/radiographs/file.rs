@@ -24,6 +24,8 @@ pub type Element = DataElement<InMemDicomObject>;
 pub struct File {
     pub object: InMemDicomObject,
     pub syntax: &'static str,
+    /// The SOP class that the file meta information names.
+    pub class: &'static str,
 }
 
 pub fn ramp() -> Vec<u16> {
@@ -59,7 +61,7 @@ impl File {
             words(tags::PIXEL_REPRESENTATION, VR::US, &[0]),
             words(tags::PIXEL_DATA, VR::OW, &ramp()),
         ]);
-        Self { object, syntax: uids::EXPLICIT_VR_LITTLE_ENDIAN }
+        Self { object, syntax: uids::EXPLICIT_VR_LITTLE_ENDIAN, class: uids::COMPUTED_RADIOGRAPHY_IMAGE_STORAGE }
     }
 
     pub fn put(mut self, element: Element) -> Self {
@@ -104,7 +106,7 @@ impl File {
     pub fn bytes(self) -> Vec<u8> {
         let meta = FileMetaTableBuilder::new()
             .transfer_syntax(self.syntax)
-            .media_storage_sop_class_uid(uids::COMPUTED_RADIOGRAPHY_IMAGE_STORAGE)
+            .media_storage_sop_class_uid(self.class)
             .media_storage_sop_instance_uid("2.25.1");
         let mut bytes = Vec::new();
         self.object.with_meta(meta).unwrap().write_all(&mut bytes).unwrap();

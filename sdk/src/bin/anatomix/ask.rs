@@ -43,6 +43,9 @@ pub struct Output {
     /// Draw the places that the answer speaks of over the radiograph, as a PNG file
     #[arg(long, value_name = "PNG")]
     overlay: Option<PathBuf>,
+    /// Ask even if the radiograph is flagged not_chest or not_frontal, which otherwise ends with exit code 3
+    #[arg(long)]
+    accept_flags: bool,
     /// Longest answer in tokens
     #[arg(long, value_name = "N")]
     max_tokens: Option<NonZeroUsize>,
@@ -202,7 +205,9 @@ impl Output {
     /// A question as these options want it answered.
     pub fn question(&self, question: Question) -> Result<Question, Failure> {
         let limit = self.max_tokens.map_or(question.max_tokens, NonZeroUsize::get);
-        self.decoding.apply(question.max_tokens(limit))
+        let mut question = question.max_tokens(limit);
+        question.accept_flags = self.accept_flags;
+        self.decoding.apply(question)
     }
 
     /// Opens the engine and what is asked. Where results go is looked at before any work is done.

@@ -88,6 +88,8 @@ pub enum Failure {
     Message(String),
     /// Nothing more can be done.
     Fatal(String),
+    /// The radiograph is flagged as none the model was made for, and its flags were not accepted.
+    Flagged(String),
     /// The command line itself is wrong.
     Usage(String),
     /// Nobody reads standard output any more.
@@ -98,7 +100,10 @@ pub enum Failure {
 
 impl From<anatomix::Error> for Failure {
     fn from(error: anatomix::Error) -> Self {
-        Self::Message(error.to_string())
+        match error {
+            anatomix::Error::Flagged(_) => Self::Flagged(error.to_string()),
+            _ => Self::Message(error.to_string()),
+        }
     }
 }
 

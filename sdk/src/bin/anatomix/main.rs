@@ -14,9 +14,17 @@ use common::{Failure, Options};
 use std::io::Write;
 use std::process::ExitCode;
 
+/// Of a radiograph that is asked although it is flagged as none the model was made for.
+const FLAGGED: u8 = 3;
+const EXIT_CODES: &str = "Exit codes:
+  0  everything was done
+  1  something failed; standard error says what
+  2  the command line is wrong
+  3  the radiograph is flagged not_chest or not_frontal, and its flags were not accepted (--accept-flags)";
+
 /// Anatomy-aware chest X-ray interpretation. Research use, not a medical device.
 #[derive(Parser)]
-#[command(name = "anatomix", version, arg_required_else_help = true)]
+#[command(name = "anatomix", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     options: Options,
@@ -51,6 +59,10 @@ fn main() -> ExitCode {
         Ok(()) | Err(Failure::PipeClosed) => ExitCode::SUCCESS,
         Err(Failure::Reported) => ExitCode::FAILURE,
         Err(Failure::Usage(message)) => Cli::command().error(clap::error::ErrorKind::ValueValidation, message).exit(),
+        Err(Failure::Flagged(message)) => {
+            common::complain(&message);
+            ExitCode::from(FLAGGED)
+        }
         Err(Failure::Message(message) | Failure::Fatal(message)) => {
             common::complain(&message);
             ExitCode::FAILURE

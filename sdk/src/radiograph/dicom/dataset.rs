@@ -27,6 +27,8 @@ const SEQUENCES: [Tag; 4] = [tags::MODALITY_LUT_SEQUENCE, tags::VOILUT_SEQUENCE,
 const MAX_DEPTH: usize = 64;
 /// More than the largest accepted frame has in fragments of 32 KiB.
 const MAX_FRAGMENTS: usize = 1 << 16;
+/// Values kept of an element: Image Orientation has the most that matter.
+const MAX_VALUES: usize = 6;
 /// Characters kept of a text, which is the longest that a UID or a long string may be.
 const MAX_TEXT: usize = 64;
 
@@ -178,7 +180,7 @@ impl<'a, 'n> DataSet<'a, 'n> {
     /// All values of a text, cleaned; see [`text`].
     pub fn texts(&self, sequence: Tag, tag: Tag) -> Vec<String> {
         let value = self.elements.get(&(sequence, tag)).map_or(&[][..], |element| element.value);
-        value.split(|&b| b == b'\\').take(4).map(text).collect()
+        value.split(|&b| b == b'\\').take(MAX_VALUES).map(text).collect()
     }
 
     /// The first value of a text, cleaned; nothing if it is absent or empty.

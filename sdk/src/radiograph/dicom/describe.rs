@@ -3,16 +3,34 @@
 use super::dataset::{DataSet, TOP};
 use crate::radiograph::{Header, Orientation};
 use dicom_core::Tag;
-use dicom_dictionary_std::{tags, uids};
+use dicom_core::dictionary::UidDictionary;
+use dicom_dictionary_std::{StandardSopClassDictionary, tags, uids};
 
 /// Millimetres that a pixel of a radiograph can have.
 const PLAUSIBLE: std::ops::RangeInclusive<f32> = 0.01..=2.0;
 
-pub(super) fn header(data: &DataSet) -> Header {
+/// SOP classes whose images may be projection radiographs.
+const RADIOGRAPHS: [&str; 12] = [
+    uids::COMPUTED_RADIOGRAPHY_IMAGE_STORAGE,
+    uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION,
+    uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PROCESSING,
+    uids::SECONDARY_CAPTURE_IMAGE_STORAGE,
+    uids::MULTI_FRAME_SINGLE_BIT_SECONDARY_CAPTURE_IMAGE_STORAGE,
+    uids::MULTI_FRAME_GRAYSCALE_BYTE_SECONDARY_CAPTURE_IMAGE_STORAGE,
+    uids::MULTI_FRAME_GRAYSCALE_WORD_SECONDARY_CAPTURE_IMAGE_STORAGE,
+    uids::MULTI_FRAME_TRUE_COLOR_SECONDARY_CAPTURE_IMAGE_STORAGE,
+    uids::X_RAY_ANGIOGRAPHIC_IMAGE_STORAGE,
+    uids::ENHANCED_XA_IMAGE_STORAGE,
+    uids::X_RAY_RADIOFLUOROSCOPIC_IMAGE_STORAGE,
+    uids::ENHANCED_XRF_IMAGE_STORAGE,
+];
+
+pub(super) fn header(data: &DataSet, file_class: Option<&str>) -> Header {
     let text = |tag| data.text(TOP, tag);
     let uid = |tag| text(tag).filter(|uid| uid.bytes().all(|b| b == b'.' || b.is_ascii_digit()));
     let upper = |tag| text(tag).map(|value| value.to_ascii_uppercase());
-    let sop_class_uid = uid(tags::SOP_CLASS_UID);
+    let sop_class_uid = uid(tags::SOP_CLASS_UID).or_else(|| file_class.map(str::to_owned));
+    let (orientation, patient_orientation) = orientation(data);
     let raw = [
         uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PROCESSING,
         uids::DIGITAL_MAMMOGRAPHY_X_RAY_IMAGE_STORAGE_FOR_PROCESSING,
@@ -21,6 +39,7 @@ pub(super) fn header(data: &DataSet) -> Header {
     Header {
         for_processing: sop_class_uid.as_deref().is_some_and(|uid| raw.contains(&uid))
             || upper(tags::PRESENTATION_INTENT_TYPE).as_deref() == Some("FOR PROCESSING"),
+        other_sop_class: sop_class_uid.as_deref().and_then(other_class),
         sop_class_uid,
         sop_instance_uid: uid(tags::SOP_INSTANCE_UID),
         study_instance_uid: uid(tags::STUDY_INSTANCE_UID),
@@ -29,7 +48,8 @@ pub(super) fn header(data: &DataSet) -> Header {
         body_part: upper(tags::BODY_PART_EXAMINED)
             .or_else(|| data.text(tags::ANATOMIC_REGION_SEQUENCE, tags::CODE_MEANING).map(|part| part.to_ascii_uppercase())),
         view_position: upper(tags::VIEW_POSITION).or_else(|| view_code(data)),
-        orientation: orientation(data),
+        orientation,
+        patient_orientation,
         photometric: upper(tags::PHOTOMETRIC_INTERPRETATION),
         pixel_spacing: spacing(data, tags::PIXEL_SPACING).or_else(|| spacing(data, tags::IMAGER_PIXEL_SPACING)),
     }
@@ -49,14 +69,49 @@ fn view_code(data: &DataSet) -> Option<String> {
     })
 }
 
-fn orientation(data: &DataSet) -> Option<Orientation> {
-    let directions = data.texts(TOP, tags::PATIENT_ORIENTATION);
-    let directions: Vec<&str> = directions.iter().map(String::as_str).collect();
-    match directions[..] {
-        [] | [""] | ["", ""] => None,
-        ["L", "F"] => Some(Orientation::Standard),
-        ["R", "F"] => Some(Orientation::Mirrored),
+/// The name of an SOP class that the standard defines for something else than radiographs. Of a private class nothing is known.
+fn other_class(uid: &str) -> Option<String> {
+    let known = StandardSopClassDictionary.by_uid(uid).filter(|_| !RADIOGRAPHS.contains(&uid))?;
+    Some(known.name.to_owned())
+}
+
+/// How the picture is turned, and how the header says so.
+fn orientation(data: &DataSet) -> (Option<Orientation>, Option<String>) {
+    let mut directions = data.texts(TOP, tags::PATIENT_ORIENTATION);
+    if directions.iter().all(String::is_empty) {
+        directions = directions_by_cosines(data).unwrap_or_default();
+    }
+    let of = |index: usize| directions.get(index).map_or("", String::as_str);
+    (turned(of(0), of(1)), (!directions.is_empty()).then(|| directions.join("\\")))
+}
+
+/// From the directions of rows and columns (DICOM PS3.3, C.7.6.1.1.1). Further letters of one say how far it is oblique: within the
+/// picture's plane that is no matter, out of it the view is another one.
+fn turned(row: &str, column: &str) -> Option<Orientation> {
+    let runs = |direction: &str, first: char, others: [char; 2]| {
+        direction.strip_prefix(first).is_some_and(|rest| rest.chars().all(|letter| others.contains(&letter)))
+    };
+    let downwards = column.is_empty() || runs(column, 'F', ['L', 'R']);
+    match (row, column) {
+        ("", "") => None,
+        ("", _) if downwards => None,
+        _ if downwards && runs(row, 'L', ['H', 'F']) => Some(Orientation::Standard),
+        _ if downwards && runs(row, 'R', ['H', 'F']) => Some(Orientation::Mirrored),
         _ => Some(Orientation::Other),
+    }
+}
+
+/// The same directions from Image Orientation (Patient), which cross-sectional images have instead: each vector's largest part.
+fn directions_by_cosines(data: &DataSet) -> Option<Vec<String>> {
+    let cosines: Vec<f32> = data.texts(TOP, tags::IMAGE_ORIENTATION_PATIENT).iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
+    let direction = |vector: &[f32; 3]| {
+        let (axis, part) = vector.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()))?;
+        let [negative, positive] = [["R", "L"], ["A", "P"], ["F", "H"]][axis];
+        Some(if *part < 0.0 { negative } else { positive }.to_owned())
+    };
+    match cosines.as_chunks().0 {
+        [row, column] => Some(vec![direction(row)?, direction(column)?]),
+        _ => None,
     }
 }
 
@@ -67,5 +122,20 @@ fn spacing(data: &DataSet, tag: Tag) -> Option<[f32; 2]> {
             Some([number(rows)?, number(columns)?])
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn oblique_directions_are_frontal_as_long_as_they_stay_in_the_plane() {
+        let standard = [("L", "F"), ("LH", "F"), ("L", "FR"), ("LF", "FL"), ("L", "")];
+        let other = [("A", "F"), ("L", "H"), ("F", "L"), ("LA", "F"), ("L", "FP"), ("R", "H"), ("LE", "VT"), ("", "H"), ("H", "")];
+        assert!(standard.iter().all(|(row, column)| turned(row, column) == Some(Orientation::Standard)));
+        assert!(other.iter().all(|(row, column)| turned(row, column) == Some(Orientation::Other)));
+        assert_eq!((turned("R", "F"), turned("RF", "FL")), (Some(Orientation::Mirrored), Some(Orientation::Mirrored)));
+        assert_eq!((turned("", ""), turned("", "F")), (None, None));
     }
 }

@@ -21,6 +21,8 @@ const META_GROUP: u16 = 0x0002;
 pub(super) struct Start<'a> {
     /// UID of the transfer syntax.
     pub syntax: String,
+    /// UID of the SOP class that the file meta information names.
+    pub class: Option<String>,
     /// The data set, still deflated if the syntax says so.
     body: &'a [u8],
 }
@@ -31,13 +33,10 @@ pub(in crate::radiograph) fn is_dicom(bytes: &[u8]) -> bool {
 }
 
 pub(super) fn start<'a>(bytes: &'a [u8], name: &str) -> Result<Start<'a>, RadiographError> {
-    let (syntax, end) = match meta_offset(bytes) {
-        Some(offset) => meta(bytes, offset),
-        None => (None, 0),
-    };
+    let Meta { syntax, class, end } = meta_offset(bytes).map(|offset| meta(bytes, offset)).unwrap_or_default();
     let body = bytes.get(end..).unwrap_or_default();
     match syntax.or_else(|| bare_syntax(body).map(str::to_owned)) {
-        Some(syntax) => Ok(Start { syntax, body }),
+        Some(syntax) => Ok(Start { syntax, class, body }),
         None => Err(RadiographError::Damaged {
             name: name.into(),
             message: "its file meta information breaks off or names no transfer syntax".into(),
@@ -89,13 +88,21 @@ fn has_vr(bytes: &[u8]) -> bool {
     matches!(bytes, [_, _, _, _, a, b, ..] if VR::from_binary([*a, *b]).is_some())
 }
 
-/// The transfer syntax that the file meta information names, and where the data set begins.
-fn meta(bytes: &[u8], offset: usize) -> (Option<String>, usize) {
+/// What matters of the file meta information.
+#[derive(Default)]
+struct Meta {
+    syntax: Option<String>,
+    class: Option<String>,
+    /// Where the data set begins.
+    end: usize,
+}
+
+fn meta(bytes: &[u8], offset: usize) -> Meta {
     let mut cursor = Cursor::new(bytes);
     cursor.set_position(offset as u64);
-    let (mut syntax, mut end) = (None, offset);
+    let mut meta = Meta { end: offset, ..Meta::default() };
     let Ok(mut reader) = LazyDataSetReader::new_with_ts(cursor, &explicit_little_endian()) else {
-        return (None, offset);
+        return meta;
     };
     // What follows is in another syntax, so that its first header may be read as nonsense: anything but group 2 ends it.
     while let Some(Ok(token)) = reader.advance() {
@@ -104,16 +111,19 @@ fn meta(bytes: &[u8], offset: usize) -> (Option<String>, usize) {
             LazyDataToken::LazyValue { header, decoder } => {
                 let start = decoder.position() as usize;
                 let Some(value) = bytes.get(start..start.saturating_add(header.len.0 as usize)) else { break };
-                if header.tag == tags::TRANSFER_SYNTAX_UID {
-                    syntax = Some(text(value)).filter(|uid| !uid.is_empty());
+                let uid = || Some(text(value)).filter(|uid| !uid.is_empty());
+                match header.tag {
+                    tags::TRANSFER_SYNTAX_UID => meta.syntax = uid(),
+                    tags::MEDIA_STORAGE_SOP_CLASS_UID => meta.class = uid(),
+                    _ => {}
                 }
                 if decoder.skip_bytes(header.len.0).is_err() {
                     break;
                 }
-                end = start + value.len();
+                meta.end = start + value.len();
             }
             _ => break,
         }
     }
-    (syntax, end)
+    meta
 }

@@ -14,6 +14,7 @@ mod unknown;
 use super::{Decoded, RadiographError};
 use dataset::DataSet;
 use display::Display;
+use file::Start;
 use pixels::{Coding, Shape};
 use std::borrow::Cow;
 
@@ -24,16 +25,16 @@ pub(super) fn decode<'a>(bytes: &'a [u8], name: &str) -> Result<Decoded<'a>, Rad
     let start = file::start(bytes, name)?;
     let coding = Coding::of(&start.syntax, name)?;
     match file::body(&start, name)? {
-        Cow::Borrowed(body) => frame(body, &start.syntax, coding, name),
-        Cow::Owned(body) => frame(&body, &start.syntax, coding, name).map(Decoded::into_owned),
+        Cow::Borrowed(body) => frame(body, &start, coding, name),
+        Cow::Owned(body) => frame(&body, &start, coding, name).map(Decoded::into_owned),
     }
 }
 
-fn frame<'a>(body: &'a [u8], syntax: &str, coding: Coding, name: &str) -> Result<Decoded<'a>, RadiographError> {
-    let data = DataSet::read(body, syntax, name)?;
+fn frame<'a>(body: &'a [u8], start: &Start, coding: Coding, name: &str) -> Result<Decoded<'a>, RadiographError> {
+    let data = DataSet::read(body, &start.syntax, name)?;
     let shape = Shape::read(&data)?;
     let display = Display::read(&data, shape.bits.signed)?;
     let (samples, bits) = pixels::samples(&data, coding, &shape)?;
     let levels = display.levels(&samples, bits);
-    Ok(Decoded { width: shape.columns, height: shape.rows, samples, levels, header: describe::header(&data) })
+    Ok(Decoded { width: shape.columns, height: shape.rows, samples, levels, header: describe::header(&data, start.class.as_deref()) })
 }
