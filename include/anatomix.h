@@ -38,15 +38,15 @@
  * move between threads, but only one at a time may ask it: a second call returns ANX_BUSY. Any thread may read what a
  * study perceived at any time. No thread may free a handle while another uses it.
  *
- * Errors. A call that can fail returns anx_status. It takes an optional anx_error **: where that is not NULL, it is set
- * to an error that the caller owns, or to NULL on success; an error that was there before is not freed. Outputs are set
- * to NULL on failure. A defect inside the library is held back as ANX_PANIC. If the call was on a study, that study is
- * poisoned: further calls on it fail with ANX_POISONED, though what it lends stays readable and it can be freed. An
- * engine is not: other threads go on using it, and so may this one.
+ * Errors. A call that can fail returns anx_status. It takes an optional anx_error **. If that is not NULL, it is set to
+ * an error that the caller owns, or to NULL on success; an error that was there before is not freed. Outputs are set to
+ * NULL on failure. A panic, which is a defect of the library, is caught and returned as ANX_PANIC. It poisons the study
+ * that was called: further calls on it fail with ANX_POISONED, but it can still be read and must still be freed. It does
+ * not poison an engine: this thread and all others may go on using it.
  *
- * Options. A struct of options begins with struct_size, which the caller sets to its sizeof; the rest may be zero. So a
- * program that was compiled against another version of this header is understood: options it does not know take their
- * defaults, and options that the library does not know are an error, unless they are zero.
+ * Options. A struct of options begins with struct_size, which the caller sets to sizeof of the struct; every other field
+ * may be zero. So a program that was compiled against another version of this header works: options that it does not
+ * know take their defaults, and options that the library does not know are an error unless they are zero.
  *
  * Versions. The interface only grows: a program that was compiled against this header runs with every later version of the
  * library. docs/abi.md in AnatomiX's repository is the whole promise, and says from which release on it holds.
