@@ -917,7 +917,7 @@ enum anx_status anx_study_ask(struct anx_study *study,
  *
  * questions: count of them, as anx_study_ask takes one; at most 1024. options: NULL for the defaults of all, or count pointers,
  * each NULL or the options of that question; its callback receives the pieces of that answer and ends that answer alone.
- * answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure.
+ * answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also where count is too large.
  * Fails as anx_study_ask does, with the first question that fails; then there are no answers.
  */
 enum anx_status anx_study_ask_many(struct anx_study *study,

@@ -578,14 +578,16 @@ mod with_bundle {
             assert!(status == anx_status::ANX_PROMPT_QUESTION && message.contains("empty"), "{status:?} {message}");
             assert!(answers.iter().all(|answer| answer.is_null()));
             check(anx_study_ask_many(study, null(), null(), 0, null_mut(), &mut error), error);
+            let mut too_many = vec![std::ptr::dangling_mut(); 1025];
             for (questions, count, answers, name) in [
                 (null(), 1, answers.as_mut_ptr(), "questions"),
                 (questions.as_ptr(), 1, null_mut(), "answers"),
-                (questions.as_ptr(), 1 << 20, answers.as_mut_ptr(), "count"),
+                (questions.as_ptr(), 1025, too_many.as_mut_ptr(), "count"),
             ] {
                 let (status, message, _) = failure(|e| anx_study_ask_many(study, questions, null(), count, answers, e));
                 assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains(name), "{message}");
             }
+            assert!(too_many.iter().all(|answer| answer.is_null()));
             anx_study_free(study);
         }
     }

@@ -1,7 +1,7 @@
 //! Asking a study.
 
 use super::answer::anx_answer;
-use super::call::{Failure, Out, call, on};
+use super::call::{Failure, make, on};
 use super::error::anx_error;
 use super::options::{Options, read_options};
 use super::status::anx_status;
@@ -163,15 +163,13 @@ pub unsafe extern "C" fn anx_study_ask(
 ) -> anx_status {
     // SAFETY: NULL or valid pointers throughout, as the header asks; every helper looks for NULL.
     unsafe {
-        call(error, || {
-            let out = Out::new(answer)?;
+        make(answer, error, || {
             on(study, |study| {
                 let options = read_options(options)?;
                 let asked = options.question(optional_text(question, "question")?.unwrap_or_default())?;
                 let mut study = study.lock()?;
                 let given = study.ask_streaming(asked, |piece| options.hand_on(piece))?;
-                out.give(anx_answer::new(&given));
-                Ok(())
+                Ok(anx_answer::new(&given))
             })
         })
     }

@@ -2,14 +2,13 @@
 
 use super::answer::anx_answer;
 use super::ask::anx_ask_options;
-use super::call::{Failure, Handle, call, on};
+use super::call::{Failure, make_several, on};
 use super::error::anx_error;
 use super::options::read_options;
 use super::status::anx_status;
 use super::strings::optional_text;
 use super::study::anx_study;
 use std::ffi::c_char;
-use std::ptr::null_mut;
 
 /// Most questions of one call.
 const MOST: usize = 1024;
@@ -20,7 +19,7 @@ const MOST: usize = 1024;
 ///
 /// questions: count of them, as anx_study_ask takes one; at most 1024. options: NULL for the defaults of all, or count pointers,
 /// each NULL or the options of that question; its callback receives the pieces of that answer and ends that answer alone.
-/// answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure.
+/// answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also where count is too large.
 /// Fails as anx_study_ask does, with the first question that fails; then there are no answers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_ask_many(
@@ -33,16 +32,11 @@ pub unsafe extern "C" fn anx_study_ask_many(
 ) -> anx_status {
     // SAFETY: NULL or valid pointers throughout, as the header asks; every helper looks for NULL.
     unsafe {
-        call(error, || {
-            if count > MOST {
-                return Err(Failure::argument("count", format!("is {count}, but at most {MOST} questions can be asked at once")));
-            }
-            if count > 0 && answers.is_null() {
-                return Err(Failure::argument("answers", "is NULL; pass room for count pointers"));
-            }
-            // Written, not assigned: what was there before is nobody's to drop.
-            (0..count).for_each(|index| answers.add(index).write(null_mut()));
+        make_several("answers", answers, count, error, || {
             on(study, |study| {
+                if count > MOST {
+                    return Err(Failure::argument("count", format!("is {count}, but at most {MOST} questions can be asked at once")));
+                }
                 if count > 0 && questions.is_null() {
                     return Err(Failure::argument("questions", "is NULL; pass count pointers to texts"));
                 }
@@ -55,10 +49,7 @@ pub unsafe extern "C" fn anx_study_ask_many(
                 let asked = asked.collect::<Result<Vec<_>, _>>()?;
                 let mut study = study.lock()?;
                 let said = study.ask_many_streaming(asked, |index, piece| settings[index].hand_on(piece))?;
-                for (index, answer) in said.iter().enumerate() {
-                    answers.add(index).write(anx_answer::new(answer).give());
-                }
-                Ok(())
+                Ok(said.iter().map(anx_answer::new).collect())
             })
         })
     }

@@ -13,15 +13,10 @@ pub(super) trait Handle: Sized {
     /// What messages call an argument of this type.
     const NAME: &'static str;
 
-    /// Hands it over to the caller.
-    fn give(self) -> *mut Self {
-        Box::into_raw(Box::new(self))
-    }
-
     /// Takes it back and drops it; nothing for NULL.
     ///
     /// # Safety
-    /// NULL, or from [`Handle::give`] and not used afterwards.
+    /// NULL, or from [`make`] or [`make_several`] and not used afterwards.
     unsafe fn free(handle: *mut Self) {
         if !handle.is_null() {
             // SAFETY: the caller's promise: it came out of a box and nobody else holds it.
@@ -83,48 +78,155 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-/// A place that the caller keeps for a new handle. It holds NULL until there is one.
-pub(super) struct Out<H>(*mut *mut H);
-
-impl<H: Handle> Out<H> {
-    /// # Safety
-    /// NULL or writable.
-    pub unsafe fn new(place: *mut *mut H) -> Result<Self, Failure> {
-        if place.is_null() {
-            return Err(Failure::argument(H::NAME, "is NULL; pass the address of a pointer that takes the result"));
-        }
-        // SAFETY: not NULL, hence writable. Written, not assigned: what was there before is nobody's to drop.
-        unsafe { place.write(null_mut()) };
-        Ok(Self(place))
-    }
-
-    pub fn give(self, handle: H) {
-        // SAFETY: the constructor's caller promised a writable place, for the length of the call.
-        unsafe { self.0.write(handle.give()) }
-    }
-}
-
-/// Runs a call: holds panics back and turns a failure into a status and, where the caller wants one, an error.
+/// Runs a call that makes no handle: holds panics back and turns a failure into a status and, where the caller wants one, an error.
 ///
 /// # Safety
 /// `error` is NULL or writable.
 pub(super) unsafe fn call(error: *mut *mut anx_error, body: impl FnOnce() -> Result<(), Failure>) -> anx_status {
-    let outcome = catch(body);
+    // SAFETY: the same promise.
+    unsafe { report(error, catch(body)) }
+}
+
+/// Runs a call that makes one handle, which `output` receives. See [`make_several`].
+///
+/// # Safety
+/// `output` and `error` are NULL or writable.
+pub(super) unsafe fn make<H: Handle>(
+    output: *mut *mut H,
+    error: *mut *mut anx_error,
+    body: impl FnOnce() -> Result<H, Failure>,
+) -> anx_status {
+    // SAFETY: the same promise.
+    unsafe { make_several(H::NAME, output, 1, error, || Ok(vec![body()?])) }
+}
+
+/// Runs a call that makes `count` handles, all of them or none. `name` is what messages call the outputs.
+///
+/// # Safety
+/// `outputs` is NULL or `count` writable pointers, `error` NULL or writable.
+pub(super) unsafe fn make_several<H: Handle>(
+    name: &'static str,
+    outputs: *mut *mut H,
+    count: usize,
+    error: *mut *mut anx_error,
+    body: impl FnOnce() -> Result<Vec<H>, Failure>,
+) -> anx_status {
+    // SAFETY: the same promise.
+    unsafe {
+        let outputs = Outputs::cleared(name, outputs, count);
+        let outcome = outputs.and_then(|outputs| {
+            let made = catch(|| outputs.checked(body()?))?;
+            made.into_iter().enumerate().for_each(|(index, handle)| outputs.give(index, handle));
+            Ok(())
+        });
+        report(error, outcome)
+    }
+}
+
+/// Runs a call that makes `count` handles, each of which may fail by itself: `outputs` receives the handles and NULL for those that
+/// failed, `errors` why they failed, and NULL for the others. The call returns the status of the first failure.
+///
+/// # Safety
+/// `outputs` and `errors` are NULL or `count` writable pointers, `error` NULL or writable.
+pub(super) unsafe fn make_each<H: Handle>(
+    name: &'static str,
+    outputs: *mut *mut H,
+    errors: *mut *mut anx_error,
+    count: usize,
+    error: *mut *mut anx_error,
+    body: impl FnOnce() -> Result<Vec<Result<H, Failure>>, Failure>,
+) -> anx_status {
+    // SAFETY: the same promise.
+    unsafe {
+        let outputs = Outputs::cleared(name, outputs, count);
+        let errors = if errors.is_null() { Ok(None) } else { Outputs::cleared("errors", errors, count).map(Some) };
+        let outcome = outputs.and_then(|outputs| {
+            let errors = errors?;
+            let mut first = Ok(());
+            for (index, made) in catch(|| outputs.checked(body()?))?.into_iter().enumerate() {
+                match made {
+                    Ok(handle) => outputs.give(index, handle),
+                    Err(failure) => {
+                        first = first.and_then(|()| Err(failure.clone()));
+                        errors.iter().for_each(|errors| errors.give(index, failure.clone().into()));
+                    }
+                }
+            }
+            first
+        });
+        report(error, outcome)
+    }
+}
+
+/// The places that a caller keeps for new handles. Nothing else writes to them, and they are NULL from the beginning of a call on, until
+/// its body has succeeded: so every failure, a panic included, leaves NULL in them.
+struct Outputs<H> {
+    first: *mut *mut H,
+    count: usize,
+}
+
+impl<H: Handle> Outputs<H> {
+    /// Sets the places to NULL.
+    ///
+    /// # Safety
+    /// `first` is NULL or `count` writable pointers, for as long as this is used.
+    unsafe fn cleared(name: &str, first: *mut *mut H, count: usize) -> Result<Self, Failure> {
+        if count > 0 {
+            check_array(first, count, name)?;
+        }
+        // SAFETY: not NULL, aligned, and as many as the caller promised. Written, not assigned: what was there is not dropped.
+        (0..count).for_each(|index| unsafe { first.add(index).write(null_mut()) });
+        Ok(Self { first, count })
+    }
+
+    /// What a call made, which must be as many as there are places.
+    fn checked<T>(&self, made: Vec<T>) -> Result<Vec<T>, Failure> {
+        assert_eq!(made.len(), self.count, "a call made another number of handles than there are outputs");
+        Ok(made)
+    }
+
+    fn give(&self, index: usize, handle: H) {
+        assert!(index < self.count, "there is no output {index}");
+        // SAFETY: one of the places, which are writable by the constructor's promise.
+        unsafe { self.first.add(index).write(Box::into_raw(Box::new(handle))) }
+    }
+}
+
+/// Gives the caller an error, or NULL where there is none, and returns the status.
+///
+/// # Safety
+/// `error` is NULL or writable.
+unsafe fn report(error: *mut *mut anx_error, outcome: Result<(), Failure>) -> anx_status {
     let status = outcome.as_ref().map_or_else(|f| f.status, |()| anx_status::ANX_OK);
     if !error.is_null() {
-        let given = outcome.err().map_or(null_mut(), |failure| anx_error::from(failure).give());
+        let given = outcome.err().map_or(null_mut(), |failure| Box::into_raw(Box::new(anx_error::from(failure))));
         // SAFETY: not NULL, hence writable. What was there before is the caller's: it is not read.
         unsafe { error.write(given) };
     }
     status
 }
 
-/// Runs a call on a handle that threads share and no call changes, unless it is NULL. A panic fails this call alone: [`call`] holds it
-/// back, and what other threads see of the handle is as it was.
+/// Checks that `count` values can lie at an address that the caller passed. Nothing is read.
+pub(super) fn check_array<T>(values: *const T, count: usize, name: &str) -> Result<(), Failure> {
+    if values.is_null() {
+        return Err(Failure::argument(name, "is NULL; pass the address of the data"));
+    }
+    if !values.is_aligned() {
+        return Err(Failure::argument(name, format!("is not aligned to {} bytes; copy the data", align_of::<T>())));
+    }
+    // No object is larger than this, and a Rust slice must not be.
+    if count > isize::MAX as usize / size_of::<T>() {
+        return Err(Failure::argument(name, format!("cannot hold {count} values; pass how many there are")));
+    }
+    Ok(())
+}
+
+/// Runs a call on a handle that threads share and no call changes, unless it is NULL. A panic fails this call alone: it is held back,
+/// and what other threads see of the handle is as it was.
 ///
 /// # Safety
 /// `handle` is NULL or live for the length of the call.
-pub(super) unsafe fn with<H: Handle>(handle: *const H, body: impl FnOnce(&H) -> Result<(), Failure>) -> Result<(), Failure> {
+pub(super) unsafe fn with<H: Handle, T>(handle: *const H, body: impl FnOnce(&H) -> Result<T, Failure>) -> Result<T, Failure> {
     // SAFETY: NULL or live, by the caller's promise; only ever borrowed shared.
     let handle = unsafe { handle.as_ref() };
     body(handle.ok_or_else(|| Failure::argument(H::NAME, "is NULL; pass a handle that was made before"))?)
@@ -134,7 +236,7 @@ pub(super) unsafe fn with<H: Handle>(handle: *const H, body: impl FnOnce(&H) -> 
 ///
 /// # Safety
 /// `handle` is NULL or live for the length of the call.
-pub(super) unsafe fn on<H: Poisonable>(handle: *const H, body: impl FnOnce(&H) -> Result<(), Failure>) -> Result<(), Failure> {
+pub(super) unsafe fn on<H: Poisonable, T>(handle: *const H, body: impl FnOnce(&H) -> Result<T, Failure>) -> Result<T, Failure> {
     // SAFETY: NULL or live, by the caller's promise; only ever borrowed shared.
     let handle = unsafe { handle.as_ref() }.ok_or_else(|| Failure::argument(H::NAME, "is NULL; pass a handle that was made before"))?;
     let Poison(poisoned) = handle.poison();
@@ -234,7 +336,42 @@ mod tests {
         impl Handle for Bomb {
             const NAME: &'static str = "bomb";
         }
-        // SAFETY: given above, freed once.
-        unsafe { Handle::free(Bomb.give()) }
+        let mut bomb = null_mut();
+        // SAFETY: a writable output; the handle is freed once.
+        unsafe {
+            assert_eq!(make(&mut bomb, null_mut(), || Ok(Bomb)), anx_status::ANX_OK);
+            Handle::free(bomb);
+        }
+    }
+
+    #[test]
+    fn outputs_are_null_after_every_failure() {
+        type Body = fn() -> Result<Vec<Fragile>, Failure>;
+        let two = || vec![Fragile::default(), Fragile::default()];
+        let bodies: [(Body, anx_status); 4] = [
+            (|| Err(Failure::busy("x")), anx_status::ANX_BUSY),
+            (|| panic!("provoked by a test"), anx_status::ANX_PANIC),
+            (|| Ok(vec![]), anx_status::ANX_PANIC),
+            (|| Ok(vec![Fragile::default()]), anx_status::ANX_PANIC),
+        ];
+        for (body, expected) in bodies {
+            let mut outputs = [std::ptr::dangling_mut::<Fragile>(); 2];
+            // SAFETY: two writable outputs.
+            let status = unsafe { make_several("outputs", outputs.as_mut_ptr(), 2, null_mut(), body) };
+            assert_eq!((status, outputs), (expected, [null_mut(); 2]));
+        }
+        let mut outputs = [std::ptr::dangling_mut::<Fragile>(); 3];
+        // SAFETY: three writable outputs, of which two are named; handles are freed once.
+        unsafe {
+            let misplaced = outputs.as_mut_ptr().byte_add(1);
+            let refused = |first, count| make_several("outputs", first, count, null_mut(), || Ok(two()));
+            for (first, count) in [(null_mut(), 2), (misplaced, 2), (outputs.as_mut_ptr(), usize::MAX)] {
+                assert_eq!(refused(first, count), anx_status::ANX_INVALID_ARGUMENT);
+            }
+            assert_eq!(make_several("outputs", outputs.as_mut_ptr(), 2, null_mut(), || Ok(two())), anx_status::ANX_OK);
+            assert_eq!(outputs[2], std::ptr::dangling_mut());
+            outputs[..2].iter().for_each(|&handle| Handle::free(handle));
+            assert_eq!(make_several::<Fragile>("outputs", null_mut(), 0, null_mut(), || Ok(vec![])), anx_status::ANX_OK);
+        }
     }
 }

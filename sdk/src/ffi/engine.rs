@@ -1,6 +1,6 @@
 //! The engine: what is opened once.
 
-use super::call::{Failure, Handle, Out, call, read};
+use super::call::{Failure, Handle, make, read};
 use super::error::anx_error;
 use super::options::{Options, read_options};
 use super::status::anx_status;
@@ -91,8 +91,7 @@ pub unsafe extern "C" fn anx_engine_open(
 ) -> anx_status {
     // SAFETY: NULL or valid pointers throughout, as the header asks; every helper looks for NULL.
     unsafe {
-        call(error, || {
-            let out = Out::new(engine)?;
+        make(engine, error, || {
             let bundle = path(bundle, "bundle")?;
             let options = read_options(options)?;
             let mut builder = Engine::builder();
@@ -110,8 +109,7 @@ pub unsafe extern "C" fn anx_engine_open(
                 builder = builder.memory(options.memory as u64);
             }
             builder = builder.golden(options.unchecked == 0).look_up(options.plain == 0);
-            out.give(anx_engine::new(builder.open(bundle)?));
-            Ok(())
+            Ok(anx_engine::new(builder.open(bundle)?))
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Conversations and studies that are kept: turns, and a study as bytes.
 
-use super::call::{Handle, Out, call, on, read, with};
+use super::call::{Handle, call, make, on, read, with};
 use super::engine::anx_engine;
 use super::error::anx_error;
 use super::status::anx_status;
@@ -48,15 +48,7 @@ pub unsafe extern "C" fn anx_study_rewind(study: *mut anx_study, turns: usize, e
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_save(study: *mut anx_study, bytes: *mut *mut anx_bytes, error: *mut *mut anx_error) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe {
-        call(error, || {
-            let out = Out::new(bytes)?;
-            on(study, |study| {
-                out.give(anx_bytes(study.lock()?.save()?));
-                Ok(())
-            })
-        })
-    }
+    unsafe { make(bytes, error, || on(study, |study| Ok(anx_bytes(study.lock()?.save()?)))) }
 }
 
 /// Makes a study from the bytes of anx_study_save. Nothing is perceived again; the first question costs its own tokens only.
@@ -72,15 +64,7 @@ pub unsafe extern "C" fn anx_study_load(
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe {
-        call(error, || {
-            let out = Out::new(study)?;
-            with(engine, |engine| {
-                out.give(anx_study::new(engine.engine.load_study(array(bytes, size, "bytes")?)?));
-                Ok(())
-            })
-        })
-    }
+    unsafe { make(study, error, || with(engine, |engine| Ok(anx_study::new(engine.engine.load_study(array(bytes, size, "bytes")?)?)))) }
 }
 
 /// The first of the bytes. Borrowed from them; NULL for NULL.

@@ -1,6 +1,6 @@
 //! Several studies at once.
 
-use super::call::{Failure, Handle, Out, call, catch, with};
+use super::call::{Failure, catch, make_each, with};
 use super::engine::anx_engine;
 use super::error::anx_error;
 use super::status::anx_status;
@@ -157,31 +157,17 @@ unsafe fn several<S: Sync, O: Fn(&S) -> Result<Radiograph, RadiographError> + Sy
 ) -> anx_status {
     // SAFETY: the same promise.
     unsafe {
-        call(error, || {
-            // Both are filled with NULL before anything can fail.
-            let studies = places(studies, count, "studies");
-            let errors = if errors.is_null() { None } else { Some(places(errors, count, "errors")?) };
-            let mut errors = errors.into_iter().flatten();
-            let mut studies = studies?.into_iter();
+        make_each("studies", studies, errors, count, error, || {
             with(engine, |engine| {
                 if count == 0 {
-                    return Ok(());
+                    return Ok(Vec::new());
                 }
                 let (sources, open) = sources()?;
-                let mut first = None;
+                let mut made = Vec::with_capacity(sources.len());
                 for batch in sources.chunks(engine.engine.batch()) {
-                    for outcome in perceive(&engine.engine, batch, &open) {
-                        match (outcome, studies.next(), errors.next()) {
-                            (Ok(study), Some(place), _) => place.give(anx_study::new(study)),
-                            (Err(failure), _, place) => {
-                                first.get_or_insert_with(|| failure.clone());
-                                place.into_iter().for_each(|place| place.give(failure.clone().into()));
-                            }
-                            (Ok(_), None, _) => {}
-                        }
-                    }
+                    made.extend(perceive(&engine.engine, batch, &open).into_iter().map(|study| study.map(anx_study::new)));
                 }
-                first.map_or(Ok(()), Err)
+                Ok(made)
             })
         })
     }
@@ -204,20 +190,9 @@ fn perceive<S: Sync>(
     outcomes.collect()
 }
 
-/// # Safety
-/// NULL or `count` writable pointers.
-unsafe fn places<H: Handle>(first: *mut *mut H, count: usize, name: &str) -> Result<Vec<Out<H>>, Failure> {
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    // SAFETY: the same promise. The values are not read: only NULL, alignment and size are looked at.
-    unsafe { array(first.cast_const().cast::<std::mem::MaybeUninit<*mut H>>(), count, name)? };
-    // SAFETY: there are as many, by the caller's promise.
-    (0..count).map(|index| unsafe { Out::new(first.add(index)) }).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::call::Handle;
     use super::super::engine::{anx_engine_free, anx_engine_open, anx_engine_options};
     use super::super::study::anx_study_free;
     use super::*;

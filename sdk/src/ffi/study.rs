@@ -1,6 +1,6 @@
 //! The study: what belongs to one radiograph.
 
-use super::call::{Failure, Handle, Out, Poison, Poisonable, call, on, read, with};
+use super::call::{Failure, Handle, Poison, Poisonable, check_array, make, on, read, with};
 use super::cancel::anx_cancel;
 use super::engine::anx_engine;
 use super::error::anx_error;
@@ -211,13 +211,11 @@ pub(super) unsafe fn perceive<S: Send>(
 ) -> anx_status {
     // SAFETY: the same promise.
     unsafe {
-        call(error, || {
-            let out = Out::new(study)?;
+        make(study, error, || {
             with(engine, |engine| {
                 let source = source()?;
                 let radiograph = engine.engine.within(|| open(source))?;
-                out.give(anx_study::new(engine.engine.study(&radiograph)?));
-                Ok(())
+                Ok(anx_study::new(engine.engine.study(&radiograph)?))
             })
         })
     }
@@ -226,16 +224,7 @@ pub(super) unsafe fn perceive<S: Send>(
 /// # Safety
 /// NULL or `count` readable, aligned values that do not change during the call.
 pub(super) unsafe fn array<'a, T>(values: *const T, count: usize, name: &str) -> Result<&'a [T], Failure> {
-    if values.is_null() {
-        return Err(Failure::argument(name, "is NULL; pass the address of the data"));
-    }
-    if !values.is_aligned() {
-        return Err(Failure::argument(name, format!("is not aligned to {} bytes; copy the data", align_of::<T>())));
-    }
-    // No object is larger than this, and a Rust slice must not be.
-    if count > isize::MAX as usize / size_of::<T>() {
-        return Err(Failure::argument(name, format!("cannot hold {count} values; pass how many there are")));
-    }
+    check_array(values, count, name)?;
     // SAFETY: not NULL, aligned, not too large, and readable by the caller's promise.
     Ok(unsafe { slice::from_raw_parts(values, count) })
 }
@@ -251,15 +240,7 @@ pub unsafe extern "C" fn anx_study_cancel_handle(
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe {
-        call(error, || {
-            let out = Out::new(cancel)?;
-            on(study, |study| {
-                out.give(anx_cancel::new(study.cancel.clone()));
-                Ok(())
-            })
-        })
-    }
+    unsafe { make(cancel, error, || on(study, |study| Ok(anx_cancel::new(study.cancel.clone())))) }
 }
 
 /// Frees a study; its answers and cancel handles go on. Not while a call on it is running. NULL does nothing.
