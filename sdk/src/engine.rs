@@ -132,7 +132,7 @@ impl EngineBuilder {
     }
 }
 
-/// Tokens of a question that [`Engine::study_bytes`] reckons with.
+/// How many tokens [`Engine::study_bytes`] allows for a question.
 const QUESTION: usize = 256;
 
 /// Takes the time of steps, in milliseconds.
@@ -179,11 +179,12 @@ impl Engine {
         &self.0.notes
     }
 
-    /// Bytes that a study with this many computed tokens takes at most: those of its context (about 2,500 with published sizes), up to
-    /// 256 of a question, and as many as its answer may have (512 if not said). It takes them from its first question on
-    /// until it is dropped; a longer conversation takes more.
+    /// Bytes that the KV cache of a study with this many computed tokens takes at most: those of its context (about 2,500 with published
+    /// sizes), up to 256 of a question, and those of its answer (at most 512 unless the question says otherwise). The price never falls
+    /// with the number of tokens, and from the model's longest context on it stays the same. A study takes the memory from its first
+    /// question on until it is dropped. A longer conversation takes more; while a cache grows, one layer is held twice.
     pub fn study_bytes(&self, tokens: usize) -> u64 {
-        self.0.model.decoder.cache_bytes(tokens, tokens.saturating_sub(MAX_TOKENS + QUESTION))
+        self.0.model.decoder.cache_bytes(tokens, MAX_TOKENS + QUESTION)
     }
 
     /// Perceives a radiograph and retrieves a sentence for each structure. The language model waits for a question.

@@ -102,7 +102,7 @@ fn a_question_that_there_is_no_room_for_changes_nothing() {
     assert_eq!(study.turns(), 1);
     // Of several it ends alone, wherever it stands and whether the context is there or not; what the others said is not lost.
     let short = || Question::new(QUESTION).max_tokens(20);
-    let wordy = || Question::new(wordy.repeat(3));
+    let wordy = || Question::new(wordy.repeat(4));
     for (at, fresh) in [(1, false), (0, true), (0, false), (2, true)] {
         let mut questions = vec![short(), short()];
         questions.insert(at, wordy());

@@ -83,7 +83,9 @@ impl Conversation {
         model.decoder.compact(&mut self.cache)?;
         match self.reserve(model, self.cache.length() + rows) {
             Ok(()) => Ok(None),
-            Err(error @ Error::Decoder(DecoderError::TooLong { .. } | DecoderError::Memory { .. })) => Ok(Some(error)),
+            Err(error @ Error::Decoder(DecoderError::TooLong { .. } | DecoderError::Memory { .. } | DecoderError::Allocation { .. })) => {
+                Ok(Some(error))
+            }
             Err(error) => Err(error),
         }
     }

@@ -1,10 +1,10 @@
-//! The memory that all studies' caches together may take.
+//! The budget of an engine: the memory that the KV caches of all its studies may take together.
 
 use super::error::DecoderError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The memory of an engine's caches.
+/// How much memory is reserved, and how much may be.
 #[derive(Debug)]
 pub(super) struct Budget {
     used: AtomicU64,
@@ -12,16 +12,31 @@ pub(super) struct Budget {
 }
 
 impl Budget {
+    /// A budget of `limit` bytes; of any number for `None`.
     pub fn new(limit: Option<u64>) -> Arc<Self> {
         Arc::new(Self { used: AtomicU64::new(0), limit: limit.unwrap_or(u64::MAX) })
     }
 
+    /// Reserves bytes.
+    ///
+    /// # Errors
+    /// [`DecoderError::Memory`] where fewer are left.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reserved, DecoderError> {
         let fits = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
         match self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) {
             Ok(_) => Ok(Reserved { budget: Arc::clone(self), bytes }),
             Err(used) => Err(DecoderError::Memory { needed: bytes, used, limit: self.limit }),
         }
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// How many bytes are reserved.
+    #[cfg(test)]
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Acquire)
     }
 }
 
@@ -32,9 +47,29 @@ pub(super) struct Reserved {
     bytes: u64,
 }
 
+impl Reserved {
+    /// How many bytes it holds.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes over another part of the same budget.
+    pub fn join(&mut self, mut other: Self) {
+        debug_assert!(Arc::ptr_eq(&self.budget, &other.budget));
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// Keeps `bytes` of it, or all where it holds fewer, and gives back the rest.
+    pub fn shrink(&mut self, bytes: u64) {
+        let surplus = self.bytes.saturating_sub(bytes);
+        self.bytes -= surplus;
+        self.budget.give_back(surplus);
+    }
+}
+
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -52,7 +87,21 @@ mod tests {
         drop(first);
         assert!(budget.reserve(61).is_err() && budget.reserve(60).is_ok());
         drop(second);
+        assert_eq!(budget.used(), 0);
         assert!(budget.reserve(100).is_ok());
         assert!(Budget::new(None).reserve(u64::MAX).is_ok());
+    }
+
+    #[test]
+    fn parts_are_joined_and_shrunk() {
+        let budget = Budget::new(Some(100));
+        let mut part = budget.reserve(30).unwrap();
+        part.join(budget.reserve(40).unwrap());
+        assert_eq!((part.bytes(), budget.used()), (70, 70));
+        part.shrink(50);
+        part.shrink(60);
+        assert_eq!((part.bytes(), budget.used()), (50, 50));
+        drop(part);
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -1,4 +1,7 @@
-//! Keys and values of the tokens that were computed already.
+//! The KV cache of a study: keys and values of the tokens that were computed already.
+//!
+//! A layer without a sliding window holds all tokens. A layer with one holds the tokens that later tokens can still see. The memory that
+//! both take is counted by one function, [`Layout::shape`], which also allocates it: what is reserved is what is allocated.
 
 use super::budget::Reserved;
 use super::error::failed;
@@ -25,12 +28,15 @@ fn is_bf16(sizes: &DecoderSizes) -> bool {
     sizes.precision == BF16
 }
 
-/// Places of a cache that a layer's tensors hold: so many from one on.
+/// The places of a cache that a layer's tensors hold: `capacity` of them, beginning with `from`.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     from: usize,
     capacity: usize,
 }
+
+/// Caches grow by a multiple of this many tokens.
+const GROWTH: usize = 128;
 
 /// How a decoder's caches are laid out.
 #[derive(Clone, Debug)]
@@ -62,34 +68,53 @@ impl Layout {
         self.sizes.sliding_window.filter(|_| self.sliding.contains(&true))
     }
 
-    /// The first place that a layer that slides needs in order to go on behind `length` tokens.
+    /// The first place that a layer with a window needs in order to go on behind `length` tokens.
     fn needed_from(&self, length: usize) -> usize {
         (length + 1).saturating_sub(self.window())
     }
 
-    /// How many places a layer that slides holds, of a cache with so many that is never rewound into its first `floor`: room for
-    /// the longest run, and for all that comes behind those.
-    fn sliding_capacity(&self, capacity: usize, floor: usize) -> usize {
+    /// How many tokens a cache for `tokens` tokens has room for.
+    pub fn capacity(&self, tokens: usize) -> usize {
+        tokens.checked_next_multiple_of(GROWTH).unwrap_or(usize::MAX).min(self.sizes.max_context)
+    }
+
+    /// How many places a layer holds of a cache with room for `capacity` tokens, which is never rewound into its first `floor` tokens. A
+    /// layer with a window holds what the tokens behind the floor see, and has room for the longest run.
+    fn places(&self, slides: bool, capacity: usize, floor: usize) -> usize {
+        if !slides {
+            return capacity;
+        }
         (capacity - self.needed_from(floor).min(capacity)).max(self.window().saturating_add(LONGEST_RUN)).min(capacity)
     }
 
-    /// Bytes that a cache takes.
+    /// Bytes that a cache takes, as [`Cache::new`] allocates it.
     pub fn bytes(&self, capacity: usize, floor: usize) -> u64 {
-        let value = if is_bf16(&self.sizes) { size_of::<bf16>() } else { size_of::<f32>() };
-        let row = [2, self.sizes.kv_heads, self.sizes.head_dim, value].iter().fold(1u64, |bytes, &n| bytes.saturating_mul(n as u64));
-        let sliding = self.sliding_capacity(capacity, floor);
-        let rows = |&slides: &bool| if slides { sliding } else { capacity } as u64;
-        self.sliding.iter().map(rows).fold(0, u64::saturating_add).saturating_mul(row)
+        let layer = |&slides: &bool| 2 * self.tensor_bytes(slides, self.places(slides, capacity, floor));
+        self.sliding.iter().map(layer).fold(0, u64::saturating_add)
     }
 
-    /// Shape of a layer's keys or values. Where it slides, heads lie in one row of places, with some more behind the last: what is given
-    /// from a later place on must not end behind the memory, and no run begins so late that less than a window is left.
+    /// Bytes that a cache for `tokens` tokens takes at most, all but the last `turn` of which are computed once. The price never falls
+    /// with the number of tokens: it reckons with the smallest floor of all numbers that are rounded up to the same capacity.
+    pub fn price(&self, tokens: usize, turn: usize) -> u64 {
+        let capacity = self.capacity(tokens);
+        self.bytes(capacity, capacity.saturating_sub(turn + GROWTH - 1))
+    }
+
+    /// Bytes of a layer's keys, or of its values.
+    fn tensor_bytes(&self, slides: bool, places: usize) -> u64 {
+        let value = if is_bf16(&self.sizes) { size_of::<bf16>() } else { size_of::<f32>() };
+        self.shape(slides, places).iter().fold(value as u64, |bytes, &side| bytes.saturating_mul(side as u64))
+    }
+
+    /// Shape of a layer's keys, or of its values. Where the layer has a window, its heads lie in one row of places, with more places
+    /// behind the last head: a run is given the tensor from a later place on, and must not reach behind its end. No run begins so late
+    /// that less than a window is left.
     fn shape(&self, slides: bool, capacity: usize) -> [usize; 4] {
         let DecoderSizes { kv_heads, head_dim, .. } = self.sizes;
         if slides { [1, 1, kv_heads * capacity + self.latest(capacity), head_dim] } else { [1, kv_heads, capacity, head_dim] }
     }
 
-    /// The latest place that a layer which slides is given from, of so many.
+    /// The latest place from which a layer with a window is given its tensor of `capacity` places.
     fn latest(&self, capacity: usize) -> usize {
         capacity.saturating_sub(self.window())
     }
@@ -107,29 +132,44 @@ pub struct Cache {
     layout: Layout,
     /// Keys and values of each layer.
     held: Vec<Held>,
-    /// What layers hold that see all.
+    /// The places that layers without a window hold.
     whole: Part,
-    /// What layers hold that slide.
+    /// The places that layers with a window hold.
     sliding: Part,
-    /// It is never rewound into its first so many tokens, but to its beginning.
+    /// How many tokens were computed once for all that follow. A rewind into them forgets them all.
     floor: usize,
     slots: Slots,
-    /// Of its memory; several after it has grown.
-    reserved: Vec<Reserved>,
+    /// The memory of `held`, taken from the engine's budget.
+    reserved: Reserved,
 }
 
 impl Cache {
+    /// An empty cache for `capacity` tokens, over memory that was reserved ([`Layout::bytes`]).
+    ///
+    /// # Errors
+    /// If the memory cannot be had; the reservation is given back.
     pub(super) fn new(allocator: &Allocator, layout: &Layout, capacity: usize, floor: usize, reserved: Reserved) -> ort::Result<Self> {
-        let whole = Part { from: 0, capacity };
-        let sliding = Part { from: 0, capacity: layout.sliding_capacity(capacity, floor) };
+        let part = |slides| Part { from: 0, capacity: layout.places(slides, capacity, floor) };
         let element = if is_bf16(&layout.sizes) { TensorElementType::Bfloat16 } else { TensorElementType::Float32 };
         let held = |index: usize| {
             let slides = layout.sliding[index / 2];
-            let capacity = if slides { sliding.capacity } else { capacity };
+            let Part { capacity, .. } = part(slides);
             Ok(Held { tensor: DynTensor::new(allocator, element, layout.shape(slides, capacity))?, capacity })
         };
         let held = (0..2 * layout.sizes.layers).map(held).collect::<ort::Result<_>>()?;
-        Ok(Self { layout: layout.clone(), held, whole, sliding, floor, slots: Slots::default(), reserved: vec![reserved] })
+        let (whole, sliding) = (part(false), part(true));
+        Ok(Self { layout: layout.clone(), held, whole, sliding, floor, slots: Slots::default(), reserved })
+    }
+
+    /// Bytes that its tensors take.
+    fn allocated(&self) -> u64 {
+        let bytes = |(index, held): (usize, &Held)| self.layout.tensor_bytes(self.layout.sliding[index / 2], held.capacity);
+        self.held.iter().enumerate().map(bytes).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes that have to be reserved for [`Cache::grow`].
+    pub(super) fn missing(&self, capacity: usize) -> u64 {
+        self.layout.bytes(capacity, self.floor).saturating_sub(self.reserved.bytes())
     }
 
     /// How many places are taken, by tokens and by gaps that forgotten ones left.
@@ -145,11 +185,6 @@ impl Cache {
     /// How many tokens fit.
     pub fn capacity(&self) -> usize {
         self.whole.capacity
-    }
-
-    /// How many tokens were computed once for all that follow.
-    pub(super) fn floor(&self) -> usize {
-        self.floor
     }
 
     /// Forgets what stands from the place `length` on; and all of it, where what would go on from there is no longer held.
@@ -199,23 +234,39 @@ impl Cache {
         Ok(())
     }
 
-    /// Gives it room for more tokens. The old and the new of one layer at a time are held together; where one cannot be had, those
-    /// before it have become larger than they need to be, and nothing is lost.
+    /// Gives the cache room for `capacity` tokens, over memory that was reserved for it ([`Cache::missing`]). The old and the new tensors
+    /// of one layer at a time are held together.
+    ///
+    /// # Errors
+    /// If the memory of a layer cannot be had. The cache is then as usable as before, and holds and has reserved as much as before, unless
+    /// not even the smaller tensors of a layer that had grown can be had; such a layer stays larger, and its memory stays reserved.
     pub(super) fn grow(&mut self, capacity: usize, reserved: Reserved) -> ort::Result<()> {
-        let sliding = self.layout.sliding_capacity(capacity, self.floor);
-        for layer in 0..self.layout.sizes.layers {
-            let (slides, from) = (self.layout.sliding[layer], self.part(2 * layer).from);
-            let grown = |index| {
-                let rows = self.rows(index, from..self.length())?;
-                place(&self.layout, slides, &rows, 0, if slides { sliding } else { capacity })
-            };
-            let (keys, values) = (grown(2 * layer)?, grown(2 * layer + 1)?);
-            self.held[2 * layer] = keys;
-            self.held[2 * layer + 1] = values;
+        self.reserved.join(reserved);
+        let old = [self.whole.capacity, self.sliding.capacity];
+        let new = [capacity, self.layout.places(true, capacity, self.floor)];
+        let layers = 0..self.layout.sizes.layers;
+        let grown = layers.clone().try_for_each(|layer| self.resize(layer, new));
+        if grown.is_ok() {
+            [self.whole.capacity, self.sliding.capacity] = new;
+        } else {
+            layers.for_each(|layer| drop(self.resize(layer, old)));
         }
-        self.whole.capacity = capacity;
-        self.sliding.capacity = sliding;
-        self.reserved.push(reserved);
+        self.reserved.shrink(self.allocated());
+        grown
+    }
+
+    /// Gives a layer's keys and values the capacity of layers without a window, or with one.
+    fn resize(&mut self, layer: usize, [whole, sliding]: [usize; 2]) -> ort::Result<()> {
+        let slides = self.layout.sliding[layer];
+        let capacity = if slides { sliding } else { whole };
+        if self.held[2 * layer].capacity == capacity {
+            return Ok(());
+        }
+        let from = self.part(2 * layer).from;
+        let resized = |index| place(&self.layout, slides, &self.rows(index, from..self.length())?, 0, capacity);
+        let (keys, values) = (resized(2 * layer)?, resized(2 * layer + 1)?);
+        self.held[2 * layer] = keys;
+        self.held[2 * layer + 1] = values;
         Ok(())
     }
 
@@ -357,117 +408,4 @@ pub(super) fn names(what: &str, layers: usize) -> impl Iterator<Item = String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::budget::Budget;
-    use super::*;
-    use crate::runtime::{Options, Provider, Runtime};
-
-    const WINDOW: usize = 4;
-
-    /// Two layers, of which the first slides.
-    fn layout() -> Layout {
-        let sizes = DecoderSizes {
-            layers: 2,
-            kv_heads: 2,
-            head_dim: 2,
-            hidden: 1,
-            vocabulary: 1,
-            sliding_window: Some(WINDOW),
-            max_context: 10_000,
-            precision: "fp32".into(),
-        };
-        Layout::new(&sizes, [true, false].into(), None)
-    }
-
-    /// A cache for a text of 1,000 tokens and 24 more, with the text in it: places are told apart by their values.
-    fn filled() -> Cache {
-        Runtime::load(Options { provider: Provider::Cpu, ..Options::default() }).unwrap();
-        let layout = layout();
-        let reserved = Budget::new(None).reserve(layout.bytes(1024, 1000)).unwrap();
-        let mut cache = Cache::new(&Allocator::default(), &layout, 1024, 1000, reserved).unwrap();
-        let rows: Vec<f32> = (0..2).flat_map(|head| (0..2000).map(move |i| (head * 10_000 + i) as f32)).collect();
-        cache.fill(1000, |_| Ok(rows.clone())).unwrap();
-        cache
-    }
-
-    fn firsts(cache: &Cache, index: usize, places: Range<usize>) -> Vec<f32> {
-        cache.rows(index, places).unwrap().chunks_exact(2).map(|row| row[0]).collect()
-    }
-
-    #[test]
-    fn layers_that_slide_take_what_they_reach() {
-        let layout = layout();
-        assert_eq!(layout.sliding_capacity(1024, 1000), WINDOW + LONGEST_RUN);
-        assert_eq!(layout.sliding_capacity(4000, 1000), 4000 - 997, "all that follows the text");
-        assert_eq!(layout.sliding_capacity(100, 90), 100);
-        assert_eq!(layout.bytes(1024, 1000), (1024 + (WINDOW + LONGEST_RUN) as u64) * 2 * 2 * 2 * 4);
-        let whole = Layout { sliding: [false, false].into(), ..layout };
-        assert_eq!(whole.bytes(1024, 1000), 2 * 1024 * 2 * 2 * 2 * 4);
-    }
-
-    #[test]
-    fn what_is_needed_of_all_tokens_is_kept() {
-        let cache = filled();
-        // A token behind the text sees itself and three before.
-        assert_eq!((cache.sliding.from, cache.whole.from), (997, 0));
-        assert_eq!(firsts(&cache, 0, 997..1000), [1994.0, 1996.0, 1998.0, 11994.0, 11996.0, 11998.0]);
-        assert_eq!(firsts(&cache, 3, 0..1000)[..2], [0.0, 2.0]);
-        let read = |cache: &Cache| (0..4).map(|index| cache.rows(index, cache.needed(index, 1000)).unwrap()).collect::<Vec<_>>();
-        let saved = read(&cache);
-        assert_eq!(saved.iter().map(|rows| rows.len() / 4).collect::<Vec<_>>(), [3, 3, 1000, 1000]);
-        let mut again = filled();
-        again.fill(1000, |index| Ok(saved[index].clone())).unwrap();
-        assert_eq!((read(&again), again.length()), (saved, 1000));
-    }
-
-    #[test]
-    fn it_slides_grows_and_goes_back() {
-        let mut cache = filled();
-        let append = |cache: &mut Cache, count| {
-            let from = cache.length();
-            cache.advance(&Slot::run(Branch::TRUNK, from, count).collect::<Vec<_>>());
-            cache.slide(count, from.saturating_sub(3)).unwrap();
-        };
-        append(&mut cache, 20);
-        cache.rewind(1000);
-        assert_eq!((cache.length(), cache.sliding.from), (1000, 997));
-        let reserved = Budget::new(None).reserve(0).unwrap();
-        cache.grow(2048, reserved).unwrap();
-        assert_eq!((cache.capacity(), cache.sliding.capacity), (2048, 2048 - 997));
-        assert_eq!(firsts(&cache, 1, 998..1000), [1996.0, 1998.0, 11996.0, 11998.0]);
-        // However far it goes, it can return to the text's end.
-        for _ in 0..4 {
-            append(&mut cache, 250);
-        }
-        assert_eq!(cache.sliding.from, 997);
-        cache.rewind(1000);
-        assert_eq!(firsts(&cache, 0, 998..1000), [1996.0, 1998.0, 11996.0, 11998.0]);
-        // Within the text there is no way back but to its beginning, from where it is computed run by run.
-        let mut cache = filled();
-        cache.rewind(500);
-        assert_eq!((cache.length(), cache.sliding.from), (0, 0));
-        [3, LONGEST_RUN, LONGEST_RUN, LONGEST_RUN].into_iter().for_each(|count| append(&mut cache, count));
-        assert_eq!((cache.length(), cache.sliding.from), (3 * LONGEST_RUN + 3, 2 * LONGEST_RUN));
-    }
-
-    #[test]
-    fn gaps_are_closed_in_all_layers() {
-        let mut cache = filled();
-        let [one, two] = [Branch::new(0), Branch::new(1)];
-        cache.advance(&[Slot::run(one, 1000, 2), Slot::run(two, 1000, 1)].into_iter().flatten().collect::<Vec<_>>());
-        cache.slide(3, 997).unwrap();
-        for index in 0..4 {
-            let part = cache.part(index);
-            let values = cache.held[index].tensor.try_extract_tensor_mut::<f32>().unwrap().1;
-            for place in 1000..1003 {
-                values[(place - part.from) * 2] = place as f32;
-            }
-        }
-        cache.forget(one, 1000);
-        cache.compact().unwrap();
-        assert_eq!(cache.length(), 1001);
-        for index in 0..4 {
-            assert_eq!(firsts(&cache, index, 999..1001)[..2], [1998.0, 1002.0]);
-        }
-    }
-}
+mod tests;

@@ -15,11 +15,13 @@ pub enum DecoderError {
          once, or allow more"
     )]
     Memory { needed: u64, used: u64, limit: u64 },
+    #[error("{needed} bytes for computed tokens cannot be allocated ({message}); free studies, ask less at once, or use a larger machine")]
+    Allocation { needed: u64, message: String },
     #[error("the tokenizer gives the token {token}, but the language model knows {vocabulary}; export the bundle again")]
     Token { token: i64, vocabulary: usize },
     #[error("some of the questions are follow-ups and some are not; ask either kind by itself")]
     FollowUps,
-    #[error("computing was stopped before it was done; ask again")]
+    #[error("the computation was stopped before it was done; try again")]
     Interrupted,
     #[error("{name} is {value}, but must be {allowed}")]
     Sampling { name: &'static str, value: f32, allowed: &'static str },
@@ -29,6 +31,11 @@ pub enum DecoderError {
     Schema { message: String },
     #[error("the answer cannot be held to its form: {message}; ask for a simpler one, or for an unconstrained answer")]
     Grammar { message: String },
+}
+
+/// Memory for a cache was within the budget, but the system has none.
+pub(super) fn unallocated(needed: u64, error: &ort::Error) -> DecoderError {
+    DecoderError::Allocation { needed, message: error.to_string() }
 }
 
 pub(super) fn failed(error: ort::Error) -> RuntimeError {

@@ -14,7 +14,7 @@ use budget::Budget;
 pub use cache::Cache;
 use cache::{LONGEST_RUN, Layout};
 pub use error::DecoderError;
-use error::failed;
+use error::{failed, unallocated};
 pub use grammar::Form;
 pub(crate) use grammar::{Grammar, Matcher};
 pub(crate) use look_up::LookUp;
@@ -48,9 +48,6 @@ pub struct Decoder {
     layout: Layout,
     budget: Arc<Budget>,
 }
-
-/// Caches grow by a multiple of this many tokens, and by a quarter at least.
-const GROWTH: usize = 128;
 
 /// Longest run in tokens on a GPU; see [`LONGEST_RUN`] for the CPU.
 const LONGEST_RUN_GPU: usize = 512;
@@ -139,7 +136,7 @@ impl Decoder {
     /// # Errors
     /// If memory cannot be had or may not be used.
     pub fn cache(&self, context: usize, room: usize) -> crate::Result<Cache> {
-        let capacity = self.capacity(context.saturating_add(room));
+        let capacity = self.layout.capacity(context.saturating_add(room));
         let reserved = self.budget.reserve(self.layout.bytes(capacity, context))?;
         let session = self.session.lock().unwrap_or_else(|e| e.into_inner());
         // The cache lies where attention is computed, so that it never travels.
@@ -150,26 +147,27 @@ impl Decoder {
             }
             None => Allocator::default(),
         };
-        Ok(Cache::new(&allocator, &self.layout, capacity, context, reserved).map_err(failed)?)
+        let needed = reserved.bytes();
+        Ok(Cache::new(&allocator, &self.layout, capacity, context, reserved).map_err(|e| unallocated(needed, &e))?)
     }
 
-    /// Gives a cache room for at least this many tokens. What it holds stays.
+    /// Gives a cache room for at least this many tokens, and for a quarter more than it had where the budget allows it. What it holds
+    /// stays.
     ///
     /// # Errors
-    /// If the model's context is shorter, or memory cannot be had or may not be used.
+    /// If the model's context is shorter, or memory cannot be had or may not be used; the cache is then as it was.
     pub fn grow(&self, cache: &mut Cache, tokens: usize) -> crate::Result<()> {
         let (limit, old) = (self.sizes.max_context, cache.capacity());
         if tokens > limit {
             return Err(DecoderError::TooLong { context: cache.length(), question: tokens - cache.length(), limit }.into());
         }
-        let bytes = |capacity| self.layout.bytes(capacity, cache.floor());
         let reserve = |tokens| {
-            let capacity = self.capacity(tokens);
-            self.budget.reserve(bytes(capacity) - bytes(old)).map(|reserved| (capacity, reserved))
+            let capacity = self.layout.capacity(tokens);
+            self.budget.reserve(cache.missing(capacity)).map(|reserved| (capacity, reserved))
         };
-        // Where that much may not be had, as much as is needed.
         let (capacity, reserved) = reserve(tokens.max(old + old / 4)).or_else(|_| reserve(tokens))?;
-        Ok(cache.grow(capacity, reserved).map_err(failed)?)
+        let needed = reserved.bytes();
+        Ok(cache.grow(capacity, reserved).map_err(|e| unallocated(needed, &e))?)
     }
 
     /// Closes the gaps that forgotten tokens left in a cache.
@@ -180,14 +178,10 @@ impl Decoder {
         cache.compact().map_err(failed)
     }
 
-    /// Bytes that a cache for so many tokens takes, of which the first `context` are computed once.
-    pub fn cache_bytes(&self, tokens: usize, context: usize) -> u64 {
-        self.layout.bytes(self.capacity(tokens), context)
-    }
-
-    /// Tokens that a cache for this many has room for.
-    fn capacity(&self, tokens: usize) -> usize {
-        tokens.checked_next_multiple_of(GROWTH).unwrap_or(usize::MAX).min(self.sizes.max_context)
+    /// Bytes that a cache for `tokens` tokens takes at most, all but the last `turn` of which are computed once; more tokens never take
+    /// less.
+    pub fn cache_bytes(&self, tokens: usize, turn: usize) -> u64 {
+        self.layout.price(tokens, turn)
     }
 
     /// How many values [`Decoder::read_cache`] gives.
@@ -209,22 +203,32 @@ impl Decoder {
     /// # Errors
     /// If they are not of so many tokens, or memory cannot be had or may not be used.
     pub(crate) fn restore_cache(&self, length: usize, mut rows: impl FnMut(usize) -> crate::Result<Vec<f32>>) -> crate::Result<Cache> {
-        let DecoderSizes { kv_heads, head_dim, max_context, sliding_window, .. } = self.sizes;
-        if length > max_context {
-            return Err(DecoderError::TooLong { context: length, question: 0, limit: max_context }.into());
+        let limit = self.sizes.max_context;
+        if length > limit {
+            return Err(DecoderError::TooLong { context: length, question: 0, limit }.into());
         }
-        let values = |tokens: usize| kv_heads * tokens * head_dim;
-        let reached = sliding_window.map_or(length, |window| length.min(window - 1));
         let mut cache = self.cache(length, 0)?;
         cache.fill(length, |index| {
             let rows = rows(index)?;
-            if rows.len() == values(length) || (self.windowed[index / 2] && rows.len() == values(reached)) {
+            if self.can_restore(index, length, rows.len()) {
                 return Ok(rows);
             }
-            let (found, expected) = (vec![rows.len() as i64], vec![values(length) as i64]);
+            let (found, expected) = (vec![rows.len() as i64], vec![self.values(length) as i64]);
             Err(RuntimeError::Shape { graph: DECODER.into(), tensor: format!("past_key_values {index}"), found, expected }.into())
         })?;
         Ok(cache)
+    }
+
+    /// Whether a layer's keys or values of a text of `length` tokens are `values` numbers: those of all tokens, or, where the layer has a
+    /// window, of those that the next token sees.
+    pub(crate) fn can_restore(&self, index: usize, length: usize, values: usize) -> bool {
+        let seen = self.sizes.sliding_window.filter(|_| self.windowed[index / 2]).map(|window| length.min(window - 1));
+        values == self.values(length) || Some(values) == seen.map(|tokens| self.values(tokens))
+    }
+
+    /// How many numbers a layer's keys, or its values, of so many tokens are.
+    fn values(&self, tokens: usize) -> usize {
+        self.sizes.kv_heads * tokens * self.sizes.head_dim
     }
 
     /// Visual features as an input of [`Decoder::run`]; made once for a study.

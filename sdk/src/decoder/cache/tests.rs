@@ -1,0 +1,214 @@
+//! Caches of two layers, of which the first slides.
+
+use super::super::budget::Budget;
+use super::*;
+use crate::runtime::{Options, Provider, Runtime};
+
+const WINDOW: usize = 4;
+
+/// Two layers, of which the first slides.
+fn layout() -> Layout {
+    let sizes = DecoderSizes {
+        layers: 2,
+        kv_heads: 2,
+        head_dim: 2,
+        hidden: 1,
+        vocabulary: 1,
+        sliding_window: Some(WINDOW),
+        max_context: 10_000,
+        precision: "fp32".into(),
+    };
+    Layout::new(&sizes, [true, false].into(), None)
+}
+
+fn empty(layout: &Layout, budget: &Arc<Budget>, capacity: usize, floor: usize) -> Cache {
+    Runtime::load(Options { provider: Provider::Cpu, ..Options::default() }).unwrap();
+    let reserved = budget.reserve(layout.bytes(capacity, floor)).unwrap();
+    Cache::new(&Allocator::default(), layout, capacity, floor, reserved).unwrap()
+}
+
+/// A cache for a text of 1,000 tokens and 24 more, with the text in it: places are told apart by their values.
+fn filled() -> Cache {
+    filled_from(&Budget::new(None))
+}
+
+fn filled_from(budget: &Arc<Budget>) -> Cache {
+    let layout = layout();
+    let mut cache = empty(&layout, budget, 1024, 1000);
+    let rows: Vec<f32> = (0..2).flat_map(|head| (0..2000).map(move |i| (head * 10_000 + i) as f32)).collect();
+    cache.fill(1000, |_| Ok(rows.clone())).unwrap();
+    cache
+}
+
+fn firsts(cache: &Cache, index: usize, places: Range<usize>) -> Vec<f32> {
+    cache.rows(index, places).unwrap().chunks_exact(2).map(|row| row[0]).collect()
+}
+
+#[test]
+fn layers_that_slide_take_what_they_reach() {
+    let layout = layout();
+    assert_eq!(layout.places(true, 1024, 1000), WINDOW + LONGEST_RUN);
+    assert_eq!(layout.places(true, 4000, 1000), 4000 - 997, "all that follows the text");
+    assert_eq!((layout.places(true, 100, 90), layout.places(false, 100, 90)), (100, 100));
+    // Two heads of 1,024 places; two of 132 places, and 128 places behind them.
+    assert_eq!(layout.bytes(1024, 1000), (2 * 1024 + 2 * 132 + 128) * 2 * 2 * 4);
+    let whole = Layout { sliding: [false, false].into(), ..layout };
+    assert_eq!(whole.bytes(1024, 1000), 2 * 1024 * 2 * 2 * 2 * 4);
+}
+
+#[test]
+fn what_is_needed_of_all_tokens_is_kept() {
+    let cache = filled();
+    // A token behind the text sees itself and three before.
+    assert_eq!((cache.sliding.from, cache.whole.from), (997, 0));
+    assert_eq!(firsts(&cache, 0, 997..1000), [1994.0, 1996.0, 1998.0, 11994.0, 11996.0, 11998.0]);
+    assert_eq!(firsts(&cache, 3, 0..1000)[..2], [0.0, 2.0]);
+    let read = |cache: &Cache| (0..4).map(|index| cache.rows(index, cache.needed(index, 1000)).unwrap()).collect::<Vec<_>>();
+    let saved = read(&cache);
+    assert_eq!(saved.iter().map(|rows| rows.len() / 4).collect::<Vec<_>>(), [3, 3, 1000, 1000]);
+    let mut again = filled();
+    again.fill(1000, |index| Ok(saved[index].clone())).unwrap();
+    assert_eq!((read(&again), again.length()), (saved, 1000));
+}
+
+#[test]
+fn it_slides_grows_and_goes_back() {
+    let budget = Budget::new(None);
+    let mut cache = filled_from(&budget);
+    let append = |cache: &mut Cache, count| {
+        let from = cache.length();
+        cache.advance(&Slot::run(Branch::TRUNK, from, count).collect::<Vec<_>>());
+        cache.slide(count, from.saturating_sub(3)).unwrap();
+    };
+    append(&mut cache, 20);
+    cache.rewind(1000);
+    assert_eq!((cache.length(), cache.sliding.from), (1000, 997));
+    let reserved = budget.reserve(cache.missing(2048)).unwrap();
+    cache.grow(2048, reserved).unwrap();
+    assert_eq!((cache.capacity(), cache.sliding.capacity), (2048, 2048 - 997));
+    assert_eq!(firsts(&cache, 1, 998..1000), [1996.0, 1998.0, 11996.0, 11998.0]);
+    // However far it goes, it can return to the text's end.
+    for _ in 0..4 {
+        append(&mut cache, 250);
+    }
+    assert_eq!(cache.sliding.from, 997);
+    cache.rewind(1000);
+    assert_eq!(firsts(&cache, 0, 998..1000), [1996.0, 1998.0, 11996.0, 11998.0]);
+    // Within the text there is no way back but to its beginning, from where it is computed run by run.
+    let mut cache = filled();
+    cache.rewind(500);
+    assert_eq!((cache.length(), cache.sliding.from), (0, 0));
+    [3, LONGEST_RUN, LONGEST_RUN, LONGEST_RUN].into_iter().for_each(|count| append(&mut cache, count));
+    assert_eq!((cache.length(), cache.sliding.from), (3 * LONGEST_RUN + 3, 2 * LONGEST_RUN));
+}
+
+#[test]
+fn gaps_are_closed_in_all_layers() {
+    let mut cache = filled();
+    let [one, two] = [Branch::new(0), Branch::new(1)];
+    cache.advance(&[Slot::run(one, 1000, 2), Slot::run(two, 1000, 1)].into_iter().flatten().collect::<Vec<_>>());
+    cache.slide(3, 997).unwrap();
+    for index in 0..4 {
+        let part = cache.part(index);
+        let values = cache.held[index].tensor.try_extract_tensor_mut::<f32>().unwrap().1;
+        for place in 1000..1003 {
+            values[(place - part.from) * 2] = place as f32;
+        }
+    }
+    cache.forget(one, 1000);
+    cache.compact().unwrap();
+    assert_eq!(cache.length(), 1001);
+    for index in 0..4 {
+        assert_eq!(firsts(&cache, index, 999..1001)[..2], [1998.0, 1002.0]);
+    }
+}
+
+/// Bytes of the tensors that a cache holds, as ONNX Runtime tells them.
+fn held(cache: &Cache) -> u64 {
+    let bytes = |held: &Held| {
+        let values = held.tensor.shape().num_elements();
+        let each = if *held.tensor.data_type() == TensorElementType::Bfloat16 { 2 } else { 4 };
+        (values * each) as u64
+    };
+    cache.held.iter().map(bytes).sum()
+}
+
+/// Layouts of various windows, layers and types.
+fn layouts() -> impl Iterator<Item = Layout> {
+    let windows = [None, Some(1), Some(4), Some(129), Some(512), Some(5000)];
+    windows.into_iter().flat_map(|window| {
+        [(1, "fp32", 10_000), (3, "bf16", 2048), (2, "fp32", 2049)].map(|(kv_heads, precision, max_context)| {
+            let sizes = layout().sizes;
+            let sizes = DecoderSizes { kv_heads, sliding_window: window, max_context, precision: precision.into(), layers: 3, ..sizes };
+            // Most layers of published models slide.
+            Layout::new(&sizes, [true, true, false].map(|slides| slides && window.is_some()).into(), None)
+        })
+    })
+}
+
+#[test]
+fn what_is_reserved_is_what_is_allocated() {
+    for layout in layouts() {
+        let budget = Budget::new(None);
+        for tokens in [1, 127, 128, 129, 1000, 2047, 2048] {
+            for floor in [0, 1, tokens / 2, tokens] {
+                let capacity = layout.capacity(tokens);
+                let mut cache = empty(&layout, &budget, capacity, floor);
+                assert_eq!((held(&cache), layout.bytes(capacity, floor)), (budget.used(), budget.used()), "{layout:?} {tokens} {floor}");
+                let larger = layout.capacity(capacity + 300);
+                let reserved = budget.reserve(cache.missing(larger)).unwrap();
+                cache.grow(larger, reserved).unwrap();
+                assert_eq!((held(&cache), layout.bytes(larger, floor)), (budget.used(), budget.used()), "{layout:?} {larger} {floor}");
+            }
+        }
+        assert_eq!(budget.used(), 0);
+    }
+}
+
+#[test]
+fn the_price_never_falls_and_is_enough() {
+    const TURN: usize = 768;
+    for layout in layouts() {
+        let most = layout.sizes.max_context;
+        let mut before = 0;
+        for tokens in (0..1500).chain((most - 300).max(1500)..most + 1000).chain([1 << 20, usize::MAX]) {
+            let price = layout.price(tokens, TURN);
+            assert!(price >= before, "{tokens} tokens: {price} bytes instead of {before} or more");
+            before = price;
+            // Whatever part of the last tokens is a question with its answer.
+            for turn in [0, 1, TURN / 2, TURN] {
+                let real = layout.bytes(layout.capacity(tokens), tokens.min(most).saturating_sub(turn));
+                assert!(real <= price, "{tokens} tokens, of which a turn has {turn}: {real} bytes instead of {price} at most");
+            }
+        }
+        assert_eq!(before, layout.price(most, TURN));
+    }
+}
+
+#[test]
+fn growth_that_fails_gives_its_memory_back() {
+    // No machine has a layer without a window of so many places, while one with a window would hold 2,000 more than now.
+    const MOST: usize = 1 << 42;
+    let layout = layout();
+    let budget = Budget::new(None);
+    let mut cache = empty(&layout, &budget, 1024, MOST - 2000);
+    cache.advance(&Slot::run(Branch::TRUNK, 0, 100).collect::<Vec<_>>());
+    for index in 0..4 {
+        let values = cache.held[index].tensor.try_extract_tensor_mut::<f32>().unwrap().1;
+        values.iter_mut().zip(0u16..).for_each(|(value, number)| *value = f32::from(number));
+    }
+    let read = |cache: &Cache| (0..4).map(|index| cache.rows(index, 0..100).unwrap()).collect::<Vec<_>>();
+    let (rows, used) = (read(&cache), budget.used());
+    assert!(layout.places(true, MOST, MOST - 2000) > 2 * cache.sliding.capacity);
+    for _ in 0..2 {
+        let reserved = budget.reserve(cache.missing(MOST)).unwrap();
+        cache.grow(MOST, reserved).unwrap_err();
+        assert_eq!((budget.used(), held(&cache)), (used, used));
+        assert_eq!((cache.capacity(), cache.length(), read(&cache)), (1024, 100, rows.clone()));
+    }
+    // It is as usable as before.
+    let reserved = budget.reserve(cache.missing(2048)).unwrap();
+    cache.grow(2048, reserved).unwrap();
+    assert_eq!((cache.capacity(), read(&cache)), (2048, rows));
+    assert_eq!((held(&cache), budget.used()), (budget.used(), layout.bytes(2048, MOST - 2000)));
+}
