@@ -132,7 +132,8 @@ typedef enum anx_status {
      */
     ANX_BUNDLE_MISSING = 202,
     /**
-     * A file of the bundle has another size or hash than the manifest says.
+     * A file of the bundle is not what the manifest says: it has another size or hash, is no regular file, or is a graph that takes weights
+     * from a file that the manifest does not list.
      */
     ANX_BUNDLE_ALTERED = 203,
     /**

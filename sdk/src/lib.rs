@@ -17,6 +17,7 @@ mod decoder;
 mod engine;
 mod error;
 pub mod ffi;
+mod files;
 mod findings;
 pub mod geometry;
 mod grounding;
@@ -32,6 +33,7 @@ pub mod runtime;
 mod saved;
 mod study;
 pub mod task;
+mod text;
 
 pub use anatomy::{Label, Structure};
 pub use answer::{Answer, Finish};

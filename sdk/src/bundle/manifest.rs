@@ -1,9 +1,11 @@
 //! The manifest: what belongs to the weights and is therefore data, not code.
 
-use super::BundleError;
-use crate::prompt::PROMPT_VERSION;
+use super::{APM, BundleError, DECODER, GOLDEN, MANIFEST, MAX_GOLDEN, MAX_GRAPH, PROJECTOR, TOKENIZER};
+use crate::prompt::{MAX_TOKENIZER, PROMPT_VERSION};
 use crate::radiograph::Preprocess;
+use crate::text::brief;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -11,6 +13,9 @@ use std::path::Path;
 pub const SCHEMA: u32 = 1;
 /// Largest accepted side of the network's input, number of patches, of tokens, of layers: sizes are allocated from these.
 const LIMITS: [usize; 4] = [4096, 65_536, 262_144, 1024];
+/// Longest accepted text, and longest name of a file, in bytes.
+const LONGEST_TEXT: usize = 200;
+const LONGEST_NAME: usize = 100;
 
 /// A bundle's description. Unknown fields are ignored, so that a newer writer of the same schema can add some.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,19 +109,46 @@ pub struct FileEntry {
     pub sha256: String,
 }
 
+impl FileEntry {
+    fn check(&self, name: &str, path: &Path) -> Result<(), BundleError> {
+        let plain = Path::new(name).file_name().is_some_and(|own| own == name) && name.len() <= LONGEST_NAME;
+        if !plain || name == MANIFEST {
+            return Err(BundleError::Name { path: path.into(), name: brief(name) });
+        }
+        let invalid = |message: String| Err(BundleError::Manifest { path: path.into(), message });
+        if self.sha256.len() != 64 || !self.sha256.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return invalid(format!("the SHA-256 of {name} is not 64 hexadecimal digits"));
+        }
+        let limit = match name {
+            APM | PROJECTOR | DECODER => MAX_GRAPH,
+            TOKENIZER => MAX_TOKENIZER,
+            GOLDEN => MAX_GOLDEN,
+            _ => u64::MAX,
+        };
+        if self.bytes > limit {
+            return invalid(format!("{name} has {} bytes, but may have at most {limit}", self.bytes));
+        }
+        Ok(())
+    }
+}
+
 impl Manifest {
     /// Allowed differences from golden outputs: the perception module's and the decoder's.
     pub fn tolerances(&self) -> (f32, f32) {
         self.graphs.as_ref().map_or((TOLERANCE, TOLERANCE), |g| (g.apm_tolerance, g.decoder_tolerance))
     }
 
+    /// Checks what does not follow from the types: versions, sizes, the lengths of texts, and the names of files.
     pub(super) fn check(&self, path: &Path) -> Result<(), BundleError> {
         for (what, found, known) in [("the preprocessing", self.preprocess.version, 1), ("the prompt", self.prompt.version, PROMPT_VERSION)]
         {
-            if found != known {
-                return Err(BundleError::NewerVersion { path: path.into(), what, found, known });
+            match found.cmp(&known) {
+                Ordering::Less => return Err(BundleError::OlderVersion { path: path.into(), what, found, known }),
+                Ordering::Greater => return Err(BundleError::NewerVersion { path: path.into(), what, found, known }),
+                Ordering::Equal => {}
             }
         }
+        let invalid = |message: String| Err(BundleError::Manifest { path: path.into(), message });
         let (apm, decoder) = (&self.apm, &self.decoder);
         let [side, patches, tokens, small] = LIMITS;
         for (name, value, limit) in [
@@ -133,15 +165,19 @@ impl Manifest {
             ("decoder.max_context", decoder.max_context, tokens),
         ] {
             if !(1..=limit).contains(&value) {
-                let message = format!("{name} is {value}, but must lie between 1 and {limit}");
-                return Err(BundleError::Manifest { path: path.into(), message });
+                return invalid(format!("{name} is {value}, but must lie between 1 and {limit}"));
             }
+        }
+        let graphs = self.graphs.iter();
+        let graphs = graphs.flat_map(|g| [("graphs.apm_precision", &g.apm_precision), ("graphs.decoder_operators", &g.decoder_operators)]);
+        let texts = [("name", &self.name), ("created_by", &self.created_by), ("decoder.precision", &decoder.precision)];
+        if let Some((name, text)) = texts.into_iter().chain(graphs).find(|(_, text)| text.len() > LONGEST_TEXT) {
+            return invalid(format!("{name} has {} bytes, more than {LONGEST_TEXT}", text.len()));
         }
         let (apm, decoder) = self.tolerances();
         if let Some(value) = [apm, decoder].into_iter().find(|v| !(0.0..=MAX_TOLERANCE).contains(v)) {
-            let message = format!("a tolerance is {value}, but must lie between 0 and {MAX_TOLERANCE}");
-            return Err(BundleError::Manifest { path: path.into(), message });
+            return invalid(format!("a tolerance is {value}, but must lie between 0 and {MAX_TOLERANCE}"));
         }
-        Ok(())
+        self.files.iter().try_for_each(|(name, entry)| entry.check(name, path))
     }
 }

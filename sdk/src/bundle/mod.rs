@@ -1,13 +1,15 @@
 //! Bundles: the folder that holds everything a model needs, described by a manifest and checked on opening.
 
+mod graph;
 mod manifest;
 
 pub use manifest::{ApmSizes, DecoderSizes, FileEntry, GraphSettings, Manifest, PromptSettings, SCHEMA, TOLERANCE};
 
+use crate::files;
 use crate::radiograph::Digest256;
+use crate::text::brief;
 use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// The manifest's file name.
@@ -35,11 +37,17 @@ pub const SLIDING_PLACES: &str = "sliding_capacity";
 
 /// Files that a bundle must list.
 const REQUIRED: [&str; 6] = [APM, PROJECTOR, DECODER, SENTENCES, TOKENIZER, GOLDEN];
+/// The graphs among them.
+const GRAPHS: [&str; 3] = [APM, PROJECTOR, DECODER];
 /// Largest accepted manifest in bytes.
 const MAX_MANIFEST: u64 = 1 << 20;
+/// Largest accepted size in bytes of a graph, whose weights are in other files.
+pub(crate) const MAX_GRAPH: u64 = 64 << 20;
+/// Largest accepted size in bytes of the golden input, which is read whole.
+pub(crate) const MAX_GOLDEN: u64 = 256 << 20;
 /// Bundles up to this size in bytes are hashed whole when they are opened; larger ones by `bundle verify` only.
 const HASHED_ON_OPEN: u64 = 256 << 20;
-/// The same of the sentence database, of which no more than the header is read where it is larger.
+/// Sentence databases up to this size in bytes are hashed when they are opened. Of larger ones no more than the header is read.
 const DATABASE_HASHED_ON_OPEN: u64 = 1 << 20;
 
 /// What can be wrong with a bundle.
@@ -51,12 +59,18 @@ pub enum BundleError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a valid manifest: {message}; restore the bundle from its source")]
     Manifest { path: PathBuf, message: String },
-    #[error("{path} has schema {found}, but this SDK knows schemas up to {SCHEMA}; update the SDK")]
-    NewerSchema { path: PathBuf, found: u32 },
+    #[error("{path} has schema {found}, but this SDK reads schema {SCHEMA}; update the SDK")]
+    NewerSchema { path: PathBuf, found: u64 },
+    #[error("{path} has schema {found}, but this SDK reads schema {SCHEMA}; export the bundle again")]
+    OlderSchema { path: PathBuf, found: u64 },
     #[error("{path} uses version {found} of {what}, but this SDK knows version {known}; update the SDK")]
     NewerVersion { path: PathBuf, what: &'static str, found: u32, known: u32 },
+    #[error("{path} uses version {found} of {what}, but this SDK knows version {known}; export the bundle again")]
+    OlderVersion { path: PathBuf, what: &'static str, found: u32, known: u32 },
     #[error("{path} is missing; restore the bundle from its source")]
     Missing { path: PathBuf },
+    #[error("{path} is {what}, but a bundle holds regular files only; put the file itself in its place")]
+    NotRegular { path: PathBuf, what: &'static str },
     #[error("{path} has {found} bytes instead of {expected}; restore the bundle from its source")]
     Size { path: PathBuf, found: u64, expected: u64 },
     #[error("{path} was altered: its SHA-256 is {found} instead of {expected}; restore the bundle from its source")]
@@ -65,6 +79,8 @@ pub enum BundleError {
     Golden { path: PathBuf, message: String },
     #[error("{path} lists the file {name:?}, which is not a plain file name; restore the bundle from its source")]
     Name { path: PathBuf, name: String },
+    #[error("{path} cannot be used as a graph: {message}; restore the bundle from its source")]
+    Graph { path: PathBuf, message: String },
 }
 
 /// An opened bundle whose files are all there.
@@ -76,52 +92,70 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Opens a bundle: reads the manifest, compares the sizes of all files, and their hashes where the bundle is not
-    /// larger than 256 MiB, that of the sentence database where it is not larger than 1 MiB. For the rest call [`Bundle::verify`].
+    /// Opens a bundle. The manifest is read, and the files that it lists are compared with it: they have to be regular files of the
+    /// listed sizes, and to have the listed hashes where the bundle is not larger than 256 MiB (of the sentence database only where it is
+    /// not larger than 1 MiB; for the rest call [`Bundle::verify`]). Graphs may take weights from listed files only, so that nothing is
+    /// used which the manifest does not vouch for.
     ///
     /// # Errors
     /// [`BundleError`], naming the file.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, BundleError> {
         let folder = folder.as_ref().to_path_buf();
         let path = folder.join(MANIFEST);
-        let bytes = read_limited(&path, MAX_MANIFEST)?;
-        let invalid = |message: String| BundleError::Manifest { path: path.clone(), message };
-        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
-        // The schema first: fields of a newer one may not fit.
-        let schema = value.get("schema").and_then(serde_json::Value::as_u64).ok_or_else(|| invalid("it has no schema number".into()))?;
-        if schema > u64::from(SCHEMA) {
-            return Err(BundleError::NewerSchema { path, found: u32::try_from(schema).unwrap_or(u32::MAX) });
+        check_regular(&path)?;
+        let bytes = files::read(&path, MAX_MANIFEST).map_err(|source| BundleError::Read { path: path.clone(), source })?;
+        let invalid = |message: &dyn std::fmt::Display| BundleError::Manifest { path: path.clone(), message: brief(message) };
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| invalid(&e))?;
+        // The schema first: fields of another one may not fit.
+        let schema = value.get("schema").and_then(serde_json::Value::as_u64).ok_or_else(|| invalid(&"it has no schema number"))?;
+        match schema.cmp(&u64::from(SCHEMA)) {
+            std::cmp::Ordering::Less => return Err(BundleError::OlderSchema { path, found: schema }),
+            std::cmp::Ordering::Greater => return Err(BundleError::NewerSchema { path, found: schema }),
+            std::cmp::Ordering::Equal => {}
         }
-        let manifest: Manifest = serde_json::from_value(value).map_err(|e| invalid(e.to_string()))?;
+        let manifest: Manifest = serde_json::from_value(value).map_err(|e| invalid(&e))?;
         manifest.check(&path)?;
         if let Some(name) = REQUIRED.iter().find(|n| !manifest.files.contains_key(**n)) {
-            return Err(invalid(format!("it does not list {name}")));
+            return Err(invalid(&format!("it does not list {name}")));
         }
         let bundle = Self { folder, hash: format!("{:x}", Digest256(Sha256::digest(&bytes).into())), manifest };
-        bundle.check_sizes()?;
+        bundle.check_files()?;
         let is_hashed = |(name, entry): &(&String, &FileEntry)| name.as_str() != SENTENCES || entry.bytes <= DATABASE_HASHED_ON_OPEN;
         let hashed = || bundle.manifest.files.iter().filter(is_hashed);
         if hashed().map(|(_, entry)| entry.bytes).fold(0, u64::saturating_add) <= HASHED_ON_OPEN {
             bundle.compare(hashed(), |_| ())?;
         }
+        GRAPHS.iter().try_for_each(|name| bundle.check_graph(name))?;
         Ok(bundle)
     }
 
-    fn check_sizes(&self) -> Result<(), BundleError> {
+    /// Checks that all listed files are there and have the listed sizes.
+    fn check_files(&self) -> Result<(), BundleError> {
         for (name, entry) in &self.manifest.files {
-            if Path::new(name).file_name().is_none_or(|n| n != name.as_str()) {
-                return Err(BundleError::Name { path: self.file(MANIFEST), name: name.clone() });
-            }
             let path = self.file(name);
-            let metadata = std::fs::metadata(&path).map_err(|source| match source.kind() {
-                std::io::ErrorKind::NotFound => BundleError::Missing { path: path.clone() },
-                _ => BundleError::Read { path: path.clone(), source },
+            let found = check_regular(&path).map_err(|error| match error {
+                BundleError::Read { path, source } if source.kind() == ErrorKind::NotFound => BundleError::Missing { path },
+                error => error,
             })?;
-            if metadata.len() != entry.bytes {
-                return Err(BundleError::Size { path, found: metadata.len(), expected: entry.bytes });
+            if found != entry.bytes {
+                return Err(BundleError::Size { path, found, expected: entry.bytes });
             }
         }
         Ok(())
+    }
+
+    /// Checks that a graph takes its weights from listed files.
+    fn check_graph(&self, name: &str) -> Result<(), BundleError> {
+        let path = self.file(name);
+        let bytes = files::read(&path, MAX_GRAPH).map_err(|source| BundleError::Read { path: path.clone(), source })?;
+        let listed = |file: &[u8]| {
+            let file = String::from_utf8_lossy(file);
+            if self.manifest.files.contains_key(&*file) {
+                return Ok(());
+            }
+            Err(format!("it takes weights from {:?}, which {MANIFEST} does not list", brief(file)))
+        };
+        graph::check_files(&bytes, &listed).map_err(|message| BundleError::Graph { path, message })
     }
 
     /// Compares the SHA-256 of every file; `progress` is called with the bytes read since its last call.
@@ -173,13 +207,25 @@ impl Bundle {
     }
 }
 
-/// SHA-256 of a file in hexadecimal, read in pieces.
+/// Checks that a file of a bundle is a regular one, not a link that may lead anywhere, and returns its size in bytes.
+fn check_regular(path: &Path) -> Result<u64, BundleError> {
+    let metadata = std::fs::symlink_metadata(path).map_err(|source| BundleError::Read { path: path.into(), source })?;
+    let what = match metadata.file_type() {
+        kind if kind.is_file() => return Ok(metadata.len()),
+        kind if kind.is_symlink() => "a symbolic link",
+        kind if kind.is_dir() => "a folder",
+        _ => "a pipe or a device",
+    };
+    Err(BundleError::NotRegular { path: path.into(), what })
+}
+
+/// SHA-256 of a regular file in hexadecimal, read in pieces.
 ///
 /// # Errors
 /// If it cannot be read.
 pub fn hash_file(path: &Path, mut progress: impl FnMut(u64)) -> Result<String, BundleError> {
     let failed = |source| BundleError::Read { path: path.into(), source };
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = files::open(path).map_err(failed)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -190,16 +236,6 @@ pub fn hash_file(path: &Path, mut progress: impl FnMut(u64)) -> Result<String, B
         hash.update(&buffer[..count]);
         progress(count as u64);
     }
-}
-
-fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, BundleError> {
-    let failed = |source| BundleError::Read { path: path.into(), source };
-    let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        return Err(BundleError::Manifest { path: path.into(), message: format!("it is larger than {limit} bytes") });
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

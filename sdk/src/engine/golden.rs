@@ -1,20 +1,19 @@
 //! The golden input: what the trainer computed must come out here too.
 
-use crate::bundle::BundleError;
+use crate::bundle::{BundleError, MAX_GOLDEN};
 use crate::decoder::{Branch, Decoder, Slot, Step};
 use crate::error::Result;
+use crate::files;
 use crate::perception::PerceptionModule;
 use crate::runtime::RuntimeError;
+use crate::text::brief;
 use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
-
-/// Largest accepted file in bytes.
-const MAX_BYTES: u64 = 256 << 20;
 
 /// `tolerances` are the manifest's, for perception and for logits.
 pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModule, decoder: &Decoder) -> Result<()> {
     let (seen, said) = tolerances;
-    let bytes = read(path)?;
+    let bytes = files::read(path, MAX_GOLDEN).map_err(|source| BundleError::Read { path: path.into(), source })?;
     let golden = Golden::parse(path, &bytes)?;
     let perception = module.run(&golden.floats("image")?)?;
     compare("boxes", &perception.centers, &golden.floats("boxes")?, seen)?;
@@ -55,14 +54,6 @@ fn compare(tensor: &str, ours: &[f32], golden: &[f32], tolerance: f32) -> Result
     if difference <= allowed { Ok(()) } else { Err(RuntimeError::Golden { tensor: tensor.into(), difference, allowed }) }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
-    let failed = |source| BundleError::Read { path: path.into(), source };
-    if std::fs::metadata(path).map_err(failed)?.len() > MAX_BYTES {
-        return Err(BundleError::Golden { path: path.into(), message: format!("it is larger than {MAX_BYTES} bytes") });
-    }
-    std::fs::read(path).map_err(failed)
-}
-
 struct Golden<'a> {
     path: &'a Path,
     tensors: SafeTensors<'a>,
@@ -70,7 +61,7 @@ struct Golden<'a> {
 
 impl<'a> Golden<'a> {
     fn parse(path: &'a Path, bytes: &'a [u8]) -> Result<Self, BundleError> {
-        let tensors = SafeTensors::deserialize(bytes).map_err(|e| BundleError::Golden { path: path.into(), message: e.to_string() })?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| BundleError::Golden { path: path.into(), message: brief(e) })?;
         Ok(Self { path, tensors })
     }
 
@@ -79,7 +70,7 @@ impl<'a> Golden<'a> {
     }
 
     fn values<const N: usize, T>(&self, name: &str, dtype: Dtype, read: fn([u8; N]) -> T) -> Result<Vec<T>, BundleError> {
-        let tensor = self.tensors.tensor(name).map_err(|e| self.damaged(format!("{name}: {e}")))?;
+        let tensor = self.tensors.tensor(name).map_err(|e| self.damaged(brief(format_args!("{name}: {e}"))))?;
         if tensor.dtype() != dtype {
             return Err(self.damaged(format!("{name} is {:?} instead of {dtype:?}", tensor.dtype())));
         }

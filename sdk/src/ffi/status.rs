@@ -45,7 +45,8 @@ pub enum anx_status {
     ANX_BUNDLE_READ = 201,
     /// A file of the bundle is missing.
     ANX_BUNDLE_MISSING = 202,
-    /// A file of the bundle has another size or hash than the manifest says.
+    /// A file of the bundle is not what the manifest says: it has another size or hash, is no regular file, or is a graph that takes weights
+    /// from a file that the manifest does not list.
     ANX_BUNDLE_ALTERED = 203,
     /// The bundle was made for a newer version of this library.
     ANX_BUNDLE_NEWER = 204,
@@ -121,7 +122,7 @@ fn bundle(error: &BundleError) -> anx_status {
     match error {
         Read { .. } => ANX_BUNDLE_READ,
         Missing { .. } => ANX_BUNDLE_MISSING,
-        Size { .. } | Altered { .. } => ANX_BUNDLE_ALTERED,
+        Size { .. } | Altered { .. } | NotRegular { .. } | Graph { .. } => ANX_BUNDLE_ALTERED,
         NewerSchema { .. } | NewerVersion { .. } => ANX_BUNDLE_NEWER,
         _ => ANX_BUNDLE,
     }

@@ -15,6 +15,8 @@ mod tokens;
 pub use tokens::{ADDED_TOKENS, CONTROL_TOKENS, OBJECT_TOKENS};
 
 use crate::anatomy::{STRUCTURES, Structure};
+use crate::files;
+use crate::text::brief;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tokenizers::Tokenizer;
@@ -24,6 +26,8 @@ pub const PROMPT_VERSION: u32 = 1;
 
 /// Grounding forms that a question may hold.
 const OPEN_TOKENS: [&str; 4] = ["<box>", "</box>", "<ref>", "</ref>"];
+/// Largest accepted tokenizer in bytes.
+pub(crate) const MAX_TOKENIZER: u64 = 256 << 20;
 /// Longest question in bytes.
 const MAX_QUESTION: usize = 8192;
 
@@ -85,7 +89,7 @@ impl PromptTokenizer {
     /// If it cannot be read, is no tokenizer or lacks a token, which is named.
     pub fn open(path: &Path) -> Result<Self, PromptError> {
         let name = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|e| PromptError::Tokenizer { name: name.clone(), message: e.to_string() })?;
+        let bytes = files::read(path, MAX_TOKENIZER).map_err(|e| PromptError::Tokenizer { name: name.clone(), message: brief(e) })?;
         Self::from_bytes(&bytes, &name)
     }
 
@@ -94,7 +98,7 @@ impl PromptTokenizer {
     /// # Errors
     /// As [`PromptTokenizer::open`].
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, PromptError> {
-        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| PromptError::Tokenizer { name: name.into(), message: e.to_string() })?;
+        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| PromptError::Tokenizer { name: name.into(), message: brief(e) })?;
         let id =
             |token: &str| tokenizer.token_to_id(token).ok_or_else(|| PromptError::MissingToken { name: name.into(), token: token.into() });
         for token in ADDED_TOKENS.iter().chain(&["<bos>", "<start_of_turn>"]) {

@@ -3,6 +3,7 @@
 
 use super::RetrievalError;
 use crate::anatomy::Structure;
+use crate::text::brief;
 use pulp::bytemuck;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -84,7 +85,7 @@ impl Problem {
     pub(super) fn at(self, path: &Path, expected: usize) -> RetrievalError {
         let path = path.into();
         match self {
-            Self::Damaged(message) => RetrievalError::Damaged { path, message },
+            Self::Damaged(message) => RetrievalError::Damaged { path, message: brief(message) },
             Self::Newer(found) => RetrievalError::NewerVersion { path, found, known: VERSION },
             Self::Width(found) => RetrievalError::Width { path, found, expected },
         }

@@ -1,0 +1,139 @@
+//! Bundles.
+
+use super::{Copy, check_message, open, replaced};
+use serde_json::json;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::time::Duration;
+
+#[test]
+fn weights_that_the_manifest_does_not_list_are_refused() {
+    let copy = Copy::new();
+    copy.describe(|manifest| _ = manifest["files"].as_object_mut().unwrap().remove("decoder.onnx.data"));
+    copy.refused(&["decoder.onnx ", "\"decoder.onnx.data\", which manifest.json does not list"]);
+
+    let copy = Copy::new();
+    let (graph, weights) = (copy.read("apm.onnx"), copy.read("apm.onnx.data"));
+    // As long as the name that stands there.
+    for elsewhere in ["other.weights", "../etc/passwd", "//etc/passwd/", "./apm.weights", "*/_ORT_MEM_AD"] {
+        copy.replace("apm.onnx", &replaced(&graph, "apm.onnx.data", elsewhere));
+        if !elsewhere.contains('/') {
+            std::fs::write(copy.path(elsewhere), &weights).unwrap();
+        }
+        copy.refused(&["apm.onnx ", &format!("{elsewhere:?}"), "manifest.json does not list"]);
+    }
+    copy.replace("apm.onnx", &replaced(&graph, "apm.onnx.data", "other.weights"));
+    copy.replace("other.weights", &weights);
+    open(copy.0.path()).unwrap();
+    // Listed, hence hashed.
+    let mut altered = weights.clone();
+    altered[weights.len() / 2] ^= 1;
+    std::fs::write(copy.path("other.weights"), altered).unwrap();
+    copy.refused(&["other.weights was altered"]);
+}
+
+#[test]
+fn a_graph_that_is_none_is_refused() {
+    let copy = Copy::new();
+    copy.replace("projector.onnx", &b"not what it should be".repeat(50));
+    copy.refused(&["projector.onnx cannot be used as a graph", "no ONNX graph"]);
+}
+
+/// Opens a bundle in a thread of its own. What would wait forever fails the test.
+fn refused_soon(copy: Copy, parts: &'static [&'static str], name: &str) {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let opened = std::thread::spawn(move || {
+        copy.refused(parts);
+        drop(sender);
+    });
+    let waited = receiver.recv_timeout(Duration::from_secs(60));
+    assert_eq!(waited, Err::<(), _>(std::sync::mpsc::RecvTimeoutError::Disconnected), "{name} was still being opened");
+    opened.join().unwrap_or_else(|_| panic!("{name}"));
+}
+
+#[test]
+fn only_regular_files_are_opened() {
+    let names = ["manifest.json", "apm.onnx", "decoder.onnx.data", "sentences.safetensors", "tokenizer.json", "golden.safetensors"];
+    for name in names {
+        let copy = Copy::new();
+        let pipe = copy.path(name);
+        std::fs::remove_file(&pipe).unwrap();
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        refused_soon(copy, &["a pipe or a device", "regular files only"], name);
+        for target in ["/dev/zero", "moved"] {
+            let copy = Copy::new();
+            std::fs::rename(copy.path(name), copy.path("moved")).unwrap();
+            symlink(target, copy.path(name)).unwrap();
+            refused_soon(copy, &["a symbolic link", "regular files only"], name);
+        }
+        let copy = Copy::new();
+        std::fs::remove_file(copy.path(name)).unwrap();
+        std::fs::create_dir(copy.path(name)).unwrap();
+        refused_soon(copy, &["a folder", "regular files only"], name);
+    }
+    // The bundle itself may stand behind a link.
+    let copy = Copy::new();
+    let folder = tempfile::tempdir().unwrap();
+    symlink(copy.0.path(), folder.path().join("link")).unwrap();
+    open(&folder.path().join("link")).unwrap();
+}
+
+#[test]
+fn messages_stay_short_whatever_the_manifest_holds() {
+    let long = "long\n".repeat(60_000);
+    for key in ["name", "created_by", "schema", "preprocess", "apm", "decoder", "prompt", "files", "graphs"] {
+        let copy = Copy::new();
+        copy.describe(|manifest| manifest[key] = json!(long));
+        copy.refused(&["manifest.json"]);
+    }
+    for (outer, inner) in [("preprocess", "histogram"), ("preprocess", "size"), ("decoder", "precision"), ("decoder", "layers")] {
+        let copy = Copy::new();
+        copy.describe(|manifest| manifest[outer][inner] = json!(long));
+        copy.refused(&["manifest.json"]);
+    }
+    let copy = Copy::new();
+    copy.describe(|manifest| manifest["files"][&long] = json!({ "bytes": 1, "sha256": "0".repeat(64) }));
+    copy.refused(&["manifest.json", "plain file name"]);
+    let copy = Copy::new();
+    copy.describe(|manifest| manifest["files"]["apm.onnx"]["sha256"] = json!(long));
+    copy.refused(&["manifest.json", "the SHA-256 of apm.onnx is not 64 hexadecimal digits"]);
+    let copy = Copy::new();
+    std::fs::write(copy.path("manifest.json"), format!("{{\"schema\": 1, \"name\": {long}")).unwrap();
+    copy.refused(&["manifest.json"]);
+}
+
+#[test]
+fn schemas_and_versions_of_other_times_are_refused_with_what_to_do() {
+    let message = |change: &dyn Fn(&mut serde_json::Value)| {
+        let copy = Copy::new();
+        copy.describe(change);
+        open(copy.0.path()).err().expect("accepted").to_string()
+    };
+    let schema = |found: serde_json::Value| message(&move |manifest| manifest["schema"] = found.clone());
+    check_message(&schema(json!(0)), &["has schema 0", "reads schema 1", "export the bundle again"]);
+    check_message(&schema(json!(2)), &["has schema 2", "reads schema 1", "update the SDK"]);
+    check_message(&schema(json!(u64::MAX)), &["has schema 18446744073709551615", "update the SDK"]);
+    for wrong in [json!(-1), json!(1.5), json!("1"), json!(null)] {
+        check_message(&schema(wrong), &["manifest.json", "no schema number"]);
+    }
+    for (key, what) in [("preprocess", "the preprocessing"), ("prompt", "the prompt")] {
+        let version = |found: u32| message(&move |manifest| manifest[key]["version"] = json!(found));
+        check_message(&version(0), &["version 0 of", what, "knows version 1", "export the bundle again"]);
+        check_message(&version(2), &["version 2 of", what, "knows version 1", "update the SDK"]);
+    }
+}
+
+#[test]
+fn sizes_are_bounded_before_anything_is_read() {
+    for name in ["decoder.onnx", "tokenizer.json", "golden.safetensors"] {
+        let copy = Copy::new();
+        // As large as it is said to be, but nothing is stored of it.
+        let size = 1u64 << 40;
+        std::fs::File::options().write(true).open(copy.path(name)).unwrap().set_len(size).unwrap();
+        copy.describe(|manifest| manifest["files"][name]["bytes"] = json!(size));
+        refused_soon(copy, &["but may have at most"], name);
+    }
+    let copy = Copy::new();
+    std::fs::File::options().write(true).open(copy.path("manifest.json")).unwrap().set_len(1 << 40).unwrap();
+    refused_soon(copy, &["manifest.json", "more than 1048576 bytes"], "manifest.json");
+}
