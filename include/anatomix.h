@@ -153,7 +153,7 @@ typedef enum anx_status {
      */
     ANX_RUNTIME_NOT_FOUND = 401,
     /**
-     * ONNX Runtime's library cannot be loaded or is too old.
+     * ONNX Runtime's library cannot be loaded, is too old, or is not the one that this process has loaded before.
      */
     ANX_RUNTIME_LIBRARY = 402,
     /**
@@ -310,7 +310,8 @@ typedef struct anx_engine_options {
     size_t threads;
     /**
      * Path of ONNX Runtime's library, or NULL: then the environment variable ORT_DYLIB_PATH, then beside libanatomix.so
-     * and beside the program, then the system's search path. Whichever is loaded first stays for the whole process.
+     * and beside the program, then the system's search path. A process loads one library, which stays; to name another one
+     * after that is an error.
      */
     const char *library;
     /**

@@ -78,7 +78,7 @@ impl EngineBuilder {
     }
 
     /// ONNX Runtime's library; if not said, the environment's `ORT_DYLIB_PATH`, beside this library or the program, the
-    /// system's.
+    /// system's. A process loads one library, which stays; to name another one after that is an error.
     pub fn library(mut self, path: impl Into<PathBuf>) -> Self {
         self.options.library = Some(path.into());
         self

@@ -58,7 +58,8 @@ pub struct anx_engine_options {
     /// takes up to three for a moment.
     pub threads: usize,
     /// Path of ONNX Runtime's library, or NULL: then the environment variable ORT_DYLIB_PATH, then beside libanatomix.so
-    /// and beside the program, then the system's search path. Whichever is loaded first stays for the whole process.
+    /// and beside the program, then the system's search path. A process loads one library, which stays; to name another one
+    /// after that is an error.
     pub library: *const c_char,
     /// How many bytes the computed tokens of all studies together may take, or 0 for any number; see anx_engine_study_bytes.
     /// A question that would need more fails with ANX_DECODER; an answer that comes to need more ends with ANX_FINISH_MEMORY.

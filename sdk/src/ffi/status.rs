@@ -58,7 +58,7 @@ pub enum anx_status {
     ANX_RUNTIME = 400,
     /// ONNX Runtime's library was not found; the message lists the paths tried.
     ANX_RUNTIME_NOT_FOUND = 401,
-    /// ONNX Runtime's library cannot be loaded or is too old.
+    /// ONNX Runtime's library cannot be loaded, is too old, or is not the one that this process has loaded before.
     ANX_RUNTIME_LIBRARY = 402,
     /// The requested provider cannot run here; the message says why.
     ANX_RUNTIME_PROVIDER = 403,
@@ -132,7 +132,7 @@ fn runtime(error: &RuntimeError) -> anx_status {
     use RuntimeError::*;
     match error {
         NotFound { .. } => ANX_RUNTIME_NOT_FOUND,
-        Library { .. } => ANX_RUNTIME_LIBRARY,
+        Library { .. } | OtherLibrary { .. } => ANX_RUNTIME_LIBRARY,
         Provider { .. } | Precision { .. } => ANX_RUNTIME_PROVIDER,
         Graph { .. } | Port { .. } => ANX_RUNTIME_GRAPH,
         Golden { .. } => ANX_RUNTIME_GOLDEN,

@@ -12,6 +12,8 @@ pub enum RuntimeError {
     NotFound { tried: Vec<PathBuf> },
     #[error("{path} cannot be used as ONNX Runtime: {message}; version 1.24 or newer is needed, set ORT_DYLIB_PATH to one")]
     Library { path: PathBuf, message: String },
+    #[error("{asked} cannot be used: ONNX Runtime was loaded from {loaded}, and a process loads it once; name that file, or none")]
+    OtherLibrary { asked: PathBuf, loaded: PathBuf },
     #[error("the provider {provider} cannot run here: {message}; install what is missing or choose the provider auto")]
     Provider { provider: Provider, message: String },
     #[error("{threads} threads cannot be started: {message}; ask for fewer")]

@@ -33,14 +33,26 @@ pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     Err(RuntimeError::NotFound { tried })
 }
 
-/// The folder of the library or program that this code is part of, from the memory map that holds it.
+/// The folder of the library or program that this code is part of.
 fn own_folder() -> Option<PathBuf> {
     let here = own_folder as fn() -> Option<PathBuf> as usize;
+    mapped_file(here)?.parent().map(Path::to_path_buf)
+}
+
+/// The library that ONNX Runtime was loaded from, without links, if `chosen` names another one.
+pub(super) fn other(chosen: &Path, found: &Path) -> Option<PathBuf> {
+    // A name without a folder was found by the system, not in the current folder.
+    let loaded = mapped_file(ort::api().CreateEnv as usize).or_else(|| found.canonicalize().ok()).unwrap_or_else(|| found.into());
+    (chosen.canonicalize().ok().as_ref() != Some(&loaded)).then_some(loaded)
+}
+
+/// The file that is mapped at an address of this process.
+fn mapped_file(address: usize) -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|line| {
         let Some((from, to)) = line.split(' ').next().and_then(|range| range.split_once('-')) else { return false };
         let parse = |text| usize::from_str_radix(text, 16).unwrap_or(0);
-        (parse(from)..parse(to)).contains(&here)
+        (parse(from)..parse(to)).contains(&address)
     })?;
-    Path::new(line.get(line.find('/')?..)?).parent().map(Path::to_path_buf)
+    line.get(line.find('/')?..).map(PathBuf::from)
 }

@@ -10,6 +10,7 @@ pub use error::RuntimeError;
 pub use provider::{Availability, Provider};
 pub(crate) use view::rows_from;
 
+use crate::text::brief;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
@@ -58,14 +59,20 @@ pub struct Runtime {
 static ENVIRONMENT: Mutex<Option<(Environment, PathBuf)>> = Mutex::new(None);
 
 impl Runtime {
-    /// Finds and loads ONNX Runtime and settles on a provider. The library that is loaded first stays for the process.
+    /// Finds and loads ONNX Runtime and settles on a provider. A process loads one library, which stays.
     ///
     /// # Errors
-    /// If no library is found or an explicitly requested provider cannot run.
+    /// If no library is found, another one than the requested was loaded before, or an explicitly requested provider cannot run.
     pub fn load(options: Options) -> Result<Self, RuntimeError> {
         let mut slot = ENVIRONMENT.lock().unwrap_or_else(|e| e.into_inner());
         let (environment, library) = match &*slot {
-            Some((environment, library)) => (environment.clone(), library.clone()),
+            Some((environment, library)) => {
+                let other = options.library.as_ref().and_then(|asked| Some((asked.clone(), locate::other(asked, library)?)));
+                if let Some((asked, loaded)) = other {
+                    return Err(RuntimeError::OtherLibrary { asked, loaded });
+                }
+                (environment.clone(), library.clone())
+            }
             None => {
                 let library = locate::find(options.library.as_deref())?;
                 let failed = |message: String| RuntimeError::Library { path: library.clone(), message };
@@ -89,7 +96,7 @@ impl Runtime {
     /// # Errors
     /// If it cannot be loaded.
     pub fn session(&self, path: &Path) -> Result<Session, RuntimeError> {
-        let failed = |message: String| RuntimeError::Graph { path: path.into(), message };
+        let failed = |message: String| RuntimeError::Graph { path: path.into(), message: brief(message) };
         let threads = self.options.threads.unwrap_or_else(cores);
         let build = || -> Result<Session, String> {
             Session::builder(&self.environment)

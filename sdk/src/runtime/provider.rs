@@ -4,6 +4,9 @@ use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
 
+/// What may be chosen.
+const CHOICE: &str = "choose auto, cpu, cuda[:N] or tensorrt[:N], N being the number of a GPU, from 0 on";
+
 /// Where graphs are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -35,14 +38,20 @@ impl FromStr for Provider {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, device) = text.split_once(':').unwrap_or((text, "0"));
-        let device = device.parse().map_err(|_| format!("{device:?} is not a device number"))?;
+        let (name, device) = text.split_once(':').map_or((text, None), |(name, device)| (name, Some(device)));
+        let refused = |why: String| format!("{text:?} is not a provider{why}; {CHOICE}");
+        let gpu = || {
+            let digits = |device: &str| device.bytes().all(|digit| digit.is_ascii_digit());
+            let number = |device: &str| device.parse().ok().filter(|_| digits(device));
+            device.map_or(Ok(0), |device| number(device).ok_or_else(|| refused(format!(": {device:?} is not the number of a GPU"))))
+        };
         match name.to_ascii_lowercase().as_str() {
+            "auto" | "cpu" if device.is_some() => Err(refused(format!(": {name} has no devices to choose from"))),
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(device)),
-            "tensorrt" => Ok(Self::TensorRt(device)),
-            _ => Err(format!("{text:?} is not a provider; choose auto, cpu, cuda[:N] or tensorrt[:N]")),
+            "cuda" => gpu().map(Self::Cuda),
+            "tensorrt" => gpu().map(Self::TensorRt),
+            _ => Err(refused(String::new())),
         }
     }
 }
@@ -56,4 +65,30 @@ pub struct Availability {
     pub available: bool,
     /// Why not.
     pub reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn providers_are_read_or_the_choice_is_named() {
+        for provider in [Provider::Auto, Provider::Cpu, Provider::Cuda(0), Provider::Cuda(12), Provider::TensorRt(3)] {
+            assert_eq!(provider.to_string().parse(), Ok(provider));
+        }
+        assert_eq!(("CUDA".parse(), "tensorrt".parse()), (Ok(Provider::Cuda(0)), Ok(Provider::TensorRt(0))));
+        for (text, why) in [
+            ("cpu:3", "cpu has no devices to choose from"),
+            ("auto:0", "auto has no devices to choose from"),
+            ("cuda:-1", "\"-1\" is not the number of a GPU"),
+            ("cuda:+1", "\"+1\" is not the number of a GPU"),
+            ("tensorrt:", "\"\" is not the number of a GPU"),
+            ("cuda:99999999999", "\"99999999999\" is not the number of a GPU"),
+            ("gpu", "is not a provider"),
+            ("", "is not a provider"),
+        ] {
+            let message = text.parse::<Provider>().unwrap_err();
+            assert!(message.contains(why) && message.ends_with(CHOICE), "{text}: {message}");
+        }
+    }
 }

@@ -22,6 +22,9 @@ pub(super) fn settle(wanted: Provider, environment: &Environment) -> Result<(Pro
 /// Registers the provider on an empty session: ONNX Runtime then loads its libraries and finds its device, or says why not.
 pub(super) fn probe(provider: Provider, environment: &Environment) -> Result<(), String> {
     let available = match provider {
+        Provider::Cuda(device) | Provider::TensorRt(device) if device < 0 => {
+            return Err(format!("{device} is not the number of a GPU; numbers begin with 0"));
+        }
         Provider::Cuda(_) => CUDA::is_available(),
         Provider::TensorRt(_) => TensorRT::is_available(),
         _ => return Ok(()),

@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod bundle;
+mod runtime;
 
 use anatomix::{Engine, Provider, Radiograph, Study};
 use serde_json::Value;
