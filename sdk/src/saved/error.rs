@@ -1,17 +1,27 @@
-//! Why the bytes of a study cannot be used.
+//! Why a saved study cannot be used, or a study not be saved.
 
-/// Version of the bytes' layout. In the first, layers with a window had rows of all tokens, too.
-pub(super) const VERSION: u32 = 2;
+use std::path::PathBuf;
 
-/// What can be wrong with the bytes of a study.
+/// Version of the layout. Layouts 1 and 2 had no checksum and are not read.
+pub(super) const VERSION: u32 = 3;
+
+/// What can be wrong with a saved study, or prevent a study from being saved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum SavedError {
-    #[error("these are not the bytes of a study: {message}; perceive the radiograph again")]
-    Damaged { message: String },
-    #[error("the study was saved by a newer version (layout {found}, known {VERSION}); update AnatomiX or perceive the radiograph again")]
-    Newer { found: u32 },
-    #[error("the study was perceived with the bundle {found:.12}, but {expected:.12} is open; open that bundle or perceive it again")]
-    Bundle { found: String, expected: String },
+    #[error("cannot read {path}: {source}; check that it is a study that was saved with the open bundle")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{name} is damaged, or no saved study: {message}; perceive the radiograph again")]
+    Damaged { name: String, message: String },
+    #[error("{name} was saved by an older version (layout {found}, known {VERSION}); perceive the radiograph again")]
+    Older { name: String, found: u32 },
+    #[error("{name} was saved by a newer version (layout {found}, known {VERSION}); update AnatomiX or perceive the radiograph again")]
+    Newer { name: String, found: u32 },
+    #[error("{name} cannot be used by this version: {message}; update AnatomiX or perceive the radiograph again")]
+    Content { name: String, message: String },
+    #[error("{name} was perceived with the bundle {found:.12}, but {expected:.12} is open; open that bundle or perceive it again")]
+    Bundle { name: String, found: String, expected: String },
+    #[error("the study cannot be saved: {message}")]
+    Unsaved { message: String },
 }

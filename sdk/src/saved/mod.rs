@@ -1,28 +1,44 @@
-//! A study as bytes: what was perceived and the computed context, so that one may return to it without computing either again.
+//! A study as bytes: what was perceived and the KV cache of its context, so that a program can return to it without computing either
+//! again.
 //!
-//! The bytes are a safetensors file. It holds for one bundle, whose hash it names; sentences and the prompt follow from what was
-//! perceived and are made anew.
+//! The bytes are a safetensors file. Its metadata hold a [`Header`]; its tensors are what the perception module gave, and the keys and
+//! values of each layer. Its last tensor, and so its last 32 bytes, is the SHA-256 of all bytes before it. A study belongs to one bundle,
+//! whose hash the header names; sentences and the prompt follow from what was perceived and are made anew.
 
 mod error;
 
 pub use error::SavedError;
 
+use crate::anatomy::{LABELS, STRUCTURES};
 use crate::conversation::Conversation;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::geometry::Letterbox;
 use crate::perception::Perception;
 use crate::perception::flags::Flag;
+use crate::radiograph::check_sides;
 use crate::study::Study;
+use crate::text::brief;
 use error::VERSION;
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::path::Path;
 
-/// Where the header has [`Header`].
+/// The key under which the metadata hold the [`Header`].
 const KEY: &str = "anatomix.study";
+/// The tensors that the perception module gave.
+const SEEN: [&str; 4] = ["boxes", "object_embeddings", "image_tokens", "image_logits"];
+/// The tensor that holds the checksum. The format orders tensors by the size of their values, so the only one of bytes is the last.
+const CHECKSUM: &str = "sha256";
+/// Largest accepted head of the file in bytes: the header and the list of tensors.
+const MAX_HEAD: usize = 4 << 20;
+/// What stands for a study in messages if there is no path.
+const NAME: &str = "the saved study";
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -35,6 +51,12 @@ struct Header {
     flags: Vec<Flag>,
 }
 
+/// What headers of all layouts have.
+#[derive(Deserialize)]
+struct Layout {
+    version: u32,
+}
+
 /// Whether these bytes are a saved study, as far as their beginning tells.
 pub fn is_saved(bytes: &[u8]) -> bool {
     let start = &bytes[..bytes.len().min(4096)];
@@ -42,20 +64,30 @@ pub fn is_saved(bytes: &[u8]) -> bool {
 }
 
 impl Study {
-    /// The study as bytes, for [`Engine::load_study`]; its context is computed first where that was not done yet. Turns of a
-    /// conversation are left out. With published sizes it takes about a third of a gigabyte, see [`Engine::study_bytes`].
+    /// The study as bytes, for [`Engine::load_study`]. The study's context is computed first where that was not done yet, and stays
+    /// computed. The turns of a conversation are left out. With published sizes a study takes about a third of a gigabyte, see
+    /// [`Engine::study_bytes`].
     ///
     /// # Errors
-    /// If the model fails, memory cannot be had, or a [`crate::CancelHandle`] stops it.
+    /// If the model fails, memory cannot be had, or a [`crate::CancelHandle`] stops the computation. The study is then as it was before.
     pub fn save(&mut self) -> Result<Vec<u8>> {
         let model = std::sync::Arc::clone(&self.model);
-        let conversation = match self.conversation.take() {
-            Some(conversation) => conversation,
-            None => {
-                self.cancel.reset();
-                Conversation::open(&model, &self.context, &self.perception, 0, || !self.cancel.is_cancelled())?
-            }
-        };
+        let was_computed = self.conversation.is_some();
+        if !was_computed {
+            self.cancel.reset();
+            let opened = Conversation::open(&model, &self.context, &self.perception, 0, || !self.cancel.is_cancelled());
+            self.conversation = Some(opened?);
+        }
+        let saved = self.serialize();
+        if saved.is_err() && !was_computed {
+            self.conversation = None;
+        }
+        saved
+    }
+
+    fn serialize(&self) -> Result<Vec<u8>> {
+        let unsaved = |message: String| SavedError::Unsaved { message };
+        let cache = self.conversation.as_ref().map(Conversation::cache).ok_or_else(|| unsaved("its context was not computed".into()))?;
         let header = Header {
             version: VERSION,
             bundle_sha256: self.provenance.bundle_sha256.clone(),
@@ -65,49 +97,65 @@ impl Study {
             input_sha256: self.provenance.input_sha256.clone(),
             flags: self.flags.clone(),
         };
-        let length = self.context.ids.len();
-        let cache = self.conversation.insert(conversation).cache();
-        let Perception { centers, object_embeddings, image_tokens, image_logits, .. } = &self.perception;
-        let seen =
-            [("boxes", centers), ("object_embeddings", object_embeddings), ("image_tokens", image_tokens), ("image_logits", image_logits)];
+        let header = serde_json::to_string(&header).map_err(|e| unsaved(e.to_string()))?;
+        if header.len() > MAX_HEAD / 2 {
+            return Err(unsaved(format!("its name and flags have {} bytes; perceive it under a shorter name", header.len())).into());
+        }
         let failure = OnceCell::new();
-        let seen = seen.map(|(name, values)| (name.to_string(), LazyTensor::new(values.len(), &failure, || Ok(values.clone()))));
-        let decoder = &model.decoder;
-        let computed = (0..2 * decoder.sizes().layers).map(|index| {
-            let read = move || Ok(decoder.read_cache(cache, index, length)?);
-            (cached(index), LazyTensor::new(decoder.saved_values(cache, index, length), &failure, read))
+        let floats = |count, read| Part { dtype: Dtype::F32, shape: [count], read, failure: &failure };
+        let Perception { centers, object_embeddings, image_tokens, image_logits, .. } = &self.perception;
+        let seen = SEEN.into_iter().zip([centers, object_embeddings, image_tokens, image_logits]).map(|(name, values)| {
+            let read: Read = Box::new(|| Ok(to_bytes(values)));
+            (name.to_string(), floats(values.len(), read))
         });
-        let parts = seen.into_iter().chain(computed);
-        let damaged = |message: String| SavedError::Damaged { message };
-        let header = serde_json::to_string(&header).map_err(|e| damaged(e.to_string()))?;
+        let (decoder, length) = (&self.model.decoder, self.context.ids.len());
+        let computed = (0..2 * decoder.sizes().layers).map(|index| {
+            let read: Read = Box::new(move || Ok(to_bytes(&decoder.read_cache(cache, index, length)?)));
+            (cached(index), floats(decoder.saved_values(cache, index, length), read))
+        });
+        let checksum = Part { dtype: Dtype::U8, shape: [SHA256], read: Box::new(|| Ok(vec![0; SHA256])), failure: &failure };
+        let parts: Vec<_> = seen.chain(computed).chain([(CHECKSUM.to_string(), checksum)]).collect();
+        // Where the bytes cannot be had, that is an error; the serializer would abort.
+        let bytes = parts.iter().map(|(_, part)| part.data_len()).sum::<usize>() + MAX_HEAD;
+        Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| unsaved(format!("{bytes} bytes of memory cannot be had; free some")))?;
         let metadata = HashMap::from([(KEY.to_string(), header)]);
-        let bytes = safetensors::serialize(parts, Some(metadata)).map_err(|e| damaged(e.to_string()))?;
-        failure.into_inner().map_or(Ok(bytes), Err)
+        let mut bytes = safetensors::serialize(parts, Some(metadata)).map_err(|e| unsaved(e.to_string()))?;
+        if let Some(failure) = failure.into_inner() {
+            return Err(failure);
+        }
+        if let Some((content, checksum)) = bytes.split_last_chunk_mut::<SHA256>() {
+            *checksum = Sha256::digest(content).into();
+        }
+        Ok(bytes)
     }
 }
+
+/// Bytes of a SHA-256.
+const SHA256: usize = 32;
 
 /// The name of a layer's keys or values.
 fn cached(index: usize) -> String {
     format!("cache.{index:04}")
 }
 
-/// A tensor of the bytes. It is read when its turn comes: beside the bytes no more than one is held.
-struct LazyTensor<'a> {
+fn to_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+type Read<'a> = Box<dyn Fn() -> Result<Vec<u8>> + 'a>;
+
+/// A tensor of the bytes. It is read when it is written, so that no more than one of them is held beside the bytes.
+struct Part<'a> {
+    dtype: Dtype,
     shape: [usize; 1],
-    read: Box<dyn Fn() -> Result<Vec<f32>> + 'a>,
-    /// Why one could not be read.
+    read: Read<'a>,
+    /// Takes the first error of any part.
     failure: &'a OnceCell<Error>,
 }
 
-impl<'a> LazyTensor<'a> {
-    fn new(values: usize, failure: &'a OnceCell<Error>, read: impl Fn() -> Result<Vec<f32>> + 'a) -> Self {
-        Self { shape: [values], read: Box::new(read), failure }
-    }
-}
-
-impl View for LazyTensor<'_> {
+impl View for Part<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.dtype
     }
 
     fn shape(&self) -> &[usize] {
@@ -115,53 +163,97 @@ impl View for LazyTensor<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let values = (self.read)().unwrap_or_else(|error| {
+        let bytes = (self.read)().unwrap_or_else(|error| {
             let _ = self.failure.set(error);
-            vec![0.0; self.shape[0]]
+            vec![0; self.data_len()]
         });
-        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        bytes.into()
     }
 
     fn data_len(&self) -> usize {
-        4 * self.shape[0]
+        self.shape[0] * self.dtype.bitsize() / 8
     }
 }
 
 impl Engine {
-    /// A study from what [`Study::save`] gave: its first question costs its own tokens only.
+    /// A study from what [`Study::save`] gave. Its first question costs its own tokens only.
     ///
     /// # Errors
-    /// If the bytes are damaged or of another bundle, or memory cannot be had or may not be used.
+    /// If the bytes are damaged, or of another bundle or version, or memory cannot be had or may not be used.
     pub fn load_study(&self, bytes: &[u8]) -> Result<Study> {
-        self.within(|| self.load(bytes))
+        self.within(|| self.load(bytes, NAME))
     }
 
-    fn load(&self, bytes: &[u8]) -> Result<Study> {
-        let engine = self.inner();
-        let damaged = |message: String| SavedError::Damaged { message };
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
-        let header = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| damaged(format!("they lack {KEY:?}")))?;
-        let header: Header = serde_json::from_str(header).map_err(|e| damaged(e.to_string()))?;
-        if header.version > VERSION {
-            return Err(SavedError::Newer { found: header.version }.into());
+    /// [`Engine::load_study`] from a file, whose path is named in errors. No more is read than a study of this bundle can have.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or as [`Engine::load_study`].
+    pub fn open_study(&self, path: impl AsRef<Path>) -> Result<Study> {
+        let path = path.as_ref();
+        let bytes = files::read(path, self.largest_study()).map_err(|source| SavedError::Read { path: path.into(), source })?;
+        self.within(|| self.load(&bytes, &path.display().to_string()))
+    }
+
+    /// Bytes that a saved study of this bundle has at most.
+    fn largest_study(&self) -> u64 {
+        let manifest = self.bundle().manifest();
+        let (apm, decoder) = (&manifest.apm, &manifest.decoder);
+        let seen = (STRUCTURES * (4 + apm.embedding_width) + apm.patches * apm.token_width + LABELS) as u64;
+        let computed = [2, decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.max_context];
+        let computed = computed.iter().fold(1u64, |product, &size| product.saturating_mul(size as u64));
+        seen.saturating_add(computed).saturating_mul(size_of::<f32>() as u64).saturating_add(MAX_HEAD as u64)
+    }
+
+    fn load(&self, bytes: &[u8], name: &str) -> Result<Study> {
+        let damaged = |message: &dyn std::fmt::Display| SavedError::Damaged { name: name.into(), message: brief(message) };
+        let content = |message: &dyn std::fmt::Display| SavedError::Content { name: name.into(), message: brief(message) };
+        let head = bytes.first_chunk().map_or(u64::MAX, |length| u64::from_le_bytes(*length));
+        if head > MAX_HEAD as u64 {
+            return Err(damaged(&"it does not begin with the header of a safetensors file").into());
         }
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e))?;
+        let header = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| damaged(&format!("it lacks {KEY:?}")))?;
+        let Layout { version: found } = serde_json::from_str(header).map_err(|e| damaged(&e))?;
+        match found.cmp(&VERSION) {
+            std::cmp::Ordering::Less => return Err(SavedError::Older { name: name.into(), found }.into()),
+            std::cmp::Ordering::Greater => return Err(SavedError::Newer { name: name.into(), found }.into()),
+            std::cmp::Ordering::Equal => {}
+        }
+        let whole = bytes.split_last_chunk::<SHA256>().is_some_and(|(content, checksum)| Sha256::digest(content)[..] == checksum[..]);
+        if !whole {
+            return Err(damaged(&"its bytes do not have the SHA-256 that they had when it was saved").into());
+        }
+        let header: Header = serde_json::from_str(header).map_err(|e| content(&e))?;
         let expected = self.bundle().hash();
         if header.bundle_sha256 != expected {
-            return Err(SavedError::Bundle { found: header.bundle_sha256, expected: expected.into() }.into());
+            let found = brief(header.bundle_sha256);
+            return Err(SavedError::Bundle { name: name.into(), found, expected: expected.into() }.into());
         }
-        let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
-        let floats = |name: &str| read(&file, name).map_err(damaged);
-        let sizes = self.bundle().manifest().apm;
-        let perception =
-            Perception::new(floats("boxes")?, floats("object_embeddings")?, floats("image_tokens")?, floats("image_logits")?, sizes)
-                .ok_or_else(|| damaged("what was perceived has another shape than the bundle's".into()))?;
-        if header.width == 0 || header.height == 0 {
-            return Err(damaged("the image has no pixels".into()).into());
+        check_sides(header.width, header.height, "its image").map_err(|e| content(&e))?;
+        if header.input_sha256.len() != 2 * SHA256 || !header.input_sha256.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(content(&"the SHA-256 of its image is not 64 hexadecimal digits").into());
         }
+        let file = SafeTensors::deserialize(bytes).map_err(|e| content(&e))?;
+        let engine = self.inner();
+        let tensors = SEEN.len() + 2 * engine.model.decoder.sizes().layers + 1;
+        if file.len() != tensors {
+            return Err(content(&format!("it has {} tensors instead of {tensors}", file.len())).into());
+        }
+        let floats = |name: &str| read(&file, name).map_err(|message| content(&message));
+        let [boxes, objects, tokens, logits] = SEEN.map(floats);
+        let perception = Perception::new(boxes?, objects?, tokens?, logits?, self.bundle().manifest().apm)
+            .ok_or_else(|| content(&"what was perceived has other sizes than the bundle's"))?;
         let letterbox = Letterbox::new(header.width, header.height);
         let mut study = engine.assemble(&header.name, letterbox, &header.input_sha256, perception)?;
         study.flags = header.flags;
-        let rows = |index| Ok(floats(&cached(index))?);
+        let length = study.context.ids.len();
+        let rows = |index| {
+            let rows = floats(&cached(index))?;
+            if engine.model.decoder.can_restore(index, length, rows.len()) {
+                return Ok(rows);
+            }
+            Err(content(&format!("{} has {} values, which its {length} tokens do not have", cached(index), rows.len())).into())
+        };
         study.conversation = Some(Conversation::restore(&engine.model, &study.context, &study.perception, rows)?);
         Ok(study)
     }
@@ -172,7 +264,9 @@ fn read(file: &SafeTensors, name: &str) -> Result<Vec<f32>, String> {
     if tensor.dtype() != Dtype::F32 {
         return Err(format!("{name} is of {:?}", tensor.dtype()));
     }
-    let values: Vec<f32> = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let mut values = Vec::new();
+    values.try_reserve_exact(tensor.data().len() / 4).map_err(|e| format!("{name} does not fit into memory: {e}"))?;
+    values.extend(tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)));
     match values.iter().all(|v| v.is_finite()) {
         true => Ok(values),
         false => Err(format!("{name} holds values that are no numbers")),

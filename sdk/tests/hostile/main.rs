@@ -4,6 +4,7 @@
 
 mod bundle;
 mod runtime;
+mod saved;
 
 use anatomix::{Engine, Provider, Radiograph, Study};
 use serde_json::Value;
