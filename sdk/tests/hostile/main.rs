@@ -5,6 +5,8 @@
 mod bundle;
 mod runtime;
 mod saved;
+#[cfg(feature = "cli")]
+mod terminal;
 
 use anatomix::{Engine, Provider, Radiograph, Study};
 use serde_json::Value;

@@ -1,13 +1,14 @@
 //! `anatomix ask`: a question or task about a radiograph.
 
-use crate::common::{Failure, Options, check_apart, print_json, remark, spinner};
+use crate::common::{Failure, Options, check_apart, check_outside, place, read_text, spinner};
 use crate::print;
+use crate::shown::{out, remark};
 use anatomix::output::{AskRecord, Overlay};
 use anatomix::{Engine, Error, Flow, Question, Radiograph, Sampling, Study, Task};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +34,9 @@ pub struct Ask {
     #[command(flatten)]
     output: Output,
 }
+
+/// Longest JSON schema in bytes. The SDK takes no longer one.
+const MAX_SCHEMA: usize = 1 << 16;
 
 /// How an answer is given; `ask` and `report` share it.
 #[derive(Args)]
@@ -101,16 +105,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
-/// Where a file is or will be, by whatever name; nothing where there is no such folder.
-fn place(path: &Path) -> Option<PathBuf> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::Message(format!("{} cannot be read: {error}; check that it is readable", path.display()))
-}
-
 impl Decoding {
     fn apply(&self, question: Question) -> Result<Question, Failure> {
         let Self { temperature, top_k, top_p, repetition_penalty, seed, .. } = *self;
@@ -119,7 +113,7 @@ impl Decoding {
         question.deadline = self.deadline;
         question.log_probabilities = self.log_probabilities;
         Ok(match &self.json_schema {
-            Some(path) => question.json_schema(std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?),
+            Some(path) => question.json_schema(read_text(path, MAX_SCHEMA)?),
             None if self.unconstrained => question.unconstrained(),
             None => question,
         })
@@ -152,10 +146,10 @@ impl Ask {
     }
 }
 
-/// What is asked: a radiograph, or a study of one that was saved.
+/// What is asked: a radiograph, or the file of a study that was saved.
 enum Source {
     Radiograph(Box<Radiograph>),
-    Saved(Vec<u8>),
+    Saved(PathBuf),
 }
 
 impl Source {
@@ -166,7 +160,7 @@ impl Source {
             let _ = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
         }
         if anatomix::is_saved(&start) {
-            return Ok(Self::Saved(std::fs::read(path).map_err(|e| unreadable(path, &e))?));
+            return Ok(Self::Saved(path.into()));
         }
         Ok(Self::Radiograph(Box::new(Radiograph::open(path).map_err(Error::from)?)))
     }
@@ -174,7 +168,7 @@ impl Source {
     fn study(&self, engine: &Engine) -> anatomix::Result<Study> {
         match self {
             Self::Radiograph(radiograph) => engine.study(radiograph),
-            Self::Saved(bytes) => engine.load_study(bytes),
+            Self::Saved(path) => engine.open_study(path),
         }
     }
 
@@ -214,12 +208,12 @@ impl Output {
     pub fn open(&self, options: &Options, image: &Path) -> Result<Session<'_>, Failure> {
         let outs = [("--overlay", &self.overlay), ("--save", &self.save)];
         for (option, out) in outs.into_iter().filter_map(|(option, out)| Some((option, out.as_ref()?))) {
-            for read in [Some(image), self.decoding.json_schema.as_deref()].into_iter().flatten() {
-                check_apart(read, option, out)?;
-            }
+            let read = [Some(image), self.decoding.json_schema.as_deref(), options.onnxruntime.as_deref()];
+            read.into_iter().flatten().try_for_each(|read| check_apart(read, option, out))?;
+            check_outside(&options.bundle()?, option, out)?;
         }
         if let (Some(overlay), Some(save)) = (&self.overlay, &self.save)
-            && place(overlay).is_some_and(|place| Some(place) == self::place(save))
+            && place(overlay).is_some_and(|overlay| Some(overlay) == place(save))
         {
             return Err(Failure::Usage("--overlay and --save name the same file; name two".into()));
         }
@@ -256,7 +250,7 @@ impl Session<'_> {
                 return Flow::Continue;
             }
             waiting.finish_and_clear();
-            written = write_piece(piece);
+            written = out().text(piece);
             if written.is_ok() { Flow::Continue } else { Flow::Stop }
         };
         let answers = match <[Question; 1]>::try_from(questions) {
@@ -272,13 +266,13 @@ impl Session<'_> {
         let answers = answers?;
         for (number, answer) in answers.iter().enumerate() {
             if json {
-                print_json(&AskRecord::from(answer))?;
+                out().json(&AskRecord::from(answer))?;
                 continue;
             }
             if number > 0 {
-                write!(io::stdout(), "{}", answer.text)?;
+                out().text(&answer.text)?;
             }
-            writeln!(io::stdout())?;
+            out().line("")?;
             print::groundings(answer)?;
             print::cut(answer.finish);
             if !std::mem::replace(&mut self.doubted, true) {
@@ -295,14 +289,10 @@ impl Session<'_> {
     /// Keeps the study where that was asked for.
     pub fn close(mut self) -> Result<(), Failure> {
         if let Some(path) = &self.output.save {
-            anatomix::output::write_whole(path, &self.study.save()?).map_err(Error::from)?;
+            let unsaved = |error| Failure::Message(format!("{} was not written: {error}", path.display()));
+            let bytes = self.study.save().map_err(unsaved)?;
+            anatomix::output::write_whole(path, &bytes).map_err(Error::from)?;
         }
         Ok(())
     }
-}
-
-fn write_piece(piece: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(piece.as_bytes())?;
-    out.flush()
 }

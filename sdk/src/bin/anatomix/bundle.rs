@@ -1,12 +1,12 @@
 //! `anatomix bundle`: what a bundle is, and whether it is whole.
 
-use crate::common::{Failure, Options, bar, print_json};
+use crate::common::{Failure, Options, bar};
+use crate::shown::out;
 use anatomix::Error;
 use anatomix::bundle::{Bundle, SENTENCES};
 use anatomix::retrieval::SentenceDatabase;
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// Describe or verify a bundle
@@ -47,12 +47,12 @@ impl Target {
 fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
     let manifest = bundle.manifest();
     if json {
-        return print_json(&json!({
+        return Ok(out().json(&json!({
             "folder": bundle.folder(), "sha256": bundle.hash(), "bytes": bundle.bytes(), "manifest": manifest,
-        }));
+        }))?);
     }
     let (apm, decoder) = (&manifest.apm, &manifest.decoder);
-    let mut out = io::stdout().lock();
+    let mut out = out();
     let precision = &decoder.precision;
     for (key, value) in [
         ("name", manifest.name.clone()),
@@ -68,13 +68,14 @@ fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
         ),
         ("context", format!("{} tokens", decoder.max_context)),
     ] {
-        writeln!(out, "{key:<12}{value}")?;
+        out.line(format_args!("{key:<12}{value}"))?;
     }
-    writeln!(out, "\n{:<28}{:>14}  sha256", "file", "bytes")?;
+    out.line("")?;
+    out.line(format_args!("{:<28}{:>14}  sha256", "file", "bytes"))?;
     for (name, entry) in &manifest.files {
-        writeln!(out, "{name:<28}{:>14}  {}", entry.bytes, entry.sha256)?;
+        out.line(format_args!("{name:<28}{:>14}  {}", entry.bytes, entry.sha256))?;
     }
-    writeln!(out, "{:<28}{:>14}", "all", bundle.bytes())?;
+    out.line(format_args!("{:<28}{:>14}", "all", bundle.bytes()))?;
     Ok(())
 }
 
@@ -88,11 +89,10 @@ fn verify(bundle: &Bundle, json: bool) -> Result<(), Failure> {
     database.verify().map_err(Error::from)?;
     let (files, bytes) = (bundle.manifest().files.len(), bundle.bytes());
     if json {
-        return print_json(&json!({
+        return Ok(out().json(&json!({
             "folder": bundle.folder(), "sha256": bundle.hash(), "files": files, "bytes": bytes, "verified": true,
-        }));
+        }))?);
     }
     let name = &bundle.manifest().name;
-    writeln!(io::stdout(), "{name} is whole: {files} files, {bytes} bytes, as the manifest {} says", bundle.hash())?;
-    Ok(())
+    Ok(out().line(format_args!("{name} is whole: {files} files, {bytes} bytes, as the manifest {} says", bundle.hash()))?)
 }

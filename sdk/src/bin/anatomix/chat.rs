@@ -1,7 +1,8 @@
 //! `anatomix chat`: a conversation about a radiograph.
 
 use crate::ask::{Output, Session};
-use crate::common::{Failure, Options, complain, remark};
+use crate::common::{Failure, Options, complain};
+use crate::shown::remark;
 use anatomix::{Question, Task};
 use clap::Args;
 use rustyline::DefaultEditor;

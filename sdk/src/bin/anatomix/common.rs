@@ -1,9 +1,11 @@
 //! What commands share: options of the engine, where the bundle is, failures, progress.
 
+use crate::shown::remark;
 use anatomix::{Engine, Provider};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{self, ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -117,15 +119,10 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Says what is wrong, in one line. That standard error is closed is no reason to panic.
+/// Says what is wrong, in one line.
 pub fn complain(message: &str) {
-    let lines: Vec<&str> = message.split_whitespace().collect();
-    let _ = writeln!(io::stderr(), "error: {}", lines.join(" "));
-}
-
-/// A line on standard error.
-pub fn remark(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let words: Vec<&str> = message.split_whitespace().collect();
+    remark(&format!("error: {}", words.join(" ")));
 }
 
 /// Shown on a terminal only, until it is cleared.
@@ -141,18 +138,38 @@ pub fn bar(length: u64, template: &str) -> ProgressBar {
     ProgressBar::new(length).with_style(style.progress_chars("━╸─"))
 }
 
-/// Prints a value as one line of JSON.
-pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
-    writeln!(out)?;
-    Ok(())
+/// A text file of at most `limit` bytes, which may be a pipe.
+pub fn read_text(path: &Path, limit: usize) -> Result<String, Failure> {
+    let unreadable = |why: &dyn std::fmt::Display, advice: &str| Failure::Message(format!("{} {why}; {advice}", path.display()));
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes));
+    read.map_err(|e| unreadable(&format_args!("cannot be read: {e}"), "check that it is readable"))?;
+    if bytes.len() > limit {
+        return Err(unreadable(&format_args!("has more than {limit} bytes"), "shorten it"));
+    }
+    String::from_utf8(bytes).map_err(|_| unreadable(&"is not UTF-8", "convert it"))
+}
+
+/// Where a file is or will be, by whatever name; nothing where there is no such folder.
+pub fn place(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
 }
 
 /// What an option writes must not replace what is read.
-pub fn check_apart(image: &Path, option: &str, out: &Path) -> Result<(), Failure> {
-    match (image.canonicalize(), out.canonicalize()) {
-        (Ok(a), Ok(b)) if a == b => Err(Failure::Usage(format!("{option} would replace {}; name another file", image.display()))),
+pub fn check_apart(read: &Path, option: &str, out: &Path) -> Result<(), Failure> {
+    match (read.canonicalize(), out.canonicalize()) {
+        (Ok(a), Ok(b)) if a == b => Err(Failure::Usage(format!("{option} would replace {}; name another file", read.display()))),
+        _ => Ok(()),
+    }
+}
+
+/// Nor does anything belong into a bundle that its manifest does not list.
+pub fn check_outside(bundle: &Path, option: &str, out: &Path) -> Result<(), Failure> {
+    match (bundle.canonicalize(), place(out)) {
+        (Ok(bundle), Some(place)) if place.starts_with(&bundle) => {
+            Err(Failure::Usage(format!("{option} {} would write into the bundle; name a file elsewhere", out.display())))
+        }
         _ => Ok(()),
     }
 }
@@ -169,5 +186,39 @@ mod tests {
         let Err(Failure::Usage(message)) = check_apart(image.path(), "--save", &same) else { panic!("accepted") };
         assert!(message.starts_with("--save would replace"), "{message}");
         assert!(check_apart(image.path(), "--save", &folder.join("other")).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_written_into_a_bundle() {
+        let folder = tempfile::tempdir().unwrap();
+        let [bundle, link] = ["bundle", "link"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&bundle).unwrap();
+        std::os::unix::fs::symlink(&bundle, &link).unwrap();
+        std::fs::write(bundle.join("apm.onnx"), "weights").unwrap();
+        std::os::unix::fs::symlink(bundle.join("apm.onnx"), folder.path().join("elsewhere")).unwrap();
+        for (bundle, out) in [(&bundle, "bundle/apm.onnx"), (&bundle, "link/new"), (&link, "bundle/./new"), (&bundle, "elsewhere")] {
+            let refused = check_outside(bundle, "--save", &folder.path().join(out));
+            assert!(matches!(refused, Err(Failure::Usage(message)) if message.contains("into the bundle")), "{out}");
+        }
+        assert!(check_outside(&bundle, "--save", &folder.path().join("bundle.study")).is_ok());
+    }
+
+    #[test]
+    fn texts_are_read_as_far_as_they_may_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("schema.json");
+        let read = |content: &[u8]| {
+            std::fs::write(&path, content).unwrap();
+            read_text(&path, 10)
+        };
+        assert!(matches!(read(b"0123456789"), Ok(text) if text == "0123456789"));
+        let message = |result| match result {
+            Err(Failure::Message(message)) => message,
+            _ => panic!("accepted"),
+        };
+        assert!(message(read(b"0123456789a")).ends_with("schema.json has more than 10 bytes; shorten it"));
+        assert!(message(read(b"\xff")).ends_with("is not UTF-8; convert it"));
+        assert!(message(read_text(Path::new("/dev/zero"), 10)).contains("/dev/zero has more than 10 bytes"));
+        assert!(message(read_text(&folder.path().join("none"), 10)).contains("cannot be read"));
     }
 }

@@ -8,9 +8,12 @@ mod perceive;
 mod print;
 mod providers;
 mod report;
+mod shown;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use common::{Failure, Options};
+use std::borrow::Cow;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -44,7 +47,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
     cli.options.limit_threads();
     let done = match &cli.command {
         Command::Perceive(command) => command.run(&cli.options),
@@ -58,7 +61,7 @@ fn main() -> ExitCode {
         // Whoever closes the pipe has seen enough.
         Ok(()) | Err(Failure::PipeClosed) => ExitCode::SUCCESS,
         Err(Failure::Reported) => ExitCode::FAILURE,
-        Err(Failure::Usage(message)) => Cli::command().error(clap::error::ErrorKind::ValueValidation, message).exit(),
+        Err(Failure::Usage(message)) => Cli::command().error(ErrorKind::ValueValidation, shown::line(&message)).exit(),
         Err(Failure::Flagged(message)) => {
             common::complain(&message);
             ExitCode::from(FLAGGED)
@@ -68,4 +71,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says what is wrong with the command line, or the help that was asked for.
+fn refuse(error: &clap::Error) -> ! {
+    // clap repeats arguments as they are.
+    let is_plain = |argument: std::ffi::OsString| matches!(shown::line(&argument.to_string_lossy()), Cow::Borrowed(_));
+    if std::env::args_os().all(is_plain) {
+        error.exit();
+    }
+    error.render().to_string().trim_end().lines().for_each(shown::remark);
+    std::process::exit(error.exit_code())
 }

@@ -1,7 +1,8 @@
 //! `anatomix perceive`: structures, sentences, labels and flags of radiographs.
 
-use crate::common::{Failure, Options, bar, check_apart, complain, print_json};
+use crate::common::{Failure, Options, bar, check_apart, check_outside, complain};
 use crate::print;
+use crate::shown::out;
 use anatomix::output::{Overlay, PerceiveRecord};
 use anatomix::{Engine, Error, Radiograph, Study};
 use clap::Args;
@@ -28,6 +29,8 @@ pub struct Perceive {
 impl Perceive {
     pub fn run(&self, options: &Options) -> Result<(), Failure> {
         let overlays = self.overlays()?;
+        let bundle = options.bundle()?;
+        overlays.iter().flatten().try_for_each(|path| check_outside(&bundle, "--overlay", path))?;
         let engine = options.engine(true)?;
         let progress = match self.images.len() {
             1 => ProgressBar::hidden(),
@@ -55,7 +58,7 @@ impl Perceive {
         if let Some(path) = overlay {
             Overlay::of_study(study, radiograph).write(path).map_err(Error::from)?;
         }
-        progress.suspend(|| if self.json { print_json(&PerceiveRecord::from(study)) } else { print::study(study) })
+        progress.suspend(|| if self.json { Ok(out().json(&PerceiveRecord::from(study))?) } else { print::study(study) })
     }
 
     /// Where the overlay of each image goes. Checked before any work is done.

@@ -1,51 +1,54 @@
 //! Results for people.
 
-use crate::common::{Failure, remark};
+use crate::common::Failure;
+use crate::shown::{out, remark};
 use anatomix::retrieval::is_finding;
 use anatomix::{Answer, Finish, Flag, Provenance, Severity, StructureFinding, Study, Timing};
-use std::io::{self, Write};
 
 /// Cells of a label's bar.
 const BAR: usize = 20;
 
 /// Structures with findings first, then the others, then labels and where it all comes from.
 pub fn study(study: &Study) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{}  {} x {}", study.name(), study.width(), study.height())?;
+    let mut out = out();
+    out.line(format_args!("{}  {} x {}", study.name(), study.width(), study.height()))?;
     let (findings, others): (Vec<_>, Vec<_>) = study.structures().iter().partition(|found| is_finding(&found.sentence.text));
     let widths = Widths::of(study.structures());
     for (title, structures) in [("Findings", findings), ("Other structures", others)] {
         if !structures.is_empty() {
-            writeln!(out, "\n{}", widths.line([&format!("{title} ({})", structures.len()), "Box", "Similarity", "Margin", "Sentence"]))?;
+            out.line("")?;
+            out.line(widths.line([&format!("{title} ({})", structures.len()), "Box", "Similarity", "Margin", "Sentence"]))?;
         }
         for found in structures {
             let sentence = &found.sentence;
             let (similarity, margin) = (format!("{:.2}", sentence.similarity), format!("{:.3}", sentence.margin));
             let cells = [found.structure.name(), &found.bounds.to_string(), &similarity, &margin, &sentence.text];
-            writeln!(out, "{}", widths.line(cells))?;
+            out.line(widths.line(cells))?;
         }
     }
-    writeln!(out, "\nLabels ({})", study.provenance().scores)?;
+    out.line("")?;
+    out.line(format_args!("Labels ({})", study.provenance().scores))?;
     let mut labels: Vec<_> = study.labels().iter().collect();
     labels.sort_by(|a, b| b.score.total_cmp(&a.score));
     for one in labels {
-        writeln!(out, "  {:<28}{:>4.0} %  {}", one.label, one.score * 100.0, bar(one.score))?;
+        out.line(format_args!("  {:<28}{:>4.0} %  {}", one.label, one.score * 100.0, bar(one.score)))?;
     }
-    writeln!(out, "\n{}", origin(study.provenance(), study.timing()))?;
+    out.line("")?;
+    out.line(origin(study.provenance(), study.timing()))?;
     flags(study.flags());
     Ok(())
 }
 
 /// An answer's groundings, after its text was printed.
 pub fn groundings(answer: &Answer) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
+    let mut out = out();
     let width = answer.groundings.iter().map(|g| g.phrase.chars().count()).max().unwrap_or(0);
     if answer.groundings.iter().any(|grounding| !grounding.boxes.is_empty()) {
-        writeln!(out)?;
+        out.line("")?;
     }
     for grounding in &answer.groundings {
         for bounds in &grounding.boxes {
-            writeln!(out, "  {:<width$}  {bounds}", grounding.phrase)?;
+            out.line(format_args!("  {:<width$}  {bounds}", grounding.phrase))?;
         }
     }
     Ok(())

@@ -1,11 +1,11 @@
 //! `anatomix providers`: where graphs can be computed on this machine.
 
-use crate::common::{Failure, Options, print_json};
+use crate::common::{Failure, Options};
+use crate::shown::out;
 use anatomix::runtime::{self, Runtime, availability};
 use anatomix::{Error, Provider};
 use clap::Args;
 use serde_json::json;
-use std::io::{self, Write};
 
 /// List where graphs can be computed here, with the reasons against the rest
 #[derive(Args)]
@@ -22,15 +22,15 @@ impl Providers {
         let providers = availability(&runtime);
         let chosen = runtime.provider().to_string();
         if self.json {
-            return print_json(&json!({ "onnxruntime": runtime.library(), "auto": chosen, "providers": providers }));
+            return Ok(out().json(&json!({ "onnxruntime": runtime.library(), "auto": chosen, "providers": providers }))?);
         }
-        let mut out = io::stdout().lock();
+        let mut out = out();
         for one in providers {
             let state = if one.available { "available" } else { "not available" };
             let reason = one.reason.map(|reason| format!("  {}", reason.split_whitespace().collect::<Vec<_>>().join(" ")));
-            writeln!(out, "{}", format!("{:<12}{state:<15}{}", one.provider, reason.unwrap_or_default()).trim_end())?;
+            out.line(format!("{:<12}{state:<15}{}", one.provider, reason.unwrap_or_default()).trim_end())?;
         }
-        writeln!(out, "\nauto chooses {chosen}; ONNX Runtime is {}", runtime.library().display())?;
-        Ok(())
+        out.line("")?;
+        Ok(out.line(format_args!("auto chooses {chosen}; ONNX Runtime is {}", runtime.library().display()))?)
     }
 }

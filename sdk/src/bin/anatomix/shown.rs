@@ -1,0 +1,127 @@
+//! What reaches a terminal: all output of the program goes through here, so that no text of a file can give the terminal orders.
+//!
+//! Names of files and bundles, header fields, flags of saved studies and answers are foreign text. Control characters in them, and those
+//! that change the direction of a line, are shown as `\u{1b}` and the like. In JSON they are escaped as JSON allows it.
+
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter};
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::io::{self, StdoutLock, Write};
+
+/// Whether a terminal may take this character for an order, or show a text in another order than it is written in.
+fn is_order(character: char) -> bool {
+    let turns = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || turns
+}
+
+/// A text of one line as it may be shown.
+pub fn line(text: &str) -> Cow<'_, str> {
+    escaped(text, is_order)
+}
+
+/// A text of several lines as it may be shown.
+pub fn lines(text: &str) -> Cow<'_, str> {
+    escaped(text, |character| is_order(character) && character != '\n')
+}
+
+fn escaped(text: &str, is_order: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_order) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match is_order(character) {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown.into()
+}
+
+/// Standard output.
+pub struct Out(StdoutLock<'static>);
+
+/// Standard output, for as long as nobody else should write to it.
+pub fn out() -> Out {
+    Out(io::stdout().lock())
+}
+
+impl Out {
+    /// A line.
+    pub fn line(&mut self, text: impl Display) -> io::Result<()> {
+        writeln!(self.0, "{}", line(&text.to_string()))
+    }
+
+    /// A piece of text, which may have several lines and appears at once.
+    pub fn text(&mut self, text: &str) -> io::Result<()> {
+        write!(self.0, "{}", lines(text))?;
+        self.0.flush()
+    }
+
+    /// A value as one line of JSON.
+    pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        value.serialize(&mut serde_json::Serializer::with_formatter(&mut self.0, Harmless)).map_err(io::Error::from)?;
+        writeln!(self.0)
+    }
+}
+
+/// A line on standard error. That standard error is closed is no reason to panic.
+pub fn remark(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", line(text));
+}
+
+/// Compact JSON in which no string holds an order to a terminal.
+struct Harmless;
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_order) {
+            let (before, order) = rest.split_at(at);
+            CompactFormatter.write_string_fragment(writer, before)?;
+            let character = order.chars().next().unwrap_or_default();
+            // All of them have four digits at most.
+            write!(writer, "\\u{:04x}", u32::from(character))?;
+            rest = &order[character.len_utf8()..];
+        }
+        CompactFormatter.write_string_fragment(writer, rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Characters that a terminal may obey.
+    const ORDERS: &str = "\u{1b}[31m \u{7f} \u{9b}2J \u{7} \r \u{202e} \u{2066} \u{2028}";
+
+    #[test]
+    fn orders_are_shown() {
+        assert_eq!(line("Pleural Effusion, 30 %: Größe µ"), "Pleural Effusion, 30 %: Größe µ");
+        assert_eq!(line("a\u{1b}[31m\nb\tc"), r"a\u{1b}[31m\nb\tc");
+        assert_eq!(lines("a\u{9b}2J\nb"), "a\\u{9b}2J\nb");
+        assert!(!line(ORDERS).contains(is_order) && !lines(ORDERS).contains(is_order));
+    }
+
+    #[test]
+    fn json_says_the_same_without_them() {
+        let value = serde_json::json!({ ORDERS: [ORDERS, "plain", 1.5] });
+        let mut written = Vec::new();
+        value.serialize(&mut serde_json::Serializer::with_formatter(&mut written, Harmless)).unwrap();
+        let text = String::from_utf8(written).unwrap();
+        assert!(!text.contains(is_order), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
+
+    #[test]
+    fn nothing_else_writes() {
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin/anatomix")).unwrap() {
+            let path = entry.unwrap().path();
+            let source = std::fs::read_to_string(&path).unwrap();
+            let source = source.split("#[cfg(test)]").next().unwrap();
+            let writes = ["stdout().lock", "writeln!(", "write!(", "println!(", "print!(", "io::stderr("].map(|way| source.contains(way));
+            assert!(path.ends_with("shown.rs") || writes == [false; 6], "{} writes past shown.rs", path.display());
+        }
+    }
+}
