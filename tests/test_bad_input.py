@@ -361,8 +361,8 @@ DATABASES = {
 USED = {
     "no sentence is valid UTF-8": (spoil("07.text", at(slice(None), 0xFF)), "07.text.*UTF-8"),
     "an embedding that is not a number": (spoil("09.embeddings", at((-1, 3), np.nan)), r"row \d+ of 09\.embeddings"),
-    "embeddings of another length": (spoil("12.embeddings", lambda tensor: tensor * 2), r"12\.embeddings has the length (2|1\.99)"),
-    "offsets behind the text": (spoil("11.offsets", at(slice(1, -1), 1 << 60)), r"11\.offsets"),
+    "embeddings of another norm": (spoil("12.embeddings", lambda tensor: tensor * 2), r"12\.embeddings has the norm (2|1\.99)"),
+    "offsets beyond the text": (spoil("11.offsets", at(slice(1, -1), 1 << 60)), r"11\.offsets"),
 }
 # What no radiograph need ever meet.
 UNUSED = {

@@ -1,5 +1,5 @@
-//! Where the tensors of each structure lie in the file, and what must hold of them. Opening checks what costs nothing however
-//! large the file is; the rest is checked of what is used, and of everything by [`verify`].
+//! Layout of a sentence database, and its checks. [`tables`] checks what takes the same time for a file of any size. Everything else
+//! is checked where it is used, and all at once by [`verify`].
 
 use super::RetrievalError;
 use crate::anatomy::Structure;
@@ -11,20 +11,20 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
-/// What the metadata calls the format.
+/// Value of the metadata entry `format`.
 pub(super) const FORMAT: &str = "anatomix-sentences";
 /// The version that this SDK writes, and the newest that it reads.
 pub(super) const VERSION: u32 = 1;
-/// Bytes that hold the length of the header.
+/// Size in bytes of the field that holds the header's length.
 pub(super) const PREFIX: usize = 8;
-/// Largest accepted header; a real one has about 10 kB.
+/// Largest accepted header in bytes; real headers have about 10 kB.
 const MAX_HEADER: usize = 1 << 20;
-/// Most sentences of one structure.
+/// Largest number of sentences of one structure.
 pub(super) const MAX_SENTENCES: usize = 1 << 24;
-/// Largest accepted difference between a row's length and 1. Rows that went through fp16 stay well within it.
+/// Largest accepted difference between the norm of an embedding and 1. Rounding to fp16 stays well within it.
 const NORM_TOLERANCE: f64 = 1e-3;
 
-/// The parts of a tensor's name after the structure's number.
+/// The three tensors of a structure, named by their suffix after the structure's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     Offsets,
@@ -33,7 +33,7 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// In the order of the file: widest type first, so that every tensor starts at a multiple of its type's size.
+    /// All parts in file order: widest type first, so that every tensor is aligned to its type.
     pub(super) const ALL: [Self; 3] = [Self::Offsets, Self::Embeddings, Self::Text];
 
     pub(super) fn name(self, structure: Structure) -> String {
@@ -54,20 +54,17 @@ impl Part {
     }
 }
 
-/// Where the sentences of one structure lie in the file.
+/// Byte ranges of one structure's tensors in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
-    /// How many sentences.
+    /// Number of sentences.
     pub count: usize,
-    /// Bytes of the embeddings.
     pub embeddings: Range<usize>,
-    /// Bytes of the text.
     pub text: Range<usize>,
-    /// Bytes of the offsets into the text.
     pub offsets: Range<usize>,
 }
 
-/// Why bytes are refused; [`Problem::at`] adds the path.
+/// Why a file is refused, without its path; [`Problem::at`] adds the path.
 #[derive(Debug)]
 pub(super) enum Problem {
     Damaged(String),
@@ -92,14 +89,14 @@ impl Problem {
     }
 }
 
-/// Finds the tables of all structures. Of the data it reads the first and last offset of each.
+/// Reads the header and returns the table of each structure. Of the data, only the first and last offset of each structure are read.
 pub(super) fn tables(bytes: &[u8], width: usize) -> Result<Vec<Table>, Problem> {
     let (start, header) = header(bytes)?;
     check_version(&header)?;
     Structure::all().map(|structure| table(bytes, start, &header, structure, width)).collect()
 }
 
-/// Where the data begin, and what the header says about them.
+/// Returns the position of the first data byte, and the parsed header.
 fn header(bytes: &[u8]) -> Result<(usize, Metadata), Problem> {
     let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX>() else {
         return Err(format!("it has only {} bytes", bytes.len()).into());
@@ -138,7 +135,7 @@ fn table(bytes: &[u8], start: usize, header: &Metadata, structure: Structure, wi
         if info.dtype != part.dtype() {
             return Err(format!("the tensor {name} has the type {:?} instead of {:?}", info.dtype, part.dtype()).into());
         }
-        // The header was compared with the file's length, so the sums stay below it.
+        // The data's length was compared with the header, so these sums cannot overflow for a valid header.
         let range = start.saturating_add(info.data_offsets.0)..start.saturating_add(info.data_offsets.1);
         if bytes.get(range.clone()).is_none() {
             return Err(format!("the tensor {name} lies outside of the file").into());
@@ -179,7 +176,7 @@ fn check_ends(bytes: &[u8], table: &Table, structure: Structure) -> Result<(), P
     Ok(())
 }
 
-/// Checks everything that [`tables`] does not look at.
+/// Checks everything that [`tables`] does not check.
 pub(super) fn verify(bytes: &[u8], tables: &[Table], width: usize) -> Result<(), Problem> {
     for (structure, table) in Structure::all().zip(tables) {
         check_text(bytes, table, structure)?;
@@ -198,7 +195,7 @@ fn check_text(bytes: &[u8], table: &Table, structure: Structure) -> Result<(), P
     for (index, offset) in offsets(bytes, table).enumerate() {
         let problem = match previous {
             Some(before) if offset <= before => "a sentence is empty or ends before it begins",
-            _ if offset > text.len() => "it lies behind the text",
+            _ if offset > text.len() => "it lies beyond the end of the text",
             _ if !text.is_char_boundary(offset) => "it lies within a character",
             _ => {
                 previous = Some(offset);
@@ -210,17 +207,16 @@ fn check_text(bytes: &[u8], table: &Table, structure: Structure) -> Result<(), P
     Ok(())
 }
 
-/// A row must have the length 1.
+/// Checks that an embedding is a unit vector.
 pub(super) fn check_row(row: &[f32], structure: Structure, index: usize) -> Result<(), Problem> {
     let norm = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     if norm.is_nan() || (norm - 1.0).abs() > NORM_TOLERANCE {
         let name = Part::Embeddings.name(structure);
-        return Err(format!("row {index} of {name} has the length {norm} instead of 1").into());
+        return Err(format!("row {index} of {name} has the norm {norm} instead of 1").into());
     }
     Ok(())
 }
 
-/// The offsets of a table.
 fn offsets(bytes: &[u8], table: &Table) -> impl Iterator<Item = usize> {
     let (values, _) = bytes.get(table.offsets.clone()).unwrap_or_default().as_chunks::<8>();
     values.iter().map(|v| usize::try_from(u64::from_le_bytes(*v)).unwrap_or(usize::MAX))
@@ -231,8 +227,8 @@ fn offset(bytes: &[u8], table: &Table, index: usize) -> Option<usize> {
     values.get(index).map(|v| usize::try_from(u64::from_le_bytes(*v)).unwrap_or(usize::MAX))
 }
 
-/// The embeddings of a table, row after row. They are copied where the file has them at an odd place, which files of [`super::write`]
-/// do not, or the machine reads bytes the other way around.
+/// The embeddings of a table, `[count, width]`, row by row. They are borrowed from the file, or copied if they are not aligned to 4
+/// bytes or the machine is big-endian. [`super::write`] aligns them.
 pub(super) fn rows<'a>(bytes: &'a [u8], table: &Table) -> Cow<'a, [f32]> {
     let bytes = bytes.get(table.embeddings.clone()).unwrap_or_default();
     match bytemuck::try_cast_slice(bytes) {
@@ -241,7 +237,7 @@ pub(super) fn rows<'a>(bytes: &'a [u8], table: &Table) -> Cow<'a, [f32]> {
     }
 }
 
-/// A sentence of a table; empty behind the last.
+/// The sentence with this index; empty if `index >= table.count`.
 pub(super) fn sentence<'a>(bytes: &'a [u8], table: &Table, structure: Structure, index: usize) -> Result<&'a str, Problem> {
     if index >= table.count {
         return Ok("");
@@ -250,7 +246,7 @@ pub(super) fn sentence<'a>(bytes: &'a [u8], table: &Table, structure: Structure,
     let text = bytes.get(table.text.clone()).and_then(|text| text.get(from..to)).filter(|text| !text.is_empty());
     let text = text.ok_or_else(|| {
         let name = Part::Offsets.name(structure);
-        format!("sentence {index} goes from {from} to {to} by {name}, which is no part of the text")
+        format!("{name} places sentence {index} at bytes {from} to {to}, which is not a range of the text")
     })?;
     std::str::from_utf8(text).map_err(|e| {
         let name = Part::Text.name(structure);

@@ -1,14 +1,14 @@
-//! The sentence database: for each structure the sentence whose embedding is nearest to the object's (paper, section 3.1).
+//! The sentence database, in which the sentence nearest to each structure's object embedding is found (paper, section 3.1).
 //!
-//! The file is a plain safetensors file that any reader opens. For each structure `ii` (two digits, 00 to 35):
+//! It is a safetensors file with three tensors for each structure `ii` (two digits, 00 to 35):
 //!
-//! | tensor | type | shape | what |
+//! | tensor | type | shape | content |
 //! | --- | --- | --- | --- |
-//! | `ii.embeddings` | f32 | `[n, width]` | one row of length 1 for each sentence |
-//! | `ii.text` | u8 | `[bytes]` | all sentences in UTF-8, one after the other |
-//! | `ii.offsets` | u64 | `[n + 1]` | where each sentence begins in the text, and the end of the last |
+//! | `ii.embeddings` | f32 | `[n, width]` | one unit vector for each sentence |
+//! | `ii.text` | u8 | `[bytes]` | all sentences in UTF-8, concatenated |
+//! | `ii.offsets` | u64 | `[n + 1]` | start of each sentence in the text, then the end of the last one |
 //!
-//! Its metadata says `format` = `anatomix-sentences` and `version` = `1`. The file is mapped, never copied.
+//! Its metadata are `format` = `anatomix-sentences` and `version` = `1`. The file is memory-mapped.
 
 mod format;
 mod reader;
@@ -21,7 +21,7 @@ pub use writer::{SentenceList, write};
 
 use std::path::PathBuf;
 
-/// What can be wrong with a sentence database.
+/// Errors of reading, searching and writing a sentence database.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
@@ -40,7 +40,7 @@ pub enum RetrievalError {
     Lists { path: PathBuf, message: String },
 }
 
-/// Whether a sentence tells of something: those on a normal structure read "NAME is healthy."
+/// Whether a sentence names a finding. The sentence of a normal structure is "NAME is healthy."
 pub fn is_finding(sentence: &str) -> bool {
     !sentence.trim_end().ends_with("is healthy.")
 }

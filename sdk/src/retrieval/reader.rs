@@ -1,4 +1,4 @@
-//! Opening and searching.
+//! Opening and searching a sentence database.
 
 use super::RetrievalError;
 use super::format::{self, Problem, Table};
@@ -12,16 +12,15 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Sentences of a database from which on a search of all structures is worth several threads: waking one takes as long as
-/// searching a hundred thousand.
-const MANY: usize = 300_000;
+/// Number of sentences in a database from which [`SentenceDatabase::search_all`] uses several threads. Waking a thread takes as long as
+/// searching 100,000 sentences.
+const PARALLEL_FROM: usize = 300_000;
 
-/// An opened sentence database. It is mapped, so processes share its memory, and only what is used of it is read.
+/// An open sentence database. The file is memory-mapped: processes share its memory, and only the parts that are used are read.
 ///
-/// Opening looks at its header, and for each structure at two numbers. Whatever else may be damaged is an error where it is
-/// used: a sentence that is not valid UTF-8, an embedding that is not finite, or one that is found and does not have the length 1.
-/// What a search has no reason to look at (an embedding that is too short to be found, say) is seen by
-/// [`SentenceDatabase::verify`] alone.
+/// Opening checks the header and two offsets for each structure. Other damage is reported where it is met: a sentence that is not
+/// valid UTF-8, an embedding that is not finite, or a hit whose embedding does not have norm 1. Damage that a search does not meet,
+/// such as an embedding with a norm too small to be found, is reported only by [`SentenceDatabase::verify`].
 ///
 /// ```no_run
 /// # fn main() -> Result<(), anatomix::retrieval::RetrievalError> {
@@ -42,25 +41,26 @@ pub struct SentenceDatabase {
     width: usize,
 }
 
-/// A sentence that a search found.
+/// A search result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hit {
-    /// Which sentence of the structure.
+    /// Index of the sentence among those of its structure.
     pub index: usize,
-    /// Cosine of the angle between its embedding and the query, -1..1.
+    /// Cosine similarity of its embedding and the query, -1..1.
     pub similarity: f32,
 }
 
 impl SentenceDatabase {
-    /// Maps a database and checks its header, however large it is; `embedding_width` is what the perception module gives.
+    /// Maps a database and checks its header; the rest of the file is not read, whatever its size. `embedding_width` is the width of
+    /// the perception module's object embeddings.
     ///
-    /// An engine has read a file of up to 1 MiB once before, for its hash ([`crate::bundle::Bundle::open`]). Of a larger one nothing
-    /// else is read.
+    /// (An engine hashes a database of at most 1 MiB before, and so reads it; see [`crate::bundle::Bundle::open`].)
     ///
-    /// The file must not be changed while it is open. (Replace it by renaming another over it, as [`super::write`] does.)
+    /// The file must not be modified or truncated while it is open. It can be replaced by renaming another file over it, as
+    /// [`super::write`] does.
     ///
     /// # Errors
-    /// [`RetrievalError`], naming the file and the tensor at fault.
+    /// [`RetrievalError`], which names the file and the tensor.
     pub fn open(path: &Path, embedding_width: usize) -> Result<Self, RetrievalError> {
         let failed = |source| RetrievalError::Read { path: path.into(), source };
         let file = File::open(path).map_err(failed)?;
@@ -72,52 +72,51 @@ impl SentenceDatabase {
         Ok(Self { path: path.into(), bytes, tables, width: embedding_width })
     }
 
-    /// Checks everything in it: offsets, UTF-8, lengths of embeddings. This reads the whole file.
+    /// Checks all offsets, texts (UTF-8) and embeddings (norm 1). This reads the whole file.
     ///
     /// # Errors
-    /// [`RetrievalError::Damaged`], naming the tensor at fault.
+    /// [`RetrievalError::Damaged`], which names the tensor.
     pub fn verify(&self) -> Result<(), RetrievalError> {
-        self.named(format::verify(&self.bytes, &self.tables, self.width))
+        self.with_path(format::verify(&self.bytes, &self.tables, self.width))
     }
 
-    /// How many sentences a structure has, at least one.
+    /// Number of sentences of a structure, at least 1.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self, structure: Structure) -> usize {
         self.table(structure).map_or(0, |table| table.count)
     }
 
-    /// A sentence of a structure; empty for an index from [`SentenceDatabase::len`] on.
+    /// A sentence of a structure; empty if `index` is not below [`SentenceDatabase::len`].
     ///
     /// # Errors
-    /// [`RetrievalError::Damaged`] if its offsets are not in order or within the text, or it is not valid UTF-8.
+    /// [`RetrievalError::Damaged`] if its offsets are no range of the text, or it is not valid UTF-8.
     pub fn sentence(&self, structure: Structure, index: usize) -> Result<&str, RetrievalError> {
         let Some(table) = self.table(structure) else { return Ok("") };
-        self.named(format::sentence(&self.bytes, table, structure, index))
+        self.with_path(format::sentence(&self.bytes, table, structure, index))
     }
 
-    /// The `k` sentences (or all, where there are fewer) that are most similar to a query of the database's width, best
-    /// first; of equally similar ones the one with the lower index comes first. The search is exact. The query may have
-    /// any length; one that has no direction (zero or not finite) is equally dissimilar to all, one of another width
-    /// finds nothing.
+    /// Returns the `k` sentences (or all, if there are fewer) most similar to `query`, the most similar first and equally similar ones
+    /// by index. The search is exact. `query` is normalised first; if it is zero or not finite, all similarities are 0. If its width
+    /// differs from the database's, nothing is found.
     ///
     /// # Errors
-    /// [`RetrievalError::Damaged`] if an embedding of the structure is not finite, or one that was found has not the length 1.
+    /// [`RetrievalError::Damaged`] if an embedding of the structure is not finite, or a hit's embedding does not have norm 1.
     pub fn search(&self, structure: Structure, query: &[f32], k: usize) -> Result<Vec<Hit>, RetrievalError> {
         let Some(table) = self.table(structure).filter(|_| query.len() == self.width && k > 0) else { return Ok(Vec::new()) };
         let query = normalized(query);
         let rows = format::rows(&self.bytes, table);
         let check = |index: usize| {
             let row = rows.chunks_exact(self.width.max(1)).nth(index).unwrap_or_default();
-            self.named(format::check_row(row, structure, index))
+            self.with_path(format::check_row(row, structure, index))
         };
-        // With whatever vector instructions the machine has.
+        // `dispatch` chooses the vector instructions at run time.
         let found = Arch::new().dispatch(Nearest { rows: &rows, query: &query, k: k.min(table.count) });
         let hits = found.or_else(|index| check(index).map(|()| Vec::new()))?;
         hits.iter().try_for_each(|hit| check(hit.index))?;
         Ok(hits)
     }
 
-    /// [`SentenceDatabase::search`] of every structure in its own list, by `queries` `[36, width]`, in order of the structures.
+    /// Calls [`SentenceDatabase::search`] for each structure with its row of `queries`, `[36, width]`. Returns the hits by structure.
     ///
     /// # Errors
     /// As [`SentenceDatabase::search`].
@@ -126,14 +125,14 @@ impl SentenceDatabase {
             let from = structure.index() * self.width;
             self.search(structure, queries.get(from..from + self.width).unwrap_or_default(), k)
         };
-        if self.tables.iter().map(|table| table.count).sum::<usize>() < MANY {
+        if self.tables.iter().map(|table| table.count).sum::<usize>() < PARALLEL_FROM {
             return Structure::all().map(search).collect();
         }
         Structure::all().collect::<Vec<_>>().into_par_iter().map(search).collect()
     }
 
-    fn named<T>(&self, outcome: Result<T, Problem>) -> Result<T, RetrievalError> {
-        outcome.map_err(|problem| problem.at(&self.path, self.width))
+    fn with_path<T>(&self, result: Result<T, Problem>) -> Result<T, RetrievalError> {
+        result.map_err(|problem| problem.at(&self.path, self.width))
     }
 
     fn table(&self, structure: Structure) -> Option<&Table> {
@@ -158,20 +157,20 @@ impl PartialOrd for Hit {
 
 #[allow(unsafe_code)]
 fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the mapping is read-only and private to this module, which reads it as bytes and bounds every access by
-    // the length at this moment. What remains is a file that is changed or shortened in place while it is open; the
-    // documentation of `open` forbids it, and `write` replaces a file by renaming.
+    // SAFETY: the mapping is read-only and private to this module, which reads it as bytes and checks every access against the length
+    // at the time of mapping. A file that is modified or truncated in place while it is mapped would still be unsound: the
+    // documentation of `open` forbids that, and `write` replaces a file by renaming.
     unsafe { Mmap::map(file) }
 }
 
-/// With length 1; zero where the query has no direction. In f64, so that no finite query overflows.
+/// The query scaled to norm 1; zero if it is zero or not finite. The norm is computed in f64, so that no finite query overflows.
 fn normalized(query: &[f32]) -> Vec<f32> {
     let norm = query.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     let direction = norm.is_finite() && norm > 0.0;
     query.iter().map(|&v| if direction { (f64::from(v) / norm) as f32 } else { 0.0 }).collect()
 }
 
-/// Finds the `k` best rows, or the first that is not finite.
+/// Finds the `k` rows with the largest dot product; the error is the index of the first row whose product is not finite.
 struct Nearest<'a> {
     rows: &'a [f32],
     query: &'a [f32],
@@ -185,18 +184,18 @@ impl WithSimd for Nearest<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
         let Self { rows, query, k } = self;
         let parts = S::as_simd_f32s(query);
-        // The published width fills two registers of 256 bits.
+        // The published width, 16, fills two registers of 256 bits.
         if let ([first, second], [], 8) = (parts.0, parts.1, S::F32_LANES) {
             let (blocks, _) = S::as_simd_f32s(rows);
-            let (fours, rest) = blocks.as_chunks::<2>().0.as_chunks::<4>();
+            let (groups, rest) = blocks.as_chunks::<2>().0.as_chunks::<4>();
             let mut best = Best::new(k);
-            for four in fours {
-                best.take(sums(simd, four, *first, *second))?;
+            for group in groups {
+                best.push(dot_four(simd, group, *first, *second))?;
             }
             let mut last = [[simd.splat_f32s(0.0); 2]; 4];
             last[..rest.len()].copy_from_slice(rest);
-            for similarity in &sums(simd, &last, *first, *second)[..rest.len()] {
-                best.take([*similarity])?;
+            for similarity in &dot_four(simd, &last, *first, *second)[..rest.len()] {
+                best.push([*similarity])?;
             }
             return Ok(best.into_hits());
         }
@@ -206,21 +205,21 @@ impl WithSimd for Nearest<'_> {
         );
         let mut best = Best::new(k);
         for product in products {
-            best.take([product])?;
+            best.push([product])?;
         }
         Ok(best.into_hits())
     }
 }
 
-/// The products of four rows, of two registers of eight lanes each, with a query: together they take less than half of what each
-/// takes by itself.
+/// Dot products of four rows with a query, each of which fills two registers of eight lanes. This takes less than half the time of four
+/// separate dot products.
 #[inline(always)]
-fn sums<S: Simd>(simd: S, rows: &[[S::f32s; 2]; 4], first: S::f32s, second: S::f32s) -> [f32; 4] {
+fn dot_four<S: Simd>(simd: S, rows: &[[S::f32s; 2]; 4], first: S::f32s, second: S::f32s) -> [f32; 4] {
     let mut products = [simd.splat_f32s(0.0); 4];
     for (product, row) in products.iter_mut().zip(rows) {
         *product = simd.mul_add_f32s(row[1], second, simd.mul_f32s(row[0], first));
     }
-    // The first, second, third and fourth of each four lanes: all rows' first halves, then their second.
+    // Transposed within each group of four lanes: register `i` holds lane `i` of each row's first half, then of its second half.
     let [a, b, c, d] = simd.deinterleave_shfl_f32s(products);
     let halves = simd.add_f32s(simd.add_f32s(a, c), simd.add_f32s(b, d));
     let halves: &[f32] = pulp::bytemuck::cast_slice(std::slice::from_ref(&halves));
@@ -231,51 +230,52 @@ fn sums<S: Simd>(simd: S, rows: &[[S::f32s; 2]; 4], first: S::f32s, second: S::f
     sums
 }
 
-/// The `k` greatest similarities so far.
+/// The `k` largest similarities of the rows so far.
 struct Best {
     hits: BinaryHeap<Reverse<Hit>>,
     k: usize,
-    /// From which on a similarity is not among them: of equals the first stays.
-    least: f32,
-    seen: usize,
+    /// The smallest similarity among `k` hits. A later row must exceed it, so of equal rows the first stays.
+    threshold: f32,
+    /// Number of rows so far.
+    rows: usize,
 }
 
 impl Best {
     fn new(k: usize) -> Self {
-        Self { hits: BinaryHeap::with_capacity(k + 1), k, least: f32::NEG_INFINITY, seen: 0 }
+        Self { hits: BinaryHeap::with_capacity(k + 1), k, threshold: f32::NEG_INFINITY, rows: 0 }
     }
 
-    /// Takes the next rows' similarities; the error is the index of one that is not finite.
+    /// Adds the similarities of the next `N` rows; the error is the index of a row whose similarity is not finite.
     #[inline(always)]
-    fn take<const N: usize>(&mut self, similarities: [f32; N]) -> Result<(), usize> {
-        // Nearly always none is better. NaN is not less than anything.
-        let mut behind = self.hits.len() == self.k;
+    fn push<const N: usize>(&mut self, similarities: [f32; N]) -> Result<(), usize> {
+        // This is the usual case. A NaN fails the comparison and goes to `insert`.
+        let mut none_better = self.hits.len() == self.k;
         for similarity in similarities {
-            behind &= similarity <= self.least;
+            none_better &= similarity <= self.threshold;
         }
-        if !behind {
-            self.look(&similarities)?;
+        if !none_better {
+            self.insert(&similarities)?;
         }
-        self.seen += N;
+        self.rows += N;
         Ok(())
     }
 
     #[cold]
-    fn look(&mut self, similarities: &[f32]) -> Result<(), usize> {
-        for (index, &similarity) in (self.seen..).zip(similarities) {
-            if self.hits.len() == self.k && similarity <= self.least {
+    fn insert(&mut self, similarities: &[f32]) -> Result<(), usize> {
+        for (index, &similarity) in (self.rows..).zip(similarities) {
+            if self.hits.len() == self.k && similarity <= self.threshold {
                 continue;
             }
             if !similarity.is_finite() {
                 return Err(index);
             }
-            // Adding 0 turns -0 into 0, which would otherwise not tie with it.
+            // Adding 0 turns -0 into 0, so that the two tie.
             self.hits.push(Reverse(Hit { index, similarity: similarity + 0.0 }));
             if self.hits.len() > self.k {
                 self.hits.pop();
             }
             if self.hits.len() == self.k {
-                self.least = self.hits.peek().map_or(self.least, |worst| worst.0.similarity);
+                self.threshold = self.hits.peek().map_or(self.threshold, |worst| worst.0.similarity);
             }
         }
         Ok(())
@@ -286,7 +286,7 @@ impl Best {
     }
 }
 
-/// Of a row and a query that is in registers already, as far as it fills them.
+/// Dot product of a row and a query, which is given as full registers and the remaining values.
 #[inline(always)]
 fn dot<S: Simd>(simd: S, row: &[f32], (query, query_rest): (&[S::f32s], &[f32])) -> f32 {
     let (blocks, rest) = S::as_simd_f32s(row);

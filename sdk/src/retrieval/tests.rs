@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 const WIDTH: usize = 5;
 
-/// Sentences of one to three characters' width in UTF-8, embeddings from a small generator.
+/// Sentences with characters of one to three bytes in UTF-8, and pseudo-random embeddings.
 fn lists(counts: impl Fn(Structure) -> usize, width: usize) -> Vec<SentenceList> {
     let mut state = 1u32;
     let mut value = || {
@@ -35,13 +35,13 @@ fn bytes() -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-/// Where a tensor begins in a file.
+/// Position of a tensor in a file, in bytes.
 fn place(bytes: &[u8], name: &str) -> usize {
     let (length, header) = safetensors::SafeTensors::read_metadata(bytes).unwrap();
     8 + length + header.info(name).unwrap().data_offsets.0
 }
 
-/// Opening and all that verifying adds.
+/// The checks of opening, then those of `verify`.
 fn check(bytes: &[u8]) -> Result<(), Problem> {
     verify(bytes, &tables(bytes, WIDTH)?, WIDTH)
 }
@@ -50,7 +50,7 @@ fn message(bytes: &[u8]) -> String {
     check(bytes).expect_err("damaged").at("a/b.safetensors".as_ref(), WIDTH).to_string()
 }
 
-/// The bytes of a database with new ones at a place in a tensor.
+/// The bytes of a database, with `new` written into a tensor from byte `at` on.
 fn damaged(original: &[u8], name: &str, at: usize, new: &[u8]) -> Vec<u8> {
     let mut bytes = original.to_vec();
     let start = place(&bytes, name) + at;
@@ -58,7 +58,7 @@ fn damaged(original: &[u8], name: &str, at: usize, new: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A database of these bytes, which may be damaged.
+/// Opens a database of these bytes, which may be damaged.
 fn opened(bytes: &[u8]) -> (TempDir, Result<SentenceDatabase, RetrievalError>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sentences.safetensors");
@@ -104,7 +104,7 @@ fn writes_the_same_bytes_and_other_libraries_read_them() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
-    /// Few distinct values and rows, so that many similarities tie; often the published width, which is searched in blocks.
+    /// Few distinct values and rows make many similarities tie. Width 16, the published one, has a code path of its own.
     #[test]
     fn search_equals_brute_force(
         width in prop_oneof![1usize..40, Just(16)],
@@ -140,7 +140,7 @@ proptest! {
         for hit in &hits {
             prop_assert!((f64::from(hit.similarity) - expected[hit.index]).abs() < 1e-5);
         }
-        // Nothing that was left out is better than the worst hit, and equal rows come in the order of their indices.
+        // No other row is better than the worst hit, and equal rows come in the order of their indices.
         let chosen: Vec<usize> = hits.iter().map(|hit| hit.index).collect();
         if let Some(worst) = hits.last() {
             for index in (0..rows.len()).filter(|i| !chosen.contains(i)) {
@@ -169,7 +169,7 @@ proptest! {
 }
 
 #[test]
-fn queries_without_direction_or_of_another_width() {
+fn queries_that_are_not_finite_or_of_another_width() {
     let (_folder, path) = written(&lists(|_| 3, WIDTH));
     let database = SentenceDatabase::open(&path, WIDTH).unwrap();
     for query in [[0.0; WIDTH], [f32::NAN; WIDTH], [f32::INFINITY; WIDTH]] {
@@ -213,7 +213,7 @@ fn flipped_bits_never_panic() {
 }
 
 #[test]
-fn what_verifies_can_be_used_and_what_does_not_never_panics() {
+fn a_verified_database_can_be_used_and_a_damaged_one_never_panics() {
     let bytes = bytes();
     let queries: Vec<f32> = (0..36 * WIDTH).map(|i| (i as f32).sin()).collect();
     let mut opened_damaged = 0;
@@ -232,7 +232,7 @@ fn what_verifies_can_be_used_and_what_does_not_never_panics() {
 }
 
 #[test]
-fn damage_that_opening_does_not_see_is_an_error_where_it_is_used() {
+fn damage_that_opening_does_not_check_is_an_error_where_it_is_used() {
     let original = bytes();
     let expect = |error: RetrievalError, part: &str| {
         let error = error.to_string();
@@ -249,21 +249,21 @@ fn damage_that_opening_does_not_see_is_an_error_where_it_is_used() {
     expect(database.sentence(heart, 0).unwrap_err(), "sentence 0 in the tensor 04.text is not valid UTF-8");
     for middle in [0, u64::MAX, 1 << 60] {
         let (_folder, database) = used("05.offsets", 8, &middle.to_le_bytes());
-        expect(database.sentence(fifth, 0).unwrap_err(), "no part of the text");
+        expect(database.sentence(fifth, 0).unwrap_err(), "not a range of the text");
         assert_eq!(database.sentence(fifth, 2).unwrap(), "");
         assert!(database.sentence(heart, 0).is_ok());
     }
-    // An embedding that is not finite is never found, and one that is too long is not believed.
+    // An embedding that is not finite, or a hit with a norm other than 1, is an error.
     for (value, length) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::MAX, "340282"), (9.0, "instead of 1")] {
         let (_folder, database) = used("07.embeddings", 0, &value.to_le_bytes());
         let query = [1.0, 0.0, 0.0, 0.0, 0.0];
         expect(database.search(seventh, &query, 1).unwrap_err(), length);
-        expect(database.search_all(&query.repeat(36), 1).unwrap_err(), "row 0 of 07.embeddings has the length");
+        expect(database.search_all(&query.repeat(36), 1).unwrap_err(), "row 0 of 07.embeddings has the norm");
         assert!(database.search(heart, &query, 1).is_ok());
     }
 }
 
-/// What opening maps of a file into memory; a search shows that the figure would grow.
+/// Opening leaves most of the file outside of memory. A search then raises the figure, which shows that it is measured.
 #[test]
 #[cfg(target_os = "linux")]
 fn opening_a_large_database_does_not_read_it() {
@@ -288,7 +288,7 @@ fn opening_a_large_database_does_not_read_it() {
     }
     let mut header = format!(r#"{{"__metadata__":{{"format":"anatomix-sentences","version":"1"}},{}}}"#, tensors.join(","));
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
-    // All else is a hole, which reads as zeros.
+    // The rest of the file is a hole, which reads as zeros.
     let mut file = File::create(&path).unwrap();
     file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
     file.write_all(header.as_bytes()).unwrap();
@@ -309,19 +309,19 @@ fn opening_a_large_database_does_not_read_it() {
     let database = SentenceDatabase::open(&path, WIDTH).unwrap();
     let opened = resident();
     assert!(opened < size / 16, "opening mapped {opened} of {size} bytes");
-    // Every row is looked at, and the one that is found has no length.
+    // The search reads every row, and its hit has norm 0.
     let error = database.search(Structure::HEART, &[1.0; WIDTH], 1).unwrap_err().to_string();
-    assert!(error.contains("has the length 0 instead of 1"), "{error}");
+    assert!(error.contains("has the norm 0 instead of 1"), "{error}");
     let searched = resident();
     assert!(searched >= opened + 4 * ROWS * WIDTH / 2, "{opened} bytes, then {searched}");
 }
 
 #[test]
-fn embeddings_at_odd_places_are_read_too() {
+fn unaligned_embeddings_are_read_too() {
     let lists = lists(|_| 3, WIDTH);
     let (_folder, path) = written(&lists);
     let mut bytes = fs::read(&path).unwrap();
-    // A header that is longer by a blank moves everything.
+    // One more blank in the header moves all data by a byte.
     let length = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
     bytes.insert(8 + length, b' ');
     bytes[..8].copy_from_slice(&(length as u64 + 1).to_le_bytes());
@@ -341,11 +341,11 @@ fn each_damage_is_named() {
     expect(damaged("04.text", 0, &[0xff]), "04.text is not valid UTF-8");
     expect(damaged("04.offsets", 0, &1u64.to_le_bytes()), "the first is not 0");
     expect(damaged("05.offsets", 8, &0u64.to_le_bytes()), "ends before it begins");
-    expect(damaged("05.offsets", 8, &u64::MAX.to_le_bytes()), "behind the text");
+    expect(damaged("05.offsets", 8, &u64::MAX.to_le_bytes()), "beyond the end of the text");
     let inside = "Descending aorta shows gr".len() as u64 + 1;
     expect(damaged("05.offsets", 8, &inside.to_le_bytes()), "within a character");
     expect(damaged("04.offsets", 8, &5u64.to_le_bytes()), "not the end of the text");
-    expect(damaged("07.embeddings", 0, &f32::NAN.to_le_bytes()), "row 0 of 07.embeddings has the length NaN");
+    expect(damaged("07.embeddings", 0, &f32::NAN.to_le_bytes()), "row 0 of 07.embeddings has the norm NaN");
     expect(damaged("07.embeddings", 4, &2f32.to_le_bytes()), "instead of 1");
 }
 

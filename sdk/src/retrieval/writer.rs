@@ -1,4 +1,4 @@
-//! Writing a database. The same lists always give the same bytes.
+//! Writing a sentence database. Equal lists give equal bytes.
 
 use super::RetrievalError;
 use super::format::{FORMAT, MAX_SENTENCES, PREFIX, Part, VERSION};
@@ -10,15 +10,16 @@ use std::io::{self, Write};
 use std::path::Path;
 use tempfile::NamedTempFile;
 
-/// Bytes of a cache line. Of the published width's rows each is one.
+/// Size of a cache line in bytes. A row of the published width, 16, is one cache line.
 const LINE: usize = 64;
 
 /// The sentences of one structure.
 #[derive(Clone, Debug, Default)]
 pub struct SentenceList {
-    /// At least one, none of them empty.
+    /// At least one sentence; none is empty.
     pub sentences: Vec<String>,
-    /// One row for each, all of the same width; any finite length but 0, they are normalised when they are written.
+    /// Embeddings, `[sentences, width]`, row by row, with one width for all structures. A row is finite and not zero; it is normalised
+    /// when it is written.
     pub embeddings: Vec<f32>,
 }
 
@@ -34,7 +35,7 @@ impl SentenceList {
                 });
                 std::iter::once(0).chain(ends).flat_map(u64::to_le_bytes).collect()
             }
-            Part::Embeddings => self.embeddings.chunks_exact(width).flat_map(unit).flat_map(f32::to_le_bytes).collect(),
+            Part::Embeddings => self.embeddings.chunks_exact(width).flat_map(normalized).flat_map(f32::to_le_bytes).collect(),
         }
     }
 
@@ -46,13 +47,13 @@ impl SentenceList {
         }
     }
 
-    /// How many bytes a part has.
+    /// Size of a part in bytes.
     fn size(&self, part: Part, width: usize) -> usize {
         self.shape(part, width).iter().product::<usize>() * (part.dtype().bitsize() / 8)
     }
 }
 
-/// The header of a safetensors file with sorted names; the library's own writer orders metadata by chance.
+/// The header of a safetensors file, with sorted names. The library's own writer puts the metadata in a random order.
 #[derive(Serialize)]
 struct Header {
     #[serde(rename = "__metadata__")]
@@ -61,16 +62,16 @@ struct Header {
     tensors: BTreeMap<String, TensorInfo>,
 }
 
-/// Writes a database: one list for each of the 36 structures, in index order. The file appears whole or not at all.
+/// Writes a database atomically; `lists` has one list for each of the 36 structures, in index order.
 ///
 /// # Errors
-/// [`RetrievalError::Lists`] for lists that make no database, [`RetrievalError::Write`] if the file cannot be written.
+/// [`RetrievalError::Lists`] if a list is missing or invalid, [`RetrievalError::Write`] if the file cannot be written.
 pub fn write(path: &Path, lists: &[SentenceList]) -> Result<(), RetrievalError> {
     let width = check(lists).map_err(|message| RetrievalError::Lists { path: path.into(), message })?;
     store(path, lists, width).map_err(|source| RetrievalError::Write { path: path.into(), source })
 }
 
-/// The width of the embeddings.
+/// Checks the lists and returns the width of the embeddings.
 fn check(lists: &[SentenceList]) -> Result<usize, String> {
     if lists.len() != STRUCTURES {
         return Err(format!("there are {} lists instead of {STRUCTURES}", lists.len()));
@@ -83,13 +84,13 @@ fn check(lists: &[SentenceList]) -> Result<usize, String> {
         }
         if width == 0 || list.embeddings.len() != count * width {
             let found = list.embeddings.len();
-            return Err(format!("{structure} has {found} values for {count} embeddings, which are {width} wide"));
+            return Err(format!("{structure} has {found} values for {count} embeddings of width {width}"));
         }
         if let Some(index) = list.sentences.iter().position(String::is_empty) {
             return Err(format!("sentence {index} of {structure} is empty"));
         }
-        let directed = |row: &[f32]| row.iter().all(|v| v.is_finite()) && row.iter().any(|&v| v != 0.0);
-        if let Some(index) = list.embeddings.chunks_exact(width).position(|row| !directed(row)) {
+        let has_direction = |row: &[f32]| row.iter().all(|v| v.is_finite()) && row.iter().any(|&v| v != 0.0);
+        if let Some(index) = list.embeddings.chunks_exact(width).position(|row| !has_direction(row)) {
             return Err(format!("embedding {index} of {structure} is zero or not finite"));
         }
     }
@@ -107,7 +108,7 @@ fn store(path: &Path, lists: &[SentenceList], width: usize) -> io::Result<()> {
     let tensor_infos = infos.collect();
     let metadata = BTreeMap::from([("format", FORMAT.into()), ("version", VERSION.to_string())]);
     let mut header = serde_json::to_vec(&Header { metadata, tensors: tensor_infos })?;
-    // Offsets come first; what is searched is read fastest from the start of a cache line.
+    // The offsets come first. The header is padded so that the embeddings start at a cache line, where reading them is fastest.
     let embeddings = PREFIX + lists.iter().map(|list| list.size(Part::Offsets, width)).sum::<usize>();
     header.resize((header.len() + embeddings).next_multiple_of(LINE) - embeddings, b' ');
 
@@ -119,7 +120,7 @@ fn store(path: &Path, lists: &[SentenceList], width: usize) -> io::Result<()> {
         file.write_all(&list.bytes(part, width))?;
     }
     let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    // Temporary files are private; a bundle is for everyone who may read its folder.
+    // Temporary files are readable by their owner only; a bundle is readable by everyone.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -130,7 +131,7 @@ fn store(path: &Path, lists: &[SentenceList], width: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn unit(row: &[f32]) -> Vec<f32> {
+fn normalized(row: &[f32]) -> Vec<f32> {
     let norm = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     row.iter().map(|&v| (f64::from(v) / norm) as f32).collect()
 }
