@@ -1,4 +1,4 @@
-//! The multimodal prompt (paper, figure S1): what a study's context and a question look like as tokens.
+//! The multimodal prompt (paper, figure S1), as text and as tokens.
 //!
 //! ```text
 //! <bos><start_of_turn>user
@@ -8,7 +8,7 @@
 //! Task: QUESTION<end_of_turn>                                                             } question
 //! <start_of_turn>model
 //! ```
-//! The context is the same for every question on a study and is therefore tokenized, and later computed, once.
+//! All questions on a study share the context. It is tokenized and prefilled once, and questions are tokenized apart from it.
 
 mod tokens;
 
@@ -21,17 +21,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// Version of the prompt that this SDK writes.
+/// Version of the prompt format that this SDK writes.
 pub const PROMPT_VERSION: u32 = 1;
 
-/// Grounding forms that a question may hold.
-const OPEN_TOKENS: [&str; 4] = ["<box>", "</box>", "<ref>", "</ref>"];
+/// The only added tokens that a question may contain: the tags of groundings.
+const GROUNDING_TOKENS: [&str; 4] = ["<box>", "</box>", "<ref>", "</ref>"];
 /// Largest accepted tokenizer in bytes.
 pub(crate) const MAX_TOKENIZER: u64 = 256 << 20;
 /// Longest question in bytes.
 const MAX_QUESTION: usize = 8192;
 
-/// What can be wrong with a tokenizer or a question.
+/// Errors of a tokenizer or a question.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
@@ -40,11 +40,11 @@ pub enum PromptError {
     Tokenizer { name: String, message: String },
     #[error("{name} lacks the token {token}; export the bundle again with the tokenizer that its weights were trained with")]
     MissingToken { name: String, token: String },
-    #[error("the question holds the control token {token}; remove it")]
+    #[error("the question contains the control token {token}; remove it")]
     ControlToken { token: String },
-    #[error("the box {found:?} of the question cannot be used; write <box>(x0,y0),(x1,y1)</box> in pixels of the {width}x{height} image")]
+    #[error("the box {found:?} in the question is invalid; write <box>(x0,y0),(x1,y1)</box> in pixels of the {width}x{height} image")]
     Box { found: String, width: u32, height: u32 },
-    #[error("the question is empty; ask something or name a task that needs no question")]
+    #[error("the question is empty; write one or name a task that needs none")]
     EmptyQuestion,
     #[error("the question has {length} bytes, more than {MAX_QUESTION}; shorten it")]
     LongQuestion { length: usize },
@@ -52,28 +52,28 @@ pub enum PromptError {
     Encode { message: String },
 }
 
-/// A structure's line of the context.
+/// The line of one structure in the context.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContextLine {
     /// The structure.
     pub structure: Structure,
-    /// Its box on the 0..1024 grid of the letterboxed square: x0, y0, x1, y1.
+    /// The structure's box as `x0, y0, x1, y1`, integers 0..=1024 over the letterboxed square.
     pub grid: [u32; 4],
-    /// Its sentence.
+    /// The sentence that was retrieved for the structure.
     pub sentence: String,
 }
 
-/// A study's context as tokens.
+/// The tokens of a study's context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextTokens {
     /// Token ids.
     pub ids: Vec<i64>,
-    /// For each token the row of the visual features that replaces its embedding, or -1: the image's patches have the
-    /// rows 0 to `patches - 1`, structure `i` the row `patches + i`.
+    /// For each token, the row of the visual features that replaces its embedding, or -1 for a text token. Rows 0 to `patches - 1` are
+    /// the image's patches; row `patches + i` is structure `i`.
     pub visual_index: Vec<i64>,
 }
 
-/// A language model's tokenizer, checked for the tokens that the prompt is made of.
+/// The language model's tokenizer. It is known to have all tokens of the prompt.
 #[derive(Clone, Debug)]
 pub struct PromptTokenizer {
     tokenizer: Tokenizer,
@@ -86,14 +86,14 @@ impl PromptTokenizer {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// If it cannot be read, is no tokenizer or lacks a token, which is named.
+    /// If the file cannot be read or parsed, or a token of the prompt is missing.
     pub fn open(path: &Path) -> Result<Self, PromptError> {
         let name = path.display().to_string();
         let bytes = files::read(path, MAX_TOKENIZER).map_err(|e| PromptError::Tokenizer { name: name.clone(), message: brief(e) })?;
         Self::from_bytes(&bytes, &name)
     }
 
-    /// From the bytes of a `tokenizer.json`; `name` stands for it in messages.
+    /// Parses the bytes of a `tokenizer.json`; `name` is its name in error messages.
     ///
     /// # Errors
     /// As [`PromptTokenizer::open`].
@@ -108,8 +108,8 @@ impl PromptTokenizer {
         Ok(Self { image: id("<image>")?, end_of_turn: id("<end_of_turn>")?, objects, tokenizer })
     }
 
-    /// The word that a token is, as the token of that word in small letters and without a space before it, if there is such a
-    /// token; nothing for tags, numbers and signs.
+    /// Maps the spellings of a word to one token: the token of the word in lower case without a leading space, or `token` itself if the
+    /// vocabulary has no such token. Returns `None` for tags, numbers and punctuation.
     pub fn word(&self, token: i64) -> Option<i64> {
         let text = self.tokenizer.id_to_token(u32::try_from(token).ok()?)?;
         let bare = text.trim_start_matches([' ', '\u{2581}', '\u{120}']);
@@ -119,7 +119,7 @@ impl PromptTokenizer {
         Some(self.tokenizer.token_to_id(&bare.to_lowercase()).map_or(token, i64::from))
     }
 
-    /// The context of a study with this many image patches.
+    /// Tokenizes the context of a study with `patches` image tokens.
     ///
     /// # Errors
     /// If a sentence cannot be tokenized.
@@ -140,15 +140,15 @@ impl PromptTokenizer {
         Ok(ContextTokens { ids, visual_index })
     }
 
-    /// A question, from the end of the context to the opening of the model's turn.
+    /// Tokenizes a question: all tokens between the context and the first one of the answer.
     ///
     /// # Errors
-    /// If it is empty, too long, or holds a control token other than the grounding forms.
+    /// If the question is empty, has more than 8,192 bytes, or contains a control token other than the tags of groundings.
     pub fn question(&self, question: &str) -> Result<Vec<i64>, PromptError> {
         self.encode(&question_text(self.check(question)?))
     }
 
-    /// A further question, from the end of the model's turn to the opening of its next one.
+    /// Tokenizes a follow-up question: all tokens between the previous answer's end of turn and the first one of the next answer.
     ///
     /// # Errors
     /// As [`PromptTokenizer::question`].
@@ -171,18 +171,18 @@ impl PromptTokenizer {
         }
     }
 
-    /// The tokens that people and answers may not use, by id: all that control the model but the grounding forms.
+    /// Control tokens, by id, that neither a question nor a constrained answer may contain: all but the tags of groundings.
     pub(crate) fn controls(&self) -> BTreeMap<u32, String> {
-        // Gemma's tokenizer adds plain texts too, line breaks among them; those control nothing.
+        // Gemma's added tokens include plain text such as line breaks, which are not special and are allowed.
         let added = self.tokenizer.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special);
         let named = ADDED_TOKENS.iter().chain(&CONTROL_TOKENS).filter_map(|name| Some((self.id(name)?, (*name).to_string())));
-        added.map(|(id, token)| (id, token.content)).chain(named).filter(|(_, token)| !OPEN_TOKENS.contains(&token.as_str())).collect()
+        added.map(|(id, token)| (id, token.content)).chain(named).filter(|(_, token)| !GROUNDING_TOKENS.contains(&token.as_str())).collect()
     }
 
-    /// An answer as training sees it, its end of turn included.
+    /// Tokenizes an answer and its end of turn, as a training target.
     ///
     /// # Errors
-    /// If it cannot be tokenized.
+    /// If the tokenizer fails.
     pub fn answer(&self, answer: &str) -> Result<Vec<i64>, PromptError> {
         self.encode(&format!("{answer}<end_of_turn>"))
     }
@@ -192,12 +192,12 @@ impl PromptTokenizer {
         self.end_of_turn
     }
 
-    /// The id of a token.
+    /// The id of a token; `None` if the vocabulary lacks it.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
     }
 
-    /// The tokenizer itself.
+    /// The underlying tokenizer.
     pub fn inner(&self) -> &Tokenizer {
         &self.tokenizer
     }
@@ -227,7 +227,7 @@ pub fn line_text(line: &ContextLine) -> String {
     format!("emb:<emb><obj_{i}></emb> box:{} {}", box_text(&line.grid), line.sentence)
 }
 
-/// A phrase with its box, as answers write it.
+/// A phrase with its box, as in answers.
 pub fn grounded_text(phrase: &str, grid: &[u32; 4]) -> String {
     format!("<ref>{phrase}</ref>{}", box_text(grid))
 }
@@ -247,10 +247,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn added_texts_control_nothing() {
+    fn plain_added_tokens_are_no_control_tokens() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle/tokenizer.json");
         let mut tokenizer = Tokenizer::from_file(path).unwrap();
-        // As in Gemma's: a line break is a token that was added, but not a special one.
+        // In Gemma's tokenizer a line break is an added token, but not a special one.
         tokenizer.add_tokens([tokenizers::AddedToken::from("\n\n", false), tokenizers::AddedToken::from("<b>", false)]).unwrap();
         tokenizer.add_special_tokens([tokenizers::AddedToken::from("<start_of_image>", true)]).unwrap();
         let tokenizer = PromptTokenizer::from_bytes(tokenizer.to_string(false).unwrap().as_bytes(), "tokenizer").unwrap();

@@ -2,10 +2,10 @@
 
 use crate::anatomy::STRUCTURES;
 
-/// Control tokens of a Gemma chat, as small tokenizers place them first.
+/// Control tokens of a Gemma chat, in the order of their ids in tokenizers that the trainer makes.
 pub const CONTROL_TOKENS: [&str; 6] = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"];
 
-/// The token that stands for each structure's embedding.
+/// For each structure, the token whose embedding is replaced by the structure's visual feature.
 pub const OBJECT_TOKENS: [&str; STRUCTURES] = [
     "<obj_0>", "<obj_1>", "<obj_2>", "<obj_3>", "<obj_4>", "<obj_5>", "<obj_6>", "<obj_7>", "<obj_8>", "<obj_9>", "<obj_10>", "<obj_11>",
     "<obj_12>", "<obj_13>", "<obj_14>", "<obj_15>", "<obj_16>", "<obj_17>", "<obj_18>", "<obj_19>", "<obj_20>", "<obj_21>", "<obj_22>",
@@ -13,7 +13,7 @@ pub const OBJECT_TOKENS: [&str; STRUCTURES] = [
     "<obj_34>", "<obj_35>",
 ];
 
-/// The tokens that AnatomiX adds to a language model's vocabulary, in the published order.
+/// Tokens that AnatomiX adds to a language model's vocabulary, in the published order.
 pub const ADDED_TOKENS: [&str; 9 + STRUCTURES] = {
     let mut tokens = [""; 9 + STRUCTURES];
     let before = ["<image>", "<image_start>", "<image_end>", "<box>", "</box>", "<emb>", "</emb>"];
