@@ -1,23 +1,22 @@
-//! Files that are written whole or not at all.
+//! Atomic writing of files.
 
 use super::OutputError;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes a file whole or not at all: into a temporary file of the same folder, to the disk, then in one step to its
-/// place. A file that stood there before is replaced, or stays as it was where the writing fails. A device or pipe
-/// cannot be replaced and is written directly.
+/// Writes a file atomically: the bytes go to a temporary file in the same folder, which is synced and renamed to `path`. An existing
+/// file is replaced, or left as it was if writing fails. A device or pipe is written directly.
 ///
 /// # Errors
-/// [`OutputError`], naming the path; nothing half-written stays behind.
+/// [`OutputError`], which names the path. No partial file is left.
 pub fn write_whole(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), OutputError> {
     let path = path.as_ref();
     let failed = |source| OutputError::Write { path: path.into(), source };
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(OutputError::Folder { path: path.into() }),
         Ok(found) if found.is_file() => {
-            // A link stays a link: what it points to is replaced.
+            // The target of a symbolic link is replaced, not the link.
             let target = path.canonicalize().map_err(failed)?;
             replace(&target, bytes).map_err(failed)
         }
@@ -35,10 +34,10 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // As any new file, less the umask; temporary ones are private otherwise.
+        // The umask applies, as for any new file; temporary files are private by default.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    // Removed when dropped, so whatever fails below leaves nothing.
+    // Dropping the temporary file removes it, so that no later error leaves it behind.
     let mut file = builder.prefix(".anatomix-").tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
@@ -90,12 +89,12 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn full_and_unwritable_places_are_errors() {
+    fn a_full_device_and_an_unwritable_folder_are_errors() {
         use std::os::unix::fs::FileTypeExt;
         let error = write_whole("/dev/full", b"x").unwrap_err().to_string();
         assert!(error.contains("/dev/full") && error.contains("disk has room"), "{error}");
         assert!(fs::metadata("/dev/full").unwrap().file_type().is_char_device(), "the device was replaced");
-        // Nobody, not even root, makes files in /proc.
+        // Not even root can create files in /proc.
         let error = write_whole("/proc/a.png", b"x").unwrap_err().to_string();
         assert!(error.contains("/proc/a.png"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! What leaves the SDK: JSON records, overlays, files written whole or not at all.
+//! Output: JSON records, overlays, and atomic writing of files.
 
 mod file;
 pub mod overlay;
@@ -10,10 +10,10 @@ pub use record::{AskRecord, GroundingRecord, PerceiveRecord, StructureRecord};
 
 use std::path::PathBuf;
 
-/// DejaVu Sans, cut down to Latin letters; its licence stands beside it in `assets/`.
+/// The font DejaVu Sans, reduced to Latin letters; its licence is in `sdk/assets/`.
 pub const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans.ttf");
 
-/// Why something could not be written. Messages name the path, what is wrong and what to do.
+/// Errors of writing a file. Each message names the path, the cause and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]

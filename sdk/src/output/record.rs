@@ -1,13 +1,13 @@
-//! Results as JSON: what the command line prints, a line each, and what other languages read.
+//! Results as JSON, for the command line and for other languages.
 
 use crate::{Answer, Finish, Flag, Grounding, LabelScore, PixelBox, Provenance, StructureFinding, Study, Task, Timing};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What was perceived in one radiograph.
+/// The JSON record of a study.
 #[derive(Clone, Debug, Serialize)]
 pub struct PerceiveRecord {
-    /// The radiograph's path, or what stands for it.
+    /// The radiograph's path, or the name that was given for its pixels.
     pub image: String,
     /// Width in pixels.
     pub width: u32,
@@ -15,72 +15,72 @@ pub struct PerceiveRecord {
     pub height: u32,
     /// The 36 structures in index order.
     pub structures: Vec<StructureRecord>,
-    /// Scores of the 14 image labels, 0..1, not calibrated.
+    /// Scores of the 14 image labels by name, 0..1, not calibrated.
     pub labels: BTreeMap<&'static str, f32>,
-    /// What speaks against trusting it.
+    /// Reasons not to trust the study.
     pub flags: Vec<Flag>,
-    /// Where it comes from.
+    /// Versions, settings and hashes that the result depends on.
     pub provenance: Provenance,
-    /// Milliseconds by step.
+    /// Wall-clock time of each step in milliseconds.
     pub timing_ms: Timing,
 }
 
-/// A structure.
+/// The JSON record of a structure.
 #[derive(Clone, Debug, Serialize)]
 pub struct StructureRecord {
     /// Index, 0 to 35.
     pub index: usize,
     /// Name.
     pub name: &'static str,
-    /// `x0, y0, x1, y1` in pixels of the original image.
+    /// Bounding box `x0, y0, x1, y1` in pixels of the original image.
     #[serde(rename = "box")]
     pub bounds: [f32; 4],
     /// The retrieved sentence.
     pub sentence: String,
-    /// Its similarity, -1..1, not calibrated.
+    /// Cosine similarity of the sentence's embedding and the structure's, -1..1, not calibrated.
     pub similarity: f32,
-    /// How much less similar the next sentence is.
+    /// Similarity minus that of the second-best sentence.
     pub margin: f32,
 }
 
-/// An answer.
+/// The JSON record of an answer.
 #[derive(Clone, Debug, Serialize)]
 pub struct AskRecord {
-    /// The question as the model was asked it.
+    /// The question as it was put to the model, with boxes in pixels.
     pub question: String,
-    /// Its task, where it was named.
+    /// The question's task, if one was given.
     pub task: Option<Task>,
-    /// The answer, without tags and coordinates.
+    /// The answer without tags and coordinates.
     pub text: String,
-    /// The answer as the model wrote it, boxes on a grid of 1024 over the padded square.
+    /// The answer as the model wrote it, with tags, and with boxes on a grid of 0..=1024 over the padded square.
     pub raw: String,
-    /// Its phrases with their places.
+    /// Phrases of the answer with their boxes.
     pub groundings: Vec<GroundingRecord>,
-    /// How many tokens were computed before the answer's first one.
+    /// Number of tokens that were prefilled for this answer.
     pub prefilled: usize,
-    /// How many tokens were decoded.
+    /// Number of tokens that were decoded.
     pub tokens: usize,
-    /// How many runs of the decoder that took.
+    /// Number of decoder runs for these tokens.
     pub runs: usize,
-    /// Natural logarithm of each token's probability by the model; left out unless asked for.
+    /// Natural logarithm of each decoded token's probability under the model; omitted unless the question asks for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log_probabilities: Vec<f32>,
-    /// Why it ended.
+    /// Why the answer ended.
     pub finish: Finish,
-    /// The study's flags.
+    /// Flags of the study.
     pub flags: Vec<Flag>,
-    /// Where it comes from.
+    /// Versions, settings and hashes that the result depends on.
     pub provenance: Provenance,
-    /// Milliseconds by step.
+    /// Wall-clock time of each step in milliseconds.
     pub timing_ms: Timing,
 }
 
-/// A phrase with its places.
+/// The JSON record of a grounding.
 #[derive(Clone, Debug, Serialize)]
 pub struct GroundingRecord {
-    /// The phrase; empty where there are boxes without one.
+    /// The phrase; empty for boxes without a phrase.
     pub phrase: String,
-    /// Each `x0, y0, x1, y1` in pixels of the original image.
+    /// Boxes `x0, y0, x1, y1` in pixels of the original image.
     pub boxes: Vec<[f32; 4]>,
 }
 
@@ -138,12 +138,12 @@ impl From<&Grounding> for GroundingRecord {
     }
 }
 
-/// By name; that the names are in alphabetical order is also their index order.
+/// Scores by label name. Alphabetical order is also the labels' index order.
 fn labels(scores: &[LabelScore]) -> BTreeMap<&'static str, f32> {
     scores.iter().map(|one| (one.label.name(), score(one.score))).collect()
 }
 
-/// A hundredth of a pixel is more than any model knows.
+/// Rounded to a hundredth of a pixel, which is finer than any model's precision.
 fn pixels(bounds: &PixelBox) -> [f32; 4] {
     <[f32; 4]>::from(*bounds).map(|v| (v * 100.0).round() / 100.0)
 }

@@ -1,4 +1,4 @@
-//! The few shapes that an overlay is made of, antialiased through their signed distance.
+//! Drawing of rectangles, lines and text; shapes are antialiased by their signed distance.
 
 use crate::output::FONT;
 use ab_glyph::{Font, FontRef, PxScale};
@@ -34,7 +34,7 @@ impl Area {
         Self::new(self.x0 - by, self.y0 - by, self.x1 + by, self.y1 + by)
     }
 
-    /// Distance to the edge of this rectangle with rounded corners: negative inside.
+    /// Signed distance to the edge of this rectangle with rounded corners; negative inside.
     fn distance(&self, x: f32, y: f32, radius: f32) -> f32 {
         let [cx, cy] = self.center();
         let radius = radius.min(self.width() / 2.0).min(self.height() / 2.0);
@@ -44,7 +44,7 @@ impl Area {
     }
 }
 
-/// A colour with how much of it covers what is below: 0..1.
+/// A colour with its opacity, 0..1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Paint {
     pub color: [u8; 3],
@@ -57,7 +57,6 @@ impl Paint {
     }
 }
 
-/// What is drawn on.
 pub(super) struct Canvas {
     pub image: RgbImage,
     font: FontRef<'static>,
@@ -68,9 +67,9 @@ impl Canvas {
         Self { image: RgbImage::from_pixel(width, height, Rgb(color)), font: font() }
     }
 
-    /// Blends a paint in; `coverage` gives 0..1 for the centre of each pixel that `within` touches.
+    /// Blends a paint into the pixels that `within` touches; `coverage` gives 0..1 for the centre of each pixel.
     fn blend(&mut self, within: Area, paint: Paint, coverage: impl Fn(f32, f32) -> f32) {
-        let limit = |v: f32, most: u32| v.clamp(0.0, most as f32) as u32;
+        let limit = |v: f32, max: u32| v.clamp(0.0, max as f32) as u32;
         let (width, height) = self.image.dimensions();
         let (left, right) = (limit(within.x0.floor(), width), limit(within.x1.ceil(), width));
         let (top, bottom) = (limit(within.y0.floor(), height), limit(within.y1.ceil(), height));
@@ -87,18 +86,18 @@ impl Canvas {
         }
     }
 
-    /// A filled rectangle with rounded corners.
+    /// Fills a rectangle with rounded corners.
     pub fn fill(&mut self, area: Area, radius: f32, paint: Paint) {
         self.blend(area, paint, |x, y| (0.5 - area.distance(x, y, radius)).clamp(0.0, 1.0));
     }
 
-    /// The outline of a rectangle with rounded corners; the line's middle lies on the edge.
+    /// Draws the outline of a rectangle with rounded corners; the line is centred on the edge.
     pub fn outline(&mut self, area: Area, radius: f32, width: f32, paint: Paint) {
         let line = |x, y| (width / 2.0 + 0.5 - area.distance(x, y, radius).abs()).clamp(0.0, 1.0);
         self.blend(area.grown(width / 2.0 + 1.0), paint, line);
     }
 
-    /// A straight line with round ends.
+    /// Draws a straight line with round ends.
     pub fn line(&mut self, from: [f32; 2], to: [f32; 2], width: f32, paint: Paint) {
         let [ax, ay] = from;
         let (dx, dy) = (to[0] - ax, to[1] - ay);
@@ -111,15 +110,15 @@ impl Canvas {
         });
     }
 
-    /// A filled circle.
+    /// Fills a circle.
     pub fn dot(&mut self, center: [f32; 2], radius: f32, paint: Paint) {
         let [x, y] = center;
         self.fill(Area::new(x - radius, y - radius, x + radius, y + radius), radius, paint);
     }
 
-    /// One line of text; `y` is the middle of its capital letters.
+    /// Draws one line of text; `y` is the middle of its capital letters.
     pub fn text(&mut self, x: f32, y: f32, size: f32, color: [u8; 3], text: &str) {
-        // Capitals reach from 0.15 to 0.78 of the line's height in this font.
+        // In this font, capitals extend from 0.15 to 0.78 of the line's height.
         let top = y - 0.47 * size;
         let text = self.printable(text);
         let position = (x.round() as i32, top.round() as i32);
@@ -131,7 +130,7 @@ impl Canvas {
         imageproc::drawing::text_size(PxScale::from(size), &self.font, &self.printable(text)).0 as f32
     }
 
-    /// The text, or its beginning and an ellipsis where it is wider than `width`.
+    /// Returns the text, cut and with an ellipsis if it is wider than `width` pixels.
     pub fn shorten(&self, text: &str, size: f32, width: f32) -> String {
         if self.text_width(size, text) <= width {
             return text.into();
@@ -146,12 +145,12 @@ impl Canvas {
         String::new()
     }
 
-    /// The text in lines not wider than `width`, at most `most` of them; the last one is shortened where it must be.
-    pub fn wrap(&self, text: &str, size: f32, width: f32, most: usize) -> Vec<String> {
+    /// Breaks the text into at most `max_lines` lines of at most `width` pixels; lines that are still too wide are shortened.
+    pub fn wrap(&self, text: &str, size: f32, width: f32, max_lines: usize) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         for word in text.split_whitespace() {
             match lines.last_mut() {
-                Some(line) if lines_full(self, line, word, size, width) => lines.push(word.into()),
+                Some(line) if self.text_width(size, &format!("{line} {word}")) > width => lines.push(word.into()),
                 Some(line) => {
                     line.push(' ');
                     line.push_str(word);
@@ -159,22 +158,18 @@ impl Canvas {
                 None => lines.push(word.into()),
             }
         }
-        if lines.len() > most {
-            let rest = lines.split_off(most.saturating_sub(1)).join(" ");
+        if lines.len() > max_lines {
+            let rest = lines.split_off(max_lines.saturating_sub(1)).join(" ");
             lines.push(rest);
         }
         lines.iter().map(|line| self.shorten(line, size, width)).collect()
     }
 
-    /// Characters that the font lacks become question marks, and long texts end before they cost time.
+    /// Replaces characters that the font lacks by question marks, and cuts the text after 400 characters to bound the time.
     fn printable(&self, text: &str) -> String {
         let known = |c: char| if self.font.glyph_id(c).0 == 0 { '?' } else { c };
         text.chars().take(400).map(known).collect()
     }
-}
-
-fn lines_full(canvas: &Canvas, line: &str, word: &str, size: f32, width: f32) -> bool {
-    canvas.text_width(size, &format!("{line} {word}")) > width
 }
 
 fn font() -> FontRef<'static> {

@@ -1,38 +1,39 @@
-//! Where labels stand in a margin: in the order of what they point at, as near to it as the others allow.
+//! Vertical positions of the labels in a margin: in the order of their boxes and as near to them as possible.
 
-/// A label that wants to stand at a height.
+/// The height of a label and its preferred position.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Wish {
-    /// Where its middle would be best.
+    /// Preferred position of the label's middle.
     pub middle: f32,
-    /// Its own height.
     pub height: f32,
 }
 
-/// The tops of the labels, in the given order, between `top` and `bottom` with `gap` between them. Wishes are sorted by
-/// their middles and must fit together (see [`fitting`]).
+/// Returns the top of each label, in the given order, between `top` and `bottom` and `gap` apart. `wishes` are sorted by `middle` and
+/// must fit (see [`fitting`]).
 ///
-/// Labels that would overlap form a block which stands where the squared distances to the wishes are smallest.
+/// Labels that would overlap form a block, which is placed where the sum of squared distances to its labels' wishes is smallest.
 pub(super) fn spread(wishes: &[Wish], top: f32, bottom: f32, gap: f32) -> Vec<f32> {
-    // A block: its labels, their heights in all, and the sum of where each would have the block's top.
     struct Block {
+        /// Number of labels.
         count: usize,
+        /// Sum of the labels' heights and gaps.
         height: f32,
-        wanted: f32,
+        /// Sum over the labels of the block's top that each would prefer.
+        tops: f32,
     }
     impl Block {
         fn top(&self) -> f32 {
-            self.wanted / self.count as f32
+            self.tops / self.count as f32
         }
     }
     let mut blocks: Vec<Block> = Vec::new();
     for wish in wishes {
-        let mut block = Block { count: 1, height: wish.height + gap, wanted: wish.middle - wish.height / 2.0 };
+        let mut block = Block { count: 1, height: wish.height + gap, tops: wish.middle - wish.height / 2.0 };
         while let Some(last) = blocks.pop_if(|last| last.top() + last.height > block.top()) {
             block = Block {
                 count: last.count + block.count,
                 height: last.height + block.height,
-                wanted: last.wanted + block.wanted - last.height * block.count as f32,
+                tops: last.tops + block.tops - last.height * block.count as f32,
             };
         }
         blocks.push(block);
@@ -46,7 +47,7 @@ pub(super) fn spread(wishes: &[Wish], top: f32, bottom: f32, gap: f32) -> Vec<f3
             y += wish.height + gap;
         }
     }
-    // Into the margin: down from its top, then up from its bottom.
+    // Labels beyond the margin's top are moved down, then labels beyond its bottom are moved up.
     let mut free = top;
     for (y, wish) in tops.iter_mut().zip(wishes) {
         *y = y.max(free);
@@ -60,7 +61,7 @@ pub(super) fn spread(wishes: &[Wish], top: f32, bottom: f32, gap: f32) -> Vec<f3
     tops
 }
 
-/// How many of these heights, from the first, fit into `room` with `gap` between them.
+/// Number of labels, counted from the first, that fit into `room` with `gap` between them.
 pub(super) fn fitting(heights: impl IntoIterator<Item = f32>, room: f32, gap: f32) -> usize {
     let mut used = -gap;
     heights
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn free_labels_stand_where_they_wish() {
+    fn labels_with_room_are_at_their_preferred_positions() {
         let wishes = [10.0, 50.0, 54.0].map(|middle| Wish { middle, height: 10.0 });
         assert_eq!(spread(&wishes, 0.0, 100.0, 2.0), [5.0, 41.0, 53.0]);
         assert_eq!(fitting([10.0, 10.0, 10.0], 22.0, 2.0), 2);

@@ -1,7 +1,7 @@
-//! A radiograph with boxes over it, as a picture that a person reads.
+//! Overlays: pictures of a radiograph with labelled boxes.
 //!
-//! The radiograph stands in the middle, labels stand in the margins beside it and point at their boxes, so that no label
-//! hides anatomy or another label. The patient's right and left have a colour each.
+//! The radiograph is in the middle. Labels are in the margins, with lines to their boxes, so that no label covers anatomy or another
+//! label. The colour of a box shows the patient's side.
 
 mod canvas;
 mod layout;
@@ -21,10 +21,10 @@ use layout::Wish;
 use std::io::Cursor;
 use std::path::Path;
 
-/// Longest side of the radiograph on the canvas, in pixels; the rest of the layout is drawn to match.
+/// Longest side of the radiograph on the canvas, in pixels. All sizes below are in pixels of the canvas, too.
 const STAGE: f32 = 1100.0;
-/// Least width and height of the room for the radiograph: labels need it, however narrow the radiograph is.
-const LEAST: [f32; 2] = [480.0, 640.0];
+/// Smallest width and height of the area around the radiograph, so that labels have room beside a narrow radiograph.
+const MIN_STAGE: [f32; 2] = [480.0, 640.0];
 const MARGIN: f32 = 256.0;
 const HEADER: f32 = 64.0;
 const FOOTER: f32 = 52.0;
@@ -40,33 +40,33 @@ const RIGHT: [u8; 3] = [92, 176, 234];
 const MIDDLE: [u8; 3] = [190, 200, 208];
 const FINDING: [u8; 3] = [255, 118, 117];
 
-/// Height of the letter above a margin's labels.
+/// Height of the line above a margin's labels, which holds the letter R or L.
 const HEADING: f32 = 46.0;
 const NAME_SIZE: f32 = 20.0;
 const NOTE_SIZE: f32 = 16.5;
-/// A note stands this far right of its label, behind its dot.
+/// Indent of a note relative to its label, with room for the dot before it.
 const INDENT: f32 = 14.0;
 
-/// A box with what is written about it.
+/// A box with its label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledBox {
-    /// Where, in pixels of the radiograph.
+    /// The box in pixels of the radiograph.
     pub bounds: PixelBox,
-    /// What it is, in a few words.
+    /// The label, a few words.
     pub label: String,
-    /// What is found there, in smaller letters below the label; may be empty.
+    /// Finding, in smaller type below the label; may be empty.
     pub note: String,
-    /// The patient's side, which gives the colour; `None` for what stands in the middle.
+    /// The patient's side, which sets the colour; `None` for a midline or unpaired structure.
     pub side: Option<Side>,
-    /// Whether it is drawn with emphasis: it shows a finding.
+    /// Whether the box is drawn with emphasis, as one with a finding.
     pub emphasised: bool,
 }
 
-/// A radiograph with boxes over it; see [`Overlay::render`].
+/// A radiograph with labelled boxes; [`Overlay::render`] draws it.
 #[derive(Clone, Debug)]
 pub struct Overlay {
     picture: GrayImage,
-    /// Pixels of the canvas for a pixel of the radiograph.
+    /// Pixels of the canvas per pixel of the radiograph.
     scale: f32,
     title: String,
     subtitle: String,
@@ -79,10 +79,10 @@ struct Placed<'a> {
     area: Area,
 }
 
-/// A label with its lines, before it has its place.
+/// The lines of a label whose position is not yet known.
 struct Label {
-    /// Index of its box.
-    of: usize,
+    /// Index of the label's box.
+    box_index: usize,
     name: Vec<String>,
     note: Vec<String>,
 }
@@ -102,7 +102,7 @@ fn color(side: Option<Side>) -> [u8; 3] {
 }
 
 impl Overlay {
-    /// An overlay of these boxes; the title is the radiograph's file name.
+    /// Makes an overlay of these boxes, with the radiograph's file name as its title.
     pub fn new(radiograph: &Radiograph, boxes: Vec<LabelledBox>) -> Self {
         let (width, height) = (radiograph.width() as f32, radiograph.height() as f32);
         let scale = STAGE / width.max(height);
@@ -117,29 +117,29 @@ impl Overlay {
         }
     }
 
-    /// A line at the right of the title.
+    /// Sets the text to the right of the title.
     pub fn subtitle(mut self, text: impl Into<String>) -> Self {
         self.subtitle = text.into();
         self
     }
 
-    /// Draws the picture; its longest side has 1,100 to 1,650 pixels.
+    /// Draws the picture. Its longest side has 1,100 to 1,650 pixels.
     pub fn render(&self) -> RgbImage {
         let size = [self.picture.width() as f32, self.picture.height() as f32];
-        let room = [size[0].max(LEAST[0]), size[1].max(LEAST[1])];
+        let room = [size[0].max(MIN_STAGE[0]), size[1].max(MIN_STAGE[1])];
         let (width, height) = (room[0] + 2.0 * MARGIN, room[1] + HEADER + FOOTER);
         let stage = Area::new(MARGIN, HEADER, MARGIN + room[0], HEADER + room[1]);
         let corner = [(stage.x0 + (room[0] - size[0]) / 2.0).floor(), (stage.y0 + (room[1] - size[1]) / 2.0).floor()];
 
         let mut canvas = Canvas::new(width as u32, height as u32, BACKGROUND);
         for (x, y, pixel) in self.picture.enumerate_pixels() {
-            // A little dimmed: lines and labels are the brightest thing in the picture.
+            // The radiograph is dimmed a little, so that lines and labels are the brightest pixels.
             let grey = (f32::from(pixel.0[0]) * 0.86) as u8;
             canvas.image.put_pixel(x + corner[0] as u32, y + corner[1] as u32, Rgb([grey; 3]));
         }
         let photo = Area::new(corner[0], corner[1], corner[0] + size[0], corner[1] + size[1]);
         let placed: Vec<Placed> = self.boxes.iter().filter_map(|subject| self.place(subject, photo)).collect();
-        // Emphasis lies on top, the middle below.
+        // Emphasised boxes are drawn last, above the others.
         for emphasised in [false, true] {
             for one in placed.iter().filter(|one| one.subject.emphasised == emphasised) {
                 draw_box(&mut canvas, one);
@@ -155,10 +155,10 @@ impl Overlay {
         canvas.image
     }
 
-    /// Draws the picture and writes it as a PNG file, whole or not at all.
+    /// Draws the picture and writes it atomically as a PNG file.
     ///
     /// # Errors
-    /// [`OutputError`], naming the path.
+    /// [`OutputError`], which names the path.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), OutputError> {
         let path = path.as_ref();
         let mut bytes = Vec::new();
@@ -168,7 +168,7 @@ impl Overlay {
         write_whole(path, &bytes)
     }
 
-    /// On the canvas, inside the radiograph and at least 3 pixels wide and high; nothing for coordinates that are no numbers.
+    /// Places a box on the canvas, clamped to the radiograph and at least 3 pixels wide and high; `None` if a coordinate is not finite.
     fn place<'a>(&self, subject: &'a LabelledBox, photo: Area) -> Option<Placed<'a>> {
         let corners = <[f32; 4]>::from(subject.bounds).map(|v| v * self.scale);
         if !corners.iter().all(|v| v.is_finite()) {
@@ -183,24 +183,25 @@ impl Overlay {
         Some(Placed { subject, area: Area::new(x0, y0, x1, y1) })
     }
 
-    /// The labels of the left and of the right margin, from top to bottom, as many as there is room for.
+    /// Distributes labels to the left and right margin, as many as fit, each margin's from top to bottom.
     fn labels(&self, canvas: &Canvas, placed: &[Placed], sides: &Sides, stage: Area) -> [(Margin, Vec<Label>); 2] {
         let width = MARGIN - 2.0 * PADDING - 16.0;
         let mut margins = [(Margin::Left, Vec::new(), 0.0), (Margin::Right, Vec::new(), 0.0)];
-        // Who comes first has room: emphasis, then the sides, whose margin is given, then the middle, which has a choice.
+        // The order decides which labels have room: emphasised ones first, then those with a side, which fixes their margin, then the
+        // rest, which may go to either.
         let mut order: Vec<usize> = (0..placed.len()).collect();
-        order.sort_by_key(|&of| placed.get(of).map(|p| (!p.subject.emphasised, p.subject.side.is_none())));
-        for of in order {
-            let Some(one) = placed.get(of) else { continue };
+        order.sort_by_key(|&i| placed.get(i).map(|p| (!p.subject.emphasised, p.subject.side.is_none())));
+        for box_index in order {
+            let Some(one) = placed.get(box_index) else { continue };
             let label = Label {
-                of,
+                box_index,
                 name: canvas.wrap(&one.subject.label, NAME_SIZE, width, 2),
                 note: canvas.wrap(&one.subject.note, NOTE_SIZE, width - INDENT, 3),
             };
             let [left, right] = &mut margins;
             let to_left = match one.subject.side.and_then(|side| sides.margin(side)) {
                 Some(margin) => margin == Margin::Left,
-                // The emptier margin and the nearer one.
+                // The fill of each margin plus the distance to it.
                 None => left.2 + one.area.x0 - stage.x0 < right.2 + stage.x1 - one.area.x1,
             };
             let margin = if to_left { left } else { right };
@@ -209,7 +210,7 @@ impl Overlay {
         }
         margins.map(|(margin, mut labels, _)| {
             labels.truncate(layout::fitting(labels.iter().map(Label::height), stage.height(), GAP));
-            let middle = |label: &Label| placed.get(label.of).map_or(0.0, |one| one.area.center()[1]);
+            let middle = |label: &Label| placed.get(label.box_index).map_or(0.0, |one| one.area.center()[1]);
             labels.sort_by(|a, b| middle(a).total_cmp(&middle(b)));
             (margin, labels)
         })
@@ -252,10 +253,10 @@ enum Margin {
     Right,
 }
 
-/// Which margin each side of the patient belongs to, as the boxes say: a mirrored radiograph has them swapped.
+/// The margin of each side of the patient, from the boxes' positions. The two are swapped in a mirrored radiograph.
 struct Sides {
     left: Option<Margin>,
-    /// Whether there are boxes of both sides: one alone may be misplaced.
+    /// Whether both sides have boxes. A single box may be misplaced, so the letters R and L are then not drawn.
     compared: bool,
 }
 
@@ -281,7 +282,7 @@ impl Sides {
         }
     }
 
-    /// The letters above the margins. Not in the picture: those on the film are evidence, these are not.
+    /// Draws the letters R and L above the margins, outside of the radiograph, where they cannot be taken for markers on the film.
     fn draw(&self, canvas: &mut Canvas, stage: Area) {
         for (side, letter) in [(Side::Right, "R"), (Side::Left, "L")] {
             let Some(margin) = self.margin(side).filter(|_| self.compared) else { continue };
@@ -298,7 +299,7 @@ fn draw_box(canvas: &mut Canvas, one: &Placed) {
     let color = color(one.subject.side);
     let radius = 7.0;
     let (width, opacity) = if one.subject.emphasised { (3.8, 1.0) } else { (2.0, 0.9) };
-    // A dark seam keeps the line visible on bright bone.
+    // A dark border keeps the line visible on bright bone.
     canvas.outline(one.area, radius, width + 2.0, Paint::new(BACKGROUND, 0.35));
     if one.subject.emphasised {
         canvas.fill(one.area, radius, Paint::new(color, 0.09));
@@ -307,7 +308,7 @@ fn draw_box(canvas: &mut Canvas, one: &Placed) {
 }
 
 fn draw_margin(canvas: &mut Canvas, placed: &[Placed], labels: Vec<Label>, margin: Margin, stage: Area) {
-    let boxes: Vec<(Label, &Placed)> = labels.into_iter().filter_map(|l| placed.get(l.of).map(|one| (l, one))).collect();
+    let boxes: Vec<(Label, &Placed)> = labels.into_iter().filter_map(|l| placed.get(l.box_index).map(|one| (l, one))).collect();
     let wishes: Vec<Wish> = boxes.iter().map(|(label, one)| Wish { middle: one.area.center()[1], height: label.height() }).collect();
     let tops = layout::spread(&wishes, stage.y0, stage.y1, GAP);
     let width = canvas.image.width() as f32;
@@ -341,7 +342,7 @@ fn draw_margin(canvas: &mut Canvas, placed: &[Placed], labels: Vec<Label>, margi
     }
 }
 
-/// From the plate to the nearest point of the box's edge on that side.
+/// Draws the line from a label's plate to the nearest point on the facing edge of its box.
 fn draw_leader(canvas: &mut Canvas, one: &Placed, plate: Area, margin: Margin, color: [u8; 3]) {
     let middle = plate.center()[1];
     let inset = (one.area.height() / 2.0).min(10.0);

@@ -1,8 +1,8 @@
-//! Names that fit beside a picture, and the structures that are shown without being asked for.
+//! Short names of structures, and the choice of structures that are shown without a finding.
 
 use crate::anatomy::{STRUCTURES, Structure};
 
-/// In index order.
+/// Short names in index order.
 const SHORT: [&str; STRUCTURES] = [
     "Abdomen",
     "Aortic arch",
@@ -55,7 +55,7 @@ pub fn short_name(structure: Structure) -> &'static str {
     SHORT.get(structure.index()).copied().unwrap_or_else(|| structure.name())
 }
 
-/// Whether an overlay shows the structure even when nothing is found in it: all 36 at once hide what they explain.
+/// Whether an overlay shows the structure even without a finding. All 36 boxes at once would hide the radiograph.
 pub(super) fn is_shown(structure: Structure) -> bool {
     SHOWN.contains(&structure.index())
 }

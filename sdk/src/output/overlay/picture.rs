@@ -1,13 +1,13 @@
-//! The radiograph as it is shown under the boxes.
+//! The radiograph of an overlay.
 
 use crate::Radiograph;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, GrayImage, Luma};
 
-/// Share of pixels that may be clipped to black and to white: borders, markers and metal do not set the contrast.
+/// Fraction of pixels that is clipped to black, and to white, so that borders, markers and metal do not set the contrast.
 const CLIPPED: f64 = 0.005;
 
-/// The radiograph with its contrast stretched between percentiles, resized to `width` x `height`.
+/// Stretches the radiograph's contrast between two percentiles and resizes it to `width` x `height`.
 pub(super) fn draw(radiograph: &Radiograph, width: u32, height: u32) -> GrayImage {
     let values = radiograph.intensities();
     let (low, high) = radiograph.percentiles(CLIPPED);
@@ -18,7 +18,7 @@ pub(super) fn draw(radiograph: &Radiograph, width: u32, height: u32) -> GrayImag
     });
     let mut target = DynamicImage::ImageLuma8(GrayImage::new(width, height));
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    // The formats are equal and neither picture is empty, which is all that can go wrong.
+    // Resizing fails only if the pixel formats differ or a picture is empty.
     let _ = Resizer::new().resize(&DynamicImage::ImageLuma8(source), &mut target, &options);
     target.into_luma8()
 }

@@ -1,4 +1,4 @@
-//! What is shown of a study and of an answer.
+//! Overlays of studies and of answers.
 
 use super::names::{is_shown, short_name};
 use super::{LabelledBox, Overlay};
@@ -7,7 +7,7 @@ use crate::retrieval::is_finding;
 use crate::{Answer, Radiograph, StructureFinding, Study};
 
 impl Overlay {
-    /// A study's structures: those with a finding, and a legible choice of the others.
+    /// Shows the structures with a finding and the main ones of the others.
     pub fn of_study(study: &Study, radiograph: &Radiograph) -> Self {
         let structures = study.structures();
         let shown = structures.iter().filter_map(structure_box).collect();
@@ -19,7 +19,7 @@ impl Overlay {
         Self::new(radiograph, shown).subtitle(subtitle)
     }
 
-    /// An answer's groundings with their phrases.
+    /// Shows the boxes of an answer, each labelled with its phrase.
     pub fn of_answer(answer: &Answer, radiograph: &Radiograph) -> Self {
         let boxes = answer.groundings.iter().flat_map(|grounding| {
             let phrase = if grounding.phrase.is_empty() { "region" } else { &grounding.phrase };
@@ -47,7 +47,7 @@ fn structure_box(found: &StructureFinding) -> Option<LabelledBox> {
     })
 }
 
-/// The sentence without what its label says already: "Left lung shows edema." notes "edema".
+/// The sentence without the structure's name, which the label shows: "edema" for "Left lung shows edema."
 fn note(structure: Structure, sentence: &str) -> &str {
     let name = structure.name();
     let rest = match sentence.split_at_checked(name.len()) {
@@ -57,7 +57,7 @@ fn note(structure: Structure, sentence: &str) -> &str {
     rest.strip_prefix("shows ").unwrap_or(rest).trim_end_matches('.')
 }
 
-/// The side that a phrase names; nothing where it names both or none.
+/// The side that a phrase names; `None` if it names both or neither.
 fn side_of(phrase: &str) -> Option<Side> {
     let names = |side: &str| phrase.split(|c: char| !c.is_alphabetic()).any(|word| word.eq_ignore_ascii_case(side));
     match (names("left"), names("right")) {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_are_noted_and_the_rest_is_a_choice() {
+    fn findings_have_notes_and_only_main_structures_are_shown_without() {
         let lung = structure_box(&found(Structure::LEFT_LUNG, "Left lung shows edema and nodule.")).unwrap();
         assert_eq!((lung.label.as_str(), lung.note.as_str(), lung.emphasised), ("Left lung", "edema and nodule", true));
         assert_eq!(lung.side, Some(Side::Left));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn phrases_have_the_side_that_they_name() {
+    fn a_phrase_has_the_side_that_it_names() {
         assert_eq!(side_of("left lower lung consolidation"), Some(Side::Left));
         assert_eq!(side_of("Right-sided effusion"), Some(Side::Right));
         assert_eq!(side_of("bilateral edema, left and right"), None);

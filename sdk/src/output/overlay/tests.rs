@@ -21,7 +21,7 @@ fn any_size_and_shape_is_drawn() {
         let mut boxes = vec![
             labelled(0.6 * w, 0.1 * h, 0.9 * w, 0.8 * h, Some(Side::Left)),
             labelled(0.1 * w, 0.1 * h, 0.4 * w, 0.8 * h, Some(Side::Right)),
-            // Outside, turned inside out, empty, not a number: a model may say anything.
+            // A model may give boxes that are outside of the image, inverted, empty or not finite.
             labelled(-1e9, -1e9, 1e9, 1e9, None),
             labelled(0.5 * w, 0.5 * h, 0.2 * w, 0.2 * h, None),
             labelled(w, h, w, h, None),
@@ -35,7 +35,7 @@ fn any_size_and_shape_is_drawn() {
 }
 
 #[test]
-fn labels_stand_in_the_margin_of_their_side_and_inside_it() {
+fn labels_are_inside_the_margin_of_their_side() {
     let radiograph = blank(500, 600);
     let boxes = vec![
         labelled(300.0, 50.0, 480.0, 500.0, Some(Side::Left)),
@@ -59,7 +59,7 @@ fn labels_stand_in_the_margin_of_their_side_and_inside_it() {
         assert_ne!(sides.margin(Side::Right), Some(of_left));
         let labels = overlay.labels(&canvas, &placed, &sides, stage);
         for (margin, labels) in &labels {
-            for side in labels.iter().filter_map(|l| placed[l.of].subject.side) {
+            for side in labels.iter().filter_map(|l| placed[l.box_index].subject.side) {
                 assert_eq!(sides.margin(side), Some(*margin));
             }
             let height: f32 = labels.iter().map(|l| l.height() + GAP).sum();
