@@ -1,14 +1,14 @@
-//! The 36 anatomical structures and the 14 image labels, in the order that published weights fix.
+//! The 36 anatomical structures and the 14 image labels, in the order of the published weights' outputs.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// How many structures the Anatomy Perception Module localises (paper, section 3.1).
+/// Number of structures that the Anatomy Perception Module localises (paper, section 3.1).
 pub const STRUCTURES: usize = 36;
-/// How many image labels the Anatomy Perception Module scores.
+/// Number of image labels that the Anatomy Perception Module scores.
 pub const LABELS: usize = 14;
 
-/// Index order is part of the weights: query `i` of the perception module is structure `i`. Never sort.
+/// Names in index order. The order is part of the weights, because query `i` of the perception module is structure `i`: never sort.
 const NAMES: [&str; STRUCTURES] = [
     "Abdominal cavity",
     "Aortic arch structure",
@@ -48,11 +48,11 @@ const NAMES: [&str; STRUCTURES] = [
     "Right costodiaphragmatic recess",
 ];
 
-/// Pairs of mirror structures, patient's left first.
+/// Pairs of left and right structures, the patient's left first.
 const PAIRS: [(u8, u8); 12] =
     [(2, 3), (6, 7), (8, 17), (9, 18), (10, 19), (11, 20), (12, 21), (13, 22), (24, 16), (25, 26), (32, 34), (33, 35)];
 
-/// One of the 36 anatomical structures. Left and right are the patient's, whatever the image shows.
+/// One of the 36 anatomical structures. Left and right are the patient's, in a mirrored image as well.
 ///
 /// ```
 /// use anatomix::anatomy::{Side, Structure};
@@ -81,7 +81,7 @@ impl Structure {
     /// The right lung.
     pub const RIGHT_LUNG: Self = Self(20);
 
-    /// The structure with this index, or `None` from 36 on.
+    /// The structure with this index, 0 to 35; `None` for a larger index.
     pub fn new(index: usize) -> Option<Self> {
         (index < STRUCTURES).then_some(Self(index as u8))
     }
@@ -91,7 +91,7 @@ impl Structure {
         (0..STRUCTURES as u8).map(Self)
     }
 
-    /// The structure with this name (case-insensitive, exact otherwise).
+    /// The structure with this name, compared without regard to case.
     pub fn from_name(name: &str) -> Option<Self> {
         NAMES.iter().position(|known| known.eq_ignore_ascii_case(name)).and_then(Self::new)
     }
@@ -101,12 +101,12 @@ impl Structure {
         self.0.into()
     }
 
-    /// Name as in the prompt and in the sentences.
+    /// The name in prompts and sentences.
     pub fn name(self) -> &'static str {
         NAMES[self.index()]
     }
 
-    /// The mirror structure on the other side, where there is one.
+    /// The same structure on the other side of the body; `None` for an unpaired structure.
     pub fn counterpart(self) -> Option<Self> {
         PAIRS.iter().find_map(|&(left, right)| match self.0 {
             x if x == left => Some(Self(right)),
@@ -115,7 +115,7 @@ impl Structure {
         })
     }
 
-    /// The side of a paired structure; `None` for one that stands in the middle or has no mirror.
+    /// The side of a paired structure; `None` for an unpaired one.
     pub fn side(self) -> Option<Side> {
         PAIRS.iter().find_map(|&(left, right)| match self.0 {
             x if x == left => Some(Side::Left),
@@ -204,7 +204,7 @@ impl Label {
         }
     }
 
-    /// The label with this name (case-insensitive).
+    /// The label with this name, compared without regard to case.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|label| label.name().eq_ignore_ascii_case(name))
     }

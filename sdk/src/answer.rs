@@ -1,4 +1,4 @@
-//! An answer of the language model, and why it ended.
+//! Answers of the language model.
 
 use crate::grounding::Grounding;
 use crate::perception::flags::Flag;
@@ -13,15 +13,15 @@ use serde::Serialize;
 pub enum Finish {
     /// The model ended its turn.
     EndOfTurn,
-    /// The limit on tokens was reached.
+    /// The answer reached [`Question::max_tokens`](crate::Question::max_tokens), or the end of the model's context.
     MaxTokens,
-    /// The listener or a [`CancelHandle`](crate::CancelHandle) stopped it.
+    /// The streaming callback or a [`CancelHandle`](crate::CancelHandle) stopped the answer.
     Stopped,
-    /// A text that ends it was reached, and is left out.
+    /// The answer reached a stop text, which is not part of it.
     StopText,
-    /// Its time was over.
+    /// The answer's deadline passed.
     Deadline,
-    /// It would have taken more memory than the engine's studies may; see [`crate::EngineBuilder::memory`].
+    /// The KV cache could not grow within the engine's memory budget; see [`crate::EngineBuilder::memory`].
     Memory,
 }
 
@@ -43,31 +43,31 @@ impl Finish {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Answer {
-    /// The question as the model was asked it, boxes in pixels.
+    /// The question as it was put to the model, with boxes in pixels.
     pub question: String,
-    /// Its task, where it was named.
+    /// The question's task, if one was given.
     pub task: Option<Task>,
-    /// The answer, without tags and coordinates.
+    /// The answer without tags and coordinates.
     pub text: String,
-    /// The answer as the model wrote it: with tags, and with boxes on a grid of 1024 over the padded square, not in pixels.
+    /// The answer as the model wrote it, with tags, and with boxes on a grid of 0..=1024 over the padded square, not in pixels.
     pub raw: String,
-    /// Its phrases with their places.
+    /// Phrases of the answer with their boxes.
     pub groundings: Vec<Grounding>,
-    /// How many tokens were computed before the first one of the answer: those of the question, and those of the context
-    /// where it was not there yet.
+    /// Number of tokens that were prefilled for this answer: those of the question, and those of the context if it was not yet in the
+    /// KV cache.
     pub prefilled: usize,
-    /// How many tokens were decoded.
+    /// Number of tokens that were decoded.
     pub tokens: usize,
-    /// How many runs of the decoder that took, the one of the question not counted: fewer than tokens where they were looked up.
+    /// Number of decoder runs for these tokens, without prefill. It is below `tokens` if draft tokens were accepted.
     pub runs: usize,
-    /// Natural logarithm of each decoded token's probability by the model; empty unless the question asks for it.
+    /// Natural logarithm of each decoded token's probability under the model; empty unless the question asks for it.
     pub log_probabilities: Vec<f32>,
-    /// Why it ended.
+    /// Why the answer ended.
     pub finish: Finish,
-    /// The study's flags.
+    /// Flags of the study.
     pub flags: Vec<Flag>,
-    /// Where it comes from.
+    /// Versions, settings and hashes that the result depends on.
     pub provenance: Provenance,
-    /// Milliseconds for `prefill` (context and question), `decode` and `total`.
+    /// Wall-clock time of `prefill` (context and question), `decode` and `total` in milliseconds.
     pub timing: Timing,
 }

@@ -1,16 +1,16 @@
-//! How an answer that is being decoded is stopped: by its listener, from another thread, or by its deadline.
+//! Ways to stop an answer while it is decoded: the streaming callback, a cancel handle, and the deadline.
 
 use crate::answer::Finish;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What a listener to a streamed answer wants.
+/// What the callback of a streamed answer returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// More.
+    /// Decoding continues.
     Continue,
-    /// No more.
+    /// The answer ends.
     Stop,
 }
 
@@ -19,8 +19,8 @@ pub enum Flow {
 pub struct CancelHandle(Arc<AtomicBool>);
 
 impl CancelHandle {
-    /// Stops the answer that runs now, within one step of the language model, or one part of the context or of a long question while
-    /// that is computed. Without one it does nothing.
+    /// Stops the answer that is being decoded, after the current run of the decoder: one step, or one chunk of a prefill. If no answer is
+    /// being decoded, this does nothing.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -34,11 +34,11 @@ impl CancelHandle {
     }
 }
 
-/// How long answers are waited for.
+/// Cancellation and deadlines of the answers of one call.
 #[derive(Clone, Copy)]
 pub(crate) struct Patience<'a> {
     pub cancel: &'a CancelHandle,
-    /// When they were asked for.
+    /// When the call began.
     pub asked: Instant,
 }
 
@@ -47,7 +47,7 @@ impl Patience<'_> {
         self.cancel.is_cancelled()
     }
 
-    /// Why an answer ends now, if it was cancelled or its time is over.
+    /// The reason to end an answer now, if it was cancelled or its deadline has passed.
     pub fn over(self, deadline: Option<Duration>) -> Option<Finish> {
         if self.is_cancelled() {
             return Some(Finish::Stopped);

@@ -1,4 +1,4 @@
-//! What is found in one radiograph: structures with their sentences, and image labels.
+//! Results of perception and retrieval: structures with their sentences, and label scores.
 
 use crate::anatomy::{Label, Structure};
 use crate::geometry::PixelBox;
@@ -7,30 +7,30 @@ use serde::Serialize;
 /// A structure with its box and its retrieved sentence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StructureFinding {
-    /// Which structure.
+    /// The structure.
     pub structure: Structure,
-    /// Where it is, in pixels of the original image.
+    /// Its bounding box in pixels of the original image.
     pub bounds: PixelBox,
-    /// The most similar sentence of the database.
+    /// The sentence of the database that is nearest to its object embedding.
     pub sentence: Retrieved,
 }
 
-/// A sentence from the database.
+/// A retrieved sentence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Retrieved {
     /// The sentence.
     pub text: String,
-    /// Cosine similarity, -1..1; not calibrated.
+    /// Cosine similarity of the sentence's embedding and the object embedding, -1..1, not calibrated.
     pub similarity: f32,
-    /// How much less similar the next sentence is.
+    /// Similarity minus that of the second-best sentence.
     pub margin: f32,
 }
 
 /// An image label with its score.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelScore {
-    /// Which label.
+    /// The label.
     pub label: Label,
-    /// 0..1; not calibrated.
+    /// The score, 0..1, not calibrated.
     pub score: f32,
 }

@@ -1,9 +1,9 @@
-//! Boxes, in the two frames that must not be mixed up, and the letterbox between them.
+//! Bounding boxes in pixels of the image and in the letterboxed square, and the conversion between the two.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The prompt writes coordinates as integers from 0 to this, over the letterboxed square (paper, figure S1).
+/// Largest coordinate in the prompt, which writes coordinates as integers over the letterboxed square (paper, figure S1).
 pub const PROMPT_GRID: u32 = 1024;
 
 /// A box in pixels of the original image: origin at its top-left corner, x right, y down.
@@ -37,12 +37,12 @@ pub struct NormalizedBox {
 macro_rules! corners {
     ($box:ident) => {
         impl $box {
-            /// A box from its corners.
+            /// Makes a box from its corners.
             pub fn new(x0: f32, y0: f32, x1: f32, y1: f32) -> Self {
                 Self { x0, y0, x1, y1 }
             }
 
-            /// Width times height; 0 for a box that is empty or turned inside out.
+            /// Width times height; 0 if `x1 < x0` or `y1 < y0`.
             pub fn area(&self) -> f32 {
                 (self.x1 - self.x0).max(0.0) * (self.y1 - self.y0).max(0.0)
             }
@@ -80,29 +80,30 @@ impl fmt::Display for PixelBox {
 }
 
 impl NormalizedBox {
-    /// From centre and size, as `apm.onnx` gives a box; clamped to the square.
+    /// Makes a box from its centre and size, the form of the boxes from `apm.onnx`. The box is clamped to the square.
     pub fn from_center(cx: f32, cy: f32, w: f32, h: f32) -> Self {
         let edge = |v: f32| v.clamp(0.0, 1.0);
         Self::new(edge(cx - w / 2.0), edge(cy - h / 2.0), edge(cx + w / 2.0), edge(cy + h / 2.0))
     }
 
-    /// Centre and size: `[cx, cy, w, h]`.
+    /// Returns centre and size: `[cx, cy, w, h]`.
     pub fn to_center(&self) -> [f32; 4] {
         [(self.x0 + self.x1) / 2.0, (self.y0 + self.y1) / 2.0, self.x1 - self.x0, self.y1 - self.y0]
     }
 
-    /// As the prompt writes it: integers truncated from 0..1024.
+    /// Converts to the prompt's grid: integers 0..=1024, truncated.
     pub fn to_grid(&self) -> [u32; 4] {
         <[f32; 4]>::from(*self).map(|v| (v.clamp(0.0, 1.0) * PROMPT_GRID as f32) as u32)
     }
 
-    /// From the prompt's integers.
+    /// Converts from the prompt's grid; integers above 1024 count as 1024.
     pub fn from_grid(grid: [u32; 4]) -> Self {
         grid.map(|v| v.min(PROMPT_GRID) as f32 / PROMPT_GRID as f32).into()
     }
 }
 
-/// Zero-padding of an image to a square, floor of half the difference before it, and the exact inverse for boxes.
+/// Conversion of boxes between an image and the square that it is zero-padded to. `floor(difference / 2)` of the padding is on the left
+/// or top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Letterbox {
     /// Width of the original image in pixels.
@@ -112,7 +113,7 @@ pub struct Letterbox {
 }
 
 impl Letterbox {
-    /// The letterbox of an image of this size in pixels.
+    /// Makes the letterbox of an image of this size in pixels.
     pub fn new(width: u32, height: u32) -> Self {
         Self { width, height }
     }
@@ -122,19 +123,19 @@ impl Letterbox {
         self.width.max(self.height)
     }
 
-    /// Where the image's top-left pixel stands in the square: `(x, y)`.
+    /// Position `(x, y)` of the image's top-left pixel in the square.
     pub fn offset(&self) -> (u32, u32) {
         ((self.side() - self.width) / 2, (self.side() - self.height) / 2)
     }
 
-    /// Into the square.
+    /// Converts a box to the square.
     pub fn normalize(&self, b: &PixelBox) -> NormalizedBox {
         let (x, y) = self.offset();
         let (x, y, side) = (x as f32, y as f32, self.side() as f32);
         NormalizedBox::new((b.x0 + x) / side, (b.y0 + y) / side, (b.x1 + x) / side, (b.y1 + y) / side)
     }
 
-    /// Back to the original image, clamped to it.
+    /// Converts a box back to the original image and clamps it to the image.
     pub fn restore(&self, b: &NormalizedBox) -> PixelBox {
         let (x, y) = self.offset();
         let side = self.side() as f32;

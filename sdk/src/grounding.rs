@@ -1,26 +1,26 @@
-//! Grounded text: `<ref>phrase</ref><box>(x0,y0),(x1,y1)</box>` with integers on the prompt's grid (paper, figure S1).
+//! Grounded text: `<ref>phrase</ref><box>(x0,y0),(x1,y1)</box>` with integer coordinates on the prompt's grid (paper, figure S1).
 
 use crate::geometry::{Letterbox, NormalizedBox, PROMPT_GRID, PixelBox};
 use crate::prompt::PromptError;
 use serde::Serialize;
 
-/// A phrase of an answer with the places it is about.
+/// A phrase of an answer with its bounding boxes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Grounding {
-    /// The phrase; empty where the model gave boxes without one.
+    /// The phrase; empty for boxes without a phrase.
     pub phrase: String,
-    /// Its boxes, in pixels of the original image.
+    /// Boxes in pixels of the original image.
     pub boxes: Vec<PixelBox>,
 }
 
-/// Reads the groundings out of a model's text. A box that is not well formed is left out.
+/// Parses the groundings in a model's text. Malformed boxes are skipped.
 pub fn parse(text: &str, letterbox: &Letterbox) -> Vec<Grounding> {
     let mut out: Vec<Grounding> = Vec::new();
     let mut rest = text;
     while let Some(start) = rest.find('<') {
         rest = &rest[start..];
         if let Some((phrase, after)) = enclosed(rest, "<ref>", "</ref>") {
-            // An opening tag that was never closed opens nothing.
+            // The phrase starts at the last `<ref>` before `</ref>`.
             let phrase = phrase.rsplit("<ref>").next().unwrap_or_default();
             out.push(Grounding { phrase: phrase.trim().into(), boxes: vec![] });
             rest = after;
@@ -40,22 +40,22 @@ pub fn parse(text: &str, letterbox: &Letterbox) -> Vec<Grounding> {
     out
 }
 
-/// Rewrites the boxes of a question from pixels of the original image to the prompt's grid.
+/// Converts the boxes in a question from pixels of the original image to the prompt's grid.
 ///
 /// # Errors
-/// If a box is not well formed or lies outside the image.
+/// If a box is malformed, empty, or not inside the image.
 pub fn question_to_grid(question: &str, letterbox: &Letterbox) -> Result<String, PromptError> {
     let mut out = String::with_capacity(question.len());
     let mut rest = question;
     while let Some(start) = rest.find("<box>") {
         out.push_str(&rest[..start]);
-        let wrong =
+        let invalid =
             || PromptError::Box { found: rest[start..].chars().take(60).collect(), width: letterbox.width, height: letterbox.height };
-        let (inner, after) = enclosed(&rest[start..], "<box>", "</box>").ok_or_else(wrong)?;
-        let [x0, y0, x1, y1] = corners::<f32>(inner).ok_or_else(wrong)?;
-        let inside = |low: f32, high: f32, most: u32| 0.0 <= low && low < high && high <= most as f32;
+        let (inner, after) = enclosed(&rest[start..], "<box>", "</box>").ok_or_else(invalid)?;
+        let [x0, y0, x1, y1] = corners::<f32>(inner).ok_or_else(invalid)?;
+        let inside = |low: f32, high: f32, size: u32| 0.0 <= low && low < high && high <= size as f32;
         if !inside(x0, x1, letterbox.width) || !inside(y0, y1, letterbox.height) {
-            return Err(wrong());
+            return Err(invalid());
         }
         let [x0, y0, x1, y1] = letterbox.normalize(&PixelBox::new(x0, y0, x1, y1)).to_grid();
         out.push_str(&format!("<box>({x0},{y0}),({x1},{y1})</box>"));
@@ -65,12 +65,12 @@ pub fn question_to_grid(question: &str, letterbox: &Letterbox) -> Result<String,
     Ok(out)
 }
 
-/// What stands between two tags at the start of `text`, and what follows.
+/// If `text` starts with `open`, returns the text up to `close` and the text after it.
 fn enclosed<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a str)> {
     text.strip_prefix(open)?.split_once(close)
 }
 
-/// `(a,b),(c,d)`.
+/// Parses `(a,b),(c,d)`.
 fn corners<T: std::str::FromStr + Copy>(text: &str) -> Option<[T; 4]> {
     let inner = text.trim().strip_prefix('(')?.strip_suffix(')')?;
     let (first, second) = inner.split_once("),(").or_else(|| inner.split_once("), ("))?;
@@ -90,7 +90,7 @@ mod tests {
     const WIDE: Letterbox = Letterbox { width: 2048, height: 1024 };
 
     #[test]
-    fn phrases_take_the_boxes_that_follow() {
+    fn a_phrase_has_the_boxes_that_follow_it() {
         let text = "<ref>nodule</ref><box>(0,256),(512,768)</box><box>(9,9),(2000,9)</box> and <ref>mass</ref>";
         let found = parse(text, &WIDE);
         assert_eq!(found.len(), 2);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn boxes_of_questions_are_pixels() {
+    fn boxes_of_questions_are_converted_from_pixels() {
         let grid = question_to_grid("What is in <box>(0,0),(1024, 1024)</box>?", &WIDE).unwrap();
         assert_eq!(grid, "What is in <box>(0,256),(512,768)</box>?");
         for wrong in

@@ -1,4 +1,4 @@
-//! The language model of a bundle: the tokenizer that writes its prompt, the decoder, and the grammars of its answers.
+//! The language model of a bundle: tokenizer, decoder, and grammars for constrained decoding.
 
 use crate::bundle::{Bundle, TOKENIZER};
 use crate::decoder::{Decoder, DecoderError, Form, Grammar, Matcher};
@@ -6,25 +6,25 @@ use crate::error::Result;
 use crate::prompt::PromptTokenizer;
 use crate::runtime::Runtime;
 
-/// What conversations are decoded with. It is loaded once and shared by all studies of an engine.
+/// A loaded language model, which all studies of an engine share.
 pub(crate) struct LanguageModel {
     pub tokenizer: PromptTokenizer,
     pub decoder: Decoder,
-    /// Whether draft tokens are looked up in the prompt and in earlier answers.
+    /// Whether prompt look-up decoding is on.
     pub look_up: bool,
-    /// The error is kept as text: only questions that need a grammar fail by it.
+    /// If compilation failed, the error's text: only constrained questions fail then.
     grammar: Result<Grammar, String>,
 }
 
 impl LanguageModel {
-    /// Loads tokenizer, projector and decoder. All caches together may take `memory` bytes; any number for `None`.
+    /// Loads tokenizer, projector and decoder. All KV caches together take at most `memory` bytes; `None` means no limit.
     ///
     /// # Errors
-    /// If a file is missing or damaged, or the provider cannot compute a graph.
+    /// If a file is missing or damaged, or the provider cannot run a graph.
     pub fn load(runtime: &Runtime, bundle: &Bundle, memory: Option<u64>, look_up: bool) -> Result<Self> {
         let tokenizer = PromptTokenizer::open(&bundle.file(TOKENIZER))?;
         let vocabulary = bundle.manifest().decoder.vocabulary;
-        // A graph is loaded by one thread; the grammar, which is small beside it, is compiled meanwhile.
+        // ONNX Runtime loads a graph on one thread. A second thread compiles the grammar meanwhile.
         let (decoder, grammar) = std::thread::scope(|scope| {
             let grammar = scope.spawn(|| Grammar::new(&tokenizer, vocabulary));
             (Decoder::load(runtime, bundle, memory), grammar.join())
@@ -33,15 +33,15 @@ impl LanguageModel {
         Ok(Self { decoder: decoder?, tokenizer, look_up, grammar })
     }
 
-    /// The automaton that keeps an answer in this form; `None` where the form allows everything.
+    /// The automaton that constrains an answer to this form; `None` for [`Form::Free`].
     ///
     /// # Errors
-    /// If its schema cannot be used, or no grammar can be compiled over the tokenizer's vocabulary.
+    /// If the form's schema cannot be used, or the grammar could not be compiled for the tokenizer's vocabulary.
     pub fn matcher(&self, form: &Form) -> Result<Option<Matcher>, DecoderError> {
         if *form == Form::Free { Ok(None) } else { self.grammar()?.matcher(form) }
     }
 
-    /// Checks that an answer can be kept in this form.
+    /// Checks that an answer can be constrained to this form.
     ///
     /// # Errors
     /// As [`LanguageModel::matcher`].

@@ -1,57 +1,57 @@
-//! Where a result comes from, and how long it took.
+//! Provenance and timing of results.
 
 use serde::Serialize;
 
-/// Where a result comes from.
+/// Versions, settings and hashes that a result depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Provenance {
     /// Version of this SDK.
     pub sdk: String,
-    /// The bundle's name.
+    /// Name of the bundle.
     pub bundle: String,
-    /// SHA-256 of the bundle's manifest, which holds those of its files.
+    /// SHA-256 of the bundle's manifest, which holds the hashes of the other files.
     pub bundle_sha256: String,
-    /// Where graphs were computed.
+    /// Execution provider of ONNX Runtime.
     pub provider: String,
-    /// How weights are stored.
+    /// Precision of the weights.
     pub precision: String,
-    /// SHA-256 of the file, or of the pixels where there was none.
+    /// SHA-256 of the radiograph's file, or of its pixels if there was no file.
     pub input_sha256: String,
-    /// How tokens were chosen, and what form they keep: "greedy, grounded".
+    /// How tokens were chosen, and the form of the answer, for example "greedy, grounded".
     pub decoding: String,
-    /// What scores mean.
+    /// How scores may be interpreted.
     pub scores: String,
-    /// What all of this is for.
+    /// Intended use of the results.
     pub intended_use: String,
 }
 
-/// Wall-clock time of each step in milliseconds; `None` for a step that a result did not take.
+/// Wall-clock time of each step in milliseconds. Studies have the first three, answers the last three; the others are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Timing {
-    /// Preparing the image for the network; of a study.
+    /// Preprocessing of the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<f64>,
-    /// Running the perception module; of a study.
+    /// Run of the perception module.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perceive: Option<f64>,
-    /// Retrieving sentences and writing the prompt; of a study.
+    /// Retrieval of sentences and tokenization of the context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retrieve: Option<f64>,
-    /// Computing the question's tokens, and the context's where they were not computed before; of an answer.
+    /// Prefill of the question, and of the context if it was not yet in the KV cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefill: Option<f64>,
-    /// Decoding the answer's tokens; of an answer.
+    /// Decoding of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decode: Option<f64>,
-    /// Prefill and decoding; of an answer.
+    /// Prefill and decoding together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<f64>,
 }
 
 impl Timing {
-    /// The steps that were taken, in their order, each with its milliseconds.
+    /// Name and milliseconds of each step that was taken, in order.
     pub fn steps(&self) -> impl Iterator<Item = (&'static str, f64)> {
         let Self { preprocess, perceive, retrieve, prefill, decode, total } = *self;
         let steps = [
@@ -65,7 +65,7 @@ impl Timing {
         steps.into_iter().filter_map(|(step, time)| time.map(|time| (step, time)))
     }
 
-    /// The same, each figure changed.
+    /// Applies `change` to each time.
     pub(crate) fn map(&self, change: impl Fn(f64) -> f64) -> Self {
         let Self { preprocess, perceive, retrieve, prefill, decode, total } = *self;
         let [preprocess, perceive, retrieve, prefill, decode, total] =

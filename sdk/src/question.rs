@@ -1,13 +1,13 @@
-//! What can be asked of a study, and how it is to be answered.
+//! Questions to a study, and their decoding options.
 
 use crate::decoder::{Form, Sampling};
 use crate::task::Task;
 use std::time::Duration;
 
-/// Longest answer in tokens where a question does not say.
+/// Default limit on the tokens of an answer.
 pub(crate) const MAX_TOKENS: usize = 512;
 
-/// A question to a study.
+/// A question to a study, with decoding options.
 ///
 /// ```
 /// use anatomix::{Question, Task};
@@ -16,31 +16,31 @@ pub(crate) const MAX_TOKENS: usize = 512;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Question {
-    /// The question; may be empty where the task has an instruction of its own. Boxes in it are
-    /// `<box>(x0,y0),(x1,y1)</box>` in pixels of the original image.
+    /// The question. Boxes are written `<box>(x0,y0),(x1,y1)</box>`, in pixels of the original image. The text may be empty if the task
+    /// has an instruction ([`Task::instruction`]).
     pub text: String,
-    /// Its task, where known: a bare phrase or box is then put into the task's words.
+    /// The task. If it is given, a text that is only a phrase or box is put into the task's wording ([`Task::question`]).
     pub task: Option<Task>,
-    /// Longest answer in tokens.
+    /// Largest number of tokens of the answer.
     pub max_tokens: usize,
-    /// How tokens are chosen; greedily by default.
+    /// How tokens are chosen; greedy by default.
     pub sampling: Sampling,
-    /// The answer ends before the first of these that it would hold; empty ones are left out of account.
+    /// Stop texts: the answer ends before the first occurrence of any of them. Empty ones are ignored.
     pub stop: Vec<String>,
-    /// The answer ends, as far as it has come, when this time is over.
+    /// Time after which the answer ends with the tokens decoded so far.
     pub deadline: Option<Duration>,
-    /// Whether the answer tells how probable each of its tokens was.
+    /// Whether the answer holds the log probability of each token.
     pub log_probabilities: bool,
-    /// What form the answer keeps; by default its groundings are well formed.
+    /// The form that constrained decoding enforces; by default, well-formed groundings.
     pub form: Form,
-    /// Whether it continues the study's conversation; otherwise it is asked of the radiograph alone.
+    /// Whether the model sees the earlier questions and answers of the study's conversation.
     pub follow_up: bool,
-    /// Whether it is asked even of a radiograph that is flagged as none the model was made for.
+    /// Whether the question is answered even if the radiograph is flagged as not a chest or not frontal.
     pub accept_flags: bool,
 }
 
 impl Question {
-    /// A question in the user's words.
+    /// Makes a question with default options.
     pub fn new(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -56,50 +56,52 @@ impl Question {
         }
     }
 
-    /// Names its task.
+    /// Sets the task.
     #[must_use]
     pub fn task(self, task: Task) -> Self {
         Self { task: Some(task), ..self }
     }
 
-    /// Limits the answer.
+    /// Sets the largest number of tokens of the answer.
     #[must_use]
     pub fn max_tokens(self, max_tokens: usize) -> Self {
         Self { max_tokens, ..self }
     }
 
-    /// Draws tokens by likelihood.
+    /// Sets how tokens are chosen.
     #[must_use]
     pub fn sampling(self, sampling: Sampling) -> Self {
         Self { sampling, ..self }
     }
 
-    /// Ends the answer before this text.
+    /// Adds a stop text.
     #[must_use]
     pub fn stop(mut self, text: impl Into<String>) -> Self {
         self.stop.push(text.into());
         self
     }
 
-    /// Ends the answer this long after it was asked for, even while the context is computed: it is empty then.
+    /// Ends the answer this long after the call that asks. If the context is still being prefilled, the answer is empty.
     #[must_use]
     pub fn deadline(self, time: Duration) -> Self {
         Self { deadline: Some(time), ..self }
     }
 
-    /// Asks for the probability of each token.
+    /// Asks for the log probability of each token.
     #[must_use]
     pub fn log_probabilities(self) -> Self {
         Self { log_probabilities: true, ..self }
     }
 
-    /// Asks for JSON that meets this schema, of at most 65,536 bytes. It is compact but for a space behind `,` and `:`; properties
-    /// come in the schema's order. [`Answer::text`](crate::Answer::text) is the JSON itself, whole unless a limit cuts it: bound
-    /// strings, arrays and numbers, so that an unsure model comes to an end. Boxes in it are on the prompt's grid of 1024, unlike
-    /// groundings. The model does not see the schema, so say in words what is wanted.
+    /// Constrains the answer to JSON that conforms to this JSON schema, which has at most 65,536 bytes.
     ///
-    /// Asking fails with [`DecoderError::Schema`](crate::DecoderError::Schema), before anything is computed, if the schema cannot be
-    /// used.
+    /// [`Answer::text`](crate::Answer::text) is then the JSON, complete unless a limit ends it. So give strings, arrays and numbers a
+    /// maximum length in the schema, or a model that is unsure may not come to an end. The JSON has a space after each `,` and `:` and
+    /// no other white space between values, and properties in the order of the schema. Boxes in it are on the prompt's grid of 0..=1024,
+    /// unlike groundings. The model does not see the schema: the question must say what the answer should contain.
+    ///
+    /// A schema that cannot be used is the error [`DecoderError::Schema`](crate::DecoderError::Schema) when the question is asked, before
+    /// anything is computed.
     ///
     /// ```
     /// use anatomix::Question;
@@ -112,20 +114,20 @@ impl Question {
         Self { form: Form::Json(schema.into()), ..self }
     }
 
-    /// Lets the model say whatever it says: tags may stay open, boxes may be none, and control tokens may appear.
+    /// Turns constrained decoding off: the answer may have unclosed tags, malformed boxes and control tokens.
     #[must_use]
     pub fn unconstrained(self) -> Self {
         Self { form: Form::Free, ..self }
     }
 
-    /// Continues the study's conversation: the model sees the questions and answers before it.
+    /// Continues the study's conversation: the model sees the earlier questions and answers.
     #[must_use]
     pub fn follow_up(self) -> Self {
         Self { follow_up: true, ..self }
     }
 
-    /// Asks even where the radiograph is flagged as no chest or not frontal; see [`FlagCode::withholds_answers`]. Without it such a
-    /// question fails with [`FlaggedError`] before anything is computed.
+    /// Accepts a radiograph that is flagged as not a chest or not frontal; see [`FlagCode::withholds_answers`]. Without this, a question on
+    /// such a radiograph is the error [`FlaggedError`] when it is asked, before anything is computed.
     ///
     /// [`FlagCode::withholds_answers`]: crate::FlagCode::withholds_answers
     /// [`FlaggedError`]: crate::FlaggedError
@@ -134,7 +136,7 @@ impl Question {
         Self { accept_flags: true, ..self }
     }
 
-    /// The question as the model is asked it, boxes still in pixels.
+    /// The question as it is put to the model, with boxes in pixels.
     pub(crate) fn words(&self) -> String {
         self.task.map_or_else(|| self.text.trim().to_string(), |task| task.question(&self.text))
     }

@@ -10,21 +10,21 @@ use std::fmt;
 pub enum Task {
     /// Findings and impression of the whole image.
     Report,
-    /// Which of the 14 image labels apply.
+    /// The 14 image labels that apply.
     Classification,
-    /// Abnormal findings, each with its boxes.
+    /// Abnormal findings with their boxes.
     AbnormalityDetection,
-    /// Where a phrase's finding is.
+    /// The boxes of a finding that the question names.
     PhraseGrounding,
-    /// Where a structure is.
+    /// The box of a structure that the question names.
     AnatomyGrounding,
-    /// What finding a given box shows.
+    /// The finding in a given box.
     GroundedDiagnosis,
-    /// A sentence on what a given box shows.
+    /// A sentence that describes a given box.
     GroundedCaptioning,
-    /// A question with a free answer.
+    /// The answer to a question in free text.
     OpenQuestion,
-    /// A question that is answered by yes or no, or by one of the choices that it names.
+    /// The answer to a question by yes or no, or by one of the choices in the question.
     ClosedQuestion,
 }
 
@@ -62,7 +62,7 @@ impl Task {
         Self::ALL.into_iter().find(|task| task.name() == name)
     }
 
-    /// The instruction for a task that needs no question of the user's; `None` where one is needed.
+    /// The instruction of a task that needs no question; `None` for the other tasks.
     pub fn instruction(self) -> Option<&'static str> {
         match self {
             Self::Report => Some("Write the findings and impression of this chest radiograph."),
@@ -72,7 +72,8 @@ impl Task {
         }
     }
 
-    /// The question that the model is asked: a bare phrase or box is put into the task's own words, a sentence is left.
+    /// The question as it is put to the model: `text` if that is a sentence, the task's wording around a bare phrase or box, or the task's
+    /// instruction if `text` is empty.
     pub fn question(self, text: &str) -> String {
         let text = text.trim();
         let bare = !text.ends_with(['?', '.', '!']);
