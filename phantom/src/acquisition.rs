@@ -1,4 +1,4 @@
-//! From attenuation to a displayed picture: scatter, noise, tone, markers, collimation.
+//! Acquisition: scatter, noise, tone curve, markers and collimation turn attenuation into a displayed picture.
 
 use crate::layer::Layer;
 use crate::scene::Scene;
@@ -7,14 +7,14 @@ use image::{GrayImage, Luma};
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
 
-/// Anatomy is labelled by letters that a technician puts on the detector; the font is that of the SDK's overlays.
+/// Font of the marker letters, the same as in the SDK's overlays.
 const FONT: &[u8] = anatomix::output::FONT;
 
 pub(crate) fn expose(mut picture: Layer, scene: &Scene, rng: &mut impl Rng) -> Layer {
     let (width, height) = (picture.width, picture.height);
     let unit = scene.frame.pixels();
 
-    // Scatter lays a veil; edge enhancement of the console sharpens.
+    // Scatter adds a blurred copy; a console's edge enhancement subtracts one.
     let mut veil = picture.clone();
     veil.blur(rng.random_range(0.25..0.6) * unit);
     picture.add(&veil, rng.random_range(-0.35..0.10));
@@ -32,7 +32,7 @@ pub(crate) fn expose(mut picture: Layer, scene: &Scene, rng: &mut impl Rng) -> L
     let scale = 1.0 / (high - low).max(1e-3);
     picture.map(|v| (v - low) * scale);
 
-    // Heel effect and uneven exposure.
+    // The heel effect and uneven exposure change brightness slowly across the picture.
     let (sx, sy) = (rng.random_range(-0.12..0.12), rng.random_range(-0.15..0.15));
     let mut uneven = Layer::noise(width, height, unit * 1.5, 1, rng);
     for y in 0..height {
@@ -52,7 +52,7 @@ pub(crate) fn expose(mut picture: Layer, scene: &Scene, rng: &mut impl Rng) -> L
     let (black, white) = (rng.random_range(-0.06f32..0.05), rng.random_range(0.93f32..1.08));
     picture.map(|v| ((v - black) / (white - black)).clamp(0.0, 1.0).powf(gamma));
     if rng.random_bool(0.06) {
-        // An anti-scatter grid that stood still.
+        // A stationary anti-scatter grid leaves fine lines.
         let (pitch, depth) = (rng.random_range(3.0f32..6.0), rng.random_range(0.01..0.03));
         for y in 0..height {
             let line = depth * (y as f32 / pitch * std::f32::consts::TAU).sin();
@@ -74,7 +74,7 @@ fn quantiles(picture: &Layer, low: f32, high: f32) -> (f32, f32) {
     (at(low), at(high))
 }
 
-/// L or R by the shoulder, AP or PA in a corner. A mirror image carries its letters mirrored, wrongly or not at all.
+/// Draws the markers: L or R near a shoulder, AP or PA near the top. Letters in a mirrored picture may be mirrored or not.
 fn markers(picture: &mut Layer, scene: &Scene, rng: &mut impl Rng) {
     let Ok(font) = FontRef::try_from_slice(FONT) else { return };
     let (width, height) = (picture.width as f32, picture.height as f32);
@@ -94,7 +94,7 @@ fn markers(picture: &mut Layer, scene: &Scene, rng: &mut impl Rng) {
     };
     if rng.random_bool(0.6) {
         let size = height * rng.random_range(0.035..0.07);
-        // The letter is burnt in after mirroring at random: it must never be the way to tell the side.
+        // The letter is random, so that a network cannot learn the side from it.
         let letter = if rng.random_bool(0.5) { "L" } else { "R" };
         let left_edge = rng.random_bool(0.5);
         let x = if left_edge { rng.random_range(0.01..0.10) } else { rng.random_range(0.86..0.95) } * width;
@@ -114,12 +114,12 @@ fn markers(picture: &mut Layer, scene: &Scene, rng: &mut impl Rng) {
     }
 }
 
-/// Shutters at the edges, and sometimes a picture of a picture: a constant border.
+/// Draws a collimator's border of constant value, mostly black, sometimes white.
 fn collimate(picture: &mut Layer, rng: &mut impl Rng) {
     let (width, height) = (picture.width, picture.height);
     if rng.random_bool(0.35) {
         let level = if rng.random_bool(0.85) { rng.random_range(0.0..0.05) } else { rng.random_range(0.9..1.0) };
-        let mut edge = |most: f32| if rng.random_bool(0.5) { rng.random_range(0.0..most) } else { 0.0 };
+        let mut edge = |max: f32| if rng.random_bool(0.5) { rng.random_range(0.0..max) } else { 0.0 };
         let (left, right) = ((edge(0.05) * width as f32) as u32, ((1.0 - edge(0.05)) * width as f32) as u32);
         let (top, bottom) = ((edge(0.05) * height as f32) as u32, ((1.0 - edge(0.05)) * height as f32) as u32);
         for y in 0..height {

@@ -5,17 +5,21 @@ use crate::frame::Point;
 use anatomix::anatomy::{STRUCTURES, Side};
 use rand::{Rng, RngExt};
 
-/// One lung: its outline and the levels that its zones hang on.
+/// The outline and landmarks of one lung.
 #[derive(Clone, Debug)]
 pub(crate) struct Lung {
-    /// Sign of the side: -1 the patient's right, 1 the left.
+    /// Sign of x: -1 for the patient's right, 1 for the left.
     pub sign: f32,
     pub outline: Vec<Point>,
+    /// y of the apex.
     pub apex: f32,
+    /// y of the hemidiaphragm's dome.
     pub dome: f32,
-    /// Costodiaphragmatic and cardiophrenic corners, highest point of the dome.
+    /// Costodiaphragmatic corner.
     pub recess: Point,
+    /// Cardiophrenic corner.
     pub sulcus: Point,
+    /// Highest point of the dome.
     pub dome_top: Point,
     pub hilum: Point,
 }
@@ -37,7 +41,7 @@ pub(crate) struct Anatomy {
     pub heart_bottom: f32,
 }
 
-/// Signs of what makes a patient abnormal in shape; the rest of a finding is drawn later.
+/// Findings that change the shape of the anatomy. The others are drawn over it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Build {
     pub cardiomegaly: bool,
@@ -87,13 +91,13 @@ impl Lung {
         }
     }
 
-    /// Lateral wall at a height: the outermost x of the outline there.
+    /// Distance of the lateral wall from the midline at the height `y`.
     pub fn wall(&self, y: f32) -> f32 {
         let near = self.outline.iter().filter(|p| (p[1] - y).abs() < 0.12).map(|p| p[0] * self.sign);
         near.fold(0.35, f32::max)
     }
 
-    /// The part of the outline between two levels, with the corners where the levels cut it.
+    /// The points of the outline between two heights, with its intersections with both.
     pub fn band(&self, from: f32, to: f32) -> Vec<Point> {
         let mut band = Vec::new();
         for (i, &a) in self.outline.iter().enumerate() {
@@ -111,7 +115,7 @@ impl Lung {
         band
     }
 
-    /// Levels between the zones: end of the apical zone, of the upper, of the mid, and of the lung itself.
+    /// Lower ends of the apical, upper and mid zone, and of the lung, as y.
     pub fn levels(&self) -> [f32; 4] {
         let height = self.dome - self.apex;
         [0.17, 0.40, 0.69]
@@ -131,7 +135,7 @@ impl Anatomy {
         let right = Lung::sample(rng, -1.0, 1.0, base - 0.05, collapsed(Side::Right));
         let left = Lung::sample(rng, 1.0, 1.0, base + 0.03, collapsed(Side::Left));
 
-        // Cardiothoracic ratio, with a gap between normal and enlarged that a reader can see.
+        // The cardiothoracic ratio has a visible gap between normal and enlarged hearts.
         let ratio: f32 = if build.cardiomegaly { rng.random_range(0.57..0.68) } else { rng.random_range(0.36..0.485) };
         let width = 2.0 * ratio;
         let right_part = rng.random_range(0.30..0.38);
@@ -174,7 +178,7 @@ impl Anatomy {
                 .collect();
             let mut line = spline(&points, 8, false);
             if build.fractured_clavicle == Some(side) {
-                // The outer fragment drops and overrides the inner one.
+                // The lateral fragment is displaced downwards and overlaps the medial one.
                 let cut = line.len() / 2;
                 let (drop, over) = (rng.random_range(0.11..0.18), rng.random_range(0.03..0.09));
                 for p in &mut line[cut..] {
@@ -208,7 +212,7 @@ impl Anatomy {
         &self.clavicles[usize::from(side == Side::Left)]
     }
 
-    /// World points whose hull is the box of each structure, in index order.
+    /// For each structure, in index order, world points whose bounding box is the structure's box.
     pub fn regions(&self) -> [Vec<Point>; STRUCTURES] {
         let [heart_right, heart_left] = self.heart_edges;
         let (top, bottom) = (self.heart_top, self.heart_bottom);
@@ -279,7 +283,7 @@ impl Anatomy {
     }
 }
 
-/// A rectangle with cut corners: its hull hardly grows when the patient is rotated.
+/// A rectangle with cut corners, whose bounding box hardly grows under rotation.
 pub(crate) fn rounded(x0: f32, y0: f32, x1: f32, y1: f32) -> Vec<Point> {
     let (cx, cy) = ((x1 - x0) * 0.15, (y1 - y0) * 0.15);
     vec![[x0 + cx, y0], [x1 - cx, y0], [x1, y0 + cy], [x1, y1 - cy], [x1 - cx, y1], [x0 + cx, y1], [x0, y1 - cy], [x0, y0 + cy]]

@@ -1,9 +1,9 @@
-//! A picture that is drawn in world units: a [`Layer`] behind a [`Frame`], curves, and the profiles of what is drawn along them.
+//! Drawing in world units: a [`Layer`] with the [`Frame`] that maps points to it, stroke profiles, and smooth curves.
 
 use crate::frame::{Frame, Point};
 use crate::layer::Layer;
 
-/// A layer with the frame that world points pass through.
+/// A layer with the frame that maps world points to its pixels.
 pub(crate) struct Canvas<'a> {
     pub layer: Layer,
     pub frame: &'a Frame,
@@ -18,7 +18,7 @@ impl<'a> Canvas<'a> {
         self.layer.fill(&self.frame.map_all(points), value);
     }
 
-    /// A polygon with an edge softened by `softness` world units.
+    /// Adds a polygon that is blurred by `softness` world units.
     pub fn fill_soft(&mut self, points: &[Point], value: f32, softness: f32) {
         let mut layer = Layer::new(self.frame.width, self.frame.height);
         layer.fill(&self.frame.map_all(points), value);
@@ -37,12 +37,12 @@ impl<'a> Canvas<'a> {
     }
 }
 
-/// A solid rod.
+/// Stroke profile of a solid rod.
 pub(crate) fn rod(value: f32) -> impl Fn(f32) -> f32 {
     move |r| value * (1.0 - r * r).max(0.0).sqrt()
 }
 
-/// A tube of bone: bright cortex, dimmer marrow.
+/// Stroke profile of a bone: bright cortex, darker marrow.
 pub(crate) fn tube(value: f32, cortex: f32) -> impl Fn(f32) -> f32 {
     move |r| {
         let outer = (1.0 - r * r).max(0.0).sqrt();
@@ -51,7 +51,7 @@ pub(crate) fn tube(value: f32, cortex: f32) -> impl Fn(f32) -> f32 {
     }
 }
 
-/// A smooth curve through control points (Catmull-Rom), `steps` points for each span.
+/// A smooth curve through control points (Catmull-Rom), with `steps` points for each span.
 pub(crate) fn spline(points: &[Point], steps: usize, closed: bool) -> Vec<Point> {
     let count = points.len();
     let at = |i: isize| {

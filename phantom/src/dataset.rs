@@ -1,4 +1,4 @@
-//! Lays phantoms out as the public data sets are: Chest ImaGenome scene graphs, MIMIC-CXR tables and reports.
+//! Data sets of phantoms in the layout of public ones: Chest ImaGenome scene graphs, MIMIC-CXR tables and reports.
 
 use crate::dicom::write_dicom;
 use crate::files::{DatasetError, replace, save_png};
@@ -12,28 +12,29 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Seeds below this are for training, from here on for evaluation.
+/// First seed of the evaluation set; smaller seeds are for training.
 pub const EVALUATION_SEEDS: u64 = 1_000_000;
 
-/// Phantoms whose samples are held in memory at once.
+/// Number of phantoms whose samples are in memory at once.
 const BATCH: u64 = 256;
 
-/// What to write.
+/// Options of [`write`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Folder, made if it is not there.
+    /// Output folder, which is created if it is missing.
     pub out: PathBuf,
-    /// How many phantoms.
+    /// Number of phantoms.
     pub count: u64,
-    /// The first one's seed; the others follow.
+    /// Seed of the first phantom; the others have the seeds after it.
     pub seed: u64,
     /// Longest side of the pictures in pixels.
     pub size: u32,
-    /// Every how many phantoms a DICOM file is written beside the PNG; 0 for never.
+    /// A DICOM file is written in addition to the PNG for seeds divisible by this; for none if it is 0.
     pub dicom_every: u64,
 }
 
-/// Split of a seed: a twentieth each for validation and test below [`EVALUATION_SEEDS`], all test from there on.
+/// Name of a seed's split. Below [`EVALUATION_SEEDS`], one seed in 20 is for validation and one in 20 for test; from there on, all are
+/// for test.
 pub fn split(seed: u64) -> &'static str {
     match (seed >= EVALUATION_SEEDS, seed % 20) {
         (true, _) | (_, 1) => "test",
@@ -42,16 +43,16 @@ pub fn split(seed: u64) -> &'static str {
     }
 }
 
-/// Writes the data set; `progress` is called with 1 after each phantom, from several threads.
+/// Writes a data set. `progress` is called with 1 after each phantom, from several threads.
 ///
 /// ```text
 /// OUT/images/ID.png  OUT/dicom/ID.dcm  OUT/silver_dataset/scene_graph/ID_SceneGraph.json  OUT/reports/ID.txt
 /// OUT/mimic-cxr-2.0.0-split.csv  OUT/mimic-cxr-2.0.0-chexpert.csv  OUT/instruct.jsonl
 /// ```
-/// The tables are written last: a folder that has them is complete.
+/// The tables are written last, so that a folder with tables is complete.
 ///
 /// # Errors
-/// [`DatasetError`], naming the file.
+/// [`DatasetError`], which names the file.
 pub fn write(options: &Options, progress: impl Fn(u64) + Sync) -> Result<(), DatasetError> {
     let folder = |name: &str| {
         let path = options.out.join(name);
@@ -89,7 +90,7 @@ pub fn write(options: &Options, progress: impl Fn(u64) + Sync) -> Result<(), Dat
         let mut lines = BufWriter::new(File::create(part).map_err(failed)?);
         let mut next = options.seed;
         let end = options.seed.saturating_add(options.count);
-        // A batch at a time: memory does not grow with the samples.
+        // Samples are written batch by batch, so that memory does not grow with their number.
         while next < end {
             let batch = next..end.min(next + BATCH);
             next = batch.end;
@@ -105,7 +106,7 @@ pub fn write(options: &Options, progress: impl Fn(u64) + Sync) -> Result<(), Dat
     save(&options.out.join("mimic-cxr-2.0.0-split.csv"), &splits)
 }
 
-/// What a phantom adds to the tables.
+/// The lines of one phantom in the tables.
 struct Row {
     split: String,
     labels: String,
@@ -160,7 +161,7 @@ pub fn scene_graph(scene: &Scene) -> Value {
     })
 }
 
-/// The name as the raw data set spells it.
+/// The structure's name in the data set's files.
 fn raw_name(structure: Structure) -> String {
     match structure.name() {
         "Cardiac shadow viewed radiologically or Heart" => "Cardiac shadow viewed radiologically;;Heart".into(),

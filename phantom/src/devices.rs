@@ -1,4 +1,4 @@
-//! Draws what is not the patient: tubes, lines, pacemakers, electrodes.
+//! Drawing of devices: tubes, catheters, pacemakers, electrodes and sternal wires.
 
 use crate::canvas::{Canvas, rod, spline};
 use crate::findings::Kind;
@@ -46,7 +46,7 @@ pub(crate) fn draw(canvas: &mut Canvas, scene: &Scene, rng: &mut impl Rng) {
             _ => {}
         }
     }
-    // Electrodes and their leads lie on the skin of anyone and mean nothing.
+    // Electrodes and their leads occur with any patient and are no finding.
     if rng.random_bool(0.22) {
         for _ in 0..rng.random_range(1..4) {
             let at: Point = [rng.random_range(-0.95..0.95), rng.random_range(0.05..1.9)];
@@ -64,7 +64,7 @@ pub(crate) fn draw(canvas: &mut Canvas, scene: &Scene, rng: &mut impl Rng) {
     }
 }
 
-/// A hollow tube: only its walls show.
+/// Stroke profile of a hollow tube, whose walls are bright.
 fn wall(value: f32) -> impl Fn(f32) -> f32 {
     move |r| if r > 0.6 { value } else { value * 0.25 }
 }

@@ -1,4 +1,4 @@
-//! Writes a phantom as a digital radiograph (DX For Presentation), 12 bit.
+//! DICOM files of phantoms: Digital X-Ray Image Storage - For Presentation, 12 bit.
 
 use crate::files::{DatasetError, replace};
 use crate::layer::Layer;
@@ -11,10 +11,11 @@ use std::path::Path;
 
 /// Writes `picture` as DICOM, with MONOCHROME1 for odd seeds and MONOCHROME2 for even ones.
 ///
-/// The header says what a technician would have entered: a standard frontal view (`L\F`), mirrored picture or not.
+/// Patient Orientation is `L\F`, that of a standard frontal view, even if the picture is mirrored: a technician would not have entered
+/// anything else.
 ///
 /// # Errors
-/// [`DatasetError::Picture`], naming the file.
+/// [`DatasetError`], which names the file.
 pub fn write_dicom(path: &Path, scene: &Scene, picture: &Layer) -> Result<(), DatasetError> {
     let inverted = scene.seed % 2 == 1;
     let pixels: Vec<u16> = picture
@@ -35,7 +36,7 @@ pub fn write_dicom(path: &Path, scene: &Scene, picture: &Layer) -> Result<(), Da
         text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, "SCT"),
         text(tags::CODE_MEANING, VR::LO, "Chest"),
     ]);
-    // Brightness stands for attenuation, that is for what did not reach the detector.
+    // Pixel values of a picture that is not inverted increase with attenuation, so they decrease with the detected intensity.
     let sign: i16 = if inverted { 1 } else { -1 };
     let mut object = InMemDicomObject::new_empty();
     for element in [

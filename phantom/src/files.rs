@@ -1,33 +1,33 @@
-//! Files of a data set, written whole or not at all.
+//! Atomic writing of a data set's files.
 
 use crate::layer::Layer;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Why a data set could not be written.
+/// Errors of writing a data set.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
     /// A file or folder could not be written.
     #[error("cannot write {path}: {source}; check that the folder is writable and the disk has room")]
     Write {
-        /// Which one.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// A picture could not be encoded or written.
     #[error("cannot write the picture {path}: {message}; check that the folder is writable and the disk has room")]
     Picture {
-        /// Which one.
+        /// Path of the picture.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         message: String,
     },
 }
 
-/// Writes a file beside its place and moves it there when it is whole; `write` gets where to write, and the place to name
-/// in errors.
+/// Writes a file atomically. `write` gets the path of a temporary file to write to, and `path` for its error messages; the temporary
+/// file is then renamed to `path`.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path, &Path) -> Result<(), DatasetError>) -> Result<(), DatasetError> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
@@ -35,16 +35,16 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path, &Path) -> Result<()
     let done =
         write(&part, path).and_then(|()| fs::rename(&part, path).map_err(|source| DatasetError::Write { path: path.into(), source }));
     if done.is_err() {
-        // Nothing half-written stays; that it cannot be removed adds nothing to the error.
+        // No partial file is left. If it cannot be removed, the first error is the one that matters.
         let _ = fs::remove_file(&part);
     }
     done
 }
 
-/// Saves a picture as an 8-bit grey PNG.
+/// Saves a picture as a PNG of 8-bit grey values.
 ///
 /// # Errors
-/// [`DatasetError::Picture`], naming the file.
+/// [`DatasetError`], which names the file.
 pub fn save_png(path: &Path, picture: &Layer) -> Result<(), DatasetError> {
     let bytes = picture.data.iter().map(|&v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
     let failed = |message: String| DatasetError::Picture { path: path.into(), message };

@@ -1,4 +1,4 @@
-//! What can be wrong with a patient, where, and what follows from it: terms, labels, boxes.
+//! Findings and devices: kinds, places, and the terms, labels and boxes that follow from them.
 
 use crate::anatomy::{Anatomy, rounded};
 use crate::frame::{Frame, Point};
@@ -39,23 +39,24 @@ pub enum Zone {
 /// One finding of a scene.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// What it is.
+    /// The kind of finding.
     pub kind: Kind,
-    /// On which side of the patient; `None` for one in the middle or on both sides.
+    /// The patient's side; `None` for a midline or bilateral finding.
     pub side: Option<Side>,
-    /// In which zone; `None` where that says nothing.
+    /// The lung zone; `None` for kinds without one.
     pub zone: Option<Zone>,
-    /// World points whose hulls are its boxes.
+    /// World points; the bounding box of each list is a box of the finding.
     pub(crate) regions: Vec<Vec<Point>>,
-    /// Centre and radii of what is drawn, where an ellipse describes it.
+    /// Centre of the drawn shape, for the kinds that have one.
     pub(crate) center: Point,
+    /// Radii of the drawn shape.
     pub(crate) radii: Point,
-    /// 0..1, how strongly it is drawn.
+    /// Strength of the drawing, 0..1.
     pub(crate) strength: f32,
 }
 
 impl Kind {
-    /// All kinds with how often a finding is one of them.
+    /// All kinds with their relative frequencies.
     pub const FREQUENCIES: [(Self, f32); 15] = [
         (Self::Consolidation, 1.3),
         (Self::Pneumonia, 1.3),
@@ -95,7 +96,7 @@ impl Kind {
         }
     }
 
-    /// Category and term as a scene graph writes them.
+    /// Category and term in scene graphs.
     pub(crate) fn terms(self) -> &'static [(&'static str, &'static str)] {
         const FINDING: &str = "anatomicalfinding";
         match self {
@@ -117,7 +118,7 @@ impl Kind {
         }
     }
 
-    /// The image labels that follow.
+    /// The image labels of this kind.
     pub(crate) fn labels(self) -> &'static [Label] {
         match self {
             Self::Consolidation => &[Label::Consolidation, Label::LungOpacity],
@@ -135,7 +136,7 @@ impl Kind {
         }
     }
 
-    /// Whether it is a device, not an abnormality.
+    /// Whether this is a device rather than an abnormality.
     pub fn is_device(self) -> bool {
         self.labels() == [Label::SupportDevices]
     }
@@ -150,7 +151,7 @@ impl Kind {
     }
 }
 
-/// Kinds, sides and zones first: the patient's shape depends on some of them.
+/// Chooses kinds, sides and zones of a scene's findings. They are chosen before the anatomy, because some change its shape.
 pub(crate) fn choose(rng: &mut impl Rng) -> Vec<(Kind, Option<Side>, Option<Zone>)> {
     let count = match rng.random_range(0.0..1.0) {
         x if x < 0.30 => 0,
@@ -177,7 +178,7 @@ pub(crate) fn choose(rng: &mut impl Rng) -> Vec<(Kind, Option<Side>, Option<Zone
             (_, 1) => Zone::Mid,
             _ => Zone::Lower,
         });
-        // One kind once, and one opacity a place: two on top of each other cannot be told apart.
+        // Each kind occurs once, and each place has one opacity, because overlapping opacities cannot be told apart.
         let clashes = |other: &(Kind, Option<Side>, Option<Zone>)| {
             other.0 == kind
                 || (other.1 == side && side.is_some() && other.2.is_some() && other.2 == zone)
@@ -290,12 +291,12 @@ impl Finding {
         finding
     }
 
-    /// Its boxes in pixels of the picture.
+    /// The finding's boxes in pixels of the picture.
     pub fn boxes(&self, frame: &Frame) -> Vec<PixelBox> {
         self.regions.iter().filter_map(|region| frame.bounds(region)).collect()
     }
 
-    /// The finding with its place, as a reader would say it: "consolidation in the right lower lung zone".
+    /// The finding with its place, such as "consolidation in the right lower lung zone".
     pub fn phrase(&self) -> String {
         let side = match self.side {
             Some(Side::Left) => "left ",

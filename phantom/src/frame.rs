@@ -1,19 +1,19 @@
-//! From world units to pixels: the pose of the patient and the field of view.
+//! Pose and field of view: the mapping from world units to pixels.
 
 use anatomix::geometry::PixelBox;
 use rand::{Rng, RngExt};
 
-/// A point in world units: half a thorax is about 1, x towards the patient's left, y down, 0 at the lung apices.
+/// A point in world units, in which half the width of a thorax is about 1: x towards the patient's left, y down from the lung apices.
 pub(crate) type Point = [f32; 2];
 
-/// Size of the picture and where the patient stands in it.
+/// Size of the picture, and pose of the patient in it.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// Whether the picture is a mirror image: the patient's left is on the picture's left.
+    /// Whether the picture is mirrored, so that the patient's left is on the picture's left.
     pub mirrored: bool,
     scale: [f32; 2],
     center: Point,
@@ -28,11 +28,11 @@ impl Frame {
         let aspect: f32 = rng.random_range(0.78..1.28);
         let side = longest_side as f32;
         let (width, height) = if aspect < 1.0 { (side * aspect, side) } else { (side, side / aspect) };
-        // The thorax spans 0.52 to 1.04 of the width; a cropped or a distant picture is the exception, not the rule.
+        // The thorax spans 0.52 to 1.04 of the picture's width, in most pictures 0.72 to 0.96.
         let span = if rng.random_bool(0.8) { rng.random_range(0.72..0.96) } else { rng.random_range(0.52..1.04) };
         let x = width * span / 2.1;
         let y = x * rng.random_range(0.82..1.22);
-        // A picture that would cut most of the lungs off is not taken: keep their height within the frame.
+        // The height is limited so that most of the lungs is in the picture.
         let y = y.min(height * rng.random_range(0.38..0.49));
         Self {
             width: width as u32,
@@ -47,13 +47,13 @@ impl Frame {
         }
     }
 
-    /// Pixels per world unit, for widths and radii.
+    /// Pixels per world unit, the geometric mean of both axes.
     pub fn pixels(&self) -> f32 {
         (self.scale[0] * self.scale[1]).sqrt()
     }
 
     pub(crate) fn map(&self, p: Point) -> Point {
-        // A gentle bend stands for scoliosis and for the patient's turn.
+        // A slight bend models scoliosis and rotation of the patient.
         let x = p[0] + self.bend[0] * (p[1] * 2.3 + self.bend[1] * 60.0).sin() + self.shear * (p[1] - 1.0);
         let y = p[1] + self.bend[2] * (p[0] * 1.9 + self.bend[3] * 60.0).sin();
         let (dx, dy) = ((x - self.origin[0]) * self.scale[0], (y - self.origin[1]) * self.scale[1]);
@@ -67,14 +67,14 @@ impl Frame {
         points.iter().map(|&p| self.map(p)).collect()
     }
 
-    /// The hull of world points in pixels, clipped to the picture; `None` where less than a third of it is visible.
+    /// The bounding box of world points in pixels, clipped to the picture; `None` if less than a third of it is visible.
     pub(crate) fn bounds(&self, points: &[Point]) -> Option<PixelBox> {
-        let mut hull = PixelBox::new(f32::MAX, f32::MAX, f32::MIN, f32::MIN);
+        let mut full = PixelBox::new(f32::MAX, f32::MAX, f32::MIN, f32::MIN);
         for [x, y] in points.iter().map(|&p| self.map(p)) {
-            hull = PixelBox::new(hull.x0.min(x), hull.y0.min(y), hull.x1.max(x), hull.y1.max(y));
+            full = PixelBox::new(full.x0.min(x), full.y0.min(y), full.x1.max(x), full.y1.max(y));
         }
         let (w, h) = (self.width as f32, self.height as f32);
-        let clip = PixelBox::new(hull.x0.clamp(0.0, w), hull.y0.clamp(0.0, h), hull.x1.clamp(0.0, w), hull.y1.clamp(0.0, h));
-        (clip.area() > 9.0 && clip.area() > 0.33 * hull.area()).then_some(clip)
+        let clip = PixelBox::new(full.x0.clamp(0.0, w), full.y0.clamp(0.0, h), full.x1.clamp(0.0, w), full.y1.clamp(0.0, h));
+        (clip.area() > 9.0 && clip.area() > 0.33 * full.area()).then_some(clip)
     }
 }

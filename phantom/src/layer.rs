@@ -1,4 +1,4 @@
-//! A floating-point picture and the few things that are drawn on it.
+//! A floating-point picture and its drawing operations.
 
 use crate::frame::Point;
 use rand::{Rng, RngExt};
@@ -15,7 +15,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// A picture of zeros.
+    /// Makes a picture of zeros.
     pub fn new(width: u32, height: u32) -> Self {
         Self { width, height, data: vec![0.0; width as usize * height as usize] }
     }
@@ -46,7 +46,7 @@ impl Layer {
         &mut self.data[y * width..(y + 1) * width]
     }
 
-    /// Adds a filled polygon (pixel coordinates, closed by itself), antialiased.
+    /// Adds an antialiased filled polygon in pixel coordinates; the last point is connected to the first.
     pub fn fill(&mut self, polygon: &[Point], value: f32) {
         const SUB: usize = 3;
         let top = polygon.iter().map(|p| p[1]).fold(f32::MAX, f32::min).max(0.0) as usize;
@@ -77,7 +77,8 @@ impl Layer {
         }
     }
 
-    /// Adds a stroke along a polyline; `profile` gives the value at a distance from the axis (0) to the edge (1).
+    /// Adds a stroke along a polyline. `radius` gives pixels for a position along the line, 0..1; `profile` gives the value for a relative
+    /// distance from the axis (0) to the edge (1).
     pub fn stroke(&mut self, line: &[Point], radius: impl Fn(f32) -> f32, profile: impl Fn(f32) -> f32) {
         if line.len() < 2 {
             return;
@@ -128,7 +129,7 @@ impl Layer {
         }
     }
 
-    /// Adds a soft ellipse: `value` at the centre, falling off as `(1 - r^2)^power` to its edge.
+    /// Adds an ellipse with the value `value * (1 - r^2)^power` at the relative radius `r`, 0..1; `angle` is in radians.
     pub fn blob(&mut self, center: Point, radii: Point, angle: f32, value: f32, power: f32) {
         let reach = radii[0].max(radii[1]);
         let (sin, cos) = angle.sin_cos();
@@ -147,7 +148,7 @@ impl Layer {
         }
     }
 
-    /// Gaussian blur, by three box blurs (exact enough from about 0.6 px on).
+    /// Gaussian blur, approximated by three box blurs; `sigma` is in pixels. The approximation is good for 0.6 pixels and more.
     pub fn blur(&mut self, sigma: f32) {
         let radius = (((4.0 * sigma * sigma + 1.0).sqrt() - 1.0) / 2.0).round() as usize;
         if radius == 0 {
@@ -168,7 +169,7 @@ impl Layer {
         }
     }
 
-    /// A three-tap blur for radii below a pixel; `amount` 0..0.5.
+    /// Blurs with the four neighbours, which have the weight `amount`, 0..0.5, together.
     fn soften(&mut self, amount: f32) {
         let (width, height) = (self.width as usize, self.height as usize);
         let source = self.data.clone();
@@ -184,7 +185,8 @@ impl Layer {
         }
     }
 
-    /// Smooth noise with zero mean, about -1..1: random values on a grid of `cell` pixels, interpolated, in octaves.
+    /// Smooth noise with zero mean, about -1..1: random values on a grid of `cell` pixels, interpolated. Each further octave has half the
+    /// cell size and half the amplitude.
     pub fn noise(width: u32, height: u32, cell: f32, octaves: u32, rng: &mut impl Rng) -> Self {
         let mut out = Self::new(width, height);
         let mut amplitude = 1.0;

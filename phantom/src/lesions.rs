@@ -1,4 +1,4 @@
-//! Draws abnormal tissue where a scene has it.
+//! Drawing of abnormal tissue.
 
 use crate::canvas::{Canvas, rod, spline};
 use crate::findings::{Finding, Kind};
@@ -23,7 +23,7 @@ pub(crate) fn draw(canvas: &mut Canvas, scene: &Scene, lungs: &Layer, rng: &mut 
     }
 }
 
-/// Airspace filling. A consolidation is dense and even; a pneumonia is patchy, with air bronchograms.
+/// Draws an airspace opacity: dense and even for a consolidation, patchy with air bronchograms for a pneumonia.
 fn opacity(canvas: &mut Canvas, finding: &Finding, lungs: &Layer, patchy: bool, rng: &mut impl Rng) {
     let frame = canvas.frame;
     let mut own = Canvas::new(frame);
@@ -54,7 +54,7 @@ fn opacity(canvas: &mut Canvas, finding: &Finding, lungs: &Layer, patchy: bool, 
     canvas.layer.add(&own.layer, 1.0);
 }
 
-/// Plates: thin, nearly horizontal bands; the raised dome is part of the anatomy.
+/// Draws plate atelectases: thin, nearly horizontal bands. The raised dome is part of the anatomy.
 fn atelectasis(canvas: &mut Canvas, finding: &Finding, rng: &mut impl Rng) {
     let [rx, ry] = finding.radii;
     let strength = 0.22 + 0.14 * finding.strength;
@@ -95,7 +95,7 @@ fn edema(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &Layer, r
             let at = [center[0] + rng.random_range(-0.25..0.25), center[1] + rng.random_range(-0.40..0.40)];
             own.blob(at, [0.10, 0.10], strength * 0.5, 0.8);
         }
-        // Kerley B lines at the base, short and level.
+        // Kerley B lines are short and horizontal, at the lung base.
         for k in 0..6 {
             let y = lung.dome - 0.40 + 0.06 * k as f32;
             let wall = lung.wall(y) - 0.03;
@@ -109,7 +109,7 @@ fn edema(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &Layer, r
     canvas.layer.add(&own.layer, 1.0);
 }
 
-/// Fluid: everything below a meniscus that climbs the lateral wall.
+/// Draws fluid below a meniscus that rises along the lateral wall.
 fn effusion(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &Layer) {
     let lung = scene.anatomy.lung(finding.side.unwrap_or(anatomix::anatomy::Side::Right));
     let top = finding.center[1];
@@ -127,7 +127,7 @@ fn effusion(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &Layer
     canvas.layer.add(&own.layer, 1.0);
 }
 
-/// The lung has fallen away from the wall: a fine pleural line, and outside it nothing but air.
+/// Draws the visceral pleural line of a collapsed lung, and air without vessels outside of it.
 fn pneumothorax(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &Layer) {
     let lung = scene.anatomy.lung(finding.side.unwrap_or(anatomix::anatomy::Side::Right));
     let (base, gap) = (finding.center[1], finding.radii[0]);
@@ -136,7 +136,7 @@ fn pneumothorax(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &L
             let t = k as f32 / 20.0;
             let y = lung.apex + gap * 0.9 + (base - lung.apex - gap * 0.9) * t;
             let inner = gap * (1.0 - 0.85 * t * t);
-            // Closes over the top towards the mediastinum.
+            // The line closes over the apex towards the mediastinum.
             let x = (lung.wall(y) - inner) * if t < 0.25 { 0.5 + 0.5 * (t / 0.25).sqrt() } else { 1.0 };
             [lung.sign * x, y]
         })
@@ -151,7 +151,7 @@ fn pneumothorax(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &L
     let mut own = Canvas::new(canvas.frame);
     own.fill_soft(&outside, -(0.13 + 0.08 * finding.strength), 0.006);
     own.layer.multiply(lungs);
-    // Vessels end at the line: even out what was drawn beyond it.
+    // Vessels end at the line, so that the drawing outside of it is blurred.
     let mut beyond = Canvas::new(canvas.frame);
     beyond.fill(&outside, 1.0);
     beyond.layer.multiply(lungs);
@@ -164,7 +164,7 @@ fn pneumothorax(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &L
     canvas.stroke(&line, |_| 0.012, rod(0.16));
 }
 
-/// A dense cap over the apex, with an irregular lower border.
+/// Draws a dense apical cap with an irregular lower border.
 fn thickening(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &Layer) {
     let lung = scene.anatomy.lung(finding.side.unwrap_or(anatomix::anatomy::Side::Right));
     let mut rim = Canvas::new(canvas.frame);

@@ -1,9 +1,9 @@
-//! Synthetic frontal chest radiographs whose anatomy is known.
+//! Synthetic frontal chest radiographs with known anatomy.
 //!
-//! A [`Scene`] is sampled from a seed: habitus, pose, field of view, findings and devices, with a box for each of the
-//! 36 structures. [`Scene::render`] draws it as a radiograph with randomised exposure, so that a network trained on such
-//! pictures alone has seen more variety than one real source shows. [`dataset::write`] lays pictures, scene graphs,
-//! reports, labels and instruction samples out as the public datasets do.
+//! A [`Scene`] is sampled from a seed: body shape, pose, field of view, findings and devices, with a box for each of the 36
+//! structures. [`Scene::render`] draws it as a radiograph with a random exposure. (Phantoms vary more than radiographs of a single real
+//! source, so that a network trained on phantoms alone generalises to real ones.) [`dataset::write`] writes pictures, scene graphs,
+//! reports, labels and instruction samples in the layout of the public data sets.
 //!
 //! ```
 //! use anatomix::anatomy::Structure;

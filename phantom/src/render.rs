@@ -1,6 +1,6 @@
-//! Draws a scene: path lengths through tissue add up, then the detector, the exposure and the display follow.
+//! Drawing of a scene: attenuation of all tissues is added up, then acquisition follows.
 //!
-//! Values are attenuation in arbitrary units, in which the soft tissue of a chest is about 1.
+//! Attenuation is in arbitrary units, in which the soft tissue of a chest has about 1.
 
 use crate::acquisition;
 use crate::anatomy::{Anatomy, Lung};
@@ -13,14 +13,14 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 impl Scene {
-    /// Draws the picture: values 0..1, bone bright and air dark.
+    /// Draws the radiograph, with values 0..1: bone is bright, air is dark.
     pub fn render(&self) -> Layer {
         render(self)
     }
 }
 
 fn render(scene: &Scene) -> Layer {
-    // Apart from the scene's own stream, so that a change in drawing leaves geometry and findings as they are.
+    // Drawing has a random stream of its own, so that changes to it do not change geometry and findings.
     let mut rng = ChaCha8Rng::seed_from_u64(scene.seed ^ 0x5eed_0f1a_b5e5_0000);
     let (frame, anatomy) = (&scene.frame, &scene.anatomy);
     let mut canvas = Canvas::new(frame);
@@ -43,7 +43,7 @@ fn render(scene: &Scene) -> Layer {
     acquisition::expose(picture, scene, &mut rng)
 }
 
-/// Neck, shoulders, arms and trunk. Returns the mask that keeps the surrounding air dark.
+/// Draws neck, shoulders, arms and trunk. Returns the body's mask, outside of which the picture is dark.
 fn body(canvas: &mut Canvas, rng: &mut impl Rng) -> Layer {
     let fat = rng.random_range(1.06..1.34);
     let neck = rng.random_range(0.26..0.42);
@@ -89,7 +89,7 @@ fn body(canvas: &mut Canvas, rng: &mut impl Rng) -> Layer {
     mask
 }
 
-/// Air in the lungs. Returns the mask of both.
+/// Draws the air in the lungs. Returns the mask of both lungs.
 fn lungs(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) -> Layer {
     let frame = canvas.frame;
     let mut mask = Layer::new(frame.width, frame.height);
@@ -106,14 +106,14 @@ fn lungs(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) -> Layer {
         mask.add(&own, 1.0);
     }
     mask.map(|v| v.clamp(0.0, 1.0));
-    // Parenchyma: fine, irregular texture.
+    // The parenchyma has a fine, irregular texture.
     let mut texture = Layer::noise(frame.width, frame.height, frame.pixels() * 0.10, 3, rng);
     texture.multiply(&mask);
     canvas.layer.add(&texture, rng.random_range(0.008..0.03));
     mask
 }
 
-/// Liver, spleen, stomach bubble and gut below the domes; the lung's base behind them shines through.
+/// Draws liver, spleen, gastric bubble and bowel gas below the domes; the posterior lung bases remain visible through them.
 fn abdomen(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
     for lung in [&anatomy.right, &anatomy.left] {
         let mut organ: Vec<Point> = lung.outline.iter().copied().filter(|p| p[1] > lung.dome - 0.01 && p[0] * lung.sign < 0.99).collect();
@@ -161,7 +161,7 @@ fn mediastinum(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
     canvas.fill_soft(&trunk, amount * 0.6, soft);
     canvas.fill_soft(&trunk, amount * 0.4, soft * 5.0);
     canvas.blob(anatomy.arch, [anatomy.arch_radius; 2], rng.random_range(0.16..0.32), 0.5);
-    // The descending aorta runs behind the heart, its left edge often visible.
+    // The descending aorta runs behind the heart; its left edge is often visible.
     let line =
         [[anatomy.arch[0], anatomy.arch[1]], [anatomy.arch[0] + 0.01, 0.95], [anatomy.arch[0] * 0.7, 1.4], [0.08, anatomy.left.dome + 0.1]];
     canvas.stroke(&spline(&line, 8, false), |_| anatomy.arch_radius * 0.85, rod(rng.random_range(0.06..0.18)));
@@ -175,7 +175,7 @@ fn mediastinum(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
             canvas.blob(at, [rng.random_range(0.04..0.09), rng.random_range(0.05..0.11)], rng.random_range(0.05..0.14), 0.8);
         }
     }
-    // Air in the trachea and the main bronchi.
+    // The trachea and the main bronchi contain air.
     let depth = rng.random_range(0.10..0.24);
     let [cx, cy] = anatomy.carina;
     let bend = rng.random_range(-0.03..0.04);
@@ -195,7 +195,7 @@ fn spine(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
     let half = anatomy.spine_half_width;
     let amount = rng.random_range(0.08..0.24);
     let step = rng.random_range(0.155..0.20);
-    // All bodies on one layer, softened once.
+    // All vertebral bodies are on one layer, which is blurred once.
     let mut bodies = Canvas::new(canvas.frame);
     let mut y: f32 = -0.6 + rng.random_range(0.0..0.15);
     while y < 4.5 {
@@ -234,7 +234,7 @@ fn ribs(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
             let level = i as f32 / 10.0;
             let drop = slope * (0.75 + 0.6 * level);
             let wall = (lung.wall(y0 + drop * 0.8) + 0.035).min(1.04);
-            // Posterior part: out from the spine, a little up, then down along the wall.
+            // The posterior part goes out from the spine, up a little, then down along the chest wall.
             let posterior: Vec<Point> = (0..=14)
                 .map(|k| {
                     let t = k as f32 / 14.0;
@@ -243,7 +243,7 @@ fn ribs(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
                 })
                 .collect();
             canvas.stroke(&posterior, |t| radius * (1.0 - 0.15 * t), tube(amount, cortex));
-            // Anterior part: from the wall down and towards the sternum, wider and fainter, ending in cartilage.
+            // The anterior part goes down from the chest wall towards the sternum. It is wider and fainter, and ends in cartilage.
             if i < 8 {
                 let y1 = y0 + drop;
                 let end = 0.36 + 0.05 * (i as f32 - 3.0).abs();
@@ -265,7 +265,7 @@ fn shoulders(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
     let amount = rng.random_range(0.12..0.28);
     for line in &anatomy.clavicles {
         let radius = rng.random_range(0.038..0.052);
-        // A fracture's fragments are drawn apart: the line jumps there.
+        // At a fracture the line has a jump; its fragments are drawn one by one.
         let jump = line.windows(2).position(|p| (p[1][1] - p[0][1]).abs() > 0.07).map_or(line.len(), |i| i + 1);
         for part in [&line[..jump], &line[jump..]] {
             canvas.stroke(part, |t| radius * (1.15 - 0.5 * t * (1.0 - t)), tube(amount, 0.5));
@@ -289,14 +289,14 @@ fn shoulders(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
         let head = [sign * (inner + 0.50), top + 0.10];
         canvas.blob(head, [0.17, 0.17], amount * 1.2, 0.4);
         canvas.stroke(&[head, [sign * (inner + 0.62), top + 1.2]], |_| 0.09, tube(amount, 0.5));
-        // Bright border of the muscle fold over the apex.
+        // The muscle fold over the apex has a bright border.
         if rng.random_bool(0.5) {
             canvas.blob([sign * 0.62, -0.12], [0.5, 0.2], rng.random_range(0.04..0.15), 0.7);
         }
     }
 }
 
-/// Branching vessels from the hilum outwards, thinner with every fork.
+/// Draws vessels that branch from the hilum outwards and become thinner at each fork.
 fn vessels(canvas: &mut Canvas, lung: &Lung, rng: &mut impl Rng) {
     let amount = rng.random_range(0.05..0.15);
     let mut open: Vec<(Point, f32, f32, f32)> = Vec::new();

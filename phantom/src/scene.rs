@@ -1,4 +1,4 @@
-//! A patient with findings in front of a detector: everything that is known about a phantom before it is drawn.
+//! Scenes: patient, pose and findings of a phantom.
 
 use crate::anatomy::{Anatomy, Build};
 use crate::findings::{self, Finding, Kind, Zone};
@@ -8,28 +8,28 @@ use anatomix::geometry::PixelBox;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Everything that is known about one phantom. Equal seeds give equal scenes.
+/// The ground truth of one phantom. Equal seeds give equal scenes.
 #[derive(Clone, Debug)]
 pub struct Scene {
-    /// What it was sampled from.
+    /// Seed that the scene was sampled from.
     pub seed: u64,
-    /// Size of the picture, pose, field of view.
+    /// Size of the picture, pose and field of view.
     pub frame: Frame,
-    /// Findings and devices, in a fixed order of kinds.
+    /// Findings and devices, sorted by kind.
     pub findings: Vec<Finding>,
-    /// Whether the view is anterior-posterior (else posterior-anterior).
+    /// Whether the view is anterior-posterior; otherwise it is posterior-anterior.
     pub ap_view: bool,
     pub(crate) anatomy: Anatomy,
     regions: [Vec<Point>; STRUCTURES],
 }
 
 impl Scene {
-    /// The scene of this seed, with a picture whose longest side is 320 pixels.
+    /// Samples a scene; the longest side of its picture is 320 pixels.
     pub fn sample(seed: u64) -> Self {
         Self::sample_sized(seed, 320)
     }
 
-    /// The scene of this seed, with a picture whose longest side has this many pixels.
+    /// Samples a scene; the longest side of its picture is `longest_side` pixels.
     pub fn sample_sized(seed: u64, longest_side: u32) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let chosen = findings::choose(&mut rng);
@@ -46,23 +46,23 @@ impl Scene {
         let mut findings: Vec<Finding> =
             chosen.into_iter().map(|(kind, side, zone)| Finding::place(kind, side, zone, &anatomy, &mut rng)).collect();
         let frame = Frame::sample(&mut rng, longest_side);
-        // What the field of view cuts off is not there for a reader.
+        // A finding outside of the field of view does not count.
         findings.retain(|finding| !finding.boxes(&frame).is_empty());
         let regions = anatomy.regions();
         Self { seed, frame, findings, ap_view, anatomy, regions }
     }
 
-    /// The identifier that files carry.
+    /// The identifier in file names and tables.
     pub fn id(&self) -> String {
         format!("phantom-{:07}", self.seed)
     }
 
-    /// A structure's box in pixels; `None` where less than a third of it is in the picture.
+    /// A structure's box in pixels; `None` if less than a third of it is in the picture.
     pub fn structure_box(&self, structure: Structure) -> Option<PixelBox> {
         self.frame.bounds(&self.regions[structure.index()])
     }
 
-    /// Which of the 14 labels apply, in label order.
+    /// Whether each of the 14 labels applies, in index order.
     pub fn labels(&self) -> [bool; LABELS] {
         let mut labels = [false; LABELS];
         for finding in &self.findings {
@@ -74,7 +74,7 @@ impl Scene {
         labels
     }
 
-    /// Category and term of everything that is seen in a structure, sorted, without repeats.
+    /// Category and term of each finding that a structure shows, sorted, without duplicates.
     pub fn attributes(&self, structure: Structure) -> Vec<(&'static str, &'static str)> {
         let mut terms: Vec<_> = self
             .findings
@@ -88,7 +88,7 @@ impl Scene {
     }
 }
 
-/// Whether a finding is seen in a structure.
+/// Whether a structure shows a finding.
 fn shows(finding: &Finding, structure: Structure) -> bool {
     let name = structure.name();
     let same_side = finding.side.is_none() || structure.side() == finding.side;

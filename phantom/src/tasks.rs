@@ -1,4 +1,4 @@
-//! Instruction samples of the nine tasks, with several wordings of a question and one answer each.
+//! Instruction samples of the nine tasks. Questions have several wordings, answers have one.
 
 use crate::findings::{Finding, Kind};
 use crate::scene::Scene;
@@ -11,7 +11,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// A question on a picture and its answer. Boxes in the texts are on the 0..1024 letterbox grid.
+/// A question on a picture and its answer. Boxes in both texts are on the prompt's grid, 0..=1024 over the letterboxed square.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The task.
@@ -20,7 +20,7 @@ pub struct Sample {
     pub question: String,
     /// The answer.
     pub answer: String,
-    /// True boxes of what the answer grounds, in pixels of the picture.
+    /// The correct boxes, in pixels of the picture.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub boxes: Vec<PixelBox>,
 }
@@ -53,7 +53,7 @@ const CAPTION: [&str; 4] =
     ["Describe the region {}.", "Write a caption for {}.", "Describe what is seen in {}.", "Write a sentence about the region {}."];
 const OPEN: [&str; 4] = ["What does the {} show?", "What is seen in the {}?", "Describe the {}.", "What is the state of the {}?"];
 
-/// A box as a prompt or an answer writes it.
+/// Writes a box as text of a question or an answer.
 pub fn write_box(bounds: &PixelBox, letterbox: &Letterbox) -> String {
     let [x0, y0, x1, y1] = letterbox.normalize(bounds).to_grid();
     format!("<box>({x0},{y0}),({x1},{y1})</box>")
@@ -64,7 +64,7 @@ fn grounded(phrase: &str, boxes: &[PixelBox], letterbox: &Letterbox) -> String {
     format!("<ref>{phrase}</ref>{boxes}")
 }
 
-/// Samples of all nine tasks on a scene, drawn from its own seed and `round`.
+/// Samples of all nine tasks on a scene. The scene's seed and `round` determine the choice.
 pub fn samples(scene: &Scene, round: u64) -> Vec<Sample> {
     let mut rng = ChaCha8Rng::seed_from_u64(scene.seed.wrapping_mul(0x9e37_79b9).wrapping_add(round));
     let letterbox = Letterbox::new(scene.frame.width, scene.frame.height);
@@ -124,20 +124,20 @@ pub fn samples(scene: &Scene, round: u64) -> Vec<Sample> {
     out
 }
 
-/// Where a structure is; `place` is its box as an answer writes it.
+/// A sample that asks where a structure is; `place` is its box from [`write_box`].
 pub fn anatomy_question(structure: Structure, place: &str, rng: &mut impl Rng) -> Sample {
     let question = WHERE.choose(rng).copied().unwrap_or_default().replace("{}", &structure.name().to_lowercase());
     let answer = format!("<ref>{structure}</ref>{place}");
     Sample { task: Task::AnatomyGrounding, question, answer, boxes: vec![] }
 }
 
-/// What a structure shows, answered by its sentence.
+/// A sample that asks what a structure shows; its sentence is the answer.
 pub fn open_question(structure: Structure, sentence: String, rng: &mut impl Rng) -> Sample {
     let question = OPEN.choose(rng).copied().unwrap_or_default().replace("{}", &structure.name().to_lowercase());
     Sample { task: Task::OpenQuestion, question, answer: sentence, boxes: vec![] }
 }
 
-/// Whether a structure is healthy.
+/// A sample that asks whether a structure is healthy.
 pub fn health_question(structure: Structure, healthy: bool) -> Sample {
     let question = format!("Is the {} healthy?", structure.name().to_lowercase());
     let answer = if healthy { "Yes" } else { "No" }.into();
@@ -151,13 +151,13 @@ fn open_structures(scene: &Scene, visible: &[(Structure, PixelBox)], rng: &mut i
     chosen
 }
 
-/// About as many questions that are answered with yes as with no, and which-side questions where there is a side.
+/// Closed questions and answers: about as many with yes as with no, and one that asks for the side of a finding.
 fn closed(scene: &Scene, abnormal: &[&Finding], visible: &[(Structure, PixelBox)], rng: &mut impl Rng) -> Vec<(String, &'static str)> {
     let mut out = Vec::new();
     let ask = |name: &str, rng: &mut dyn FnMut(usize) -> usize| match rng(3) {
-        0 => format!("Is there {}?", determined(name)),
-        1 => format!("Does the image show {}?", determined(name)),
-        _ => format!("Can you see {}?", determined(name)),
+        0 => format!("Is there {}?", with_article(name)),
+        1 => format!("Does the image show {}?", with_article(name)),
+        _ => format!("Can you see {}?", with_article(name)),
     };
     let mut draw = |n: usize| rng.random_range(0..n);
     let present = |kind: Kind| scene.findings.iter().any(|f| f.kind == kind);
@@ -188,7 +188,7 @@ fn closed(scene: &Scene, abnormal: &[&Finding], visible: &[(Structure, PixelBox)
     out
 }
 
-fn determined(name: &str) -> String {
+fn with_article(name: &str) -> String {
     match name {
         "consolidation" | "pneumonia" | "atelectasis" | "pulmonary edema" | "pleural thickening" => name.to_string(),
         name if name.starts_with(['a', 'e', 'i', 'o', 'u']) => format!("an {name}"),

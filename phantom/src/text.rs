@@ -1,10 +1,10 @@
-//! Sentences and reports. Answers are canonical: equal findings give equal words.
+//! Sentences and reports. Equal findings give equal texts.
 
 use crate::findings::{Finding, Kind};
 use crate::scene::Scene;
 use anatomix::anatomy::{Label, Structure};
 
-/// The sentence on a structure, from category and term of what it shows.
+/// The sentence on a structure, from the category and term of each finding in it.
 ///
 /// ```
 /// use anatomix::anatomy::Structure;
@@ -15,7 +15,7 @@ pub fn sentence(structure: Structure, attributes: &[(&str, &str)]) -> String {
     if attributes.is_empty() {
         return format!("{structure} is healthy.");
     }
-    // Findings of the anatomy come first, then the other categories by name.
+    // Anatomical findings come first, then the other categories by name.
     let mut sorted = attributes.to_vec();
     sorted.sort_by_key(|&(category, term)| (category != "anatomicalfinding", category, term));
     let terms: Vec<&str> = sorted.iter().map(|&(_, term)| term).collect();
@@ -38,13 +38,13 @@ pub fn join(items: &[&str]) -> String {
     }
 }
 
-/// With a capital first letter.
+/// The text with its first letter in upper case.
 pub fn capitalize(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|c| c.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
-/// "a" or "an" and the word.
+/// The text with "a" or "an" before it.
 fn article(text: &str) -> String {
     if text.starts_with(['a', 'e', 'i', 'o', 'u']) { format!("an {text}") } else { format!("a {text}") }
 }
@@ -99,12 +99,12 @@ pub fn impression(scene: &Scene) -> String {
     format!("{}.", capitalize(&join(&phrases)))
 }
 
-/// The whole report as an answer: findings, a line break, impression.
+/// The report as an answer: findings, a line break, impression.
 pub fn report(scene: &Scene) -> String {
     format!("Findings: {}\nImpression: {}", findings(scene), impression(scene))
 }
 
-/// The labels that apply, comma separated in label order.
+/// The labels that apply, in index order, separated by commas.
 pub fn labels(scene: &Scene) -> String {
     let flags = scene.labels();
     let names: Vec<&str> = Label::ALL.iter().filter(|l| flags[l.index()]).map(|l| l.name()).collect();

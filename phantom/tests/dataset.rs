@@ -1,4 +1,4 @@
-//! What is written can be read back, and what cannot be written is named.
+//! Data sets: files can be read back, equal options give equal bytes, and errors name the file.
 
 use anatomix_phantom::Scene;
 use anatomix_phantom::dataset::{self, Options};
@@ -70,7 +70,7 @@ fn an_unusable_folder_is_named() {
     std::fs::write(&file, "a file, no folder").unwrap();
     let message = dataset::write(&options(&file, 1, 0), |_| ()).unwrap_err().to_string();
     assert!(message.contains("taken") && message.contains("writable"), "{message}");
-    // A picture that cannot be put in its place leaves nothing half-written.
+    // A picture that cannot be renamed to its path leaves no partial file.
     let out = folder.path().join("out");
     std::fs::create_dir_all(out.join("images/phantom-0000000.png/x")).unwrap();
     let message = dataset::write(&options(&out, 1, 0), |_| ()).unwrap_err().to_string();
