@@ -1,7 +1,7 @@
-//! Trains AnatomiX and exports its bundles.
+//! Training of AnatomiX, and export of its bundles.
 //!
-//! The steps are the paper's: `train apm`, `train align`, `train instruct`. Where no pretrained text encoder or language
-//! model is imported, `train text` and `train language` make small ones first, from the sentences of the data set.
+//! The training steps are the paper's: `train apm`, `train align`, `train instruct`. If no pretrained sentence encoder or language model
+//! is imported, `train text` and `train language` first train small ones on the sentences of the data set.
 
 pub mod commands;
 pub mod data;

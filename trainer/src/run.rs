@@ -1,4 +1,4 @@
-//! A run: the folder in which training keeps what it has made.
+//! A run: the folder with the results of a training.
 
 use crate::models::apm::ApmConfig;
 use crate::models::gemma::GemmaConfig;
@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Configuration of every model of a run, and of how an image is prepared for them.
+/// Configuration of all models of a run, and of preprocessing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
-    /// How a radiograph becomes the network's input; the size is the module's.
+    /// Histogram step of preprocessing. The input's size is `apm.image_size`.
     pub histogram: Histogram,
     /// The Anatomy Perception Module.
     pub apm: ApmConfig,
@@ -21,7 +21,7 @@ pub struct ModelConfig {
     pub text: TextConfig,
     /// The language model.
     pub language: GemmaConfig,
-    /// Adapters of the language model.
+    /// LoRA adapters of the language model.
     pub lora: Lora,
 }
 
@@ -38,7 +38,7 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// How a radiograph becomes the network's input.
+    /// Preprocessing of radiographs for these models.
     pub fn preprocess(&self) -> Preprocess {
         Preprocess { version: 1, size: self.apm.image_size as u32, histogram: self.histogram }
     }
@@ -47,21 +47,21 @@ impl ModelConfig {
 /// A run's folder.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// Where it is.
+    /// Path of the folder.
     pub folder: PathBuf,
 }
 
 impl Run {
-    /// The run in this folder, which is made if it is not there.
+    /// Opens the run in this folder, which is created if it is missing.
     ///
     /// # Errors
-    /// If the folder cannot be made.
+    /// If the folder cannot be created.
     pub fn create(folder: &Path) -> Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         Ok(Self { folder: folder.into() })
     }
 
-    /// A file of the run.
+    /// Path of a file of the run.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -69,7 +69,7 @@ impl Run {
     /// Reads the models' configuration.
     ///
     /// # Errors
-    /// If the run has none or it is not valid.
+    /// If the run has no configuration, or an invalid one.
     pub fn models(&self) -> Result<ModelConfig> {
         let path = self.file(MODELS);
         let text =
@@ -79,16 +79,16 @@ impl Run {
         Ok(models)
     }
 
-    /// Keeps the models' configuration; one that is already there must be the same.
+    /// Writes the models' configuration, or checks that the one that is already in the run is equal.
     ///
     /// # Errors
-    /// If it differs or cannot be written.
+    /// If the run has another configuration, or the file cannot be written.
     pub fn keep_models(&self, models: &ModelConfig) -> Result<()> {
         let path = self.file(MODELS);
         if path.exists() {
             anyhow::ensure!(
                 &self.models()? == models,
-                "{} holds models of another configuration; choose another run folder or the configuration it was begun with",
+                "{} has models of another configuration; choose another run folder, or the configuration that the run was started with",
                 self.folder.display()
             );
             return Ok(());
@@ -98,30 +98,30 @@ impl Run {
 }
 
 impl Run {
-    /// The tokenizer of the sentence encoder: its own if it was imported with one.
+    /// Path of the sentence encoder's tokenizer: its own if it was imported with one, otherwise the run's.
     pub fn sentence_tokenizer(&self) -> PathBuf {
         let own = self.file(TEXT_TOKENIZER);
         if own.exists() { own } else { self.file(TOKENIZER) }
     }
 }
 
-/// Configuration of the models.
+/// File name of the models' configuration.
 pub const MODELS: &str = "models.toml";
-/// The tokenizer that all text passes through, but for the sentence encoder's where it has its own.
+/// File name of the run's tokenizer, that of the language model.
 pub const TOKENIZER: &str = "tokenizer.json";
-/// The chat template of an imported language model, which the prompt follows.
+/// File name of an imported language model's chat template, which the prompt follows.
 pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
-/// The sentence encoder's own tokenizer, where it is not the run's.
+/// File name of the sentence encoder's own tokenizer, if it does not use the run's.
 pub const TEXT_TOKENIZER: &str = "text.tokenizer.json";
-/// The frozen sentence encoder.
+/// File name of the frozen sentence encoder.
 pub const TEXT: &str = "text.safetensors";
-/// The Anatomy Perception Module, with the text projection that was aligned with it.
+/// File name of the Anatomy Perception Module, with the text projection that was aligned with it.
 pub const APM: &str = "apm.safetensors";
-/// An image encoder that was imported alone, for `train apm --from`.
+/// File name of an image encoder that was imported by itself, for `train apm --from`.
 pub const IMAGE_ENCODER: &str = "image_encoder.safetensors";
-/// The sentences that each structure's findings are retrieved from: a list of 36 lists.
+/// File name of the sentences of the sentence database: a list of 36 lists.
 pub const SENTENCES: &str = "sentences.json";
-/// The base language model.
+/// File name of the base language model.
 pub const LANGUAGE: &str = "language.safetensors";
-/// Projectors, adapters and what else was trained of the language model.
+/// File name of the projectors, the adapters and the other trained parameters of the language model.
 pub const ADAPTER: &str = "adapter.safetensors";

@@ -1,32 +1,32 @@
 //! Augmentation of a batch of images with their boxes.
 //!
-//! A flip does not swap left and right: names follow the patient, so a flipped image looks like situs inversus. That is
-//! what makes grounding robust against mirror images (paper, section 5).
+//! A flip mirrors the boxes but does not swap the names of left and right structures, which are the patient's: a flipped image looks like
+//! situs inversus. This makes grounding robust against mirrored images (paper, section 5).
 
 use anatomix::geometry::NormalizedBox;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// How far images are changed. The defaults are the paper's; it changes no intensities.
+/// Ranges of random changes. The defaults are the paper's, which does not change intensities.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
     /// Largest rotation in degrees.
     pub rotate: f64,
-    /// Largest shift as a share of the side.
+    /// Largest shift as a fraction of the side.
     pub translate: f64,
-    /// Smallest and largest zoom.
+    /// Smallest and largest zoom factor.
     pub scale: [f64; 2],
-    /// How often an image is flipped.
+    /// Probability of a horizontal flip.
     pub flip: f64,
-    /// Largest change of the tone curve: exponents from `1/(1+x)` to `1+x`.
+    /// Range of the tone curve: its exponent is between `1 / (1 + gamma)` and `1 + gamma`.
     pub gamma: f64,
-    /// Largest deviation of added noise.
+    /// Largest standard deviation of added noise.
     pub noise: f64,
-    /// Largest strength of a smooth change of brightness over the image.
+    /// Largest amplitude of a smooth change of brightness across the image.
     pub shade: f64,
-    /// How often a rectangle is blotted out.
+    /// Probability that a rectangle is filled with a constant.
     pub cutout: f64,
 }
 
@@ -36,9 +36,11 @@ impl Default for Augmentation {
     }
 }
 
-/// One image's change of place: picture coordinates -1..1 map to the source's by `a`.
+/// The affine transform of one image, in coordinates -1..1.
 struct Affine {
-    a: [f64; 6],
+    /// From the source to the output, for boxes.
+    forward: [f64; 6],
+    /// From the output to the source, for the sampling grid.
     inverse: [f64; 6],
 }
 
@@ -51,18 +53,19 @@ impl Affine {
             if settings.scale[1] > settings.scale[0] { rng.random_range(settings.scale[0]..settings.scale[1]) } else { settings.scale[0] };
         let flip = if rng.random_bool(settings.flip) { -1.0 } else { 1.0 };
         let (sin, cos) = angle.sin_cos();
-        // Forward: flip, then rotate, zoom and shift. The sampling grid needs the way back.
+        // The image is flipped, then rotated, zoomed and shifted.
         let forward = [zoom * cos * flip, -zoom * sin, tx, zoom * sin * flip, zoom * cos, ty];
         let [a, b, c, d, e, f] = forward;
         let det = a * e - b * d;
         let inverse = [e / det, -b / det, (b * f - c * e) / det, -d / det, a / det, (c * d - a * f) / det];
-        Self { a: inverse, inverse: forward }
+        Self { forward, inverse }
     }
 
-    /// Where a box goes: the hull of an octagon in it, which a small rotation hardly inflates.
+    /// Transforms a box, as the bounding box of a transformed octagon inside it, which grows little under rotation. Returns `None` if at
+    /// most a third of it stays in the image.
     fn apply(&self, b: &NormalizedBox) -> Option<NormalizedBox> {
         let [cx, cy, w, h] = b.to_center().map(f64::from);
-        let [a, bx, c, d, e, f] = self.inverse;
+        let [a, bx, c, d, e, f] = self.forward;
         let mut hull = [f64::MAX, f64::MAX, f64::MIN, f64::MIN];
         for (ux, uy) in [(1.0, 0.7), (0.7, 1.0)] {
             for (sx, sy) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
@@ -77,14 +80,14 @@ impl Affine {
     }
 }
 
-/// Changes images `[B, 1, S, S]` and their boxes; a box that mostly leaves the image becomes `None`.
+/// Changes images `[B, 1, S, S]` and their boxes at random. A box of which at most a third stays in the image becomes `None`.
 pub fn augment(images: &Tensor, boxes: &mut [Vec<Option<NormalizedBox>>], settings: &Augmentation, rng: &mut impl Rng) -> Tensor {
     let size = images.size();
     let (batch, side) = (size[0], size[2]);
     let mut grid = Vec::with_capacity(6 * batch as usize);
     for boxes in boxes.iter_mut() {
         let affine = Affine::sample(settings, rng);
-        grid.extend(affine.a.map(|v| v as f32));
+        grid.extend(affine.inverse.map(|v| v as f32));
         for slot in boxes {
             *slot = slot.and_then(|b| affine.apply(&b));
         }
@@ -133,7 +136,7 @@ mod tests {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
         let settings = Augmentation { flip: 0.5, ..Default::default() };
         for _ in 0..20 {
-            // A bright rectangle: its pixels after the change must be where its box went.
+            // The pixels of a bright rectangle and its box must be transformed alike.
             let image = Tensor::zeros([1, 1, 128, 128], (Kind::Float, tch::Device::Cpu));
             let _ = image.narrow(2, 40, 30).narrow(3, 70, 20).fill_(1.0);
             let mut boxes = vec![vec![Some(NormalizedBox::new(70.0 / 128.0, 40.0 / 128.0, 90.0 / 128.0, 70.0 / 128.0))]];

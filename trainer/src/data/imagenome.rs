@@ -8,20 +8,20 @@ use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// One image with what is known about it.
+/// An image with its annotations.
 #[derive(Clone, Debug)]
 pub struct Annotated {
     /// Identifier of the image.
     pub id: String,
-    /// "train", "validate" or "test".
+    /// Name of the split: "train", "validate" or "test".
     pub split: String,
-    /// The picture's file.
+    /// Path of the image's file.
     pub image: PathBuf,
-    /// Box of each structure in the letterboxed square; `None` where the structure is not in the picture.
+    /// Box of each structure in the letterboxed square; `None` for a structure that is not annotated.
     pub boxes: [Option<NormalizedBox>; STRUCTURES],
-    /// Sentence of each structure.
+    /// Sentence of each structure, in index order.
     pub sentences: Vec<String>,
-    /// 1 for each label that applies.
+    /// For each label 1 if it applies, otherwise 0.
     pub labels: [f32; LABELS],
 }
 
@@ -48,7 +48,7 @@ struct Attributes {
     attributes: Vec<Vec<String>>,
 }
 
-/// Reads a folder in the layout of the data sets; images of splits that `wanted` refuses are left out.
+/// Reads a folder in the layout of the data sets; only images of splits for which `wanted` is true are returned.
 ///
 /// # Errors
 /// If a table or a scene graph is missing or malformed; the message names the file and, for a table, the line.
@@ -93,7 +93,7 @@ fn structures(graph: &SceneGraph) -> ([Option<NormalizedBox>; STRUCTURES], Vec<S
             .filter(|a| by_raw_name(&a.name) == Some(structure))
             .flat_map(|a| a.attributes.iter().flatten())
             .filter_map(|attribute| match attribute.split('|').collect::<Vec<_>>()[..] {
-                // What only qualifies a finding says nothing about its presence.
+                // These categories qualify a finding and do not assert one.
                 ["laterality" | "severity" | "nlp", ..] => None,
                 [category, "yes", term] => Some((category, term)),
                 _ => None,
@@ -106,7 +106,7 @@ fn structures(graph: &SceneGraph) -> ([Option<NormalizedBox>; STRUCTURES], Vec<S
     (boxes, sentences.collect())
 }
 
-/// The structure that a raw name of the data set means: the synonym before or after `;;` that is one of ours.
+/// The structure for a name in the data set, which may have synonyms separated by `;;`.
 fn by_raw_name(raw: &str) -> Option<Structure> {
     let name = match raw {
         "Cardiac shadow viewed radiologically;;Heart" => "Cardiac shadow viewed radiologically or Heart".into(),
@@ -133,7 +133,7 @@ fn read_labels(path: &Path) -> Result<HashMap<String, [f32; LABELS]>> {
         for label in Label::ALL {
             labels[label.index()] = match field(&row, label.name())?.as_str() {
                 "1.0" | "1" => 1.0,
-                // Uncertain counts as absent, as blank and negative do.
+                // Blank, negative and uncertain (-1) all count as absent.
                 "" | "0" | "0.0" | "-1" | "-1.0" => 0.0,
                 other => bail!("{} line {}: {label} is {other:?}", path.display(), number + 2),
             };

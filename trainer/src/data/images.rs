@@ -1,4 +1,4 @@
-//! Pictures, prepared for the network once and kept in memory as bytes.
+//! Preprocessed images, which are kept in memory as bytes.
 
 use crate::training::progress;
 use anatomix::Radiograph;
@@ -8,17 +8,17 @@ use rayon::prelude::*;
 use std::path::PathBuf;
 use tch::{Kind, Tensor};
 
-/// Prepared pictures, one byte a pixel.
+/// Preprocessed images, one byte per pixel.
 pub struct Images {
     size: i64,
     bytes: Tensor,
 }
 
 impl Images {
-    /// Opens and prepares every file.
+    /// Reads and preprocesses all files.
     ///
     /// # Errors
-    /// If one cannot be opened.
+    /// If a file cannot be read.
     pub fn load(paths: &[PathBuf], preprocess: &Preprocess) -> Result<Self> {
         let bar = progress::bar(paths.len() as u64, "preparing images");
         let pictures: Vec<Vec<u8>> = paths
@@ -35,12 +35,12 @@ impl Images {
         Ok(Self { size, bytes })
     }
 
-    /// A batch as `[B, 1, S, S]`, 0..1.
+    /// A batch of images `[B, 1, S, S]` with values 0..1.
     pub fn batch(&self, indices: &[i64]) -> Tensor {
         self.bytes.index_select(0, &Tensor::from_slice(indices)).to_kind(Kind::Float) / 255.0
     }
 
-    /// Side in pixels.
+    /// Side of the images in pixels.
     pub fn size(&self) -> i64 {
         self.size
     }

@@ -1,4 +1,4 @@
-//! Instruction samples: one JSON object a line, of any of the nine tasks.
+//! Instruction samples of the nine tasks, in files with one JSON object per line.
 
 use anatomix_phantom::tasks::Sample;
 use anyhow::{Context, Result};
@@ -14,10 +14,10 @@ struct Line {
     sample: Sample,
 }
 
-/// The samples of each image, by the image's identifier.
+/// Reads the samples of each image, by the image's identifier.
 ///
 /// # Errors
-/// If the file cannot be read or a line is malformed; the message names file and line.
+/// If the file cannot be read or a line is malformed; the message names the file and the line.
 pub fn read(path: &Path) -> Result<HashMap<String, Vec<Sample>>> {
     let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut out: HashMap<String, Vec<Sample>> = HashMap::new();
@@ -29,7 +29,7 @@ pub fn read(path: &Path) -> Result<HashMap<String, Vec<Sample>>> {
     Ok(out)
 }
 
-/// Mirrors the boxes that a text holds: `(x0,y0),(x1,y1)` on the 0..1024 grid becomes `(1024-x1,y0),(1024-x0,y1)`.
+/// Mirrors the boxes in a text: `(x0,y0),(x1,y1)` on the prompt's grid becomes `(1024-x1,y0),(1024-x0,y1)`.
 pub fn mirror_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

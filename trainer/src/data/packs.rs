@@ -1,26 +1,26 @@
-//! Packs: several questions over one context, so that a context is computed once for all of them.
+//! Packs: sequences of one context and several questions, so that the context is computed once for all questions.
 //!
-//! A question sees the context and itself only, and its positions continue from the context's end: exactly what it will
-//! see when it is asked of a study whose context is cached.
+//! A question attends to the context and to itself, and its positions continue from the context's end. At inference, a question on a study
+//! with a prefilled context attends to the same tokens at the same positions.
 
 use crate::graph::CausalBatch;
 use anatomix::prompt::{ContextLine, PromptError, PromptTokenizer};
 use tch::{Device, Tensor};
 
-/// One context with its questions and answers, as tokens.
+/// Tokens of one context with its questions and answers.
 #[derive(Clone, Debug, Default)]
 pub struct Pack {
     ids: Vec<i64>,
     visual_index: Vec<i64>,
     positions: Vec<i64>,
-    /// 0 for the context, then 1, 2, .. for the questions.
+    /// Segment of each token: 0 for the context, 1, 2, ... for the questions.
     segments: Vec<i64>,
-    /// How much a token's successor weighs in the loss; 0 where it is not to be learned.
+    /// Weight of predicting the token after each token in the loss; 0 if it is not a training target.
     weights: Vec<f32>,
 }
 
 impl Pack {
-    /// Packs questions and answers over a context with this many image patches.
+    /// Makes a pack of questions and answers over a context with `patches` image tokens.
     ///
     /// # Errors
     /// If a text cannot be tokenized.
@@ -38,7 +38,7 @@ impl Pack {
         Ok(pack)
     }
 
-    /// A context's tokens with the feature that each takes or -1, and no questions yet.
+    /// Makes a pack of a context without questions; see [`ContextTokens`](anatomix::prompt::ContextTokens) for the arguments.
     pub fn over(ids: Vec<i64>, visual_index: Vec<i64>) -> Self {
         let length = ids.len();
         Self { positions: (0..length as i64).collect(), segments: vec![0; length], weights: vec![0.0; length], ids, visual_index }
@@ -51,8 +51,8 @@ impl Pack {
         let own = question.len() + answer.len();
         self.positions.extend((0..own).map(|i| (context + i) as i64));
         self.segments.extend(std::iter::repeat_n(segment, own));
-        // The token before each token of the answer predicts it. An answer weighs as the root of its length: by tokens
-        // alone, one report would outweigh fifty questions that are answered with yes or no.
+        // Each token of the answer is predicted at the token before it. The weight of an answer is the square root of its length; with
+        // equal weights for all tokens, one report would outweigh fifty questions that are answered by yes or no.
         let weight = 1.0 / (answer.len() as f32).sqrt();
         self.weights.extend((0..own).map(|i| if i + 1 >= question.len() && i + 1 < own { weight } else { 0.0 }));
         self.visual_index.extend(std::iter::repeat_n(-1, own));
@@ -60,19 +60,19 @@ impl Pack {
         self.ids.extend(answer);
     }
 
-    /// Its number of tokens.
+    /// Number of tokens.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// Whether it has none.
+    /// Whether the pack has no tokens.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 }
 
-/// Pads packs to one batch; `visual` are the features `[B, P + 36, hidden]` of their images. Returns the batch, the tokens to
-/// be predicted at its selected positions and the weights of their losses.
+/// Pads packs to a batch; `visual` holds the visual features of their images, `[B, P + 36, hidden]`. Returns the batch, the target tokens
+/// at its selected positions, and the weights of their losses.
 pub fn batch(packs: &[Pack], visual: Option<&Tensor>, device: Device) -> (CausalBatch, Tensor, Tensor) {
     let length = packs.iter().map(Pack::len).max().unwrap_or(0);
     let rows = visual.map_or(0, |v| v.size()[1]);

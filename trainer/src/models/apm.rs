@@ -1,5 +1,5 @@
-//! The Anatomy Perception Module (paper, section 3.1): ResNet, DETR-style encoder and decoder with one query for each
-//! structure, feature extraction and heads. Parameter names are those of the published checkpoint.
+//! The Anatomy Perception Module (paper, section 3.1): ResNet, DETR-style encoder and decoder with one query for each structure, feature
+//! extraction and heads. Parameter names are those of the published checkpoint.
 
 use super::dino::{self, DinoConfig};
 use crate::graph::{Activation, Conv, Init, Linear, Ops};
@@ -7,35 +7,35 @@ use anatomix::anatomy::{LABELS, STRUCTURES};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-/// Sizes. The defaults are the paper's.
+/// Configuration of the module. The defaults are the paper's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApmConfig {
-    /// Side of the square input in pixels; a multiple of 32.
+    /// Side of the square input in pixels; a multiple of 32, or of the patch size with DINOv3.
     pub image_size: i64,
     /// Blocks in each of the four stages of the ResNet.
     pub blocks: [i64; 4],
-    /// Inner width of the first stage; a block's output is four times its inner width.
+    /// Inner width of a block in the first stage; it doubles with each stage. A block's output is four times as wide.
     pub planes: i64,
     /// Width of the transformer.
     pub width: i64,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: i64,
     /// Width of the feed-forward layers.
     pub feed_forward: i64,
-    /// Encoder layers.
+    /// Number of encoder layers.
     pub encoder_layers: i64,
-    /// Decoder layers.
+    /// Number of decoder layers.
     pub decoder_layers: i64,
     /// Width of an object embedding.
     pub embedding: i64,
-    /// Whether embeddings come from the feature extractor; without it, from the decoder's output (an ablation).
+    /// Whether object embeddings come from the feature extractor, or directly from the decoder's output (an ablation).
     pub feature_extractor: bool,
-    /// Whether batch norms are trained (a backbone from scratch) or frozen (a pretrained one).
+    /// Whether batch norms are trained, for a backbone from scratch, or frozen, for a pretrained one.
     pub train_batch_norm: bool,
     /// Dropout in the transformer.
     pub dropout: f64,
-    /// DINOv3 as the image encoder instead of the ResNet (an ablation).
+    /// Configuration of DINOv3, which then replaces the ResNet as the image encoder (an ablation).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dino: Option<DinoConfig>,
 }
@@ -61,20 +61,20 @@ impl Default for ApmConfig {
 }
 
 impl ApmConfig {
-    /// Patches on one side of the image.
+    /// Number of patches along one side of the image.
     pub fn grid(&self) -> i64 {
         self.image_size / self.dino.as_ref().map_or(32, |dino| dino.patch)
     }
 
-    /// Patches of the image.
+    /// Number of patches of the image.
     pub fn patches(&self) -> i64 {
         self.grid() * self.grid()
     }
 
-    /// Checks that the sizes fit together: the readers would stop at the first operation where they do not.
+    /// Checks that the sizes fit together, so that no operation fails later.
     ///
     /// # Errors
-    /// What does not fit.
+    /// If they do not; the message names the first size that does not fit.
     pub fn check(&self) -> Result<()> {
         let patch = self.dino.as_ref().map_or(32, |dino| dino.patch);
         let (size, width, heads) = (self.image_size, self.width, self.heads);
@@ -94,20 +94,20 @@ impl ApmConfig {
     }
 }
 
-/// What the module gives for `B` images with `P` patches.
+/// Outputs of the module for `B` images with `P` patches.
 #[derive(Clone, Debug)]
 pub struct ApmOutput<T> {
-    /// `[B, 36, 4]`: centre x, centre y, width, height, 0..1.
+    /// Boxes `[B, 36, 4]` in the letterboxed square: centre x, centre y, width, height, 0..1.
     pub boxes: T,
-    /// `[B, 36, embedding]`, not normalised.
+    /// Object embeddings `[B, 36, embedding]`, not normalised.
     pub object_embeddings: T,
-    /// `[B, P, width]`.
+    /// Image tokens `[B, P, width]`.
     pub image_tokens: T,
-    /// `[B, 14]`, before the sigmoid.
+    /// Logits of the image labels `[B, 14]`.
     pub image_logits: T,
 }
 
-/// Runs the module on images `[B, 1, S, S]`, values 0..1.
+/// The module on images `[B, 1, S, S]` with values 0..1.
 pub fn apm<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> ApmOutput<O::Tensor> {
     let width = config.width;
     let (features, channels) = match &config.dino {
@@ -153,7 +153,7 @@ pub fn apm<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> ApmOutput<
     let boxes = ops.linear(&hidden, "bbox_embed.layers.2", Linear { inputs: width, outputs: 4, bias: true });
     let boxes = ops.activate(&boxes, Activation::Sigmoid);
 
-    // Feature extraction (paper, eq. 4): the decoder's output looks at the image once more.
+    // Feature extraction (paper, eq. 4) is cross-attention from the decoder's output to the encoded image.
     let described =
         if config.feature_extractor { attention_block(ops, "anat_obj_embs.mha", width, 2, &objects, &memory, &memory) } else { objects };
     let embedding = Linear { inputs: width, outputs: config.embedding, bias: true };
@@ -194,7 +194,7 @@ fn resnet<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> O::Tensor {
     x
 }
 
-/// Post-norm layer; positions are added to queries and keys only.
+/// Post-norm encoder layer. Positions are added to queries and keys only.
 fn encoder_layer<O: Ops>(ops: &O, config: &ApmConfig, name: &str, x: &O::Tensor, positions: &O::Tensor) -> O::Tensor {
     let width = config.width;
     let placed = ops.add(x, positions);
@@ -232,7 +232,7 @@ fn feed_forward<O: Ops>(ops: &O, config: &ApmConfig, name: &str, x: &O::Tensor) 
     ops.dropout(&out, config.dropout)
 }
 
-/// PyTorch's `nn.MultiheadAttention`: one `in_proj_weight` `[3 D, D]` for queries, keys and values.
+/// PyTorch's `nn.MultiheadAttention`, whose `in_proj_weight` `[3 D, D]` projects queries, keys and values.
 fn attention_block<O: Ops>(ops: &O, name: &str, width: i64, heads: i64, q: &O::Tensor, k: &O::Tensor, v: &O::Tensor) -> O::Tensor {
     let [weight, bias] = ["weight", "bias"].map(|part| format!("{name}.in_proj_{part}"));
     let project = |x: &O::Tensor, part: i64| ops.linear_part(x, [&weight, &bias], [3 * width, width], part * width..(part + 1) * width);

@@ -1,16 +1,17 @@
-//! DINOv3's vision transformer as the image encoder, an ablation of the paper (section S5). Parameter names are those of the Hub's
-//! checkpoints, below the backbone's.
+//! DINOv3's vision transformer as the image encoder, an ablation of the paper (section S5). Parameter names are those of the Hugging Face
+//! checkpoints, with the prefix [`BODY`].
 
 use crate::graph::{Activation, Init, Linear, Ops};
 use serde::{Deserialize, Serialize};
 
-/// Where the encoder's parameters are among the module's.
+/// Prefix of the encoder's parameter names in the module.
 pub const BODY: &str = "backbone.0.body";
-/// Mean and deviation of the channels that it was pretrained on; a grey image is the same in all three.
+/// Mean of each colour channel in pretraining. A grey image has the same values in all three channels.
 const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
+/// Standard deviation of each colour channel in pretraining.
 const DEVIATION: [f64; 3] = [0.229, 0.224, 0.225];
 
-/// Sizes. The defaults are ViT-S's.
+/// Configuration of the encoder. The defaults are those of ViT-S.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DinoConfig {
@@ -18,13 +19,13 @@ pub struct DinoConfig {
     pub patch: i64,
     /// Width.
     pub width: i64,
-    /// Layers.
+    /// Number of layers.
     pub layers: i64,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: i64,
     /// Width of the feed-forward layers.
     pub feed_forward: i64,
-    /// Tokens beside the class token that stand for no patch.
+    /// Number of register tokens.
     pub registers: i64,
     /// Whether the feed-forward layers are gated (SwiGLU).
     pub gated: bool,
@@ -38,17 +39,17 @@ impl Default for DinoConfig {
     }
 }
 
-/// Angles of the rotary positions as cosines and signed sines.
+/// Rotary position embedding: cosines and signed sines, see [`angles`].
 struct Rotary<T> {
     cos: T,
     sin: T,
 }
 
-/// Features of the patches, row by row: images `[B, 1, S, S]`, values 0..1, to `[B, P, width]`.
+/// Features of the patches in row-major order: images `[B, 1, S, S]` with values 0..1 to `[B, P, width]`.
 pub fn dinov3<O: Ops>(ops: &O, config: &DinoConfig, image_size: i64, image: &O::Tensor) -> O::Tensor {
     let (width, patch, grid) = (config.width, config.patch, image_size / config.patch);
     ops.scope("backbone/patches");
-    // [B, 1, S, S] -> [B, P, patch * patch], for each channel with its own mean and deviation
+    // [B, 1, S, S] -> [B, P, patch * patch], then normalised for each colour channel
     let cut = ops.transpose(&ops.reshape(image, &[0, grid, patch, grid, patch]), &[0, 1, 3, 2, 4]);
     let cut = ops.reshape(&cut, &[0, grid * grid, patch * patch]);
     let channels: Vec<O::Tensor> = (0..3)
@@ -86,7 +87,7 @@ fn name(part: &str) -> String {
     format!("{BODY}.{part}")
 }
 
-/// Pre-norm layer, what it adds scaled channel by channel.
+/// Pre-norm layer. Both residual branches are scaled channel by channel (LayerScale).
 fn layer<O: Ops>(ops: &O, config: &DinoConfig, name: &str, rotary: &Rotary<O::Tensor>, x: &O::Tensor) -> O::Tensor {
     let (width, inner) = (config.width, config.feed_forward);
     let scaled = |x: &O::Tensor, part: &str| ops.mul(x, &ops.weight(&format!("{name}.{part}.lambda1"), &[width], Init::Ones));
@@ -103,7 +104,7 @@ fn layer<O: Ops>(ops: &O, config: &DinoConfig, name: &str, rotary: &Rotary<O::Te
     let input = ops.layer_norm(&x, &format!("{name}.norm2"), width, 1e-5);
     let up = |part: &str| ops.linear(&input, &format!("{name}.mlp.{part}"), Linear { inputs: width, outputs: inner, bias: true });
     let hidden = if config.gated {
-        // SiLU of the gate: x times its sigmoid.
+        // SiLU is `x * sigmoid(x)`.
         let gate = up("gate_proj");
         ops.mul(&ops.mul(&gate, &ops.activate(&gate, Activation::Sigmoid)), &up("up_proj"))
     } else {
@@ -113,7 +114,7 @@ fn layer<O: Ops>(ops: &O, config: &DinoConfig, name: &str, rotary: &Rotary<O::Te
     ops.add(&x, &scaled(&out, "layer_scale2"))
 }
 
-/// Rotates the halves of each head against each other: `[B, N, width]` to the same.
+/// Applies the rotary position embedding to each head: `[B, N, width]` to `[B, N, width]`.
 fn rotate<O: Ops>(ops: &O, config: &DinoConfig, rotary: &Rotary<O::Tensor>, x: &O::Tensor) -> O::Tensor {
     let head = config.width / config.heads;
     let split = ops.reshape(x, &[0, -1, config.heads, head]);
@@ -123,8 +124,8 @@ fn rotate<O: Ops>(ops: &O, config: &DinoConfig, rotary: &Rotary<O::Tensor>, x: &
     ops.reshape(&turned, &[0, -1, config.width])
 }
 
-/// Cosines and sines for each token and channel of a head; the first `skipped` tokens stay as they are. Positions are the
-/// centres of the patches in -1..1, y before x; a sine is negative in the first half, where the other half is subtracted.
+/// Cosines and signed sines `[tokens, head]`. The first `skipped` tokens are not rotated. Positions are the patches' centres in -1..1, y
+/// before x. Sines in the first half of the channels are negated, because the rotation subtracts there.
 fn angles(grid: usize, skipped: usize, head: usize) -> (Vec<f32>, Vec<f32>) {
     let quarter = head / 4;
     let (mut cos, mut sin) = (vec![1f32; skipped * head], vec![0f32; skipped * head]);

@@ -1,44 +1,44 @@
-//! The language model: a Gemma 3 decoder that takes visual features in place of some tokens (paper, section 3.2).
+//! The language model: a Gemma 3 decoder, in whose input visual features replace the embeddings of some tokens (paper, section 3.2).
 
 use crate::graph::{Activation, CausalAttention, Linear, Ops};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Sizes, with the names of a Hugging Face `config.json`. The defaults are MedGemma-4b-it's.
+/// Configuration, with the names of a Hugging Face `config.json`. The defaults are those of MedGemma-4b-it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GemmaConfig {
     /// Rows of the embedding table.
     pub vocab_size: i64,
-    /// Width.
+    /// Width of the hidden states.
     pub hidden_size: i64,
     /// Width of the feed-forward layers.
     pub intermediate_size: i64,
-    /// Layers.
+    /// Number of layers.
     pub num_hidden_layers: i64,
-    /// Query heads.
+    /// Number of query heads.
     pub num_attention_heads: i64,
-    /// Key and value heads.
+    /// Number of key and value heads.
     pub num_key_value_heads: i64,
     /// Width of a head.
     pub head_dim: i64,
-    /// Scores are scaled by one over the root of this.
+    /// Attention scores are divided by the square root of this.
     pub query_pre_attn_scalar: f64,
-    /// How many tokens back a local layer sees, itself included.
+    /// Sliding window of local layers in tokens, including the token itself.
     pub sliding_window: i64,
-    /// Layer `i` is global when `i + 1` is a multiple of this.
+    /// Layer `i` is global if `i + 1` is a multiple of this, otherwise local.
     pub sliding_window_pattern: i64,
-    /// Base of the rotary positions in global layers.
+    /// Base of the rotary position embedding in global layers.
     pub rope_theta: f64,
-    /// Their linear scaling.
+    /// Linear scaling of the positions in global layers.
     pub rope_factor: f64,
-    /// Base of the rotary positions in local layers.
+    /// Base of the rotary position embedding in local layers.
     pub rope_local_base_freq: f64,
     /// Epsilon of the norms.
     pub rms_norm_eps: f64,
-    /// Whether the head shares the embedding table.
+    /// Whether the output layer shares the embedding table.
     pub tie_word_embeddings: bool,
-    /// Longest context in tokens that an export prepares rotary tables for.
+    /// Largest number of tokens, context and answer together, for which an export holds rotary tables.
     pub max_position_embeddings: i64,
 }
 
@@ -66,7 +66,7 @@ impl Default for GemmaConfig {
 }
 
 impl GemmaConfig {
-    /// Weights in all matrices.
+    /// Number of weights in all matrices.
     pub fn weights(&self) -> i64 {
         let attention = 2 * (self.num_attention_heads + self.num_key_value_heads) * self.head_dim;
         let layer = self.hidden_size * (attention + 3 * self.intermediate_size);
@@ -74,12 +74,12 @@ impl GemmaConfig {
         self.num_hidden_layers * layer + tables * self.vocab_size * self.hidden_size
     }
 
-    /// The inputs of the decoder that say what layers see, each with their window.
+    /// The decoder's attention bias inputs by name, each with its sliding window; `None` for global layers.
     pub fn biases(&self) -> BTreeMap<&'static str, Option<i64>> {
         (0..self.num_hidden_layers).map(|layer| self.attention(layer)).map(|spec| (spec.bias(), spec.window)).collect()
     }
 
-    /// What the attention of a layer needs to know.
+    /// Configuration of a layer's attention.
     pub fn attention(&self, layer: i64) -> CausalAttention {
         let global = (layer + 1) % self.sliding_window_pattern == 0;
         CausalAttention {
@@ -95,12 +95,12 @@ impl GemmaConfig {
     }
 }
 
-/// The embedding table's name.
+/// Parameter name of the embedding table.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
-/// The head's name where it is not tied.
+/// Parameter name of an output layer that does not share the embedding table.
 pub const HEAD: &str = "lm_head.weight";
 
-/// Logits of the selected positions, from the tokens that the reader was given.
+/// Logits of the selected positions; `ops` holds the tokens.
 pub fn gemma<O: Ops>(ops: &O, config: &GemmaConfig) -> O::Tensor {
     let hidden = config.hidden_size;
     ops.scope("embed");
@@ -115,7 +115,7 @@ pub fn gemma<O: Ops>(ops: &O, config: &GemmaConfig) -> O::Tensor {
         let spec = config.attention(layer);
         let (queries, pairs) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
         let input = norm(&x, "input_layernorm");
-        // Norm of each head, before the rotation.
+        // Queries and keys are normalised head by head, before the rotary embedding.
         let head_norm = |x: &O::Tensor, part: &str, heads: i64| {
             let split = ops.reshape(x, &[0, -1, heads, spec.head_dim]);
             let normed = ops.rms_norm(&split, &name(part), spec.head_dim, config.rms_norm_eps);

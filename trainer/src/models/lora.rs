@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct Lora {
     /// Rank.
     pub rank: i64,
-    /// Scaling, divided by the rank.
+    /// The adapter's output is scaled by `alpha / rank`.
     pub alpha: f64,
-    /// Dropout before the first factor.
+    /// Dropout on the adapter's input.
     pub dropout: f64,
 }
 
@@ -21,12 +21,12 @@ impl Default for Lora {
 }
 
 impl Lora {
-    /// Whether a linear layer takes an adapter: all of the decoder's layers do.
+    /// Whether the linear layer of this name has an adapter. All linear layers inside the decoder's blocks have one.
     pub fn adapts(&self, name: &str) -> bool {
         name.starts_with("model.layers.")
     }
 
-    /// Factor on the adapter's output.
+    /// Factor of the adapter's output.
     pub fn scale(&self) -> f64 {
         self.alpha / self.rank as f64
     }

@@ -1,4 +1,4 @@
-//! The networks, each written once over [`crate::graph::Ops`].
+//! The networks, as functions over [`crate::graph::Ops`].
 
 pub mod apm;
 pub mod dino;

@@ -1,4 +1,4 @@
-//! From perception into the language model's space (paper, section 3.2): one projector for image tokens, one for objects.
+//! Projectors from perception's outputs to visual features (paper, section 3.2): one for image tokens, one for object embeddings.
 
 use crate::graph::{Activation, Linear, Ops};
 

@@ -1,9 +1,9 @@
-//! The sentence encoder: BERT, mean-pooled, with the projection that training aligns (paper, eq. 5 and 6).
+//! The sentence encoder: BERT with mean pooling, and the projection that is trained to match object embeddings (paper, eq. 5 and 6).
 
 use crate::graph::{Activation, Init, Linear, Ops};
 use serde::{Deserialize, Serialize};
 
-/// Sizes. The defaults are those of BERT base, which PubMedBERT is.
+/// Configuration of the encoder. The defaults are those of BERT base, whose architecture PubMedBERT has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TextConfig {
@@ -11,13 +11,13 @@ pub struct TextConfig {
     pub vocabulary: i64,
     /// Width.
     pub width: i64,
-    /// Layers.
+    /// Number of layers.
     pub layers: i64,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: i64,
     /// Width of the feed-forward layers.
     pub feed_forward: i64,
-    /// Longest sentence in tokens.
+    /// Largest number of tokens of a sentence.
     pub positions: i64,
     /// Dropout.
     pub dropout: f64,
@@ -31,24 +31,24 @@ impl Default for TextConfig {
     }
 }
 
-/// Token ids as a model reads them: embedded tokens `[B, T, D]` must be looked up by the caller's reader.
+/// A batch of `B` sentences, padded to `T` tokens. The caller looks the token embeddings up in [`token_table`].
 pub struct TextInput<T> {
-    /// Rows of the token table, `[B, T, D]`.
+    /// Token embeddings `[B, T, D]`.
     pub tokens: T,
-    /// 0 where a token stands and a large negative number where padding stands, `[B, 1, 1, T]`.
+    /// Attention mask `[B, 1, 1, T]`: 0 for a token, a large negative number for padding.
     pub mask: T,
-    /// One over the number of tokens where a token stands and 0 where padding stands, `[B, 1, T]`.
+    /// Weights of mean pooling `[B, 1, T]`: one over the sentence's number of tokens for a token, 0 for padding.
     pub pooling: T,
-    /// `T`.
+    /// Number of tokens `T`.
     pub length: i64,
 }
 
-/// The table that `TextInput::tokens` are rows of.
+/// The table of token embeddings, `[vocabulary, D]`.
 pub fn token_table<O: Ops>(ops: &O, config: &TextConfig) -> O::Tensor {
     ops.weight("embeddings.word_embeddings.weight", &[config.vocabulary, config.width], Init::Normal(0.02))
 }
 
-/// Hidden states `[B, T, D]`.
+/// Hidden states of the last layer, `[B, T, D]`.
 pub fn bert<O: Ops>(ops: &O, config: &TextConfig, input: &TextInput<O::Tensor>) -> O::Tensor {
     let (width, epsilon) = (config.width, 1e-12);
     let square = Linear { inputs: width, outputs: width, bias: true };
@@ -71,13 +71,13 @@ pub fn bert<O: Ops>(ops: &O, config: &TextConfig, input: &TextInput<O::Tensor>) 
     x
 }
 
-/// Mean over the tokens: `[B, D]`.
+/// Mean of the hidden states over the tokens, `[B, D]`.
 pub fn sentence_embedding<O: Ops>(ops: &O, config: &TextConfig, input: &TextInput<O::Tensor>) -> O::Tensor {
     let hidden = bert(ops, config, input);
     ops.reshape(&ops.matmul(&input.pooling, &hidden), &[-1, config.width])
 }
 
-/// The projection into the space of object embeddings: `[N, D]` to `[N, embedding]`.
+/// Projection to the width of object embeddings: `[N, D]` to `[N, embedding]`.
 pub fn project<O: Ops>(ops: &O, config: &TextConfig, embedding: i64, sentences: &O::Tensor) -> O::Tensor {
     let first = Linear { inputs: config.width, outputs: config.projection, bias: true };
     let hidden = ops.activate(&ops.linear(sentences, "project_head.proj.0", first), Activation::Relu);
