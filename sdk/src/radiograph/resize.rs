@@ -125,7 +125,7 @@ mod tests {
             (64, 48, 64),
             (500, 500, 1),
         ] {
-            let bytes = (0..width * height).map(|i| (i * 7919 % 251) as u8).collect();
+            let bytes = (0..u64::from(width * height)).map(|i| (i * 7919 % 251) as u8).collect();
             let pixels = Stored::new(Width::One, bytes, Width::One.shares());
             let resize = Resize { pixels: &pixels, spread: pixels.levels(), width, height, size };
             let (square, low, high) = resize.square();

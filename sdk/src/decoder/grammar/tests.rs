@@ -290,7 +290,8 @@ fn hostile_schemas_are_bounded() {
         });
         let verdict = verdict.and_then(|answered| answered).map_or_else(|e| e.to_string(), |()| "taken".into());
         println!("{name}: {:?}, {verdict}", start.elapsed());
-        assert!(start.elapsed() < Duration::from_secs(20), "{name}");
+        // Seconds at most where it is bounded, hours where it is not; the limit leaves room for a slow machine.
+        assert!(start.elapsed() < Duration::from_secs(600), "{name}");
         assert!(!verdict.contains("panic"), "{name}: {verdict}");
     }
 }
