@@ -23,6 +23,8 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 RELEASE := target/release
 ANATOMIX := $(RELEASE)/anatomix
 TRAINER := $(RELEASE)/anatomix-trainer
+# Of the SDK: the program, and the C interface for libanatomix.so.
+FEATURES := cli,capi
 BUNDLE := examples/reference-bundle
 PHANTOM := examples/phantom.dcm
 RG1 := .deps/radiographs/RG1_UNCI.dcm
@@ -53,7 +55,11 @@ deps: $(ORT) $(RG1) ## Fetch ONNX Runtime and a real radiograph from their PyPI 
 
 .PHONY: build
 build: $(ORT) ## Build the library and the command line: target/release/libanatomix.so and target/release/anatomix
-	$(CARGO) build --release --features cli -p anatomix
+	$(CARGO) build --release --features $(FEATURES) -p anatomix
+	@# The shared library: its own name in it, and of symbols the header's alone. (The JPEG 2000 decoder keeps C's names; a program
+	@# that links the C original must not meet them here.)
+	$(CARGO) rustc --release --features $(FEATURES) -p anatomix --lib --crate-type cdylib -- \
+	  -C link-arg=-Wl,-soname,libanatomix.so -C link-arg=-Wl,--exclude-libs,ALL
 	@ln -sfn ../../$(ORT) $(RELEASE)/libonnxruntime.so
 
 .PHONY: demo
@@ -84,14 +90,14 @@ test: check-format test-sdk test-trainer test-python ## Everything that CI check
 
 .PHONY: test-sdk
 test-sdk: build ## Rust tests of the SDK and of the phantoms; no libtorch needed
-	$(CARGO) test --release --features cli -p anatomix -p anatomix-phantom
+	$(CARGO) test --release --features $(FEATURES) -p anatomix -p anatomix-phantom
 
 .PHONY: test-trainer
 test-trainer: $(ORT) trainer ## Rust tests of the trainer
 	$(WITH_TORCH) $(CARGO) test --release -p anatomix-trainer
 	@# Decoding says the same over weights of 4 bits, whose kernels differ with the number of rows.
 	$(WITH_TORCH) $(TRAINER) export examples/reference/run --out build/int4 --decoder int4 --measure never
-	ANATOMIX_TEST_BUNDLE=build/int4 $(CARGO) test --release --features cli -p anatomix --test look_up
+	ANATOMIX_TEST_BUNDLE=build/int4 $(CARGO) test --release --features $(FEATURES) -p anatomix --test look_up
 
 .PHONY: test-python
 test-python: build trainer ## Command line, bad input, C and C++, independent readers of the bundle, gradients
@@ -107,7 +113,7 @@ check-format:
 
 .PHONY: lint
 lint: check-format $(VENV) ## Format and clippy, warnings denied
-	$(WITH_TORCH) $(CARGO) clippy --release --workspace --all-targets --features anatomix/cli -- -D warnings
+	$(WITH_TORCH) $(CARGO) clippy --release --workspace --all-targets --features anatomix/cli,anatomix/capi -- -D warnings
 
 .PHONY: reference
 reference: $(ORT) trainer ## Train the reference bundle from its recipe; hours on a CPU, see examples/reference (DEVICE=cuda)

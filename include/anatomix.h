@@ -53,7 +53,7 @@
  *
  * Coordinates. Boxes are in pixels of the original image: origin at its top-left corner, x right, y down.
  *
- * This file is generated from sdk/src/ffi by cbindgen; do not edit it.
+ * This file is generated from sdk/src/capi by cbindgen; do not edit it.
  */
 
 #ifndef ANATOMIX_H

@@ -11,12 +11,13 @@
 pub mod anatomy;
 mod answer;
 pub mod bundle;
+#[cfg(feature = "capi")]
+pub mod capi;
 mod control;
 mod conversation;
 mod decoder;
 mod engine;
 mod error;
-pub mod ffi;
 mod files;
 mod findings;
 pub mod geometry;

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use anatomix::ffi::*;
+use anatomix::capi::*;
 use anatomix::{Engine, Error, FlagCode, Provider, Question, Radiograph, Study, Task};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::tags;

@@ -1,4 +1,4 @@
-//! `include/anatomix.h` is what cbindgen makes of `src/ffi`. `ANATOMIX_BLESS=1` renews it.
+//! `include/anatomix.h` is what cbindgen makes of `src/capi`. `ANATOMIX_BLESS=1` renews it.
 
 use std::fs;
 use std::path::Path;
@@ -8,11 +8,11 @@ fn the_header_matches_the_source() {
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = sdk.join("../include/anatomix.h");
     let config = cbindgen::Config::from_file(sdk.join("cbindgen.toml")).expect("cbindgen.toml");
-    let bindings = cbindgen::Builder::new().with_config(config).with_src(sdk.join("src/ffi/mod.rs")).generate().expect("src/ffi");
+    let bindings = cbindgen::Builder::new().with_config(config).with_src(sdk.join("src/capi/mod.rs")).generate().expect("src/capi");
     let mut generated = Vec::new();
     bindings.write(&mut generated);
     let generated = String::from_utf8(generated).expect("UTF-8");
-    assert_complete(&generated, &sdk.join("src/ffi"));
+    assert_complete(&generated, &sdk.join("src/capi"));
 
     if std::env::var_os("ANATOMIX_BLESS").is_some() {
         fs::write(&path, &generated).expect("include/anatomix.h is writable");
@@ -21,7 +21,7 @@ fn the_header_matches_the_source() {
     let differing = generated.lines().zip(committed.lines()).position(|(new, old)| new != old);
     assert!(
         generated == committed,
-        "include/anatomix.h is not what src/ffi says, from line {:?} on; run this test again with ANATOMIX_BLESS=1",
+        "include/anatomix.h is not what src/capi says, from line {:?} on; run this test again with ANATOMIX_BLESS=1",
         differing.map(|line| line + 1)
     );
 }
@@ -29,7 +29,7 @@ fn the_header_matches_the_source() {
 /// cbindgen leaves out what it does not understand.
 fn assert_complete(header: &str, folder: &Path) {
     let mut count = 0;
-    for entry in fs::read_dir(folder).expect("src/ffi") {
+    for entry in fs::read_dir(folder).expect("src/capi") {
         let source = fs::read_to_string(entry.expect("an entry").path()).expect("a source file");
         for rest in source.split("extern \"C\" fn anx_").skip(1) {
             let name = format!("anx_{}(", rest.split('(').next().unwrap_or_default());

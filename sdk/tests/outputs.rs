@@ -1,7 +1,7 @@
 //! Outputs of the C interface: whatever fails, they are NULL afterwards, so that freeing them does no harm. No bundle is opened for this.
 #![allow(unsafe_code)]
 
-use anatomix::ffi::*;
+use anatomix::capi::*;
 use std::collections::BTreeSet;
 use std::ffi::c_char;
 use std::ptr::{dangling_mut, null, null_mut};

@@ -1,6 +1,6 @@
 //! Stopping an answer from another thread.
 
-use super::call::{Handle, read};
+use super::handle::{Handle, read};
 use crate::control::CancelHandle;
 
 /// Stops a study's running answer; may be used from any thread. Owned by the caller, free it with anx_cancel_free. It may

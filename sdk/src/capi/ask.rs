@@ -1,8 +1,10 @@
 //! Asking a study.
 
 use super::answer::anx_answer;
-use super::call::{Failure, make, on};
+use super::call::make;
 use super::error::anx_error;
+use super::failure::Failure;
+use super::handle::on;
 use super::options::{Options, read_options};
 use super::status::anx_status;
 use super::strings::{c_string, optional_text};

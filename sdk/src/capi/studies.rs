@@ -1,8 +1,10 @@
 //! Several studies at once.
 
-use super::call::{Failure, catch, make_each, with};
+use super::call::make_each;
 use super::engine::anx_engine;
 use super::error::anx_error;
+use super::failure::{Failure, catch};
+use super::handle::with;
 use super::status::anx_status;
 use super::strings::path;
 use super::study::{anx_study, array, name};
@@ -192,8 +194,8 @@ fn perceive<S: Sync>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::call::Handle;
     use super::super::engine::{anx_engine_free, anx_engine_open, anx_engine_options};
+    use super::super::handle::Handle;
     use super::super::study::anx_study_free;
     use super::*;
     use std::path::Path;

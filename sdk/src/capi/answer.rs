@@ -1,6 +1,6 @@
 //! The answer: what the language model said, and where.
 
-use super::call::{Handle, read};
+use super::handle::{Handle, read};
 use super::record::{Record, anx_box, anx_flag, anx_provenance, anx_timing, item};
 use super::strings::Strings;
 use crate::answer::{Answer, Finish};

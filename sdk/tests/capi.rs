@@ -2,7 +2,7 @@
 //! `with_bundle` needs `examples/reference-bundle` and ONNX Runtime, and fails without them.
 #![allow(unsafe_code)]
 
-use anatomix::ffi::*;
+use anatomix::capi::*;
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr::{null, null_mut};

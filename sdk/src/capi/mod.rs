@@ -11,6 +11,8 @@
 #![allow(non_camel_case_types, clippy::missing_safety_doc)]
 
 mod call;
+mod failure;
+mod handle;
 mod options;
 mod strings;
 

@@ -2,8 +2,10 @@
 
 use super::answer::anx_answer;
 use super::ask::anx_ask_options;
-use super::call::{Failure, make_several, on};
+use super::call::make_several;
 use super::error::anx_error;
+use super::failure::Failure;
+use super::handle::on;
 use super::options::read_options;
 use super::status::anx_status;
 use super::strings::optional_text;

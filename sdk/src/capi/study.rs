@@ -1,9 +1,11 @@
 //! The study: what belongs to one radiograph.
 
-use super::call::{Failure, Handle, Poison, Poisonable, check_array, make, on, read, with};
+use super::call::make;
 use super::cancel::anx_cancel;
 use super::engine::anx_engine;
 use super::error::anx_error;
+use super::failure::Failure;
+use super::handle::{Handle, Poison, Poisonable, check_array, on, read, with};
 use super::record::{Record, anx_box, anx_flag, anx_provenance, anx_timing, item};
 use super::status::anx_status;
 use super::strings::{Strings, optional_text, path};

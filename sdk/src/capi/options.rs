@@ -1,6 +1,6 @@
 //! Option structs that can grow: they tell their own size.
 
-use super::call::Failure;
+use super::failure::Failure;
 use std::mem::{MaybeUninit, size_of};
 use std::ptr::copy_nonoverlapping;
 use std::slice;

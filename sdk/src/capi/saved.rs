@@ -1,8 +1,9 @@
 //! Conversations and studies that are kept: turns, and a study as bytes.
 
-use super::call::{Handle, call, make, on, read, with};
+use super::call::{call, make};
 use super::engine::anx_engine;
 use super::error::anx_error;
+use super::handle::{Handle, on, read, with};
 use super::status::anx_status;
 use super::study::{anx_study, array};
 use std::ptr::null;

@@ -1,82 +1,10 @@
-//! What every function of the interface does alike: take handles, report failures, hold panics back.
+//! What every function of the interface does alike: hold panics back, fill its outputs, report failures.
 
 use super::error::anx_error;
+use super::failure::{Failure, catch};
+use super::handle::{Handle, check_array};
 use super::status::anx_status;
-use crate::error::Error;
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// A type that C owns through a pointer: given once, borrowed shared, freed once.
-pub(super) trait Handle: Sized {
-    /// What messages call an argument of this type.
-    const NAME: &'static str;
-
-    /// Takes it back and drops it; nothing for NULL.
-    ///
-    /// # Safety
-    /// NULL, or from [`make`] or [`make_several`] and not used afterwards.
-    unsafe fn free(handle: *mut Self) {
-        if !handle.is_null() {
-            // SAFETY: the caller's promise: it came out of a box and nobody else holds it.
-            let boxed = unsafe { Box::from_raw(handle) };
-            // There is nobody to tell about a panic in a destructor, and it must not cross the boundary.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(boxed)));
-        }
-    }
-}
-
-/// A handle whose calls change it, so that a panic in one of them leaves it in an unknown state: a study.
-pub(super) trait Poisonable: Handle {
-    /// Its mark.
-    fn poison(&self) -> &Poison;
-}
-
-/// Set by a panic in a call on the handle; every later call on it is refused.
-#[derive(Debug, Default)]
-pub(super) struct Poison(AtomicBool);
-
-/// Why a call failed; becomes an [`anx_error`].
-#[derive(Clone, Debug)]
-pub(super) struct Failure {
-    pub status: anx_status,
-    pub message: String,
-    pub cause: Option<String>,
-}
-
-impl Failure {
-    /// An argument that cannot be used; the problem reads on from "the argument NAME".
-    pub fn argument(name: &str, problem: impl std::fmt::Display) -> Self {
-        Self { status: anx_status::ANX_INVALID_ARGUMENT, message: format!("the argument {name} {problem}"), cause: None }
-    }
-
-    fn panic(payload: &(dyn Any + Send)) -> Self {
-        let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
-        let message = "a defect in AnatomiX stopped the call; report this with the cause, and if the call was on a study, free the study";
-        Self { status: anx_status::ANX_PANIC, message: message.into(), cause: Some(text.unwrap_or("no message").into()) }
-    }
-
-    /// The handle was poisoned by an earlier call.
-    pub fn poisoned(name: &str) -> Self {
-        let message = format!("an earlier call on this {name} ended with ANX_PANIC; free it and make a new one");
-        Self { status: anx_status::ANX_POISONED, message, cause: None }
-    }
-
-    /// The handle is in use.
-    pub fn busy(name: &str) -> Self {
-        let message = format!("another call is using this {name}; wait for it to return, or make one for each thread");
-        Self { status: anx_status::ANX_BUSY, message, cause: None }
-    }
-}
-
-impl<E: Into<Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        let error = error.into();
-        let root = std::iter::successors(std::error::Error::source(&error), |e| e.source()).last();
-        Self { status: anx_status::of(&error), message: error.to_string(), cause: root.map(ToString::to_string) }
-    }
-}
 
 /// Runs a call that makes no handle: holds panics back and turns a failure into a status and, where the caller wants one, an error.
 ///
@@ -206,69 +134,10 @@ unsafe fn report(error: *mut *mut anx_error, outcome: Result<(), Failure>) -> an
     status
 }
 
-/// Checks that `count` values can lie at an address that the caller passed. Nothing is read.
-pub(super) fn check_array<T>(values: *const T, count: usize, name: &str) -> Result<(), Failure> {
-    if values.is_null() {
-        return Err(Failure::argument(name, "is NULL; pass the address of the data"));
-    }
-    if !values.is_aligned() {
-        return Err(Failure::argument(name, format!("is not aligned to {} bytes; copy the data", align_of::<T>())));
-    }
-    // No object is larger than this, and a Rust slice must not be.
-    if count > isize::MAX as usize / size_of::<T>() {
-        return Err(Failure::argument(name, format!("cannot hold {count} values; pass how many there are")));
-    }
-    Ok(())
-}
-
-/// Runs a call on a handle that threads share and no call changes, unless it is NULL. A panic fails this call alone: it is held back,
-/// and what other threads see of the handle is as it was.
-///
-/// # Safety
-/// `handle` is NULL or live for the length of the call.
-pub(super) unsafe fn with<H: Handle, T>(handle: *const H, body: impl FnOnce(&H) -> Result<T, Failure>) -> Result<T, Failure> {
-    // SAFETY: NULL or live, by the caller's promise; only ever borrowed shared.
-    let handle = unsafe { handle.as_ref() };
-    body(handle.ok_or_else(|| Failure::argument(H::NAME, "is NULL; pass a handle that was made before"))?)
-}
-
-/// Runs a call on a handle that the call may change, unless it is NULL or poisoned; a panic poisons it.
-///
-/// # Safety
-/// `handle` is NULL or live for the length of the call.
-pub(super) unsafe fn on<H: Poisonable, T>(handle: *const H, body: impl FnOnce(&H) -> Result<T, Failure>) -> Result<T, Failure> {
-    // SAFETY: NULL or live, by the caller's promise; only ever borrowed shared.
-    let handle = unsafe { handle.as_ref() }.ok_or_else(|| Failure::argument(H::NAME, "is NULL; pass a handle that was made before"))?;
-    let Poison(poisoned) = handle.poison();
-    if poisoned.load(Ordering::Acquire) {
-        return Err(Failure::poisoned(H::NAME));
-    }
-    let outcome = catch(|| body(handle));
-    if matches!(&outcome, Err(failure) if failure.status == anx_status::ANX_PANIC) {
-        poisoned.store(true, Ordering::Release);
-    }
-    outcome
-}
-
-/// Reads from a handle; `other` for NULL. The reader must not be able to panic: it looks up what is there already.
-///
-/// # Safety
-/// `handle` is NULL or live for the length of the call.
-pub(super) unsafe fn read<H: Handle, T>(handle: *const H, other: T, reader: impl FnOnce(&H) -> T) -> T {
-    // SAFETY: NULL or live, by the caller's promise; only ever borrowed shared.
-    unsafe { handle.as_ref() }.map_or(other, reader)
-}
-
-/// Runs something and turns a panic in it into a failure.
-pub(super) fn catch<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    // Unwind safety: whatever the panic left half done is behind a handle that is poisoned, or was dropped. What calls on an engine
-    // share (graphs, the count of memory, prepared schemas) is changed in single steps, each whole or not begun.
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Failure::panic(&*payload)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::error::{anx_error_cause, anx_error_code, anx_error_free};
+    use super::super::handle::{Poison, Poisonable, on, with};
     use super::*;
     use std::ffi::CStr;
 

@@ -1,6 +1,7 @@
 //! What a failed call gives.
 
-use super::call::{Failure, Handle, read};
+use super::failure::Failure;
+use super::handle::{Handle, read};
 use super::status::anx_status;
 use super::strings::c_string;
 use std::ffi::{CString, c_char};

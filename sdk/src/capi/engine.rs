@@ -1,7 +1,9 @@
 //! The engine: what is opened once.
 
-use super::call::{Failure, Handle, make, read};
+use super::call::make;
 use super::error::anx_error;
+use super::failure::Failure;
+use super::handle::{Handle, read};
 use super::options::{Options, read_options};
 use super::status::anx_status;
 use super::strings::{Strings, optional_path, optional_text, path};

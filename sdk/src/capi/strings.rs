@@ -1,6 +1,6 @@
 //! Text in both directions.
 
-use super::call::Failure;
+use super::failure::Failure;
 use std::ffi::{CStr, CString, c_char};
 use std::path::PathBuf;
 
