@@ -1,6 +1,7 @@
 //! The manifest: what belongs to the weights and is therefore data, not code.
 
-use super::{APM, BundleError, DECODER, GOLDEN, MANIFEST, MAX_GOLDEN, MAX_GRAPH, PROJECTOR, TOKENIZER};
+use super::error::BundleError;
+use super::layout::{APM, DECODER, GOLDEN, MANIFEST, MAX_GOLDEN, MAX_GRAPH, PROJECTOR, TOKENIZER};
 use crate::prompt::{MAX_TOKENIZER, PROMPT_VERSION};
 use crate::radiograph::Preprocess;
 use crate::text::brief;
@@ -9,8 +10,6 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The manifest's schema that this SDK writes and reads.
-pub const SCHEMA: u32 = 1;
 /// Largest accepted side of the network's input, number of patches, of tokens, of layers: sizes are allocated from these.
 const LIMITS: [usize; 4] = [4096, 65_536, 262_144, 1024];
 /// Longest accepted text, and longest name of a file, in bytes.

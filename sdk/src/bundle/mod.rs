@@ -1,87 +1,24 @@
 //! Bundles: the folder that holds everything a model needs, described by a manifest and checked on opening.
 
+mod error;
 mod graph;
+mod layout;
 mod manifest;
 
-pub use manifest::{ApmSizes, DecoderSizes, FileEntry, GraphSettings, Manifest, PromptSettings, SCHEMA, TOLERANCE};
+pub use error::BundleError;
+pub use layout::{
+    APM, DECODER, FULL_ATTENTION_BIAS, GOLDEN, MANIFEST, PROJECTOR, SCHEMA, SENTENCES, SLIDING_ATTENTION_BIAS, SLIDING_PLACES, TOKENIZER,
+};
+pub(crate) use layout::{MAX_GOLDEN, MAX_GRAPH};
+pub use manifest::{ApmSizes, DecoderSizes, FileEntry, GraphSettings, Manifest, PromptSettings, TOLERANCE};
 
 use crate::files;
 use crate::radiograph::Digest256;
 use crate::text::brief;
+use layout::{DATABASE_HASHED_ON_OPEN, GRAPHS, HASHED_ON_OPEN, MAX_MANIFEST, REQUIRED};
 use sha2::{Digest, Sha256};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-
-/// The manifest's file name.
-pub const MANIFEST: &str = "manifest.json";
-/// The perception module.
-pub const APM: &str = "apm.onnx";
-/// The projectors.
-pub const PROJECTOR: &str = "projector.onnx";
-/// The language model.
-pub const DECODER: &str = "decoder.onnx";
-/// The sentence database.
-pub const SENTENCES: &str = "sentences.safetensors";
-/// The tokenizer.
-pub const TOKENIZER: &str = "tokenizer.json";
-/// An input with its outputs, which every provider must reproduce.
-pub const GOLDEN: &str = "golden.safetensors";
-
-/// The decoder's input that says what layers without a window see.
-pub const FULL_ATTENTION_BIAS: &str = "full_attention_bias";
-/// The decoder's input that says what layers with a window see.
-pub const SLIDING_ATTENTION_BIAS: &str = "sliding_attention_bias";
-/// What a decoder calls the places of a cache that may be given from any place on: as many of the last ones are used as that input
-/// has columns.
-pub const SLIDING_PLACES: &str = "sliding_capacity";
-
-/// Files that a bundle must list.
-const REQUIRED: [&str; 6] = [APM, PROJECTOR, DECODER, SENTENCES, TOKENIZER, GOLDEN];
-/// The graphs among them.
-const GRAPHS: [&str; 3] = [APM, PROJECTOR, DECODER];
-/// Largest accepted manifest in bytes.
-const MAX_MANIFEST: u64 = 1 << 20;
-/// Largest accepted size in bytes of a graph, whose weights are in other files.
-pub(crate) const MAX_GRAPH: u64 = 64 << 20;
-/// Largest accepted size in bytes of the golden input, which is read whole.
-pub(crate) const MAX_GOLDEN: u64 = 256 << 20;
-/// Bundles up to this size in bytes are hashed whole when they are opened; larger ones by `bundle verify` only.
-const HASHED_ON_OPEN: u64 = 256 << 20;
-/// Sentence databases up to this size in bytes are hashed when they are opened. Of larger ones no more than the header is read.
-const DATABASE_HASHED_ON_OPEN: u64 = 1 << 20;
-
-/// What can be wrong with a bundle.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[allow(missing_docs)]
-pub enum BundleError {
-    #[error("cannot read {path}: {source}; check that the bundle is complete and readable")]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("{path} is not a valid manifest: {message}; restore the bundle from its source")]
-    Manifest { path: PathBuf, message: String },
-    #[error("{path} has schema {found}, but this SDK reads schema {SCHEMA}; update the SDK")]
-    NewerSchema { path: PathBuf, found: u64 },
-    #[error("{path} has schema {found}, but this SDK reads schema {SCHEMA}; export the bundle again")]
-    OlderSchema { path: PathBuf, found: u64 },
-    #[error("{path} uses version {found} of {what}, but this SDK knows version {known}; update the SDK")]
-    NewerVersion { path: PathBuf, what: &'static str, found: u32, known: u32 },
-    #[error("{path} uses version {found} of {what}, but this SDK knows version {known}; export the bundle again")]
-    OlderVersion { path: PathBuf, what: &'static str, found: u32, known: u32 },
-    #[error("{path} is missing; restore the bundle from its source")]
-    Missing { path: PathBuf },
-    #[error("{path} is {what}, but a bundle holds regular files only; put the file itself in its place")]
-    NotRegular { path: PathBuf, what: &'static str },
-    #[error("{path} has {found} bytes instead of {expected}; restore the bundle from its source")]
-    Size { path: PathBuf, found: u64, expected: u64 },
-    #[error("{path} was altered: its SHA-256 is {found} instead of {expected}; restore the bundle from its source")]
-    Altered { path: PathBuf, found: String, expected: String },
-    #[error("{path} is not a golden input: {message}; restore the bundle from its source")]
-    Golden { path: PathBuf, message: String },
-    #[error("{path} lists the file {name:?}, which is not a plain file name; restore the bundle from its source")]
-    Name { path: PathBuf, name: String },
-    #[error("{path} cannot be used as a graph: {message}; restore the bundle from its source")]
-    Graph { path: PathBuf, message: String },
-}
 
 /// An opened bundle whose files are all there.
 #[derive(Clone, Debug)]

@@ -1,0 +1,37 @@
+//! Why a bundle cannot be used.
+
+use super::layout::SCHEMA;
+use std::path::PathBuf;
+
+/// What can be wrong with a bundle.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum BundleError {
+    #[error("cannot read {path}: {source}; check that the bundle is complete and readable")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not a valid manifest: {message}; restore the bundle from its source")]
+    Manifest { path: PathBuf, message: String },
+    #[error("{path} has schema {found}, but this SDK reads schema {SCHEMA}; update the SDK")]
+    NewerSchema { path: PathBuf, found: u64 },
+    #[error("{path} has schema {found}, but this SDK reads schema {SCHEMA}; export the bundle again")]
+    OlderSchema { path: PathBuf, found: u64 },
+    #[error("{path} uses version {found} of {what}, but this SDK knows version {known}; update the SDK")]
+    NewerVersion { path: PathBuf, what: &'static str, found: u32, known: u32 },
+    #[error("{path} uses version {found} of {what}, but this SDK knows version {known}; export the bundle again")]
+    OlderVersion { path: PathBuf, what: &'static str, found: u32, known: u32 },
+    #[error("{path} is missing; restore the bundle from its source")]
+    Missing { path: PathBuf },
+    #[error("{path} is {what}, but a bundle holds regular files only; put the file itself in its place")]
+    NotRegular { path: PathBuf, what: &'static str },
+    #[error("{path} has {found} bytes instead of {expected}; restore the bundle from its source")]
+    Size { path: PathBuf, found: u64, expected: u64 },
+    #[error("{path} was altered: its SHA-256 is {found} instead of {expected}; restore the bundle from its source")]
+    Altered { path: PathBuf, found: String, expected: String },
+    #[error("{path} is not a golden input: {message}; restore the bundle from its source")]
+    Golden { path: PathBuf, message: String },
+    #[error("{path} lists the file {name:?}, which is not a plain file name; restore the bundle from its source")]
+    Name { path: PathBuf, name: String },
+    #[error("{path} cannot be used as a graph: {message}; restore the bundle from its source")]
+    Graph { path: PathBuf, message: String },
+}
