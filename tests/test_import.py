@@ -408,7 +408,7 @@ def test_a_base_model_alone(trainer, folder_run, tmp_path):
 def test_what_is_there_is_kept(trainer, folder_run):
     before = {file.name: file.stat().st_mtime_ns for file in folder_run.run.iterdir()}
     said = trainer("import", "--out", folder_run.run, "--apm", folder_run.folder / "apm.safetensors", fails=True)
-    assert "apm.safetensors is there already" in said
+    assert "apm.safetensors exists already" in said
     assert before == {file.name: file.stat().st_mtime_ns for file in folder_run.run.iterdir()}
 
 

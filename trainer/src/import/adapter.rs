@@ -1,5 +1,5 @@
-//! What fine-tuning made: adapters, tables that were trained in full, projectors. From the published checkpoint, which keeps the
-//! first two below `LM.core_model` and the projectors below `LM.wrapper`, or from the folder of a PEFT adapter.
+//! Fine-tuned parts: adapters, embedding table and output layer if they were trained in full, and projectors. They come from the published
+//! checkpoint, where the prefix of projectors is `LM.wrapper` and that of the rest `LM.core_model`, or from the folder of a PEFT adapter.
 
 use super::checkpoint::{Checkpoint, json};
 use super::error::ImportError;
@@ -13,22 +13,22 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Name of the projectors' file in a PEFT folder, which has no place for them.
+/// File name of the projectors in a PEFT folder; PEFT itself does not define one.
 const PROJECTORS: &str = "projectors.safetensors";
 
-/// A fine-tuned part, found to fit its base model.
+/// Fine-tuned parts that fit their base model.
 pub(super) struct Adapter {
     pub lora: Lora,
-    /// Whether embedding table and head were trained apart from each other.
+    /// Whether the output layer differs from the embedding table.
     pub untied: bool,
-    /// Whether the projectors are there.
+    /// Whether the checkpoint has projectors.
     pub projectors: bool,
     pub checkpoint: Checkpoint,
 }
 
 impl Adapter {
-    /// Reads names and shapes. `table` is the base model's embedding table, `widths` are those of image tokens, object embeddings
-    /// and the language model.
+    /// Reads and checks names and shapes. `table` is the base model's embedding table; `widths` are those of image tokens, object
+    /// embeddings and the language model.
     pub fn open(path: &Path, base: &GemmaConfig, table: Option<&Stored>, widths: (i64, i64, i64)) -> Result<Self, ImportError> {
         let (checkpoint, settings) = if path.is_dir() { folder(path)? } else { (published(path)?, Peft::default()) };
         let mut checkpoint = checkpoint.renamed(own_name)?;
@@ -36,8 +36,8 @@ impl Adapter {
         let rank = rank.and_then(|(_, stored)| stored.shape.first().copied()).unwrap_or(settings.r as usize) as i64;
         let lora = settings.lora(rank).map_err(|message| ImportError::unsupported(path, message))?;
         let mut expected = names::adapters(base, &lora);
-        // Layers that were not chosen have no adapter: one of zeros is the same.
-        for module in settings.left_out(&checkpoint) {
+        // Layers without an adapter get one of zeros, which changes nothing.
+        for module in settings.modules_without_adapter(&checkpoint) {
             for (name, shape) in expected.iter().filter(|(name, _)| name.contains(&format!(".{module}.lora_"))) {
                 let shape = shape.iter().map(|&d| d as usize).collect();
                 checkpoint.tensors.insert(name.clone(), Stored::zeros(name.clone(), shape));
@@ -47,16 +47,17 @@ impl Adapter {
         if projectors || !path.is_dir() {
             expected.append(&mut names::projectors(widths));
         }
-        expected.append(&mut saved(&checkpoint, base));
+        expected.append(&mut trained_tables(&checkpoint, base));
         checkpoint.check(&expected)?;
         let untied = !base.tie_word_embeddings || untie(&mut checkpoint, table)?;
         Ok(Self { lora, untied, projectors, checkpoint })
     }
 
-    /// Makes sure that what a run holds already fits the base model that it gets now; tells whether it has a head of its own.
-    pub fn held(path: &Path, base: &GemmaConfig, lora: &Lora, widths: (i64, i64, i64)) -> Result<bool, ImportError> {
+    /// Checks that the fine-tuned parts of an existing run fit the base model that is imported. Returns whether they include an output
+    /// layer.
+    pub fn check_existing(path: &Path, base: &GemmaConfig, lora: &Lora, widths: (i64, i64, i64)) -> Result<bool, ImportError> {
         let checkpoint = Checkpoint::open(path)?;
-        let mut expected = saved(&checkpoint, base);
+        let mut expected = trained_tables(&checkpoint, base);
         if checkpoint.tensors.keys().any(|name| name.contains(".lora_")) {
             expected.append(&mut names::adapters(base, lora));
         }
@@ -66,7 +67,7 @@ impl Adapter {
         checkpoint.check(&expected)?;
         let [table, head] = [EMBEDDING, HEAD].map(|name| checkpoint.tensors.contains_key(name));
         if table && !head && !base.tie_word_embeddings {
-            let what = "embed_tokens for a model whose head is tied to them, which this one's is not; import both at once";
+            let what = "embed_tokens for a model with tied embeddings, but the base model's are not tied; import both at once";
             return Err(ImportError::unsupported(path, what));
         }
         Ok(head)
@@ -77,22 +78,21 @@ fn has_projectors(checkpoint: &Checkpoint) -> bool {
     checkpoint.tensors.keys().any(|name| name.contains("projectionhead."))
 }
 
-/// Tables that were trained in full, where they are there.
-fn saved(checkpoint: &Checkpoint, base: &GemmaConfig) -> Shapes {
-    let there = [EMBEDDING, HEAD].into_iter().filter(|name| checkpoint.tensors.contains_key(*name));
-    there.map(|name| (name.into(), vec![base.vocab_size, base.hidden_size])).collect()
+/// Expected shapes of the embedding table and the output layer, if the checkpoint has them.
+fn trained_tables(checkpoint: &Checkpoint, base: &GemmaConfig) -> Shapes {
+    let present = [EMBEDDING, HEAD].into_iter().filter(|name| checkpoint.tensors.contains_key(*name));
+    present.map(|name| (name.into(), vec![base.vocab_size, base.hidden_size])).collect()
 }
 
-/// Whether the saved head is another table than the embeddings; one that is the same is dropped.
+/// Whether the checkpoint's output layer differs from its embedding table. An equal one is removed from the checkpoint.
 fn untie(checkpoint: &mut Checkpoint, table: Option<&Stored>) -> Result<bool, ImportError> {
     let saved = checkpoint.tensors.get(EMBEDDING);
     let Some(head) = checkpoint.tensors.get(HEAD) else {
-        // The base model's head would stay what it was.
+        // The base model's output layer would keep its old values.
         return match saved {
-            Some(_) => Err(ImportError::unsupported(
-                &checkpoint.path,
-                "embed_tokens that were trained without lm_head, to which the base model ties them; save both",
-            )),
+            Some(_) => {
+                Err(ImportError::unsupported(&checkpoint.path, "embed_tokens without lm_head, but the base model ties the two; save both"))
+            }
             None => Ok(false),
         };
     };
@@ -106,7 +106,7 @@ fn untie(checkpoint: &mut Checkpoint, table: Option<&Stored>) -> Result<bool, Im
     Ok(!same)
 }
 
-/// The published file: a pickle with the language model's parts below `LM`; or a flat file of tensors.
+/// Opens the published file: a pickle in which names have the prefix `LM`, or a flat file of tensors.
 fn published(path: &Path) -> Result<Checkpoint, ImportError> {
     let checkpoint = Checkpoint::open(path)?;
     let nested = checkpoint.tensors.keys().any(|name| name.starts_with("LM."));
@@ -117,7 +117,7 @@ fn published(path: &Path) -> Result<Checkpoint, ImportError> {
     })
 }
 
-/// A PEFT adapter's folder, with the projectors where they were put beside it.
+/// Opens the folder of a PEFT adapter, with [`PROJECTORS`] if the file exists.
 fn folder(path: &Path) -> Result<(Checkpoint, Peft), ImportError> {
     let settings: Peft = json(&path.join("adapter_config.json"))?;
     let file = |name: &str| path.join(name);
@@ -131,8 +131,8 @@ fn folder(path: &Path) -> Result<(Checkpoint, Peft), ImportError> {
     Ok((Checkpoint { path: path.into(), tensors }, settings))
 }
 
-/// The run's own name of a tensor. PEFT writes `.lora_A.NAME.weight`, or without the adapter's name; of what was trained in full
-/// it keeps the original beside it, which is left out.
+/// A tensor's name in a run; `None` for a tensor that is not imported. PEFT writes `.lora_A.weight` or `.lora_A.ADAPTER.weight`, and keeps
+/// the original of each table that was trained in full, which is not imported.
 fn own_name(name: &str) -> Option<String> {
     if name.starts_with("image_projectionhead.") || name.starts_with("obj_projectionhead.") {
         return Some(name.into());
@@ -152,7 +152,7 @@ fn own_name(name: &str) -> Option<String> {
     Some(format!("{module}.{}", rest.split_once('.').map_or(rest, |(_, parameter)| parameter)))
 }
 
-/// A PEFT adapter's `adapter_config.json`; by default what was published.
+/// A PEFT adapter's `adapter_config.json`. The defaults are the settings of the published checkpoint.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 struct Peft {
@@ -168,15 +168,15 @@ struct Peft {
     alpha_pattern: BTreeMap<String, f64>,
     init_lora_weights: Value,
     layer_replication: Option<Value>,
-    /// Variants of LoRA that this list does not know: one that is set is refused.
+    /// All other settings; see [`VARIANTS`].
     #[serde(flatten)]
-    others: BTreeMap<String, Value>,
+    rest: BTreeMap<String, Value>,
 }
 
-/// Settings of PEFT's that make another product of the same matrices.
+/// Settings of LoRA variants that use the same matrices in another way. An adapter with one of them is refused.
 const VARIANTS: [&str; 6] = ["use_qalora", "alora_invocation_tokens", "monteclora_config", "velora_config", "kasa_config", "use_bdlora"];
-/// Ways to begin that leave the base model as it is; others take a part of its weights into the adapter.
-const BEGINNINGS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
+/// Values of `init_lora_weights` that do not change the base model. The other values move a part of its weights into the adapter.
+const INITIALISATIONS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 impl Default for Peft {
     fn default() -> Self {
@@ -194,7 +194,7 @@ impl Default for Peft {
             alpha_pattern: BTreeMap::new(),
             init_lora_weights: Value::Bool(true),
             layer_replication: None,
-            others: BTreeMap::new(),
+            rest: BTreeMap::new(),
         }
     }
 }
@@ -202,19 +202,19 @@ impl Default for Peft {
 impl Peft {
     fn lora(&self, rank: i64) -> Result<Lora, String> {
         let unset = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
-        let variant = VARIANTS.into_iter().find(|name| self.others.get(*name).is_some_and(|value| !unset(value)));
-        let beginning = self.init_lora_weights.as_str().filter(|way| !BEGINNINGS.contains(way));
+        let variant = VARIANTS.into_iter().find(|name| self.rest.get(*name).is_some_and(|value| !unset(value)));
+        let initialisation = self.init_lora_weights.as_str().filter(|value| !INITIALISATIONS.contains(value));
         for (unsupported, what) in [
-            (self.peft_type != "LORA", format!("an adapter of type {}; LORA can be used", self.peft_type)),
+            (self.peft_type != "LORA", format!("an adapter of type {}; only LORA is supported", self.peft_type)),
             (self.bias != "none", format!("trained biases ({:?})", self.bias)),
             (self.use_dora, "DoRA".into()),
             (self.fan_in_fan_out, "fan_in_fan_out".into()),
             (variant.is_some(), variant.unwrap_or_default().into()),
             (
-                beginning.is_some(),
+                initialisation.is_some(),
                 format!(
                     "init_lora_weights {:?}, which changes the base model too (peft's save_pretrained can convert it)",
-                    beginning.unwrap_or_default()
+                    initialisation.unwrap_or_default()
                 ),
             ),
             (self.layer_replication.is_some(), "layer_replication, which repeats layers of the base model".into()),
@@ -226,13 +226,13 @@ impl Peft {
                 return Err(what);
             }
         }
-        // A rank-stabilised adapter is divided by the root of its rank.
+        // A rank-stabilised adapter is scaled by `alpha / sqrt(rank)`.
         let alpha = if self.use_rslora { self.lora_alpha * (rank as f64).sqrt() } else { self.lora_alpha };
         Ok(Lora { rank, alpha, dropout: self.lora_dropout })
     }
 
-    /// Kinds of layers of which none has an adapter.
-    fn left_out(&self, checkpoint: &Checkpoint) -> Vec<&'static str> {
+    /// Names of the linear layers that have no adapter in any block; none if no layer has one.
+    fn modules_without_adapter(&self, checkpoint: &Checkpoint) -> Vec<&'static str> {
         let kinds = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
         let adapted = |kind: &str| checkpoint.tensors.keys().any(|name| name.contains(&format!(".{kind}.lora_")));
         if !kinds.into_iter().any(adapted) {

@@ -1,5 +1,5 @@
-//! The Anatomy Perception Module: its 406 published names, bare or below `vis_model.`, and the text projection below
-//! `text_model.`, from a file of tensors or from a training checkpoint that keeps them below `model.`.
+//! Import of the Anatomy Perception Module. Its 406 published names may have the prefix `vis_model.`, those of the text projection have
+//! `text_model.`; in a training checkpoint all names have `model.` before that.
 
 use super::checkpoint::Checkpoint;
 use super::dino;
@@ -9,21 +9,21 @@ use crate::models::apm::ApmConfig;
 use crate::models::text::TextConfig;
 use std::path::Path;
 
-/// What training keeps the module under, beside its optimiser and settings.
+/// Prefix of the module's names in a training checkpoint, which holds optimiser and settings, too.
 const WRAPPER: &str = "model.";
-/// Widest layer that is believed.
-const MOST: i64 = 1 << 14;
+/// Largest accepted width of a layer.
+const MAX_WIDTH: i64 = 1 << 14;
 
-/// A perception module, found to be whole.
+/// A complete perception module.
 pub(super) struct Perception {
     pub config: ApmConfig,
-    /// Width of sentences and inner width of their projection, where the checkpoint holds it.
+    /// Width of sentence embeddings and inner width of the text projection, if the checkpoint has one.
     pub projection: Option<(i64, i64)>,
     pub checkpoint: Checkpoint,
 }
 
 impl Perception {
-    /// Reads names and shapes; sizes follow from them, but for the image's, which is given.
+    /// Reads and checks names and shapes, and derives the configuration from them, except for the image size.
     pub fn open(path: &Path, image_size: i64) -> Result<Self, ImportError> {
         let checkpoint = Checkpoint::open(path)?;
         let wrapped = checkpoint.tensors.keys().any(|name| name.starts_with(WRAPPER));
@@ -45,8 +45,8 @@ impl Perception {
     }
 }
 
-/// The module's own name of a published tensor; `None` for what it does not need: counters of batch norms that were not frozen,
-/// and the frozen sentence encoder, which is imported from its own folder.
+/// Our name of a published tensor; `None` for tensors that are not imported: batch counters of batch norms, and the frozen sentence
+/// encoder, which is imported from its own folder.
 fn published(name: &str) -> Option<String> {
     if name.ends_with(".num_batches_tracked") {
         return None;
@@ -81,17 +81,17 @@ fn config(checkpoint: &Checkpoint, image_size: i64) -> Result<ApmConfig, ImportE
     };
     if let Some(dino) = &config.dino {
         let sizes = [dino.patch, dino.width, dino.feed_forward, dino.registers];
-        if sizes.into_iter().any(|size| size > MOST) || dino.width % (4 * dino.heads) != 0 || image_size % dino.patch != 0 {
+        if sizes.into_iter().any(|size| size > MAX_WIDTH) || dino.width % (4 * dino.heads) != 0 || image_size % dino.patch != 0 {
             let what = format!("an image encoder with (patch, width, feed-forward, registers) of {sizes:?} for an image of {image_size}");
             return Err(ImportError::unsupported(&checkpoint.path, what));
         }
     }
     let widest = [config.planes, config.width, config.feed_forward, config.embedding].into_iter().max().unwrap_or(0);
-    if widest > MOST || config.width % (2 * config.heads) != 0 {
+    if widest > MAX_WIDTH || config.width % (2 * config.heads) != 0 {
         return Err(ImportError::unsupported(
             &checkpoint.path,
             format!(
-                "a module {} wide with {} planes; the width must be a multiple of {} for its {} heads, and no layer wider than {MOST}",
+                "a module of width {} with {} planes; the width must be a multiple of {} for its {} heads, and no layer wider than {MAX_WIDTH}",
                 config.width,
                 config.planes,
                 2 * config.heads,

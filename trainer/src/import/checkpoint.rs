@@ -1,7 +1,7 @@
-//! Checkpoints as they are published: safetensors files, PyTorch's pickles, and Hugging Face folders of either.
+//! Checkpoints in their published forms: safetensors files, PyTorch pickles, and Hugging Face folders of either.
 //!
-//! Only headers are read on opening. A pickle is interpreted by a reader that builds tensors and plain values and nothing
-//! else: what it names is never imported, what it calls is never called.
+//! Opening reads headers only. The pickle reader builds tensors and plain values; it does not import modules or call functions that a
+//! pickle names.
 
 use super::error::ImportError;
 use super::stored::Stored;
@@ -14,22 +14,22 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Longest header of a safetensors file, as the format says.
+/// Largest header of a safetensors file in bytes, a limit of the format.
 const MAX_HEADER: u64 = 100_000_000;
-/// Longest index of a sharded checkpoint, configuration or tokenizer.
+/// Largest index of shards, configuration or tokenizer in bytes.
 const MAX_JSON: u64 = 256 << 20;
 
 /// Named tensors of one or several files.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
-    /// The file or folder, for messages.
+    /// Path of the file or folder, for messages.
     pub path: PathBuf,
-    /// The tensors under the names that they have there.
+    /// Tensors by name.
     pub tensors: BTreeMap<String, Stored>,
 }
 
 impl Checkpoint {
-    /// Opens a safetensors file or a pickle; which one it is follows from its first bytes.
+    /// Opens a safetensors file or a pickle. The first bytes decide which of them it is.
     pub fn open(path: &Path) -> Result<Self, ImportError> {
         let file = open(path)?;
         let length = file.metadata().map_err(|e| ImportError::file(path, e))?.len();
@@ -42,7 +42,7 @@ impl Checkpoint {
         Ok(Self { path: path.into(), tensors })
     }
 
-    /// Opens the model in a Hugging Face folder: one file, or shards with their index.
+    /// Opens the model in a Hugging Face folder: a single file, or shards with an index.
     pub fn folder(folder: &Path) -> Result<Self, ImportError> {
         let file = |name: &str| folder.join(name);
         for index in ["model.safetensors.index.json", "pytorch_model.bin.index.json"] {
@@ -84,13 +84,16 @@ impl Checkpoint {
         Ok(Self { path: folder.into(), tensors })
     }
 
-    /// The tensors under other names; `None` leaves one out. Two that take the same name are an error.
+    /// Renames the tensors by a function that returns `None` for tensors to leave out.
+    ///
+    /// # Errors
+    /// If two tensors get the same name.
     pub fn renamed(self, name: impl Fn(&str) -> Option<String>) -> Result<Self, ImportError> {
         let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
         let mut problems = Vec::new();
         for (source, stored) in self.tensors {
             let Some(target) = name(&source) else { continue };
-            // Register tokens of an encoder that has none, say. One that should hold values is missing then.
+            // An empty tensor, such as the register tokens of an encoder without any, counts as missing.
             if stored.shape.contains(&0) {
                 continue;
             }
@@ -106,7 +109,10 @@ impl Checkpoint {
         Ok(Self { path: self.path, tensors })
     }
 
-    /// Compares the tensors with what a model asks for; all that is missing, extra or of another shape is listed.
+    /// Compares names, shapes and types with the model's parameters.
+    ///
+    /// # Errors
+    /// [`ImportError::Misfit`], which lists all tensors that are missing, extra, or of another shape or type.
     pub fn check(&self, expected: &BTreeMap<String, Vec<i64>>) -> Result<(), ImportError> {
         let mut problems = Vec::new();
         for (name, shape) in expected {
@@ -126,26 +132,26 @@ impl Checkpoint {
         if problems.is_empty() { Ok(()) } else { Err(ImportError::Misfit { path: self.path.clone(), problems }) }
     }
 
-    /// A dimension of a tensor, if it is there and of a size that a model can have.
+    /// Size of a tensor's dimension; `None` if the tensor is missing or the size is implausible.
     pub fn size(&self, name: &str, dimension: usize) -> Option<i64> {
         let size = *self.tensors.get(name)?.shape.get(dimension)?;
         (1..=1 << 24).contains(&size).then_some(size as i64)
     }
 
-    /// How many numbered parts follow a prefix (`prefix0.`, `prefix1.`, ...), if any do.
+    /// Number of parts `prefix0.`, `prefix1.`, ...; `None` if there are none.
     pub fn count(&self, prefix: &str) -> Option<i64> {
         let numbers = self.tensors.keys().filter_map(|name| name.strip_prefix(prefix)?.split('.').next()?.parse::<i64>().ok());
         numbers.filter(|n| (0..1000).contains(n)).max().map(|n| n + 1)
     }
 }
 
-/// Reads a JSON file of bounded size.
+/// Reads a JSON file of at most [`MAX_JSON`] bytes.
 pub(super) fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ImportError> {
     let bytes = bytes(path)?;
     serde_json::from_slice(&bytes).map_err(|e| ImportError::file(path, e))
 }
 
-/// Reads a file of bounded size.
+/// Reads a file of at most [`MAX_JSON`] bytes.
 pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, ImportError> {
     let length = open(path)?.metadata().map_err(|e| ImportError::file(path, e))?.len();
     if length > MAX_JSON {
@@ -154,7 +160,7 @@ pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, ImportError> {
     std::fs::read(path).map_err(|e| ImportError::file(path, e))
 }
 
-/// Opens a regular file: a pipe would be waited for.
+/// Opens a file. Only regular files are accepted, because reading a pipe could block.
 fn open(path: &Path) -> Result<File, ImportError> {
     let found = std::fs::metadata(path).map_err(|e| ImportError::file(path, e))?;
     if !found.is_file() {
@@ -164,7 +170,7 @@ fn open(path: &Path) -> Result<File, ImportError> {
 }
 
 fn safetensors(path: &Path, file: File, length: u64) -> Result<BTreeMap<String, Stored>, ImportError> {
-    let damaged = |message: String| ImportError::file(path, format!("it is not a whole safetensors file: {message}"));
+    let damaged = |message: String| ImportError::file(path, format!("it is not a complete safetensors file: {message}"));
     let mut size = [0; 8];
     file.read_exact_at(&mut size, 0).map_err(|e| damaged(e.to_string()))?;
     let size = u64::from_le_bytes(size);
@@ -190,12 +196,12 @@ fn safetensors(path: &Path, file: File, length: u64) -> Result<BTreeMap<String, 
 
 fn pickle(path: &Path, length: u64) -> Result<BTreeMap<String, Stored>, ImportError> {
     let failed = |e| {
-        let advice = "if it keeps objects of a program's own beside the model, save the model's tensors alone";
+        let advice = "if it holds objects of other classes beside the model, save the model's tensors alone";
         ImportError::file(path, format!("it is neither a safetensors file nor a PyTorch checkpoint that can be read: {e}; {advice}"))
     };
     let tensors = PytorchReader::new(path).map_err(failed)?.into_tensors();
     let stored = |(name, tensor): (String, pytorch_reader::Tensor)| {
-        // A view that shows one value many times would take memory that nobody has written.
+        // A view can repeat one value many times, and so need far more memory than the file has.
         let bytes = tensor.shape().iter().try_fold(tensor.dtype().size() as u64, |bytes, &d| bytes.checked_mul(d as u64));
         if bytes.is_none_or(|bytes| bytes > length) {
             return Err(ImportError::file(path, format!("{name} {:?} takes more bytes than the file has", tensor.shape())));

@@ -1,4 +1,4 @@
-//! DINOv3 as the image encoder: a pretrained one from its Hugging Face folder, or the one inside a perception module.
+//! Import of DINOv3 as the image encoder, from its Hugging Face folder or from inside a perception module.
 
 use super::checkpoint::{Checkpoint, json};
 use super::error::ImportError;
@@ -7,17 +7,17 @@ use crate::models::dino::{BODY, DinoConfig};
 use serde::Deserialize;
 use std::path::Path;
 
-/// Largest size in a configuration that is believed.
-const MOST: i64 = 1 << 16;
+/// Largest accepted size in a configuration.
+const MAX_SIZE: i64 = 1 << 16;
 
-/// An image encoder, found to be whole.
+/// A complete image encoder.
 pub(super) struct ImageEncoder {
     pub config: DinoConfig,
     pub checkpoint: Checkpoint,
 }
 
 impl ImageEncoder {
-    /// Reads configuration, names and shapes.
+    /// Reads and checks configuration, names and shapes.
     pub fn open(folder: &Path) -> Result<Self, ImportError> {
         let config = config(folder)?;
         let checkpoint = Checkpoint::folder(folder)?.renamed(|name| own_name(&format!("{BODY}.{name}")))?;
@@ -26,17 +26,18 @@ impl ImageEncoder {
     }
 }
 
-/// The module's own name of a tensor; the token that masks patches in pretraining is not used.
+/// A tensor's name in a run; `None` for the mask token of pretraining and for computed rotary tables.
 pub(super) fn own_name(name: &str) -> Option<String> {
     let Some(part) = name.strip_prefix(BODY).and_then(|part| part.strip_prefix('.')) else { return Some(name.into()) };
     let unused = part == "embeddings.mask_token" || part.starts_with("rope_embeddings.");
     (!unused).then(|| format!("{BODY}.{}", part.strip_prefix("model.").unwrap_or(part)))
 }
 
-/// Sizes of the encoder inside a module, if it has one. Heads are 64 wide, but for the largest of the published models.
+/// Configuration of the encoder inside a perception module; `None` for a module with a ResNet. The width of a head is 64, and 128 in the
+/// largest published model.
 pub(super) fn sizes(checkpoint: &Checkpoint) -> Option<DinoConfig> {
     let size = |part: &str, dimension| checkpoint.size(&format!("{BODY}.{part}"), dimension);
-    let there = |part: &str| checkpoint.tensors.contains_key(&format!("{BODY}.layer.0.{part}"));
+    let has = |part: &str| checkpoint.tensors.contains_key(&format!("{BODY}.layer.0.{part}"));
     let (width, patch) = (size("embeddings.patch_embeddings.weight", 0)?, size("embeddings.patch_embeddings.weight", 2)?);
     Some(DinoConfig {
         patch,
@@ -45,8 +46,8 @@ pub(super) fn sizes(checkpoint: &Checkpoint) -> Option<DinoConfig> {
         heads: (width / if width >= 4096 { 128 } else { 64 }).max(1),
         feed_forward: size("layer.0.mlp.up_proj.weight", 0).unwrap_or(4 * width),
         registers: size("embeddings.register_tokens", 1).unwrap_or(0),
-        gated: there("mlp.gate_proj.weight"),
-        biases: ["q", "k", "v"].map(|x| there(&format!("attention.{x}_proj.bias"))),
+        gated: has("mlp.gate_proj.weight"),
+        biases: ["q", "k", "v"].map(|x| has(&format!("attention.{x}_proj.bias"))),
     })
 }
 
@@ -109,8 +110,8 @@ fn config(folder: &Path) -> Result<DinoConfig, ImportError> {
         (vit.rope_theta == 100.0, format!("rope_theta {}, not 100", vit.rope_theta)),
         (vit.num_channels == 3, format!("{} channels, not 3", vit.num_channels)),
         (vit.proj_bias && vit.mlp_bias, "output or feed-forward layers without a bias".into()),
-        (sizes.into_iter().all(|size| (1..=MOST).contains(&size)), format!("sizes of {sizes:?}")),
-        ((0..=MOST).contains(&vit.num_register_tokens) && vit.num_hidden_layers <= 1000, "too many registers or layers".into()),
+        (sizes.into_iter().all(|size| (1..=MAX_SIZE).contains(&size)), format!("sizes of {sizes:?}")),
+        ((0..=MAX_SIZE).contains(&vit.num_register_tokens) && vit.num_hidden_layers <= 1000, "too many registers or layers".into()),
         (vit.hidden_size % (4 * vit.num_attention_heads.max(1)) == 0, "heads whose width is no multiple of 4".into()),
     ] {
         if !supported {

@@ -1,4 +1,4 @@
-//! Why a checkpoint cannot be imported.
+//! Errors of importing checkpoints.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -7,28 +7,28 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
-    /// Names or shapes do not fit.
+    /// Names, shapes or types do not fit the model.
     #[error("{} does not fit its model:\n  {}", .path.display(), .problems.join("\n  "))]
     Misfit {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Every missing, extra or misshaped name.
+        /// One line for each name that is missing, extra, or of another shape or type.
         problems: Vec<String>,
     },
     /// A file cannot be read or written.
     #[error("cannot use {}: {message}", .path.display())]
     File {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         message: String,
     },
-    /// A model of another kind.
+    /// The model has a property that is not supported.
     #[error("{} has {what}; this cannot be imported", .path.display())]
     Unsupported {
-        /// Where it is.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What it has that these models do not.
+        /// The property.
         what: String,
     },
 }

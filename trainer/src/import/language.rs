@@ -1,4 +1,4 @@
-//! The base language model: a Hugging Face folder with a Gemma 3 decoder, alone or with its vision tower, which is left out.
+//! Import of the base language model: a Hugging Face folder with a Gemma 3 decoder. A vision tower in it is not imported.
 
 use super::checkpoint::{Checkpoint, json};
 use super::error::ImportError;
@@ -10,31 +10,31 @@ use serde_json::Value;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// Largest size in a configuration that is believed.
-const MOST: i64 = 1 << 24;
-/// Rows that a table grows by at most: the prompt's tokens, and a few that a smaller model's tokenizer has beyond its table.
-const GROWN: i64 = 1024;
-/// Longest context that a run prepares for; a study's is shorter than this.
-const LONGEST: i64 = 8192;
+/// Largest accepted size in a configuration.
+const MAX_SIZE: i64 = 1 << 24;
+/// Largest number of rows that are added to a table: for the prompt's tokens, and for tokens that a tokenizer has beyond its model's table.
+const MAX_ADDED_ROWS: i64 = 1024;
+/// Largest number of tokens that a run supports, context and answer together.
+const MAX_POSITIONS: i64 = 8192;
 
-/// A language model, found to be whole, with a row for each of the prompt's tokens.
+/// A complete language model, whose embedding table has a row for each of the prompt's tokens.
 pub(super) struct LanguageModel {
     pub config: GemmaConfig,
     pub tokenizer: Tokenizer,
     pub chat_template: Option<String>,
     pub checkpoint: Checkpoint,
-    /// Rows that the table grew by.
-    pub grown: i64,
+    /// Number of rows that were added to the embedding table.
+    pub added_rows: i64,
 }
 
 impl LanguageModel {
-    /// Reads configuration, names, shapes and tokenizer.
+    /// Reads and checks configuration, names, shapes and tokenizer.
     pub fn open(folder: &Path) -> Result<Self, ImportError> {
         let mut config = config(folder)?;
         let tokenizer = tokens::language_tokenizer(folder)?;
         let chat_template = tokens::chat_template(folder)?;
         let mut checkpoint = Checkpoint::folder(folder)?.renamed(own_name)?;
-        // As transformers does: a head that is there and differs from the table is not tied to it, whatever is written.
+        // As in transformers, an output layer that differs from the embedding table is not tied to it, whatever the configuration says.
         let head = checkpoint.tensors.get(HEAD);
         if let (true, Some(table), Some(head)) = (config.tie_word_embeddings, checkpoint.tensors.get(EMBEDDING), head) {
             if head.equals(table).map_err(|e| ImportError::file(folder, e))? {
@@ -44,25 +44,24 @@ impl LanguageModel {
             }
         }
         checkpoint.check(&names::language(&config))?;
-        let grown = (tokens::rows(&tokenizer) - config.vocab_size).max(0);
-        if grown > GROWN {
-            return Err(tokens::foreign(folder, &tokenizer, config.vocab_size));
+        let added_rows = (tokens::rows(&tokenizer) - config.vocab_size).max(0);
+        if added_rows > MAX_ADDED_ROWS {
+            return Err(tokens::other_model(folder, &tokenizer, config.vocab_size));
         }
-        if grown > 0 {
+        if added_rows > 0 {
             for name in [EMBEDDING, HEAD] {
                 if let Some(table) = checkpoint.tensors.remove(name) {
-                    let table = table.grown(grown as usize).map_err(|e| ImportError::file(folder, e))?;
+                    let table = table.with_mean_rows(added_rows as usize).map_err(|e| ImportError::file(folder, e))?;
                     checkpoint.tensors.insert(name.into(), table);
                 }
             }
-            config.vocab_size += grown;
+            config.vocab_size += added_rows;
         }
-        Ok(Self { config, tokenizer, chat_template, checkpoint, grown })
+        Ok(Self { config, tokenizer, chat_template, checkpoint, added_rows })
     }
 }
 
-/// The decoder's own name of a tensor, whichever layout it comes from; `None` for the vision tower and for tables that are
-/// computed.
+/// A tensor's name in a run, for all published layouts; `None` for the vision tower and for computed rotary tables.
 pub(super) fn own_name(name: &str) -> Option<String> {
     let mut core = name;
     while let Some(rest) = ["base_model.", "model.", "language_model."].iter().find_map(|prefix| core.strip_prefix(prefix)) {
@@ -141,12 +140,12 @@ struct Rope {
 }
 
 impl Rope {
-    /// The divisor of the positions.
+    /// Divisor of the positions.
     fn divisor(&self) -> Result<f64, String> {
         match self.rope_type.as_deref() {
             None | Some("default") => Ok(1.0),
             Some("linear") => Ok(self.factor.unwrap_or(1.0)),
-            Some(other) => Err(format!("rotary positions of type {other:?}; default and linear ones can be used")),
+            Some(other) => Err(format!("rope_type {other:?}; only \"default\" and \"linear\" are supported")),
         }
     }
 }
@@ -197,7 +196,7 @@ impl Gemma {
             self.head_dim,
             self.max_position_embeddings,
         ];
-        if let Some(size) = sizes.into_iter().find(|size| !(1..=MOST).contains(size)) {
+        if let Some(size) = sizes.into_iter().find(|size| !(1..=MAX_SIZE).contains(size)) {
             return Err(format!("a size of {size}"));
         }
         if layers > 1000 || self.head_dim % 2 != 0 || self.num_attention_heads % self.num_key_value_heads != 0 {
@@ -208,7 +207,7 @@ impl Gemma {
         let global = self.rope_scaling.clone().or(rope.full_attention).unwrap_or_default();
         let local = rope.sliding_attention.unwrap_or_default();
         if local.divisor()? != 1.0 {
-            return Err("scaled rotary positions in local layers".into());
+            return Err("scaled rotary position embeddings in local layers".into());
         }
         let config = GemmaConfig {
             vocab_size: self.vocab_size,
@@ -226,16 +225,16 @@ impl Gemma {
             rope_local_base_freq: local.rope_theta.unwrap_or(self.rope_local_base_freq),
             rms_norm_eps: self.rms_norm_eps,
             tie_word_embeddings,
-            max_position_embeddings: self.max_position_embeddings.min(LONGEST),
+            max_position_embeddings: self.max_position_embeddings.min(MAX_POSITIONS),
         };
         let positive = [config.query_pre_attn_scalar, config.rope_theta, config.rope_factor, config.rope_local_base_freq];
         if !positive.into_iter().all(|x| x.is_finite() && x > 0.0) || config.sliding_window < 1 {
-            return Err("a scale, a base of the positions or a window that is not above zero".into());
+            return Err("a query_pre_attn_scalar, a rotary base or factor, or a sliding_window that is not positive".into());
         }
         Ok(config)
     }
 
-    /// Every how many layers one is global.
+    /// The distance between two global layers, see [`GemmaConfig::sliding_window_pattern`].
     fn pattern(&self) -> Result<i64, String> {
         let layers = self.num_hidden_layers;
         let Some(types) = &self.layer_types else {
@@ -246,7 +245,7 @@ impl Gemma {
         let pattern = types.iter().position(|t| global(t)).map_or(layers + 1, |first| first as i64 + 1);
         let regular = (1..).zip(types).all(|(i, t)| global(t) == (i % pattern == 0) && (global(t) || t == "sliding_attention"));
         if !regular || types.len() as i64 != layers {
-            return Err("layer_types that are not local with one global layer every so many".into());
+            return Err("layer_types without a regular pattern of local layers and one global layer".into());
         }
         Ok(pattern)
     }
@@ -264,7 +263,7 @@ mod tests {
 
     #[test]
     fn published_configuration() {
-        // What the Hub's file leaves out has the defaults of transformers.
+        // Keys that are missing in the published file have the defaults of transformers.
         let hub = r#"{"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "mm_tokens_per_image": 256,
             "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
             "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}, "vision_config": {"hidden_size": 1152}}"#;
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_decoder_is_not_is_refused() {
+    fn unsupported_configurations_are_refused() {
         for (text, expected) in [
             (r#"{"model_type": "llama"}"#, "llama"),
             (r#"{"model_type": "gemma3_text", "final_logit_softcapping": 30.0}"#, "final_logit_softcapping"),

@@ -1,7 +1,7 @@
-//! Published checkpoints become a run: what `train` and `export` read, with sizes from the checkpoints' own configurations.
+//! Import of published checkpoints into a run, which `train` and `export` then read. Sizes come from the checkpoints' configurations.
 //!
-//! Everything is checked by names and shapes before a value is read; then values are copied as they are, block by block, so that
-//! memory does not grow with the model.
+//! All names and shapes are checked before a value is read. Values are then copied unchanged, block by block, so that memory does not
+//! grow with the model.
 
 mod adapter;
 mod apm;
@@ -32,32 +32,32 @@ use text::SentenceEncoder;
 use tokenizers::Tokenizer;
 use write::Files;
 
-/// What to import, and where to.
+/// Options of [`import`].
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The run's folder; a run that is there keeps what it holds.
+    /// Folder of the run. Parts that an existing run has are kept.
     pub out: PathBuf,
-    /// The perception module: safetensors or a pickle.
+    /// File of the perception module: safetensors or a pickle.
     pub apm: Option<PathBuf>,
-    /// Side of the image that the module was trained on, in pixels: nothing in its parameters says it.
+    /// Side of the images that the module was trained on, in pixels. It cannot be derived from the module's parameters.
     pub image_size: i64,
-    /// A pretrained image encoder's folder, for a perception module that is to be trained.
+    /// Folder of a pretrained image encoder, for training a perception module.
     pub image_encoder: Option<PathBuf>,
-    /// The sentence encoder's folder.
+    /// Folder of the sentence encoder.
     pub text_encoder: Option<PathBuf>,
-    /// The base language model's folder.
+    /// Folder of the base language model.
     pub language: Option<PathBuf>,
-    /// The fine-tuned part: a file, or a PEFT adapter's folder.
+    /// Fine-tuned parts: the published file, or the folder of a PEFT adapter.
     pub adapter: Option<PathBuf>,
-    /// A data set whose validation split gives the sentences that are retrieved.
+    /// Folder of a data set, whose validation split provides the sentences for retrieval.
     pub sentences: Option<PathBuf>,
 }
 
-/// Imports checkpoints into a run; returns a line about each part.
+/// Imports checkpoints into a run. Returns a line of description for each part.
 ///
 /// # Errors
-/// If a checkpoint cannot be read, does not fit its model or is of another kind, or if the run holds such a part already. The
-/// run is then as it was.
+/// If a checkpoint cannot be read, does not fit its model or is not supported, or if the run already has such a part. The run is then
+/// unchanged.
 pub fn import(settings: &Settings) -> Result<Vec<String>> {
     let Settings { out, apm, image_size, image_encoder, text_encoder, language, adapter, sentences } = settings;
     ensure!(
@@ -66,7 +66,7 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
     );
     ensure!(
         apm.is_none() || image_encoder.is_none(),
-        "a perception module holds its image encoder: give --apm, or --image-encoder to train one"
+        "--apm and --image-encoder exclude each other, because a perception module contains its image encoder; give one of them"
     );
     ensure!(*image_size > 0 && image_size % 32 == 0 && *image_size <= 8192, "--image-size must be a multiple of 32 up to 8192");
     let run = Run { folder: out.clone() };
@@ -80,11 +80,11 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
         (sentences, &[run::SENTENCES]),
     ] {
         if let Some(file) = files.iter().map(|file| run.file(file)).find(|file| chosen.is_some() && file.exists()) {
-            anyhow::bail!("{} is there already; import into another folder, or remove it first", file.display());
+            anyhow::bail!("{} exists already; import into another folder, or remove the file first", file.display());
         }
     }
 
-    // First all that can be wrong is found, from headers alone; then the files are written.
+    // All errors of names, shapes and configurations are found from headers, before any file is written.
     let mut lines = Vec::new();
     let apm = apm.as_deref().map(|path| Perception::open(path, *image_size)).transpose()?;
     let image_encoder = image_encoder.as_deref().map(ImageEncoder::open).transpose()?;
@@ -95,14 +95,14 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
         lines.push(format!("sentence encoder: {} layers, {} wide, {}", text.config.layers, text.config.width, size(&text.checkpoint)));
     }
     if let Some(apm) = &apm {
-        take_perception(apm, &mut models, text.is_some() || run.file(run::TEXT).exists())?;
+        apply_perception(apm, &mut models, text.is_some() || run.file(run::TEXT).exists())?;
         let sentences = if apm.projection.is_some() { "with" } else { "without" };
         lines.push(format!("perception module: {image_size}x{image_size}, {sentences} a text projection, {}", size(&apm.checkpoint)));
     }
     if let Some(encoder) = &image_encoder {
         ensure!(
             image_size % encoder.config.patch == 0,
-            "--image-size must be a multiple of the encoder's patches of {}",
+            "--image-size must be a multiple of the encoder's patch size, {}",
             encoder.config.patch
         );
         models.apm.image_size = *image_size;
@@ -116,19 +116,19 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
     }
     if let Some(language) = &language {
         models.language = language.config.clone();
-        let rows = if language.grown > 0 { format!("{} rows added", language.grown) } else { "no rows added".into() };
+        let rows = if language.added_rows > 0 { format!("{} rows added", language.added_rows) } else { "no rows added".into() };
         lines.push(format!("language model: {} layers, {rows}, {}", language.config.num_hidden_layers, size(&language.checkpoint)));
     }
     if adapter.is_none() && language.is_some() && run.file(run::ADAPTER).exists() {
-        let own_head = Adapter::held(&run.file(run::ADAPTER), &models.language, &models.lora, widths(&models))?;
-        models.language.tie_word_embeddings &= !own_head;
+        let has_head = Adapter::check_existing(&run.file(run::ADAPTER), &models.language, &models.lora, widths(&models))?;
+        models.language.tie_word_embeddings &= !has_head;
     }
     let adapter = match adapter {
         Some(path) => {
-            let held = run.file(run::LANGUAGE);
-            let held = if language.is_none() && held.exists() { Some(Checkpoint::open(&held)?) } else { None };
-            let base = language.as_ref().map(|l| &l.checkpoint).or(held.as_ref());
-            // Where the run has no base model yet, the adapter must fit MedGemma-4b-it, which the published one adapts.
+            let existing = run.file(run::LANGUAGE);
+            let existing = if language.is_none() && existing.exists() { Some(Checkpoint::open(&existing)?) } else { None };
+            let base = language.as_ref().map(|l| &l.checkpoint).or(existing.as_ref());
+            // Without a base model in the run, the adapter must fit MedGemma-4b-it, the base model of the published adapter.
             let table = base.and_then(|base| base.tensors.get(EMBEDDING));
             let adapter = Adapter::open(path, &models.language, table, widths(&models));
             let adapter = adapter.map_err(anyhow::Error::from).with_context(|| {
@@ -137,7 +137,7 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
             })?;
             models.lora = adapter.lora.clone();
             models.language.tie_word_embeddings = !adapter.untied;
-            let projectors = if adapter.projectors { "with projectors" } else { "without projectors, which `train align` makes" };
+            let projectors = if adapter.projectors { "with projectors" } else { "without projectors (`train align` trains them)" };
             let Lora { rank, alpha, .. } = adapter.lora;
             lines.push(format!("adapter: rank {rank}, scaling {alpha}, {projectors}, {}", size(&adapter.checkpoint)));
             Some(adapter)
@@ -174,18 +174,18 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Widths that the projectors are between: of image tokens, object embeddings and the language model.
+/// Widths of image tokens, object embeddings and the language model, which determine the projectors' shapes.
 fn widths(models: &ModelConfig) -> (i64, i64, i64) {
     (models.apm.width, models.apm.embedding, models.language.hidden_size)
 }
 
-/// Takes over the module's sizes; its text projection must fit the sentence encoder.
-fn take_perception(apm: &Perception, models: &mut ModelConfig, encoder: bool) -> Result<()> {
+/// Sets the configuration of the perception module, and checks that its text projection fits the sentence encoder.
+fn apply_perception(apm: &Perception, models: &mut ModelConfig, encoder: bool) -> Result<()> {
     models.apm = apm.config.clone();
     if let Some((width, inner)) = apm.projection {
         ensure!(
             !encoder || width == models.text.width,
-            "the text projection of {} takes sentences {width} wide, but the sentence encoder's are {} wide; they do not belong together",
+            "the text projection of {} takes embeddings of width {width}, but the sentence encoder has width {}; they do not belong together",
             apm.checkpoint.path.display(),
             models.text.width
         );
@@ -195,7 +195,7 @@ fn take_perception(apm: &Perception, models: &mut ModelConfig, encoder: bool) ->
     Ok(())
 }
 
-/// The language model's tokenizer is the run's; a sentence encoder of another keeps its own beside it.
+/// Writes the language model's tokenizer as the run's, and that of an imported sentence encoder to a file of its own.
 fn write_tokenizers(files: &mut Files, run: &Run, text: Option<&SentenceEncoder>, language: Option<&LanguageModel>) -> Result<()> {
     if let Some(text) = text {
         files.bytes(run.file(run::TEXT_TOKENIZER), &serialized(&text.tokenizer)?)?;
@@ -203,7 +203,7 @@ fn write_tokenizers(files: &mut Files, run: &Run, text: Option<&SentenceEncoder>
     let Some(language) = language else { return Ok(()) };
     let (own, sentences) = (run.file(run::TOKENIZER), run.file(run::TEXT_TOKENIZER));
     if text.is_none() && run.file(run::TEXT).exists() && own.exists() && !sentences.exists() {
-        // The sentence encoder that the run holds was trained with the tokenizer that is replaced now.
+        // The run's sentence encoder was trained with the tokenizer that is replaced here, so it keeps a copy.
         files.bytes(sentences, &checkpoint::bytes(&own)?)?;
     }
     files.bytes(own, &serialized(&language.tokenizer)?)?;

@@ -1,4 +1,4 @@
-//! The third reader of a model: it computes nothing and notes which parameters are asked for, with their shapes.
+//! An implementation of `Ops` that computes nothing and records the names and shapes of a model's parameters.
 
 use crate::graph::{Activation, CausalAttention, Conv, Init, Linear, Ops};
 use crate::models::apm::{self, ApmConfig};
@@ -16,7 +16,7 @@ pub(super) type Shapes = BTreeMap<String, Vec<i64>>;
 
 /// Parameters of the perception module.
 pub(super) fn apm(config: &ApmConfig) -> Shapes {
-    // No parameter depends on the image's size, but the table of positions that is computed on the way does.
+    // No parameter depends on the image size, but the position encoding does: the smallest size makes it cheap.
     let image_size = config.dino.as_ref().map_or(32, |dino| dino.patch);
     let config = ApmConfig { image_size, ..config.clone() };
     Names::of(None, |names| {
@@ -24,7 +24,7 @@ pub(super) fn apm(config: &ApmConfig) -> Shapes {
     })
 }
 
-/// Parameters of an image encoder alone.
+/// Parameters of an image encoder.
 pub(super) fn dino(config: &DinoConfig) -> Shapes {
     Names::of(None, |names| dino::dinov3(names, config, config.patch, &()))
 }
@@ -47,14 +47,14 @@ pub(super) fn language(config: &GemmaConfig) -> Shapes {
     Names::of(None, |names| gemma::gemma(names, config))
 }
 
-/// Parameters of the adapters alone.
+/// Parameters of the adapters, without those of the base model.
 pub(super) fn adapters(config: &GemmaConfig, lora: &Lora) -> Shapes {
     let mut shapes = Names::of(Some(lora), |names| gemma::gemma(names, config));
     shapes.retain(|name, _| name.contains(".lora_"));
     shapes
 }
 
-/// Parameters of the projectors: widths of image tokens, object embeddings and the language model.
+/// Parameters of the projectors; `widths` are those of image tokens, object embeddings and the language model.
 pub(super) fn projectors(widths: (i64, i64, i64)) -> Shapes {
     Names::of(None, |names| projector::projector(names, widths, &(), &()))
 }

@@ -1,4 +1,4 @@
-//! A tensor that stays where it is until it is copied, a few megabytes at a time.
+//! Tensors of a checkpoint, which are read in blocks of a few megabytes.
 
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -8,54 +8,53 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// Bytes that are read at once; a multiple of every value's size.
+/// Size of a block in bytes; a multiple of the size of every type.
 const BLOCK: u64 = 8 << 20;
 
 /// A tensor of a checkpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
-    /// Its name there, for messages.
+    /// Name in the checkpoint, for messages.
     pub source: String,
-    /// Type of its values.
+    /// Type of the values.
     pub dtype: Dtype,
-    /// Its shape.
+    /// Shape.
     pub shape: Vec<usize>,
-    place: Place,
+    values: Values,
 }
 
 #[derive(Clone, Debug)]
-enum Place {
-    /// Values in a row from this offset on.
+enum Values {
+    /// Contiguous values in a file from this byte offset on.
     File(Arc<File>, u64),
     Pickle(pytorch_reader::Tensor),
-    /// Another tensor with these rows behind it.
-    Grown(Box<Stored>, Vec<u8>),
-    /// Zeros, which are made when they are asked for.
+    /// Another tensor, followed by the bytes of further rows.
+    Extended(Box<Stored>, Vec<u8>),
     Zeros,
 }
 
 impl Stored {
-    /// A tensor whose values stand in a file; that they are all there was checked.
+    /// A tensor in a file. The caller has checked that all its values are inside the file.
     pub fn in_file(source: String, dtype: Dtype, shape: Vec<usize>, file: Arc<File>, at: u64) -> Self {
-        Self { source, dtype, shape, place: Place::File(file, at) }
+        Self { source, dtype, shape, values: Values::File(file, at) }
     }
 
     /// A tensor of a pickle.
     pub fn in_pickle(source: String, dtype: Dtype, tensor: pytorch_reader::Tensor) -> Self {
-        Self { source, dtype, shape: tensor.shape().to_vec(), place: Place::Pickle(tensor) }
+        Self { source, dtype, shape: tensor.shape().to_vec(), values: Values::Pickle(tensor) }
     }
 
-    /// Zeros in fp32.
+    /// A tensor of zeros in fp32.
     pub fn zeros(source: String, shape: Vec<usize>) -> Self {
-        Self { source, dtype: Dtype::F32, shape, place: Place::Zeros }
+        Self { source, dtype: Dtype::F32, shape, values: Values::Zeros }
     }
 
-    /// Whether it has this shape.
+    /// Whether the tensor has this shape.
     pub fn has_shape(&self, shape: &[i64]) -> bool {
-        self.shape.len() == shape.len() && self.shape.iter().zip(shape).all(|(&found, &wanted)| i64::try_from(found) == Ok(wanted))
+        self.shape.len() == shape.len() && self.shape.iter().zip(shape).all(|(&found, &expected)| i64::try_from(found) == Ok(expected))
     }
 
-    /// Whether its values are of floating point, in a width that the models are read from.
+    /// Whether the values are of a floating-point type that the models support.
     pub fn is_floating(&self) -> bool {
         matches!(self.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
     }
@@ -70,10 +69,10 @@ impl Stored {
         self.values() * self.dtype.bitsize() as u64 / 8
     }
 
-    /// Hands the values on, block by block.
+    /// Calls `take` with the bytes of the values, block by block.
     pub fn read(&self, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        match &self.place {
-            Place::File(file, at) => {
+        match &self.values {
+            Values::File(file, at) => {
                 let mut block = vec![0; self.bytes().min(BLOCK) as usize];
                 let mut done = 0;
                 while done < self.bytes() {
@@ -84,19 +83,19 @@ impl Stored {
                 }
                 Ok(())
             }
-            // A pickle's reader checks the sum of a whole tensor, and gives it as a whole.
-            Place::Pickle(tensor) => {
+            // The pickle reader checks the checksum of a tensor and returns the tensor as a whole.
+            Values::Pickle(tensor) => {
                 let bytes = tensor.read()?;
                 if bytes.len() as u64 != self.bytes() {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} has {} bytes", self.source, bytes.len())));
                 }
                 take(&bytes)
             }
-            Place::Grown(base, rows) => {
+            Values::Extended(base, rows) => {
                 base.read(take)?;
                 take(rows)
             }
-            Place::Zeros => {
+            Values::Zeros => {
                 let block = vec![0; self.bytes().min(BLOCK) as usize];
                 let mut left = self.bytes();
                 while left > 0 {
@@ -109,7 +108,7 @@ impl Stored {
         }
     }
 
-    /// Whether two tensors hold the same bytes.
+    /// Whether two tensors have the same type, shape and bytes.
     pub fn equals(&self, other: &Self) -> io::Result<bool> {
         Ok(self.dtype == other.dtype && self.shape == other.shape && self.digest()? == other.digest()?)
     }
@@ -123,9 +122,9 @@ impl Stored {
         Ok(hash.finalize().into())
     }
 
-    /// A table with `count` rows more, each the mean of the rows that are there: so `resize_token_embeddings` of transformers
-    /// begins, but for a deviation of 3e-5 of the table's own.
-    pub fn grown(self, count: usize) -> io::Result<Self> {
+    /// The table with `count` further rows, each of which is the mean of the existing rows. (`resize_token_embeddings` of transformers
+    /// does the same, with noise of 3e-5 of the table's deviation.)
+    pub fn with_mean_rows(self, count: usize) -> io::Result<Self> {
         let &[rows, columns] = self.shape.as_slice() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not a table", self.source)));
         };
@@ -145,7 +144,7 @@ impl Stored {
             source: self.source.clone(),
             dtype,
             shape: vec![rows + count, columns],
-            place: Place::Grown(Box::new(self), row.repeat(count)),
+            values: Values::Extended(Box::new(self), row.repeat(count)),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The sentence encoder: a folder with a BERT model and its WordPiece tokenizer, as PubMedBERT is published.
+//! Import of the sentence encoder: a folder with a BERT model and its WordPiece tokenizer, such as PubMedBERT.
 
 use super::checkpoint::{Checkpoint, json};
 use super::error::ImportError;
@@ -9,10 +9,10 @@ use serde::Deserialize;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// Largest size in a configuration that is believed.
-const MOST: i64 = 1 << 24;
+/// Largest accepted size in a configuration.
+const MAX_SIZE: i64 = 1 << 24;
 
-/// A sentence encoder, found to be whole.
+/// A complete sentence encoder.
 pub(super) struct SentenceEncoder {
     pub config: TextConfig,
     pub tokenizer: Tokenizer,
@@ -55,7 +55,7 @@ impl Default for Bert {
 }
 
 impl SentenceEncoder {
-    /// Reads configuration, names, shapes and the tokenizer.
+    /// Reads and checks configuration, names, shapes and tokenizer.
     pub fn open(folder: &Path) -> Result<Self, ImportError> {
         let config = config(folder)?;
         let checkpoint = Checkpoint::folder(folder)?.renamed(own_name)?;
@@ -66,13 +66,13 @@ impl SentenceEncoder {
     }
 }
 
-/// The model's own name of a tensor; heads of the pretraining and the pooler are not used.
+/// A tensor's name in a run; `None` for pretraining heads and the pooler, which are not imported.
 fn own_name(name: &str) -> Option<String> {
     let name = name.strip_prefix("bert.").unwrap_or(name);
     if ["pooler.", "cls.", "embeddings.position_ids"].iter().any(|unused| name.starts_with(unused)) {
         return None;
     }
-    // Checkpoints that came from TensorFlow name norms in its way.
+    // Checkpoints that were converted from TensorFlow have its names of norms.
     let name = match name.strip_suffix(".gamma") {
         Some(norm) => format!("{norm}.weight"),
         None => name.strip_suffix(".beta").map_or_else(|| name.into(), |norm| format!("{norm}.bias")),
@@ -101,7 +101,7 @@ fn config(folder: &Path) -> Result<TextConfig, ImportError> {
         }
     }
     let sizes = [bert.vocab_size, bert.hidden_size, bert.num_hidden_layers, bert.intermediate_size, bert.max_position_embeddings];
-    if let Some(size) = sizes.into_iter().find(|size| !(1..=MOST).contains(size)) {
+    if let Some(size) = sizes.into_iter().find(|size| !(1..=MAX_SIZE).contains(size)) {
         return Err(ImportError::unsupported(&path, format!("a size of {size}")));
     }
     Ok(TextConfig {

@@ -1,4 +1,4 @@
-//! Tokenizers: the language model's with the prompt's tokens added, the sentence encoder's as it was trained.
+//! Import of tokenizers: the language model's, to which the prompt's tokens are added, and the sentence encoder's, which is not changed.
 
 use super::checkpoint::{bytes, json};
 use super::error::ImportError;
@@ -12,13 +12,13 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::{AddedToken, Tokenizer, TruncationParams};
 
-/// The language model's tokenizer with the prompt's 45 tokens behind its own, in the published order.
+/// Reads the language model's tokenizer and adds the prompt's 45 tokens after its own, in the published order.
 pub(super) fn language_tokenizer(folder: &Path) -> Result<Tokenizer, ImportError> {
     let path = folder.join("tokenizer.json");
     let mut tokenizer = read(&path)?;
     let missing: Vec<&str> = CONTROL_TOKENS.into_iter().filter(|token| tokenizer.token_to_id(token).is_none()).collect();
     if !missing.is_empty() {
-        return Err(ImportError::unsupported(&path, format!("a tokenizer without {}, which Gemma's chat is made of", missing.join(", "))));
+        return Err(ImportError::unsupported(&path, format!("a tokenizer without {}, which a Gemma chat needs", missing.join(", "))));
     }
     let added = ADDED_TOKENS.into_iter().map(|token| AddedToken::from(token, true).normalized(false));
     tokenizer.add_special_tokens(added).map_err(|e| ImportError::file(&path, e))?;
@@ -27,7 +27,10 @@ pub(super) fn language_tokenizer(folder: &Path) -> Result<Tokenizer, ImportError
     Ok(tokenizer)
 }
 
-/// The chat template beside a model, wherever it is kept; it must write Gemma's turns, as the prompt does.
+/// Reads the chat template of a model, from any of the files that may hold it.
+///
+/// # Errors
+/// If the template does not write Gemma's turns, which the prompt consists of.
 pub(super) fn chat_template(folder: &Path) -> Result<Option<String>, ImportError> {
     #[derive(Deserialize)]
     struct Holder {
@@ -49,16 +52,13 @@ pub(super) fn chat_template(folder: &Path) -> Result<Option<String>, ImportError
     if let Some(template) = &found
         && !(template.contains("<start_of_turn>") && template.contains("<end_of_turn>"))
     {
-        return Err(ImportError::unsupported(
-            folder,
-            "a chat template without <start_of_turn> and <end_of_turn>: the prompt is a Gemma chat",
-        ));
+        return Err(ImportError::unsupported(folder, "a chat template without <start_of_turn> and <end_of_turn>, which the prompt needs"));
     }
     Ok(found)
 }
 
-/// A BERT model's tokenizer: `tokenizer.json`, or made of `vocab.txt` as transformers makes it. Sentences are cut where the
-/// model's positions end.
+/// Reads a BERT model's tokenizer from `tokenizer.json`, or builds it from `vocab.txt` as transformers does. It truncates sentences to
+/// `positions` tokens.
 pub(super) fn sentence_tokenizer(folder: &Path, positions: usize) -> Result<Tokenizer, ImportError> {
     let path = folder.join("tokenizer.json");
     let mut tokenizer = if path.exists() { read(&path)? } else { from_vocabulary(folder)? };
@@ -109,18 +109,18 @@ fn read(path: &Path) -> Result<Tokenizer, ImportError> {
     Tokenizer::from_bytes(bytes(path)?).map_err(|e| ImportError::file(path, e))
 }
 
-/// One more than the largest token.
+/// Number of rows that an embedding table needs: one more than the largest token id.
 pub(super) fn rows(tokenizer: &Tokenizer) -> i64 {
     tokenizer.get_vocab(true).into_values().max().map_or(0, |largest| i64::from(largest) + 1)
 }
 
-/// Makes sure that every token has a row.
+/// Checks that the model has a row for each token.
 pub(super) fn check_rows(folder: &Path, tokenizer: &Tokenizer, vocabulary: i64) -> Result<(), ImportError> {
-    if rows(tokenizer) > vocabulary { Err(foreign(folder, tokenizer, vocabulary)) } else { Ok(()) }
+    if rows(tokenizer) > vocabulary { Err(other_model(folder, tokenizer, vocabulary)) } else { Ok(()) }
 }
 
-/// A tokenizer of another model: its tokens go far beyond the rows that there are.
-pub(super) fn foreign(folder: &Path, tokenizer: &Tokenizer, vocabulary: i64) -> ImportError {
+/// The error for a tokenizer of another model, with token ids beyond the rows of this one.
+pub(super) fn other_model(folder: &Path, tokenizer: &Tokenizer, vocabulary: i64) -> ImportError {
     let last = rows(tokenizer) - 1;
     let message = format!("its tokenizer has tokens up to {last}, but its model has {vocabulary} rows; they do not belong together");
     ImportError::file(folder, message)

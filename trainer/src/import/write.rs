@@ -1,4 +1,4 @@
-//! The files of a run, each whole or not at all, tensors copied as they are.
+//! Atomic writing of a run's files; tensors are copied unchanged.
 
 use super::checkpoint::Checkpoint;
 use super::error::ImportError;
@@ -9,10 +9,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// Files that wait beside their places until all are written.
+/// Temporary files, which are renamed to their paths after all of them are written.
 #[derive(Default)]
 pub(super) struct Files {
-    waiting: Vec<(NamedTempFile, PathBuf)>,
+    written: Vec<(NamedTempFile, PathBuf)>,
 }
 
 impl Files {
@@ -21,9 +21,9 @@ impl Files {
         self.add(path, |file| file.write_all(bytes))
     }
 
-    /// Writes a safetensors file, block by block.
+    /// Writes the tensors of a checkpoint to a safetensors file, block by block.
     pub fn tensors(&mut self, path: PathBuf, from: &Checkpoint, bar: &ProgressBar) -> Result<(), ImportError> {
-        // Wide values first, so that all are aligned; then by name.
+        // Sorted by type, the widest first, so that all tensors are aligned; then by name.
         let mut order: Vec<(&String, &Stored)> = from.tensors.iter().collect();
         order.sort_by_key(|(name, stored)| (std::cmp::Reverse(stored.dtype), *name));
         self.add(path, |file| {
@@ -60,20 +60,20 @@ impl Files {
             Ok(file)
         };
         let file = write().map_err(|e: io::Error| ImportError::file(&path, e))?;
-        self.waiting.push((file, path));
+        self.written.push((file, path));
         Ok(())
     }
 
-    /// Moves the files to their places, in the order in which they were written.
+    /// Renames the files to their paths, in the order in which they were written.
     pub fn install(self) -> Result<(), ImportError> {
-        for (file, path) in self.waiting {
+        for (file, path) in self.written {
             file.persist(&path).map_err(|e| ImportError::file(&path, e.error))?;
         }
         Ok(())
     }
 }
 
-/// With the permissions of any other new file.
+/// A temporary file with the permissions of other new files.
 fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
     tempfile::Builder::new().prefix(".import-").permissions(std::fs::Permissions::from_mode(0o666)).tempfile_in(folder)
