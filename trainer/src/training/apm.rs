@@ -1,4 +1,4 @@
-//! Step 1: the Anatomy Perception Module, end to end (paper, section 3.1).
+//! Step 1: end-to-end training of the Anatomy Perception Module (paper, section 3.1).
 
 use super::checkpoint::{Checkpoint, Start};
 use super::config::Recipe;
@@ -23,13 +23,15 @@ use std::path::Path;
 use tch::{Device, Tensor};
 use tokenizers::Tokenizer;
 
-/// How many images of the validation split are looked at with every checkpoint.
-const WATCHED: usize = 192;
+/// Number of validation images that are evaluated with each checkpoint.
+const VALIDATION_IMAGES: usize = 192;
 
-/// Sentences with their frozen embeddings; an image's sentences are rows of it.
+/// All distinct sentences with their frozen embeddings.
 struct Sentences {
     texts: Vec<String>,
+    /// `[sentences, D]`.
     frozen: Tensor,
+    /// Row of each sentence.
     index: HashMap<String, i64>,
 }
 
@@ -50,7 +52,7 @@ impl Sentences {
     }
 }
 
-/// The targets of images whose boxes may have been moved.
+/// Targets of images, with boxes after augmentation.
 fn targets(images: &[&Annotated], boxes: &[Vec<Option<NormalizedBox>>], sentences: &Sentences, device: Device) -> Targets {
     let batch = images.len() as i64;
     let flat: Vec<&Option<NormalizedBox>> = boxes.iter().flatten().collect();
@@ -70,20 +72,20 @@ fn targets(images: &[&Annotated], boxes: &[Vec<Option<NormalizedBox>>], sentence
 /// Trains the module.
 ///
 /// # Errors
-/// If data cannot be read, files cannot be written, or the loss is no longer a number.
+/// If data cannot be read, files cannot be written, or gradients are not finite.
 pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     let run = Run::create(&recipe.run)?;
     let models = run.models()?;
     let settings = &recipe.apm;
     let images = imagenome::read(&recipe.data, |split| split != "test")?;
     let sentences = Sentences::of(&images, &run, &models, device)?;
-    let (train, watched): (Vec<_>, Vec<_>) = images.into_iter().partition(|i| i.split == "train");
+    let (train, validation): (Vec<_>, Vec<_>) = images.into_iter().partition(|i| i.split == "train");
     anyhow::ensure!(train.len() >= settings.batch, "{} has {} training images, fewer than a batch", recipe.data.display(), train.len());
     let preprocess = models.preprocess();
     let load = |images: &[Annotated]| Images::load(&images.iter().map(|i| i.image.clone()).collect::<Vec<_>>(), &preprocess);
     let pictures = load(&train)?;
-    let watched: Vec<Annotated> = watched.into_iter().take(WATCHED).collect();
-    let watched_pictures = load(&watched)?;
+    let validation: Vec<Annotated> = validation.into_iter().take(VALIDATION_IMAGES).collect();
+    let validation_pictures = load(&validation)?;
 
     tch::manual_seed(settings.seed);
     let checkpoint = Checkpoint::new(&run, "apm");
@@ -91,13 +93,13 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     let (params, first) = match previous {
         Some(previous) => previous,
         None => {
-            // What is imported may be a part of the module, an image encoder say: the rest begins at random.
+            // `from` may hold a part of the module only, such as an image encoder. The other parameters are initialised at random.
             let params = start.from.map_or_else(|| Ok(Params::create(device)), |path| Params::load(path, device).map(Params::open))?;
-            let given = params.named().len();
-            let _ = tch::no_grad(|| perceive(&params, &models, &watched_pictures.batch(&[0]), &sentences.frozen, false));
+            let loaded = params.named().len();
+            let _ = tch::no_grad(|| perceive(&params, &models, &validation_pictures.batch(&[0]), &sentences.frozen, false));
             params.check(start.from.unwrap_or(&run.folder))?;
             if let Some(path) = start.from {
-                eprintln!("apm: {given} of {} parameters from {}", params.named().len(), path.display());
+                eprintln!("apm: {loaded} of {} parameters from {}", params.named().len(), path.display());
             }
             (params, 0)
         }
@@ -116,7 +118,7 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     let mut order: Vec<i64> = Vec::new();
     let mut running = [0.0; 4];
     for step in first..settings.steps {
-        // Shuffling and augmentation follow from seed and step, so a resumed training goes the same way.
+        // Shuffling and augmentation follow from the seed and the step, so that a resumed training gives the same parameters.
         let epoch = step as usize / per_epoch;
         let at = step as usize % per_epoch * settings.batch;
         if at == 0 || order.is_empty() {
@@ -132,7 +134,7 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
         let targets = targets(&batch, &boxes, &sentences, device);
         let Perception { parts, loss } = Perception::of(&params, &models, &recipe.losses, &picture, &sentences.frozen, &targets);
         let norm = optimiser.step(&loss, settings.rate_at(step));
-        anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the rate and resume");
+        anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the learning rate and resume");
         for (mean, part) in running.iter_mut().zip(&parts) {
             *mean += 0.02 * (part.double_value(&[]) - *mean);
         }
@@ -141,9 +143,9 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
         bar.inc(1);
         if (step + 1) % settings.checkpoint_every == 0 || step + 1 == settings.steps {
             checkpoint.save(&params, &optimiser, step + 1)?;
-            let watch = tch::no_grad(|| watch(&params, &models, &watched, &watched_pictures, &sentences));
+            let found = tch::no_grad(|| validate(&params, &models, &validation, &validation_pictures, &sentences));
             let line = json!({ "step": step + 1, "l1": l1, "giou": giou, "labels": labels, "contrastive": contrastive,
-                "iou": watch.iou, "exact": watch.exact, "exact_with_finding": watch.exact_with_finding, "label_accuracy": watch.labels });
+                "iou": found.iou, "exact": found.exact, "exact_with_finding": found.exact_with_finding, "label_accuracy": found.labels });
             bar.suspend(|| eprintln!("{line}"));
             checkpoint.log(&line)?;
         }
@@ -155,10 +157,10 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The sentences that the database will hold, by structure, from these splits of a data set: a run's file of them.
+/// The bytes of [`run::SENTENCES`]: for each structure its distinct sentences in these splits of a data set.
 ///
 /// # Errors
-/// If the data set cannot be read or the test split is asked for.
+/// If the data set cannot be read, a structure has no sentences, or the test split is among `splits`.
 pub fn database_sentences(data: &Path, splits: &[String]) -> Result<Vec<u8>> {
     anyhow::ensure!(!splits.iter().any(|s| s == "test"), "the database must not be built from the test split");
     let images = imagenome::read(data, |split| splits.iter().any(|s| s == split))?;
@@ -172,16 +174,20 @@ pub fn database_sentences(data: &Path, splits: &[String]) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(&lists)?)
 }
 
-struct Watch {
+struct Validation {
+    /// Mean IoU of the boxes.
     iou: f64,
+    /// Fraction of structures whose nearest sentence is the annotated one.
     exact: f64,
+    /// The same for structures with a finding.
     exact_with_finding: f64,
+    /// Accuracy of the image labels.
     labels: f64,
 }
 
-fn watch(params: &Params, models: &ModelConfig, images: &[Annotated], pictures: &Images, sentences: &Sentences) -> Watch {
+fn validate(params: &Params, models: &ModelConfig, images: &[Annotated], pictures: &Images, sentences: &Sentences) -> Validation {
     let (mut iou, mut exact, mut finding, mut correct) = ((0.0, 0), (0, 0), (0, 0), (0, 0));
-    // A structure's own sentences only, as the database keeps them.
+    // A structure's sentence is searched among its own sentences only, as in the sentence database.
     let own: Vec<BTreeSet<i64>> = (0..STRUCTURES).map(|s| images.iter().map(|i| sentences.index[&i.sentences[s]]).collect()).collect();
     for (chunk, batch) in images.chunks(32).enumerate() {
         let indices: Vec<i64> = (0..batch.len() as i64).map(|i| chunk as i64 * 32 + i).collect();
@@ -210,5 +216,5 @@ fn watch(params: &Params, models: &ModelConfig, images: &[Annotated], pictures: 
         }
     }
     let share = |(right, all): (i32, i32)| f64::from(right) / f64::from(all.max(1));
-    Watch { iou: iou.0 / f64::from(iou.1.max(1)), exact: share(exact), exact_with_finding: share(finding), labels: share(correct) }
+    Validation { iou: iou.0 / f64::from(iou.1.max(1)), exact: share(exact), exact_with_finding: share(finding), labels: share(correct) }
 }

@@ -1,4 +1,4 @@
-//! Configuration of a training step: one TOML file for a run, one table for each step.
+//! Recipes: a TOML file for a run, with a table for each training step.
 
 use crate::data::augment::Augmentation;
 use crate::graph::adamw::Settings;
@@ -7,24 +7,24 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// A run's recipe.
+/// The recipe of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// The run's folder.
+    /// Folder of the run.
     pub run: PathBuf,
-    /// The data set's folder.
+    /// Folder of the data set.
     pub data: PathBuf,
-    /// Sizes of the models.
+    /// Configuration of the models.
     #[serde(default)]
     pub models: ModelConfig,
-    /// The sentence encoder, where none is imported.
+    /// Training of the sentence encoder, if none is imported.
     #[serde(default)]
     pub text: Step,
-    /// The Anatomy Perception Module (step 1).
+    /// Training of the Anatomy Perception Module (step 1).
     #[serde(default = "Step::apm")]
     pub apm: Step,
-    /// The base language model, where none is imported.
+    /// Training of the base language model, if none is imported.
     #[serde(default)]
     pub language: Step,
     /// Alignment of the projectors (step 2).
@@ -39,7 +39,7 @@ pub struct Recipe {
     /// Augmentation in step 1.
     #[serde(default)]
     pub augmentation: Augmentation,
-    /// Splits whose sentences make the retrieval database; never the test split.
+    /// Splits whose sentences go into the sentence database. The test split is not allowed.
     #[serde(default = "validation")]
     pub database_splits: Vec<String>,
 }
@@ -48,37 +48,37 @@ fn validation() -> Vec<String> {
     vec!["validate".into()]
 }
 
-/// How a step is trained. The defaults are the paper's for the language model.
+/// Settings of a training step. The defaults are the paper's for the language model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Step {
-    /// Images, or packs of questions over one image, in a batch.
+    /// Batch size in images, or in packs (a context with its questions).
     pub batch: usize,
-    /// Steps of the optimiser.
+    /// Number of optimiser steps.
     pub steps: u64,
     /// Largest learning rate.
     pub rate: f64,
-    /// Factor on the rate for the backbone.
+    /// Factor of the backbone's learning rate.
     pub backbone_factor: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// Largest norm of the gradients.
+    /// Gradients are clipped to this norm.
     pub clip: f64,
-    /// Share of the steps over which the rate rises.
+    /// Fraction of the optimiser steps over which the learning rate rises.
     pub warmup: f64,
-    /// Share of the largest rate that is left at the end; the way down is linear.
+    /// Learning rate at the end as a fraction of the largest; the decay after the warm-up is linear.
     pub final_rate: f64,
-    /// Questions over one context.
+    /// Number of questions in a pack.
     pub questions: usize,
-    /// Every how many steps a checkpoint is written.
+    /// Number of optimiser steps between checkpoints.
     pub checkpoint_every: u64,
     /// Seed of shuffling, augmentation and dropout.
     pub seed: i64,
-    /// Trains the whole model instead of adapters.
+    /// Whether instruction tuning trains the whole model instead of adapters.
     pub full: bool,
-    /// Share of the base training that sees contexts of a few structures only: looking things up is learned there sooner.
+    /// Fraction of the base training in which contexts have a few structures only, because the model learns look-up sooner there.
     pub short_contexts: f64,
-    /// How many images of the training split are used; all for `None`.
+    /// Number of images of the training split to use; `None` means all.
     pub images: Option<usize>,
 }
 
@@ -109,7 +109,7 @@ impl Step {
         Self { batch: 48, steps: 223_067, rate: 1e-4, clip: 0.1, warmup: 0.0, final_rate: 1.0, ..Self::default() }
     }
 
-    /// The rate at a step: a rise, then a straight line down.
+    /// The learning rate at an optimiser step: linear warm-up, then linear decay.
     pub fn rate_at(&self, step: u64) -> f64 {
         let done = step as f64 / self.steps.max(1) as f64;
         if done < self.warmup {
@@ -119,7 +119,7 @@ impl Step {
         self.rate * (self.final_rate + (1.0 - self.final_rate) * left.clamp(0.0, 1.0))
     }
 
-    /// The optimiser's settings.
+    /// Settings of the optimiser.
     pub fn optimiser(&self) -> Settings {
         Settings { beta1: 0.9, beta2: 0.999, weight_decay: self.weight_decay, clip: self.clip }
     }
@@ -129,17 +129,17 @@ impl Step {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LossWeights {
-    /// L1 distance of box parameters.
+    /// Weight of the boxes' L1 distance.
     pub l1: f64,
-    /// Generalised IoU.
+    /// Weight of the boxes' generalised IoU.
     pub giou: f64,
-    /// Binary cross-entropy of the image labels.
+    /// Weight of the image labels' binary cross-entropy.
     pub labels: f64,
-    /// Contrastive alignment.
+    /// Weight of contrastive alignment.
     pub contrastive: f64,
-    /// Its temperature.
+    /// Temperature of contrastive alignment.
     pub temperature: f64,
-    /// CLIP's hard targets instead of soft ones (an ablation).
+    /// Whether contrastive alignment has CLIP's hard targets instead of soft ones (an ablation).
     pub clip: bool,
 }
 
@@ -150,10 +150,10 @@ impl Default for LossWeights {
 }
 
 impl Recipe {
-    /// Reads a recipe; relative folders in it are relative to its own.
+    /// Reads a recipe. Relative paths in it are relative to its folder.
     ///
     /// # Errors
-    /// If it cannot be read or is not valid.
+    /// If the file cannot be read or is not valid.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut recipe: Self = toml::from_str(&text).with_context(|| format!("{} is not a valid recipe", path.display()))?;
@@ -165,19 +165,19 @@ impl Recipe {
     }
 }
 
-/// Which training of the language model.
+/// The training steps of the language model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The base model, from text alone.
+    /// Training of the base model, on text only.
     Base,
-    /// Step 2: the projectors, on reports.
+    /// Step 2: training of the projectors, on reports.
     Align,
-    /// Step 3: adapters, projectors and embeddings, on all tasks.
+    /// Step 3: training of adapters, projectors and embeddings, on all tasks.
     Instruct,
 }
 
 impl Phase {
-    /// The name of the step and of its files.
+    /// Name of the training step, in recipes and file names.
     pub fn name(self) -> &'static str {
         match self {
             Self::Base => "language",
@@ -186,7 +186,7 @@ impl Phase {
         }
     }
 
-    /// The part of the recipe that is its own.
+    /// The recipe's settings of this training step.
     pub fn settings(self, recipe: &Recipe) -> &Step {
         match self {
             Self::Base => &recipe.language,

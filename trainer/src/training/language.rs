@@ -1,7 +1,7 @@
-//! The language model: base training where none is imported, alignment (step 2), instruction tuning (step 3).
+//! Training of the language model: the base model if none is imported, alignment (step 2), instruction tuning (step 3).
 //!
-//! The three differ in what they read and what they train. Base training reads true boxes and sentences as text only;
-//! alignment and instruction tuning read what the frozen perception module sees.
+//! In base training, contexts are text only, with annotated boxes and sentences. In alignment and instruction tuning they come from the
+//! frozen perception module.
 
 use super::checkpoint::{Checkpoint, Start};
 use super::config::{Phase, Recipe, Step};
@@ -29,23 +29,23 @@ use serde_json::json;
 use std::path::Path;
 use tch::{Device, Tensor};
 
-/// How often the context is replaced by the names of the structures alone in step 3, as published.
+/// Probability in step 3 that the sentences of a context are replaced by the structures' names, as published.
 const NAMES_ONLY: f64 = 0.1;
-/// Look-ups among the questions over a context in step 3.
+/// Number of look-up questions in each pack in step 3.
 const LOOK_UPS: usize = 3;
-/// What a layer of the base model adds at first, in units of an embedding's length.
-const QUIET: f64 = 0.3;
+/// Initial scale of the norms at the end of the base model's residual branches.
+const BRANCH_SCALE: f64 = 0.3;
 
-/// One image's questions and what stands in its context.
+/// An image with its instruction samples.
 struct Source {
     image: Annotated,
     samples: Vec<Sample>,
 }
 
-/// Trains a phase.
+/// Runs a training step of the language model.
 ///
 /// # Errors
-/// If data or earlier steps' files cannot be read, files cannot be written, or the loss is no longer a number.
+/// If data or files of earlier steps cannot be read, files cannot be written, or gradients are not finite.
 pub fn train(recipe: &Recipe, phase: Phase, device: Device, start: Start) -> Result<()> {
     let run = Run::create(&recipe.run)?;
     let models = run.models()?;
@@ -84,7 +84,7 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, start: Start) -> Res
     bar.set_position(first);
     let mut means = [0.0; 3];
     for step in first..settings.steps {
-        // Everything random follows from seed and step, so that a resumed training goes the same way.
+        // All randomness follows from the seed and the step, so that a resumed training gives the same parameters.
         let mut rng = ChaCha8Rng::seed_from_u64((settings.seed as u64).wrapping_mul(31).wrapping_add(step));
         tch::manual_seed(rng.random_range(0..i64::MAX));
         let chosen: Vec<usize> = (0..settings.batch).map(|_| rng.random_range(0..sources.len())).collect();
@@ -94,11 +94,11 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, start: Start) -> Res
         let (batch, targets, weights) = packs::batch(&packs, visual.as_ref(), device);
         let (loss, logits) = trainer.objective.loss(&params, &batch, &targets, &weights);
         let norm = optimiser.step(&loss, settings.rate_at(step));
-        anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the rate and resume");
+        anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the learning rate and resume");
         let right = logits.argmax(-1, false).eq_tensor(&targets).to_kind(tch::Kind::Float);
-        let places = trainer.coordinates(&targets);
-        let copied = (&right * &places).sum(tch::Kind::Float) / places.sum(tch::Kind::Float).clamp_min(1.0);
-        let values = [loss.double_value(&[]), right.mean(tch::Kind::Float).double_value(&[]), copied.double_value(&[])];
+        let is_coordinate = trainer.coordinates(&targets);
+        let coordinates = (&right * &is_coordinate).sum(tch::Kind::Float) / is_coordinate.sum(tch::Kind::Float).clamp_min(1.0);
+        let values = [loss.double_value(&[]), right.mean(tch::Kind::Float).double_value(&[]), coordinates.double_value(&[])];
         for (mean, value) in means.iter_mut().zip(values) {
             *mean += if step == first { value } else { 0.02 * (value - *mean) };
         }
@@ -130,18 +130,18 @@ struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
-    /// Parameters of earlier steps, and those that this one adds.
+    /// Loads the parameters of earlier training steps and creates those that this one adds.
     fn start(&self, run: &Run, from: Option<&Path>, sources: &[Source], perceived: Option<&Perceived>) -> Result<Params> {
         let params = match self.phase {
             Phase::Base => from.map_or_else(|| Ok(Params::create(self.device)), |path| Params::load(path, self.device))?,
             _ => {
                 let base = run.file(run::LANGUAGE);
                 let params = Params::load(&base, self.device)
-                    .with_context(|| format!("the base model {} is needed; run `train language` or import one first", base.display()))?
+                    .with_context(|| format!("there is no base model {}; run `train language` or import one first", base.display()))?
                     .open();
                 anyhow::ensure!(
                     self.phase != Phase::Align || self.models.language.tie_word_embeddings || params.get(HEAD).is_some(),
-                    "the fine-tuned part of this run has a head of its own, which alignment would lose; go on with `train instruct`"
+                    "the fine-tuned part of this run has an output layer of its own, which alignment would lose; use `train instruct`"
                 );
                 let aligned = run.file(run::ADAPTER);
                 let adapter = from.unwrap_or(&aligned);
@@ -151,7 +151,7 @@ impl Trainer<'_> {
                 params
             }
         };
-        // A first run creates what is not there yet.
+        // Running the model once creates the parameters that are missing.
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let (packs, flips) = self.packs(&sources[..1], &[0], perceived, 0.0, &mut rng)?;
         let _guard = tch::no_grad_guard();
@@ -159,16 +159,16 @@ impl Trainer<'_> {
         let (batch, ..) = packs::batch(&packs, visual.as_ref(), self.device);
         let _ = self.objective.logits(&params, &batch, false);
         if self.phase == Phase::Base && from.is_none() {
-            self.begin_by_copying(&params);
+            self.initialise_copying(&params);
         }
         params.check(from.unwrap_or(&run.folder))?;
         Ok(params)
     }
 
-    /// Sets the base model to attend to tokens like the one at hand and to pass on what it finds there (as Trockman and
-    /// Kolter, 2023, do): keys like queries, outputs the transpose of values, quiet layers over loud embeddings. Most answers
-    /// stand in the context; without this, looking them up is not learned within a small training.
-    fn begin_by_copying(&self, params: &Params) {
+    /// Initialises the base model so that attention copies from tokens similar to the current one (after Trockman and Kolter, 2023): key
+    /// projections equal query projections, output projections are the transpose of value projections, and residual branches are small
+    /// relative to embeddings. Most answers are copied from the context, which a short training does not learn from a random start.
+    fn initialise_copying(&self, params: &Params) {
         let language = &self.models.language;
         for layer in 0..language.num_hidden_layers {
             let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
@@ -182,7 +182,7 @@ impl Trainer<'_> {
             let outputs = values.repeat_interleave_self_int(group, 0, None).flatten(0, 1).tr().contiguous();
             params.insert(&name("self_attn.o_proj"), outputs);
             for norm in ["post_attention_layernorm", "post_feedforward_layernorm"] {
-                params.insert(&name(norm), Tensor::full([language.hidden_size], QUIET - 1.0, (tch::Kind::Float, self.device)));
+                params.insert(&name(norm), Tensor::full([language.hidden_size], BRANCH_SCALE - 1.0, (tch::Kind::Float, self.device)));
             }
         }
         if let Some(mut table) = params.get(EMBEDDING) {
@@ -191,14 +191,14 @@ impl Trainer<'_> {
         }
     }
 
-    /// 1 where a target is a number of the prompt's grid.
+    /// For each target 1 if it is a number of the prompt's grid, otherwise 0.
     fn coordinates(&self, targets: &Tensor) -> Tensor {
         let id = |number: u32| self.tokenizer.id(&number.to_string()).map(i64::from);
         let (Some(first), Some(last)) = (id(0), id(PROMPT_GRID)) else { return targets.zeros_like().to_kind(tch::Kind::Float) };
         targets.ge(first).logical_and(&targets.le(last)).to_kind(tch::Kind::Float)
     }
 
-    /// Projected features `[B, P + 36, hidden]` of the chosen images.
+    /// Visual features `[B, P + 36, hidden]` of the chosen images.
     fn visual(&self, params: &Params, perceived: &Perceived, chosen: &[usize], flips: &[bool], training: bool) -> Tensor {
         let (tokens, objects) = perceived.features(chosen, flips, self.device);
         self.objective.visual(params, tokens, objects, training)
@@ -221,15 +221,15 @@ impl Trainer<'_> {
             flips.push(flip);
             let mut lines = match perceived {
                 Some(perceived) => perceived.lines(at, flip),
-                None => true_lines(&source.image, flip, rng),
+                None => annotated_lines(&source.image, flip, rng),
             };
             let short = self.phase == Phase::Base && done < self.settings.short_contexts;
             let mut questions = Vec::new();
             match self.phase {
                 Phase::Align => questions.extend(source.samples.iter().filter(|s| s.task == Task::Report).cloned()),
                 _ => {
-                    // Base training looks up most; instruction tuning learns the tasks, with a few look-ups beside them.
-                    let (from_data, all) = match self.phase {
+                    // In base training most questions are look-ups; in instruction tuning most are samples of the tasks.
+                    let (from_data, total) = match self.phase {
                         Phase::Base if short => (3, 2 * self.settings.questions),
                         Phase::Base => (self.settings.questions.div_ceil(2), self.settings.questions),
                         _ => (self.settings.questions.saturating_sub(LOOK_UPS), self.settings.questions),
@@ -238,9 +238,9 @@ impl Trainer<'_> {
                     if short {
                         shorten(&mut lines, &source.image, rng);
                     }
-                    // What is perceived of a structure may be wrong, so that only places are looked up there.
-                    let look_up = if self.phase == Phase::Base { look_up } else { look_up_place };
-                    while questions.len() < all {
+                    // Retrieved sentences may be wrong, so that instruction tuning looks up boxes only.
+                    let look_up = if self.phase == Phase::Base { look_up } else { look_up_box };
+                    while questions.len() < total {
                         questions.push(look_up(&lines, rng));
                     }
                 }
@@ -259,8 +259,8 @@ impl Trainer<'_> {
     }
 }
 
-/// Samples of an image at random. Where structures are is not among them: look-ups ask that of the context, whose boxes are
-/// the best that there is to know, and targets that differ from them would teach an answer between the two.
+/// Random samples of an image, without questions for a structure's box. Look-ups ask for the box in the context instead, because a target
+/// that differs from the perceived box would teach an answer between the two.
 fn choose(samples: &[Sample], count: usize, rng: &mut impl Rng) -> Vec<Sample> {
     samples.iter().filter(|s| s.task != Task::AnatomyGrounding).sample(rng, count).into_iter().cloned().collect()
 }
@@ -269,8 +269,9 @@ fn mirror(sample: Sample) -> Sample {
     Sample { question: instruct::mirror_text(&sample.question), answer: instruct::mirror_text(&sample.answer), ..sample }
 }
 
-/// Context lines from the annotations. A structure that is not in the picture gets some box, as the module gives one too.
-fn true_lines(image: &Annotated, flip: bool, rng: &mut impl Rng) -> Vec<ContextLine> {
+/// Context lines from the annotations. A structure without a box gets a random one, because the perception module gives a box for each
+/// structure, too.
+fn annotated_lines(image: &Annotated, flip: bool, rng: &mut impl Rng) -> Vec<ContextLine> {
     let lines = Structure::all().map(|structure| {
         let mut bounds = image.boxes[structure.index()].unwrap_or_else(|| {
             let (x, y) = (rng.random_range(0.0..0.9), rng.random_range(0.0..0.9));
@@ -284,7 +285,7 @@ fn true_lines(image: &Annotated, flip: bool, rng: &mut impl Rng) -> Vec<ContextL
     lines.collect()
 }
 
-/// Leaves all structures with findings and a few others.
+/// Keeps the lines of structures with findings and of a few random others.
 fn shorten(lines: &mut Vec<ContextLine>, image: &Annotated, rng: &mut impl Rng) {
     let kept: Vec<usize> = (0..lines.len()).sample(rng, 8);
     lines.retain(|line| {
@@ -293,17 +294,17 @@ fn shorten(lines: &mut Vec<ContextLine>, image: &Annotated, rng: &mut impl Rng) 
     });
 }
 
-/// A question whose answer stands in the context as it is: a structure's box, its sentence, whether it is healthy.
+/// A question whose answer is in the context: a structure's box, its sentence, or whether it is healthy.
 fn look_up(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Sample {
     match (rng.random_range(0..4), lines.choose(rng)) {
         (0, Some(line)) => tasks::open_question(line.structure, line.sentence.clone(), rng),
         (1, Some(line)) => tasks::health_question(line.structure, !is_finding(&line.sentence)),
-        _ => look_up_place(lines, rng),
+        _ => look_up_box(lines, rng),
     }
 }
 
-/// Where a structure of the context is.
-fn look_up_place(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Sample {
+/// A question for the box of a structure in the context.
+fn look_up_box(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Sample {
     let (structure, [x0, y0, x1, y1]) = lines.choose(rng).map_or((Structure::HEART, [0; 4]), |line| (line.structure, line.grid));
     tasks::anatomy_question(structure, &format!("<box>({x0},{y0}),({x1},{y1})</box>"), rng)
 }

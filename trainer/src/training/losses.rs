@@ -2,9 +2,9 @@
 
 use tch::{Kind, Tensor};
 
-/// L1 and generalised-IoU loss of boxes `[B, 36, 4]` (centre, size), each against its own target.
+/// L1 and generalised-IoU loss of boxes `[B, 36, 4]` (centre and size), each relative to its own target.
 ///
-/// `present` `[B, 36]` is 1 where the target exists; sums are divided by how many there are.
+/// `present` `[B, 36]` is 1 for a box with a target, otherwise 0. Losses are means over the boxes with targets.
 pub fn boxes(predicted: &Tensor, target: &Tensor, present: &Tensor) -> (Tensor, Tensor) {
     let count = present.sum(Kind::Float).clamp_min(1.0);
     let l1 = ((predicted - target).abs().sum_dim_intlist([-1i64].as_slice(), false, Kind::Float) * present).sum(Kind::Float) / &count;
@@ -12,7 +12,7 @@ pub fn boxes(predicted: &Tensor, target: &Tensor, present: &Tensor) -> (Tensor, 
     (l1, giou)
 }
 
-/// Generalised IoU of boxes given by centre and size, element by element.
+/// Generalised IoU of each box in `a` with the box at the same index in `b`; boxes are given by centre and size.
 pub fn generalised_iou(a: &Tensor, b: &Tensor) -> Tensor {
     let corners = |x: &Tensor| {
         let (center, half) = (x.narrow(-1, 0, 2), x.narrow(-1, 2, 2) / 2.0);
@@ -26,19 +26,19 @@ pub fn generalised_iou(a: &Tensor, b: &Tensor) -> Tensor {
     intersection / union.clamp_min(1e-9) - (&hull - &union) / hull.clamp_min(1e-9)
 }
 
-/// Soft contrastive loss (paper, eq. S1 to S4) between object embeddings `[N, E]` and projected sentences `[N, E]`,
-/// whose targets are the similarities of the frozen sentence embeddings `[N, D]` among themselves.
+/// Soft contrastive loss (paper, eq. S1 to S4) between object embeddings `[N, E]` and projected sentences `[N, E]`. The targets are the
+/// softmax over similarities between the frozen sentence embeddings `[N, D]`.
 pub fn contrastive(objects: &Tensor, projected: &Tensor, frozen: &Tensor, temperature: f64) -> Tensor {
     let (u, v, s) = (normalize(objects), normalize(projected), normalize(frozen));
     let target = (s.matmul(&s.tr()) / temperature).softmax(-1, Kind::Float);
     let logits = u.matmul(&v.tr()) / temperature;
     let divergence = |logits: &Tensor, target: &Tensor| {
         let rows = logits.size()[0] as f64;
-        // KL(target || softmax(logits)), `batchmean`; 0 log 0 = 0.
+        // KL(target || softmax(logits)), averaged over rows, with 0 log 0 = 0.
         let entropy = (target * target.clamp_min(1e-30).log()).sum(Kind::Float);
         (entropy - (target * logits.log_softmax(-1, Kind::Float)).sum(Kind::Float)) / rows
     };
-    // The columns' target is the transpose, as published, without normalising it again.
+    // The target of the columns is the transpose, which is not normalised again, as published.
     (divergence(&logits, &target) + divergence(&logits.tr(), &target.tr())) / 2.0
 }
 
@@ -49,7 +49,7 @@ pub fn clip(objects: &Tensor, projected: &Tensor, temperature: f64) -> Tensor {
     (logits.cross_entropy_for_logits(&own) + logits.tr().cross_entropy_for_logits(&own)) / 2.0
 }
 
-/// Rows of length one.
+/// Scales vectors in the last dimension to norm 1.
 pub fn normalize(x: &Tensor) -> Tensor {
     x / x.square().sum_dim_intlist([-1i64].as_slice(), true, Kind::Float).sqrt().clamp_min(1e-12)
 }
@@ -63,7 +63,7 @@ mod tests {
         let a = Tensor::from_slice(&[0.25f32, 0.25, 0.5, 0.5, 0.5, 0.5, 0.2, 0.2]).reshape([1, 2, 4]);
         let b = Tensor::from_slice(&[0.75f32, 0.25, 0.5, 0.5, 0.5, 0.5, 0.2, 0.2]).reshape([1, 2, 4]);
         let giou = Vec::<f32>::try_from(generalised_iou(&a, &b).flatten(0, -1)).unwrap();
-        // Side by side: no overlap, the hull is full. Equal: one.
+        // The first boxes are side by side: they do not overlap and fill their enclosing box. The second are equal.
         assert!(giou[0].abs() < 1e-6 && (giou[1] - 1.0).abs() < 1e-6, "{giou:?}");
         let present = Tensor::from_slice(&[1f32, 0.0]).reshape([1, 2]);
         let (l1, loss) = boxes(&a, &b, &present);
@@ -72,13 +72,13 @@ mod tests {
     }
 
     #[test]
-    fn contrastive_is_least_where_similarities_agree() {
+    fn contrastive_is_smaller_if_similarities_agree() {
         tch::manual_seed(1);
         let frozen = Tensor::randn([6, 8], (Kind::Float, tch::Device::Cpu));
         let other = Tensor::randn([6, 8], (Kind::Float, tch::Device::Cpu));
         let same = contrastive(&frozen, &frozen, &frozen, 0.5).double_value(&[]);
         let different = contrastive(&other, &frozen, &frozen, 0.5).double_value(&[]);
-        // Rows agree exactly; columns only up to the published target's missing normalisation.
+        // For equal embeddings the rows' divergence is 0; the columns' is not, because their target is not normalised.
         assert!(same < different, "{same} {different}");
         let rows = {
             let s = normalize(&frozen);

@@ -1,4 +1,4 @@
-//! The steps of training.
+//! The training steps.
 
 pub mod apm;
 pub mod checkpoint;

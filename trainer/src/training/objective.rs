@@ -1,5 +1,5 @@
-//! What a step of training minimises: the losses of one batch. The training loops compute them here, and so does
-//! `examples/step.rs`, whose losses and gradients a test compares with those of independent models.
+//! Training objectives: the losses of one batch. The training loops and `examples/step.rs` call the same functions. A test compares the
+//! losses and gradients of the latter with those of independent models.
 
 use super::config::{LossWeights, Phase};
 use super::losses;
@@ -11,40 +11,41 @@ use crate::models::text::{TextConfig, project};
 use crate::run::ModelConfig;
 use tch::{Kind, Reduction, Tensor};
 
-/// The losses of step 1 in the order of [`Perception::parts`].
+/// Names of the losses of step 1, in the order of [`Perception::parts`].
 pub const PARTS: [&str; 4] = ["l1", "giou", "labels", "contrastive"];
 
-/// What the perception module should find in a batch of images.
+/// Targets of the perception module for a batch of images.
 pub struct Targets {
-    /// `[B, 36, 4]`: centre and size.
+    /// Boxes `[B, 36, 4]`: centre and size.
     pub boxes: Tensor,
-    /// 1 where there is a box, `[B, 36]`.
+    /// 1 for a structure with a box, otherwise 0, `[B, 36]`.
     pub present: Tensor,
-    /// 1 for each label that applies, `[B, 14]`.
+    /// 1 for a label that applies, otherwise 0, `[B, 14]`.
     pub labels: Tensor,
-    /// Row of the sentence of each structure that is present, and that structure's place in `B * 36`.
+    /// For each present structure, the row of its sentence.
     sentences: Tensor,
+    /// For each present structure, its index in `B * 36`.
     places: Tensor,
 }
 
 impl Targets {
-    /// `rows` `[B * 36]` are the sentences of all structures, of which those that are present count.
+    /// Makes targets; `rows` `[B * 36]` holds the row of each structure's sentence.
     pub fn new(boxes: Tensor, present: Tensor, labels: Tensor, rows: &Tensor) -> Self {
         let places = present.flatten(0, -1).nonzero().flatten(0, -1);
         Self { boxes, present, labels, sentences: rows.index_select(0, &places), places }
     }
 }
 
-/// Step 1's losses of a batch.
+/// The losses of step 1 for a batch.
 pub struct Perception {
-    /// Each loss, not weighted.
+    /// The losses without weights, see [`PARTS`].
     pub parts: [Tensor; 4],
-    /// Their weighted sum, which is minimised.
+    /// The weighted sum, which is minimised.
     pub loss: Tensor,
 }
 
 impl Perception {
-    /// Of images `[B, 1, S, S]`; `frozen` `[sentences, D]` are the sentence encoder's embeddings.
+    /// Computes the losses for images `[B, 1, S, S]`; `frozen` `[sentences, D]` are the sentence encoder's embeddings.
     pub fn of(params: &Params, models: &ModelConfig, weights: &LossWeights, picture: &Tensor, frozen: &Tensor, targets: &Targets) -> Self {
         let (output, projected) = perceive(params, models, picture, frozen, true);
         let (l1, giou) = losses::boxes(&output.boxes.0, &targets.boxes, &targets.present);
@@ -62,7 +63,7 @@ impl Perception {
     }
 }
 
-/// The module's output, and all sentences projected, `[sentences, embedding]`.
+/// Runs the module on images. Returns its output, and the projections of all sentences, `[sentences, embedding]`.
 pub fn perceive(
     params: &Params,
     models: &ModelConfig,
@@ -76,12 +77,12 @@ pub fn perceive(
     (output, projected)
 }
 
-/// Projects frozen sentence embeddings into the space of object embeddings.
+/// Projects frozen sentence embeddings to the width of object embeddings.
 fn project_sentences(ops: &Torch, text: &TextConfig, apm: &ApmConfig, frozen: &Tensor) -> Tensor {
     project(ops, text, apm.embedding, &TorchTensor(frozen.shallow_clone())).0
 }
 
-/// Whether step 1 trains a parameter: all but running statistics and frozen norms.
+/// Whether step 1 trains a parameter. It trains all but running statistics and frozen batch norms.
 pub fn trains_perception(config: &ApmConfig, name: &str) -> bool {
     let norm = name.starts_with("backbone") && (name.contains(".bn") || name.contains("downsample.1"));
     !name.contains("running_") && (config.train_batch_norm || !norm)
@@ -92,18 +93,18 @@ pub fn is_base(name: &str) -> bool {
     !name.contains("lora_") && !name.contains("projectionhead")
 }
 
-/// The language model in a phase of its training.
+/// The objective of a training step of the language model.
 pub struct Language<'a> {
-    /// Sizes.
+    /// Configuration of the models.
     pub models: &'a ModelConfig,
-    /// Which phase.
+    /// The training step.
     pub phase: Phase,
     /// Whether instruction tuning trains the whole model instead of adapters.
     pub full: bool,
 }
 
 impl Language<'_> {
-    /// Whether the phase trains a parameter.
+    /// Whether the training step trains a parameter.
     pub fn trains(&self, name: &str) -> bool {
         match self.phase {
             Phase::Base => true,
@@ -119,14 +120,14 @@ impl Language<'_> {
         gemma(&ops, &self.models.language).0
     }
 
-    /// Features `[B, P + 36, hidden]` of image tokens `[B, P, width]` and object embeddings `[B, 36, E]`.
+    /// Visual features `[B, P + 36, hidden]` of image tokens `[B, P, width]` and object embeddings `[B, 36, E]`.
     pub fn visual(&self, params: &Params, tokens: Tensor, objects: Tensor, training: bool) -> Tensor {
         let ops = Torch { training, ..Torch::new(params) };
         let widths = (self.models.apm.width, self.models.apm.embedding, self.models.language.hidden_size);
         projector(&ops, widths, &TorchTensor(tokens), &TorchTensor(objects)).0
     }
 
-    /// The loss of a batch, each target weighted, and the logits that it is of.
+    /// Returns the loss of a batch, the weighted mean over its targets, and the logits of the targets.
     pub fn loss(&self, params: &Params, batch: &CausalBatch, targets: &Tensor, weights: &Tensor) -> (Tensor, Tensor) {
         let logits = self.logits(params, batch, true);
         let each = logits.cross_entropy_loss::<Tensor>(targets, None, Reduction::None, -100, 0.0);

@@ -1,4 +1,4 @@
-//! What the frozen perception module sees in a data set, computed once, on the pictures and on their mirror images.
+//! Outputs of the frozen perception module for a data set and its mirrored images, computed once.
 
 use super::text;
 use crate::data::imagenome::Annotated;
@@ -16,26 +16,29 @@ use anyhow::{Context, Result, anyhow};
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
 
-/// Boxes, embeddings and retrieved sentences; picture `i` stands in row `2 i`, its mirror image in row `2 i + 1`.
+/// Boxes, embeddings and retrieved sentences of `N` images. Image `i` is in row `2 i`, its mirrored image in row `2 i + 1`.
 pub struct Perceived {
+    /// Centre and size of each box, `[2 N, 36, 4]`.
     boxes: Vec<f32>,
-    /// Index into the structure's list of sentences.
+    /// Index of the retrieved sentence in the structure's list, `[2 N, 36]`.
     retrieved: Vec<usize>,
     sentences: Vec<Vec<String>>,
+    /// Image tokens `[2 N, P, width]`.
     tokens: Tensor,
+    /// Object embeddings `[2 N, 36, E]`.
     objects: Tensor,
 }
 
-/// The sentence database as tensors: each structure's sentences with their projected, normalised embeddings `[n, E]`.
+/// A run's sentences with their embeddings.
 pub struct Database {
     /// Sentences of each structure.
     pub sentences: Vec<Vec<String>>,
-    /// Their embeddings.
+    /// For each structure the projected and normalised embeddings of its `n` sentences, `[n, E]`.
     pub embeddings: Vec<Tensor>,
 }
 
 impl Database {
-    /// Embeds a run's sentences.
+    /// Computes the embeddings of a run's sentences.
     ///
     /// # Errors
     /// If a file of the run is missing or does not fit.
@@ -65,7 +68,7 @@ impl Database {
 }
 
 impl Perceived {
-    /// Runs the module of a run over images.
+    /// Runs a run's perception module on images and on their mirrored images.
     ///
     /// # Errors
     /// If images or files of the run cannot be read.
@@ -107,7 +110,7 @@ impl Perceived {
         })
     }
 
-    /// The context of a picture or of its mirror image.
+    /// Context lines of an image, or of its mirrored image.
     pub fn lines(&self, picture: usize, flip: bool) -> Vec<ContextLine> {
         let row = 2 * picture + usize::from(flip);
         let lines = Structure::all().map(|structure| {
@@ -123,7 +126,7 @@ impl Perceived {
         lines.collect()
     }
 
-    /// Image tokens `[B, P, width]` and object embeddings `[B, 36, E]`.
+    /// Image tokens `[B, P, width]` and object embeddings `[B, 36, E]` of images, each mirrored or not.
     pub fn features(&self, pictures: &[usize], flips: &[bool], device: Device) -> (Tensor, Tensor) {
         let rows: Vec<i64> = pictures.iter().zip(flips).map(|(&p, &f)| 2 * p as i64 + i64::from(f)).collect();
         let rows = Tensor::from_slice(&rows);

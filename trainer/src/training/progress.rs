@@ -1,8 +1,8 @@
-//! Progress bars, on a terminal only.
+//! Progress bars, which appear on terminals only.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar over `total` steps with rate and remaining time.
+/// A progress bar over `total` items, with rate and remaining time.
 pub fn bar(total: u64, what: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {per_sec} {eta} left {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());

@@ -1,7 +1,7 @@
-//! The sentence encoder of runs without a pretrained one: a small BERT that learns to tell sentences apart.
+//! Training of a small BERT as the sentence encoder, for runs without a pretrained one.
 //!
-//! Unsupervised SimCSE (Gao et al. 2021): a sentence read twice under dropout must be nearer to itself than to any other.
-//! It is frozen from then on, as the paper's encoder is.
+//! The method is unsupervised SimCSE (Gao et al. 2021): two embeddings of one sentence under dropout must be nearer to each other than to
+//! those of other sentences. After this training step the encoder is frozen, as the paper's is.
 
 use super::config::Recipe;
 use super::{progress, tokenizer};
@@ -21,9 +21,9 @@ use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
 
-/// Learned pieces of the tokenizer.
-const WORDS: usize = 900;
-/// Temperature of the contrast.
+/// Number of pieces that the tokenizer learns.
+const PIECES: usize = 900;
+/// Temperature of the contrastive loss.
 const TEMPERATURE: f64 = 0.05;
 
 /// Trains tokenizer and sentence encoder.
@@ -46,7 +46,7 @@ pub fn train(recipe: &Recipe, device: Device) -> Result<()> {
         texts.push(sample.answer);
     }
     texts.extend(Structure::all().map(|s| s.name().to_lowercase()));
-    let tokenizer = tokenizer::train(&texts, WORDS)?;
+    let tokenizer = tokenizer::train(&texts, PIECES)?;
     let path = run.file(run::TOKENIZER);
     tokenizer.save(&path, true).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))?;
 
@@ -96,13 +96,15 @@ pub fn train(recipe: &Recipe, device: Device) -> Result<()> {
     Ok(())
 }
 
-/// Sentences as token ids, padded: ids `[N, T]` and 1 where a token stands `[N, T]`.
+/// A batch of `N` sentences, padded to `T` tokens.
 pub struct Tokens {
+    /// Token ids `[N, T]`.
     ids: Tensor,
+    /// 1 for a token and 0 for padding, `[N, T]`.
     present: Tensor,
 }
 
-/// Tokenizes sentences, with the class and separator that an imported encoder's tokenizer puts around each.
+/// Tokenizes sentences. An imported encoder's tokenizer adds the class token and the separator.
 ///
 /// # Errors
 /// If the tokenizer fails.
@@ -134,10 +136,10 @@ pub fn embed(params: &Params, config: &TextConfig, tokens: &Tokens, training: bo
     sentence_embedding(&ops, config, &input).0
 }
 
-/// Frozen embeddings of many sentences, in batches.
+/// Embeddings of many sentences by a run's frozen encoder, `[sentences, D]`, computed in batches.
 ///
 /// # Errors
-/// If the encoder does not fit its configuration.
+/// If the encoder cannot be read or does not fit its configuration, or the tokenizer fails.
 pub fn embed_all(run: &Run, config: &TextConfig, tokenizer: &Tokenizer, sentences: &[&str], device: Device) -> Result<Tensor> {
     let path = run.file(run::TEXT);
     let params = Params::load(&path, device)?;

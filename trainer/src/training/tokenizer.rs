@@ -1,7 +1,7 @@
 //! A small byte-pair tokenizer for runs without a pretrained language model.
 //!
-//! Each number from 0 to 1024 is one token, so that a coordinate is copied in one step; words are learned; a letter that
-//! was never seen falls back to its bytes. Special tokens stand first, in the order that the prompt's tokens are published.
+//! Each number from 0 to 1024 is one token, so that a coordinate is one token. Words are learned, and unknown characters fall back to
+//! bytes. The special tokens have the first ids, the prompt's among them in the published order.
 
 use anatomix::prompt::{ADDED_TOKENS, CONTROL_TOKENS};
 use anyhow::{Result, anyhow};
@@ -14,14 +14,14 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer, TokenizerBuilder};
 
-/// Stands for a space inside a token, as in Gemma's vocabulary.
+/// The character that represents a space in tokens, as in Gemma's vocabulary.
 const SPACE: &str = "\u{2581}";
 
-/// Trains a tokenizer on texts, with about `words` learned pieces.
+/// Trains a tokenizer on texts; it learns at most `pieces` pieces.
 ///
 /// # Errors
 /// If the tokenizer cannot be built.
-pub fn train(texts: &[String], words: usize) -> Result<Tokenizer> {
+pub fn train(texts: &[String], pieces: usize) -> Result<Tokenizer> {
     let failed = |e: tokenizers::Error| anyhow!("cannot build the tokenizer: {e}");
     let split = |pattern: SplitPattern, behavior| Split::new(pattern, behavior, false).map(PreTokenizerWrapper::Split).map_err(failed);
     let splits = Sequence::new(vec![
@@ -38,12 +38,12 @@ pub fn train(texts: &[String], words: usize) -> Result<Tokenizer> {
         .build()
         .map_err(failed)?;
     let mut trainer = BpeTrainer::builder()
-        .vocab_size(words)
+        .vocab_size(pieces)
         .min_frequency(2)
         .show_progress(false)
         .initial_alphabet((' '..='~').filter(|c| !c.is_ascii_digit() && *c != ' ').chain(['\n', '\u{2581}']).collect())
         .build();
-    // Numbers are not learned from the texts: their merges are made below.
+    // Digits are removed from the texts, because the merges of numbers are made below.
     let texts: Vec<String> = texts.iter().map(|t| t.chars().map(|c| if c.is_ascii_digit() { '\n' } else { c }).collect()).collect();
     tokenizer.train(&mut trainer, texts.into_iter()).map_err(failed)?;
 
@@ -72,7 +72,7 @@ pub fn train(texts: &[String], words: usize) -> Result<Tokenizer> {
     let model = &mut description["model"];
     model["vocab"] = Value::Object(vocabulary);
     model["merges"] = Value::Array(merges);
-    // What is a token as a whole is taken as a whole: merges alone would make 1 and 10 of 110.
+    // A word that is in the vocabulary becomes one token. Merges alone would split 110 into 1 and 10.
     model["ignore_merges"] = json!(true);
     model["unk_token"] = json!("<unk>");
     model["byte_fallback"] = json!(true);
