@@ -1,4 +1,4 @@
-//! Which images and questions are evaluated.
+//! Choice of the images and questions that are evaluated.
 
 use crate::data::imagenome::{self, Annotated};
 use crate::data::instruct;
@@ -12,20 +12,20 @@ use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
-/// An image with what is known about it and what it is asked.
+/// An annotated image with the questions on it.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// The image.
+    /// The image and its annotations.
     pub annotated: Annotated,
-    /// The questions.
+    /// The questions with their expected answers.
     pub samples: Vec<Sample>,
 }
 
-/// Reads the test split of a data set: the first `limit` images, and for each at most `questions` questions of each of
-/// `tasks`. Which ones follows from the image's identifier alone.
+/// Reads the test split of a data set: the first `limit` images, and for each image at most `questions` questions of each of `tasks`. The
+/// image's identifier alone determines which questions are chosen.
 ///
 /// # Errors
-/// If the data set cannot be read, is empty, or holds phantoms of seeds that are for training.
+/// If the data set cannot be read, has no test images, or contains phantoms with training seeds.
 pub fn read(folder: &Path, tasks: &[Task], questions: usize, limit: Option<usize>) -> Result<Vec<Case>> {
     let mut images = imagenome::read(folder, |_| true)?;
     let trained = images.iter().filter(|image| is_for_training(&image.id)).count();
@@ -46,13 +46,13 @@ pub fn read(folder: &Path, tasks: &[Task], questions: usize, limit: Option<usize
     Ok(cases.collect())
 }
 
-/// A phantom's identifier ends in its seed.
+/// Whether this is the identifier of a phantom with a training seed. The identifier ends in the seed.
 fn is_for_training(id: &str) -> bool {
     let seed = id.strip_prefix("phantom-").and_then(|seed| seed.parse::<u64>().ok());
     seed.is_some_and(|seed| seed < EVALUATION_SEEDS)
 }
 
-/// By chance and not the first ones, because samples come in a telling order: the first closed question's answer is yes.
+/// Chooses samples at random. The first ones would be biased: the first closed question of an image is answered by yes.
 fn choose(id: &str, samples: Vec<Sample>, tasks: &[Task], questions: usize) -> Vec<Sample> {
     let mut chosen: Vec<usize> = tasks
         .iter()
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn training_seeds_are_known() {
+    fn training_seeds_are_recognised() {
         assert!(is_for_training("phantom-0000001"));
         assert!(is_for_training("phantom-0999999"));
         assert!(!is_for_training("phantom-1000000"));

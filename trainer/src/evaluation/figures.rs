@@ -1,4 +1,4 @@
-//! The figures over all images, in the form that is printed as JSON.
+//! Figures of all images together, which are printed as JSON.
 
 use super::metrics::{F1, f1, mean, median};
 use super::observe::{Answered, Localised, Observation, Outcome};
@@ -7,118 +7,118 @@ use anatomix::task::Task;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What a bundle achieves on a data set.
+/// Figures of a bundle on a data set.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
-    /// The bundle's name.
+    /// Name of the bundle.
     pub bundle: String,
-    /// SHA-256 of its manifest.
+    /// SHA-256 of the bundle's manifest.
     pub bundle_sha256: String,
-    /// Where it ran.
+    /// Execution provider.
     pub provider: String,
-    /// How many images.
+    /// Number of images.
     pub images: usize,
-    /// Whether they were mirrored.
+    /// Whether the images were mirrored.
     pub flip: bool,
-    /// The perception module.
+    /// Figures of the perception module.
     pub apm: Apm,
-    /// The sentences that it retrieves.
+    /// Figures of retrieval.
     pub retrieval: Retrieval,
-    /// The language model, by task.
+    /// Figures of the language model for each task.
     pub tasks: BTreeMap<&'static str, TaskFigures>,
-    /// Medians in milliseconds.
+    /// Median times in milliseconds.
     pub timing_ms: Timings,
 }
 
-/// The perception module.
+/// Figures of the perception module.
 #[derive(Clone, Debug, Serialize)]
 pub struct Apm {
-    /// Mean IoU of all boxes.
+    /// Mean IoU over all boxes.
     pub iou: Option<f64>,
-    /// Least mean IoU of a structure.
+    /// Smallest mean IoU of a structure.
     pub worst: Option<f64>,
-    /// That structure.
+    /// The structure with the smallest mean IoU.
     pub worst_structure: Option<Structure>,
     /// Mean IoU of each structure.
     pub per_structure: BTreeMap<&'static str, f64>,
-    /// In how many images each structure is.
+    /// Number of images that show each structure.
     pub counts: BTreeMap<&'static str, usize>,
-    /// How many boxes in all.
+    /// Number of boxes.
     pub count: usize,
-    /// Its image labels, given from a score of 0.5 on.
+    /// Figures of the image labels; a score of at least 0.5 counts as given.
     pub labels: LabelFigures,
 }
 
 /// F1 of the 14 labels.
 #[derive(Clone, Debug, Serialize)]
 pub struct LabelFigures {
-    /// Mean over labels that occur.
+    /// Mean F1 over the labels that occur.
     pub macro_f1: Option<f64>,
-    /// Over all labels' counts together.
+    /// F1 from the counts of all labels together.
     pub micro_f1: Option<f64>,
-    /// For each label that occurs.
+    /// F1 of each label that occurs.
     pub per_label: BTreeMap<&'static str, f64>,
 }
 
-/// Sentences that are the expected ones, as shares of structures in the picture.
+/// Fractions of structures whose retrieved sentence is the expected one.
 #[derive(Clone, Debug, Serialize)]
 pub struct Retrieval {
-    /// Of all.
+    /// Fraction of all structures.
     pub exact: Option<f64>,
-    /// Of those that have a finding.
+    /// Fraction of the structures with a finding.
     pub exact_with_finding: Option<f64>,
-    /// How many in all.
+    /// Number of structures.
     pub count: usize,
-    /// How many have a finding.
+    /// Number of structures with a finding.
     pub count_with_finding: usize,
 }
 
-/// A task; only what it is measured by.
+/// Figures of a task; those that do not apply to it are `None`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct TaskFigures {
-    /// How many questions.
+    /// Number of questions.
     pub count: usize,
-    /// Mean over questions that expect boxes of the mean best IoU of the answer's; an answer without boxes counts 0.
+    /// Mean of [`mean_best_iou`](super::mean_best_iou) over questions that expect boxes; an answer without boxes counts 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iou: Option<f64>,
-    /// The same by the paper's protocol, which leaves out answers without boxes.
+    /// The same without answers that have no boxes, as in the paper's protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iou_answered: Option<f64>,
-    /// How many questions expect boxes.
+    /// Number of questions that expect boxes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count_with_boxes: Option<usize>,
-    /// How many of these were answered by some.
+    /// Number of questions that expect boxes and whose answer has boxes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count_answered: Option<usize>,
-    /// Share of images without abnormality whose answer says so.
+    /// Fraction of questions on normal images whose answer is that there is no abnormality.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normal_exact: Option<f64>,
-    /// Share of right answers.
+    /// Fraction of correct answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
     /// Mean ROUGE-1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rouge1: Option<f64>,
-    /// Share of answers that are the expected ones word by word.
+    /// Fraction of answers that equal the expected one, see [`Outcome::Words`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact: Option<f64>,
-    /// The 14 labels.
+    /// Figures of the 14 labels in the answers.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub labels: Option<LabelFigures>,
-    /// Median milliseconds of an answer.
+    /// Median time of an answer in milliseconds.
     pub milliseconds: Option<f64>,
-    /// Median tokens of an answer.
+    /// Median number of tokens of an answer.
     pub tokens: Option<f64>,
 }
 
-/// Medians in milliseconds.
+/// Median times.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timings {
-    /// Engines that worked side by side; more than one slow each other down.
+    /// Number of engines that ran in parallel. Several engines slow each other down.
     pub workers: usize,
-    /// Threads of each.
+    /// Number of threads of each engine.
     pub threads: usize,
-    /// The steps of a study.
+    /// Median milliseconds of each step of a study.
     pub study: BTreeMap<&'static str, f64>,
 }
 
@@ -130,7 +130,7 @@ impl From<F1> for LabelFigures {
 }
 
 impl Apm {
-    /// From what all images showed.
+    /// Computes the figures of all images.
     pub fn of(observations: &[Observation]) -> Self {
         let ious = |structure: Structure| localised(observations).filter(move |l| l.0 == structure).map(|l| l.1.iou);
         let means: Vec<(Structure, f64)> = Structure::all().filter_map(|s| Some((s, mean(ious(s))?))).collect();
@@ -148,7 +148,7 @@ impl Apm {
 }
 
 impl Retrieval {
-    /// From what all images showed.
+    /// Computes the figures of all images.
     pub fn of(observations: &[Observation]) -> Self {
         let all = || localised(observations).map(|l| l.1);
         let with_finding = || all().filter(|l| l.finding);
@@ -162,7 +162,7 @@ impl Retrieval {
 }
 
 impl TaskFigures {
-    /// From all answers to questions of a task.
+    /// Computes the figures of all answers to one task's questions.
     pub fn of(answers: &[&Answered]) -> Self {
         let outcomes = || answers.iter().map(|a| &a.outcome);
         let choose = |pick: fn(&Outcome) -> Option<bool>| share(outcomes().filter_map(pick));
@@ -186,7 +186,7 @@ impl TaskFigures {
         }
     }
 
-    /// Of each task that was asked.
+    /// Computes the figures of each task with answers.
     pub fn by_task(observations: &[Observation]) -> BTreeMap<&'static str, Self> {
         let of = |task: Task| observations.iter().flat_map(|o| &o.answers).filter(|a| a.task == task).collect::<Vec<_>>();
         let asked = Task::ALL.into_iter().map(|task| (task.name(), of(task))).filter(|(_, answers)| !answers.is_empty());
@@ -195,7 +195,7 @@ impl TaskFigures {
 }
 
 impl Timings {
-    /// From what all images took.
+    /// Computes the medians over all images.
     pub fn of(observations: &[Observation], workers: usize, threads: usize) -> Self {
         let mut steps: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
         for (step, milliseconds) in observations.iter().flat_map(|o| o.timing.steps()) {

@@ -1,21 +1,21 @@
-//! Figures of single answers, and of labels over many.
+//! Metrics of answers and of labels.
 
 use anatomix::anatomy::{LABELS, Label};
 use anatomix::geometry::PixelBox;
 
-/// Mean over predicted boxes of the best IoU with any expected one; `None` without a prediction.
+/// For each predicted box the best IoU with an expected box, averaged over the predicted boxes; `None` without predicted boxes.
 pub fn mean_best_iou(predicted: &[PixelBox], expected: &[PixelBox]) -> Option<f64> {
     let best = |b: &PixelBox| expected.iter().map(|e| f64::from(b.iou(e))).fold(0.0, f64::max);
     mean(predicted.iter().map(best))
 }
 
-/// Mean; `None` of nothing.
+/// The mean; `None` without values.
 pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.into_iter().fold((0.0, 0usize), |(sum, count), v| (sum + v, count + 1));
     (count > 0).then(|| sum / count as f64)
 }
 
-/// Median, the mean of the middle two where there are two; `None` of nothing.
+/// The median, which is the mean of the two middle values for an even number; `None` without values.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let upper = values.get(values.len() / 2)?;
@@ -23,7 +23,7 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
     Some((lower + upper) / 2.0)
 }
 
-/// Whether two short answers are the same but for case, white space and a final full stop.
+/// Whether two answers are equal, apart from case, white space and a final full stop.
 pub fn same_words(expected: &str, found: &str) -> bool {
     let plain = |text: &str| {
         let words: Vec<&str> = text.trim().trim_end_matches('.').split_whitespace().collect();
@@ -32,7 +32,7 @@ pub fn same_words(expected: &str, found: &str) -> bool {
     plain(expected) == plain(found)
 }
 
-/// The labels that an answer names: a list with commas, in any order and case.
+/// The labels that an answer lists, in any order and case.
 pub fn labels_in(answer: &str) -> [bool; LABELS] {
     let mut out = [false; LABELS];
     for name in answer.split([',', ';', '.', '\n']) {
@@ -46,17 +46,17 @@ pub fn labels_in(answer: &str) -> [bool; LABELS] {
 /// F1 of labels over a set of images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct F1 {
-    /// For each label; `None` for one that neither applies to any image nor was given to one.
+    /// F1 of each label; `None` for a label that neither applies to an image nor was given to one.
     pub per_label: [Option<f64>; LABELS],
-    /// Mean over the labels that have one.
+    /// Mean of the labels' F1.
     pub macro_f1: Option<f64>,
-    /// Of all labels' counts together.
+    /// F1 from the counts of all labels together.
     pub micro_f1: Option<f64>,
 }
 
-/// From pairs of what applies and what was given.
+/// Computes F1 from pairs of expected and given labels.
 pub fn f1<'a>(pairs: impl IntoIterator<Item = (&'a [bool; LABELS], &'a [bool; LABELS])>) -> F1 {
-    // For each label: applies and was given, applies, was given.
+    // Counts for each label: the label applies and was given, it applies, it was given.
     let mut counts = [[0usize; 3]; LABELS];
     for (expected, found) in pairs {
         for ((count, &applies), &given) in counts.iter_mut().zip(expected).zip(found) {
@@ -83,7 +83,7 @@ mod tests {
     fn iou_takes_the_best_of_the_expected() {
         let expected = [square(0.0, 2.0), square(10.0, 2.0)];
         assert_eq!(mean_best_iou(&expected, &expected), Some(1.0));
-        // The first covers half of the second expected box and more beyond: 2 / 6; the second meets nothing.
+        // The first box overlaps the second expected one with an IoU of 2 / 6. The second box overlaps none.
         let predicted = [PixelBox::new(11.0, 0.0, 13.0, 2.0), square(50.0, 1.0)];
         let value = mean_best_iou(&predicted, &expected).unwrap();
         assert!((value - 1.0 / 6.0).abs() < 1e-6, "{value}");
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(names, ["Edema", "Pleural Effusion", "Support Devices"]);
     }
 
-    /// Worked out by hand; scikit-learn gives the same over the labels that occur.
+    /// Expected values were computed by hand; scikit-learn gives the same for the labels that occur.
     #[test]
     fn f1_of_labels() {
         let set = |names: &str| labels_in(names);

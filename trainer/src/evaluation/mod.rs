@@ -1,4 +1,4 @@
-//! What a bundle achieves, measured through the SDK itself.
+//! Evaluation of bundles on data sets, through the SDK.
 
 mod cases;
 mod figures;
@@ -19,28 +19,28 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 use std::path::PathBuf;
 
-/// How to evaluate.
+/// Options of [`evaluate`].
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The bundle's folder.
+    /// Folder of the bundle.
     pub bundle: PathBuf,
-    /// Where to compute.
+    /// Execution provider.
     pub provider: Provider,
     /// Whether to mirror the images.
     pub flip: bool,
-    /// Engines that work side by side.
+    /// Number of engines that run in parallel.
     pub workers: usize,
-    /// Threads of each.
+    /// Number of threads of each engine.
     pub threads: usize,
 }
 
-/// Runs a bundle over cases. The figures but for the times do not depend on the number of workers.
+/// Evaluates a bundle on `cases`. Except for times, the figures do not depend on the number of workers.
 ///
 /// # Errors
 /// If the bundle cannot be opened, an image cannot be read or a graph fails.
 pub fn evaluate(settings: &Settings, cases: &[Case], progress: impl Fn() + Sync) -> Result<Figures> {
     let &Settings { ref bundle, provider, flip, workers, threads } = settings;
-    // One engine for each worker: an engine runs one graph at a time.
+    // Each worker has an engine of its own, because an engine runs one graph at a time.
     let workers = workers.clamp(1, cases.len().max(1));
     let open = || Engine::builder().provider(provider).threads(threads).open(bundle);
     let engines = (0..workers).map(|_| open()).collect::<Result<Vec<Engine>, _>>()?;

@@ -1,4 +1,4 @@
-//! One image through the SDK, measured against what is known about it.
+//! Evaluation of one image: the SDK's results are compared with the annotations.
 
 use super::cases::Case;
 use super::metrics::{labels_in, mean_best_iou, same_words};
@@ -11,74 +11,74 @@ use anatomix::{Answer, Engine, Question, Radiograph, Study, Timing};
 use anatomix_phantom::tasks::Sample;
 use anyhow::{Context, Result, ensure};
 
-/// From this score on an image label counts as given.
+/// Smallest score of an image label that counts as given.
 const LABEL_THRESHOLD: f32 = 0.5;
 
-/// What an image showed.
+/// Results of one image.
 #[derive(Clone, Debug)]
 pub struct Observation {
-    /// For each structure that is in the picture.
+    /// Result of each structure; `None` for structures that the image does not show.
     pub structures: [Option<Localised>; STRUCTURES],
-    /// Labels that apply.
+    /// Whether each label applies.
     pub expected_labels: [bool; LABELS],
-    /// Labels that the perception module gives.
+    /// Whether the perception module gives each label.
     pub labels: [bool; LABELS],
-    /// The study's steps in milliseconds.
+    /// Milliseconds of the study's steps.
     pub timing: Timing,
-    /// The answers.
+    /// Results of the answers.
     pub answers: Vec<Answered>,
 }
 
-/// How well a structure was found and described.
+/// Result of a structure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Localised {
-    /// IoU of its box.
+    /// IoU of the box.
     pub iou: f64,
-    /// Whether it has a finding.
+    /// Whether the structure has a finding.
     pub finding: bool,
     /// Whether the retrieved sentence is the expected one.
     pub exact: bool,
 }
 
-/// An answer's figures.
+/// Result of an answer.
 #[derive(Clone, Debug)]
 pub struct Answered {
-    /// The question's task.
+    /// Task of the question.
     pub task: Task,
-    /// How good it is.
+    /// Score of the answer.
     pub outcome: Outcome,
-    /// Milliseconds for the whole answer.
+    /// Time of the answer in milliseconds.
     pub milliseconds: f64,
-    /// Tokens of the answer.
+    /// Number of tokens of the answer.
     pub tokens: usize,
 }
 
-/// How good an answer is.
+/// Score of an answer, by the kind of the expected answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Boxes were expected: mean best IoU, `None` where none was given.
+    /// Boxes were expected. The value is [`mean_best_iou`], `None` for an answer without boxes.
     Boxes(Option<f64>),
-    /// No abnormality was expected: whether the answer says so.
+    /// No abnormality was expected. The value is whether the answer says so.
     Normal(bool),
-    /// One of a few answers was expected: whether it was given.
+    /// One of a few answers was expected. The value is whether the answer is the expected one.
     Choice(bool),
-    /// Labels that apply, and labels that were given.
+    /// Labels were expected. The values are the expected labels and the given ones.
     Labels(Box<([bool; LABELS], [bool; LABELS])>),
     /// Free text was expected.
     Words {
         /// ROUGE-1.
         rouge1: f64,
-        /// Whether it was given word by word.
+        /// Whether the words are the expected ones, apart from case and a final full stop.
         exact: bool,
     },
 }
 
-/// Perceives an image, or its mirror image, and asks the questions of its case.
+/// Runs the engine on an image, or on its mirrored image, and asks the questions of its case.
 ///
-/// Left and right are the patient's: mirroring moves the expected boxes and leaves names, sentences and answers.
+/// Left and right are the patient's: mirroring changes the expected boxes, but no names, sentences or answers.
 ///
 /// # Errors
-/// If the image cannot be opened or the engine fails.
+/// If the image cannot be read or the engine fails.
 pub fn observe(engine: &Engine, case: &Case, flip: bool) -> Result<Observation> {
     let annotated = &case.annotated;
     let mut radiograph = Radiograph::open(&annotated.image)?;
@@ -112,7 +112,7 @@ pub fn observe(engine: &Engine, case: &Case, flip: bool) -> Result<Observation> 
     Ok(Observation { structures, expected_labels: annotated.labels.map(|label| label > 0.5), labels, timing, answers })
 }
 
-/// Where expected boxes are in the radiograph that is evaluated.
+/// Converts expected boxes to the image that is evaluated, which may be mirrored.
 #[derive(Clone, Copy)]
 struct Frame {
     width: f32,
@@ -142,7 +142,7 @@ fn judge(sample: &Sample, boxes: &[PixelBox], answer: &Answer) -> Outcome {
         Task::AnatomyGrounding | Task::PhraseGrounding | Task::AbnormalityDetection => {
             let found: Vec<PixelBox> = answer.groundings.iter().flat_map(|g| g.boxes.iter().copied()).collect();
             if boxes.is_empty() {
-                // An answer that says nothing at all is no finding of health.
+                // An empty answer does not count.
                 Outcome::Normal(found.is_empty() && same_words(&sample.answer, &answer.text))
             } else {
                 Outcome::Boxes(mean_best_iou(&found, boxes))
@@ -154,13 +154,13 @@ fn judge(sample: &Sample, boxes: &[PixelBox], answer: &Answer) -> Outcome {
     }
 }
 
-/// The question with its box in pixels, as the SDK takes it; data sets write it on the prompt's grid.
+/// Replaces the box in a question, which data sets write on the prompt's grid, by the box in pixels that the SDK expects.
 fn with_box(question: &str, boxes: &[PixelBox], letterbox: &Letterbox) -> Result<String> {
     let (width, height) = (letterbox.width as f32, letterbox.height as f32);
     let (Some((before, rest)), [bounds, ..]) = (question.split_once("<box>"), boxes) else {
-        anyhow::bail!("the sample asks about a box, but lists none")
+        anyhow::bail!("the question contains a box, but the sample lists none")
     };
-    let (_, after) = rest.split_once("</box>").context("the sample's box does not end")?;
+    let (_, after) = rest.split_once("</box>").context("the question has <box> without </box>")?;
     let (x0, y0) = (bounds.x0.clamp(0.0, width), bounds.y0.clamp(0.0, height));
     let (x1, y1) = (bounds.x1.clamp(0.0, width), bounds.y1.clamp(0.0, height));
     ensure!(x0 < x1 && y0 < y1, "the sample's box lies outside of the image");
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn questions_hold_pixels_and_mirror() {
+    fn boxes_of_questions_are_in_pixels_and_mirrored() {
         let letterbox = Letterbox::new(100, 50);
         let bounds = PixelBox::new(-3.0, 10.5, 40.0, 20.0);
         let frame = |flip| Frame { width: 100.0, flip };

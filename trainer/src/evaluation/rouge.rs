@@ -1,12 +1,12 @@
-//! ROUGE-1, as PyPI's `rouge-score` with `use_stemmer=True` computes it.
+//! ROUGE-1, equal to the Python package `rouge-score` with `use_stemmer=True`.
 
 use nltk_porter::{Mode, PorterStemmer};
 use std::collections::HashMap;
 
-/// Words up to this length are not stemmed.
+/// Longest word, in bytes, that is not stemmed.
 const UNSTEMMED: usize = 3;
 
-/// F-measure of the words that two texts share, each as often as in both; 0..1.
+/// F-measure of the unigrams that two texts share, 0..1.
 pub fn rouge1(expected: &str, found: &str) -> f64 {
     let (expected, found) = (words(expected), words(found));
     let mut left: HashMap<&str, usize> = HashMap::new();
@@ -20,14 +20,14 @@ pub fn rouge1(expected: &str, found: &str) -> f64 {
         }
         _ => false,
     });
-    // 2PR / (P + R), where P and R share their numerator.
+    // F = 2PR / (P + R), where P and R have the same numerator.
     match shared.count() {
         0 => 0.0,
         shared => 2.0 * shared as f64 / (expected.len() + found.len()) as f64,
     }
 }
 
-/// Runs of ASCII letters and digits in lower case, the longer ones stemmed.
+/// Words of ASCII letters and digits, in lower case; those longer than [`UNSTEMMED`] are stemmed.
 fn words(text: &str) -> Vec<String> {
     let stemmer = PorterStemmer::new(Mode::Nltk);
     text.to_lowercase()

@@ -1,18 +1,18 @@
-//! The figures for people: a Markdown table with the floors that the reference bundle has to reach.
+//! Figures as a Markdown table, with the floors that the reference bundle must reach.
 
 use super::figures::Figures;
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 
-/// A figure with its floor, where there is one.
 struct Row {
     name: String,
     value: Option<f64>,
+    /// Smallest accepted value; `None` if the figure has no floor.
     floor: Option<f64>,
     count: usize,
 }
 
-/// The figures as a table.
+/// Formats figures as a table.
 pub fn table(figures: &Figures) -> String {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN).set_header(["figure", "measured", "floor", "", "count"]);
@@ -35,7 +35,7 @@ pub fn table(figures: &Figures) -> String {
 
 fn rows(figures: &Figures) -> Vec<Row> {
     let flip = figures.flip;
-    // A floor for images as they are, and one for mirror images where it was set.
+    // Floors of the original images and of the mirrored ones.
     let floor = |plain: f64, mirrored: Option<f64>| if flip { mirrored } else { Some(plain) };
     let row = |name: &str, value, floor, count| Row { name: name.into(), value, floor, count };
     let (apm, retrieval) = (&figures.apm, &figures.retrieval);
@@ -65,12 +65,12 @@ fn rows(figures: &Figures) -> Vec<Row> {
         for (what, value, count) in [
             ("IoU", task.iou, boxes),
             ("IoU of answers with boxes", task.iou_answered, task.count_answered.unwrap_or_default()),
-            ("no abnormality, and said so", task.normal_exact, task.count - boxes.min(task.count)),
+            ("normal images, answered as normal", task.normal_exact, task.count - boxes.min(task.count)),
             ("accuracy", task.accuracy, task.count),
             ("macro F1", labels.and_then(|l| l.macro_f1), task.count),
             ("micro F1", labels.and_then(|l| l.micro_f1), task.count),
             ("ROUGE-1", task.rouge1, task.count),
-            ("word by word", task.exact, task.count),
+            ("equal to the expected answer", task.exact, task.count),
         ] {
             let floor = floors.iter().find(|f| f.0 == what).and_then(|f| f.1);
             if value.is_some() {
@@ -113,7 +113,7 @@ mod tests {
     use anatomix::task::Task;
 
     #[test]
-    fn says_what_was_reached() {
+    fn the_table_shows_which_floors_are_reached() {
         let answered = |task, outcome| Answered { task, outcome, milliseconds: 10.0, tokens: 3 };
         let mut timing = Timing::default();
         timing.perceive = Some(20.0);
