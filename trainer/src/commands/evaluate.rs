@@ -1,4 +1,4 @@
-//! Measures a bundle.
+//! The command `evaluate`.
 
 use crate::evaluation::{Settings, evaluate, read, table};
 use crate::training::progress;
@@ -7,37 +7,37 @@ use anatomix::task::Task;
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// Runs a bundle over a data set's test images through the SDK, and prints how well it does.
+/// Evaluate a bundle on the test images of a data set, through the SDK.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The bundle's folder.
+    /// Folder of the bundle.
     #[arg(long)]
     bundle: PathBuf,
-    /// The data set's folder; phantoms of training seeds are refused.
+    /// Folder of the data set; phantoms with training seeds are refused.
     #[arg(long)]
     data: PathBuf,
-    /// Mirrors images and expected boxes; sides stay the patient's.
+    /// Mirror the images and the expected boxes; left and right stay the patient's.
     #[arg(long)]
     flip: bool,
-    /// At most this many images.
+    /// Largest number of images [default: all].
     #[arg(long)]
     limit: Option<usize>,
-    /// Only these tasks, separated by commas; all by default.
+    /// Tasks to evaluate, separated by commas [default: all].
     #[arg(long, value_delimiter = ',', value_parser = task)]
     tasks: Option<Vec<Task>>,
-    /// Most questions of a task on an image; 0 measures perception and retrieval only.
+    /// Largest number of questions for each task and image; 0 evaluates perception and retrieval only.
     #[arg(long, default_value_t = 1)]
     questions: usize,
-    /// Where to compute.
+    /// Execution provider.
     #[arg(long, default_value = "cpu")]
     provider: Provider,
-    /// Engines that work side by side; one for each core by default, one on a GPU.
+    /// Number of engines that run in parallel [default: one per core, one on a GPU].
     #[arg(long)]
     workers: Option<usize>,
-    /// Threads of each engine.
+    /// Number of threads of each engine.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Prints one JSON object instead of a table.
+    /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
 }
@@ -45,7 +45,7 @@ pub struct Arguments {
 fn task(name: &str) -> Result<Task, String> {
     Task::from_name(name).ok_or_else(|| {
         let names: Vec<&str> = Task::ALL.into_iter().map(Task::name).collect();
-        format!("choose among {}", names.join(", "))
+        format!("use one of {}", names.join(", "))
     })
 }
 

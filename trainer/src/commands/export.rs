@@ -1,4 +1,4 @@
-//! Exports a run as a bundle, or the graphs of what it holds.
+//! The command `export`.
 
 use crate::export::{Deviations, Measure, Measured, Settings, export};
 use crate::graph::onnx::{Operators, Precision};
@@ -6,34 +6,35 @@ use crate::run::Run;
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// Exports a trained run as a bundle: graphs, sentences, tokenizer, manifest and golden input. A run that does not hold all of
-/// it yet gives the graphs of what it holds.
+/// Export a trained run as a bundle: graphs, sentence database, tokenizer, manifest and golden input. For an incomplete run, export the
+/// graphs of the parts that it has.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The run's folder.
+    /// Folder of the run.
     run: PathBuf,
-    /// The bundle's folder; a bundle or a part of one that is there is replaced.
+    /// Folder of the bundle; an existing export in it is replaced.
     #[arg(long)]
     out: PathBuf,
-    /// The decoder's precision. Not fp16, which Gemma's activations overflow.
+    /// Precision of the decoder. fp16 is not possible, because Gemma's activations overflow it.
     #[arg(long, default_value = "fp16-weights")]
     decoder: Precision,
-    /// The perception module's precision: fp32, fp16-weights, fp16 or int8.
+    /// Precision of the perception module: fp32, fp16-weights, fp16 or int8.
     #[arg(long, default_value = "fp16-weights")]
     apm: Precision,
-    /// The decoder's operators.
+    /// Operators of the decoder.
     #[arg(long, default_value = "fused")]
     operators: Operators,
-    /// Whether deviations from fp32 are measured, on the golden input.
+    /// Whether to measure deviations from fp32 on the golden input.
     #[arg(long, default_value = "auto")]
     measure: Measure,
-    /// Folder of radiographs to calibrate int8 with, as many as 64 of them; phantoms if not said. Use such as will be read.
+    /// Folder of radiographs for the calibration of int8, of which up to 64 are used [default: phantoms]. They should resemble those
+    /// that the bundle will read.
     #[arg(long, value_name = "DIR")]
     calibrate: Option<PathBuf>,
-    /// The bundle's name; the run folder's by default.
+    /// Name of the bundle [default: the name of the run's folder].
     #[arg(long)]
     name: Option<String>,
-    /// Prints one JSON object.
+    /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }

@@ -1,37 +1,35 @@
-//! Imports published checkpoints.
+//! The command `import`.
 
 use crate::import::{Settings, import};
 use crate::models::apm::ApmConfig;
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// Imports published checkpoints into a run, which `train` and `export` then read. Any subset can be given; values are kept in
-/// the precision that they have.
+/// Import published checkpoints into a run, for `train` and `export`. Any subset can be given; values keep their precision.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The run's folder; a run that is there keeps what it holds.
+    /// Folder of the run; parts that an existing run has are kept.
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
     /// The Anatomy Perception Module: safetensors, or a PyTorch checkpoint (read, never executed).
     #[arg(long, value_name = "FILE")]
     apm: Option<PathBuf>,
-    /// Side of the image that the module was trained on, in pixels.
+    /// Side of the images that the perception module was trained on, in pixels.
     #[arg(long, value_name = "PIXELS", default_value_t = ApmConfig::default().image_size)]
     image_size: i64,
-    /// A pretrained image encoder to train a module with: a Hugging Face folder with a DINOv3 vision transformer.
+    /// A pretrained image encoder for training a perception module: a Hugging Face folder with a DINOv3 vision transformer.
     #[arg(long, value_name = "DIR")]
     image_encoder: Option<PathBuf>,
     /// The sentence encoder: a Hugging Face folder with a BERT model and its tokenizer.
     #[arg(long, value_name = "DIR")]
     text_encoder: Option<PathBuf>,
-    /// The base language model: a Hugging Face folder with a Gemma 3 model; a vision tower in it is left out.
+    /// The base language model: a Hugging Face folder with a Gemma 3 model; a vision tower in it is not imported.
     #[arg(long, value_name = "DIR")]
     language: Option<PathBuf>,
-    /// What was fine-tuned: the published file, or the folder of a PEFT adapter, with projectors.safetensors in it if there
-    /// are any.
+    /// Fine-tuned parts: the published file, or the folder of a PEFT adapter, which may contain projectors.safetensors.
     #[arg(long, value_name = "FILE|DIR")]
     adapter: Option<PathBuf>,
-    /// A data set in Chest ImaGenome's layout; its validation split gives the sentences that are retrieved.
+    /// A data set in Chest ImaGenome's layout, whose validation split provides the sentences for retrieval.
     #[arg(long, value_name = "DATA")]
     sentences: Option<PathBuf>,
 }

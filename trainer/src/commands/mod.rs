@@ -1,4 +1,4 @@
-//! The command line, one file for each command.
+//! The command line, with a file for each command.
 
 pub mod evaluate;
 pub mod export;
@@ -9,7 +9,7 @@ pub mod train;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// Trains AnatomiX and exports its bundles. Research use, not a medical device.
+/// Train AnatomiX and export its bundles. Research use, not a medical device.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Arguments {
@@ -30,7 +30,7 @@ impl Arguments {
     /// Runs the command.
     ///
     /// # Errors
-    /// Whatever stopped it.
+    /// If the command fails.
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Evaluate(arguments) => evaluate::run(&arguments),

@@ -1,26 +1,26 @@
-//! Draws a data set of synthetic radiographs.
+//! The command `phantom`.
 
 use crate::training::progress;
 use anatomix_phantom::dataset::{Options, write};
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// Draws synthetic chest radiographs with boxes, sentences, reports, labels and instruction samples.
+/// Draw synthetic chest radiographs with boxes, sentences, reports, labels and instruction samples.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Folder to write to.
+    /// Output folder.
     #[arg(long)]
     out: PathBuf,
-    /// How many.
+    /// Number of radiographs.
     #[arg(long)]
     count: u64,
-    /// Seed of the first one; below 1,000,000 for training, from there on for evaluation.
+    /// Seed of the first radiograph. Seeds below 1,000,000 are for training, the others for evaluation.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Longest side in pixels.
     #[arg(long, default_value_t = 320, value_parser = clap::value_parser!(u32).range(64..=4096))]
     size: u32,
-    /// Every how many phantoms a DICOM file is written beside the PNG; 0 for never.
+    /// Write a DICOM file in addition to the PNG for each seed divisible by this; 0 writes none.
     #[arg(long, default_value_t = 10)]
     dicom_every: u64,
 }

@@ -1,4 +1,4 @@
-//! Runs a step of training.
+//! The command `train`.
 
 use crate::training::checkpoint::Start;
 use crate::training::config::{Phase, Recipe};
@@ -9,35 +9,35 @@ use clap::ValueEnum;
 use std::path::PathBuf;
 use tch::Device;
 
-/// Trains a step of a recipe.
+/// Run a training step of a recipe.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Which step.
+    /// The training step.
     step: Step,
     /// The recipe, a TOML file.
     #[arg(long)]
     config: PathBuf,
-    /// Goes on from the step's last checkpoint.
+    /// Resume at the last checkpoint of the training step.
     #[arg(long)]
     resume: bool,
-    /// Starts from these parameters, a safetensors file of an earlier or imported run, instead of random ones.
+    /// Start with the parameters in this safetensors file, of an earlier or imported run, instead of random ones.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Where to compute.
+    /// Device to train on.
     #[arg(long, default_value = "cpu")]
-    device: On,
-    /// Threads on the CPU; all cores by default.
+    device: TrainDevice,
+    /// Number of CPU threads [default: all cores].
     #[arg(long)]
     threads: Option<i32>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Step {
-    /// Tokenizer and sentence encoder, where none is imported.
+    /// Tokenizer and sentence encoder, if none is imported.
     Text,
     /// The Anatomy Perception Module (step 1).
     Apm,
-    /// The base language model, where none is imported.
+    /// The base language model, if none is imported.
     Language,
     /// The projectors, on reports (step 2).
     Align,
@@ -46,7 +46,7 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum On {
+enum TrainDevice {
     Cpu,
     Cuda,
 }
@@ -56,11 +56,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         tch::set_num_threads(threads);
     }
     let device = match arguments.device {
-        On::Cpu => Device::Cpu,
-        On::Cuda => {
+        TrainDevice::Cpu => Device::Cpu,
+        TrainDevice::Cuda => {
             anyhow::ensure!(
                 tch::Cuda::is_available(),
-                "CUDA was asked for but libtorch finds no GPU; use --device cpu or install a CUDA build of torch with its driver"
+                "libtorch finds no CUDA device; use --device cpu, or install a CUDA build of torch and its driver"
             );
             Device::Cuda(0)
         }
