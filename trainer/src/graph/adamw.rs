@@ -1,19 +1,19 @@
-//! AdamW (Loshchilov and Hutter) with rates per parameter group, gradient clipping and a state that can be saved.
+//! AdamW (Loshchilov and Hutter) with a learning rate per parameter group, gradient clipping, and a state that can be saved.
 
 use super::{Params, ParamsError};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Settings of the optimiser, the same for all groups but for the rate.
+/// Settings of the optimiser, without the learning rate.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Decay of the first moment.
+    /// Decay rate of the first moment.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay rate of the second moment.
     pub beta2: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Largest norm of all gradients together; 0 for no clipping.
+    /// All gradients together are clipped to this norm; 0 means no clipping.
     pub clip: f64,
 }
 
@@ -34,12 +34,12 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// Optimises every trained parameter; `factor` gives a parameter's rate as a factor of the schedule's.
+    /// Makes an optimiser of all parameters with gradients; `factor` returns the factor of a parameter's learning rate.
     pub fn new(params: &Params, settings: Settings, factor: impl Fn(&str) -> f64) -> Self {
         let trained = params.named().into_iter().filter(|(_, t)| t.requires_grad());
         let slots = trained.map(|(name, tensor)| Slot {
             factor: factor(&name),
-            // Norms and biases are not decayed.
+            // Weight decay does not apply to norms and biases.
             decay: if tensor.dim() > 1 { settings.weight_decay } else { 0.0 },
             first: tensor.zeros_like().detach(),
             second: tensor.zeros_like().detach(),
@@ -49,12 +49,13 @@ impl AdamW {
         Self { settings, slots: slots.collect(), step: 0 }
     }
 
-    /// How many parameters it trains.
+    /// Number of trained values.
     pub fn parameters(&self) -> usize {
         self.slots.iter().map(|s| s.tensor.numel()).sum()
     }
 
-    /// One step from the gradients of `loss`, which it computes. Returns the gradients' norm before clipping.
+    /// Computes the gradients of `loss` and takes a step with the learning rate `rate`. Returns the norm of the gradients before clipping;
+    /// if it is not finite, parameters are unchanged.
     pub fn step(&mut self, loss: &Tensor, rate: f64) -> f64 {
         for slot in &mut self.slots {
             slot.tensor.zero_grad();
@@ -84,7 +85,7 @@ impl AdamW {
         norm
     }
 
-    /// Saves moments and step.
+    /// Saves the moments and the number of steps.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -98,10 +99,10 @@ impl AdamW {
         state.save(path, |_| true)
     }
 
-    /// Loads moments and step of the same parameters.
+    /// Loads the moments and the number of steps.
     ///
     /// # Errors
-    /// If the file cannot be read or is of other parameters.
+    /// If the file cannot be read or belongs to other parameters.
     pub fn load(&mut self, path: &Path) -> Result<(), ParamsError> {
         let state = Params::load(path, Device::Cpu)?;
         let step = state.weight("step", &[1], super::Init::Zeros);

@@ -1,4 +1,4 @@
-//! Why parameters cannot be used.
+//! Errors of parameters.
 
 use std::path::PathBuf;
 
@@ -9,17 +9,17 @@ pub enum ParamsError {
     /// Names or shapes do not fit.
     #[error("{path} does not fit the model: {}; check that the configuration is the one it was trained with", .problems.join("; "))]
     Misfit {
-        /// Where they came from.
+        /// Path of the file or folder of the parameters.
         path: PathBuf,
-        /// Every missing, extra or misshaped name.
+        /// One entry for each name that is missing, extra or of another shape.
         problems: Vec<String>,
     },
     /// The file cannot be read or written.
     #[error("cannot use {path}: {message}")]
     File {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         message: String,
     },
 }

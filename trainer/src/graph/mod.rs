@@ -1,7 +1,7 @@
-//! One network, two readers: models are functions over [`Ops`], which [`Torch`] computes and the exporter writes as ONNX.
+//! Models are functions over the operations of [`Ops`]. [`Torch`] computes a model, and `onnx::Writer` writes it as an ONNX graph.
 //!
-//! A parameter is declared where it is used, with its published name, its shape and its initialisation. So a model's
-//! function is its own list of parameters: [`Params`] creates, loads or checks them as the function asks for them.
+//! A parameter is declared where it is used, with its published name, shape and initialisation. There is no other list of parameters:
+//! [`Params`] creates, loads or checks each one when the model requests it.
 
 pub mod adamw;
 mod error;
@@ -17,40 +17,41 @@ use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 pub use torch::{CausalBatch, Torch, TorchTensor};
 
-/// How embedding tables start.
+/// Initialisation of embedding tables.
 const TABLE: Init = Init::Normal(0.02);
 /// Epsilon of every batch norm.
 pub const BATCH_NORM_EPSILON: f64 = 1e-5;
 
-/// Tensor operations that models are written in. Shapes are row-major; `-1` in a shape is inferred, `0` kept.
+/// Tensor operations of models. In shapes, `-1` is an inferred dimension and `0` an unchanged one.
 pub trait Ops {
-    /// A tensor, cheap to clone.
+    /// A tensor, which is cheap to clone.
     type Tensor: Clone;
 
     /// A parameter.
     fn weight(&self, name: &str, shape: &[i64], init: Init) -> Self::Tensor;
     /// A constant.
     fn constant(&self, name: &str, values: &[f32], shape: &[i64]) -> Self::Tensor;
-    /// `x W^T + b`, where `name.weight` is `[out, in]`; the place where LoRA acts.
+    /// Linear layer `x W^T + b`, where `name.weight` is `[out, in]`. LoRA adapters apply to it.
     fn linear(&self, x: &Self::Tensor, name: &str, size: Linear) -> Self::Tensor;
-    /// Linear layers of `x`, each by its name and number of outputs, without biases; on export one product of the name `merged`.
+    /// Linear layers of one input `x`, without biases, each with its name and number of outputs. An export merges them into one matrix
+    /// product, whose weight is named `merged`.
     fn linears<const N: usize>(&self, x: &Self::Tensor, merged: &str, inputs: i64, layers: [(String, i64); N]) -> [Self::Tensor; N] {
         let _ = merged;
         layers.map(|(name, outputs)| self.linear(x, &name, Linear { inputs, outputs, bias: false }))
     }
-    /// `x W^T + b` with a part of the rows of a weight `[rows, inputs]` and of a bias `[rows]`, by their names.
+    /// `x W^T + b` with the rows `part` of a weight and a bias; `names` are their names, `size` is the weight's `[rows, inputs]`.
     fn linear_part(&self, x: &Self::Tensor, names: [&str; 2], size: [i64; 2], part: Range<i64>) -> Self::Tensor;
-    /// Convolution without bias, followed by the batch norm `norm` (folded on export).
+    /// Convolution without bias, followed by the batch norm `norm`, which an export folds into the convolution.
     fn conv_norm(&self, x: &Self::Tensor, name: &str, norm: &str, size: Conv) -> Self::Tensor;
-    /// A linear layer with bias of each pixel, its weight the kernel of a convolution: `[B, inputs, H, W]` to `[B, H W, outputs]`.
+    /// Convolution with bias and a kernel of 1 x 1, with flattened pixels: `[B, inputs, H, W]` to `[B, H W, outputs]`.
     fn pixels(&self, x: &Self::Tensor, name: &str, size: Linear) -> Self::Tensor;
     /// Max pooling, 3x3 with stride 2 and padding 1.
     fn max_pool(&self, x: &Self::Tensor) -> Self::Tensor;
     /// Layer norm over the last dimension.
     fn layer_norm(&self, x: &Self::Tensor, name: &str, width: i64, epsilon: f64) -> Self::Tensor;
-    /// Root-mean-square norm over the last dimension, scaled by `1 + name.weight` as Gemma does.
+    /// Root-mean-square norm over the last dimension, scaled by `1 + name.weight` as in Gemma.
     fn rms_norm(&self, x: &Self::Tensor, name: &str, width: i64, epsilon: f64) -> Self::Tensor;
-    /// ReLU, GELU (exact or by tanh), sigmoid.
+    /// Activation function.
     fn activate(&self, x: &Self::Tensor, activation: Activation) -> Self::Tensor;
     /// Softmax over the last dimension.
     fn softmax(&self, x: &Self::Tensor) -> Self::Tensor;
@@ -58,37 +59,37 @@ pub trait Ops {
     fn add(&self, a: &Self::Tensor, b: &Self::Tensor) -> Self::Tensor;
     /// Product, with broadcasting.
     fn mul(&self, a: &Self::Tensor, b: &Self::Tensor) -> Self::Tensor;
-    /// Product with a number.
+    /// Product with a scalar.
     fn scale(&self, x: &Self::Tensor, factor: f64) -> Self::Tensor;
-    /// Matrix product of the last two dimensions.
+    /// Matrix product over the last two dimensions.
     fn matmul(&self, a: &Self::Tensor, b: &Self::Tensor) -> Self::Tensor;
-    /// Another shape of the same values.
+    /// The same values in another shape.
     fn reshape(&self, x: &Self::Tensor, shape: &[i64]) -> Self::Tensor;
-    /// Permuted dimensions.
+    /// Permutation of the dimensions.
     fn transpose(&self, x: &Self::Tensor, order: &[i64]) -> Self::Tensor;
     /// Concatenation.
     fn concat(&self, parts: &[&Self::Tensor], axis: i64) -> Self::Tensor;
-    /// Part `from..to` of a dimension.
+    /// The range `from..to` of a dimension.
     fn slice(&self, x: &Self::Tensor, axis: i64, from: i64, to: i64) -> Self::Tensor;
-    /// `x` of batch 1 repeated to the batch of `like`.
+    /// Repeats `x`, whose batch size is 1, to the batch size of `like`.
     fn repeat_batch(&self, x: &Self::Tensor, like: &Self::Tensor) -> Self::Tensor;
-    /// Dropout; nothing outside training.
+    /// Dropout; the identity outside of training.
     fn dropout(&self, x: &Self::Tensor, probability: f64) -> Self::Tensor;
-    /// Names what follows, for readable graphs.
+    /// Sets the name of the following operations in an exported graph.
     fn scope(&self, name: &str);
 
-    /// Rows of the embedding table `name`, `[rows, width]`, for the decoder's token ids, scaled, with visual features where they
-    /// belong.
+    /// Embeddings of the decoder's tokens: rows of the table `name`, `[rows, width]`, times `scale`. Visual features replace the rows of
+    /// the tokens that stand for them.
     fn embed_tokens(&self, name: &str, size: [i64; 2], scale: f64) -> Self::Tensor;
-    /// `x W^T` with a table `name`, `[rows, width]`: the logits. It may be the table that tokens were embedded with.
+    /// Logits `x W^T` with the table `name`, `[rows, width]`, which may be the table of [`Ops::embed_tokens`].
     fn logits(&self, x: &Self::Tensor, name: &str, size: [i64; 2]) -> Self::Tensor;
-    /// Causal attention of the decoder, grouped-query with rotary positions; on export over the key-value cache.
-    /// `q` is `[B, T, heads * head_dim]`, `k` and `v` `[B, T, kv_heads * head_dim]`; gives the shape of `q`.
+    /// Grouped-query causal attention of the decoder with rotary position embeddings; an exported graph uses the KV cache.
+    /// `q` is `[B, T, heads * head_dim]`, `k` and `v` are `[B, T, kv_heads * head_dim]`. The result has the shape of `q`.
     fn causal_attention(&self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, spec: &CausalAttention) -> Self::Tensor;
-    /// The positions whose logits are wanted.
+    /// Selects the positions whose logits are computed.
     fn select_positions(&self, x: &Self::Tensor) -> Self::Tensor;
 
-    /// Attention of `heads` heads: `q` `[B, N, D]`, `k` and `v` `[B, M, D]`.
+    /// Multi-head attention: `q` is `[B, N, D]`, `k` and `v` are `[B, M, D]`.
     fn attention(
         &self,
         q: &Self::Tensor,
@@ -113,22 +114,22 @@ pub trait Ops {
 /// Size of a linear layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
-    /// Inputs.
+    /// Number of inputs.
     pub inputs: i64,
-    /// Outputs.
+    /// Number of outputs.
     pub outputs: i64,
-    /// Whether it has a bias.
+    /// Whether the layer has a bias.
     pub bias: bool,
 }
 
 /// Size of a square convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv {
-    /// Channels in.
+    /// Number of input channels.
     pub inputs: i64,
-    /// Channels out.
+    /// Number of output channels.
     pub outputs: i64,
-    /// Side of the kernel; the padding is half of it.
+    /// Side of the kernel. The padding is `kernel / 2`, rounded down.
     pub kernel: i64,
     /// Stride.
     pub stride: i64,
@@ -144,42 +145,43 @@ pub enum Activation {
     Sigmoid,
 }
 
-/// What a decoder layer's attention needs to know.
+/// Configuration of a decoder layer's attention.
 #[derive(Clone, Debug)]
 pub struct CausalAttention {
-    /// Which layer, for the names of its cache.
+    /// Index of the layer, which is part of the names of its KV cache.
     pub layer: i64,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: i64,
-    /// Key and value heads.
+    /// Number of key and value heads.
     pub kv_heads: i64,
     /// Width of a head.
     pub head_dim: i64,
-    /// Factor on the scores.
+    /// Factor of the attention scores.
     pub scale: f64,
-    /// How many tokens back a local layer sees, itself included; `None` for a global layer.
+    /// Sliding window of a local layer in tokens, including the token itself; `None` for a global layer.
     pub window: Option<i64>,
-    /// Base of the rotary positions.
+    /// Base of the rotary position embedding.
     pub theta: f64,
     /// Divisor of the positions (linear scaling).
     pub factor: f64,
 }
 
-/// What `count` tokens behind `past` others see of all of them, `[1, 1, count, past + count]`: 0, or very little behind a window.
+/// Attention bias `[1, 1, count, past + count]` of `count` tokens after `past` tokens: -1e30 before the sliding window, otherwise 0. Later
+/// tokens are not masked here, because the decoder's attention is causal itself.
 pub fn causal_bias(past: i64, count: i64, window: Option<i64>) -> Tensor {
-    let places = |from: i64, to: i64| Tensor::arange_start(from, to, (Kind::Float, Device::Cpu));
-    let distance = places(past, past + count).unsqueeze(1) - places(0, past + count);
-    let unseen = window.map_or_else(|| distance.zeros_like(), |window| distance.ge(window as f64).to_kind(Kind::Float));
-    (unseen * -1e30).unsqueeze(0).unsqueeze(0)
+    let positions = |from: i64, to: i64| Tensor::arange_start(from, to, (Kind::Float, Device::Cpu));
+    let distance = positions(past, past + count).unsqueeze(1) - positions(0, past + count);
+    let masked = window.map_or_else(|| distance.zeros_like(), |window| distance.ge(window as f64).to_kind(Kind::Float));
+    (masked * -1e30).unsqueeze(0).unsqueeze(0)
 }
 
 impl CausalAttention {
-    /// The decoder's input that says what this layer sees.
+    /// Name of the decoder's input with this layer's attention bias.
     pub fn bias(&self) -> &'static str {
         if self.window.is_some() { SLIDING_ATTENTION_BIAS } else { FULL_ATTENTION_BIAS }
     }
 
-    /// Angles of the rotary positions for one position: `head_dim / 2` values.
+    /// Rotary angles of position 1, `head_dim / 2` values.
     pub fn frequencies(&self) -> Vec<f64> {
         let half = self.head_dim / 2;
         (0..half).map(|i| self.theta.powf(-2.0 * i as f64 / self.head_dim as f64) / self.factor).collect()

@@ -1,4 +1,4 @@
-//! Named parameters: created, loaded, checked, saved.
+//! Named parameters of models.
 
 use super::error::ParamsError;
 use super::source::{Safetensors, Source};
@@ -7,54 +7,54 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// How a parameter starts.
+/// Initialisation of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// Zeros.
     Zeros,
     /// Ones.
     Ones,
-    /// Normal with this deviation.
+    /// Normal distribution with this standard deviation.
     Normal(f64),
-    /// Xavier uniform over the last two dimensions.
+    /// Xavier uniform.
     Xavier,
-    /// Kaiming normal for ReLU over the outputs, as ResNet starts.
+    /// Kaiming normal for ReLU with `fan_out`, as in torchvision's ResNet.
     Kaiming,
-    /// Uniform within one over the root of the inputs, as PyTorch's linear layers start.
+    /// Uniform between plus and minus `1 / sqrt(fan_in)`, as in PyTorch's linear layers.
     Fan,
 }
 
-/// Named tensors. While `open`, a name that is asked for and not there is created; otherwise that is an error.
+/// Named tensors. A requested parameter that is missing is created if `open`, otherwise it is an error of [`Params::check`].
 #[derive(Debug)]
 pub struct Params {
     tensors: RefCell<BTreeMap<String, Tensor>>,
-    /// Tensors that are read each time they are asked for; those in memory stand before them.
+    /// Tensors that are read at each request. Tensors in memory with the same name take precedence.
     source: Option<Box<dyn Source>>,
-    asked: RefCell<BTreeSet<String>>,
+    requested: RefCell<BTreeSet<String>>,
     problems: RefCell<Vec<String>>,
     open: bool,
     device: Device,
 }
 
 impl Params {
-    /// No parameters yet; a model's first run creates them.
+    /// Makes an empty, open set of parameters. Running a model creates its parameters.
     pub fn create(device: Device) -> Self {
         let open = true;
-        Self { tensors: Default::default(), source: None, asked: Default::default(), problems: Default::default(), open, device }
+        Self { tensors: Default::default(), source: None, requested: Default::default(), problems: Default::default(), open, device }
     }
 
-    /// The parameters of a safetensors file, in fp32.
+    /// Loads the parameters of a safetensors file, in fp32.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the file cannot be read.
     pub fn load(path: &Path, device: Device) -> Result<Self, ParamsError> {
         let tensors = Tensor::read_safetensors(path).map_err(|e| ParamsError::File { path: path.into(), message: e.to_string() })?;
         let tensors = tensors.into_iter().map(|(name, t)| (name, channels_last(t.to_kind(Kind::Float).to_device(device)))).collect();
         Ok(Self { tensors: RefCell::new(tensors), open: false, ..Self::create(device) })
     }
 
-    /// The parameters of safetensors files of any floating point type, for reading only: a tensor comes from its file, in
-    /// fp32, each time it is asked for, so that models larger than memory can be exported. Later files override earlier ones.
+    /// Opens safetensors files of any floating-point type. A tensor is read from its file, as fp32, at each request, so that models larger
+    /// than memory can be exported. Later files override earlier ones.
     ///
     /// # Errors
     /// If a file cannot be read or is damaged.
@@ -66,43 +66,43 @@ impl Params {
         Ok(Self::over(Box::new(files)))
     }
 
-    /// Parameters that are read from a source.
+    /// Makes parameters that are read from `source`.
     pub(crate) fn over(source: Box<dyn Source>) -> Self {
         Self { source: Some(source), open: false, ..Self::create(Device::Cpu) }
     }
 
-    /// The same parameters, with those that are not in memory read from a source.
+    /// Sets a source for parameters that are not in memory.
     pub(crate) fn with_source(self, source: Box<dyn Source>) -> Self {
         Self { source: Some(source), ..self }
     }
 
-    /// Lets names that are not there be created (an adapter on a loaded model).
+    /// Lets missing parameters be created, such as adapters of a loaded model.
     pub fn open(mut self) -> Self {
         self.open = true;
         self
     }
 
-    /// Where the tensors are.
+    /// Device of the tensors.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// The tensor of this name, if it is there.
+    /// The tensor of this name, from memory or the source.
     pub fn get(&self, name: &str) -> Option<Tensor> {
-        let held = self.tensors.borrow().get(name).map(Tensor::shallow_clone);
-        held.or_else(|| {
+        let in_memory = self.tensors.borrow().get(name).map(Tensor::shallow_clone);
+        in_memory.or_else(|| {
             let rows = self.source.as_ref()?.shape(name)?.first().copied().unwrap_or(1);
             self.read(name, 0, rows).map(channels_last)
         })
     }
 
-    /// The shape of the tensor of this name, if it is there; nothing is read for it.
+    /// The shape of the tensor of this name. No values are read.
     pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
-        let held = self.tensors.borrow().get(name).map(Tensor::size);
-        held.or_else(|| Some(self.source.as_ref()?.shape(name)?.to_vec()))
+        let in_memory = self.tensors.borrow().get(name).map(Tensor::size);
+        in_memory.or_else(|| Some(self.source.as_ref()?.shape(name)?.to_vec()))
     }
 
-    /// Whether the tensor of this name would be read from a file.
+    /// Whether the tensor of this name is read from the source at each request.
     pub fn is_lazy(&self, name: &str) -> bool {
         !self.tensors.borrow().contains_key(name) && self.source.as_ref().is_some_and(|s| s.shape(name).is_some())
     }
@@ -117,18 +117,18 @@ impl Params {
         }
     }
 
-    /// Puts or replaces a tensor.
+    /// Inserts or replaces a tensor.
     pub fn insert(&self, name: &str, tensor: Tensor) {
         self.tensors.borrow_mut().insert(name.into(), channels_last(tensor));
     }
 
-    /// The parameter of this name, created or checked.
+    /// Requests a parameter: it is created if it is missing, or its shape is checked. On an error the result is zeros.
     pub fn weight(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
         let found = if self.declare(name, shape, init) { self.get(name) } else { None };
         found.unwrap_or_else(|| Tensor::zeros(shape, (Kind::Float, self.device)))
     }
 
-    /// `count` rows from `from` on of the parameter of this name, created or checked; no others are read.
+    /// Like [`Params::weight`], for `count` rows of the parameter from row `from` on. Other rows are not read.
     pub fn rows(&self, name: &str, shape: &[i64], init: Init, from: i64, count: i64) -> Tensor {
         let found = match self.declare(name, shape, init) {
             true if self.is_lazy(name) => self.read(name, from, count),
@@ -139,9 +139,9 @@ impl Params {
         found.unwrap_or_else(|| Tensor::zeros(shape, (Kind::Float, self.device)))
     }
 
-    /// Whether the parameter is there and fits, or could be created. What is wrong is kept for [`Params::check`].
+    /// Creates or checks a requested parameter. Returns whether it can be used; a problem is recorded for [`Params::check`].
     fn declare(&self, name: &str, shape: &[i64], init: Init) -> bool {
-        self.asked.borrow_mut().insert(name.into());
+        self.requested.borrow_mut().insert(name.into());
         let problem = match self.shape(name) {
             Some(found) if found == shape => return true,
             Some(found) => format!("{name} is {found:?} instead of {shape:?}"),
@@ -152,39 +152,39 @@ impl Params {
             None => format!("{name} is missing"),
         };
         let mut problems = self.problems.borrow_mut();
-        // A large tensor is asked for once for each block.
+        // A large tensor is requested once per block, but its problem is listed once.
         if !problems.contains(&problem) {
             problems.push(problem);
         }
         false
     }
 
-    /// After a model's run: every name fitted and none was left over.
+    /// Checks, after a run of the model, that all requested parameters could be used and that all parameters were requested.
     ///
     /// # Errors
-    /// [`ParamsError::Misfit`] with all that do not fit.
+    /// [`ParamsError::Misfit`], which lists all parameters that are missing, extra or of another shape.
     pub fn check(&self, path: &Path) -> Result<(), ParamsError> {
         let mut problems = self.problems.borrow().clone();
-        let asked = self.asked.borrow();
+        let requested = self.requested.borrow();
         let mut names: BTreeSet<String> = self.tensors.borrow().keys().cloned().collect();
         names.extend(self.source.iter().flat_map(|s| s.names()));
-        problems.extend(names.iter().filter(|n| !asked.contains(*n)).map(|n| format!("{n} is not part of the model")));
+        problems.extend(names.iter().filter(|n| !requested.contains(*n)).map(|n| format!("{n} is not part of the model")));
         if problems.is_empty() { Ok(()) } else { Err(ParamsError::Misfit { path: path.into(), problems }) }
     }
 
-    /// Names in order, with their tensors; those that are in memory.
+    /// Names and tensors in memory, sorted by name.
     pub fn named(&self) -> Vec<(String, Tensor)> {
         self.tensors.borrow().iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect()
     }
 
-    /// Marks exactly the parameters that `trainable` chooses as trained; the others are frozen.
+    /// Enables gradients for the parameters for which `trainable` is true, and freezes the others.
     pub fn train(&self, trainable: impl Fn(&str) -> bool) {
         for (name, tensor) in self.tensors.borrow_mut().iter_mut() {
             *tensor = tensor.detach().set_requires_grad(trainable(name));
         }
     }
 
-    /// Saves the parameters that `chosen` chooses, whole or not at all.
+    /// Saves the parameters for which `chosen` is true; the file is written atomically.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -199,7 +199,8 @@ impl Params {
     }
 }
 
-/// Kernels of convolutions lie with their channels innermost; activations follow, and the CPU is three times as fast.
+/// Converts convolution kernels to the layout with the channels innermost. The activations then have it, too, which makes training about
+/// three times as fast on a CPU.
 fn channels_last(tensor: Tensor) -> Tensor {
     if tensor.dim() == 4 && tensor.size()[2] > 1 { tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]) } else { tensor }
 }

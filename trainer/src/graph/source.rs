@@ -1,4 +1,4 @@
-//! Tensors that stay in their file until they are asked for, and then come a block of rows at a time.
+//! Tensors that are read from files when they are requested, by ranges of rows.
 
 use super::error::ParamsError;
 use memmap2::Mmap;
@@ -12,20 +12,20 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
-/// Where parameters that are not in memory come from.
+/// A source of parameters that are not in memory.
 pub(crate) trait Source: Debug + Send {
-    /// All names.
+    /// Names of all tensors.
     fn names(&self) -> Vec<String>;
-    /// The shape of a tensor that is there.
+    /// Shape of a tensor; `None` if there is none of this name.
     fn shape(&self, name: &str) -> Option<&[i64]>;
-    /// `count` rows (of the first dimension) from `from` on, in fp32.
+    /// Reads `count` rows of the first dimension, from row `from` on, as fp32.
     ///
     /// # Errors
-    /// If the tensor or the rows are not there or cannot be read.
+    /// If the tensor or a row does not exist, or cannot be read.
     fn rows(&self, name: &str, from: i64, count: i64) -> io::Result<Tensor>;
 }
 
-/// Values in a file, row by row.
+/// A tensor in a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub file: Arc<File>,
@@ -36,7 +36,7 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Rows in fp32. They are read, not mapped: what was read does not stay resident.
+    /// Reads rows as fp32. They are not memory-mapped, so that they do not stay resident.
     pub fn rows(&self, from: i64, count: i64) -> io::Result<Tensor> {
         let mut shape = self.shape.clone();
         if let Some(rows) = shape.first_mut() {
@@ -44,7 +44,7 @@ impl Stored {
         }
         let inside = from >= 0 && count >= 0 && from.checked_add(count).is_some_and(|end| end <= self.shape.first().copied().unwrap_or(1));
         if !inside {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("there are no rows {from} to {from}+{count}")));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it does not have {count} rows from row {from} on")));
         }
         let row = self.shape.iter().skip(1).product::<i64>() as u64 * self.kind.elt_size_in_bytes() as u64;
         let mut bytes = vec![0; (row * count as u64) as usize];
@@ -54,17 +54,17 @@ impl Stored {
     }
 }
 
-/// The tensors of safetensors files; where two hold the same name, the later file's counts.
+/// Tensors of safetensors files. If a name is in several files, the last file's tensor is used.
 #[derive(Debug, Default)]
 pub(crate) struct Safetensors {
     tensors: BTreeMap<String, Stored>,
 }
 
 impl Safetensors {
-    /// Adds a file's tensors. Its header is checked here, its values are read when they are asked for.
+    /// Adds the tensors of a file. Only the header is read and checked here.
     ///
     /// # Errors
-    /// If it cannot be read, is damaged, or holds a tensor that is not of floating point.
+    /// If the file cannot be read, is damaged, or has a tensor of another type than floating point.
     pub fn add(&mut self, path: &Path) -> Result<(), ParamsError> {
         let failed = |message: String| ParamsError::File { path: path.into(), message };
         let file = File::open(path).map_err(|e| failed(e.to_string()))?;
@@ -80,11 +80,11 @@ impl Safetensors {
                 Dtype::F16 => Kind::Half,
                 Dtype::BF16 => Kind::BFloat16,
                 Dtype::F64 => Kind::Double,
-                other => return Err(failed(format!("{name} is of {other:?}, not of floating point"))),
+                other => return Err(failed(format!("{name} is of type {other:?} instead of a floating-point type"))),
             };
             let shape = info.shape.iter().map(|&d| i64::try_from(d)).collect::<Result<_, _>>();
             let shape = shape.map_err(|_| failed(format!("{name} has a dimension that is too large")))?;
-            // The values follow the header and its length.
+            // The values come after the header's length and the header.
             let at = (size_of::<u64>() + header + info.data_offsets.0) as u64;
             self.tensors.insert(name, Stored { file: Arc::clone(&file), at, kind, shape });
         }
@@ -108,7 +108,7 @@ impl Source for Safetensors {
 
 #[allow(unsafe_code)]
 fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the mapping is read-only, used as bytes for the length that it has, and dropped when the header is checked.
-    // A run's files are replaced by renaming, never changed in place.
+    // SAFETY: the mapping is read-only, is used as bytes within its length, and is dropped after the header is checked. The files of a run
+    // are replaced by renaming and not modified in place.
     unsafe { Mmap::map(file) }
 }

@@ -1,22 +1,22 @@
-//! The reader that computes: training with gradients, and evaluation.
+//! Computation of models with libtorch, for training and evaluation.
 
 use super::{Activation, CausalAttention, Conv, Init, Linear, Ops, Params};
 use crate::models::lora::Lora;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// Rows of a table that are in memory at a time, where it is read from a file.
+/// Number of rows in memory at a time of a table that is read from a file.
 const TABLE_ROWS: i64 = 8192;
 
-/// Computes a model on tch tensors.
+/// An implementation of [`Ops`] that computes on libtorch tensors.
 pub struct Torch<'a> {
-    /// Its parameters.
+    /// Parameters of the model.
     pub params: &'a Params,
-    /// Whether dropout acts and batch norms use the batch.
+    /// Whether dropout is active and batch norms that are trained use the batch's statistics.
     pub training: bool,
-    /// Adapters on linear layers.
+    /// Adapters of linear layers.
     pub lora: Option<&'a Lora>,
-    /// What a decoder reads.
+    /// Input of a decoder.
     pub batch: Option<&'a CausalBatch>,
 }
 
@@ -25,26 +25,26 @@ pub struct Torch<'a> {
 pub struct CausalBatch {
     /// Token ids, `[B, T]`.
     pub ids: Tensor,
-    /// Rows for the positions that take a visual feature, `[V, hidden]`; empty where there are none.
+    /// Visual features `[V, hidden]`; `None` for text only.
     pub visual: Option<Tensor>,
-    /// Row of `visual` for each position or -1, `[B, T]`.
+    /// For each token its row of `visual`, or -1 for a text token, `[B, T]`.
     pub visual_index: Tensor,
-    /// Position of each token, `[B, T]`: the questions of a pack all continue from the context's end.
+    /// Position of each token, `[B, T]`. Each question of a pack continues from the context's end.
     pub positions: Tensor,
-    /// Which position sees which, `[B, 1, T, T]`, boolean.
+    /// Attention mask `[B, 1, T, T]`, boolean: true if the row's token attends to the column's.
     pub mask: Tensor,
-    /// Flat indices into `B * T` of the positions whose logits are wanted.
+    /// Indices into `B * T` of the positions whose logits are computed.
     pub selected: Tensor,
 }
 
 impl<'a> Torch<'a> {
-    /// For evaluation, without adapters.
+    /// Makes an instance for evaluation without adapters.
     pub fn new(params: &'a Params) -> Self {
         Self { params, training: false, lora: None, batch: None }
     }
 
     fn batch(&self) -> &CausalBatch {
-        self.batch.expect("a decoder is only run on a batch")
+        self.batch.expect("a decoder needs a batch")
     }
 }
 
@@ -85,7 +85,7 @@ impl Ops for Torch<'_> {
         let part = |part: &str, init| self.params.weight(&format!("{norm}.{part}"), &[size.outputs], init);
         let scale = part("weight", Init::Ones);
         let (bias, mean, var) = (part("bias", Init::Zeros), part("running_mean", Init::Zeros), part("running_var", Init::Ones));
-        // A frozen norm uses its running statistics in training too (torchvision's FrozenBatchNorm2d).
+        // A frozen norm uses its running statistics in training, too, like torchvision's FrozenBatchNorm2d.
         let live = self.training && scale.requires_grad();
         TorchTensor(out.batch_norm(Some(&scale), Some(&bias), Some(&mean), Some(&var), live, 0.1, super::BATCH_NORM_EPSILON, true))
     }
@@ -98,7 +98,7 @@ impl Ops for Torch<'_> {
 
     fn max_pool(&self, x: &TorchTensor) -> TorchTensor {
         let pooled = x.0.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
-        // From here on the channels lie innermost, as in the kernels: mixed layouts are copied at every layer.
+        // From here on activations have the channels innermost, as the kernels do. Different layouts would be copied in each layer.
         TorchTensor(pooled.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]))
     }
 
@@ -255,7 +255,7 @@ impl Ops for Torch<'_> {
     }
 }
 
-/// A tensor that clones by reference.
+/// A tensor whose clones share its data.
 #[derive(Debug)]
 pub struct TorchTensor(pub Tensor);
 
