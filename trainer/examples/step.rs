@@ -1,14 +1,14 @@
-//! The losses and gradients of one step of training, of given parameters and a given batch, for tests/test_gradients.py.
+//! Computes losses and gradients of one optimiser step from given parameters and a given batch, for tests/test_gradients.py.
 //!
-//! `step PHASE FOLDER` with PHASE `apm`, `language`, `align`, `instruct` or `full` (instruction tuning without adapters) reads
+//! `step PHASE FOLDER` with PHASE `apm`, `language`, `align`, `instruct` or `full` (instruction tuning without adapters) reads from FOLDER
 //!
-//! - `models.toml`: the models' configuration, as a run holds it; `losses.toml`: weights of the losses of step 1;
-//! - `params.safetensors`: every parameter;
-//! - `batch.safetensors`: `image`, `boxes`, `present`, `labels`, `sentences` (a row of `frozen` for each structure), `frozen`;
-//!   for the language model `image_tokens` and `object_embeddings` where it sees them;
+//! - `models.toml`: configuration of the models, as in a run; `losses.toml`: weights of the losses of step 1;
+//! - `params.safetensors`: all parameters;
+//! - `batch.safetensors`: for the perception module `image`, `boxes`, `present`, `labels`, `frozen` and `sentences` (for each structure the
+//!   row of `frozen`); for the language model `image_tokens` and `object_embeddings`, unless its input is text only;
 //! - `packs.json`: a list of `{"ids": [..], "visual_index": [..], "turns": [[[question ids], [answer ids]], ..]}`.
 //!
-//! and writes `step.safetensors`: `loss`, `loss.PART` and `gradient.NAME` of every trained parameter.
+//! It writes `step.safetensors`, with `loss`, `loss.PART`, and `gradient.NAME` for each trained parameter.
 
 use anatomix_trainer::data::packs::{self, Pack};
 use anatomix_trainer::graph::Params;
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     loss.backward();
     out.push(("loss".into(), loss.detach()));
     let gradients = params.named().into_iter().map(|(name, tensor)| (format!("gradient.{name}"), tensor.grad()));
-    // Kernels lie with their channels innermost; a file has its values in order.
+    // Gradients of kernels have the channels innermost, but a file has the values in the order of the dimensions.
     out.extend(gradients.filter(|(_, gradient)| gradient.defined()).map(|(name, gradient)| (name, gradient.contiguous())));
     Ok(Tensor::write_safetensors(&out, folder.join("step.safetensors"))?)
 }

@@ -1,4 +1,4 @@
-//! A whole run, exported: twice the same bytes, opened by the SDK, golden outputs reproduced by ONNX Runtime.
+//! Export of a complete run: two exports have the same bytes, the SDK opens the bundle, and ONNX Runtime reproduces the golden outputs.
 
 use crate::{difference, input, output, random, session, shake};
 use anatomix::bundle::{APM, Bundle, GOLDEN, MANIFEST, PROJECTOR, SENTENCES};
@@ -60,7 +60,7 @@ fn models(vocabulary: i64) -> ModelConfig {
     }
 }
 
-/// A run as training leaves it, with random parameters.
+/// Makes a complete run with random parameters.
 fn make_run(folder: &Path) -> Run {
     let scenes: Vec<Scene> = (0..6).map(Scene::sample).collect();
     let sentences: Vec<BTreeSet<String>> = Structure::all().map(|s| scenes.iter().map(|scene| scene.sentence(s)).collect()).collect();
@@ -98,7 +98,7 @@ fn make_run(folder: &Path) -> Run {
     shake(&params);
     let adapted = |name: &str| name.contains("lora_") || name.contains("projectionhead");
     params.save(&run.file(run::LANGUAGE), |name| !adapted(name)).unwrap();
-    // As instruction tuning leaves it: the embeddings were trained in full and override the base model's.
+    // As after instruction tuning, the embedding table was trained in full and overrides the base model's.
     params.insert("model.embed_tokens.weight", random(&[models.language.vocab_size, 48]) * 0.05);
     params.save(&run.file(run::ADAPTER), |name| adapted(name) || name == "model.embed_tokens.weight").unwrap();
     run
@@ -127,7 +127,7 @@ fn whole_run() {
     }
     println!("{:?}", made.iter().map(|(name, bytes)| format!("{name} {}", bytes.len())).collect::<Vec<_>>());
 
-    // The SDK opens it, and ONNX Runtime computes what the bundle says.
+    // ONNX Runtime reproduces the golden outputs of perception and projectors.
     let bundle = Bundle::open(out("a")).unwrap();
     assert_eq!(bundle.manifest().files.len() + 1, made.len());
     assert!(anatomix::retrieval::SentenceDatabase::open(&bundle.file(SENTENCES), 6).is_ok());
@@ -147,10 +147,10 @@ fn whole_run() {
     let outputs = projectors.run(Vec::from(inputs)).unwrap();
     close("visual_features", &output(&outputs, "visual_features"));
 
-    // Opening an engine compares all golden outputs, the language model's included.
+    // Opening an engine compares all golden outputs, including the language model's.
     Engine::builder().provider(Provider::Cpu).threads(1).open(out("a")).unwrap();
 
-    // A bundle is replaced, anything else is left alone, and a failed export leaves nothing behind.
+    // An export replaces an earlier one and nothing else; a failed export leaves nothing behind.
     export(&run, &settings("b")).unwrap();
     std::fs::write(out("b").join("notes.txt"), "mine").unwrap();
     let error = export(&run, &settings("b")).unwrap_err().to_string();
@@ -160,7 +160,7 @@ fn whole_run() {
     let error = export(&run, &settings("c")).unwrap_err().to_string();
     assert!(error.contains("not a bundle"), "{error}");
 
-    // Other precisions make bundles that the SDK opens, and say how far they are from fp32.
+    // Bundles in other precisions can be opened, and their deviations from fp32 are measured.
     for (apm, decoder, operators) in [
         (Precision::Fp32, Precision::Int4, Operators::Fused),
         (Precision::Fp16, Precision::Int8, Operators::Fused),
@@ -174,7 +174,7 @@ fn whole_run() {
         assert_eq!(made.deviations.apm.is_some(), apm != Precision::Fp32);
         let least = if apm == Precision::Int8 { 0.9 } else { 0.98 };
         assert!(made.deviations.apm.is_none_or(|d| d.box_iou[0] > least && d.embedding_cosine[0] > 0.999));
-        // Convolutions are rounded where it was asked for, by ranges that were observed.
+        // In int8, activations of convolutions are quantised, and no calibration node is left in the graph.
         let graph = std::fs::read(out("p").join(APM)).unwrap();
         let rounds = graph.windows(14).any(|w| w == b"QuantizeLinear");
         assert!(rounds == (apm == Precision::Int8) && !graph.windows(9).any(|w| w == b"calibrate"));
@@ -183,11 +183,11 @@ fn whole_run() {
         assert_eq!(found.kl[1] < 1e-6, decoder == Precision::Fp32, "{found:?}");
         Engine::builder().provider(Provider::Cpu).threads(1).open(out("p")).unwrap();
     }
-    // What a CPU cannot compute is refused with the reason.
+    // A bf16 decoder cannot run on a CPU; the error names the reason.
     export(&run, &Settings { decoder: Precision::Bf16, ..settings("p") }).unwrap();
     let error = Engine::builder().provider(Provider::Cpu).open(out("p")).err().unwrap().to_string();
     assert!(error.contains("bf16") && error.contains("cuda"), "{error}");
-    // A bundle that allows itself more than anybody should is not believed.
+    // An implausible tolerance in the manifest is refused.
     let manifest = std::fs::read_to_string(out("p").join(MANIFEST)).unwrap();
     assert!(manifest.contains("\"decoder_tolerance\": 0.1"), "{manifest}");
     for value in ["0.9", "-1.0", "1e39"] {
@@ -197,7 +197,7 @@ fn whole_run() {
     }
     std::fs::write(out("p").join(MANIFEST), manifest).unwrap();
 
-    // What a run holds is written, and it is said what it lacks. A part of a bundle makes way for the next.
+    // The parts of an incomplete run are exported, and the export names the missing ones. A partial export is replaced by the next.
     std::fs::remove_file(run.file(run::ADAPTER)).unwrap();
     let part = export(&run, &settings("d")).unwrap();
     assert_eq!(part.files, ["apm.onnx", "apm.onnx.data", "decoder.onnx", "decoder.onnx.data"]);

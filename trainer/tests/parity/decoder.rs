@@ -1,4 +1,4 @@
-//! `decoder.onnx`: prefill at once and in pieces, and step by step, over caches that are past and present at once.
+//! `decoder.onnx` against libtorch: prefill in one run, in several chunks, and token by token. Past and present share their buffers.
 
 use crate::{difference, floats, integers, output, random, session, shake};
 use anatomix_trainer::export::write_decoder;
@@ -15,10 +15,10 @@ use tch::{Device, Kind, Tensor};
 
 const LENGTH: i64 = 23;
 const FEATURES: i64 = 11;
-/// More than is used: unused places hold whatever memory held.
+/// Capacity of the KV cache. It is larger than needed, and the unused part is not initialised.
 const CAPACITY: i64 = 40;
 
-/// A window shorter than the prompt; layers 2 and 5 are global, the others local.
+/// Models with a sliding window that is shorter than the prompt; layers 2 and 5 are global, the others local.
 fn models(tie_word_embeddings: bool) -> ModelConfig {
     let language = GemmaConfig {
         vocab_size: 131,
@@ -39,7 +39,7 @@ fn models(tie_word_embeddings: bool) -> ModelConfig {
     ModelConfig { language, lora: Lora { rank: 3, alpha: 6.0, dropout: 0.0 }, ..Default::default() }
 }
 
-/// Two sequences with visual features in places of their own.
+/// Two sequences with visual features at different positions.
 fn batch() -> CausalBatch {
     let ids = Tensor::randint(131, [2, LENGTH], (Kind::Int64, Device::Cpu));
     let visual_index = Tensor::full([2, LENGTH], -1, (Kind::Int64, Device::Cpu));
@@ -70,7 +70,7 @@ impl Decoder {
         Self { session: session(path), caches, rows, past: 0 }
     }
 
-    /// Logits `[rows, K, vocabulary]` of the wanted positions among the next `count` tokens.
+    /// Runs the next `count` tokens. Returns the logits `[rows, K, vocabulary]` of `positions`, which are relative to the first of them.
     fn run(&mut self, batch: &CausalBatch, count: i64, positions: &[i64]) -> Tensor {
         let part = |x: &Tensor| integers(&x.narrow(0, 0, self.rows).narrow(1, self.past, count));
         let total = (self.past + count) as i32;
@@ -98,8 +98,8 @@ impl Decoder {
         output(&outputs, "logits")
     }
 
-    /// Logits of all positions, the prompt given in pieces of these lengths.
-    fn pieces(&mut self, batch: &CausalBatch, lengths: &[i64]) -> Tensor {
+    /// Runs the prompt in chunks of these lengths. Returns the logits of all positions.
+    fn chunks(&mut self, batch: &CausalBatch, lengths: &[i64]) -> Tensor {
         let parts: Vec<Tensor> = lengths.iter().map(|&n| self.run(batch, n, &(0..n).collect::<Vec<_>>())).collect();
         Tensor::cat(&parts, 1)
     }
@@ -135,7 +135,7 @@ fn language_model() {
         params.check(&path).unwrap();
         let expected = if precision == Precision::Fp32 { logits(&params, Some(&models.lora)) } else { logits(&settled, None) };
         let largest = expected.abs().max().double_value(&[]);
-        // Products with quantised weights round activations too, to 8 bits.
+        // Matrix products with quantised weights also round activations to 8 bits.
         let quantized = matches!(precision, Precision::Int4 | Precision::Int8);
         let allowed = if quantized { 0.1 * largest } else { 1e-3 };
         if precision == Precision::Int4 {
@@ -143,7 +143,7 @@ fn language_model() {
             println!("decoder {precision}, 4 bits move logits by {moved:.1e}");
             assert!(moved > allowed, "the weights are rounded, and the expected logits are of the rounded ones");
         }
-        // What could go wrong would show: adapters and the window's edge move the logits by far more than is allowed.
+        // The tolerance would reveal missing adapters and a window that is one token too wide, which change the logits far more.
         let wider = GemmaConfig { sliding_window: 8, ..models.language.clone() };
         for other in [logits(&params, None), logits_of(&params, Some(&models.lora), &wider)] {
             let moved = difference(&other, &logits(&params, Some(&models.lora)));
@@ -155,18 +155,18 @@ fn language_model() {
             println!("decoder {precision}, {operators:?}, tied {tied}, {what}: {found:.1e} of {largest:.1}");
             assert!(found < allowed, "{what} differs by {found}");
         };
-        close("at once, batch 2", &Decoder::new(&path, 2).pieces(&batch, &[LENGTH]), &expected);
-        close("step by step, batch 2", &Decoder::new(&path, 2).pieces(&batch, &[1; LENGTH as usize]), &expected);
+        close("prefill in one run, batch 2", &Decoder::new(&path, 2).chunks(&batch, &[LENGTH]), &expected);
+        close("token by token, batch 2", &Decoder::new(&path, 2).chunks(&batch, &[1; LENGTH as usize]), &expected);
         let first = expected.narrow(0, 0, 1);
-        close("in pieces, batch 1", &Decoder::new(&path, 1).pieces(&batch, &[9, 1, 6, 7]), &first);
-        close("prefill and steps, batch 1", &Decoder::new(&path, 1).pieces(&batch, &[20, 1, 1, 1]), &first);
+        close("prefill in chunks, batch 1", &Decoder::new(&path, 1).chunks(&batch, &[9, 1, 6, 7]), &first);
+        close("prefill and decode, batch 1", &Decoder::new(&path, 1).chunks(&batch, &[20, 1, 1, 1]), &first);
 
-        // Only what is asked for, in the order in which it is asked for; going back is running from there again.
+        // Logits come in the order of the requested positions. After a rewind, later tokens overwrite the cache.
         let mut decoder = Decoder::new(&path, 1);
         let chosen = Tensor::from_slice(&[22i64, 3]);
         close("chosen positions", &decoder.run(&batch, LENGTH, &[22, 3]), &first.index_select(1, &chosen));
         decoder.past = 12;
-        close("after going back", &decoder.pieces(&batch, &[4, 7]), &first.narrow(1, 12, 11));
+        close("after a rewind", &decoder.chunks(&batch, &[4, 7]), &first.narrow(1, 12, 11));
     }
 }
 
@@ -185,7 +185,7 @@ fn refused() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
 }
 
-/// Parameters that stay in their file until they are asked for give the same graph, byte by byte, whatever their type.
+/// Parameters that are read from their file at each request give the same graph, byte by byte, for each type.
 #[test]
 fn lazy_parameters() {
     tch::manual_seed(9);
@@ -216,7 +216,7 @@ fn lazy_parameters() {
             assert!(logits.equal(&lazy_logits) && logits.isfinite().all().int64_value(&[]) == 1);
         }
     }
-    // What is wrong with a file is an error, at once or when the model is checked.
+    // A damaged file is an error when it is opened; missing parameters are an error of `check`.
     let path = folder.path().join("Float.safetensors");
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();

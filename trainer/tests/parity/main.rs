@@ -1,4 +1,4 @@
-//! The graphs that are written, run by ONNX Runtime, against the reader that trains, with the same random parameters.
+//! Exported graphs, run by ONNX Runtime, against libtorch, with the same random parameters.
 
 mod bundle;
 mod decoder;
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use tch::{Kind, Tensor};
 
-/// A session of the SDK's runtime, on one thread: libtorch computes in the same process.
+/// A session of the SDK's runtime on one thread, because libtorch computes in the same process.
 fn session(path: &Path) -> Session {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
@@ -50,7 +50,7 @@ fn difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
 }
 
-/// Moves everything away from its initial value: zeros and ones hide mistakes.
+/// Adds noise to parameters that are initialised with zeros or ones, which would hide mistakes.
 fn shake(params: &Params) {
     for (name, tensor) in params.named() {
         let noise = tensor.randn_like();
@@ -64,7 +64,7 @@ fn shake(params: &Params) {
     }
 }
 
-/// A random tensor from a fixed seed.
+/// A random tensor. Tests set the seed.
 fn random(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Float, tch::Device::Cpu))
 }

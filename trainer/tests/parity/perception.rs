@@ -1,4 +1,4 @@
-//! `apm.onnx` and `projector.onnx`.
+//! `apm.onnx` and `projector.onnx` against libtorch.
 
 use crate::{difference, input, output, random, session, shake};
 use anatomix_trainer::export::{write_apm, write_projector};
@@ -10,7 +10,7 @@ use anatomix_trainer::models::projector::projector;
 use anatomix_trainer::run::ModelConfig;
 use tch::Device;
 
-/// Small and odd, every part there.
+/// A small configuration with all parts and unusual sizes.
 fn config() -> ApmConfig {
     ApmConfig {
         image_size: 96,
@@ -31,7 +31,7 @@ fn perception_module() {
     tch::manual_seed(1);
     let _guard = tch::no_grad_guard();
     let folder = tempfile::tempdir().unwrap();
-    // The alternative image encoder, once with registers and once with gated layers.
+    // DINOv3 has registers in one case, and gated layers in the other.
     let dino = |registers, gated| {
         Some(DinoConfig { patch: 12, width: 40, layers: 2, heads: 2, feed_forward: 52, registers, gated, biases: [true, gated, true] })
     };
@@ -54,7 +54,7 @@ fn perception_module() {
         for batch in [1, 2, 3] {
             let image = random(&[batch, 1, 96, 96]).sigmoid();
             let outputs = session.run(vec![input("image", &image)]).unwrap();
-            // What is stored whole must agree with what was trained, what is rounded with what was rounded.
+            // An fp32 graph must agree with the trained parameters, other graphs with the rounded ones.
             let reference = if precision == Precision::Fp32 { &params } else { &settled };
             let expected = apm(&Torch::new(reference), &config, &TorchTensor(image.shallow_clone()));
             for (name, expected, allowed) in [
