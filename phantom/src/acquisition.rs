@@ -4,6 +4,7 @@ use crate::layer::Layer;
 use crate::scene::Scene;
 use ab_glyph::{FontRef, PxScale};
 use image::{GrayImage, Luma};
+use libm::{powf, sinf};
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
 
@@ -50,12 +51,12 @@ pub(crate) fn expose(mut picture: Layer, scene: &Scene, rng: &mut impl Rng) -> L
     }
     let gamma = rng.random_range(0.6f32..1.7);
     let (black, white) = (rng.random_range(-0.06f32..0.05), rng.random_range(0.93f32..1.08));
-    picture.map(|v| ((v - black) / (white - black)).clamp(0.0, 1.0).powf(gamma));
+    picture.map(|v| powf(((v - black) / (white - black)).clamp(0.0, 1.0), gamma));
     if rng.random_bool(0.06) {
         // A stationary anti-scatter grid leaves fine lines.
         let (pitch, depth) = (rng.random_range(3.0f32..6.0), rng.random_range(0.01..0.03));
         for y in 0..height {
-            let line = depth * (y as f32 / pitch * std::f32::consts::TAU).sin();
+            let line = depth * sinf(y as f32 / pitch * std::f32::consts::TAU);
             for x in 0..width {
                 picture.data[(y * width + x) as usize] += line;
             }

@@ -1,6 +1,7 @@
 //! Pose and field of view: the mapping from world units to pixels.
 
 use anatomix::geometry::PixelBox;
+use libm::{sincosf, sinf};
 use rand::{Rng, RngExt};
 
 /// A point in world units, in which half the width of a thorax is about 1: x towards the patient's left, y down from the lung apices.
@@ -54,10 +55,10 @@ impl Frame {
 
     pub(crate) fn map(&self, p: Point) -> Point {
         // A slight bend models scoliosis and rotation of the patient.
-        let x = p[0] + self.bend[0] * (p[1] * 2.3 + self.bend[1] * 60.0).sin() + self.shear * (p[1] - 1.0);
-        let y = p[1] + self.bend[2] * (p[0] * 1.9 + self.bend[3] * 60.0).sin();
+        let x = p[0] + self.bend[0] * sinf(p[1] * 2.3 + self.bend[1] * 60.0) + self.shear * (p[1] - 1.0);
+        let y = p[1] + self.bend[2] * sinf(p[0] * 1.9 + self.bend[3] * 60.0);
         let (dx, dy) = ((x - self.origin[0]) * self.scale[0], (y - self.origin[1]) * self.scale[1]);
-        let (sin, cos) = self.rotation.sin_cos();
+        let (sin, cos) = sincosf(self.rotation);
         let px = self.center[0] + cos * dx - sin * dy;
         let py = self.center[1] + sin * dx + cos * dy;
         [if self.mirrored { self.width as f32 - px } else { px }, py]

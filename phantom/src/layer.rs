@@ -132,7 +132,7 @@ impl Layer {
     /// Adds an ellipse with the value `value * (1 - r^2)^power` at the relative radius `r`, 0..1; `angle` is in radians.
     pub fn blob(&mut self, center: Point, radii: Point, angle: f32, value: f32, power: f32) {
         let reach = radii[0].max(radii[1]);
-        let (sin, cos) = angle.sin_cos();
+        let (sin, cos) = libm::sincosf(angle);
         let span = |c: f32, size: u32| ((c - reach).clamp(0.0, size as f32) as usize, (c + reach).ceil().clamp(0.0, size as f32) as usize);
         let ((x0, x1), (y0, y1)) = (span(center[0], self.width), span(center[1], self.height));
         for y in y0..y1 {
@@ -142,7 +142,7 @@ impl Layer {
                 let (u, v) = ((dx * cos + dy * sin) / radii[0], (dy * cos - dx * sin) / radii[1]);
                 let inside = 1.0 - u * u - v * v;
                 if inside > 0.0 {
-                    *out += value * inside.powf(power);
+                    *out += value * libm::powf(inside, power);
                 }
             }
         }

@@ -5,6 +5,7 @@ use crate::findings::{Finding, Kind};
 use crate::frame::Point;
 use crate::layer::Layer;
 use crate::scene::Scene;
+use libm::{cosf, sinf};
 use rand::{Rng, RngExt};
 
 pub(crate) fn draw(canvas: &mut Canvas, scene: &Scene, lungs: &Layer, rng: &mut impl Rng) {
@@ -32,15 +33,15 @@ fn opacity(canvas: &mut Canvas, finding: &Finding, lungs: &Layer, patchy: bool, 
     if patchy {
         for _ in 0..16 {
             let (a, d) = (rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(0.15..0.85f32));
-            let at = [finding.center[0] + a.cos() * d * rx, finding.center[1] + a.sin() * d * ry];
+            let at = [finding.center[0] + cosf(a) * d * rx, finding.center[1] + sinf(a) * d * ry];
             let size = rng.random_range(0.18..0.34);
             own.blob(at, [rx * size, ry * size], strength * rng.random_range(0.5..1.0), 0.6);
         }
         own.blob(finding.center, [rx, ry], strength * 0.35, 0.7);
         for _ in 0..5 {
             let a = rng.random_range(0.0..std::f32::consts::TAU);
-            let start = [finding.center[0] - a.cos() * rx * 0.5, finding.center[1] - a.sin() * ry * 0.5];
-            let end = [finding.center[0] + a.cos() * rx * 0.6, finding.center[1] + a.sin() * ry * 0.6];
+            let start = [finding.center[0] - cosf(a) * rx * 0.5, finding.center[1] - sinf(a) * ry * 0.5];
+            let end = [finding.center[0] + cosf(a) * rx * 0.6, finding.center[1] + sinf(a) * ry * 0.6];
             own.stroke(&[start, end], |_| 0.016, rod(-strength * 0.8));
         }
     } else {
@@ -66,7 +67,7 @@ fn atelectasis(canvas: &mut Canvas, finding: &Finding, rng: &mut impl Rng) {
                 [finding.center[0] + t * rx, finding.center[1] + ry * (row + tilt * t)]
             })
             .collect();
-        canvas.stroke(&line, |t| 0.030 * (1.0 - (2.0 * t - 1.0).powi(4) * 0.7), rod(strength));
+        canvas.stroke(&line, |t| 0.030 * (1.0 - fourth(2.0 * t - 1.0) * 0.7), rod(strength));
     }
     canvas.blob(finding.center, [rx, ry], strength * 0.35, 0.6);
 }
@@ -78,7 +79,7 @@ fn lesion(canvas: &mut Canvas, finding: &Finding, rng: &mut impl Rng) {
     if rng.random_bool(0.4) {
         for _ in 0..9 {
             let a = rng.random_range(0.0..std::f32::consts::TAU);
-            let at = |d: f32| [finding.center[0] + a.cos() * rx * d, finding.center[1] + a.sin() * ry * d];
+            let at = |d: f32| [finding.center[0] + cosf(a) * rx * d, finding.center[1] + sinf(a) * ry * d];
             canvas.stroke(&[at(0.7), at(1.15)], |t| 0.012 * (1.0 - 0.8 * t), rod(strength * 0.6));
         }
     }
@@ -172,8 +173,13 @@ fn thickening(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &Lay
     let mut line = line;
     line.sort_by(|a, b| (a[0] * lung.sign).total_cmp(&(b[0] * lung.sign)));
     let value = 0.34 + 0.14 * finding.strength;
-    rim.stroke(&line, |t| finding.radii[0] * (1.0 + 0.3 * (t * 9.0).sin()), move |r| value * (1.0 - r.powi(4)));
+    rim.stroke(&line, |t| finding.radii[0] * (1.0 + 0.3 * sinf(t * 9.0)), move |r| value * (1.0 - fourth(r)));
     rim.layer.blur(0.012 * canvas.frame.pixels());
     rim.layer.multiply(lungs);
     canvas.layer.add(&rim.layer, 1.0);
+}
+
+/// `powi` may multiply in another order when it is compiled differently.
+fn fourth(x: f32) -> f32 {
+    x * x * (x * x)
 }

@@ -5,6 +5,9 @@
 //! source, so that a network trained on phantoms alone generalises to real ones.) [`dataset::write`] writes pictures, scene graphs,
 //! reports, labels and instruction samples in the layout of the public data sets.
 //!
+//! Sines and powers come from the crate `libm`: those of the system's library differ between its versions and between
+//! processors with and without fused multiply-add, and then so would the pictures.
+//!
 //! ```
 //! use anatomix::anatomy::Structure;
 //! let scene = anatomix_phantom::Scene::sample(7);

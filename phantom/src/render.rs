@@ -9,6 +9,7 @@ use crate::frame::Point;
 use crate::layer::Layer;
 use crate::scene::Scene;
 use crate::{devices, lesions};
+use libm::{cosf, powf, sinf};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -238,8 +239,8 @@ fn ribs(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
             let posterior: Vec<Point> = (0..=14)
                 .map(|k| {
                     let t = k as f32 / 14.0;
-                    let x = 0.13 + (wall - 0.13) * (t * std::f32::consts::FRAC_PI_2).sin().powf(0.85);
-                    [sign * x, y0 - 0.05 * (t * 3.0).sin() + drop * t.powf(2.4)]
+                    let x = 0.13 + (wall - 0.13) * powf(sinf(t * std::f32::consts::FRAC_PI_2), 0.85);
+                    [sign * x, y0 - 0.05 * sinf(t * 3.0) + drop * powf(t, 2.4)]
                 })
                 .collect();
             canvas.stroke(&posterior, |t| radius * (1.0 - 0.15 * t), tube(amount, cortex));
@@ -251,7 +252,7 @@ fn ribs(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut impl Rng) {
                 let anterior: Vec<Point> = (0..=12)
                     .map(|k| {
                         let t = k as f32 / 12.0;
-                        [sign * (wall + (end - wall) * t), y1 + fall * (1.0 - (1.0 - t).powi(2)) * 0.8]
+                        [sign * (wall + (end - wall) * t), y1 + fall * (1.0 - (1.0 - t) * (1.0 - t)) * 0.8]
                     })
                     .collect();
                 let fade = amount * rng.random_range(0.45..0.8);
@@ -302,7 +303,7 @@ fn vessels(canvas: &mut Canvas, lung: &Lung, rng: &mut impl Rng) {
     let mut open: Vec<(Point, f32, f32, f32)> = Vec::new();
     for i in 0..9 {
         let angle = -1.35 + i as f32 * 0.36 + rng.random_range(-0.15..0.15);
-        let root = [lung.hilum[0] + rng.random_range(-0.07..0.07), lung.hilum[1] + 0.10 * angle.sin() + rng.random_range(-0.06..0.06)];
+        let root = [lung.hilum[0] + rng.random_range(-0.07..0.07), lung.hilum[1] + 0.10 * sinf(angle) + rng.random_range(-0.06..0.06)];
         open.push((root, angle, rng.random_range(0.020..0.032), rng.random_range(0.20..0.34)));
     }
     while let Some((from, angle, radius, length)) = open.pop() {
@@ -310,7 +311,7 @@ fn vessels(canvas: &mut Canvas, lung: &Lung, rng: &mut impl Rng) {
             continue;
         }
         let turn = rng.random_range(-0.35..0.35);
-        let step = |p: Point, a: f32, d: f32| [p[0] + lung.sign * a.cos() * d, p[1] + a.sin() * d];
+        let step = |p: Point, a: f32, d: f32| [p[0] + lung.sign * cosf(a) * d, p[1] + sinf(a) * d];
         let middle = step(from, angle, length * 0.5);
         let end = step(middle, angle + turn, length * 0.5);
         if end[0] * lung.sign > lung.wall(end[1]) - 0.05 || end[1] > lung.dome + 0.22 || end[1] < lung.apex + 0.12 {
