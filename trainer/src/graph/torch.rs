@@ -1,4 +1,4 @@
-//! Computation of models with libtorch, for training and evaluation.
+//! Computation of models with libtorch, for training, evaluation and what a bundle stores.
 
 use super::{Activation, CausalAttention, Conv, Init, Linear, Ops, Params};
 use crate::models::lora::Lora;
@@ -18,6 +18,9 @@ pub struct Torch<'a> {
     pub lora: Option<&'a Lora>,
     /// Input of a decoder.
     pub batch: Option<&'a CausalBatch>,
+    /// Kind of number that is computed with, `Float` or `Double`. Parameters are fp32 and are widened where they are used; inputs must be of this
+    /// kind.
+    pub kind: Kind,
 }
 
 /// A batch of token sequences for the decoder. One sequence may pack several questions over one context.
@@ -38,9 +41,19 @@ pub struct CausalBatch {
 }
 
 impl<'a> Torch<'a> {
-    /// Makes an instance for evaluation without adapters.
+    /// Makes an instance for evaluation in fp32, without adapters.
     pub fn new(params: &'a Params) -> Self {
-        Self { params, training: false, lora: None, batch: None }
+        Self { params, training: false, lora: None, batch: None, kind: Kind::Float }
+    }
+
+    /// Makes an instance that computes in fp64, without adapters: for figures that must not depend on the machine.
+    pub fn double(params: &'a Params) -> Self {
+        Self { kind: Kind::Double, ..Self::new(params) }
+    }
+
+    /// The parameter of this name, of the kind that is computed with.
+    fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        self.params.weight(name, shape, init).to_kind(self.kind)
     }
 
     fn batch(&self) -> &CausalBatch {
@@ -52,20 +65,20 @@ impl Ops for Torch<'_> {
     type Tensor = TorchTensor;
 
     fn weight(&self, name: &str, shape: &[i64], init: Init) -> TorchTensor {
-        TorchTensor(self.params.weight(name, shape, init))
+        TorchTensor(self.parameter(name, shape, init))
     }
 
     fn constant(&self, _: &str, values: &[f32], shape: &[i64]) -> TorchTensor {
-        TorchTensor(Tensor::from_slice(values).reshape(shape).to_device(self.params.device()))
+        TorchTensor(Tensor::from_slice(values).reshape(shape).to_device(self.params.device()).to_kind(self.kind))
     }
 
     fn linear(&self, x: &TorchTensor, name: &str, size: Linear) -> TorchTensor {
-        let weight = self.params.weight(&format!("{name}.weight"), &[size.outputs, size.inputs], Init::Fan);
-        let bias = size.bias.then(|| self.params.weight(&format!("{name}.bias"), &[size.outputs], Init::Zeros));
+        let weight = self.parameter(&format!("{name}.weight"), &[size.outputs, size.inputs], Init::Fan);
+        let bias = size.bias.then(|| self.parameter(&format!("{name}.bias"), &[size.outputs], Init::Zeros));
         let mut out = x.0.linear(&weight, bias.as_ref());
         if let Some(lora) = self.lora.filter(|l| l.adapts(name)) {
-            let a = self.params.weight(&format!("{name}.lora_A.weight"), &[lora.rank, size.inputs], Init::Fan);
-            let b = self.params.weight(&format!("{name}.lora_B.weight"), &[size.outputs, lora.rank], Init::Zeros);
+            let a = self.parameter(&format!("{name}.lora_A.weight"), &[lora.rank, size.inputs], Init::Fan);
+            let b = self.parameter(&format!("{name}.lora_B.weight"), &[size.outputs, lora.rank], Init::Zeros);
             let low = x.0.dropout(lora.dropout, self.training).linear(&a, None::<&Tensor>);
             out += low.linear(&b, None::<&Tensor>) * lora.scale();
         }
@@ -73,16 +86,16 @@ impl Ops for Torch<'_> {
     }
 
     fn linear_part(&self, x: &TorchTensor, [weight, bias]: [&str; 2], [rows, inputs]: [i64; 2], part: Range<i64>) -> TorchTensor {
-        let weight = self.params.weight(weight, &[rows, inputs], Init::Xavier).slice(0, part.start, part.end, 1);
-        let bias = self.params.weight(bias, &[rows], Init::Zeros).slice(0, part.start, part.end, 1);
+        let weight = self.parameter(weight, &[rows, inputs], Init::Xavier).slice(0, part.start, part.end, 1);
+        let bias = self.parameter(bias, &[rows], Init::Zeros).slice(0, part.start, part.end, 1);
         TorchTensor(x.0.matmul(&weight.tr()) + bias)
     }
 
     fn conv_norm(&self, x: &TorchTensor, name: &str, norm: &str, size: Conv) -> TorchTensor {
         let shape = [size.outputs, size.inputs, size.kernel, size.kernel];
-        let weight = self.params.weight(&format!("{name}.weight"), &shape, Init::Kaiming);
+        let weight = self.parameter(&format!("{name}.weight"), &shape, Init::Kaiming);
         let out = x.0.conv2d(&weight, None::<&Tensor>, [size.stride; 2], [size.kernel / 2; 2], [1, 1], 1);
-        let part = |part: &str, init| self.params.weight(&format!("{norm}.{part}"), &[size.outputs], init);
+        let part = |part: &str, init| self.parameter(&format!("{norm}.{part}"), &[size.outputs], init);
         let scale = part("weight", Init::Ones);
         let (bias, mean, var) = (part("bias", Init::Zeros), part("running_mean", Init::Zeros), part("running_var", Init::Ones));
         // A frozen norm uses its running statistics in training, too, like torchvision's FrozenBatchNorm2d.
@@ -91,8 +104,8 @@ impl Ops for Torch<'_> {
     }
 
     fn pixels(&self, x: &TorchTensor, name: &str, size: Linear) -> TorchTensor {
-        let weight = self.params.weight(&format!("{name}.weight"), &[size.outputs, size.inputs, 1, 1], Init::Xavier);
-        let bias = self.params.weight(&format!("{name}.bias"), &[size.outputs], Init::Zeros);
+        let weight = self.parameter(&format!("{name}.weight"), &[size.outputs, size.inputs, 1, 1], Init::Xavier);
+        let bias = self.parameter(&format!("{name}.bias"), &[size.outputs], Init::Zeros);
         TorchTensor(x.0.conv2d(&weight, Some(&bias), [1, 1], [0, 0], [1, 1], 1).flatten(2, 3).transpose(1, 2))
     }
 
@@ -103,14 +116,14 @@ impl Ops for Torch<'_> {
     }
 
     fn layer_norm(&self, x: &TorchTensor, name: &str, width: i64, epsilon: f64) -> TorchTensor {
-        let weight = self.params.weight(&format!("{name}.weight"), &[width], Init::Ones);
-        let bias = self.params.weight(&format!("{name}.bias"), &[width], Init::Zeros);
+        let weight = self.parameter(&format!("{name}.weight"), &[width], Init::Ones);
+        let bias = self.parameter(&format!("{name}.bias"), &[width], Init::Zeros);
         TorchTensor(x.0.layer_norm([width], Some(&weight), Some(&bias), epsilon, true))
     }
 
     fn rms_norm(&self, x: &TorchTensor, name: &str, width: i64, epsilon: f64) -> TorchTensor {
-        let weight = self.params.weight(&format!("{name}.weight"), &[width], Init::Zeros) + 1.0;
-        let mean = x.0.square().mean_dim([-1i64].as_slice(), true, Kind::Float);
+        let weight = self.parameter(&format!("{name}.weight"), &[width], Init::Zeros) + 1.0;
+        let mean = x.0.square().mean_dim([-1i64].as_slice(), true, self.kind);
         TorchTensor(&x.0 * (mean + epsilon).rsqrt() * weight)
     }
 
@@ -124,7 +137,7 @@ impl Ops for Torch<'_> {
     }
 
     fn softmax(&self, x: &TorchTensor) -> TorchTensor {
-        TorchTensor(x.0.softmax(-1, Kind::Float))
+        TorchTensor(x.0.softmax(-1, self.kind))
     }
 
     fn add(&self, a: &TorchTensor, b: &TorchTensor) -> TorchTensor {
@@ -181,23 +194,24 @@ impl Ops for Torch<'_> {
             Tensor::cat(&rows, 0).reshape([batch.ids.size(), vec![size[1]]].concat())
         } else {
             Tensor::embedding(&self.params.weight(name, &size, super::TABLE), &batch.ids, -1, false, false)
-        } * scale;
+        };
+        let text = text.to_kind(self.kind) * scale;
         let Some(visual) = &batch.visual else { return TorchTensor(text) };
         let taken = batch.visual_index.ge(0).unsqueeze(-1);
         let size = text.size();
-        let rows = visual.index_select(0, &batch.visual_index.clamp_min(0).flatten(0, -1)).reshape(&size);
+        let rows = visual.to_kind(self.kind).index_select(0, &batch.visual_index.clamp_min(0).flatten(0, -1)).reshape(&size);
         TorchTensor(rows.where_self(&taken, &text))
     }
 
     fn logits(&self, x: &TorchTensor, name: &str, size: [i64; 2]) -> TorchTensor {
         if !self.params.is_lazy(name) {
-            return TorchTensor(x.0.matmul(&self.params.weight(name, &size, super::TABLE).permute([1, 0])));
+            return TorchTensor(x.0.matmul(&self.parameter(name, &size, super::TABLE).permute([1, 0])));
         }
         let parts: Vec<Tensor> = (0..size[0])
             .step_by(TABLE_ROWS as usize)
             .map(|from| {
                 let rows = self.params.rows(name, &size, super::TABLE, from, TABLE_ROWS.min(size[0] - from));
-                x.0.matmul(&rows.permute([1, 0]))
+                x.0.matmul(&rows.to_kind(self.kind).permute([1, 0]))
             })
             .collect();
         TorchTensor(Tensor::cat(&parts, -1))
@@ -209,7 +223,8 @@ impl Ops for Torch<'_> {
         let heads = |x: &Tensor, n: i64| x.reshape([size[0], size[1], n, spec.head_dim]).transpose(1, 2);
         let frequencies: Vec<f32> = spec.frequencies().into_iter().map(|f| f as f32).collect();
         let frequencies = Tensor::from_slice(&frequencies).to_device(q.0.device());
-        let angles = batch.positions.to_kind(Kind::Float).unsqueeze(-1) * frequencies;
+        // In single precision whatever is computed in, as the published reader has them and graphs store them.
+        let angles = (batch.positions.to_kind(Kind::Float).unsqueeze(-1) * frequencies).to_kind(self.kind);
         let (cos, sin) = (angles.cos().unsqueeze(1), angles.sin().unsqueeze(1));
         let rotate = |x: Tensor| {
             let halves = x.chunk(2, -1);

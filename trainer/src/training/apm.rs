@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
 
 /// Number of validation images that are evaluated with each checkpoint.
@@ -42,7 +42,7 @@ impl Sentences {
         let texts: BTreeSet<&String> = images.iter().flat_map(|i| &i.sentences).collect();
         let texts: Vec<String> = texts.into_iter().cloned().collect();
         let slices: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let frozen = text::embed_all(run, &models.text, &tokenizer, &slices, device)?;
+        let frozen = text::embed_all(run, &models.text, &tokenizer, &slices, device, Kind::Float)?;
         let index = texts.iter().cloned().zip(0..).collect();
         Ok(Self { texts, frozen, index })
     }

@@ -51,7 +51,7 @@ pub fn clip(objects: &Tensor, projected: &Tensor, temperature: f64) -> Tensor {
 
 /// Scales vectors in the last dimension to norm 1.
 pub fn normalize(x: &Tensor) -> Tensor {
-    x / x.square().sum_dim_intlist([-1i64].as_slice(), true, Kind::Float).sqrt().clamp_min(1e-12)
+    x / x.square().sum_dim_intlist([-1i64].as_slice(), true, x.kind()).sqrt().clamp_min(1e-12)
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Language<'_> {
     /// Logits of the batch's selected positions.
     pub fn logits(&self, params: &Params, batch: &CausalBatch, training: bool) -> Tensor {
         let lora = (self.phase == Phase::Instruct && !self.full).then_some(&self.models.lora);
-        let ops = Torch { training, lora, batch: Some(batch), params };
+        let ops = Torch { training, lora, batch: Some(batch), ..Torch::new(params) };
         gemma(&ops, &self.models.language).0
     }
 

@@ -38,11 +38,11 @@ pub struct Database {
 }
 
 impl Database {
-    /// Computes the embeddings of a run's sentences.
+    /// Computes the embeddings of a run's sentences, in fp32 or, for a bundle, in fp64.
     ///
     /// # Errors
     /// If a file of the run is missing or does not fit.
-    pub fn build(run: &Run, models: &ModelConfig, params: &Params) -> Result<Self> {
+    pub fn build(run: &Run, models: &ModelConfig, params: &Params, kind: Kind) -> Result<Self> {
         let path = run.file(run::SENTENCES);
         let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}; run `train apm` first", path.display()))?;
         let sentences: Vec<Vec<String>> = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
@@ -54,12 +54,12 @@ impl Database {
         let path = run.sentence_tokenizer();
         let tokenizer = Tokenizer::from_file(&path).map_err(|e| anyhow!("cannot read {}: {e}", path.display()))?;
         let _guard = tch::no_grad_guard();
-        let ops = Torch::new(params);
+        let ops = Torch { kind, ..Torch::new(params) };
         let embeddings = sentences
             .iter()
             .map(|list| {
                 let texts: Vec<&str> = list.iter().map(String::as_str).collect();
-                let frozen = text::embed_all(run, &models.text, &tokenizer, &texts, params.device())?;
+                let frozen = text::embed_all(run, &models.text, &tokenizer, &texts, params.device(), kind)?;
                 Ok(normalize(&project(&ops, &models.text, models.apm.embedding, &TorchTensor(frozen)).0))
             })
             .collect::<Result<_>>()?;
@@ -74,7 +74,7 @@ impl Perceived {
     /// If images or files of the run cannot be read.
     pub fn load<'a>(run: &Run, models: &ModelConfig, images: impl Iterator<Item = &'a Annotated>, device: Device) -> Result<Self> {
         let params = Params::load(&run.file(run::APM), device)?;
-        let database = Database::build(run, models, &params)?;
+        let database = Database::build(run, models, &params, Kind::Float)?;
         let paths: Vec<_> = images.map(|i| i.image.clone()).collect();
         let pictures = Images::load(&paths, &models.preprocess())?;
         let _guard = tch::no_grad_guard();

@@ -61,7 +61,7 @@ pub fn train(recipe: &Recipe, device: Device) -> Result<()> {
     tch::manual_seed(settings.seed);
     let params = Params::create(device);
     let whole = encode(&tokenizer, &sentences)?;
-    let _ = tch::no_grad(|| embed(&params, config, &whole, false));
+    let _ = tch::no_grad(|| embed(&Torch::new(&params), config, &whole));
     params.train(|_| true);
     let mut optimiser = AdamW::new(&params, settings.optimiser(), |_| 1.0);
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed as u64);
@@ -76,7 +76,8 @@ pub fn train(recipe: &Recipe, device: Device) -> Result<()> {
         let chosen: Vec<&str> = order[at..(at + settings.batch).min(order.len())].iter().map(|&i| sentences[i]).collect();
         at += settings.batch;
         let tokens = encode(&tokenizer, &chosen)?;
-        let (a, b) = (embed(&params, config, &tokens, true), embed(&params, config, &tokens, true));
+        let ops = Torch { training: true, ..Torch::new(&params) };
+        let (a, b) = (embed(&ops, config, &tokens), embed(&ops, config, &tokens));
         let logits = normalize(&a).matmul(&normalize(&b).tr()) / TEMPERATURE;
         let own = Tensor::arange(chosen.len() as i64, (Kind::Int64, device));
         let loss = logits.cross_entropy_for_logits(&own);
@@ -87,7 +88,7 @@ pub fn train(recipe: &Recipe, device: Device) -> Result<()> {
     bar.finish_and_clear();
     params.save(&run.file(run::TEXT), |_| true)?;
     let spread = tch::no_grad(|| {
-        let unit = normalize(&embed(&params, config, &whole, false));
+        let unit = normalize(&embed(&Torch::new(&params), config, &whole));
         let count = sentences.len() as f64;
         let sum = unit.matmul(&unit.tr()).sum(Kind::Float).double_value(&[]) - count;
         sum / (count * (count - 1.0))
@@ -122,32 +123,33 @@ pub fn encode(tokenizer: &Tokenizer, sentences: &[&str]) -> Result<Tokens> {
 }
 
 /// Sentence embeddings `[N, D]`, not normalised.
-pub fn embed(params: &Params, config: &TextConfig, tokens: &Tokens, training: bool) -> Tensor {
-    let ops = Torch { training, ..Torch::new(params) };
-    let (ids, present) = (tokens.ids.to_device(params.device()), tokens.present.to_device(params.device()));
-    let table = token_table(&ops, config).0;
-    let counts = present.sum_dim_intlist([1i64].as_slice(), true, Kind::Float).clamp_min(1.0);
+pub fn embed(ops: &Torch, config: &TextConfig, tokens: &Tokens) -> Tensor {
+    let [ids, present] = [&tokens.ids, &tokens.present].map(|tensor| tensor.to_device(ops.params.device()));
+    let present = present.to_kind(ops.kind);
+    let table = token_table(ops, config).0;
+    let counts = present.sum_dim_intlist([1i64].as_slice(), true, ops.kind).clamp_min(1.0);
     let input = TextInput {
         tokens: TorchTensor(Tensor::embedding(&table, &ids, -1, false, false)),
         mask: TorchTensor(((&present - 1.0) * 1e9).unsqueeze(1).unsqueeze(1)),
         pooling: TorchTensor((&present / counts).unsqueeze(1)),
         length: ids.size()[1],
     };
-    sentence_embedding(&ops, config, &input).0
+    sentence_embedding(ops, config, &input).0
 }
 
-/// Embeddings of many sentences by a run's frozen encoder, `[sentences, D]`, computed in batches.
+/// Embeddings of many sentences by a run's frozen encoder, `[sentences, D]`, computed with numbers of this kind in batches.
 ///
 /// # Errors
 /// If the encoder cannot be read or does not fit its configuration, or the tokenizer fails.
-pub fn embed_all(run: &Run, config: &TextConfig, tokenizer: &Tokenizer, sentences: &[&str], device: Device) -> Result<Tensor> {
+pub fn embed_all(run: &Run, config: &TextConfig, tokenizer: &Tokenizer, sentences: &[&str], device: Device, kind: Kind) -> Result<Tensor> {
     let path = run.file(run::TEXT);
     let params = Params::load(&path, device)?;
+    let ops = Torch { kind, ..Torch::new(&params) };
     let parts = sentences
         .chunks(256)
         .map(|chunk| {
             let tokens = encode(tokenizer, chunk)?;
-            Ok(tch::no_grad(|| embed(&params, config, &tokens, false)))
+            Ok(tch::no_grad(|| embed(&ops, config, &tokens)))
         })
         .collect::<Result<Vec<_>>>()?;
     params.check(&path)?;
