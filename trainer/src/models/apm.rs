@@ -246,8 +246,8 @@ fn sine_positions(grid: usize, width: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(grid * grid * width);
     let code = |position: usize, channel: usize| {
         let at = (position + 1) as f64 / (grid as f64 + 1e-6) * std::f64::consts::TAU;
-        let angle = at / 10000f64.powf(2.0 * (channel / 2) as f64 / half as f64);
-        (if channel.is_multiple_of(2) { angle.sin() } else { angle.cos() }) as f32
+        let angle = at / libm::pow(10000.0, 2.0 * (channel / 2) as f64 / half as f64);
+        (if channel.is_multiple_of(2) { libm::sin(angle) } else { libm::cos(angle) }) as f32
     };
     for y in 0..grid {
         for x in 0..grid {

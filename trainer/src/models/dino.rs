@@ -133,10 +133,11 @@ fn angles(grid: usize, skipped: usize, head: usize) -> (Vec<f32>, Vec<f32>) {
     for (y, x) in (0..grid).flat_map(|y| (0..grid).map(move |x| (y, x))) {
         for channel in 0..head {
             let place = channel % (2 * quarter);
-            let frequency = 100f64.powf(-((place % quarter) as f64) / quarter as f64);
+            let frequency = libm::pow(100.0, -((place % quarter) as f64) / quarter as f64);
             let angle = std::f64::consts::TAU * if place < quarter { at(y) } else { at(x) } * frequency;
-            cos.push(angle.cos() as f32);
-            sin.push(if channel < head / 2 { -angle.sin() } else { angle.sin() } as f32);
+            let (sine, cosine) = libm::sincos(angle);
+            cos.push(cosine as f32);
+            sin.push(if channel < head / 2 { -sine } else { sine } as f32);
         }
     }
     (cos, sin)

@@ -87,7 +87,7 @@ impl GemmaConfig {
             heads: self.num_attention_heads,
             kv_heads: self.num_key_value_heads,
             head_dim: self.head_dim,
-            scale: self.query_pre_attn_scalar.powf(-0.5),
+            scale: self.query_pre_attn_scalar.sqrt().recip(),
             window: (!global).then_some(self.sliding_window),
             theta: if global { self.rope_theta } else { self.rope_local_base_freq },
             factor: if global { self.rope_factor } else { 1.0 },

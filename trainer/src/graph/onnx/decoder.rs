@@ -207,7 +207,7 @@ impl Writer<'_> {
     /// Attention as one operator of ONNX Runtime.
     pub(super) fn fused_attention(&self, q: &OnnxTensor, k: &OnnxTensor, v: &OnnxTensor, spec: &CausalAttention) -> OnnxTensor {
         let (past, present) = self.cache(spec);
-        let (cos, sin) = (self.rotary(spec, "cos", f64::cos), self.rotary(spec, "sin", f64::sin));
+        let (cos, sin) = (self.rotary(spec, "cos", libm::cos), self.rotary(spec, "sin", libm::sin));
         let (positions, bias) = (self.named("position_ids"), self.bias(spec));
         let [last, total] = self.lengths(spec);
         let others = [&last, &total, &cos, &sin, &positions, &bias];
@@ -238,7 +238,7 @@ impl Writer<'_> {
                 self.node("Unsqueeze", &[&rows, &self.integers(&[1])], vec![])
             })
         };
-        let (cos, sin) = (angles("cos", f64::cos), angles("sin", f64::sin));
+        let (cos, sin) = (angles("cos", libm::cos), angles("sin", libm::sin));
         let rotate = |x: &OnnxTensor| {
             let (a, b) = (self.slice(x, -1, 0, width / 2), self.slice(x, -1, width / 2, width));
             let first = self.node("Sub", &[&self.mul(&a, &cos), &self.mul(&b, &sin)], vec![]);

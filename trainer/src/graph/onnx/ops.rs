@@ -21,6 +21,14 @@ fn rounds(name: &str) -> bool {
     !EXACT.iter().all(|part| name.contains(part))
 }
 
+/// Square roots of values in fp64. libtorch takes its math library's, whose last bits depend on the processor.
+fn roots(values: &Tensor) -> Tensor {
+    let mut roots = vec![0f64; values.numel()];
+    values.contiguous().copy_data(&mut roots, values.numel());
+    roots.iter_mut().for_each(|value| *value = value.sqrt());
+    Tensor::from_slice(&roots).view_as(values)
+}
+
 impl Writer<'_> {
     /// A linear layer's weight `[out, in]`, adapters merged.
     fn merged(&self, name: &str, size: Linear) -> Tensor {
@@ -30,8 +38,7 @@ impl Writer<'_> {
         let Some(lora) = adapter else { return weight };
         let a = self.params.weight(&own("lora_A.weight"), &[lora.rank, size.inputs], Init::Zeros);
         let b = self.params.weight(&own("lora_B.weight"), &[size.outputs, lora.rank], Init::Zeros);
-        // A new tensor: adding in place would change the parameter itself.
-        b.matmul(&a) * lora.scale() + weight
+        lora.merged(&weight, &a, &b)
     }
 
     /// `x W^T`; `out` names the node, and these rows of the weight `name` are parameters by themselves.
@@ -117,12 +124,11 @@ impl Ops for Writer<'_> {
     fn conv_norm(&self, x: &OnnxTensor, name: &str, norm: &str, size: Conv) -> OnnxTensor {
         let shape = [size.outputs, size.inputs, size.kernel, size.kernel];
         let kernel = self.params.weight(&format!("{name}.weight"), &shape, Init::Kaiming);
-        let part = |part: &str, init| self.params.weight(&format!("{norm}.{part}"), &[size.outputs], init);
-        let deviation = (part("running_var", Init::Ones) + BATCH_NORM_EPSILON).sqrt();
-        let scale = part("weight", Init::Ones) / deviation;
+        let part = |part: &str, init| self.params.weight(&format!("{norm}.{part}"), &[size.outputs], init).to_kind(Kind::Double);
+        let scale = part("weight", Init::Ones) / roots(&(part("running_var", Init::Ones) + BATCH_NORM_EPSILON));
         let bias = part("bias", Init::Zeros) - part("running_mean", Init::Zeros) * &scale;
-        let kernel = kernel * scale.reshape([-1, 1, 1, 1]);
-        let bias = self.settle(&format!("{norm}.bias"), bias);
+        let kernel = (kernel.to_kind(Kind::Double) * scale.reshape([-1, 1, 1, 1])).to_kind(Kind::Float);
+        let bias = self.settle(&format!("{norm}.bias"), bias.to_kind(Kind::Float));
         // What is left of the norm adds its bias only.
         let constant = |part: &str, value: f64| {
             self.settled.insert(&format!("{norm}.{part}"), Tensor::full([size.outputs], value, (Kind::Float, Device::Cpu)));
