@@ -1,13 +1,16 @@
 //! From a run to a bundle: three graphs, the sentence database, the tokenizer, a golden input and the manifest. A run that does
 //! not hold all of it yet gives the graphs of what it holds.
 //!
-//! Equal runs give equal bytes: nothing in a bundle depends on when, where or how often it was made.
+//! Equal runs give equal bytes: nothing in a bundle depends on when, where or how often it was made, nor on the machine. What is
+//! computed for it is computed in fp64 and stored on a [`grid`], or by operations that are exact or have one order.
 
 mod calibration;
 mod deviation;
 mod golden;
 mod graphs;
+mod grid;
 mod manifest;
+mod phantom;
 mod prompt;
 mod replace;
 
@@ -115,7 +118,7 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
         bar.inc(1);
         if held.whole() {
             begin(bundle::SENTENCES);
-            database = Some(Database::build(run, &models, &perception)?);
+            database = Some(sentences(&Database::build(run, &models, &perception, Kind::Double)?)?);
             perception.check(&path)?;
         } else {
             // The projection of sentences is part of the file too, unless the module was imported alone.
@@ -148,7 +151,10 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
         None => run.folder.canonicalize()?.file_name().map_or_else(|| "run".into(), |n| n.to_string_lossy().into_owned()),
     };
     if let (Some(apm), Some(projector), Some(decoder), Some(database)) = (&apm, &projector, &decoder, &database) {
-        write_sentences(&folder.join(bundle::SENTENCES), database)?;
+        let path = folder.join(bundle::SENTENCES);
+        retrieval::write(&path, database)?;
+        // Readers check what they use only.
+        SentenceDatabase::open(&path, models.apm.embedding as usize)?.verify()?;
         begin(bundle::TOKENIZER);
         let source = run.file(run::TOKENIZER);
         let tokenizer = PromptTokenizer::open(&source)?;
@@ -241,20 +247,15 @@ fn contents(folder: &Path) -> Result<(Vec<String>, u64)> {
     Ok((files, bytes))
 }
 
-fn write_sentences(path: &Path, database: &Database) -> Result<()> {
-    let lists = database
-        .sentences
-        .iter()
-        .zip(&database.embeddings)
+/// A database as it is stored: its writer makes rows of length one of these, by operations that are the same anywhere.
+fn sentences(database: &Database) -> Result<Vec<SentenceList>> {
+    let lists = database.sentences.iter().zip(&database.embeddings);
+    lists
         .map(|(sentences, embeddings)| {
-            let embeddings = embeddings.to_kind(Kind::Float).flatten(0, -1);
+            let embeddings = grid::rounded("embeddings of sentences", embeddings)?.flatten(0, -1);
             Ok(SentenceList { sentences: sentences.clone(), embeddings: Vec::<f32>::try_from(embeddings)? })
         })
-        .collect::<Result<Vec<_>>>()?;
-    retrieval::write(path, &lists)?;
-    // Readers check what they use only.
-    let width = database.embeddings.first().map_or(0, |embeddings| embeddings.size()[1]);
-    Ok(SentenceDatabase::open(path, width as usize)?.verify()?)
+        .collect()
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
