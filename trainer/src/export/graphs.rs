@@ -29,18 +29,6 @@ pub fn apm(path: &Path, config: &ApmConfig, params: &Params, precision: Precisio
         (Precision::Int8, None) => bail!("an export in int8 needs ranges of activations; calibrate it first"),
         (precision, _) => Writer::create(path, APM, params, precision)?,
     };
-    perceive(writer, config)
-}
-
-/// Writes the module in fp32 with outputs that tell the ranges of its activations.
-///
-/// # Errors
-/// As [`apm`].
-pub(super) fn apm_observing(path: &Path, config: &ApmConfig, params: &Params) -> Result<Params> {
-    perceive(Writer::create(path, APM, params, Precision::Fp32)?.observing(), config)
-}
-
-fn perceive(writer: Writer, config: &ApmConfig) -> Result<Params> {
     let side = Dim::Is(config.image_size);
     let image = writer.entry(&writer.input("image", DataType::Float, &[BATCH, Dim::Is(1), side, side]));
     let output = perception::apm(&writer, config, &image);

@@ -1,41 +1,36 @@
 //! Convolutions and products in 8 bits: the ranges of activations, observed on images, and the nodes that round to them and back.
 //! ONNX Runtime and TensorRT fuse such pairs of nodes with the operator between them.
 
+use super::file::GraphFile;
+use super::precision::Precision;
 use super::proto::{AttributeProto, DataType};
 use super::writer::{OnnxTensor, Writer};
+use crate::graph::Params;
 use anyhow::{Result, ensure};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 
-/// What outputs are called that tell an activation's smallest and largest value.
-const PREFIX: &str = "calibrate/";
-const ENDS: [&str; 2] = ["/min", "/max"];
+/// Significant bits of a range's ends.
+const RANGE_BITS: i32 = 10;
 /// Codes of a weight go from minus to plus this.
 const WEIGHT_CODES: f64 = 127.0;
 
-/// The smallest and largest value of each activation that is rounded.
+/// The smallest and largest value of each activation that is rounded. Both are rounded outwards to few bits: they are computed in fp64, whose
+/// last bits depend on the machine, and what they decide (steps between codes) must not.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ranges(BTreeMap<String, [f32; 2]>);
 
 impl Ranges {
-    /// Takes the outputs of one run of a graph that was written [`Writer::observing`], by name; others are left out of account.
+    /// Takes the smallest and the largest value of an activation in one run.
     ///
     /// # Errors
     /// If a value is not finite.
-    pub fn observe<'a>(&mut self, outputs: impl IntoIterator<Item = (&'a str, f32)>) -> Result<()> {
-        for (name, value) in outputs {
-            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-            ensure!(value.is_finite(), "while it was calibrated, {rest} was not finite; export in fp32");
-            // Zero, which borders are filled with, must have a code.
-            if let Some(name) = rest.strip_suffix(ENDS[0]) {
-                let [low, _] = self.0.entry(name.into()).or_default();
-                *low = low.min(value);
-            } else if let Some(name) = rest.strip_suffix(ENDS[1]) {
-                let [_, high] = self.0.entry(name.into()).or_default();
-                *high = high.max(value);
-            }
-        }
+    pub fn observe(&mut self, name: &str, [low, high]: [f64; 2]) -> Result<()> {
+        ensure!(low.is_finite() && high.is_finite(), "while it was calibrated, {name} was not finite; export in fp32");
+        // Zero, which borders are filled with, must have a code.
+        let ends = self.0.entry(name.into()).or_default();
+        *ends = [ends[0].min(outwards(low)), ends[1].max(outwards(high))];
         Ok(())
     }
 
@@ -50,23 +45,38 @@ impl Ranges {
     }
 }
 
+/// The next value away from zero that has few bits.
+fn outwards(value: f64) -> f32 {
+    if value == 0.0 {
+        return 0.0;
+    }
+    let step = libm::scalbn(1.0, libm::ilogb(value) + 1 - RANGE_BITS);
+    ((value.abs() / step).ceil() * step).copysign(value) as f32
+}
+
 /// What a writer does about 8 bits.
 #[derive(Debug, Default)]
 pub(super) enum Calibration {
     /// Nothing.
     #[default]
     None,
-    /// Adds outputs for the ranges of what would be rounded.
+    /// Notes the names of what would be rounded.
     Observe(RefCell<BTreeSet<String>>),
     /// Rounds.
     Apply(Ranges),
 }
 
-impl Writer<'_> {
-    /// Adds outputs that tell the range of each activation that 8 bits would round.
-    pub fn observing(mut self) -> Self {
-        self.calibration = Calibration::Observe(RefCell::default());
-        self
+impl<'a> Writer<'a> {
+    /// A graph that is not written, but notes which activations 8 bits would round.
+    pub(super) fn observing(params: &'a Params) -> Self {
+        let mut writer = Self::over(GraphFile::unwritten(), params, Precision::Fp32);
+        writer.calibration = Calibration::Observe(RefCell::default());
+        writer
+    }
+
+    /// The activations that 8 bits would round, once an observing writer has read the model.
+    pub(super) fn observed(self) -> BTreeSet<String> {
+        if let Calibration::Observe(seen) = self.calibration { seen.into_inner() } else { BTreeSet::new() }
     }
 
     /// Writes convolutions and products in 8 bits: weights by output, activations by the ranges that were observed.
@@ -86,24 +96,20 @@ impl Writer<'_> {
 
     /// An activation in front of an operator of 8 bits; `None` where its range is not known, or nothing is rounded.
     pub(super) fn activation(&self, x: &OnnxTensor) -> Option<OnnxTensor> {
-        self.activation_and_scale(x).map(|(rounded, _)| rounded)
+        self.activation_and_scale(x, &x.name).map(|(rounded, _)| rounded)
     }
 
-    /// The same with the step between its codes.
-    pub(super) fn activation_and_scale(&self, x: &OnnxTensor) -> Option<(OnnxTensor, f32)> {
+    /// The same with the step between its codes; its range is that of the value `like`.
+    pub(super) fn activation_and_scale(&self, x: &OnnxTensor, like: &str) -> Option<(OnnxTensor, f32)> {
         match &self.calibration {
             Calibration::None => None,
             Calibration::Observe(seen) => {
-                if x.known.is_none() && seen.borrow_mut().insert(x.name.clone()) {
-                    for (end, op) in ENDS.into_iter().zip(["ReduceMin", "ReduceMax"]) {
-                        let name = format!("{PREFIX}{}{end}", x.name);
-                        self.push(op, "", std::slice::from_ref(&x.name), vec![name.clone()], vec![AttributeProto::int("keepdims", 0)]);
-                        self.file.borrow_mut().scalar_output(&name);
-                    }
+                if x.known.is_none() {
+                    seen.borrow_mut().insert(like.into());
                 }
                 None
             }
-            Calibration::Apply(ranges) => ranges.0.get(&x.name).map(|range| self.rounded_activation(x, *range)),
+            Calibration::Apply(ranges) => ranges.0.get(like).map(|range| self.rounded_activation(x, *range)),
         }
     }
 

@@ -12,6 +12,8 @@ impl Writer<'_> {
         let weight = format!("{name}.weight");
         let folds = self.calibrates() && size.inputs == 1 && size.stride == 2 && size.kernel % 4 == 3;
         let pad = size.kernel / 2;
+        // Phases have the values of the image.
+        let like = x.name.clone();
         let (x, side, stride, pads) = if folds {
             let phases = self.node("SpaceToDepth", &[x], vec![AttributeProto::int("blocksize", 2)]);
             let before = (pad + 1) / 2;
@@ -20,7 +22,7 @@ impl Writer<'_> {
             (x.clone(), size.kernel, size.stride, [pad; 4])
         };
         let fold = |kernel: &Tensor| if folds { folded(kernel) } else { kernel.shallow_clone() };
-        let (x, kernel, bias) = match self.activation_and_scale(&x) {
+        let (x, kernel, bias) = match self.activation_and_scale(&x, &like) {
             Some((x, step)) => {
                 let ([kernel, bias], back) = self.rounded_kernel(name, &fold(&kernel), &bias, step);
                 self.settled.insert(&weight, if folds { unfolded(&back) } else { back });

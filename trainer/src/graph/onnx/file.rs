@@ -36,7 +36,7 @@ pub(super) struct GraphFile {
     /// Outputs that are listed after all others: a reader looks for logits first, not for caches.
     pub caches: Vec<ValueInfoProto>,
     path: PathBuf,
-    data: BufWriter<File>,
+    data: BufWriter<Box<dyn Write>>,
     offset: u64,
     failure: Option<std::io::Error>,
 }
@@ -46,7 +46,14 @@ impl GraphFile {
         let data = path.with_extension("onnx.data");
         let file = File::create(&data).with_context(|| format!("cannot write {}", data.display()))?;
         let graph = GraphProto { name: name.into(), ..Default::default() };
-        Ok(Self { graph, caches: Vec::new(), path: path.into(), data: BufWriter::new(file), offset: 0, failure: None })
+        Ok(Self { graph, caches: Vec::new(), path: path.into(), data: BufWriter::new(Box::new(file)), offset: 0, failure: None })
+    }
+
+    /// A graph that is never written: its nodes alone are wanted.
+    pub fn unwritten() -> Self {
+        let data: Box<dyn Write> = Box::new(std::io::sink());
+        let (graph, path) = Default::default();
+        Self { graph, caches: Vec::new(), path, data: BufWriter::new(data), offset: 0, failure: None }
     }
 
     /// Adds an initializer from a tensor, in the data file.
@@ -123,11 +130,6 @@ impl GraphFile {
     pub fn byte(&mut self, name: &str, value: u8) {
         let (data_type, raw_data) = (DataType::UInt8 as i32, vec![value]);
         self.graph.initializer.push(TensorProto { data_type, name: name.into(), raw_data, ..Default::default() });
-    }
-
-    /// Makes a number of a node an output.
-    pub fn scalar_output(&mut self, name: &str) {
-        self.graph.output.push(value_info(name, DataType::Float, &[]));
     }
 
     pub fn node(&mut self, node: NodeProto) {

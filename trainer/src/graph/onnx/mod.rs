@@ -4,6 +4,7 @@ mod calibrate;
 mod conv;
 mod decoder;
 mod file;
+mod observe;
 mod ops;
 mod precision;
 mod proto;
@@ -13,6 +14,7 @@ mod writer;
 
 pub use calibrate::Ranges;
 pub use file::{Dim, is_own};
+pub use observe::Observer;
 pub use precision::{Operators, Precision};
 pub use proto::DataType;
 pub use writer::{OnnxTensor, Writer};

@@ -57,13 +57,17 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// If the data file cannot be made.
     pub fn create(path: &Path, name: &str, params: &'a Params, precision: Precision) -> Result<Self> {
-        Ok(Self {
+        Ok(Self::over(GraphFile::create(path, name)?, params, precision))
+    }
+
+    pub(super) fn over(file: GraphFile, params: &'a Params, precision: Precision) -> Self {
+        Self {
             params,
             precision,
             operators: Operators::Fused,
             lora: None,
             max_positions: 0,
-            file: RefCell::new(GraphFile::create(path, name)?),
+            file: RefCell::new(file),
             settled: Params::create(Device::Cpu),
             held: Default::default(),
             problems: Default::default(),
@@ -71,7 +75,7 @@ impl<'a> Writer<'a> {
             stored: Default::default(),
             scope: Default::default(),
             names: Default::default(),
-        })
+        }
     }
 
     /// Merges adapters into the linear layers, and prepares rotary tables for a decoder.
