@@ -93,3 +93,17 @@ fn nearest<'a>(embedding: &[f32], list: &'a SentenceList) -> Option<&'a String> 
     let best = products.enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
     list.sentences.get(best?.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equally_near_sentences() {
+        let sentences = ["a", "b", "c", "d"].map(String::from).to_vec();
+        let list = SentenceList { sentences, embeddings: vec![0.0, 1.0, 0.6, 0.8, 0.8, 0.6, 0.6, 0.8] };
+        assert_eq!(nearest(&[0.0, 2.0], &list).unwrap(), "a");
+        assert_eq!(nearest(&[3.0, 4.0], &list).unwrap(), "b");
+        assert_eq!(nearest(&[5.0, 0.0], &list).unwrap(), "c");
+    }
+}

@@ -12,3 +12,24 @@ pub(super) fn phantom(seed: u64, models: &ModelConfig) -> Result<Radiograph> {
     let pixels: Vec<u16> = picture.data.iter().map(|v| (v.clamp(0.0, 1.0) * 65535.0).round() as u16).collect();
     Ok(Radiograph::from_pixels_u16(picture.width, picture.height, &pixels)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn pixels_are_not_mixed() {
+        let mut models = ModelConfig::default();
+        models.apm.image_size = 96;
+        let radiograph = phantom(5, &models).unwrap();
+        let (width, height) = (radiograph.width(), radiograph.height());
+        assert_eq!(width.max(height), 96);
+        let distinct = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<BTreeSet<_>>().len();
+        // Equalised, each level of the picture is one value of the input; the padding may add zero.
+        let input = radiograph.preprocess(&models.preprocess());
+        let picture = Scene::sample_sized(5, 96).render();
+        let levels: Vec<f32> = picture.data.iter().map(|v| (v.clamp(0.0, 1.0) * 65535.0).round()).collect();
+        assert!(distinct(&input) <= distinct(&levels) + 1, "{} of {}", distinct(&input), distinct(&levels));
+    }
+}

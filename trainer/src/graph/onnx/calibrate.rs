@@ -184,3 +184,22 @@ pub(super) fn rounded_rows(matrix: &Tensor) -> RoundedRows {
     let steps = (largest / WEIGHT_CODES).clamp_min(f64::from(f32::MIN_POSITIVE));
     RoundedRows { codes: (matrix / steps.unsqueeze(1)).round(), steps }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_rounded_outwards_to_few_bits() {
+        for value in [1.0, -3.7, 0.001234, 1e-30, 65_504.3] {
+            let end = f64::from(outwards(value));
+            assert!(end / value >= 1.0 && end / value < 1.002, "{value} became {end}");
+            assert_eq!(outwards(end), end as f32, "{end} has few bits already");
+        }
+        let mut ranges = Ranges::default();
+        ranges.observe("a", [0.5, 2.3]).unwrap();
+        ranges.observe("a", [-1.0, 0.25]).unwrap();
+        assert_eq!(ranges.0["a"], [-1.0, outwards(2.3)]);
+        assert!(ranges.observe("b", [0.0, f64::NAN]).unwrap_err().to_string().contains("b was not finite"));
+    }
+}
