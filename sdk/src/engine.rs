@@ -13,15 +13,16 @@ use crate::provenance::{Provenance, Timing};
 use crate::question::MAX_TOKENS;
 use crate::radiograph::Radiograph;
 use crate::retrieval::SentenceDatabase;
-use crate::runtime::{self, Provider, Runtime};
+use crate::runtime::{self, Provider, Runtime, Workers};
 use crate::study::Study;
-use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 mod golden;
+#[cfg(test)]
+mod side_by_side;
 
 /// An opened bundle. Cheap to clone; may be shared by threads.
 ///
@@ -46,8 +47,8 @@ pub(crate) struct Inner {
     bundle: Bundle,
     provider: Provider,
     notes: Vec<String>,
-    /// For what is done beside the graphs; rayon's own where no number of threads was said.
-    pool: Option<ThreadPool>,
+    /// For what is done beside the graphs; rayon's own threads where these are no fewer.
+    workers: Option<Workers>,
     module: PerceptionModule,
     sentences: SentenceDatabase,
     pub(crate) model: Arc<LanguageModel>,
@@ -70,10 +71,14 @@ impl EngineBuilder {
         self
     }
 
-    /// Threads on the CPU, for the graphs and for what the engine does before and after them; all cores if not said. Opening a bundle
-    /// takes up to three for a moment, and [`Radiograph::open`] rayon's own.
+    /// Threads on the CPU that one caller computes with, for the graphs and for what the engine does before and after them: 1 to the
+    /// number of cores that the process may use ([`runtime::cores`]), all of them for 0 or if not said. More cannot be asked for, since
+    /// they would only wait for each other. Opening a bundle takes up to three for a moment, and [`Radiograph::open`] rayon's own.
+    ///
+    /// Callers of an engine of one thread compute side by side, each on its own thread. Callers of an engine of several share the
+    /// graphs' threads, so that one caller alone is quicker and several take turns at what is left.
     pub fn threads(mut self, threads: usize) -> Self {
-        self.options.threads = Some(threads.max(1));
+        self.options.threads = (threads > 0).then_some(threads);
         self
     }
 
@@ -110,12 +115,14 @@ impl EngineBuilder {
     /// Opens a bundle, loads its graphs and runs its golden input on the provider.
     ///
     /// # Errors
-    /// If a file is missing, damaged or altered, ONNX Runtime or the provider cannot be used, or the golden outputs are
-    /// not reproduced within 1e-3 of their largest value, or what the manifest allows.
+    /// If more threads are asked for than the machine has (before anything is read or started), a file is missing, damaged or altered,
+    /// ONNX Runtime or the provider cannot be used, or the golden outputs are not reproduced within 1e-3 of their largest value, or what
+    /// the manifest allows.
     pub fn open(self, bundle: impl AsRef<Path>) -> Result<Engine> {
+        self.options.check()?;
         let bundle = Bundle::open(bundle)?;
         let sentences = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width)?;
-        let pool = self.options.threads.map(runtime::pool).transpose()?.flatten();
+        let workers = Workers::new(self.options.threads)?;
         let runtime = Runtime::load(self.options)?;
         // Loading a graph keeps one thread busy, so both are loaded at once.
         let (module, model) = std::thread::scope(|scope| {
@@ -128,7 +135,7 @@ impl EngineBuilder {
             golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &model.decoder)?;
         }
         let (provider, notes) = (runtime.provider(), runtime.notes().to_vec());
-        Ok(Engine(Arc::new(Inner { bundle, provider, notes, pool, module, sentences, model })))
+        Ok(Engine(Arc::new(Inner { bundle, provider, notes, workers, module, sentences, model })))
     }
 }
 
@@ -269,8 +276,8 @@ impl Engine {
 
     /// Does what takes several threads with as many as the engine may use.
     pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        match &self.0.pool {
-            Some(pool) => pool.install(work),
+        match &self.0.workers {
+            Some(workers) => workers.within(work),
             None => work(),
         }
     }

@@ -116,15 +116,66 @@ fn several_radiographs_give_the_studies_that_each_gives_alone() {
     assert_eq!(said(last.ask(QUESTIONS[0]).unwrap()), said(alone));
 }
 
+/// Perceiving, single questions, a conversation and several at once: what each caller gets is what it gets alone.
 #[test]
-fn threads_share_an_engine() {
-    let alone = said(study().ask(QUESTIONS[0]).unwrap());
+fn callers_side_by_side_get_what_each_gets_alone() {
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let engine = Engine::builder().provider(Provider::Cpu).threads(1).open(image.join("reference-bundle")).unwrap();
+    let radiographs = views(4);
+    let work = |caller: usize| {
+        let mut study = engine.study(&radiographs[caller % radiographs.len()]).unwrap();
+        let mut answers = match caller % 3 {
+            0 => vec![study.ask(Task::Report).unwrap()],
+            1 => vec![study.ask(QUESTIONS[0]).unwrap(), study.ask(Question::new("What does it show?").follow_up()).unwrap()],
+            _ => study.ask_many(QUESTIONS).unwrap(),
+        };
+        answers.push(study.ask(QUESTIONS[caller % QUESTIONS.len()]).unwrap());
+        (study.structures().to_vec(), study.labels().to_vec(), answers.into_iter().map(said).collect::<Vec<_>>())
+    };
+    let alone: Vec<_> = (0..8).map(work).collect();
     std::thread::scope(|scope| {
-        let others: Vec<_> = (0..3).map(|_| scope.spawn(|| said(study().ask(QUESTIONS[0]).unwrap()))).collect();
-        for other in others {
-            assert_eq!(other.join().unwrap(), alone);
+        let callers: Vec<_> = (0..8).map(|caller| scope.spawn(move || work(caller))).collect();
+        for (caller, alone) in callers.into_iter().zip(alone) {
+            assert_eq!(caller.join().unwrap(), alone);
         }
     });
+}
+
+/// A caller whose listener takes its time holds up nobody.
+#[test]
+fn an_answer_that_waits_for_its_listener_lets_others_answer() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let (mut slow, mut quick) = (study(), study());
+    std::thread::scope(|scope| {
+        let mut waited = false;
+        let slow = scope.spawn(move || {
+            slow.ask_streaming(QUESTIONS[0], |_| {
+                // Until the other's first piece, and that is there only if the other can compute meanwhile.
+                if !std::mem::replace(&mut waited, true) {
+                    receiver.recv_timeout(Duration::from_secs(60)).expect("the other caller has answered meanwhile");
+                }
+                Flow::Continue
+            })
+        });
+        let quick = quick.ask_streaming(QUESTIONS[1], |_| {
+            let _ = sender.send(());
+            Flow::Continue
+        });
+        assert_eq!((quick.unwrap().finish, slow.join().unwrap().unwrap().finish), (Finish::EndOfTurn, Finish::EndOfTurn));
+    });
+}
+
+#[test]
+fn more_threads_than_cores_are_refused() {
+    let cores = anatomix::runtime::cores();
+    let open = |threads| Engine::builder().threads(threads).open("/no/such/bundle").map(|_| ()).unwrap_err().to_string();
+    for threads in [cores + 1, 64 * cores, usize::MAX] {
+        let told = open(threads);
+        assert!(told.starts_with(&format!("{threads} threads")) && told.contains(&format!("ask for 1 to {cores},")), "{told}");
+    }
+    for threads in [0, 1, cores] {
+        assert!(open(threads).contains("/no/such/bundle"));
+    }
 }
 
 #[test]

@@ -7,10 +7,9 @@ use super::budget::Reserved;
 use super::error::failed;
 use super::slots::{Branch, Slot, Slots};
 use crate::bundle::DecoderSizes;
-use crate::runtime::rows_from;
+use crate::runtime::{Binding, rows_from};
 use half::bf16;
 use ort::memory::{AllocationDevice, Allocator};
-use ort::session::IoBinding;
 use ort::value::{DynTensor, PrimitiveTensorElementType, Tensor, TensorElementType};
 use std::fmt::Debug;
 use std::ops::Range;
@@ -298,17 +297,17 @@ impl Cache {
     }
 
     /// Binds it as past and present. Of layers that slide, what is before the place `start` is left out.
-    pub(super) fn bind(&mut self, binding: &mut IoBinding, start: usize) -> ort::Result<()> {
+    pub(super) fn bind(&mut self, binding: &mut Binding, start: usize) -> ort::Result<()> {
         let DecoderSizes { layers, kv_heads, .. } = self.layout.sizes;
         let names = names("past_key_values", layers).zip(names("present", layers));
         for (index, ((past, present), Held { tensor, capacity })) in names.zip(&mut self.held).enumerate() {
             if self.layout.sliding[index / 2] {
                 let mut rest = rows_from(tensor, [kv_heads, *capacity], start - self.sliding.from)?;
-                binding.bind_input(past, &rest)?;
-                binding.bind_output(present, &mut rest)?;
+                binding.input(past, &rest)?;
+                binding.output(present, &mut rest)?;
             } else {
-                binding.bind_input(past, tensor)?;
-                binding.bind_output(present, tensor)?;
+                binding.input(past, tensor)?;
+                binding.output(present, tensor)?;
             }
         }
         Ok(())

@@ -29,16 +29,15 @@ use crate::bundle::{
     ApmSizes, Bundle, DECODER, DecoderSizes, FULL_ATTENTION_BIAS, MANIFEST, PROJECTOR, SLIDING_ATTENTION_BIAS, SLIDING_PLACES,
 };
 use crate::perception::Perception;
-use crate::runtime::{Provider, Runtime, RuntimeError, check_ports, read_output};
-use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::Session;
-use ort::value::{Tensor, TensorRef, ValueType};
-use std::sync::{Arc, Mutex};
+use crate::runtime::{Graph, Provider, Runtime, RuntimeError};
+use ort::memory::Allocator;
+use ort::value::{Tensor, TensorRef};
+use std::sync::Arc;
 
 /// The projectors and the decoder on a provider.
 pub struct Decoder {
-    session: Mutex<Session>,
-    projector: Mutex<Session>,
+    graph: Graph,
+    projector: Graph,
     sizes: DecoderSizes,
     apm: ApmSizes,
     /// Inputs that say what a layer sees, for layers of each window.
@@ -76,9 +75,9 @@ impl Decoder {
             return Err(RuntimeError::Precision { graph: DECODER.into(), precision: precision.clone(), provider: Provider::Cpu });
         }
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>();
-        let projector = runtime.session(&bundle.file(PROJECTOR))?;
-        check_ports(&projector, PROJECTOR, &names(&["image_tokens", "object_embeddings"]), &names(&["visual_features"]))?;
-        let session = runtime.session(&bundle.file(DECODER))?;
+        let projector = runtime.graph(&bundle.file(PROJECTOR))?;
+        projector.check_ports(&names(&["image_tokens", "object_embeddings"]), &names(&["visual_features"]))?;
+        let graph = runtime.graph(&bundle.file(DECODER))?;
         let sizes = bundle.manifest().decoder.clone();
         let mut inputs = names(&["input_ids", "visual_features", "visual_index", "seqlens_k", "total_sequence_length", "logit_positions"]);
         let mut outputs = names(&["logits"]);
@@ -86,14 +85,15 @@ impl Decoder {
         inputs.extend(sizes.sliding_window.map(|_| SLIDING_ATTENTION_BIAS.into()));
         inputs.extend(cache::names("past_key_values", sizes.layers));
         outputs.extend(cache::names("present", sizes.layers));
-        check_ports(&session, DECODER, &inputs, &outputs)?;
-        let has = |name: &str| session.inputs().iter().any(|input| input.name() == name);
-        if sizes.sliding_window.is_none() && has(SLIDING_ATTENTION_BIAS) {
+        graph.check_ports(&inputs, &outputs)?;
+        if sizes.sliding_window.is_none() && graph.has_input(SLIDING_ATTENTION_BIAS) {
             return Err(RuntimeError::Port { graph: MANIFEST.into(), what: "size", name: "decoder.sliding_window".into() });
         }
         let kinds = [(FULL_ATTENTION_BIAS, None), (SLIDING_ATTENTION_BIAS, sizes.sliding_window)];
-        let biases = kinds.into_iter().filter(|(name, _)| has(name)).collect();
-        let windowed: Arc<[bool]> = (0..sizes.layers).map(|layer| slides(&session, &format!("past_key_values.{layer}.key"))).collect();
+        let biases = kinds.into_iter().filter(|(name, _)| graph.has_input(name)).collect();
+        // A cache may be given from any place on where the graph names its places so.
+        let slides = |layer| graph.dimension(&format!("past_key_values.{layer}.key"), 2) == Some(SLIDING_PLACES);
+        let windowed: Arc<[bool]> = (0..sizes.layers).map(slides).collect();
         // On a GPU the cache's addresses are not for us to move.
         let (sliding, device) = match runtime.provider() {
             Provider::Cuda(device) | Provider::TensorRt(device) => (vec![false; sizes.layers].into(), Some(device)),
@@ -101,8 +101,13 @@ impl Decoder {
         };
         let layout = Layout::new(&sizes, sliding, device);
         let apm = bundle.manifest().apm;
-        let (session, projector) = (Mutex::new(session), Mutex::new(projector));
-        Ok(Self { session, projector, sizes, apm, biases, windowed, layout, budget: Budget::new(memory) })
+        Ok(Self { graph, projector, sizes, apm, biases, windowed, layout, budget: Budget::new(memory) })
+    }
+
+    /// The projector's graph and the language model's, for tests.
+    #[cfg(test)]
+    pub(crate) fn graphs(&mut self) -> [&mut Graph; 2] {
+        [&mut self.projector, &mut self.graph]
     }
 
     /// Sizes of the language model.
@@ -126,9 +131,8 @@ impl Decoder {
         let tokens = TensorRef::from_array_view(([1, patches, token_width], perception.image_tokens.as_slice())).map_err(failed)?;
         let objects =
             TensorRef::from_array_view(([1, STRUCTURES, embedding_width], perception.object_embeddings.as_slice())).map_err(failed)?;
-        let mut session = self.projector.lock().unwrap_or_else(|e| e.into_inner());
-        let outputs = session.run(ort::inputs!["image_tokens" => tokens, "object_embeddings" => objects]).map_err(failed)?;
-        read_output(&outputs, PROJECTOR, "visual_features", &[1, patches + STRUCTURES, self.sizes.hidden])
+        let outputs = self.projector.run(&[("image_tokens", tokens.into()), ("object_embeddings", objects.into())])?;
+        outputs.read("visual_features", &[1, patches + STRUCTURES, self.sizes.hidden])
     }
 
     /// An empty cache for a text of `context` tokens, computed once, and for `room` more at least, as far as the model's context goes.
@@ -138,17 +142,14 @@ impl Decoder {
     pub fn cache(&self, context: usize, room: usize) -> crate::Result<Cache> {
         let capacity = self.layout.capacity(context.saturating_add(room));
         let reserved = self.budget.reserve(self.layout.bytes(capacity, context))?;
-        let session = self.session.lock().unwrap_or_else(|e| e.into_inner());
-        // The cache lies where attention is computed, so that it never travels.
-        let allocator = match self.layout.device() {
-            Some(device) => {
-                let place = MemoryInfo::new(AllocationDevice::CUDA, device, AllocatorType::Device, MemoryType::Default).map_err(failed)?;
-                Allocator::new(&session, place).map_err(failed)?
-            }
-            None => Allocator::default(),
-        };
         let needed = reserved.bytes();
-        Ok(Cache::new(&allocator, &self.layout, capacity, context, reserved).map_err(|e| unallocated(needed, &e))?)
+        let make = |allocator: &Allocator| Cache::new(allocator, &self.layout, capacity, context, reserved);
+        // The cache lies where attention is computed, so that it never travels.
+        let cache = match self.layout.device() {
+            Some(device) => self.graph.with_memory_of(device, make),
+            None => make(&Allocator::default()),
+        };
+        Ok(cache.map_err(|e| unallocated(needed, &e))?)
     }
 
     /// Gives a cache room for at least this many tokens, and for a quarter more than it had where the budget allows it. What it holds
@@ -293,34 +294,21 @@ impl Decoder {
             (name, total - from, slots::attention_bias(&cache.slots()[from..], count, window))
         });
         let biases: Vec<_> = biases.collect();
-        let mut session = self.session.lock().unwrap_or_else(|e| e.into_inner());
-        let mut binding = session.create_binding().map_err(failed)?;
+        let mut binding = self.graph.binding()?;
         let bind = || -> ort::Result<()> {
-            binding.bind_input("input_ids", &Tensor::from_array(([1, count], ids))?)?;
-            binding.bind_input("visual_index", &Tensor::from_array(([1, count], visual_index))?)?;
-            binding.bind_input("visual_features", visual)?;
-            binding.bind_input("seqlens_k", &Tensor::from_array(([1], vec![length - 1]))?)?;
-            binding.bind_input("total_sequence_length", &Tensor::from_array(([1], vec![length]))?)?;
-            binding.bind_input("position_ids", &Tensor::from_array(([1, count], positions))?)?;
+            binding.input("input_ids", &Tensor::from_array(([1, count], ids))?)?;
+            binding.input("visual_index", &Tensor::from_array(([1, count], visual_index))?)?;
+            binding.input("visual_features", visual)?;
+            binding.input("seqlens_k", &Tensor::from_array(([1], vec![length - 1]))?)?;
+            binding.input("total_sequence_length", &Tensor::from_array(([1], vec![length]))?)?;
+            binding.input("position_ids", &Tensor::from_array(([1, count], positions))?)?;
             for (name, places, bias) in biases {
-                binding.bind_input(name, &Tensor::from_array(([1, 1, count, places], bias))?)?;
+                binding.input(name, &Tensor::from_array(([1, 1, count, places], bias))?)?;
             }
-            binding.bind_input("logit_positions", &Tensor::from_array(([rows], wanted))?)?;
-            cache.bind(&mut binding, start)?;
-            binding
-                .bind_output_to_device("logits", &MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?)
+            binding.input("logit_positions", &Tensor::from_array(([rows], wanted))?)?;
+            cache.bind(&mut binding, start)
         };
         bind().map_err(failed)?;
-        let outputs = session.run_binding(&binding).map_err(failed)?;
-        read_output(&outputs, DECODER, "logits", &[1, rows, self.sizes.vocabulary])
-    }
-}
-
-/// Whether this cache may be given from any place on.
-fn slides(session: &Session, cache: &str) -> bool {
-    let input = session.inputs().iter().find(|input| input.name() == cache);
-    match input.map(|input| input.dtype()) {
-        Some(ValueType::Tensor { dimension_symbols, .. }) => dimension_symbols.get(2).is_some_and(|places| places == SLIDING_PLACES),
-        _ => false,
+        binding.run("logits", &[1, rows, self.sizes.vocabulary])
     }
 }

@@ -5,10 +5,8 @@ pub mod flags;
 use crate::anatomy::{LABELS, STRUCTURES, Structure};
 use crate::bundle::{APM, ApmSizes, Bundle};
 use crate::geometry::NormalizedBox;
-use crate::runtime::{Runtime, RuntimeError, check_ports, read_output};
-use ort::session::Session;
+use crate::runtime::{Graph, Runtime, RuntimeError};
 use ort::value::TensorRef;
-use std::sync::Mutex;
 
 /// Most radiographs of one run.
 const MAX_BATCH: usize = 8;
@@ -63,7 +61,7 @@ impl Perception {
 
 /// The module on a provider.
 pub struct PerceptionModule {
-    session: Mutex<Session>,
+    graph: Graph,
     sizes: ApmSizes,
     side: usize,
 }
@@ -74,11 +72,11 @@ impl PerceptionModule {
     /// # Errors
     /// If it cannot be loaded or lacks an input or output.
     pub fn load(runtime: &Runtime, bundle: &Bundle) -> Result<Self, RuntimeError> {
-        let session = runtime.session(&bundle.file(APM))?;
+        let graph = runtime.graph(&bundle.file(APM))?;
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>();
-        check_ports(&session, APM, &names(&["image"]), &names(&["boxes", "object_embeddings", "image_tokens", "image_logits"]))?;
+        graph.check_ports(&names(&["image"]), &names(&["boxes", "object_embeddings", "image_tokens", "image_logits"]))?;
         let manifest = bundle.manifest();
-        Ok(Self { session: Mutex::new(session), sizes: manifest.apm, side: manifest.preprocess.size as usize })
+        Ok(Self { graph, sizes: manifest.apm, side: manifest.preprocess.size as usize })
     }
 
     /// Looks at a preprocessed radiograph: `side * side` values 0..1, row by row.
@@ -107,13 +105,18 @@ impl PerceptionModule {
         (BATCH_PIXELS / (self.side * self.side).max(1)).clamp(1, MAX_BATCH)
     }
 
+    /// Its graph, for tests.
+    #[cfg(test)]
+    pub(crate) fn graph(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+
     fn compute(&self, count: usize, images: &[f32]) -> Result<Vec<Perception>, RuntimeError> {
         let failed = |e: ort::Error| RuntimeError::Run { graph: APM.into(), message: e.to_string() };
         let input = TensorRef::from_array_view(([count, 1, self.side, self.side], images)).map_err(failed)?;
-        let mut session = self.session.lock().unwrap_or_else(|e| e.into_inner());
-        let outputs = session.run(ort::inputs!["image" => input]).map_err(failed)?;
+        let outputs = self.graph.run(&[("image", input.into())])?;
         let ApmSizes { patches, token_width, embedding_width } = self.sizes;
-        let read = |name, shape: &[usize]| read_output(&outputs, APM, name, shape);
+        let read = |name, shape: &[usize]| outputs.read(name, shape);
         let all = [
             (read("boxes", &[count, STRUCTURES, 4])?, STRUCTURES * 4),
             (read("object_embeddings", &[count, STRUCTURES, embedding_width])?, STRUCTURES * embedding_width),

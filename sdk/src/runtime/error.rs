@@ -16,6 +16,10 @@ pub enum RuntimeError {
     OtherLibrary { asked: PathBuf, loaded: PathBuf },
     #[error("the provider {provider} cannot run here: {message}; install what is missing or choose the provider auto")]
     Provider { provider: Provider, message: String },
+    #[error(
+        "{threads} threads were asked for, but the machine runs {most} at a time; ask for 1 to {most}, or for no number to use them all"
+    )]
+    TooManyThreads { threads: usize, most: usize },
     #[error("{threads} threads cannot be started: {message}; ask for fewer")]
     Threads { threads: usize, message: String },
     #[error("{path} cannot be loaded: {message}; restore the bundle from its source")]

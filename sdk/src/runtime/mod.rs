@@ -1,39 +1,28 @@
 //! ONNX Runtime: found and loaded at run time, never linked; sessions on the chosen provider.
 
 mod error;
+mod graph;
 mod locate;
 mod provider;
 mod select;
 mod view;
+mod workers;
 
 pub use error::RuntimeError;
+#[cfg(test)]
+pub(crate) use graph::tests::Meeting;
+pub use graph::{Binding, Graph, Outputs};
 pub use provider::{Availability, Provider};
 pub(crate) use view::rows_from;
+pub(crate) use workers::Workers;
+pub use workers::cores;
 
 use crate::text::brief;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-
-/// How many threads the machine runs at a time.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get())
-}
-
-/// Threads for work beside the graphs, where fewer were asked for than there are cores; else rayon's own serve.
-///
-/// # Errors
-/// If the system gives no more threads.
-pub(crate) fn pool(threads: usize) -> Result<Option<ThreadPool>, RuntimeError> {
-    if threads >= cores() {
-        return Ok(None);
-    }
-    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map(Some).map_err(|e| RuntimeError::Threads { threads, message: e.to_string() })
-}
 
 /// How sessions are made.
 #[derive(Clone, Debug, Default)]
@@ -42,8 +31,20 @@ pub struct Options {
     pub library: Option<PathBuf>,
     /// Where to compute.
     pub provider: Provider,
-    /// Threads of an operator on the CPU; all cores for `None`.
+    /// Threads of an operator on the CPU, 1 to [`cores`]; as many as that for `None`.
     pub threads: Option<usize>,
+}
+
+impl Options {
+    /// Makes sure that the machine has so many threads.
+    ///
+    /// # Errors
+    /// [`RuntimeError::TooManyThreads`] for 0 and for more than [`cores`].
+    pub fn check(&self) -> Result<(), RuntimeError> {
+        let most = cores();
+        let wrong = self.threads.filter(|threads| !(1..=most).contains(threads));
+        wrong.map_or(Ok(()), |threads| Err(RuntimeError::TooManyThreads { threads, most }))
+    }
 }
 
 /// ONNX Runtime with the provider that was settled on.
@@ -62,8 +63,10 @@ impl Runtime {
     /// Finds and loads ONNX Runtime and settles on a provider. A process loads one library, which stays.
     ///
     /// # Errors
-    /// If no library is found, another one than the requested was loaded before, or an explicitly requested provider cannot run.
+    /// If more threads are asked for than there are, no library is found, another one than the requested was loaded before, or an
+    /// explicitly requested provider cannot run.
     pub fn load(options: Options) -> Result<Self, RuntimeError> {
+        options.check()?;
         let mut slot = ENVIRONMENT.lock().unwrap_or_else(|e| e.into_inner());
         let (environment, library) = match &*slot {
             Some((environment, library)) => {
@@ -95,7 +98,7 @@ impl Runtime {
     ///
     /// # Errors
     /// If it cannot be loaded.
-    pub fn session(&self, path: &Path) -> Result<Session, RuntimeError> {
+    pub fn graph(&self, path: &Path) -> Result<Graph, RuntimeError> {
         let failed = |message: String| RuntimeError::Graph { path: path.into(), message: brief(message) };
         let threads = self.options.threads.unwrap_or_else(cores);
         let build = || -> Result<Session, String> {
@@ -113,7 +116,7 @@ impl Runtime {
                 .commit_from_file(path)
                 .map_err(|e| e.to_string())
         };
-        build().map_err(failed)
+        Graph::new(path, build().map_err(failed)?, self.chosen)
     }
 
     /// The provider that sessions run on.
@@ -140,39 +143,4 @@ pub fn availability(runtime: &Runtime) -> Vec<Availability> {
             Availability { provider: provider.to_string(), available: outcome.is_ok(), reason: outcome.err() }
         })
         .into()
-}
-
-/// Checks that a graph has the inputs and outputs that are used.
-///
-/// # Errors
-/// [`RuntimeError::Port`] for the first that is missing.
-pub fn check_ports(session: &Session, graph: &str, inputs: &[String], outputs: &[String]) -> Result<(), RuntimeError> {
-    let missing = |what, name: &str| RuntimeError::Port { graph: graph.into(), what, name: name.into() };
-    for name in inputs {
-        session.inputs().iter().find(|i| i.name() == name).ok_or_else(|| missing("input", name))?;
-    }
-    for name in outputs {
-        session.outputs().iter().find(|o| o.name() == name).ok_or_else(|| missing("output", name))?;
-    }
-    Ok(())
-}
-
-/// The values of an output, if it has the expected shape.
-///
-/// # Errors
-/// [`RuntimeError::Shape`] where it has another.
-pub fn read_output(
-    outputs: &ort::session::SessionOutputs,
-    graph: &str,
-    tensor: &str,
-    expected: &[usize],
-) -> Result<Vec<f32>, RuntimeError> {
-    let value = outputs.get(tensor).ok_or_else(|| RuntimeError::Port { graph: graph.into(), what: "output", name: tensor.into() })?;
-    let (shape, values) =
-        value.try_extract_tensor::<f32>().map_err(|e| RuntimeError::Run { graph: graph.into(), message: e.to_string() })?;
-    let expected: Vec<i64> = expected.iter().map(|&d| d as i64).collect();
-    if shape[..] != expected[..] {
-        return Err(RuntimeError::Shape { graph: graph.into(), tensor: tensor.into(), found: shape.to_vec(), expected });
-    }
-    Ok(values.to_vec())
 }

@@ -1,4 +1,4 @@
-//! A part of a tensor as a tensor of its own, without a copy.
+//! Memory that is there already as a tensor, without a copy.
 
 use ort::AsPointer;
 use ort::memory::{Allocator, MemoryInfo};
@@ -10,22 +10,34 @@ use std::ptr::{NonNull, null_mut};
 ///
 /// # Errors
 /// If it ends before that.
-#[allow(unsafe_code)]
 pub(crate) fn rows_from(tensor: &mut DynTensor, [heads, rows]: [usize; 2], first: usize) -> ort::Result<DynTensor> {
     let (shape, values) = tensor.try_extract_tensor_mut::<f32>()?;
     let width = shape.last().map_or(0, |&width| width as usize);
     let start = first * width;
-    // Inside the tensor, all of it: what the shape says is there.
     let part = values.get_mut(start..start + heads * rows * width).ok_or_else(|| ort::Error::new("a view ends behind its tensor"))?;
-    let shape = [1, heads as i64, rows as i64, width as i64];
+    // SAFETY: the view is bound for one run, over which its cache is borrowed.
+    #[allow(unsafe_code)]
+    unsafe {
+        over(part, &[1, heads as i64, rows as i64, width as i64])
+    }
+}
+
+/// A tensor of this shape over values on the CPU.
+///
+/// # Safety
+/// The tensor keeps their address only: no run may use it after they are gone, and nobody may touch them while one does.
+///
+/// # Errors
+/// If they are fewer than the shape says.
+#[allow(unsafe_code)]
+pub(super) unsafe fn over(values: &mut [f32], shape: &[i64]) -> ort::Result<DynTensor> {
     let mut view = null_mut();
-    // SAFETY: the pointers are valid for the call, and the data are as many as the shape says. ONNX Runtime keeps their address
-    // only: the view is bound for one run, over which its cache is borrowed.
+    // SAFETY: the pointers are valid for the call, which compares the size of the data with the shape.
     let status = unsafe {
         (ort::api().CreateTensorWithDataAsOrtValue)(
             MemoryInfo::default().ptr(),
-            part.as_mut_ptr().cast(),
-            size_of_val(part),
+            values.as_mut_ptr().cast(),
+            size_of_val(values),
             shape.as_ptr(),
             shape.len(),
             ort::sys::ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,

@@ -13,7 +13,7 @@ use anatomix::geometry::NormalizedBox;
 use anatomix::prompt::PromptTokenizer;
 use anatomix::runtime::{Options, Provider, Runtime, RuntimeError};
 use anyhow::{Context, Result};
-use ort::session::{Session, SessionInputValue};
+use ort::session::SessionInputValue;
 use ort::value::Tensor as Value;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -138,9 +138,9 @@ pub(super) fn measure(folder: &Path, run: &Run, models: &ModelConfig, settings: 
 fn perception(runtime: &Runtime, graphs: [&Path; 2], models: &ModelConfig) -> Result<ApmDeviation> {
     let image = golden::image(models)?;
     let [expected, found] = graphs.map(|path| -> Result<[Vec<f32>; 2]> {
-        let mut session = runtime.session(path)?;
-        let outputs = session.run(vec![("image", floats(&image)?)])?;
-        Ok([values(&outputs["boxes"])?, values(&outputs["object_embeddings"])?])
+        let graph = runtime.graph(path)?;
+        let outputs = graph.run(&[("image", floats(&image)?)])?;
+        Ok([values(outputs.get("boxes")?)?, values(outputs.get("object_embeddings")?)?])
     });
     let ([boxes, embeddings], [our_boxes, our_embeddings]) = (expected?, found?);
     let area = |b: &[f32]| NormalizedBox::from_center(b[0], b[1], b[2], b[3]);
@@ -156,7 +156,7 @@ fn said(runtime: &Runtime, graphs: [&Path; 2], prompt: &Prompt, config: &GemmaCo
     let batch = prompt.batch(wanted);
     let visual = batch.visual.as_ref().context("a prompt has visual features")?;
     let logits = |path: &Path| -> Result<Vec<f32>> {
-        let mut session: Session = runtime.session(path)?;
+        let graph = runtime.graph(path)?;
         let mut inputs: Vec<(Cow<str>, SessionInputValue)> = vec![
             ("input_ids".into(), integers(&batch.ids)?),
             ("visual_index".into(), integers(&batch.visual_index)?),
@@ -176,8 +176,8 @@ fn said(runtime: &Runtime, graphs: [&Path; 2], prompt: &Prompt, config: &GemmaCo
                 inputs.push((format!("past_key_values.{layer}.{part}").into(), Value::from_array((cache, zeros))?.into()));
             }
         }
-        let outputs = session.run(inputs)?;
-        values(&outputs["logits"])
+        let outputs = graph.run(&inputs)?;
+        values(outputs.get("logits")?)
     };
     let [expected, found] = graphs.map(logits);
     Ok(compared(Measured::Graphs, &expected?, &found?, config))

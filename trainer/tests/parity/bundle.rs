@@ -1,6 +1,6 @@
 //! Export of a complete run: two exports have the same bytes, the SDK opens the bundle, and ONNX Runtime reproduces the golden outputs.
 
-use crate::{difference, input, output, random, session, shake};
+use crate::{difference, graph, input, output, random, shake};
 use anatomix::bundle::{APM, Bundle, GOLDEN, MANIFEST, PROJECTOR, SENTENCES};
 use anatomix::{Engine, Provider, Structure};
 use anatomix_phantom::Scene;
@@ -137,14 +137,14 @@ fn whole_run() {
         println!("golden {name}: {found:.1e} of the largest");
         assert!(found < 1e-3, "{name} differs by {found}");
     };
-    let mut perception = session(&bundle.file(APM));
-    let outputs = perception.run(vec![input("image", &golden["image"])]).unwrap();
+    let perception = graph(&bundle.file(APM));
+    let outputs = perception.run(&[input("image", &golden["image"])]).unwrap();
     for name in ["boxes", "object_embeddings", "image_tokens", "image_logits"] {
         close(name, &output(&outputs, name));
     }
-    let mut projectors = session(&bundle.file(PROJECTOR));
+    let projectors = graph(&bundle.file(PROJECTOR));
     let inputs = ["image_tokens", "object_embeddings"].map(|name| input(name, &golden[name]));
-    let outputs = projectors.run(Vec::from(inputs)).unwrap();
+    let outputs = projectors.run(&inputs).unwrap();
     close("visual_features", &output(&outputs, "visual_features"));
 
     // Opening an engine compares all golden outputs, including the language model's.

@@ -1,14 +1,14 @@
 //! `decoder.onnx` against libtorch: prefill in one run, in several chunks, and token by token. Past and present share their buffers.
 
-use crate::{difference, floats, integers, output, random, session, shake};
+use crate::{difference, floats, graph, integers, random, shake};
+use anatomix::runtime::Graph;
 use anatomix_trainer::export::write_decoder;
 use anatomix_trainer::graph::onnx::{Operators, Precision};
 use anatomix_trainer::graph::{CausalBatch, Params, Torch, causal_bias};
 use anatomix_trainer::models::gemma::{GemmaConfig, gemma};
 use anatomix_trainer::models::lora::Lora;
 use anatomix_trainer::run::ModelConfig;
-use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::Session;
+use ort::memory::Allocator;
 use ort::value::Tensor as Value;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -57,7 +57,7 @@ fn batch() -> CausalBatch {
 }
 
 struct Decoder {
-    session: Session,
+    graph: Graph,
     caches: Vec<Value<f32>>,
     rows: i64,
     past: i64,
@@ -67,35 +67,34 @@ impl Decoder {
     fn new(path: &Path, rows: i64) -> Self {
         let shape = [rows, 2, CAPACITY, 16];
         let caches = (0..12).map(|_| Value::<f32>::new(&Allocator::default(), shape).unwrap()).collect();
-        Self { session: session(path), caches, rows, past: 0 }
+        Self { graph: graph(path), caches, rows, past: 0 }
     }
 
     /// Runs the next `count` tokens. Returns the logits `[rows, K, vocabulary]` of `positions`, which are relative to the first of them.
     fn run(&mut self, batch: &CausalBatch, count: i64, positions: &[i64]) -> Tensor {
         let part = |x: &Tensor| integers(&x.narrow(0, 0, self.rows).narrow(1, self.past, count));
         let total = (self.past + count) as i32;
-        let mut binding = self.session.create_binding().unwrap();
-        binding.bind_input("input_ids", &part(&batch.ids)).unwrap();
-        binding.bind_input("visual_index", &part(&batch.visual_index)).unwrap();
-        binding.bind_input("visual_features", &floats(batch.visual.as_ref().unwrap())).unwrap();
+        let mut binding = self.graph.binding().unwrap();
+        binding.input("input_ids", &part(&batch.ids)).unwrap();
+        binding.input("visual_index", &part(&batch.visual_index)).unwrap();
+        binding.input("visual_features", &floats(batch.visual.as_ref().unwrap())).unwrap();
         let rows = self.rows as usize;
-        binding.bind_input("seqlens_k", &Value::from_array(([rows], vec![total - 1; rows])).unwrap()).unwrap();
-        binding.bind_input("total_sequence_length", &Value::from_array(([1usize; 0], vec![total])).unwrap()).unwrap();
-        binding.bind_input("position_ids", &part(&batch.positions)).unwrap();
+        binding.input("seqlens_k", &Value::from_array(([rows], vec![total - 1; rows])).unwrap()).unwrap();
+        binding.input("total_sequence_length", &Value::from_array(([1usize; 0], vec![total])).unwrap()).unwrap();
+        binding.input("position_ids", &part(&batch.positions)).unwrap();
         for (name, window) in models(true).language.biases() {
-            binding.bind_input(name, &floats(&causal_bias(self.past, count, window))).unwrap();
+            binding.input(name, &floats(&causal_bias(self.past, count, window))).unwrap();
         }
-        binding.bind_input("logit_positions", &integers(&Tensor::from_slice(positions))).unwrap();
+        binding.input("logit_positions", &integers(&Tensor::from_slice(positions))).unwrap();
         for (i, cache) in self.caches.iter_mut().enumerate() {
             let name = |what: &str| format!("{what}.{}.{}", i / 2, ["key", "value"][i % 2]);
-            binding.bind_input(name("past_key_values"), cache).unwrap();
-            binding.bind_output(name("present"), cache).unwrap();
+            binding.input(name("past_key_values"), cache).unwrap();
+            binding.output(name("present"), cache).unwrap();
         }
-        let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput).unwrap();
-        binding.bind_output_to_device("logits", &host).unwrap();
-        let outputs = self.session.run_binding(&binding).unwrap();
+        let shape = [rows, positions.len(), models(true).language.vocab_size as usize];
+        let logits = binding.run("logits", &shape).unwrap();
         self.past += count;
-        output(&outputs, "logits")
+        Tensor::from_slice(&logits).reshape(shape.map(|size| size as i64))
     }
 
     /// Runs the prompt in chunks of these lengths. Returns the logits of all positions.

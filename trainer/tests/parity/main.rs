@@ -4,27 +4,26 @@ mod bundle;
 mod decoder;
 mod perception;
 
-use anatomix::runtime::{Options, Provider, Runtime};
+use anatomix::runtime::{Graph, Options, Outputs, Provider, Runtime};
 use anatomix_trainer::graph::Params;
-use ort::session::{Session, SessionInputValue, SessionOutputs};
+use ort::session::SessionInputValue;
 use ort::value::Tensor as Value;
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::OnceLock;
 use tch::{Kind, Tensor};
 
-/// A session of the SDK's runtime on one thread, because libtorch computes in the same process.
-fn session(path: &Path) -> Session {
+/// A graph on the SDK's runtime on one thread, because libtorch computes in the same process.
+fn graph(path: &Path) -> Graph {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
         tch::set_num_threads(1);
         Runtime::load(Options { provider: Provider::Cpu, threads: Some(1), ..Default::default() }).unwrap()
     });
-    runtime.session(path).unwrap()
+    runtime.graph(path).unwrap()
 }
 
-fn input<'a>(name: &'a str, tensor: &Tensor) -> (Cow<'a, str>, SessionInputValue<'static>) {
-    (name.into(), floats(tensor).into())
+fn input<'a>(name: &'a str, tensor: &Tensor) -> (&'a str, SessionInputValue<'static>) {
+    (name, floats(tensor).into())
 }
 
 fn floats(tensor: &Tensor) -> Value<f32> {
@@ -39,8 +38,8 @@ fn shape(tensor: &Tensor) -> Vec<usize> {
     tensor.size().into_iter().map(|d| d as usize).collect()
 }
 
-fn output(outputs: &SessionOutputs, name: &str) -> Tensor {
-    let (shape, values) = outputs[name].try_extract_tensor::<f32>().unwrap();
+fn output(outputs: &Outputs, name: &str) -> Tensor {
+    let (shape, values) = outputs.get(name).unwrap().try_extract_tensor::<f32>().unwrap();
     Tensor::from_slice(values).reshape(&shape[..])
 }
 

@@ -1,6 +1,6 @@
 //! `apm.onnx` and `projector.onnx` against libtorch.
 
-use crate::{difference, input, output, random, session, shake};
+use crate::{difference, graph, input, output, random, shake};
 use anatomix_trainer::export::{write_apm, write_projector};
 use anatomix_trainer::graph::onnx::Precision;
 use anatomix_trainer::graph::{Params, Torch, TorchTensor};
@@ -50,10 +50,10 @@ fn perception_module() {
         let path = folder.path().join(format!("{encoder}-{precision:?}-{feature_extractor}.onnx"));
         let settled = write_apm(&path, &config, &params, precision, None).unwrap();
         params.check(&path).unwrap();
-        let mut session = session(&path);
+        let graph = graph(&path);
         for batch in [1, 2, 3] {
             let image = random(&[batch, 1, 96, 96]).sigmoid();
-            let outputs = session.run(vec![input("image", &image)]).unwrap();
+            let outputs = graph.run(&[input("image", &image)]).unwrap();
             // An fp32 graph must agree with the trained parameters, other graphs with the rounded ones.
             let reference = if precision == Precision::Fp32 { &params } else { &settled };
             let expected = apm(&Torch::new(reference), &config, &TorchTensor(image.shallow_clone()));
@@ -90,8 +90,8 @@ fn projectors() {
         shake(&params);
         let path = folder.path().join(format!("{precision:?}.onnx"));
         let settled = write_projector(&path, &models, &params, precision).unwrap();
-        let mut session = session(&path);
-        let outputs = session.run(vec![input("image_tokens", &tokens), input("object_embeddings", &objects)]).unwrap();
+        let graph = graph(&path);
+        let outputs = graph.run(&[input("image_tokens", &tokens), input("object_embeddings", &objects)]).unwrap();
         let expected = run(if precision == Precision::Fp32 { &params } else { &settled });
         let found = difference(&output(&outputs, "visual_features"), &expected);
         println!("projector {precision:?}: {found:.1e}");

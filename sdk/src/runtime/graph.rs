@@ -1,0 +1,268 @@
+//! A loaded graph, which any number of threads may run at the same time.
+
+use super::error::RuntimeError;
+use super::provider::Provider;
+use super::view::over;
+use ort::AsPointer;
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::{IoBinding, Session, SessionInputValue};
+use ort::value::{DynValue, Value, ValueType, ValueTypeMarker};
+use std::ffi::CString;
+use std::path::Path;
+use std::ptr::{NonNull, null, null_mut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A graph as ONNX Runtime loaded it. Its weights are in memory once, however many threads run it.
+///
+/// ONNX Runtime's design lets several threads run one session: kernels are stateless, and what a run changes belongs to that run
+/// (its "High level design": "Multiple threads can invoke the Run() method on the same inference session object"). `ort` takes
+/// `&mut Session` for a run all the same, because it has seen providers for GPUs crash. So runs on the CPU overlap; on any other
+/// provider they take turns.
+pub struct Graph {
+    name: String,
+    session: Session,
+    outputs: Vec<CString>,
+    /// Held during a run, where runs of the provider take turns.
+    turns: Option<Mutex<()>>,
+    /// Where the tests count who is inside.
+    #[cfg(test)]
+    pub(crate) meeting: Option<tests::Meeting>,
+}
+
+impl Graph {
+    pub(super) fn new(path: &Path, session: Session, provider: Provider) -> Result<Self, RuntimeError> {
+        let failed = |e: std::ffi::NulError| RuntimeError::Graph { path: path.into(), message: e.to_string() };
+        let outputs = session.outputs().iter().map(|output| CString::new(output.name())).collect::<Result<_, _>>().map_err(failed)?;
+        Ok(Self {
+            name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+            session,
+            outputs,
+            turns: (provider != Provider::Cpu).then(Mutex::default),
+            #[cfg(test)]
+            meeting: None,
+        })
+    }
+
+    /// Checks that the graph has the inputs and outputs that are used.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Port`] for the first that is missing.
+    pub fn check_ports(&self, inputs: &[String], outputs: &[String]) -> Result<(), RuntimeError> {
+        let has_output = |name: &str| self.session.outputs().iter().any(|output| output.name() == name);
+        let missing = |what, name: &str| RuntimeError::Port { graph: self.name.clone(), what, name: name.into() };
+        if let Some(name) = inputs.iter().find(|name| !self.has_input(name)) {
+            return Err(missing("input", name));
+        }
+        outputs.iter().find(|name| !has_output(name)).map_or(Ok(()), |name| Err(missing("output", name)))
+    }
+
+    /// Whether the graph has an input of this name.
+    pub fn has_input(&self, name: &str) -> bool {
+        self.session.inputs().iter().any(|input| input.name() == name)
+    }
+
+    /// The name that the graph gives to the size of an input along an axis; nothing where it has none.
+    pub fn dimension(&self, input: &str, axis: usize) -> Option<&str> {
+        match self.session.inputs().iter().find(|found| found.name() == input)?.dtype() {
+            ValueType::Tensor { dimension_symbols, .. } => dimension_symbols.get(axis).map(String::as_str),
+            _ => None,
+        }
+    }
+
+    /// Runs the graph. Any number of threads may do so at the same time.
+    ///
+    /// # Errors
+    /// If an input is missing or has a wrong type or shape, or an operator fails.
+    pub fn run<N: AsRef<str>>(&self, inputs: &[(N, SessionInputValue)]) -> Result<Outputs<'_>, RuntimeError> {
+        let names = inputs.iter().map(|(name, _)| CString::new(name.as_ref())).collect::<Result<Vec<_>, _>>();
+        let names = names.map_err(|e| self.failed(e))?;
+        let [names, outputs] = [&names, &self.outputs].map(|names| names.iter().map(|name| name.as_ptr()).collect::<Vec<_>>());
+        let values: Vec<_> = inputs.iter().map(|(_, value)| value.ptr()).collect();
+        let mut computed = vec![null_mut(); outputs.len()];
+        let status = {
+            let _turn = self.enter();
+            // SAFETY: the session lives as long as `self`, and may be run by several threads (see `Graph`; where that does not
+            // hold, the turn is held). Names end with NUL, there are as many as values, and all pointers are valid for the call.
+            // Outputs that are NULL are made by ONNX Runtime.
+            #[allow(unsafe_code)]
+            unsafe {
+                (ort::api().Run)(
+                    self.session.ptr().cast_mut(),
+                    null(),
+                    names.as_ptr(),
+                    values.as_ptr(),
+                    values.len(),
+                    outputs.as_ptr(),
+                    outputs.len(),
+                    computed.as_mut_ptr(),
+                )
+            }
+        };
+        // SAFETY: the status is what the call returned, and was not freed.
+        #[allow(unsafe_code)]
+        unsafe { ort::Error::result_from_status(status) }.map_err(|e| self.failed(e))?;
+        let owned = |value| {
+            let value = NonNull::new(value).ok_or_else(|| self.failed("ONNX Runtime made no output"))?;
+            // SAFETY: the run made the value for its caller, and nobody else holds it. It holds the allocator of its memory itself.
+            #[allow(unsafe_code)]
+            Ok(unsafe { DynValue::from_ptr(value, Some(&Allocator::default())) })
+        };
+        // All of them are owned before one that is missing is an error.
+        let values: Vec<_> = computed.into_iter().map(owned).collect();
+        Ok(Outputs { graph: self, values: values.into_iter().collect::<Result<_, _>>()? })
+    }
+
+    /// A run whose inputs and outputs lie where the caller wants them.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn binding(&self) -> Result<Binding<'_>, RuntimeError> {
+        Ok(Binding { graph: self, inner: self.session.create_binding().map_err(|e| self.failed(e))? })
+    }
+
+    /// Does something with memory of this GPU, which the graph's provider manages, while no run does.
+    pub(crate) fn with_memory_of<T>(&self, device: i32, work: impl FnOnce(&Allocator) -> ort::Result<T>) -> ort::Result<T> {
+        let _turn = self.turn();
+        let place = MemoryInfo::new(AllocationDevice::CUDA, device, AllocatorType::Device, MemoryType::Default)?;
+        work(&Allocator::new(&self.session, place)?)
+    }
+
+    fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        // A run that panicked has changed nothing of the session's.
+        self.turns.as_ref().map(|turns| turns.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The turn of a run that begins now.
+    fn enter(&self) -> Option<MutexGuard<'_, ()>> {
+        let turn = self.turn();
+        #[cfg(test)]
+        self.meeting.iter().for_each(tests::Meeting::arrive);
+        turn
+    }
+
+    fn failed(&self, error: impl ToString) -> RuntimeError {
+        RuntimeError::Run { graph: self.name.clone(), message: error.to_string() }
+    }
+}
+
+/// What a run of a [`Graph`] gave.
+pub struct Outputs<'g> {
+    graph: &'g Graph,
+    values: Vec<DynValue>,
+}
+
+impl Outputs<'_> {
+    /// All outputs with their names, in the graph's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &DynValue)> {
+        self.graph.session.outputs().iter().map(|output| output.name()).zip(&self.values)
+    }
+
+    /// An output.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Port`] if the graph has none of this name.
+    pub fn get(&self, name: &str) -> Result<&DynValue, RuntimeError> {
+        let missing = || RuntimeError::Port { graph: self.graph.name.clone(), what: "output", name: name.into() };
+        self.iter().find(|&(found, _)| found == name).map(|(_, value)| value).ok_or_else(missing)
+    }
+
+    /// The values of an output, if it has the expected shape.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Shape`] where it has another.
+    pub fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, RuntimeError> {
+        let (shape, values) = self.get(name)?.try_extract_tensor::<f32>().map_err(|e| self.graph.failed(e))?;
+        let expected: Vec<i64> = expected.iter().map(|&d| d as i64).collect();
+        if shape[..] != expected[..] {
+            let (graph, found) = (self.graph.name.clone(), shape.to_vec());
+            return Err(RuntimeError::Shape { graph, tensor: name.into(), found, expected });
+        }
+        Ok(values.to_vec())
+    }
+}
+
+/// One run of a [`Graph`], see [`Graph::binding`].
+pub struct Binding<'g> {
+    graph: &'g Graph,
+    inner: IoBinding,
+}
+
+impl Binding<'_> {
+    /// Gives the run an input.
+    ///
+    /// # Errors
+    /// If the graph has none of this name, or the value cannot be brought to where the graph computes.
+    pub fn input<T: ValueTypeMarker + ?Sized>(&mut self, name: impl Into<String>, value: &Value<T>) -> ort::Result<()> {
+        self.inner.bind_input(name, value)
+    }
+
+    /// Lets the run write an output into a value, which may be one of its inputs.
+    ///
+    /// # Errors
+    /// If the graph has none of this name.
+    pub fn output<T: ValueTypeMarker + ?Sized>(&mut self, name: impl Into<String>, value: &mut Value<T>) -> ort::Result<()> {
+        self.inner.bind_output(name, value)
+    }
+
+    /// Runs the graph, and returns the values of the one output that was not bound before, which has this shape. Any number of
+    /// threads may run a graph at the same time.
+    ///
+    /// # Errors
+    /// If an input is missing, the output has another shape, or an operator fails.
+    pub fn run(mut self, output: &str, shape: &[usize]) -> Result<Vec<f32>, RuntimeError> {
+        let graph = self.graph;
+        let mut values = vec![0.0; shape.iter().product()];
+        let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+        // SAFETY: the tensor is bound for this run alone, and dropped with the binding before the values are used.
+        #[allow(unsafe_code)]
+        let tensor = unsafe { over(&mut values, &shape) };
+        let bound = tensor.and_then(|mut tensor| self.inner.bind_output(output, &mut tensor));
+        bound.map_err(|e| graph.failed(e))?;
+        let status = {
+            let _turn = graph.enter();
+            // SAFETY: the binding was made by this session, which lives as long as `graph`, and no other thread has it. Several
+            // threads may run a session (see `Graph`; where that does not hold, the turn is held).
+            #[allow(unsafe_code)]
+            unsafe {
+                (ort::api().RunWithBinding)(graph.session.ptr().cast_mut(), null(), self.inner.ptr())
+            }
+        };
+        // SAFETY: the status is what the call returned, and was not freed.
+        #[allow(unsafe_code)]
+        let done = unsafe { ort::Error::result_from_status(status) };
+        drop(self.inner);
+        done.map(|()| values).map_err(|e| graph.failed(e))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::sync::Condvar;
+    use std::time::Duration;
+
+    /// Holds runs back, between their turn and ONNX Runtime, until so many of them are there at the same time.
+    pub(crate) struct Meeting {
+        expected: usize,
+        inside: Mutex<usize>,
+        arrived: Condvar,
+    }
+
+    impl Meeting {
+        pub fn of(expected: usize) -> Self {
+            Self { expected, inside: Mutex::new(0), arrived: Condvar::new() }
+        }
+
+        /// Returns when all are there, at once if they have met before. No two meet where one waits for the other's end.
+        pub fn arrive(&self) {
+            let mut inside = self.inside.lock().unwrap();
+            *inside += 1;
+            self.arrived.notify_all();
+            let waited = self.arrived.wait_timeout_while(inside, Duration::from_secs(60), |inside| *inside < self.expected);
+            let (inside, waited) = waited.unwrap();
+            let count = *inside;
+            drop(inside);
+            assert!(!waited.timed_out(), "{count} of {} runs came to be in flight at the same time", self.expected);
+        }
+    }
+}
