@@ -304,8 +304,9 @@ typedef struct anx_engine_options {
      */
     const char *provider;
     /**
-     * Threads on the CPU, for the graphs and for what is done before and after them, or 0 for as many as the machine has cores. Opening
-     * takes up to three for a moment.
+     * Threads on the CPU that one caller computes with, for the graphs and for what is done before and after them: at most as many
+     * as the process may use cores, or 0 for all of these. More than that are ANX_INVALID_ARGUMENT. Opening takes up to three for a
+     * moment. Callers of an engine of one thread compute side by side; callers of an engine of several share the graphs' threads.
      */
     size_t threads;
     /**

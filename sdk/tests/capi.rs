@@ -164,6 +164,21 @@ fn a_bad_path_is_named_with_its_cause() {
 }
 
 #[test]
+fn more_threads_than_cores_are_refused_before_anything_is_read() {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let with = |threads| open_failure(c"/no/such/bundle".as_ptr(), &anx_engine_options { threads, ..options() });
+    for threads in [cores + 1, 100_000, usize::MAX] {
+        let (status, message, _) = with(threads);
+        assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT, "{message}");
+        assert!(message.starts_with(&format!("{threads} threads")) && message.contains(&format!("1 to {cores},")), "{message}");
+    }
+    // 0 is the default.
+    for threads in [0, 1, cores] {
+        assert_eq!(with(threads).0, anx_status::ANX_BUNDLE_READ);
+    }
+}
+
+#[test]
 fn options_of_other_versions() {
     let path = c"/no/such/bundle".as_ptr();
     // What is read as options is valid where the bundle is the next thing to be complained about.

@@ -21,6 +21,8 @@ fn anatomix(arguments: &[&str]) -> Command {
 #[case::unknown_task(&["ask", "chest.png", "Why?", "--task", "poetry"])]
 #[case::unknown_provider(&["perceive", "chest.png", "--provider", "abacus"])]
 #[case::no_threads(&["perceive", "chest.png", "--threads", "0"])]
+#[case::threads_of_no_machine(&["perceive", "chest.png", "--threads", "18446744073709551615"])]
+#[case::more_threads_than_a_number_holds(&["perceive", "chest.png", "--threads", "99999999999999999999999"])]
 #[case::no_tokens(&["report", "chest.png", "--max-tokens", "0"])]
 #[case::no_time(&["report", "chest.png", "--deadline", "-1"])]
 #[case::no_number(&["report", "chest.png", "--temperature", "warm"])]
@@ -28,6 +30,17 @@ fn anatomix(arguments: &[&str]) -> Command {
 #[case::several_images_into_one_overlay(&["perceive", "a.png", "b.png", "--overlay", "no/such/folder"])]
 fn wrong_usage_exits_with_2(#[case] arguments: &[&str]) {
     anatomix(arguments).assert().code(2).stdout(is_empty()).stderr(contains("--help"));
+}
+
+#[test]
+fn more_threads_than_cores_are_wrong_usage() {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let with =
+        |threads: usize| anatomix(&["perceive", "chest.png", "--bundle", "/no/such/bundle", "--threads", &threads.to_string()]).assert();
+    for threads in [cores + 1, 100_000] {
+        with(threads).code(2).stdout(is_empty()).stderr(contains(format!("the machine runs {cores} at a time; ask for 1 to {cores},")));
+    }
+    with(cores).code(1).stderr(contains("/no/such/bundle"));
 }
 
 #[rstest]

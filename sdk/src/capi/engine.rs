@@ -56,8 +56,9 @@ pub struct anx_engine_options {
     /// Where to compute: "auto" (or NULL), "cpu", "cuda", "cuda:N", "tensorrt", "tensorrt:N", N being the device's
     /// number. "auto" takes what can run here and notes why; any other that cannot run is an error.
     pub provider: *const c_char,
-    /// Threads on the CPU, for the graphs and for what is done before and after them, or 0 for as many as the machine has cores. Opening
-    /// takes up to three for a moment.
+    /// Threads on the CPU that one caller computes with, for the graphs and for what is done before and after them: at most as many
+    /// as the process may use cores, or 0 for all of these. More than that are ANX_INVALID_ARGUMENT. Opening takes up to three for a
+    /// moment. Callers of an engine of one thread compute side by side; callers of an engine of several share the graphs' threads.
     pub threads: usize,
     /// Path of ONNX Runtime's library, or NULL: then the environment variable ORT_DYLIB_PATH, then beside libanatomix.so
     /// and beside the program, then the system's search path. A process loads one library, which stays; to name another one
@@ -102,9 +103,7 @@ pub unsafe extern "C" fn anx_engine_open(
                 let unknown = |problem: String| Failure::argument("options.provider", format!("cannot be used: {problem}"));
                 builder = builder.provider(provider.parse().map_err(unknown)?);
             }
-            if options.threads > 0 {
-                builder = builder.threads(options.threads);
-            }
+            builder = builder.threads(options.threads);
             if let Some(library) = optional_path(options.library, "options.library")? {
                 builder = builder.library(library);
             }

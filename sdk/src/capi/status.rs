@@ -131,6 +131,7 @@ fn bundle(error: &BundleError) -> anx_status {
 fn runtime(error: &RuntimeError) -> anx_status {
     use RuntimeError::*;
     match error {
+        TooManyThreads { .. } => ANX_INVALID_ARGUMENT,
         NotFound { .. } => ANX_RUNTIME_NOT_FOUND,
         Library { .. } | OtherLibrary { .. } => ANX_RUNTIME_LIBRARY,
         Provider { .. } | Precision { .. } => ANX_RUNTIME_PROVIDER,

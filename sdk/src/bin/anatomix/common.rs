@@ -1,12 +1,12 @@
 //! What commands share: options of the engine, where the bundle is, failures, progress.
 
 use crate::shown::remark;
-use anatomix::{Engine, Provider};
+use anatomix::{Engine, Provider, runtime};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroUsize, ParseIntError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub struct Options {
     /// Where to compute: auto, cpu, cuda[:N] or tensorrt[:N]
     #[arg(long, global = true, default_value = "auto")]
     pub provider: Provider,
-    /// Threads on the CPU [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
+    /// Threads on the CPU, at most one for each core [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub threads: Option<NonZeroUsize>,
     /// ONNX Runtime's library [default: $ORT_DYLIB_PATH, else beside the program, else the system's]
     #[arg(long, global = true, value_name = "PATH")]
@@ -59,9 +59,8 @@ impl Options {
     /// Lets all work of the program take no more threads than were asked for.
     pub fn limit_threads(&self) {
         if let Some(threads) = self.threads {
-            let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
             // It fails only where the threads are there already.
-            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get().min(cores)).build_global();
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
         }
     }
 
@@ -82,6 +81,13 @@ impl Options {
         waiting.finish_and_clear();
         Ok(engine?)
     }
+}
+
+/// A number of threads that the machine has.
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let threads: NonZeroUsize = text.parse().map_err(|e: ParseIntError| e.to_string())?;
+    let options = runtime::Options { threads: Some(threads.get()), ..Default::default() };
+    options.check().map(|()| threads).map_err(|e| e.to_string())
 }
 
 /// Why a command did not do what it was asked for.
