@@ -1,4 +1,4 @@
-"""What the tests share: the built program, the reference bundle, radiographs."""
+"""Shared fixtures: the built program, the reference bundle, radiographs."""
 
 import importlib.metadata
 import json
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def needed(path: Path, target: str) -> Path:
-    """The path, if it is there; otherwise the test fails and says what makes it."""
+    """Returns the path if it exists; otherwise the test fails with the make target that builds it."""
     if not path.exists():
         pytest.fail(f"{path.relative_to(ROOT)} is missing; run `make {target}`", pytrace=False)
     return path
@@ -21,25 +21,25 @@ def needed(path: Path, target: str) -> Path:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository."""
+    """The root folder of the repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def anatomix() -> Path:
-    """The command line, as `make build` leaves it."""
+    """The program that `make build` builds."""
     return needed(ROOT / "target/release/anatomix", "build")
 
 
 @pytest.fixture(scope="session")
 def onnxruntime_library() -> Path:
-    """ONNX Runtime, as `make deps` leaves it."""
+    """The ONNX Runtime library that `make deps` fetches."""
     return needed(ROOT / ".deps/onnxruntime/libonnxruntime.so", "deps")
 
 
 @pytest.fixture(scope="session")
 def bundle() -> Path:
-    """The reference bundle, or the one that ANATOMIX_BUNDLE names to the program too."""
+    """The reference bundle, or the one in ANATOMIX_BUNDLE, which the program reads, too."""
     if named := os.environ.get("ANATOMIX_BUNDLE"):
         return Path(named).resolve()
     return needed(ROOT / "examples/reference-bundle", "reference")
@@ -47,7 +47,7 @@ def bundle() -> Path:
 
 @pytest.fixture(scope="session")
 def manifest(bundle: Path) -> dict:
-    """Its manifest."""
+    """The bundle's manifest."""
     return json.loads((bundle / "manifest.json").read_text())
 
 
@@ -70,11 +70,11 @@ def radiographs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(anatomix: Path, onnxruntime_library: Path):
-    """Runs the program: `run("perceive", path, "--json")`. `env` adds variables, `None` as a value takes one away."""
+    """Runs the program: `run("perceive", path, "--json")`. `env` adds variables, and removes those with the value `None`."""
 
     def run(*arguments, env=None, program=anatomix, timeout=120, **options) -> subprocess.CompletedProcess:
         variables = {**os.environ, "ORT_DYLIB_PATH": str(onnxruntime_library)} | (env or {})
-        # A backtrace would lengthen the message of a panic, not make one: what is tested is what a user sees.
+        # A backtrace would make the message of a panic longer than a user's.
         variables.pop("RUST_BACKTRACE", None)
         return subprocess.run(
             [program, *arguments],
@@ -93,7 +93,7 @@ def run(anatomix: Path, onnxruntime_library: Path):
 
 @pytest.fixture(scope="session")
 def succeed(run):
-    """Runs the program, which must succeed, and returns what it printed."""
+    """Runs the program, which must succeed, and returns its standard output."""
 
     def succeed(*arguments, **options) -> str:
         result = run(*arguments, **options)
@@ -105,7 +105,7 @@ def succeed(run):
 
 @pytest.fixture(scope="session")
 def perceive(succeed):
-    """`perceive IMAGE --json` as a dictionary; every image is perceived once in a session."""
+    """Returns the output of `perceive IMAGE --json` as a dictionary. Results are cached for the session."""
     known = {}
 
     def perceive(path) -> dict:

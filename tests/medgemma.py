@@ -1,6 +1,6 @@
-"""Random weights with MedGemma-4b-it's real dimensions, as its folder is published: sharded bfloat16, vision tower left out.
+"""Writes random weights with the dimensions of MedGemma-4b-it in its published layout: bfloat16 shards, without the vision tower.
 
-usage: medgemma.py DIR [LAYERS]; tests/scale.py takes it through import, export and an answer
+usage: medgemma.py DIR [LAYERS]; tests/scale.py imports and exports the result and asks a question
 """
 
 import json
@@ -16,7 +16,7 @@ SHARD = 4 << 30
 
 
 def resize(hidden, layers, rows):
-    """Other sizes for what is written from here on."""
+    """Sets the sizes of the model that is written."""
     global ROWS, TOKENS, HIDDEN, INNER, LAYERS
     ROWS, TOKENS, HIDDEN, INNER, LAYERS = rows, rows - 63, hidden, 4 * hidden, layers
 
@@ -39,7 +39,7 @@ def shapes(layers):
 
 
 def write_shard(path, tensors, random):
-    """A safetensors file, a few rows at a time."""
+    """Writes a safetensors file, a few rows at a time."""
     header, at = {}, 0
     for name, shape in tensors:
         size = 2 * int(np.prod(shape))
@@ -50,7 +50,7 @@ def write_shard(path, tensors, random):
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape in tensors:
-            # Quiet norms and a spread that keeps the residual stream in bounds; a block of noise is used again and again.
+            # Small norms and deviations keep the residual stream within bounds. One block of noise is used for all tensors.
             spread = 0.1 if len(shape) == 1 else shape[-1] ** -0.5
             noise = random.standard_normal(1 << 22, np.float32) * np.float32(spread)
             block = (noise.view(np.uint32) >> 16).astype("<u2")
@@ -63,7 +63,7 @@ def write_shard(path, tensors, random):
 
 
 def write_tokenizer(folder):
-    """As many tokens as the real one has; letters, bytes and control tokens among them."""
+    """Writes a tokenizer with as many tokens as the real one, including letters, bytes and control tokens."""
     words = CONTROL + [f"<0x{byte:02X}>" for byte in range(256)] + [chr(c) for c in range(33, 127)] + ["▁", "\n"]
     vocabulary = {word: i for i, word in enumerate(words)}
     for i in range(len(vocabulary), TOKENS - 1):

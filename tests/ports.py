@@ -1,10 +1,10 @@
-"""What readers of `decoder.onnx` give it besides tokens."""
+"""Attention inputs of `decoder.onnx`."""
 
 import numpy as np
 
 
 def attention(past, count, sizes):
-    """Positions of `count` tokens behind `past` others, and what layers see of all of them; `sizes` are the manifest's."""
+    """Positions and attention biases of `count` tokens after `past` tokens; `sizes` are those of the manifest."""
     places = np.arange(past + count)
     bias = np.zeros((1, 1, count, past + count), np.float32)
     inputs = {"position_ids": places[None, past:], "full_attention_bias": bias}

@@ -1,4 +1,4 @@
-"""Random weights in the layouts in which real ones are published, with the reference implementations that made them."""
+"""Random weights in published layouts, and the reference implementations that they come from."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ CHAT = (
 
 
 class Evil:
-    """An object that makes a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, marker: Path):
         self.marker = marker
@@ -41,7 +41,7 @@ class Evil:
         return os.system, (f"touch {self.marker}",)
 
 
-# ---- the perception module, in torchvision's and torch's own pieces
+# ---- the perception module, made of torchvision's and torch's modules
 
 
 class Encoder(nn.Module):
@@ -73,7 +73,7 @@ class Decoder(nn.Module):
 
 
 class Perception(nn.Module):
-    """DETR with a query for each structure and a class token; names as published."""
+    """DETR with a query for each structure and a class token, with the published names."""
 
     def __init__(self, blocks=(3, 4, 6, 3), width=256, heads=4, inner=1024, layers=(4, 4), embedding=16, vit=None):
         super().__init__()
@@ -98,7 +98,7 @@ class Perception(nn.Module):
         self.anat_obj_embs.mha = nn.MultiheadAttention(width, 2, batch_first=True)
         self.anat_obj_embs.linear = nn.Linear(width, embedding)
         self.image_class_embed = nn.Linear(width, LABELS)
-        for name, tensor in self.state_dict().items():  # nothing is left at zero or one
+        for name, tensor in self.state_dict().items():  # no parameter stays at zero or one
             noise = torch.randn_like(tensor)
             if name.startswith("backbone") and vit:
                 tensor.add_(0.05 * noise)
@@ -155,7 +155,7 @@ class Perception(nn.Module):
 
 
 def vision_transformer(gated):
-    """DINOv3, small: two heads of 64, four registers."""
+    """A small DINOv3 with two heads of width 64 and four registers."""
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     config = DINOv3ViTConfig(
@@ -170,7 +170,7 @@ def text_projection(width, embedding, inner=512):
 
 
 def perception_checkpoint(path, perception, projection, marker, encoder=None):
-    """A training checkpoint as published, with what training keeps beside the model, and an object that must not run."""
+    """Writes a training checkpoint in the published layout, with optimiser and settings, and an object that must not be executed."""
     model = {f"vis_model.{name}": tensor for name, tensor in perception.state_dict().items()}
     model |= {f"text_model.project_head.proj.{name}": tensor for name, tensor in projection.state_dict().items()}
     for name, tensor in (encoder.state_dict() if encoder else {}).items():
@@ -197,7 +197,7 @@ def perception_checkpoint(path, perception, projection, marker, encoder=None):
 
 
 def gemma_tokenizer(folder, words=()):
-    """A tokenizer that is built like Gemma's, with its chat template; these words are tokens by themselves."""
+    """A tokenizer with the structure of Gemma's and its chat template."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
@@ -211,7 +211,7 @@ def gemma_tokenizer(folder, words=()):
         initial_alphabet=characters,
         show_progress=False,
     )
-    # Whole runs of line breaks are tokens that were added as plain text, as in Gemma's.
+    # As in Gemma's tokenizer, sequences of line breaks are added tokens, but not special ones.
     breaks = [AddedToken("\n" * count, normalized=False) for count in (2, 3, 4)]
     tokenizer.train_from_iterator([*SENTENCES, "Task: Where is the heart? Likely findings: emb: box: (512,1024)"] * 20, trainer)
     tokenizer.add_tokens([*breaks, *(AddedToken(word, normalized=False) for word in words)])
@@ -245,7 +245,7 @@ def gemma_config(rows):
 
 
 def shaken(model):
-    """Norms and everything else away from where they begin."""
+    """Adds noise to all parameters, including norms."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * (0.3 if parameter.dim() == 1 else 0.06))
@@ -253,7 +253,7 @@ def shaken(model):
 
 
 def gemma_with_tower(rows):
-    """The whole multimodal model, with a small vision tower."""
+    """The multimodal model with a small vision tower."""
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
     tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}
@@ -290,7 +290,7 @@ def with_adapter(model, rank, alpha, saved):
 
 
 def tuned_checkpoint(path, adapted, heads):
-    """The published fine-tuned file."""
+    """Writes the fine-tuned parts in the published layout."""
     parts = ["lora_", "modules_to_save", "original_module"]
     core = {name: tensor for name, tensor in adapted.state_dict().items() if any(part in name for part in parts)}
     torch.save({"apm": None, "LM": {"core_model": core, "wrapper": projector_state(heads)}}, path)
@@ -307,7 +307,7 @@ def bert_vocabulary():
 
 
 def bert(folder, published):
-    """PubMedBERT's layout: a vocabulary and an old pickle, heads included; or a folder as transformers 5 writes it."""
+    """Writes a BERT model in the layout of PubMedBERT (a vocabulary, and an old pickle with heads) or in that of transformers 5."""
     from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
     folder.mkdir()

@@ -1,9 +1,9 @@
-"""From published files to an answer at a model's real size: time and peak memory of every step, checked against limits.
+"""Import, export and an answer at a model's real size: time and peak memory of each step, compared with limits.
 
 usage: scale.py FOLDER [--hidden N] [--layers N] [--rows N] [--keep]
 
-Without options the language model has MedGemma-4b-it's dimensions. Weights are random, in the published layout; about 20 GB of
-disk are needed meanwhile. `make test-4b` runs it.
+Without options, the language model has the dimensions of MedGemma-4b-it. Weights are random, in the published layout. About 20 GB of
+disk space are needed temporarily. `make test-4b` runs this program.
 """
 
 import argparse
@@ -26,19 +26,19 @@ from safetensors.torch import save_file as save_tensors
 ROOT = Path(__file__).parents[1]
 TRAINER, ANATOMIX = ROOT / "target/release/anatomix-trainer", ROOT / "target/release/anatomix"
 GIB = 1 << 30
-# Of import and export together, and of the machine that generates.
+# Limits: memory and seconds of import and export, and memory for an answer.
 MAKING_MEMORY, MAKING_SECONDS, ANSWERING_MEMORY = 4 * GIB, 20 * 60, 24 * GIB
 RANK = 16
 
 
-# Runs a command and writes its peak memory to a file. A process of its own: memory of whoever starts a program counts for it too.
+# Runs a command and writes its peak memory to a file. It is a separate process, because a process inherits the peak memory of its parent.
 WATCH = "import resource, subprocess, sys; code = subprocess.call(sys.argv[2:]); open(sys.argv[1], 'w').write(" + (
     "str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)); sys.exit(code if code >= 0 else 128 - code)"
 )
 
 
 def watched(*command, stdout=None, stderr=None):
-    """Runs a program; its exit code, seconds and peak resident bytes."""
+    """Runs a program. Returns its exit code, seconds and peak resident bytes."""
     library = ROOT / ".deps/onnxruntime/libonnxruntime.so"
     with tempfile.NamedTemporaryFile("r") as peak:
         start = time.monotonic()
@@ -48,7 +48,7 @@ def watched(*command, stdout=None, stderr=None):
 
 
 def measured(*command, out=os.devnull):
-    """Runs a program that must succeed; seconds and peak resident bytes. What it prints goes into a file."""
+    """Runs a program that must succeed, with its output in a file. Returns seconds and peak resident bytes."""
     with open(out, "w") as file:
         code, seconds, peak = watched(*command, stdout=file)
     if code:
@@ -57,7 +57,7 @@ def measured(*command, out=os.devnull):
 
 
 def write_adapter(folder):
-    """Adapters of all linear layers as PEFT keeps them, and the projectors."""
+    """Writes adapters of all linear layers in PEFT's layout, and the projectors."""
     folder.mkdir(parents=True, exist_ok=True)
     random, tensors = np.random.default_rng(5), {}
     for name, shape in medgemma.shapes(medgemma.LAYERS):
@@ -76,7 +76,7 @@ def write_adapter(folder):
 
 
 def write_perception(folder):
-    """The perception module at its published size, and a small sentence encoder."""
+    """Writes a perception module of the published size, and a small sentence encoder."""
     torch.manual_seed(6)
     folder.mkdir(parents=True, exist_ok=True)
     state = published.Perception().eval().state_dict()

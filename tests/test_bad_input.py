@@ -1,4 +1,4 @@
-"""Bad input, through the command line: what is wrong is said in a line or two, and nothing half-written stays."""
+"""Bad input on the command line: errors take one or two lines, and no partial files are left."""
 
 import json
 import os
@@ -31,7 +31,7 @@ BUNDLE_FILES = [
 
 
 def check_refused(result, *patterns):
-    """Exit code 1, nothing on standard output, a line or two that hold the patterns and say what to do."""
+    """Checks for exit code 1, no standard output, and an error of one or two lines with the patterns and an advice."""
     error = result.stderr.strip()
     assert result.returncode == 1, f"exit code {result.returncode}: {error}"
     assert result.stdout == ""
@@ -39,7 +39,7 @@ def check_refused(result, *patterns):
     assert 1 <= len(error.splitlines()) <= 3, error
     for pattern in patterns:
         assert re.search(pattern, error, re.IGNORECASE), f"{pattern!r} is not in {error!r}"
-    # "what is wrong; what to do".
+    # The form of messages is "what is wrong; what to do".
     assert ";" in error or "\n" in error, error
 
 
@@ -51,7 +51,7 @@ def grey(width=64, height=64) -> np.ndarray:
 
 
 def dicom(path, syntax=ExplicitVRLittleEndian, data=None, without=(), **changes):
-    """A small computed radiograph; `changes` are put into its header as they are."""
+    """Writes a small computed radiograph; `changes` are put into its header unchanged."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax
@@ -136,7 +136,7 @@ RADIOGRAPHS = {
 
 
 def limit_memory():
-    # 65535 x 65535 pixels must not be allocated before the data are seen to be there.
+    # 65535 x 65535 pixels must not be allocated before it is checked that the data exist.
     resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 
 
@@ -171,20 +171,20 @@ def test_question(run, phantom_dicom, question, pattern):
 
 
 class Damaged:
-    """A copy of a bundle whose files can be changed one by one."""
+    """A copy of a bundle whose files can be changed."""
 
     def __init__(self, bundle, folder):
         self.folder = folder
-        # Not links: the onnx library and ONNX Runtime distrust weights that are linked.
+        # Files are copied, not linked, because the onnx library and ONNX Runtime refuse links to weights.
         shutil.copytree(bundle, folder)
         self.manifest = json.loads((folder / "manifest.json").read_text())
 
     def write(self, name, data: bytes):
-        """Changes a file, the manifest's hash of it left as it was."""
+        """Changes a file, but not its hash in the manifest."""
         (self.folder / name).write_bytes(data)
 
     def replace(self, name, data: bytes):
-        """Changes a file and the manifest's hash of it, so that what stands behind the hash is reached."""
+        """Changes a file and its hash in the manifest, so that the checks after that of the hash are reached."""
         self.write(name, data)
         self.manifest["files"][name] = {"bytes": len(data), "sha256": sha256(data).hexdigest()}
         self.describe(**self.manifest)
@@ -319,7 +319,7 @@ def change_database(damaged, change):
 
 
 def spoil(name, change):
-    """A change of one tensor."""
+    """Returns a function that changes one tensor of a database."""
 
     def apply(tensors):
         tensors[name] = change(tensors[name].copy())
@@ -336,12 +336,12 @@ def at(index, value):
 
 
 def letter_across_sentences(tensors):
-    # The left lung has several sentences. Valid UTF-8 as a whole, but not sentence by sentence.
+    # The left lung has several sentences. Their text is valid UTF-8 as a whole, but not sentence by sentence.
     border = int(tensors["11.offsets"][1])
     tensors["11.text"] = at(slice(border - 1, border + 1), list("é".encode()))(tensors["11.text"].copy())
 
 
-# What opening sees, which does not read the whole database.
+# Damage that opening reports, although it does not read the whole database.
 DATABASES = {
     "offsets beyond the text": (spoil("05.offsets", at(-1, 1 << 60)), "offset"),
     "descending offsets": (spoil("05.offsets", lambda tensor: tensor[::-1]), "offset"),
@@ -357,14 +357,14 @@ DATABASES = {
         }), "Vertebral column",
     ),
 }
-# What is seen where it is used: these are used with every radiograph.
+# Damage that is reported where it is met, in parts that are used with each radiograph.
 USED = {
     "no sentence is valid UTF-8": (spoil("07.text", at(slice(None), 0xFF)), "07.text.*UTF-8"),
     "an embedding that is not a number": (spoil("09.embeddings", at((-1, 3), np.nan)), r"row \d+ of 09\.embeddings"),
     "embeddings of another norm": (spoil("12.embeddings", lambda tensor: tensor * 2), r"12\.embeddings has the norm (2|1\.99)"),
     "offsets beyond the text": (spoil("11.offsets", at(slice(1, -1), 1 << 60)), r"11\.offsets"),
 }
-# What no radiograph need ever meet.
+# Damage that a radiograph may never meet.
 UNUSED = {
     "an offset within a letter": (letter_across_sentences, "offset|UTF-8"),
     "invalid UTF-8": (spoil("07.text", at(1, 0xFF)), "UTF-8"),
@@ -432,7 +432,7 @@ def test_onnxruntime(run, phantom_dicom, tmp_path, kind, bundle):
 
 
 def test_onnxruntime_is_nowhere(run, anatomix, phantom_dicom, tmp_path, bundle):
-    """Without a hint it is looked for beside the program and in the system; all places are named."""
+    """Without an option or variable, the library is searched beside the program and in the system; the error names all places."""
     program = shutil.copy(anatomix, tmp_path / "anatomix")
     nowhere = {"ORT_DYLIB_PATH": None, "LD_LIBRARY_PATH": None}
     result = run("perceive", phantom_dicom, "--bundle", bundle, env=nowhere, program=program)
@@ -443,7 +443,7 @@ def test_onnxruntime_is_nowhere(run, anatomix, phantom_dicom, tmp_path, bundle):
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_provider_that_cannot_run(run, phantom_dicom, provider):
-    """The CPU build of ONNX Runtime has neither; asked for, that is an error, not a silent fallback."""
+    """The CPU build of ONNX Runtime has neither provider. Requesting one is an error without a fallback."""
     check_refused(run("perceive", phantom_dicom, "--provider", provider, "--json"), provider, "cannot run here|not")
 
 
@@ -466,7 +466,7 @@ def test_full_disk(run, phantom_dicom, tmp_path, existing):
     path = tmp_path / "overlay.png"
     if existing:
         path.write_bytes(b"before")
-    # Python leaves SIGXFSZ ignored, and so does the child: writing beyond the limit is then an error, as on a full disk.
+    # The child inherits that SIGXFSZ is ignored, so that writing beyond the limit is an error, as on a full disk.
     overlay(run, phantom_dicom, path, preexec_fn=limit_files, restore_signals=False)
     assert [p.name for p in tmp_path.iterdir()] == (["overlay.png"] if existing else [])
     assert not existing or path.read_bytes() == b"before"

@@ -1,4 +1,4 @@
-"""`make bench` measures what a machine can do and says what it cannot; its floors go by the kind of machine."""
+"""`make bench`: a figure that a machine cannot give is a row with the reason, and floors depend on the kind of machine."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The reference bundle as others see it: its files, its graphs in the onnx library, its tensors in safetensors."""
+"""The reference bundle in independent readers: its files, its graphs in the onnx library, its tensors in safetensors."""
 
 import json
 from hashlib import sha256
@@ -23,7 +23,7 @@ def graph(bundle, name):
 
 
 def ports(values) -> dict:
-    """Names with element type and shape; free dimensions are strings."""
+    """Element type and shape of each port by name; dynamic dimensions are strings."""
     return {
         v.name: (
             onnx.TensorProto.DataType.Name(v.type.tensor_type.elem_type),
@@ -48,7 +48,7 @@ def test_the_manifest_describes_every_file(bundle, manifest):
 
 
 def test_it_names_no_machine(bundle):
-    """No path of whoever trained it, no user, no host."""
+    """The bundle holds no path, user name or host name of the machine that trained it."""
     for file in bundle.iterdir():
         if file.suffix in (".json", ".onnx"):
             text = file.read_bytes()
@@ -58,8 +58,8 @@ def test_it_names_no_machine(bundle):
 @pytest.mark.parametrize("name", GRAPHS)
 def test_graphs_are_valid(bundle, name):
     model = graph(bundle, name)
-    if name != "decoder":  # which holds operators that ONNX Runtime adds to the standard's
-        # From its path, so that external data is found and checked too.
+    if name != "decoder":  # which has operators of ONNX Runtime that are not in the standard
+        # The checker gets a path, so that it finds and checks external data, too.
         onnx.checker.check_model(str(bundle / f"{name}.onnx"))
     assert {opset.domain for opset in model.opset_import} <= {"", "com.microsoft"}
     external = {
@@ -83,7 +83,7 @@ def test_perception_ports(bundle, manifest):
         "image_tokens": [sizes["patches"], sizes["token_width"]],
         "image_logits": [LABELS],
     }
-    # Standard operators only: TensorRT's parser takes no others.
+    # TensorRT's parser accepts standard operators only.
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints in the layouts that the Hub's files have had over the years, and such as nobody should believe."""
+"""Checkpoints in all layouts that Hugging Face files have had over the years, and checkpoints that do not fit their model."""
 
 import copy
 import json
@@ -17,10 +17,10 @@ from scale import watched
 from test_import import close, complaints, decoder_logits, expected_logits, spoiled, trainer  # noqa: F401 (fixture)
 
 MIB = 1 << 20
-# Of the small language model, as a manifest has them.
+# Sizes of the small language model, with the manifest's names.
 SIZES = {"layers": 6, "kv_heads": 2, "head_dim": 32, "sliding_window": 48}
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-# Of tensors of a text model, in whole models.
+# Prefixes of a text model's tensors in complete models.
 LAYOUTS = {
     "text": (lambda name: name, {}),
     "older": (lambda name: f"language_model.{name}", {"": "vision_tower.vision_model.", "x": "multi_modal_projector."}),
@@ -33,7 +33,7 @@ LAYOUTS = {
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A small Gemma 3 with free rows for the prompt's tokens, in transformers and in its folder."""
+    """A small Gemma 3 with free rows for the prompt's tokens: the model in transformers, and its folder."""
     from transformers import Gemma3ForCausalLM
 
     torch.manual_seed(11)
@@ -46,7 +46,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture
 def refused(tmp_path):
-    """Runs an import that must be refused in a few lines, quickly and with little memory; what it says."""
+    """Runs an import that must be refused with a few lines, quickly and with little memory. Returns its error output."""
     program = needed(ROOT / "target/release/anatomix-trainer", "trainer")
 
     def refused(*arguments, most=300):
@@ -65,7 +65,7 @@ def refused(tmp_path):
 
 
 def copied(source, target):
-    """A folder's small files and its model, to be changed."""
+    """Copies a folder's small files and its model."""
     shutil.copytree(source, target, dirs_exist_ok=True)
     return target
 
@@ -89,7 +89,8 @@ def shards(folder, tensors, count):
     ("text", torch.float32, True), ("older", torch.bfloat16, True), ("newer", torch.float16, False), ("newer", torch.bfloat16, True),
 ])  # fmt: skip
 def test_language_models(trainer, small, tmp_path, layout, dtype, sharded, head):  # noqa: F811
-    """Names of every layout, values bit by bit; a head is kept where it is not the table; towers are left out."""
+    """Names of all layouts are mapped and values are copied exactly; an output layer that differs from the embedding table is kept, and
+    towers are left out."""
     rename, towers = LAYOUTS[layout]
     given = {name: tensor.to(dtype) for name, tensor in small.state.items() if name != HEAD}
     if head != "none":
@@ -115,7 +116,7 @@ def test_language_models(trainer, small, tmp_path, layout, dtype, sharded, head)
 
 
 def test_a_head_of_its_own(trainer, small, tmp_path):  # noqa: F811
-    """An untied base model, exported, against transformers."""
+    """An exported base model with its own output layer gives the logits of transformers."""
     model = copy.deepcopy(small.model)
     model.config.tie_word_embeddings = False
     torch.manual_seed(12)
@@ -134,7 +135,7 @@ def test_a_head_of_its_own(trainer, small, tmp_path):  # noqa: F811
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_tables_grow_as_in_transformers(trainer, tmp_path, tied):  # noqa: F811
-    """No free rows, bf16: new rows as `resize_token_embeddings` makes them, up to its random deviation."""
+    """Without free rows, in bf16, new rows equal those of `resize_token_embeddings` up to its random noise."""
     from transformers import Gemma3ForCausalLM
 
     torch.manual_seed(13)
@@ -142,7 +143,7 @@ def test_tables_grow_as_in_transformers(trainer, tmp_path, tied):  # noqa: F811
     config = published.gemma_config(len(tokenizer))
     config.tie_word_embeddings = tied
     model = published.shaken(Gemma3ForCausalLM(config)).to(torch.bfloat16)
-    with torch.no_grad():  # a mean that is not about zero
+    with torch.no_grad():  # the mean is not close to zero
         model.get_input_embeddings().weight += 0.25
         if not tied:
             model.lm_head.weight -= 0.25
@@ -158,7 +159,7 @@ def test_tables_grow_as_in_transformers(trainer, tmp_path, tied):  # noqa: F811
         difference = (found[-len(ADDED) :].float() - table[-len(ADDED) :].float()).abs()
         largest = table.float().abs().max()
         print(f"{name}, {len(ADDED)} rows added: largest difference from transformers {difference.max():.1e} of {largest:.2f}")
-        # A step of bf16 at a quarter is a thousandth: chance may round to the next.
+        # The spacing of bf16 at 0.25 is 0.001, so that the noise may change a rounded value by one step.
         assert difference.max() <= 2**-9
 
 
@@ -167,7 +168,7 @@ def test_tables_grow_as_in_transformers(trainer, tmp_path, tied):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def adapted(small, tmp_path_factory):
-    """A PEFT folder with adapters, and embeddings and head that were trained in full."""
+    """A PEFT folder with adapters, and with embedding table and output layer that were trained in full."""
     torch.manual_seed(14)
     folder = tmp_path_factory.mktemp("adapter")
     model = published.with_adapter(copy.deepcopy(small.model), 4, 8, ["lm_head", "embed_tokens"])
@@ -176,7 +177,7 @@ def adapted(small, tmp_path_factory):
 
 
 def test_a_folder_with_saved_modules(trainer, small, adapted, tmp_path):  # noqa: F811
-    """Saved tables replace the base model's, and the head is no longer tied; in whichever order the parts come."""
+    """Saved tables replace the base model's, and the output layer is no longer tied, in either order of importing the parts."""
     model = adapted.model
     ids, index, visual = np.arange(7, 120)[None], np.full((1, 113), -1), np.zeros((1, 64), np.float32)
     trainer("import", "--out", tmp_path / "run", "--language", small.folder, "--adapter", adapted.folder)
@@ -186,7 +187,7 @@ def test_a_folder_with_saved_modules(trainer, small, adapted, tmp_path):  # noqa
     base = expected_logits(small.model, small.model.get_input_embeddings(), ids, visual, index)
     assert (expected - base).abs().max() > 0.1
     close("logits, modules saved by peft", found, expected, 1e-3)
-    # The base model again, into a run that holds the adapter.
+    # The base model is imported again, into a run with the adapter.
     (tmp_path / "run/language.safetensors").unlink()
     trainer("import", "--out", tmp_path / "run", "--language", small.folder)
     trainer("export", tmp_path / "run", "--out", tmp_path / "again", "--decoder", "fp32")
@@ -231,13 +232,13 @@ def test_adapters_of_other_kinds(trainer, refused, small, adapted, tmp_path, cha
     settings = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(settings | change))
     arguments = ["--language", small.folder, "--adapter", folder]
-    if expected is None:  # what the tensors say counts
+    if expected is None:  # the rank comes from the tensors
         trainer("import", "--out", tmp_path / "run", *arguments)
     else:
         assert expected in refused(*arguments)
 
 
-# ---- names that do not fit, of every kind
+# ---- names that do not fit
 
 
 def test_a_published_checkpoint_that_does_not_fit_is_listed(refused, tmp_path):

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: shapes of its output, determinism, formats, real radiographs, times."""
+"""The command line: its output, determinism, file formats, real radiographs, times."""
 
 import json
 import os
@@ -21,9 +21,9 @@ LABELS = [
     "Lung Opacity", "No Finding", "Pleural Effusion", "Pleural Other", "Pneumonia", "Pneumothorax", "Support Devices",
 ]
 HEART, LEFT_LUNG, RIGHT_LUNG = 4, 11, 20
-# Read by eye on RG1, in its pixels.
+# Boxes that were read by eye on RG1, in its pixels.
 RG1_BY_EYE = {HEART: (620, 780, 1430, 1480), LEFT_LUNG: (1000, 140, 1680, 1600), RIGHT_LUNG: (110, 140, 790, 1560)}
-# Bounds of two cores, doubled: a busy machine is no failure.
+# Factor on the time limits of a machine with two cores, so that a busy machine does not fail.
 SLACK = 2
 
 
@@ -106,7 +106,7 @@ def test_ask(succeed, phantom_dicom, manifest, perceive):
     [box] = grounding["boxes"]
     study = perceive(phantom_dicom)
     check_inside(box, study["width"], study["height"])
-    # The decoder reads the box out of its context, on a grid of 1024.
+    # The decoder copies the box from its context, where it is on a grid of 1024.
     assert iou(box, study["structures"][LEFT_LUNG]["box"]) > 0.7
 
 
@@ -148,7 +148,7 @@ def test_chat(succeed, run, phantom_dicom, tmp_path):
     assert talked.returncode == 0, talked.stderr
     answers = [json.loads(line) for line in talked.stdout.splitlines()]
     said = lambda answer: (answer["question"], answer["text"], answer["tokens"])
-    # Rewound, the same questions are answered alike.
+    # After a rewind, the same questions have the same answers.
     assert [said(answer) for answer in answers[:5]] == [said(asked[i]) for i in (0, 1, 2, 2, 1)]
     assert answers[5]["task"] == "closed_question" and len(answers) == 6
     assert answers[0]["prefilled"] > 300 and max(answer["prefilled"] for answer in answers[1:]) < 60
@@ -167,7 +167,7 @@ def test_chat_on_a_terminal(anatomix, onnxruntime_library, phantom_dicom, tmp_pa
     shown = b""
 
     def show(ours, until):
-        """Reads what is shown up to there."""
+        """Reads the terminal's output up to `until`, and returns what came before."""
         nonlocal shown
         while until not in shown:
             assert select.select([ours], [], [], 60)[0], f"{until} was not shown: {shown}"
@@ -184,7 +184,7 @@ def test_chat_on_a_terminal(anatomix, onnxruntime_library, phantom_dicom, tmp_pa
             show(ours, b"> ")
             os.write(ours, b"Where is the left lung?\r")
             if options:
-                # Ctrl-C while it answers ends the answer.
+                # Ctrl-C during an answer ends the answer.
                 show(ours, b",")
                 chat.send_signal(signal.SIGINT)
                 assert b"stopped" in show(ours, b"> ")
@@ -232,7 +232,7 @@ def test_one_thread_takes_one_core(run, radiographs, tmp_path):
     [image.write_bytes((radiographs / "RG1_UNCI.dcm").read_bytes()) for image in images]
 
     def cores(*options):
-        """Processor time by time."""
+        """Mean number of busy cores: processor time divided by wall-clock time."""
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         assert run("perceive", *images, "--json", *options).returncode == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -240,7 +240,7 @@ def test_one_thread_takes_one_core(run, radiographs, tmp_path):
 
     one, all = cores("--threads", "1"), cores()
     print(f"{one:.2f} cores of one, {all:.2f} of all")
-    # Opening takes more for a moment.
+    # Opening an engine takes more than one core for a moment.
     assert one < 1.25
     if all < 1.3:
         pytest.skip(f"all threads together had {all:.2f} cores: a missing limit would not be seen here")
@@ -252,7 +252,7 @@ def test_memory_is_limited_and_the_golden_input_left_out(succeed, run, phantom_d
     assert refused.returncode == 1 and "allow more" in refused.stderr
     answer = json.loads(succeed(*ask, "64", "--no-golden"))
     assert answer["text"] == json.loads(succeed(*ask[:-1]))["text"]
-    # The least that the question can be asked with; an answer without end ends there.
+    # An answer without an end is cut at the smallest budget with which the question can be asked.
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps({"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "minItems": 1400}))
     least = next(str(mib) for mib in range(2, 65) if run(*ask, str(mib), "--no-golden").returncode == 0)
@@ -271,7 +271,7 @@ def test_conversations_and_saved_studies(succeed, run, phantom_dicom, tmp_path):
     first, second = ask(phantom_dicom, *questions, "--save", saved)
     assert [first["text"]] == [answer["text"] for answer in ask(phantom_dicom, questions[0])]
     assert [second["text"]] == [answer["text"] for answer in ask(phantom_dicom, questions[1])]
-    # From the file it is the same study, only sooner.
+    # A saved study gives the same answers without prefilling its context again.
     for fresh, again in zip((first, second), ask(saved, *questions), strict=True):
         assert (fresh["text"], fresh["groundings"]) == (again["text"], again["groundings"])
         assert fresh["provenance"] == again["provenance"]
@@ -309,7 +309,7 @@ def test_report(succeed, phantom_dicom, manifest):
     answer = json.loads(succeed("report", phantom_dicom, "--json"))
     check_answer(answer, manifest)
     assert answer["task"] == "report"
-    # People get the same text, and nothing else on standard output.
+    # Without --json, standard output is the same text and nothing else.
     assert succeed("report", phantom_dicom).strip() == answer["text"].strip()
 
 
@@ -334,7 +334,7 @@ def test_overlay(succeed, phantom_dicom, tmp_path, perceive):
         assert picture.mode in ("RGB", "RGBA")
         assert picture.width >= study["width"] and picture.height >= study["height"]
         colours = np.asarray(picture.convert("RGB")).astype(int)
-    # Left and right are told apart by colour, over a grey radiograph.
+    # The radiograph is grey, and left and right have different colours.
     coloured = (colours.max(-1) - colours.min(-1)) > 60
     assert 0.002 < coloured.mean() < 0.5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["overlay.png"]
@@ -372,7 +372,7 @@ def test_formats_agree(perceive, phantom_dicom, phantom_pixels, tmp_path):
         "grey.jpg": Image.fromarray(grey),
         "colour.png": Image.fromarray(np.stack([grey] * 3, -1)),
         "alpha.png": Image.fromarray(np.stack([grey] * 3 + [np.full_like(grey, 255)], -1), "RGBA"),
-        # What a file is follows from its bytes, not from its name.
+        # The bytes of a file determine its format, not its name.
         "misnamed.dcm": Image.fromarray(grey),
     }
     expected = boxes(perceive(phantom_dicom))
@@ -394,7 +394,7 @@ def test_a_mirrored_image_is_flagged(perceive, phantom_pixels, tmp_path):
         codes[name] = {flag["code"] for flag in study["flags"]}
         centres[name] = boxes(study)[LEFT_LUNG, [0, 2]].mean() / study["width"]
     assert "mirrored" in codes["mirrored"] and "mirrored" not in codes["plain"]
-    # Labels follow the patient: the left lung of a mirrored image lies on the left of the picture.
+    # Names are the patient's: the left lung of a mirrored image is on the left of the picture.
     assert centres["mirrored"] < 0.5 < centres["plain"]
 
 
@@ -413,7 +413,7 @@ def test_every_box_lies_inside_an_oblong_image(perceive, phantom_pixels, tmp_pat
 
 
 def test_codecs_of_a_real_radiograph_agree(perceive, radiographs):
-    # UNCR is the original and J2KR its reversible compression; J2KI is a lossy one, and UNCI what another decoder made of it.
+    # UNCR is the original, J2KR its lossless compression, J2KI a lossy compression, and UNCI the latter as another decoder read it.
     found = {name: boxes(perceive(radiographs / f"RG1_{name}.dcm")) for name in ("UNCR", "J2KR", "UNCI", "J2KI")}
     assert (found["UNCR"] == found["J2KR"]).all()
     worst = {name: float(abs(found["UNCR"] - value).max()) for name, value in found.items()}
@@ -446,12 +446,12 @@ def test_an_extremity_is_flagged_and_asked_on_demand_only(run, succeed, radiogra
 def test_one_bad_image_of_several_is_named(run, phantom_dicom, tmp_path):
     result = run("perceive", phantom_dicom, tmp_path / "missing.dcm", "--json")
     assert result.returncode == 1 and "missing.dcm" in result.stderr
-    # What was printed before it is whole.
+    # The studies that were printed before the error are complete.
     assert all(json.loads(line) for line in result.stdout.splitlines())
 
 
 def test_a_bad_image_spoils_none_of_its_batch(run, phantom_dicom, perceive, tmp_path):
-    """Several images are perceived together: in order, each as it is alone, and what is bad among them is named."""
+    """Several images are perceived together, in order. Each gives the same study as by itself, and errors name the bad ones."""
     (tmp_path / "damaged.dcm").write_bytes(phantom_dicom.read_bytes()[:3000])
     images = [phantom_dicom, tmp_path / "missing.dcm", *[phantom_dicom] * 8, tmp_path / "damaged.dcm", phantom_dicom]
     result = run("perceive", *images, "--json")
@@ -531,6 +531,6 @@ def test_times_on_two_cores(succeed, radiographs):
     whole = timed["report"][0]
     print(f"perceive {seen:.2f} s, the whole process {wall:.2f} s; a whole report {whole:.2f} s; bounds 1 s, 2 s, 10 s")
     assert seen < 1 * SLACK
-    # Opening the engine, reading the file and perceiving.
+    # The time includes opening the engine and reading the file.
     assert wall < 2 * SLACK
     assert whole < 10 * SLACK

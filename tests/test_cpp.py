@@ -1,4 +1,4 @@
-"""The C and C++ interfaces from outside: they compile strictly, and C++ finds what the command line finds."""
+"""The C and C++ interfaces: they compile with strict warnings, and C++ programs give the results of the command line."""
 
 import json
 import os
@@ -131,7 +131,7 @@ def run(command, env=None):
 
 @pytest.fixture(scope="module")
 def environment(root):
-    """As .cargo/config.toml sets it for cargo."""
+    """The environment that .cargo/config.toml sets for cargo."""
     return {"ORT_DYLIB_PATH": str(root / ".deps/onnxruntime/libonnxruntime.so"), **os.environ}
 
 
@@ -204,7 +204,7 @@ def test_cpp_perceives_several_files(compiled, anatomix, bundle, phantom_dicom, 
     program = compiled(SEVERAL, "-fno-exceptions", "-fno-rtti")
     lines = run([program, bundle, phantom_dicom], environment).splitlines()
     sentence = record(anatomix, environment, "perceive", phantom_dicom, "--bundle", bundle)["structures"][11]["sentence"]
-    # The file that is missing takes nothing from the others.
+    # A missing file does not affect the others.
     assert lines[0] == lines[2] == sentence and "no such file" in lines[1] and lines[3] == "0"
     assert lines[4:] == [sentence] * 2
 
@@ -282,7 +282,7 @@ def test_the_readme_shows_the_program_that_is_compiled(root, programs, bundle, p
 
 
 def test_the_library_exports_the_headers_functions_alone(root):
-    """What the shared library defines for others is what the header declares, under its own name."""
+    """The shared library exports exactly the functions that the header declares, and has the right soname."""
     library = root / "target/release/libanatomix.so"
     symbols = subprocess.run(["nm", "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
     header = (root / "include/anatomix.h").read_text()

@@ -1,7 +1,7 @@
-"""Greedy decoding over the cache, as the SDK drives the graph, says what transformers says without one.
+"""Greedy decoding with the KV cache gives the tokens of transformers, which computes without a cache.
 
-The model is the imported one of test_import: its window is shorter than the prompt, two of its layers are global, adapters are
-merged, visual features stand in places of tokens.
+The model is the imported one of test_import: its sliding window is shorter than the prompt, two of its layers are global, adapters are
+merged, and visual features replace some embeddings.
 """
 
 import json
@@ -20,14 +20,14 @@ TOKENS = 128
 
 
 def likeliest(logits, said):
-    """The most likely token that was not said yet: random weights would say one token for ever."""
+    """The most likely token that has not occurred yet. With random weights, greedy decoding would repeat one token."""
     logits = np.asarray(logits).copy()
     logits[said] = -np.inf
     return int(logits.argmax())
 
 
 class Cached:
-    """`decoder.onnx` over one cache that is past and present."""
+    """`decoder.onnx` with one KV cache, whose buffers are past and present at once."""
 
     def __init__(self, bundle, capacity):
         self.session = session(bundle / "decoder.onnx")
@@ -38,7 +38,7 @@ class Cached:
         self.sizes, self.length = sizes, 0
 
     def run(self, ids, index, visual):
-        """Logits of all the next tokens."""
+        """Runs the next tokens and returns their logits."""
         seen = attention(self.length, ids.shape[1], self.sizes)
         self.length += ids.shape[1]
         inputs = seen | {f"past_key_values.{name}": values for name, values in self.cache.items()} | {
@@ -62,7 +62,7 @@ def prompt(folder_run):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def expected(folder_run, prompt):  # noqa: F811
-    """What transformers says with peft's adapter, everything computed anew for every token: tokens, and logits of all places."""
+    """Tokens, and logits of all positions, from transformers with peft's adapter, which computes the whole sequence for each token."""
     ids, index, visual = (torch.from_numpy(part) for part in prompt)
     said = []
     with torch.no_grad():
@@ -96,13 +96,13 @@ def test_greedy_tokens(folder_run, prompt, expected, pieces):  # noqa: F811
 
 
 def test_the_program_answers_like_transformers(succeed, folder_run, tmp_path):  # noqa: F811
-    """The same through the SDK, from an image to 128 greedy tokens, each as likely as transformers says it is."""
-    # As large as the network's input: nothing is resized, and boxes fall on no edge between two coordinates.
+    """From an image to 128 greedy tokens through the SDK: tokens and log probabilities equal those of transformers."""
+    # The image has the size of the network's input, so that it is not resized, and no box is on the edge between two coordinates.
     y, x = np.mgrid[:96, :96] / 95
     pixels = (np.sin(9 * x) * np.cos(7 * y) * 100 + 120 + np.random.default_rng(3).integers(0, 30, (96, 96))).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")
     question, penalty = "Where is the heart?", 100.0
-    # Random weights keep no form.
+    # Random weights give no well-formed groundings, so that decoding is unconstrained.
     options = ["--max-tokens", str(TOKENS), "--repetition-penalty", str(penalty), "--log-probabilities", "--json", "--unconstrained"]
     answer = json.loads(succeed("ask", tmp_path / "image.png", question, "--bundle", folder_run.bundle, *options))
 
@@ -125,5 +125,5 @@ def test_the_program_answers_like_transformers(succeed, folder_run, tmp_path):  
     close(f"log-probabilities of {TOKENS} tokens that the program says", answer["log_probabilities"], torch.tensor(likely), 1e-3)
     raw = reader.tokenizer.decode(said, skip_special_tokens=False)
     print(f"{len(set(said))} different tokens: {raw[:60]!r}")
-    # Tags are taken out of the text, and bytes that are no characters look otherwise where text comes in pieces.
+    # The text lacks the tags, and bytes that are not UTF-8 may be decoded otherwise in streamed text.
     assert len(set(said)) == TOKENS and ("<box>" in raw or SequenceMatcher(None, raw, answer["text"]).ratio() > 0.8)

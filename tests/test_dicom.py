@@ -1,4 +1,4 @@
-"""DICOM intensities against pydicom: every file of pydicom and pydicom-data opens with the same values, or is refused."""
+"""DICOM intensities against pydicom: each file of pydicom and pydicom-data gives the same values, or is refused for a known reason."""
 
 import importlib.metadata
 import os
@@ -12,13 +12,13 @@ from pydicom.data import get_testdata_files
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 LOSSY = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.91"}
-# What must open: real chest radiographs in four syntaxes, and each step of the chain at least once.
+# Files that must open: real chest radiographs in four transfer syntaxes, and at least one for each step of the display chain.
 MUST_OPEN = {
     "RG1_UNCI.dcm", "RG1_UNCR.dcm", "RG1_J2KI.dcm", "RG1_J2KR.dcm", "RG3_UNCI.dcm", "RG3_J2KR.dcm", "mlut_18.dcm", "vlut_04.dcm",
     "JPEG-LL.dcm", "CT_small.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_implicit.dcm",
     "image_dfl.dcm",
 }
-# What pydicom opens and we refuse, and why. Nothing else may be refused.
+# Files that pydicom opens and the SDK refuses, with the reason. No others may be refused.
 REFUSALS = ["is not a grey image", "frames", "cannot be read", "holds no pixels", "where 8 to 16 bits", "pixels are accepted"]
 
 
@@ -35,7 +35,7 @@ FILES = files()
 
 @pytest.fixture(scope="session")
 def intensities(root):
-    """The example of that name: an image, or the message of its refusal."""
+    """Runs the SDK's example `intensities` on a file. Returns an image, or the message of the error."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
     cargo = ["cargo", "build", "--release", "--quiet", "-p", "anatomix", "--features", "cli", "--example", "intensities"]
     subprocess.run(cargo, cwd=root, check=True, env={**os.environ, "CARGO_TARGET_DIR": str(target)})
@@ -55,7 +55,7 @@ def intensities(root):
 
 
 def reference(path) -> np.ndarray | None:
-    """The display chain in pydicom and numpy, 0..1; nothing if pydicom cannot decode the file here."""
+    """Intensities 0..1 by pydicom's display chain and numpy; None if pydicom cannot decode the file here."""
     dataset = pydicom.dcmread(path, force=True)
     try:
         stored = dataset.pixel_array
@@ -84,7 +84,7 @@ def reference(path) -> np.ndarray | None:
 
 
 def output_range(dataset) -> tuple[float, float]:
-    """Of pydicom's windowing: the range of what the modality table or the rescaling gives."""
+    """Output range of pydicom's windowing: that of the modality LUT or the rescaling."""
     if dataset.get("ModalityLUTSequence"):
         return 0, 2 ** dataset.ModalityLUTSequence[0].LUTDescriptor[2] - 1
     bits = dataset.BitsStored
@@ -113,7 +113,7 @@ def test_as_pydicom(intensities, name):
     difference = np.abs(found - expected)
     syntax = pydicom.dcmread(path, force=True, stop_before_pixels=True).file_meta.get("TransferSyntaxUID")
     if syntax in LOSSY:
-        # Decoders round differently by a level or two, and a window magnifies that.
+        # Decoders differ by one or two levels, and a narrow window magnifies the difference.
         assert difference.mean() < 0.01
     else:
         assert difference.max() < 1e-5

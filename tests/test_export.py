@@ -1,6 +1,6 @@
-"""What `export` writes in every precision: its operators, its bytes, how far it says it is from fp32; and what it refuses.
+"""`export` in all precisions: operators, bytes, reported deviations from fp32, and refused combinations.
 
-The runs are those of test_import: random weights that came from published layouts.
+The runs are those of test_import, with random weights from published layouts.
 """
 
 import re
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from test_decoding import Cached, prompt  # noqa: F401 (fixture)
 from test_import import folder_run, session, trainer  # noqa: F401 (fixtures)
 
-# Decoder, perception module, operators; the least share of equal tokens, the least box IoU.
+# Precisions of decoder and perception module, operators, smallest accepted top-1 agreement, smallest accepted box IoU.
 EXPORTS = [
     ("fp32", "fp32", "portable", 0.999, None),
     ("fp16-weights", "fp16-weights", "fused", 0.98, 0.99),
@@ -34,7 +34,7 @@ def graph(folder, name="decoder"):
 
 
 def places(model):
-    """Offset and length in the data file of each large initializer."""
+    """Offset and length of each large initializer in the data file."""
     entries = {t.name: {e.key: e.value for e in t.external_data} for t in model.graph.initializer if t.external_data}
     return {name: (int(entry["offset"]), int(entry["length"])) for name, entry in entries.items()}
 
@@ -51,7 +51,7 @@ def test_precisions(trainer, folder_run, tmp_path, decoder, apm, operators, toke
     assert found, said
     assert found[1] == decoder and int(found[4]) > 1000
     assert float(found[3]) / 100 >= tokens and float(found[5]) >= 0
-    # A CPU has no operators for bf16: its weights are compared.
+    # ONNX Runtime has no bf16 operators on the CPU, so that the deviation is measured on the weights.
     assert ("by its weights alone" in found[2]) == (decoder == "bf16")
     assert (float(found[5]) < 1e-8) == (decoder == "fp32"), "rounding moves something"
     seen = re.search(r"apm\.onnx in (\S+) against fp32: box IoU ([\d.]+) .* embedding cosine ([\d.]+)", said)
@@ -81,16 +81,16 @@ def test_precisions(trainer, folder_run, tmp_path, decoder, apm, operators, toke
     at, size = places(model), (tmp_path / "a/decoder.onnx.data").stat().st_size
     if decoder in ("int8", "int4"):
         assert operators_of.count("MatMulNBits") == 4 * layers + 1 and operators_of.count("GatherBlockQuantized") == 1
-        # The head's blocks are the embedding table's: the same bytes of the file, in another shape.
+        # The output layer has the same bytes of the file as the embedding table, in another shape.
         assert at["model.embed_tokens.weight.blocks"] == at["model.embed_tokens.weight"]
     once = sum(length for _, length in set(at.values()))
     assert once <= size < once + 64 * len(at), "nothing is stored twice"
-    # Tied, the table is stored once whatever the precision.
+    # A tied table is stored once in each precision.
     assert not any("lm_head" in name for name in at)
 
 
 def test_portable_and_fused_say_the_same(trainer, folder_run, prompt, tmp_path):  # noqa: F811
-    """The decoder in standard operators, at once, in chunks and step by step over one cache, against the fused one."""
+    """The decoder with standard operators equals the fused one in one run, in chunks, and token by token with one KV cache."""
     trainer("export", folder_run.run, "--out", tmp_path / "portable", "--decoder", "fp32", "--apm", "fp32", "--operators", "portable")
     ids, index, visual = prompt
     length = ids.shape[1]
@@ -107,7 +107,7 @@ def test_portable_and_fused_say_the_same(trainer, folder_run, prompt, tmp_path):
 
 
 def test_a_decoder_alone(trainer, folder_run, tmp_path):  # noqa: F811
-    """Without a module there is no golden image: the deviation is measured on words."""
+    """Without a perception module there is no golden image, so that the deviation is measured on text."""
     trainer("import", "--out", tmp_path / "run", "--language", folder_run.folder / "gemma")
     said = [trainer("export", tmp_path / "run", "--out", tmp_path / name, "--decoder", "int4") for name in ["a", "b"]]
     found = re.search(r"decoder\.onnx in int4 against fp32: the same token at ([\d.]+) % of (\d+) positions", said[0])
@@ -117,7 +117,7 @@ def test_a_decoder_alone(trainer, folder_run, tmp_path):  # noqa: F811
 
 
 def test_graphs_of_what_there_is(trainer, folder_run, tmp_path):  # noqa: F811
-    """The module's graph has the names that bundles have, whatever else the run holds."""
+    """An incomplete run gives the graphs of its parts, with the file names of bundles."""
     for held, expected in [(["apm"], ["apm"]), (["apm", "adapter"], ["apm", "projector"])]:
         run, out = tmp_path / "-".join(held), tmp_path / f"{'-'.join(held)}.out"
         run.mkdir()
@@ -154,7 +154,7 @@ def test_refused_precisions(trainer, folder_run, tmp_path):  # noqa: F811
     ("apm", "bbox_embed.layers.1.bias"),
 ])  # fmt: skip
 def test_values_that_are_no_numbers(trainer, folder_run, tmp_path, file, name):  # noqa: F811
-    """A checkpoint may hold them; a bundle never does."""
+    """A run with values that are not finite can be imported, but not exported."""
     shutil.copytree(folder_run.run, tmp_path / "run")
     tensors = load_file(tmp_path / f"run/{file}.safetensors")
     tensors[name].view(-1)[1] = float("nan") if tensors[name].dim() > 1 else float("inf")

@@ -1,7 +1,7 @@
-"""One step of training against PyTorch: the same parameters and batch, every loss and the gradient of every parameter.
+"""One optimiser step against PyTorch: for the same parameters and batch, all losses and the gradients of all parameters agree.
 
-The models here are written apart from the trainer's: torchvision's ResNet blocks, PyTorch's attention and losses, transformers'
-Gemma 3, peft's adapters. `step` is an example of the trainer's crate that calls what its training loops call.
+The models here are independent of the trainer's: torchvision's ResNet blocks, PyTorch's attention and losses, transformers' Gemma 3 and
+peft's adapters. `step` is an example of the trainer's crate, which calls the same functions as the training loops.
 """
 
 import copy
@@ -31,7 +31,7 @@ STRUCTURES, LABELS = 36, 14
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Models of this size are slower on several."""
+    """Sets one thread, because models of this size are slower on several."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -40,7 +40,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def step(root, tmp_path_factory):
-    """Runs the trainer's own step: losses and gradients by name."""
+    """Runs the trainer's example `step`. Returns losses and gradients by name."""
     program = needed(root / "target/release/examples/step", "trainer")
 
     def step(phase: str, models: dict, parameters: dict, batch: dict, packs=(), losses=None) -> dict:
@@ -65,7 +65,8 @@ def toml(table: dict) -> str:
 
 
 def deviations(found: dict, losses: dict, gradients: dict) -> tuple[float, float, str]:
-    """Largest relative deviation of a loss; of a gradient, as its worst value against its largest; which one that is."""
+    """Largest relative deviation of a loss; largest deviation of a gradient's value relative to the gradient's largest value; and the name
+    of that gradient."""
     loss = max(abs(found[name].item() - value.item()) / abs(value.item()) for name, value in losses.items())
     ours = {name.removeprefix("gradient."): value for name, value in found.items() if name.startswith("gradient.")}
     assert ours.keys() == gradients.keys(), ours.keys() ^ gradients.keys()
@@ -74,7 +75,7 @@ def deviations(found: dict, losses: dict, gradients: dict) -> tuple[float, float
     for name, theirs in gradients.items():
         assert ours[name].shape == theirs.shape, name
         size = theirs.abs().max().item()
-        # What has no influence has a gradient of zero, up to rounding: it is compared with the others'.
+        # A parameter without influence has a gradient of zero up to rounding. It is compared with the size of the others.
         scale = size if size > 1e-6 * largest else largest
         deviation = (ours[name].double() - theirs.double()).abs().max().item() / scale
         if deviation > worst:
@@ -90,7 +91,7 @@ def compare(what: str, found: dict, losses: dict, gradients: dict):
 
 
 def differs(what: str, found: dict, losses: dict, gradients: dict):
-    """What would be a mistake has to show."""
+    """Checks that a mistake would exceed the tolerance."""
     loss, gradient, _ = deviations(found, losses, gradients)
     print(f"  {what} would move losses by {loss:.1e} and gradients by {gradient:.1e}")
     assert gradient > 10 * GRADIENT
@@ -114,7 +115,7 @@ TEXT = {"width": 20, "projection": 28}
 
 
 class Layer(nn.Module):
-    """A post-norm layer of DETR; `queries` look at `memory` where there is one."""
+    """A post-norm layer of DETR, with cross-attention to `memory` in the decoder."""
 
     def __init__(self, width: int, heads: int, feed_forward: int, crossed: bool):
         super().__init__()
@@ -148,7 +149,7 @@ def sine(grid: int, width: int) -> torch.Tensor:
 
 
 def resnet(norm) -> tuple[nn.Module, int]:
-    """Of torchvision's blocks, for one grey channel; and its channels."""
+    """A ResNet of torchvision's blocks for one grey channel. Returns it and its number of output channels."""
     body, channels = nn.Module(), SIZES["planes"]
     body.conv1, body.bn1 = nn.Conv2d(1, channels, 7, 2, 3, bias=False), norm(channels)
     for stage, blocks in enumerate(SIZES["blocks"]):
@@ -163,7 +164,7 @@ def resnet(norm) -> tuple[nn.Module, int]:
 
 
 class Perception(nn.Module):
-    """The module and the text projection, with the published names; `vit` stands in the ResNet's place."""
+    """The perception module and the text projection, with the published names; `vit` replaces the ResNet."""
 
     def __init__(self, trained_norms: bool, extractor: bool, vit: DINOv3ViTModel | None = None):
         super().__init__()
@@ -194,7 +195,7 @@ class Perception(nn.Module):
     def features(self, image):
         body = self.backbone[0].body
         if isinstance(body, DINOv3ViTModel):
-            # ImageNet's mean and deviation, as it was pretrained.
+            # Mean and deviation of ImageNet, as in pretraining.
             mean, deviation = (torch.tensor(x, dtype=image.dtype)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
             tokens = body((image.expand(-1, 3, -1, -1) - mean) / deviation).last_hidden_state
             side = image.shape[-1] // body.config.patch_size
@@ -222,7 +223,8 @@ class Perception(nn.Module):
 
 
 def contrastive(objects, projected, frozen, temperature, renormalised=False):
-    """Paper, S1 to S4: both directions against the frozen sentences' similarities; the columns' target is the transpose."""
+    """Contrastive loss (paper, eq. S1 to S4): both directions have the frozen sentences' similarities as targets; the columns' target is
+    the transpose."""
     u, v, s = (F.normalize(x, dim=-1) for x in (objects, projected, frozen))
     logits, target = u @ v.T / temperature, (s @ s.T / temperature).softmax(-1)
     columns = target.T / target.T.sum(-1, keepdim=True) if renormalised else target.T
@@ -267,7 +269,7 @@ def gradients(model: nn.Module, loss: torch.Tensor) -> dict:
 
 @torch.no_grad()
 def shake(model: nn.Module):
-    """Moves everything away from its initial value: zeros and ones hide mistakes."""
+    """Adds noise to all parameters, because zeros and ones would hide mistakes."""
     for name, tensor in model.state_dict().items():
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
@@ -276,7 +278,7 @@ def shake(model: nn.Module):
 
 
 class Margin(TorchFunctionMode):
-    """How close the input of any ReLU comes to zero, where its gradient jumps."""
+    """Smallest absolute input of all ReLUs, whose gradient jumps at zero."""
 
     smallest = math.inf
 
@@ -287,7 +289,7 @@ class Margin(TorchFunctionMode):
 
 
 def made_perception(trained_norms: bool, extractor: bool, make_vit=lambda: None) -> tuple[Perception, dict]:
-    """A module and a batch of which no ReLU's input is so close to zero that rounding could change its sign."""
+    """A module and a batch for which no input of a ReLU is so close to zero that rounding could change its sign."""
     images, sentences, width = 3, 17, TEXT["width"]
     for seed in range(100):
         torch.manual_seed(seed)
@@ -299,7 +301,7 @@ def made_perception(trained_norms: bool, extractor: bool, make_vit=lambda: None)
             "present": (torch.rand(images, STRUCTURES) < 0.9).float(),
             "labels": (torch.rand(images, LABELS) < 0.3).float(),
             "sentences": torch.randint(sentences, (images, STRUCTURES)),
-            # Alike, as sentences are: targets that are neither hard nor even.
+            # The embeddings are similar, as those of real sentences are, so that targets are neither hard nor uniform.
             "frozen": torch.randn(1, width) + 0.15 * torch.randn(sentences, width),
         }
         with torch.no_grad(), Margin() as margin:
@@ -316,7 +318,7 @@ def test_perception(step, trained_norms, extractor, hard):
     models = {"apm": SIZES | {"feature_extractor": extractor, "train_batch_norm": trained_norms}, "text": TEXT}
     parameters = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     found = step("apm", models, parameters, batch, losses=weights)
-    # In double precision: what differs is the trainer's own rounding.
+    # The reference computes in double precision, so that deviations are the trainer's rounding.
     model.double()
     losses = perception_losses(model, batch, weights)
     compare(f"perception, norms trained {trained_norms}, clip {hard}", found, losses, gradients(model, losses["loss"]))
@@ -340,7 +342,7 @@ def dinov3(registers: int, gated: bool) -> DINOv3ViTModel:
         hidden_act="silu" if gated else "gelu",
         key_bias=gated,
     )
-    # Evaluated, since in training it would vary the positions.
+    # The encoder is in evaluation mode, because in training it changes positions at random.
     model = DINOv3ViTModel(config).eval()
     for tensor in model.parameters():
         if tensor.dim() > 1:
@@ -353,7 +355,7 @@ def test_perception_with_dinov3(step, registers, gated):
     model, batch = made_perception(False, True, lambda: dinov3(registers, gated))
     own = DINO | {"registers": registers, "gated": gated, "biases": [True, gated, True]}
     models = {"apm": SIZES, "apm.dino": own, "text": TEXT}
-    # On the Hub, layers stand directly below the model; what masks patches in pretraining is not used, nor are no registers.
+    # In published checkpoints, layers are directly below the model. The mask token of pretraining and empty registers are not used.
     published = lambda tensors: {
         name.replace("body.model.layer", "body.layer"): tensor
         for name, tensor in tensors.items()
@@ -390,7 +392,7 @@ LORA = {"rank": 3, "alpha": 6.0, "dropout": 0.0}
 
 
 class Projector(nn.Module):
-    """Image tokens and object embeddings to the decoder's width."""
+    """Projects image tokens and object embeddings to the decoder's width."""
 
     def __init__(self):
         super().__init__()
@@ -426,7 +428,7 @@ def gemma(tied: bool, window=LANGUAGE["sliding_window"]) -> Gemma3ForCausalLM:
 
 
 def adapted(model: Gemma3ForCausalLM, tied: bool):
-    """With peft's adapters on all linear layers, embeddings and head trained in full."""
+    """The model with peft's adapters on all linear layers, and with embedding table and output layer trained in full."""
     settings = LoraConfig(
         r=LORA["rank"],
         lora_alpha=LORA["alpha"],
@@ -444,7 +446,7 @@ def adapted(model: Gemma3ForCausalLM, tied: bool):
 
 
 def published(name: str) -> str | None:
-    """The trainer's name of a parameter of peft's or transformers'; `None` for a copy that is not used."""
+    """The trainer's name of a parameter of peft or transformers; `None` for a copy that is not used."""
     if "original_module" in name:
         return None
     name = name.removeprefix("base_model.model.")
@@ -452,7 +454,7 @@ def published(name: str) -> str | None:
 
 
 def language_loss(model, projector, batch: dict, packs: list, by_tokens=False) -> torch.Tensor:
-    """Each question apart, after its own copy of the context; answers weigh by the root of their length."""
+    """The loss with each question in a sequence of its own after the context. The weight of an answer is the root of its length."""
     features = projector(batch["image_tokens"], batch["object_embeddings"]) if batch else None
     total, counted = 0.0, 0.0
     for number, pack in enumerate(packs):
@@ -471,7 +473,7 @@ def language_loss(model, projector, batch: dict, packs: list, by_tokens=False) -
 
 
 def made_packs() -> list:
-    """Three contexts of unequal length with two to four questions each, features among the context's tokens."""
+    """Three contexts of different lengths with two to four questions each, and with visual features."""
     draw = lambda count: torch.randint(LANGUAGE["vocab_size"], (count,)).tolist()
     packs = []
     for length, turns in [(19, [(3, 5), (4, 1), (2, 9), (6, 2)]), (31, [(5, 4), (3, 3)]), (12, [(2, 12), (7, 1), (1, 6)])]:

@@ -1,4 +1,4 @@
-"""Checkpoints that were damaged, or made to harm whoever opens them: each is an error of some lines, found with little memory."""
+"""Damaged and malicious checkpoints: each is an error of a few lines and is found with little memory."""
 
 import collections
 import datetime
@@ -103,7 +103,7 @@ def test_shards(refused, small, tmp_path):  # noqa: F811
     assert last.name in refused("--language", folder)
     last.unlink()
     assert last.name in refused("--language", folder)
-    # A name that two shards hold, and one that no index tells of.
+    # One name is in two shards, and one is not in the index.
     held = sorted(small.state)[0]
     save_file({**{n: small.state[n] for n in sorted(small.state)[2::3]}, held: small.state[held]}, last)
     assert f"{held} is in more than one shard" in refused("--language", folder)
@@ -158,7 +158,7 @@ def test_absurd_configurations(refused, small, tmp_path, kind):  # noqa: F811
 
 
 def test_tokenizers_of_other_models(refused, trainer, small, tmp_path):  # noqa: F811
-    """A tokenizer decides by how many rows the table grows: a few, or it is another model's."""
+    """The tokenizer determines how many rows are added to the table. More than a few mean that it belongs to another model."""
     folder = copied(small.folder, tmp_path / "model")
     path = folder / "tokenizer.json"
     whole = json.loads(path.read_text())
@@ -174,7 +174,7 @@ def test_tokenizers_of_other_models(refused, trainer, small, tmp_path):  # noqa:
     assert "without <end_of_turn>" in refused("--language", folder)
     path.unlink()
     assert "tokenizer.json" in refused("--language", folder)
-    # One that has the prompt's tokens already keeps them where they are.
+    # A tokenizer that has the prompt's tokens already keeps their ids.
     trainer("import", "--out", tmp_path / "first", "--language", small.folder)
     shutil.copy(tmp_path / "first/tokenizer.json", path)
     trainer("import", "--out", tmp_path / "second", "--language", folder)
@@ -193,14 +193,14 @@ def parts():
 
 
 class Plain:
-    """An object of a class that only this file knows."""
+    """An object of a class that the importer cannot know."""
 
     def __init__(self, **kept):
         self.__dict__ |= kept
 
 
 def test_other_objects_are_passed_over(trainer, parts, tmp_path):  # noqa: F811
-    """What a training script may keep beside its model, none of which is looked up or called."""
+    """Objects that a training script may save beside its model are skipped. None of them is imported or called."""
     marker = tmp_path / "executed"
     beside = {
         "evil": published.Evil(marker), "nested": [{"deep": (published.Evil(marker), {1: published.Evil(marker)})}],
@@ -220,14 +220,14 @@ def test_other_objects_are_passed_over(trainer, parts, tmp_path):  # noqa: F811
 
 
 def test_objects_that_hold_more_are_refused(refused, parts, tmp_path):  # noqa: F811
-    """Filled collections and tensors inside a program's own objects cannot be told apart from a model's: save the model alone."""
+    """Collections and tensors inside objects of other classes cannot be distinguished from the model's and are refused."""
     for kept in [collections.defaultdict(list, a=[1]), collections.deque([1, 2], 20), Plain(weights=torch.zeros(2))]:
         torch.save({"model": parts, "kept": kept}, tmp_path / "apm.pth")
         assert "save the model's tensors alone" in refused("--apm", tmp_path / "apm.pth", "--image-size", 96)
 
 
 def test_the_old_format(trainer, refused, parts, tmp_path):  # noqa: F811
-    """PyTorch's format of before 2020 is read as well; cut off anywhere it is an error, and an object in it is not executed."""
+    """PyTorch's format from before 2020 is read. A truncated file is an error, and an object in it is not executed."""
     marker = tmp_path / "executed"
     path = tmp_path / "apm.pth"
     torch.save({"model": parts, "evil": published.Evil(marker)}, path, _use_new_zipfile_serialization=False)
@@ -237,7 +237,7 @@ def test_the_old_format(trainer, refused, parts, tmp_path):  # noqa: F811
     for cut in [1, 20, 200, 2_000, len(whole) // 2, len(whole) - 1]:
         path.write_bytes(whole[:cut])
         assert "apm.pth" in refused("--apm", path, "--image-size", 96)
-    # Another length in the middle of the values.
+    # The length of a tensor is changed in the middle of the file.
     last = whole.rfind((64).to_bytes(8, "little"))
     path.write_bytes(whole[:last] + (1 << 60).to_bytes(8, "little") + whole[last + 8 :])
     assert "apm.pth" in refused("--apm", path, "--image-size", 96)
@@ -247,14 +247,15 @@ def test_the_old_format(trainer, refused, parts, tmp_path):  # noqa: F811
 def test_pickles_that_promise_too_much(refused, parts, tmp_path):  # noqa: F811
     path, at, many = tmp_path / "apm.pth", "vis_model.input_proj.weight", torch.zeros(1)
     for tensor, expected in [
-        (many.expand(1 << 40), "apm.pth"),  # one value, shown so often that it would fill the memory
+        (many.expand(1 << 40), "apm.pth"),  # one value, repeated so often that it would fill the memory
         (many.expand(1 << 14, 1 << 14, 1, 1), "input_proj.weight [16384, 16384, 1, 1] takes more bytes than the file has"),
         (many.expand(32, 2047, 1, 1), "input_proj.weight is [32, 2047, 1, 1] instead of"),
         (torch.zeros(32, 2048, 1, 1).int(), "input_proj.weight is of I32"),
     ]:
         torch.save({"model": parts | {at: tensor}}, path)
         assert expected in refused("--apm", path, "--image-size", 96)
-    # Lists in lists, a string of four gigabytes in thirty bytes, a list that holds itself, an end that never comes.
+    # Deeply nested lists, a string with a length of 4 GB in thirty bytes, a list that contains itself, lists that double in size, and
+    # pickles that are cut off or call a function.
     deep = b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."
     string = b"\x80\x04X\xff\xff\xff\xffabc."
     itself = b"\x80\x02]q\x00h\x00a."
@@ -262,7 +263,7 @@ def test_pickles_that_promise_too_much(refused, parts, tmp_path):  # noqa: F811
     for text in [deep, string, itself, doubled, b"\x80\x02}", b"\x80\x02cos\nsystem\n(S'touch executed'\ntR.", b"\x80\xff."]:
         path.write_bytes(text)
         assert "apm.pth" in refused("--apm", path, "--image-size", 96)
-        # And as the table of contents of an archive.
+        # The same pickle is tested as data.pkl of an archive.
         torch.save({"model": parts}, path)
         replace_pickle(path, text)
         assert "apm.pth" in refused("--apm", path, "--image-size", 96)
@@ -270,7 +271,7 @@ def test_pickles_that_promise_too_much(refused, parts, tmp_path):  # noqa: F811
 
 
 def replace_pickle(path, text):
-    """An archive with another data.pkl."""
+    """Replaces data.pkl in an archive."""
     import zipfile
 
     with zipfile.ZipFile(path) as archive:
@@ -281,7 +282,7 @@ def replace_pickle(path, text):
 
 
 def test_values_that_are_missing(refused, parts, tmp_path):  # noqa: F811
-    """An archive without a storage that its table of contents names, and one that is shorter than it says."""
+    """An archive may lack a storage that data.pkl names, or have a shorter one."""
     import zipfile
 
     torch.save({"model": parts}, tmp_path / "whole.pth")

@@ -1,6 +1,6 @@
-"""Published checkpoints in, bundles out: random weights in the published layouts, against the libraries that made them.
+"""Import of random weights in published layouts, and export as bundles: results equal those of the libraries that made the weights.
 
-The oracles are torch, torchvision, transformers and peft; each comparison prints the largest difference that it found.
+The references are torch, torchvision, transformers and peft. Each comparison prints the largest difference.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ QUESTION = "Where is the heart?"
 
 @pytest.fixture(scope="session")
 def trainer(onnxruntime_library):
-    """Runs `anatomix-trainer`, which must succeed; its last words otherwise."""
+    """Runs `anatomix-trainer`, which must succeed, or fail if `fails`. Returns its standard error."""
     program = needed(ROOT / "target/release/anatomix-trainer", "trainer")
 
     def trainer(*arguments, fails=False):
@@ -40,7 +40,7 @@ def trainer(onnxruntime_library):
 
 
 def export(trainer, run, out):
-    """The run as a bundle in fp32, with sentences that are no phantom's if it has none."""
+    """Exports the run as a bundle in fp32. A run without sentences gets invented ones."""
     lists = [[sentence, f"{sentence} {i}."] for i, sentence in zip(range(STRUCTURES), SENTENCES * 9, strict=True)]
     if not (run / "sentences.json").exists():
         (run / "sentences.json").write_text(json.dumps(lists))
@@ -63,7 +63,7 @@ def close(what, found, expected, allowed):
 
 
 def decoder_logits(bundle, ids, visual, index, sizes):
-    """Logits of all positions, from `decoder.onnx` with an empty cache."""
+    """Logits of all positions, from `decoder.onnx` with an empty KV cache."""
     decoder, length = session(bundle / "decoder.onnx"), ids.shape[1]
     inputs = attention(0, length, sizes) | {
         "input_ids": ids,
@@ -81,7 +81,7 @@ def decoder_logits(bundle, ids, visual, index, sizes):
 
 
 def expected_logits(model, embeddings, ids, visual, index):
-    """The same from transformers: visual features in place of scaled embeddings, plainly causal."""
+    """Logits of all positions from transformers, with visual features in place of scaled embeddings."""
     with torch.no_grad():
         x = embeddings(torch.from_numpy(ids)).clone()
         taken = torch.from_numpy(index)[0] >= 0
@@ -90,7 +90,7 @@ def expected_logits(model, embeddings, ids, visual, index):
 
 
 def compare_bundle(made, bundle):
-    """Every graph of a bundle, and its sentences, against the models that the checkpoints were written from."""
+    """Compares all graphs of a bundle, and its sentences, with the models that the checkpoints were written from."""
     golden = {name: tensor.numpy() for name, tensor in load_file(bundle / "golden.safetensors").items()}
     image = golden["image"]
     found = session(bundle / "apm.onnx")
@@ -129,7 +129,7 @@ def compare_bundle(made, bundle):
 
 
 def sentence_rows(made, sentences, **options):
-    """Mean-pooled, projected and normalised by transformers and torch."""
+    """Embeddings of sentences, mean-pooled, projected and normalised by transformers and torch."""
     tokens = made.encoder_tokenizer(sentences, padding=True, return_tensors="pt", **options)
     with torch.no_grad():
         hidden = made.encoder(**tokens).last_hidden_state
@@ -138,7 +138,7 @@ def sentence_rows(made, sentences, **options):
 
 
 def expected_prompt(golden, bundle, sentences):
-    """The whole multimodal prompt as text, with the boxes that were predicted."""
+    """The multimodal prompt as text, with the predicted boxes."""
     decoded = Tokenizer.from_file(str(bundle / "tokenizer.json")).decode(golden["input_ids"][0].tolist(), skip_special_tokens=False)
     boxes = re.findall(r"\((\d+),(\d+)\),\((\d+),(\d+)\)", decoded)
     assert len(boxes) == STRUCTURES
@@ -156,7 +156,7 @@ def expected_prompt(golden, bundle, sentences):
 
 @pytest.fixture(scope="module")
 def published_run(trainer, tmp_path_factory):
-    """Everything as published: pickles, a sharded model with its vision tower, free rows for the added tokens."""
+    """A run from checkpoints in the published forms: pickles, a sharded model with a vision tower and free rows for the added tokens."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("published")
     encoder, encoder_tokenizer = published.bert(folder / "bert", published=True)
@@ -168,7 +168,7 @@ def published_run(trainer, tmp_path_factory):
     model = published.gemma_with_tower(len(tokenizer) + 63).to(torch.bfloat16)
     model.save_pretrained(folder / "gemma", max_shard_size="100KB")
     assert len(list((folder / "gemma").glob("*.safetensors"))) > 3
-    # Read again, as casting to bfloat16 rounds the rotary frequencies as well.
+    # The model is read again, because the cast to bfloat16 rounded the rotary frequencies, too.
     model = type(model).from_pretrained(folder / "gemma", dtype=torch.float32).eval()
     rows = model.get_input_embeddings().weight.shape[0]
     heads = published.projectors(256, 16, 64)
@@ -201,7 +201,7 @@ def test_published_layouts(published_run):
     assert not any("vision" in name or "projector" in name for name in held)
     assert held["model.embed_tokens.weight"].shape[0] == made.rows, "free rows are taken, none are added"
 
-    # Token ids of the whole prompt as transformers gives them, through the model's own chat template.
+    # The prompt's token ids equal those of transformers with the model's own chat template.
     made.tokenizer.add_special_tokens({"additional_special_tokens": [*published.CONTROL[4:], *ADDED]})
     assert [made.tokenizer.convert_tokens_to_ids(t) for t in ADDED] == list(range(made.rows - 63, made.rows - 63 + len(ADDED)))
     prompt = expected_prompt(golden, made.bundle, made.sentences)
@@ -220,7 +220,7 @@ def test_pickles_are_not_executed(published_run):
 
 @pytest.fixture(scope="module")
 def folder_run(trainer, tmp_path_factory):
-    """The other layouts: safetensors alone, a text-only model without free rows, a PEFT folder with projectors beside it."""
+    """A run from the other layouts: safetensors, a text-only model without free rows, a PEFT folder with projectors in it."""
     torch.manual_seed(2)
     folder = tmp_path_factory.mktemp("folders")
     encoder, encoder_tokenizer = published.bert(folder / "bert", published=False)
@@ -237,7 +237,7 @@ def folder_run(trainer, tmp_path_factory):
     tokenizer.add_special_tokens({"additional_special_tokens": [*published.CONTROL[4:], *ADDED]})
     model.resize_token_embeddings(len(tokenizer))
     grown = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with torch.no_grad():  # transformers adds a small deviation to the mean, by chance
+    with torch.no_grad():  # transformers adds small random noise to the mean
         table = model.get_input_embeddings().weight
         table[-len(ADDED) :] = table[: -len(ADDED)].double().mean(0)
     heads = published.projectors(32, 6, 64)
@@ -271,7 +271,7 @@ def test_folders_one_after_another(folder_run):
 
 
 def test_adapters_on_some_layers(trainer, folder_run, tmp_path):
-    """Layers that were not chosen stay as they are, and a rank-stabilised scaling is kept."""
+    """Layers without adapters are unchanged, and a rank-stabilised scaling is kept."""
     from peft import LoraConfig, get_peft_model
     from transformers import Gemma3ForCausalLM
 
@@ -300,7 +300,7 @@ def phantoms(trainer, tmp_path_factory):
 
 
 def test_training_goes_on_from_imports(trainer, folder_run, phantoms, tmp_path):
-    """A step of each training, from what was imported: a new image encoder, a base model with adapters and projectors."""
+    """Each training step starts from imported parts: an image encoder, and a base model with adapters and projectors."""
     torch.manual_seed(6)
     recipe = tmp_path / "recipe.toml"
     steps = "".join(f"[{name}]\nsteps = 1\nbatch = 2\nquestions = 2\n" for name in ["apm", "align", "instruct"])
@@ -326,7 +326,7 @@ def test_training_goes_on_from_imports(trainer, folder_run, phantoms, tmp_path):
 
 
 def test_sentences_of_a_data_set(trainer, folder_run, phantoms, tmp_path):
-    """The run is complete with the sentences of a data set; the bundle retrieves them."""
+    """The sentences of a data set complete a run and are in the bundle's database."""
     shutil.copytree(folder_run.run, tmp_path / "run", ignore=shutil.ignore_patterns("sentences.json"))
     trainer("import", "--out", tmp_path / "run", "--sentences", phantoms)
     lists = json.loads((tmp_path / "run/sentences.json").read_text())
@@ -344,7 +344,7 @@ def test_imports_are_repeatable(trainer, folder_run, tmp_path):
 
 
 def test_the_module_alone(trainer, published_run, tmp_path):
-    """406 names, nothing else: what has no text side still imports."""
+    """A perception module with its 406 names and without a text projection can be imported."""
     state = published_run.perception.state_dict()
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "apm.safetensors")
     trainer("import", "--out", tmp_path / "run", "--apm", tmp_path / "apm.safetensors")
@@ -358,7 +358,7 @@ def test_the_module_alone(trainer, published_run, tmp_path):
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_dinov3(trainer, tmp_path, gated):
-    """The alternative image encoder: its own folder, and inside a module, against transformers."""
+    """DINOv3 from its own folder and from inside a perception module equals transformers."""
     torch.manual_seed(3)
     vit = published.vision_transformer(gated)
     perception = published.Perception((), 32, 4, 48, (1, 1), 6, vit).eval()
@@ -387,7 +387,7 @@ def test_dinov3(trainer, tmp_path, gated):
 
 
 def test_a_base_model_alone(trainer, folder_run, tmp_path):
-    """Its decoder is exported without adapters; a PEFT folder without projectors gives a decoder as well."""
+    """A base model is exported without adapters, and with those of a PEFT folder without projectors."""
     source = folder_run.folder
     (tmp_path / "adapter").mkdir()
     for name in ["adapter_config.json", "adapter_model.safetensors"]:
@@ -413,7 +413,7 @@ def test_what_is_there_is_kept(trainer, folder_run):
 
 
 def spoiled(tensors):
-    """Two names less, two more, two of another shape."""
+    """Removes two names, adds two, and changes the shape of two."""
     tensors, names = dict(tensors), sorted(tensors)
     gone, bent = [names[3], names[-2]], [names[5], names[-4]]
     for name in gone:
@@ -437,7 +437,7 @@ def complaints(said, gone, bent, canonical=lambda name: name):
 def test_a_module_that_does_not_fit_is_listed(trainer, folder_run, tmp_path):
     tensors, gone, bent = spoiled(load_file(folder_run.folder / "apm.safetensors"))
     save_file(tensors, tmp_path / "apm.safetensors")
-    # Names that begin with `model.` would be the module's own in a training checkpoint.
+    # A name with the prefix `model.` would make this look like a training checkpoint.
     tensors = load_file(tmp_path / "apm.safetensors")
     tensors["layers.0.stranger.bias"] = tensors.pop("model.layers.0.stranger.bias")
     save_file(tensors, tmp_path / "apm.safetensors")
@@ -484,7 +484,7 @@ def test_an_adapter_that_does_not_fit_is_listed(trainer, folder_run, published_r
     said = trainer("import", *arguments, "--adapter", tmp_path, fails=True)
     own = names[0].removeprefix("base_model.model.")
     assert f"{own} is missing" in said and f"{names[1]} is [" in said and "mlp.stranger.lora_A.weight is not part" in said
-    # An adapter of another model: every projector is of another width, every table of another length.
+    # In an adapter of another model, all projectors and tables have other shapes.
     said = trainer("import", *arguments, "--adapter", published_run.folder / "tuned.pth", fails=True)
     assert "embed_tokens.modules_to_save.default.weight is [" in said
     assert "must fit MedGemma-4b-it" in trainer("import", "--out", tmp_path / "other", "--adapter", tmp_path, fails=True)
@@ -509,7 +509,7 @@ def test_settings_that_would_change_the_model_are_refused(trainer, folder_run, t
 
 
 def test_damaged_files_are_errors(trainer, published_run, folder_run, tmp_path):
-    """Cut off anywhere, of another kind, or not a file: an error that names it, and no run."""
+    """A file that is truncated, of another kind, or missing is an error that names it, and no run is created."""
     whole = (published_run.folder / "apm.pth").read_bytes()
     for cut in [0, 3, 200, len(whole) // 3, len(whole) - 3000, len(whole) - 1]:
         (tmp_path / "cut.pth").write_bytes(whole[:cut])
@@ -527,7 +527,7 @@ def test_damaged_files_are_errors(trainer, published_run, folder_run, tmp_path):
         trainer("import", "--out", tmp_path / "run", "--apm", tmp_path / "cut.safetensors", fails=True)
     for path in [tmp_path, tmp_path / "nowhere.pth"]:
         assert str(path) in trainer("import", "--out", tmp_path / "run", "--apm", path, fails=True)
-    # The values of a stored entry are checked by their sum when they are copied.
+    # The checksum of an archive's entry is verified when its values are copied.
     with (tmp_path / "flipped.pth").open("wb") as file:
         whole = bytearray((published_run.folder / "apm.pth").read_bytes())
         whole[len(whole) // 2] ^= 0x40

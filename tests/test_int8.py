@@ -1,4 +1,4 @@
-"""The perception module in 8 bits loses next to nothing: mean IoU of the reference run's exports, on phantoms of unseen seeds."""
+"""The perception module in int8 loses little: mean IoU of exports of the reference run, on phantoms with unseen seeds."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, needed
 
 PHANTOMS = 60
-# Training draws seeds from 0, `make evaluate` from 1,000,000.
+# Training uses seeds from 0 on, `make evaluate` from 1,000,000 on.
 SEED = 2_000_000
 LOSS = 0.005
 
@@ -42,14 +42,14 @@ def test_int8_keeps_the_boxes(trainer, tmp_path):
     print(f"mean IoU {fp32['apm']['iou']:.4f} in fp32, {int8['apm']['iou']:.4f} in int8: loss {loss:.5f}, at most {LOSS}")
     assert loss <= LOSS
 
-    # Every convolution is in 8 bits and every product of the transformer with weights, but for attention in its encoder; also where an
-    # activation's name has changed.
+    # All convolutions and all matrix products of the transformer with weights are in 8 bits, except for attention in its encoder, also
+    # where the name of an activation has changed.
     sizes = tomllib.loads((run / "models.toml").read_text())["apm"]
     nodes = onnx.load(tmp_path / "int8/apm.onnx", load_external_data=False).graph.node
     made_by = {output: node.op_type for node in nodes for output in node.output}
     rounded = [node.op_type for node in nodes if made_by.get(node.input[1] if len(node.input) > 1 else None) == "DequantizeLinear"]
     assert rounded.count("Conv") == 1 + sum(3 * blocks + 1 for blocks in sizes["blocks"])
-    # Two in a layer of the encoder, ten in one of the decoder; queries, keys and values of the feature extractor; input_proj.
+    # Two products are in each encoder layer, ten in each decoder layer; the others are those of the feature extractor and input_proj.
     assert rounded.count("MatMul") == 2 * sizes["encoder_layers"] + 10 * sizes["decoder_layers"] + 3 + 1
-    # The two are not the same graph.
+    # The two graphs differ.
     assert fp32["apm"]["iou"] != int8["apm"]["iou"]

@@ -1,7 +1,7 @@
-"""Independent readers of the reference bundle: the whole way again in Python, and the decoder in transformers.
+"""Independent readers of the reference bundle: all steps in Python, and the decoder in transformers.
 
-Nothing here is shared with the SDK but the bundle itself: pixels by pydicom and Pillow, graphs by ONNX Runtime's own
-binding, retrieval in NumPy, the prompt written out once more, greedy decoding without any shared cache.
+These tests share only the bundle with the SDK: pixels come from pydicom and Pillow, graphs run in ONNX Runtime's Python binding, retrieval
+is in NumPy, the prompt is written here again, and greedy decoding has no KV cache.
 """
 
 import json
@@ -27,7 +27,7 @@ GRID = 1024
 
 
 def equalized(values: np.ndarray) -> np.ndarray:
-    """The share of pixels below each value; a darkest or brightest value of more than a fiftieth is not counted."""
+    """Fraction of pixels below each value. A darkest or brightest value with more than 2 % of the pixels is not counted."""
     bins = np.rint(np.clip(values, 0, 1) * 65535).astype(np.int64)
     counts = np.bincount(bins.ravel(), minlength=65536)
     for edge in (bins.min(), bins.max()):
@@ -37,7 +37,7 @@ def equalized(values: np.ndarray) -> np.ndarray:
 
 
 class Reader:
-    """A bundle, read in Python."""
+    """A reader of bundles."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -53,7 +53,7 @@ class Reader:
                 self.sentences.append((rows, lines))
 
     def image(self, values: np.ndarray) -> np.ndarray:
-        """The network's input from intensities 0..1, bright for dense."""
+        """The network's input from intensities 0..1, where dense tissue is bright."""
         preprocess = self.manifest["preprocess"]
         if preprocess["histogram"] == "equalize":
             values = equalized(values)
@@ -78,14 +78,14 @@ class Reader:
         return {"boxes": boxes, "sentences": best, "features": features[0]}
 
     def prompt(self, seen: dict, question: str) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids and, for each, its row of the visual features or -1."""
+        """Token ids, and for each of them its row of the visual features or -1."""
         patches = self.manifest["apm"]["patches"]
         lines = []
         for i, (box, sentence) in enumerate(zip((seen["boxes"] * np.float32(GRID)).astype(int), seen["sentences"])):
             lines.append(f"\nemb:<emb><obj_{i}></emb> box:<box>({box[0]},{box[1]}),({box[2]},{box[3]})</box> {sentence}")
         context = "<bos><start_of_turn>user\nImage: \n\n<image_start>" + "<image>" * patches
         context += "<image_end>\n\n\nLikely findings:" + "".join(lines)
-        # Context and question are tokenized apart, as the context is kept.
+        # Context and question are tokenized apart, because the SDK keeps the context.
         turn = f"\nTask: {question}<end_of_turn>\n<start_of_turn>model\n"
         encode = lambda text: self.tokenizer.encode(text, add_special_tokens=False).ids
         ids = np.array(encode(context) + encode(turn))
@@ -96,7 +96,7 @@ class Reader:
         return ids, index
 
     def logits(self, ids: np.ndarray, index: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """Logits after the last token, everything computed at once."""
+        """Logits after the last token, computed in one run."""
         sizes = self.manifest["decoder"]
         empty = np.zeros((1, sizes["kv_heads"], len(ids), sizes["head_dim"]), np.float32)
         feed = attention(0, len(ids), sizes) | {
@@ -115,7 +115,7 @@ class Reader:
         return self.decoder.run(["logits"], feed)[0].reshape(-1)
 
     def answers(self, seen: dict, questions: list[str], limit: int = 160) -> list[str]:
-        """Greedy decoding of a conversation that computes everything anew for every token."""
+        """Greedy decoding of a conversation, which computes the whole sequence for each token."""
         encode = lambda text: self.tokenizer.encode(text, add_special_tokens=False).ids
         end, said = self.tokenizer.token_to_id("<end_of_turn>"), []
         ids, index = self.prompt(seen, questions[0])
@@ -138,7 +138,7 @@ def readable(text: str) -> str:
 
 
 def letterboxed(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """From 0..1 in the square to pixels of the image."""
+    """Converts a box from 0..1 in the square to pixels of the image."""
     side = max(width, height)
     shift = np.array([(side - width) // 2, (side - height) // 2] * 2)
     return np.clip(boxes * side - shift, 0, [width, height] * 2)
@@ -168,18 +168,18 @@ def test_boxes_and_sentences(seen, pixels, perceive, phantom_dicom):
     print(f"boxes differ by at most {worst:.3f} pixels of {max(pixels.shape)}")
     assert worst < 0.005 * max(pixels.shape)
     for found, sentence in zip(study["structures"], seen["sentences"]):
-        # The resizers round differently: where two sentences are as good as equal, either may win.
+        # Resizing rounds differently here, so that either of two nearly equal sentences may be retrieved.
         assert sentence == found["sentence"] or found["margin"] < 0.02, found["name"]
 
 
 @pytest.fixture(scope="module")
 def near(perceive, phantom_dicom, seen) -> dict:
-    """What was seen, as the SDK's own perception has it, so that what is compared is the language model's part alone."""
+    """Boxes and sentences of the SDK's own perception, so that only the language model's part is compared."""
     study = perceive(phantom_dicom)
     side = max(study["width"], study["height"])
     shift = np.array([(side - study["width"]) // 2, (side - study["height"]) // 2] * 2)
     boxes = (np.array([found["box"] for found in study["structures"]], np.float32) + shift) / side
-    # A coordinate on the edge between two numbers of the grid falls to either side.
+    # A coordinate on the edge between two numbers of the grid may become either.
     boxes = np.where(abs(boxes - seen["boxes"]) * GRID < 2, seen["boxes"], boxes)
     return {**seen, "sentences": [found["sentence"] for found in study["structures"]], "boxes": boxes}
 
@@ -206,14 +206,14 @@ def test_a_conversation(reader, perceive, succeed, phantom_dicom, near):
     answers = [json.loads(line) for line in succeed("ask", phantom_dicom, *questions, "--follow-up", "--json").splitlines()]
     for answer, raw in zip(answers, reader.answers(near, questions), strict=True):
         check_answer(answer, raw, perceive(phantom_dicom))
-    # The second one is about the first, which the model has to see.
+    # The second question refers to the first, so that the model must see both.
     [alone] = reader.answers(near, questions[1:2])
     assert readable(alone) != answers[1]["text"]
 
 
 @pytest.fixture(scope="module")
 def gemma(root, bundle, manifest) -> Gemma3ForCausalLM:
-    """transformers' Gemma 3 with the weights that stand in decoder.onnx under their published names."""
+    """transformers' Gemma 3 with the weights in decoder.onnx, which have their published names."""
     sizes = tomllib.loads((root / "examples/reference/recipe.toml").read_text())["models"]["language"]
     rope = lambda theta, factor: (
         {"rope_type": "default", "rope_theta": theta}
@@ -245,7 +245,7 @@ def gemma(root, bundle, manifest) -> Gemma3ForCausalLM:
     stored = {t.name: t for t in onnx.load(bundle / "decoder.onnx").graph.initializer}
     value = lambda name: torch.from_numpy(numpy_helper.to_array(stored[name]).astype(np.float32))
     heads = [model.config.num_attention_heads, model.config.num_key_value_heads, model.config.num_key_value_heads]
-    # Products of the same input are stored as one, parameter beside parameter.
+    # Linear layers with the same input are stored as one matrix, one layer after the other.
     merged = {
         "qkv_proj": (["q_proj", "k_proj", "v_proj"], [count * model.config.head_dim for count in heads]),
         "gate_up_proj": (["gate_proj", "up_proj"], [model.config.intermediate_size] * 2),
@@ -264,9 +264,9 @@ def gemma(root, bundle, manifest) -> Gemma3ForCausalLM:
         else:
             values = value(name)
         if name.endswith("norm.weight"):
-            values = values - 1  # stored as the factor, 1 + weight
+            values = values - 1  # stored as the factor `1 + weight`
         elif name.endswith("_proj.weight"):
-            values = values.T  # stored as it is multiplied
+            values = values.T  # stored transposed
         assert values.shape == parameter.shape, name
         weights[name] = values
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"]

@@ -1,4 +1,4 @@
-"""`make test-4b` at a reduced width: from published files to an answer, with its figures."""
+"""`make test-4b` at a reduced width."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ def test_reduced_width(onnxruntime_library, tmp_path):
     figures = json.loads((tmp_path / "scale/figures.json").read_text())
     steps = figures["steps"]
     assert figures["weights_bytes"] > 150 * MIB and figures["bundle_bytes"] < figures["weights_bytes"]
-    # An import streams: it takes no more memory than the libraries and the largest tensor of the other parts.
+    # An import streams the language model: its memory is that of the libraries and of the largest tensor of the other parts.
     assert steps["import"]["peak_bytes"] < 700 * MIB
     assert steps["ask"]["tokens"] > 0
     assert not (tmp_path / "scale/run").exists(), "large files are removed"
