@@ -1,10 +1,10 @@
 // example BUNDLE IMAGE [QUESTION]
 //
-// Prints what `anatomix perceive` and `anatomix ask` find, in a form that is easily compared with their --json:
-//   - a line for each of the 36 structures: index, box and sentence, tab-separated; the box is "x0 y0 x1 y1" in pixels of
-//     the original image with two decimals;
-//   - with a question: an empty line, the answer's text as it is decoded, and on the next lines "grounding", the phrase
-//     and each of its boxes, tab-separated, a grounding a line.
+// Prints the results of `anatomix perceive` and `anatomix ask` in a form that can be compared with their --json output:
+//   - one line per structure, with index, box and sentence separated by tabs; the box is "x0 y0 x1 y1" in pixels of the
+//     original image, with two decimals;
+//   - if there is a question: an empty line, the text of the answer while it is decoded, and one line per grounding, with
+//     "grounding", the phrase and its boxes separated by tabs.
 // Flags go to standard error. The exit code is 1 on failure and 2 on wrong usage.
 
 #include <anatomix.hpp>
