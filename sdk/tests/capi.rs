@@ -1,5 +1,5 @@
-//! The C interface as a caller meets it, NULLs and mistakes included. What needs no bundle comes first; the module
-//! `with_bundle` needs `examples/reference-bundle` and ONNX Runtime, and fails without them.
+//! The C interface from a caller's side, including NULLs and misuse. The first tests need no bundle; those of the module `with_bundle` need
+//! `examples/reference-bundle` and ONNX Runtime, and fail without them.
 #![allow(unsafe_code)]
 
 use anatomix::capi::*;
@@ -18,7 +18,7 @@ fn text<'a>(borrowed: *const c_char) -> &'a str {
     unsafe { CStr::from_ptr(borrowed) }.to_str().expect("UTF-8")
 }
 
-/// Runs a call that must fail, and gives status, message and cause.
+/// Runs a call that must fail. Returns status, message and cause.
 fn failure(call: impl FnOnce(*mut *mut anx_error) -> anx_status) -> (anx_status, String, Option<String>) {
     let mut error = null_mut();
     let status = call(&mut error);
@@ -156,7 +156,7 @@ fn a_bad_path_is_named_with_its_cause() {
     assert!(message.contains("/no/such/bundle") && message.contains("check"), "{message}");
     assert!(cause.is_some_and(|cause| cause.contains("No such file")));
 
-    // Any bytes can be a path.
+    // A path need not be valid UTF-8.
     let path = CString::new(OsStr::from_bytes(b"/no/such/\xff\xfe").as_bytes()).expect("no NUL");
     let (status, message, _) = open_failure(path.as_ptr(), null());
     assert_eq!(status, anx_status::ANX_BUNDLE_READ);
@@ -181,7 +181,7 @@ fn more_threads_than_cores_are_refused_before_anything_is_read() {
 #[test]
 fn options_of_other_versions() {
     let path = c"/no/such/bundle".as_ptr();
-    // What is read as options is valid where the bundle is the next thing to be complained about.
+    // Options are valid if the error is about the bundle, which is checked next.
     let accepted = |options: *const anx_engine_options| open_failure(path, options).0 == anx_status::ANX_BUNDLE_READ;
     assert!(accepted(null()) && accepted(&options()));
 
@@ -189,7 +189,7 @@ fn options_of_other_versions() {
     let (status, message, _) = open_failure(path, &anx_engine_options { provider: unknown, ..options() });
     assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
     assert!(message.contains("options.provider") && message.contains("tensorrt"), "{message}");
-    // A smaller struct ends before the provider, which is therefore not looked at.
+    // A smaller struct ends before the provider, which is therefore not read.
     assert!(accepted(&anx_engine_options { struct_size: size_of::<usize>(), provider: unknown, ..options() }));
 
     assert!(accepted(&anx_engine_options { unchecked: 1, memory: 1 << 30, ..options() }));
@@ -277,7 +277,7 @@ mod with_bundle {
         }
         // SAFETY: freed once.
         unsafe { anx_study_free(alone) };
-        // One that fails takes nothing from the others, before it or behind it.
+        // A radiograph that fails does not affect those before or after it.
         let (mut studies, mut errors) = ([std::ptr::dangling_mut(); 3], [std::ptr::dangling_mut(); 3]);
         let paths = [&phantom, &missing, &phantom].map(|path| path.as_ptr());
         let (status, message, _) = failure(|error| {
@@ -588,7 +588,7 @@ mod with_bundle {
             assert_eq!(text(anx_answer_text(answers[1])), streamed);
             answers.into_iter().for_each(|answer| anx_answer_free(answer));
 
-            // None is answered where one cannot be asked; nothing asked is nothing answered.
+            // One invalid question is an error for all of them, and no questions give no answers.
             let (status, message, _) = failure(|e| anx_study_ask_many(study, questions.as_ptr(), null(), 3, answers.as_mut_ptr(), e));
             assert!(status == anx_status::ANX_PROMPT_QUESTION && message.contains("empty"), "{status:?} {message}");
             assert!(answers.iter().all(|answer| answer.is_null()));
@@ -692,7 +692,7 @@ mod with_bundle {
         }
     }
 
-    /// Calls back into the study that is being asked; user_data is the study.
+    /// A callback that uses the study while it is being asked; `user_data` is the study.
     unsafe extern "C" fn reenter(_: *const c_char, _: usize, user_data: *mut c_void) -> c_int {
         let mut answer = null_mut();
         // SAFETY: the tests pass a live study.
@@ -717,7 +717,7 @@ mod with_bundle {
         }
     }
 
-    /// Waits for another thread to cancel; user_data is a Sender.
+    /// A callback that waits until another thread cancels; `user_data` is a `Sender`.
     unsafe extern "C" fn linger(_: *const c_char, _: usize, user_data: *mut c_void) -> c_int {
         // SAFETY: the test passes a live sender.
         let _ = unsafe { &*user_data.cast::<std::sync::mpsc::Sender<()>>() }.send(());

@@ -1,4 +1,4 @@
-//! The command line, as far as it needs no bundle: wrong usage exits with 2, a missing bundle or file with 1.
+//! The command line without a bundle: wrong usage exits with 2, a missing bundle or file with 1.
 #![cfg(feature = "cli")]
 
 use assert_cmd::Command;

@@ -1,4 +1,4 @@
-//! What is flagged as no frontal chest radiograph is perceived, but asked only by who accepts its flags.
+//! A radiograph that is flagged as not a chest or not frontal is perceived, but questions on it need `accept_flags`.
 
 #![allow(unsafe_code)]
 
@@ -10,7 +10,7 @@ use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 
-/// The phantom, whose header says that it is something else.
+/// The phantom as a DICOM file with one attribute changed.
 fn phantom(tag: dicom_core::Tag, value: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm");
     let mut file = dicom_object::open_file(path).unwrap();
@@ -49,12 +49,12 @@ fn a_question_to_what_is_flagged_needs_consent() {
         }
         let answer = study.ask(Question::from(Task::Report).accept_flags()).unwrap();
         assert!(!answer.text.is_empty() && answer.flags[0].code == code);
-        // Consent is one question's, and a saved study needs it again.
+        // `accept_flags` applies to one question only, also in a saved study.
         assert!(study.ask("Where is the heart?").is_err());
         let bytes = study.save().unwrap();
         assert!(matches!(engine.load_study(&bytes).unwrap().ask("Where is the heart?"), Err(Error::Flagged(_))));
     }
-    // Other flags speak for themselves.
+    // Other flags do not prevent answers.
     let mut raw = study(&engine, tags::PRESENTATION_INTENT_TYPE, "FOR PROCESSING");
     assert_eq!(raw.flags()[0].code, FlagCode::ForProcessing);
     assert!(raw.ask("Where is the heart?").is_ok());
@@ -64,7 +64,7 @@ fn a_question_to_what_is_flagged_needs_consent() {
 fn c_has_the_same_choice() {
     let bundle = CString::new(bundle().display().to_string()).unwrap();
     let bytes = phantom(tags::BODY_PART_EXAMINED, "HAND");
-    // SAFETY: all zero means every default; valid pointers; handles are live until they are freed, once.
+    // SAFETY: zeroed options mean the defaults, pointers are valid, and each handle is freed once.
     unsafe {
         let options = anx_engine_options { struct_size: size_of::<anx_engine_options>(), unchecked: 1, ..std::mem::zeroed() };
         let asking = anx_ask_options { struct_size: size_of::<anx_ask_options>(), ..std::mem::zeroed() };

@@ -1,4 +1,4 @@
-//! Answers keep their form, whatever is drawn.
+//! Constrained decoding: answers keep their form, also when tokens are sampled at a high temperature.
 
 use anatomix::{Answer, DecoderError, Engine, Error, Finish, Provider, Question, Radiograph, Sampling, Study, Task};
 use serde_json::Value;
@@ -48,7 +48,7 @@ fn drawn_answers_are_well_formed() {
         let question = wild("Where is the left lung?", seed);
         let answer = study.ask(question.clone()).unwrap();
         assert!(answer.provenance.decoding.ends_with(", grounded"), "{}", answer.provenance.decoding);
-        // A tag that nothing closes would be left in the text, or would swallow what follows it.
+        // An unclosed tag would stay in the text or remove the text after it.
         for tag in ["<ref", "</ref", "<box", "</box", "<obj_", "<image", "<emb", "<eos", "<start_of_turn", "<pad"] {
             assert!(!answer.text.contains(tag), "{}", answer.text);
         }
@@ -83,11 +83,11 @@ fn answers_are_json_where_a_schema_says_so() {
     for seed in 0..20 {
         check(&study.ask(wild(question(), seed)).unwrap());
     }
-    // A limit cuts what was begun.
+    // A limit may cut the JSON.
     let cut = study.ask(question().max_tokens(5)).unwrap();
     assert_eq!(cut.finish, Finish::MaxTokens);
     assert!(greedy.text.starts_with(&cut.text) && serde_json::from_str::<Value>(&cut.text).is_err());
-    // Text in words comes after it as before.
+    // A later question without a schema is answered as text.
     assert!(study.ask(Task::Report).unwrap().text.len() > 20);
 }
 

@@ -1,4 +1,4 @@
-//! `include/anatomix.h` is what cbindgen makes of `src/capi`. `ANATOMIX_BLESS=1` renews it.
+//! `include/anatomix.h` equals the output of cbindgen for `src/capi`. `ANATOMIX_BLESS=1` writes it.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn the_header_matches_the_source() {
     );
 }
 
-/// cbindgen leaves out what it does not understand.
+/// Checks that the header has all functions, because cbindgen silently omits what it cannot parse.
 fn assert_complete(header: &str, folder: &Path) {
     let mut count = 0;
     for entry in fs::read_dir(folder).expect("src/capi") {

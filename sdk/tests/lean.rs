@@ -1,16 +1,17 @@
-//! Weights are mapped, and decoding takes no more memory the longer it goes on. One test by itself: nothing else may run in the process.
+//! Weights are memory-mapped, and the memory of decoding does not grow over time. The file has one test, because no other may run in the
+//! same process.
 #![cfg(target_os = "linux")]
 
 use anatomix::{Engine, Provider, Question, Radiograph, Sampling, Structure, Task};
 use std::path::Path;
 
-/// Memory of this process in bytes.
+/// Resident memory of this process in bytes.
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// The files that are mapped into this process, the whole of each line.
+/// The memory mappings of this process, with one file per line.
 fn mapped() -> String {
     std::fs::read_to_string("/proc/self/maps").unwrap()
 }
@@ -20,7 +21,7 @@ fn ten_thousand_tokens_at_constant_memory() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let bundle = root.join("../examples/reference-bundle");
     let engine = Engine::builder().provider(Provider::Cpu).open(&bundle).unwrap();
-    // Mapped by ONNX Runtime, which copies what its kernels want in another order.
+    // ONNX Runtime maps the weights, and copies those that its kernels need in another layout.
     let weights = bundle.join("decoder.onnx.data").canonicalize().unwrap();
     assert!(mapped().contains(weights.to_str().unwrap()), "{} is not mapped", weights.display());
     assert!(mapped().contains("sentences.safetensors"));
@@ -30,7 +31,7 @@ fn ten_thousand_tokens_at_constant_memory() {
         Structure::all().map(|structure| Question::new(format!("Where is the {}?", structure.name().to_lowercase()))).collect();
     let (mut tokens, mut after, mut peak) = (0, None, 0);
     for seed in 0.. {
-        // Drawn so freely that answers go on and differ; then what is looked up, alone and together.
+        // A high temperature gives long and varied answers. The other questions use prompt look-up, one by one and together.
         let sampling = Sampling { temperature: 2.0, seed, ..Sampling::default() };
         let drawn = study.ask(Question::from(Task::Report).sampling(sampling).max_tokens(200)).unwrap();
         let alone = study.ask(questions[seed as usize % questions.len()].clone()).unwrap();
@@ -38,7 +39,7 @@ fn ten_thousand_tokens_at_constant_memory() {
         let together = study.ask_many(questions.iter().skip(seed as usize % 30).take(6).cloned()).unwrap();
         tokens += [drawn, alone, follow_up].iter().chain(&together).map(|answer| answer.tokens).sum::<usize>();
         peak = peak.max(resident());
-        // What is looked up is kept, up to a limit; the first tokens make the cache, the arenas and that.
+        // Memory is compared after 6,000 tokens, when the KV cache, the arenas and the texts for prompt look-up have their final sizes.
         if tokens > 6_000 && after.is_none() {
             (after, peak) = (Some(resident()), 0);
         }

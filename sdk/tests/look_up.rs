@@ -1,19 +1,19 @@
-//! Look-up decoding says what plain greedy decoding says, in fewer runs; so do questions that are asked together, and so does
-//! decoding without a grammar, where the model keeps the form by itself.
+//! Prompt look-up decoding gives the answers of plain greedy decoding in fewer runs of the decoder. Questions that are asked together give
+//! the same answers, too, and so does unconstrained decoding, unless the model breaks the form of an answer.
 //!
-//! `ANATOMIX_TEST_BUNDLE` names another bundle than the reference's: `make test-trainer` runs this over one in int4.
+//! `ANATOMIX_TEST_BUNDLE` replaces the reference bundle: `make test-trainer` runs this test with one in int4.
 
 use anatomix::{Answer, Engine, Finish, Grounding, Provider, Question, Radiograph, Sampling, Structure, Task};
 use std::path::Path;
 
 fn engine(look_up: bool) -> Engine {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    // Relative to the repository.
+    // The path is relative to the root of the repository.
     let bundle = std::env::var("ANATOMIX_TEST_BUNDLE").unwrap_or_else(|_| "examples/reference-bundle".into());
     Engine::builder().provider(Provider::Cpu).look_up(look_up).open(root.join(bundle)).unwrap()
 }
 
-/// The phantom, its mirror image, parts of it and a darker one: five studies that are answered differently.
+/// The phantom, its mirrored image, and three crops with different tone curves. Their answers differ.
 fn radiographs() -> Vec<Radiograph> {
     let phantom = Radiograph::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm")).unwrap();
     let pixels = phantom.intensities();
@@ -41,7 +41,7 @@ fn said(answer: &Answer) -> (&str, &[Grounding], usize, Finish) {
     (&answer.raw, &answer.groundings, answer.tokens, answer.finish)
 }
 
-/// The same tokens, each as probable: in 4 bits as far as kernels agree.
+/// Checks that the tokens are equal and their log probabilities close. With quantised weights, kernels differ with the number of rows.
 fn assert_same(plain: &Answer, quick: &Answer) {
     assert_eq!(said(plain), said(quick), "{:?}", plain.question);
     let allowed = if plain.provenance.precision.starts_with("int") { 0.2 } else { 2e-3 };
@@ -66,7 +66,7 @@ fn answers_are_those_of_plain_decoding() {
             assert_same(&a, &b);
             let free = free.ask(question.clone().unconstrained()).unwrap();
             if said(&free) != said(&b) {
-                // Where the model by itself breaks off a box or a phrase, the grammar lets it finish.
+                // The grammar completes a box or phrase that the unconstrained model breaks off.
                 assert!(boxes(&free) <= boxes(&b), "{question:?}: {:?} instead of {:?}", said(&free), said(&b));
                 mended += 1;
             }
@@ -90,7 +90,7 @@ fn answers_together_are_those_of_plain_decoding() {
     let (mut asked, mut tokens, mut runs) = (0, 0, 0);
     for radiograph in radiographs() {
         let (mut a, mut b) = (plain.study(&radiograph).unwrap(), quick.study(&radiograph).unwrap());
-        // More than are decoded at a time, fewer, two.
+        // The first list has more questions than are decoded at a time, the second has fewer, and the third has two.
         for questions in [&questions()[..40], &questions()[40..49], &questions()[108..110], &questions()[100..]] {
             let together = b.ask_many(questions.to_vec()).unwrap();
             assert_eq!(together.len(), questions.len());

@@ -1,4 +1,4 @@
-//! What studies may take: the stated price is enough, and what is beyond the limit is refused or cut.
+//! Memory of studies: `study_bytes` is enough, and what exceeds the budget is refused or cut.
 
 use anatomix::{Engine, Finish, Provider, Question, Radiograph, Study, Task};
 use std::path::Path;
@@ -24,7 +24,7 @@ fn study(engine: &Engine) -> Study {
     engine.study(&PHANTOM).unwrap()
 }
 
-/// A question whose answer goes on until something ends it.
+/// A question whose answer does not end by itself.
 fn long() -> Question {
     let schema = r#"{"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "minItems": 2000}"#;
     Question::new("What does the heart show?").json_schema(schema).max_tokens(900)
@@ -33,7 +33,7 @@ fn long() -> Question {
 #[test]
 fn the_price_of_a_study_is_enough_for_it() {
     let answer = study(&ENGINE).ask(QUESTION).unwrap();
-    // What the first question computed, and the longest answer.
+    // The prefilled tokens and those of the longest answer.
     let tokens = answer.prefilled + 512;
     for tokens in [tokens, tokens + 1, tokens + 77, tokens + 300] {
         let price = ENGINE.study_bytes(tokens);
@@ -51,7 +51,7 @@ fn studies_share_the_limit() {
     assert!(error.contains("free a study"), "{error}");
     drop(one);
     two.ask(QUESTION).unwrap();
-    // Where all do not fit at once, they wait for each other.
+    // Answers that do not fit into the budget together wait for each other.
     let many = || std::iter::repeat_n(Question::from(Task::Report), 24);
     let answers = two.ask_many(many()).unwrap();
     assert!(answers.iter().all(|answer| answer.finish == Finish::EndOfTurn && answer.text == answers[0].text));
@@ -61,7 +61,7 @@ fn studies_share_the_limit() {
 fn a_cache_grows_by_what_there_is() {
     let first = Question::new(QUESTION).max_tokens(300);
     let needed = study(&ENGINE).ask(first.clone()).unwrap().prefilled + 512;
-    // The least that a question with a whole answer takes; a quarter more than the first one's room is more than that.
+    // The budget is exactly what the second question needs. Growing by a quarter of the first capacity would exceed it.
     let engine = open(Some(ENGINE.study_bytes(needed)));
     let mut study = study(&engine);
     study.ask(first).unwrap();
@@ -74,7 +74,7 @@ fn what_is_foreseen_ends_no_answer() {
     let price = ENGINE.study_bytes(study(&ENGINE).ask(long().max_tokens(1)).unwrap().prefilled + 512);
     let [plain, quick] = [false, true].map(|look_up| open_with(Some(price), look_up));
     let [mut plain, mut quick] = [&plain, &quick].map(study);
-    // One that repeats what was said before.
+    // The answer repeats earlier text, so that draft tokens are accepted.
     let schema = r#"{"type": "array", "items": {"const": "left lung and right lung"}, "minItems": 500}"#;
     let same = Question::new("What does the heart show?").json_schema(schema);
     let [a, b] = [&mut plain, &mut quick].map(|study| {
@@ -83,7 +83,7 @@ fn what_is_foreseen_ends_no_answer() {
     });
     assert_eq!((a.finish, a.tokens, &a.raw), (b.finish, b.tokens, &b.raw));
     assert!(a.finish == Finish::Memory && b.runs * 2 < a.runs, "{} runs instead of {}", b.runs, a.runs);
-    // Together they wait for each other, and what they say does not depend on it.
+    // Questions that are asked together wait for each other, which does not change their answers.
     let many = || std::iter::repeat_n(Question::from(Task::Report), 20).chain([long()]);
     let together = [&mut plain, &mut quick].map(|study| study.ask_many(many()).unwrap());
     for (a, b) in together[0].iter().zip(&together[1]) {
@@ -100,7 +100,8 @@ fn a_question_that_there_is_no_room_for_changes_nothing() {
     let wordy = "Where is the left lung? ".repeat(40);
     assert!(study.ask(wordy.as_str()).unwrap_err().to_string().contains("ask less"));
     assert_eq!(study.turns(), 1);
-    // Of several it ends alone, wherever it stands and whether the context is there or not; what the others said is not lost.
+    // Among several questions only the one that needs too much memory ends without an answer. Its position does not matter, nor whether
+    // the context is prefilled already.
     let short = || Question::new(QUESTION).max_tokens(20);
     let wordy = || Question::new(wordy.repeat(4));
     for (at, fresh) in [(1, false), (0, true), (0, false), (2, true)] {
@@ -133,7 +134,7 @@ fn an_answer_that_needs_more_ends_as_far_as_it_has_come() {
     let cut = cut.unwrap();
     assert_eq!((cut.finish, free.finish), (Finish::Memory, Finish::MaxTokens));
     assert!(cut.tokens >= 512 && free.raw.starts_with(&cut.raw) && pieces == cut.text, "{} tokens", cut.tokens);
-    // Of several, each comes to its end.
+    // Each of several answers ends for its own reason.
     let together = study.ask_many([long(), Question::new(QUESTION), long()]).unwrap();
     assert_eq!(together.iter().map(|answer| answer.finish).collect::<Vec<_>>(), [Finish::Memory, Finish::EndOfTurn, Finish::Memory]);
     assert_eq!(together[1].text, self::study(&ENGINE).ask(QUESTION).unwrap().text);

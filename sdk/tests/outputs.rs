@@ -1,4 +1,4 @@
-//! Outputs of the C interface: whatever fails, they are NULL afterwards, so that freeing them does no harm. No bundle is opened for this.
+//! Outputs of the C interface are NULL after each failure, so that they can be freed. These tests need no bundle.
 #![allow(unsafe_code)]
 
 use anatomix::capi::*;
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::ffi::c_char;
 use std::ptr::{dangling_mut, null, null_mut};
 
-/// Names of the functions in the header that give handles.
+/// Names of the functions in the header with output handles.
 fn with_outputs() -> BTreeSet<String> {
     let header = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../include/anatomix.h")).unwrap();
     let declarations = header.split("enum anx_status anx_").skip(1).filter_map(|rest| rest.split_once(';')).map(|(one, _)| one);
@@ -16,10 +16,10 @@ fn with_outputs() -> BTreeSet<String> {
     named.map(|(name, _)| format!("anx_{name}")).collect()
 }
 
-/// How many outputs each call has here; those of functions with one output begin alike, so that what lies behind it is seen to stay.
+/// Size of the array of outputs in each call. It is larger than needed, to show that a function does not write beyond its outputs.
 const COUNT: usize = 1100;
 
-/// Calls a function that must fail, with outputs that hold anything.
+/// Calls a function that must fail, with outputs that are not NULL before.
 fn check<H>(name: &str, count: usize, call: impl FnOnce(*mut *mut H, *mut *mut anx_error) -> anx_status) -> String {
     let mut outputs = vec![dangling_mut::<H>(); COUNT];
     let mut error = null_mut();
@@ -27,12 +27,12 @@ fn check<H>(name: &str, count: usize, call: impl FnOnce(*mut *mut H, *mut *mut a
     let (given, behind) = outputs.split_at(count);
     assert!(given.iter().all(|output| output.is_null()), "{name} leaves outputs as they were");
     assert!(behind.iter().all(|&output| output == dangling_mut()), "{name} writes behind its outputs");
-    // SAFETY: a failed call gives an error, which is freed once.
+    // SAFETY: a failed call returns an error, which is freed once.
     unsafe { anx_error_free(error) };
     name.into()
 }
 
-/// The same for a function that gives errors, too.
+/// The same for a function that also returns an error for each radiograph.
 fn check_each<H>(name: &str, call: impl FnOnce(*mut *mut H, *mut *mut anx_error, *mut *mut anx_error) -> anx_status) -> String {
     let mut errors = vec![dangling_mut::<anx_error>(); COUNT];
     let name = check(name, 3, |outputs, error| call(outputs, errors.as_mut_ptr(), error));
@@ -46,7 +46,7 @@ fn outputs_are_null_after_every_failure() {
     let (paths, texts): ([*const c_char; 3], _) = ([path; 3], [path; COUNT]);
     let (engine, study, pixels) = (null(), null_mut(), [0u8; 4]);
     let (files, images) = (null::<anx_file>(), null::<anx_pixels>());
-    // SAFETY: valid pointers or NULL; there is room for as many outputs as are said.
+    // SAFETY: pointers are valid or NULL, and the arrays are at least as long as the counts.
     let called = unsafe {
         [
             check("anx_engine_open", 1, |out, error| anx_engine_open(path, null(), out, error)),

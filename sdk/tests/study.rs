@@ -1,4 +1,4 @@
-//! A study over the reference bundle: its context is computed once, and nothing of one question is left for the next.
+//! Studies with the reference bundle: the context is prefilled once, and a question does not affect the next one.
 
 use anatomix::{Answer, Engine, Finish, Flow, Provider, Question, Radiograph, Sampling, Study, Task};
 use std::path::Path;
@@ -48,7 +48,7 @@ fn a_question_that_needs_more_room_gets_it() {
     assert_eq!(said(small.ask(long.clone()).unwrap()), said(study().ask(long).unwrap()));
     let error = small.ask("very ".repeat(1200)).unwrap_err().to_string();
     assert!(error.contains("ask something shorter"), "{error}");
-    // The refused question has cost nothing.
+    // The refused question changed nothing.
     assert_eq!(said(small.ask(QUESTIONS[1]).unwrap()), said(study().ask(QUESTIONS[1]).unwrap()));
 }
 
@@ -70,7 +70,7 @@ fn pieces_add_up_and_a_listener_may_stop() {
     assert_eq!((cut.finish, cut.tokens), (Finish::MaxTokens, 3));
 }
 
-/// Views of the phantom, each of another size.
+/// Crops of the phantom, each of another size.
 fn views(count: u32) -> Vec<Radiograph> {
     let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm");
     let whole = Radiograph::open(image).unwrap();
@@ -86,7 +86,7 @@ fn views(count: u32) -> Vec<Radiograph> {
 
 #[test]
 fn several_radiographs_give_the_studies_that_each_gives_alone() {
-    // Two batches, of which one is not full.
+    // The radiographs take two batches, the second of which is not full.
     let radiographs = views(ENGINE.batch() as u32 + 3);
     let together: Vec<Study> = ENGINE.studies(&radiographs).into_iter().map(Result::unwrap).collect();
     assert_eq!(together.len(), radiographs.len());
@@ -110,7 +110,7 @@ fn several_radiographs_give_the_studies_that_each_gives_alone() {
     }
     assert_ne!(together[0].structures(), together[9].structures());
     assert!(ENGINE.studies(&[]).is_empty());
-    // And they can be asked.
+    // Studies that were perceived together can be asked.
     let mut last = together.into_iter().next_back().unwrap();
     let alone = ENGINE.study(&radiographs[radiographs.len() - 1]).unwrap().ask(QUESTIONS[0]).unwrap();
     assert_eq!(said(last.ask(QUESTIONS[0]).unwrap()), said(alone));
@@ -198,13 +198,13 @@ fn a_text_ends_an_answer() {
 #[test]
 fn an_answer_ends_when_its_time_is_over() {
     let mut study = study();
-    // While the context is computed: what was computed of it is lost.
+    // The deadline passes during prefill of the context, which is then discarded.
     let answer = study.ask(Question::from(Task::Report).deadline(Duration::ZERO)).unwrap();
     assert_eq!((answer.finish, answer.tokens, answer.text.as_str()), (Finish::Deadline, 0, ""));
     let late = study.ask_many([Question::from(Task::Report).deadline(Duration::ZERO), QUESTIONS[0].into()]).unwrap();
     assert_eq!((late[0].finish, late[0].tokens, late[1].finish), (Finish::Deadline, 1, Finish::EndOfTurn));
     assert!(late[0].prefilled > 300, "{}", late[0].prefilled);
-    // When it is there.
+    // The context is in the KV cache.
     let answer = study.ask(Question::from(Task::Report).deadline(Duration::ZERO)).unwrap();
     assert_eq!((answer.finish, answer.tokens), (Finish::Deadline, 1));
     let answer = study.ask(Question::from(Task::Report).deadline(Duration::from_secs(3600))).unwrap();
@@ -215,7 +215,7 @@ fn an_answer_ends_when_its_time_is_over() {
 fn a_context_that_is_computed_can_be_stopped() {
     let mut study = study();
     let cancel = study.cancel_handle();
-    // For as long as the question is asked, since asking forgets what was cancelled before.
+    // A thread cancels repeatedly, because each question resets the cancel handle when it is asked.
     let asked = std::sync::atomic::AtomicBool::new(false);
     let answer = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -242,7 +242,7 @@ fn cancelling_ends_answers_that_wait_too() {
     });
     let answers = answers.unwrap();
     assert!(answers.iter().all(|answer| answer.finish == Finish::Stopped));
-    // Some were decoded together when it came; the others waited for them.
+    // Some answers were being decoded when the cancellation came; the others were waiting.
     assert!((1..=16).contains(&answers.iter().filter(|answer| answer.tokens > 0).count()));
     assert_eq!(study.ask(Task::Report).unwrap().finish, Finish::EndOfTurn);
 }
@@ -251,12 +251,12 @@ fn cancelling_ends_answers_that_wait_too() {
 fn a_long_question_can_be_stopped() {
     let mut study = study();
     study.ask(QUESTIONS[0]).unwrap();
-    // Several runs, after the first of which its time is over.
+    // The question is prefilled in several runs, and its deadline passes in the first of them.
     let long = Question::new("Where is the left lung? ".repeat(80)).deadline(Duration::ZERO);
     let answer = study.ask(long.clone()).unwrap();
     assert_eq!((answer.finish, answer.tokens, answer.prefilled), (Finish::Deadline, 0, 0));
     assert!(answer.timing.prefill > Some(0.0) && answer.timing.decode == Some(0.0));
-    // It is no turn, so that what comes after it does not pay for it.
+    // It is not a turn of the conversation, so that the next question does not include it.
     assert_eq!(study.turns(), 0);
     let again = study.ask(Question::new(QUESTIONS[0]).follow_up()).unwrap();
     assert!(again.prefilled < 40, "{}", again.prefilled);
@@ -287,7 +287,7 @@ fn tokens_tell_how_probable_they_were() {
     let answer = study.ask(Question::new(QUESTIONS[0]).log_probabilities()).unwrap();
     assert_eq!(answer.log_probabilities.len(), answer.tokens);
     assert!(answer.log_probabilities.iter().all(|&p| p <= 0.0 && p.is_finite()), "{:?}", answer.log_probabilities);
-    // What greedy decoding says is likely.
+    // The first token of a greedy answer is likely.
     assert!(answer.log_probabilities[0] > 0.5f32.ln(), "{:?}", answer.log_probabilities);
 }
 
@@ -319,18 +319,18 @@ fn a_follow_up_sees_what_was_said() {
     assert_eq!(study.turns(), 1);
     let follow_up = Question::new(QUESTIONS[1]).follow_up();
     let second = study.ask(follow_up.clone()).unwrap();
-    // It costs its own tokens, those that open it, and the answer's last one.
+    // Its prefill consists of its own tokens, those that open a turn, and the previous answer's last one.
     let alone = self::study().ask(QUESTIONS[1]).unwrap().prefilled - self::study().ask(QUESTIONS[0]).unwrap().prefilled;
     assert_eq!(study.turns(), 2);
     assert!(second.prefilled < 40 && alone < 40, "{}", second.prefilled);
 
-    // Rewound to the first answer, the same follow-up is answered alike; a question of the radiograph alone sees none of it.
+    // After a rewind to the first answer, the same follow-up has the same answer. A question that is no follow-up sees no earlier turn.
     study.rewind(1);
     assert_eq!(study.turns(), 1);
     assert_eq!(said(study.ask(follow_up.clone()).unwrap()), said(second));
     assert_eq!(said(study.ask(QUESTIONS[0]).unwrap()), said(first));
     assert_eq!(study.turns(), 1);
-    // Without a turn before it a follow-up is a first question.
+    // A follow-up without an earlier turn is a first question.
     study.rewind(0);
     assert_eq!(said(study.ask(follow_up).unwrap()), said(self::study().ask(QUESTIONS[1]).unwrap()));
 }
@@ -360,13 +360,13 @@ fn questions_are_asked_together() {
     });
     let answers = answers.unwrap();
     assert_eq!(pieces, answers.iter().map(|answer| answer.text.clone()).collect::<Vec<_>>());
-    // The first stands for the context, which was computed once.
+    // The context was prefilled once and counts for the first answer.
     assert!(answers[0].prefilled > 900 && answers[1].prefilled < 40 && answers[2].prefilled < 40);
     assert_eq!(answers.into_iter().map(said).collect::<Vec<_>>(), alone);
     assert_eq!(study.turns(), 0);
     assert!(study.ask_many(Vec::<Question>::new()).unwrap().is_empty());
 
-    // Each has its own limits, and one can be stopped alone.
+    // Each question has its own limits, and each can be stopped by itself.
     let mut limited = QUESTIONS.map(Question::new);
     limited[1] = Question::from(Task::Report).max_tokens(3);
     let answers = study.ask_many_streaming(limited, |number, _| if number == 0 { Flow::Stop } else { Flow::Continue }).unwrap();
@@ -374,7 +374,7 @@ fn questions_are_asked_together() {
     assert_eq!(finishes, [Finish::Stopped, Finish::MaxTokens, Finish::EndOfTurn]);
     assert_eq!(said(answers[2].clone()), alone[2]);
 
-    // One that cannot be asked stands for all, before any work.
+    // One invalid question is an error for all of them, before anything is computed.
     let error = study.ask_many(["Where is the heart?", " "]).unwrap_err().to_string();
     assert!(error.contains("empty"), "{error}");
     let mixed = [Question::new(QUESTIONS[0]), Question::new(QUESTIONS[1]).follow_up()];
@@ -396,7 +396,7 @@ fn follow_ups_are_asked_together() {
 
 #[test]
 fn questions_that_do_not_fit_together_wait_for_each_other() {
-    // A conversation that leaves little room of the model's context: the answers need more than is left, each by itself does not.
+    // The conversation leaves little of the model's context: one answer fits, but not all of them together.
     let mut study = study();
     let most = ENGINE.bundle().manifest().decoder.max_context;
     let report = || Question::from(Task::Report).follow_up();
@@ -415,7 +415,7 @@ fn questions_that_do_not_fit_together_wait_for_each_other() {
 
 #[test]
 fn a_conversation_is_what_one_prompt_would_be() {
-    // Token by token and from one prompt: the follow-up's probabilities are those of a conversation that was cut otherwise.
+    // With look-up decoding the KV cache is filled by other runs than without. The follow-up's probabilities must be the same.
     let follow_up = Question::new(QUESTIONS[2]).follow_up().log_probabilities();
     let run = |engine: &Engine| {
         let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm");
@@ -435,17 +435,17 @@ fn a_conversation_is_what_one_prompt_would_be() {
 #[test]
 fn a_cache_grows_while_an_answer_does() {
     let mut grown = study();
-    // The shortest room first, then an answer and turns that need more of it.
+    // This study's KV cache starts with the smallest capacity and grows with the answers.
     grown.ask(Question::new(QUESTIONS[1]).max_tokens(1)).unwrap();
     let report = || Question::from(Task::Report).follow_up();
-    // And one whose cache has the room from the beginning.
+    // This study's KV cache has its final capacity before the questions that are compared.
     let mut whole = study();
     (0..5).for_each(|_| drop(whole.ask(report()).unwrap()));
     whole.ask(Question::new(QUESTIONS[1]).max_tokens(1)).unwrap();
     for _ in 0..4 {
         assert_eq!(said(grown.ask(report()).unwrap()), said(whole.ask(report()).unwrap()));
     }
-    // What follows the model's whole context is refused, and costs nothing.
+    // A question beyond the model's context is refused and changes nothing.
     let error = (0..100).find_map(|_| grown.ask(report()).err()).expect("a conversation has an end").to_string();
     assert!(error.contains("leaves no room"), "{error}");
     assert_eq!(said(grown.ask(QUESTIONS[1]).unwrap()), said(study().ask(QUESTIONS[1]).unwrap()));
@@ -466,6 +466,6 @@ fn a_saved_study_goes_on_where_it_was() {
         assert!(answer.prefilled < 30, "{} tokens were computed again", answer.prefilled);
         assert_eq!(said(answer), expected);
     }
-    // One that was never asked is saved too.
+    // A study without questions saves the same bytes, with the context prefilled.
     assert_eq!(study().save().unwrap(), bytes);
 }

@@ -14,7 +14,7 @@ fn weights_that_the_manifest_does_not_list_are_refused() {
 
     let copy = Copy::new();
     let (graph, weights) = (copy.read("apm.onnx"), copy.read("apm.onnx.data"));
-    // As long as the name that stands there.
+    // Each name is as long as the one that it replaces.
     for elsewhere in ["other.weights", "../etc/passwd", "//etc/passwd/", "./apm.weights", "*/_ORT_MEM_AD"] {
         copy.replace("apm.onnx", &replaced(&graph, "apm.onnx.data", elsewhere));
         if !elsewhere.contains('/') {
@@ -25,7 +25,7 @@ fn weights_that_the_manifest_does_not_list_are_refused() {
     copy.replace("apm.onnx", &replaced(&graph, "apm.onnx.data", "other.weights"));
     copy.replace("other.weights", &weights);
     open(copy.0.path()).unwrap();
-    // Listed, hence hashed.
+    // A file in the manifest's list is hashed.
     let mut altered = weights.clone();
     altered[weights.len() / 2] ^= 1;
     std::fs::write(copy.path("other.weights"), altered).unwrap();
@@ -39,7 +39,7 @@ fn a_graph_that_is_none_is_refused() {
     copy.refused(&["projector.onnx cannot be used as a graph", "no ONNX graph"]);
 }
 
-/// Opens a bundle in a thread of its own. What would wait forever fails the test.
+/// Opens a bundle on another thread, so that the test fails if opening blocks.
 fn refused_soon(copy: Copy, parts: &'static [&'static str], name: &str) {
     let (sender, receiver) = std::sync::mpsc::channel();
     let opened = std::thread::spawn(move || {
@@ -71,7 +71,7 @@ fn only_regular_files_are_opened() {
         std::fs::create_dir(copy.path(name)).unwrap();
         refused_soon(copy, &["a folder", "regular files only"], name);
     }
-    // The bundle itself may stand behind a link.
+    // The folder of the bundle may be a symbolic link.
     let copy = Copy::new();
     let folder = tempfile::tempdir().unwrap();
     symlink(copy.0.path(), folder.path().join("link")).unwrap();
@@ -127,7 +127,7 @@ fn schemas_and_versions_of_other_times_are_refused_with_what_to_do() {
 fn sizes_are_bounded_before_anything_is_read() {
     for name in ["decoder.onnx", "tokenizer.json", "golden.safetensors"] {
         let copy = Copy::new();
-        // As large as it is said to be, but nothing is stored of it.
+        // The file is sparse. Its size is the one in the manifest.
         let size = 1u64 << 40;
         std::fs::File::options().write(true).open(copy.path(name)).unwrap().set_len(size).unwrap();
         copy.describe(|manifest| manifest["files"][name]["bytes"] = json!(size));

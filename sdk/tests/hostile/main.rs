@@ -1,5 +1,5 @@
-//! Bundles, saved studies and other files that somebody has tampered with: they are refused in a line or two, soon, and nothing that they
-//! hold gives a terminal orders.
+//! Manipulated bundles, saved studies and other files: they are refused quickly with a message of at most two lines, and control
+//! characters in them do not reach the terminal.
 #![cfg(unix)]
 
 mod bundle;
@@ -32,7 +32,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Error messages have two lines at most, and name what is wrong.
+/// Checks that an error message has at most two lines and contains `parts`.
 fn check_message(message: &str, parts: &[&str]) {
     assert!(message.lines().count() <= 2 && message.len() < 1500, "{} bytes: {message:.1500}", message.len());
     parts.iter().for_each(|part| assert!(message.contains(part), "{part:?} is not in {message:?}"));
@@ -66,20 +66,20 @@ impl Copy {
         std::fs::write(self.path("manifest.json"), manifest.to_string()).unwrap();
     }
 
-    /// Changes or adds a file that the manifest vouches for.
+    /// Changes or adds a file, and its size and hash in the manifest.
     fn replace(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.path(name), bytes).unwrap();
         self.describe(|manifest| manifest["files"][name] = serde_json::json!({ "bytes": bytes.len(), "sha256": sha256(bytes) }));
     }
 
-    /// Opens it, which must fail.
+    /// Opens the bundle, which must fail with a message that contains `parts`.
     fn refused(&self, parts: &[&str]) {
         let error = open(self.0.path()).err().expect("accepted").to_string();
         check_message(&error, parts);
     }
 }
 
-/// Replaces bytes by as many others, wherever they stand.
+/// Replaces all occurrences of `from` by `to`, which has the same length.
 fn replaced(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut bytes = bytes.to_vec();

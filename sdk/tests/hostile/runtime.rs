@@ -1,4 +1,4 @@
-//! ONNX Runtime's library, of which a process loads one.
+//! The ONNX Runtime library, which a process loads once.
 
 use super::{check_message, example, open};
 use anatomix::Engine;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 #[test]
 fn another_library_than_the_loaded_one_is_an_error() {
-    // The tests' environment names the one that is loaded.
+    // The environment variable names the library that is loaded.
     let loaded = PathBuf::from(std::env::var_os("ORT_DYLIB_PATH").expect("ORT_DYLIB_PATH names a library"));
     let bundle = example("reference-bundle");
     open(&bundle).unwrap();

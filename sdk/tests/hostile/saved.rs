@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 static SAVED: LazyLock<Vec<u8>> = LazyLock::new(|| study().save().unwrap());
 
-/// A saved study: the header of the file, what it says about the study, and the tensors' bytes.
+/// The parts of a saved study: the file's header, the study's metadata in it, and the bytes of the tensors.
 pub struct Parts {
     pub file: Value,
     pub study: Value,
@@ -23,7 +23,7 @@ impl Parts {
         Self { file, study, data: bytes[8 + length..].to_vec() }
     }
 
-    /// The bytes with a checksum that is right.
+    /// The bytes with a correct checksum.
     pub fn sealed(mut self) -> Vec<u8> {
         self.file["__metadata__"]["anatomix.study"] = json!(self.study.to_string());
         let mut head = self.file.to_string();
@@ -44,7 +44,7 @@ fn refused(bytes: &[u8], parts: &[&str]) {
 fn no_flipped_bit_is_accepted() {
     let head = 8 + Parts::of(&SAVED).file.to_string().len();
     let mut bytes = SAVED.clone();
-    // A bit of every byte of the header and of the checksum, and of bytes everywhere else.
+    // One bit is flipped in each byte of the header and of the checksum, and in bytes spread over the rest.
     let behind = (head..bytes.len()).step_by(bytes.len() / 200).chain(bytes.len() - 32..bytes.len());
     for (count, at) in (0..head).chain(behind).enumerate() {
         let bit = 1 << (count * 5 % 8);
@@ -94,7 +94,7 @@ fn a_changed_study_is_refused_though_its_checksum_is_right() {
         },
         &["cache.0003"],
     );
-    // Two tensors of other sizes, together as long as before.
+    // Two tensors have other sizes, with the same total.
     change(
         &|parts| {
             let [from, to] = ["cache.0000", "cache.0001"].map(|name| parts.file[name]["data_offsets"].clone());
@@ -130,7 +130,7 @@ fn a_path_is_named() {
     let mut older = Parts::of(&SAVED);
     older.study["version"] = json!(2);
     refused(&older.sealed(), "older version");
-    // No more is read than a study of this bundle can have.
+    // At most as many bytes are read as a study of this bundle can have.
     std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
     check_message(&ENGINE.open_study(&path).err().unwrap().to_string(), &[path_text, "it has more than"]);
     check_message(&ENGINE.open_study("/dev/zero").err().unwrap().to_string(), &["/dev/zero", "not a regular file"]);
@@ -139,21 +139,21 @@ fn a_path_is_named() {
 #[test]
 fn saving_that_fails_changes_nothing() {
     let phantom = std::fs::read(example("phantom.dcm")).unwrap();
-    // Memory for the context of one study, and less than that.
+    // The budget allows the context of one study.
     let with = |memory| Engine::builder().provider(Provider::Cpu).golden(false).memory(memory).open(example("reference-bundle")).unwrap();
     let engine = with(ENGINE.study_bytes(1100));
     let perceive = |engine: &Engine, name: &str| engine.study(&Radiograph::from_bytes(&phantom, name).unwrap()).unwrap();
-    // A name that is too long for a saved study.
+    // This name is too long for a saved study.
     let mut unnamable = perceive(&engine, &"n".repeat(3 << 20));
     for _ in 0..2 {
         check_message(&unnamable.save().unwrap_err().to_string(), &["the study cannot be saved", "a shorter name"]);
     }
-    // The memory of the context that was computed for it has come back.
+    // After the failure, the memory of the prefilled context is free again.
     let mut other = perceive(&engine, "other");
     other.save().unwrap();
     check_message(&unnamable.save().unwrap_err().to_string(), &["bytes for computed tokens", "free a study"]);
     drop(other);
-    // And what was computed before stays.
+    // A failed save keeps the study's prefilled context and its turns.
     let first = unnamable.ask("Where is the left lung?").unwrap();
     unnamable.save().unwrap_err();
     assert_eq!(unnamable.turns(), 1);

@@ -1,4 +1,4 @@
-//! The command line with names and flags that would give a terminal orders, and files that have no end.
+//! The command line with control characters in names and flags, and with files that have no end.
 
 use super::saved::Parts;
 use super::{Copy, ENGINE, example, study};
@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-/// Colours, clears the screen, rings, goes back to the line's beginning, turns the text around, and begins a new line.
-const ORDERS: &str = "red\u{1b}[31m\u{9b}2J\u{7}\r\u{202e}\nerror: forged";
+/// Text that sets a colour, clears the screen, rings the bell, returns to the line's start, reverses the text direction, and starts a new
+/// line.
+const CONTROLS: &str = "red\u{1b}[31m\u{9b}2J\u{7}\r\u{202e}\nerror: forged";
 
 fn anatomix(arguments: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("anatomix"));
@@ -16,32 +17,32 @@ fn anatomix(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the program and returns its exit code and what it printed, in which there are no orders.
+/// Runs the program. Returns its exit code, standard output and standard error, which must not contain control characters.
 fn run(command: &mut Command) -> (i32, String, String) {
     let done = command.output().unwrap();
     let [out, error] = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     for text in [&out, &error] {
-        let order = text.chars().find(|&c| (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}'));
-        assert_eq!(order, None, "{text:?}");
+        let control = text.chars().find(|&c| (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}'));
+        assert_eq!(control, None, "{text:?}");
         assert!(text.lines().all(|line| line != "error: forged"), "{text:?}");
     }
     (done.status.code().unwrap(), out, error)
 }
 
 #[test]
-fn names_of_bundles_give_no_orders() {
+fn control_characters_in_bundles_are_escaped() {
     let copy = Copy::new();
     copy.describe(|manifest| {
-        manifest["name"] = json!(ORDERS);
-        manifest["created_by"] = json!(ORDERS);
+        manifest["name"] = json!(CONTROLS);
+        manifest["created_by"] = json!(CONTROLS);
     });
-    copy.replace(&format!("{}.data", ORDERS.replace('/', "")), b"listed");
+    copy.replace(&format!("{}.data", CONTROLS.replace('/', "")), b"listed");
     let (folder, phantom) = (copy.0.path().to_str().unwrap().to_string(), example("phantom.dcm"));
     let (code, out, _) = run(&mut anatomix(&["bundle", "info", &folder]));
     assert!(code == 0 && out.contains(r"red\u{1b}[31m\u{9b}2J\u{7}\r\u{202e}\nerror: forged"), "{out}");
     let (code, out, _) = run(&mut anatomix(&["bundle", "info", &folder, "--json"]));
     let info: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, info["manifest"]["name"].as_str()), (0, Some(ORDERS)));
+    assert_eq!((code, info["manifest"]["name"].as_str()), (0, Some(CONTROLS)));
     assert_eq!(run(&mut anatomix(&["bundle", "verify", &folder])).0, 0);
     let phantom = phantom.to_str().unwrap();
     for command in [["perceive", phantom].as_slice(), &["report", phantom], &["ask", phantom, "Where is the heart?", "--json"]] {
@@ -53,9 +54,9 @@ fn names_of_bundles_give_no_orders() {
 }
 
 #[test]
-fn names_of_files_give_no_orders() {
+fn control_characters_in_file_names_are_escaped() {
     let folder = tempfile::tempdir().unwrap();
-    let image = folder.path().join(ORDERS);
+    let image = folder.path().join(CONTROLS);
     let name = image.to_str().unwrap();
     let (code, _, error) = run(&mut anatomix(&["perceive", name]));
     assert!(code == 1 && error.contains(r"red\u{1b}[31m"), "{error}");
@@ -75,20 +76,20 @@ fn names_of_files_give_no_orders() {
 }
 
 #[test]
-fn flags_of_saved_studies_give_no_orders() {
+fn control_characters_in_saved_flags_are_escaped() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chest.study");
     let mut parts = Parts::of(&study().save().unwrap());
-    parts.study["flags"] = json!([{ "code": "mirrored", "severity": "warning", "message": ORDERS }]);
-    parts.study["name"] = json!(ORDERS);
+    parts.study["flags"] = json!([{ "code": "mirrored", "severity": "warning", "message": CONTROLS }]);
+    parts.study["name"] = json!(CONTROLS);
     std::fs::write(&path, parts.sealed()).unwrap();
     let path = path.to_str().unwrap();
     let (code, _, error) = run(&mut anatomix(&["ask", path, "Where is the heart?"]));
     assert!(code == 0 && error.contains(r"warning: mirrored: red\u{1b}[31m"), "{error}");
     let (code, out, _) = run(&mut anatomix(&["ask", path, "Where is the heart?", "--json"]));
     let answer: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, answer["flags"][0]["message"].as_str()), (0, Some(ORDERS)));
-    // What the damaged file is called is said.
+    assert_eq!((code, answer["flags"][0]["message"].as_str()), (0, Some(CONTROLS)));
+    // The error names the damaged file.
     let mut bytes = std::fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -108,7 +109,7 @@ fn files_without_an_end_are_read_up_to_the_limit() {
     std::fs::write(&schema, [b' '; 65_537]).unwrap();
     let (code, _, error) = run(&mut anatomix(&["report", phantom, "--json-schema", schema.to_str().unwrap()]));
     assert!(code == 1 && error.contains("more than 65536 bytes"), "{error}");
-    // Begins like a saved study and goes on for a terabyte, of which nothing is stored.
+    // The file starts like a saved study, and is a sparse file of a terabyte.
     let study = folder.path().join("endless.study");
     std::fs::write(&study, b"\0\0\0\0\0\0\0\0{\"__metadata__\":{\"anatomix.study\":").unwrap();
     std::fs::File::options().write(true).open(&study).unwrap().set_len(1 << 40).unwrap();

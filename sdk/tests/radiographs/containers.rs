@@ -1,4 +1,4 @@
-//! Transfer syntaxes, compression, other formats: the same pixels come out of each.
+//! Transfer syntaxes, compression and other formats: all of them give the same pixels.
 
 use super::file::*;
 use anatomix::Radiograph;
@@ -8,7 +8,7 @@ use dicom_dictionary_std::{tags, uids};
 use image::ImageFormat;
 use sha2::{Digest, Sha256};
 
-/// A table of 65536 entries, whose number does not fit into its descriptor.
+/// A lookup table with 65,536 entries, a number that does not fit into its descriptor.
 fn identity() -> Vec<u16> {
     (0..=u16::MAX).collect()
 }
@@ -18,7 +18,7 @@ fn every_uncompressed_syntax() {
     for syntax in [uids::IMPLICIT_VR_LITTLE_ENDIAN, BIG_ENDIAN, uids::EXPLICIT_VR_LITTLE_ENDIAN] {
         let file = || File { syntax, ..File::new().put(table(tags::VOILUT_SEQUENCE, &[4096, 0, 16], &identity()[..4096])) };
         check(&file().open(), |i| (i * 3) as f64 / 65535.0);
-        // Without preamble, and without file meta information.
+        // The file is also read without its preamble, and without its file meta information.
         let bytes = file().bytes();
         assert_eq!(Radiograph::from_bytes(&bytes[128..], NAME).unwrap().intensities(), file().open().intensities());
         let meta = u32::from_le_bytes(bytes[140..144].try_into().unwrap()) as usize;
@@ -46,7 +46,7 @@ fn compressed_in_one_piece_or_several() {
 fn sequences_of_unknown_representation_are_stepped_over() {
     let (file, pixels) = (File::new().without(tags::PIXEL_DATA).bytes(), File::new().bytes());
     let (item, end) = ([0xFE, 0xFF, 0, 0xE0], [0xFE, 0xFF, 0xDD, 0xE0]);
-    // Implicit inside: a tag, a length, a value.
+    // The sequence's items are in implicit VR: a tag, a length, a value.
     let inner = [&[0x29, 0, 0x11, 0x10][..], &4u32.to_le_bytes(), &[7; 4]].concat();
     let sequence = [&[0x29, 0, 0x10, 0x10], &b"UN\0\0"[..], &[0xFF; 4], &item, &12u32.to_le_bytes(), &inner, &end, &[0; 4]].concat();
     let whole = [&file[..], &sequence, &pixels[file.len()..]].concat();

@@ -1,4 +1,4 @@
-//! From stored values to what a display shows.
+//! The display chain, from stored values to intensities.
 
 use super::file::*;
 use dicom_core::{DataElement, PrimitiveValue, VR};
@@ -26,7 +26,7 @@ fn every_depth_and_sign() {
     check(&File::new().bits(8, 8, 7, true).put(bytes()).open(), |i| f64::from(i32::from((i % 256) as u8 as i8) + 128) / 255.0);
     let wide: Vec<u16> = (0..PIXELS).map(|i| if i == 0 { 0 } else { 65535 - i as u16 }).collect();
     check(&File::new().bits(16, 16, 15, false).pixels(&wide).open(), |i| if i == 0 { 0.0 } else { (65535 - i) as f64 / 65534.0 });
-    // 12 bits in two's complement, high in the word, with an overlay in the bits below.
+    // Values have 12 bits in two's complement in the high bits of a word; the low bits hold an overlay.
     let shifted: Vec<u16> = (0..PIXELS).map(|i| ((i as u16).wrapping_sub(600) << 4) | 0b1010).collect();
     check(&File::new().bits(16, 12, 15, true).pixels(&shifted).open(), |i| i as f64 / (PIXELS - 1) as f64);
 }
@@ -44,12 +44,12 @@ fn every_window_function() {
 
 #[test]
 fn tables_of_modality_and_interest() {
-    // Downwards by 2 a step, beginning at 100.
+    // The table descends by 2 per entry, and its first entry is for the value 100.
     let down: Vec<u16> = (0..1000u16).map(|i| 2000 - 2 * i).collect();
     let modality = || table(tags::MODALITY_LUT_SEQUENCE, &[1000, 100, 12], &down);
     let after = |i: usize| (2000 - 2 * (i as i32 * 3 - 100).clamp(0, 999)) as f64;
     check(&File::new().put(modality()).open(), |i| (after(i) - after(PIXELS - 1)) / (2000.0 - after(PIXELS - 1)));
-    // One byte an entry, two to a word, and a window that the table goes before.
+    // The table has one byte per entry, two in each word, and takes precedence over the window.
     let packed: Vec<u16> = (0..128u16).map(|i| (2 * i) | ((2 * i + 1) << 8)).collect();
     let interest = || table(tags::VOILUT_SEQUENCE, &[256, 1000, 8], &packed);
     let share = |value: f64| (value - 1000.0).clamp(0.0, 255.0) / 255.0;
@@ -75,6 +75,6 @@ fn padding_is_black() {
     });
     let inverted = padded(0, 999).text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME1").open();
     check(&inverted, |i| if i < 200 { 0.0 } else { 1.0 - level(i) });
-    // The limit may be the lower end.
+    // Pixel Padding Range Limit may be the lower end of the range.
     check(&padded(4095, 4000).open(), |i| if i < 200 { 0.0 } else { (1000 + i) as f64 / (999 + PIXELS) as f64 });
 }

@@ -1,4 +1,4 @@
-//! What the header says about the radiograph.
+//! Facts about the radiograph in the header, and the flags that follow from them.
 
 use super::file::*;
 use anatomix::perception::flags::of_radiograph;
@@ -39,7 +39,7 @@ fn the_header_is_read_and_cleaned() {
     assert!(File::new().text(tags::PRESENTATION_INTENT_TYPE, VR::CS, "FOR PROCESSING").open().header().for_processing);
 }
 
-/// What the header is flagged for.
+/// The codes of the header's flags.
 fn flagged(file: File) -> Vec<FlagCode> {
     of_radiograph(&file.open()).into_iter().map(|flag| flag.code).collect()
 }
@@ -61,9 +61,9 @@ fn other_kinds_of_images_are_flagged_by_their_sop_class() {
         let flags = of_radiograph(&bare().text(tags::SOP_CLASS_UID, VR::UI, class).open());
         assert_eq!(flags.iter().map(|flag| flag.code).collect::<Vec<_>>(), [FlagCode::NotChest], "{name}");
         assert!(flags[0].message.contains(name), "{}", flags[0].message);
-        // Where the data set does not say it, the file meta information does.
+        // If the data set has no SOP class, that of the file meta information is used.
         assert_eq!(flagged(File { class, ..bare().without(tags::SOP_CLASS_UID) }), [FlagCode::NotChest], "{name}");
-        // One flag is enough for both.
+        // SOP class and modality together give one flag.
         assert_eq!(flagged(File::new().text(tags::SOP_CLASS_UID, VR::UI, class).text(tags::MODALITY, VR::CS, "CT")), [FlagCode::NotChest]);
     }
     for class in [uids::SECONDARY_CAPTURE_IMAGE_STORAGE, uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION, "1.2.3.4"] {
@@ -79,11 +79,11 @@ fn pictures_that_are_not_frontal_or_do_not_stand_upright_are_flagged() {
         assert_eq!(flags.iter().map(|flag| flag.code).collect::<Vec<_>>(), [FlagCode::NotFrontal], "{value}");
         assert!(flags[0].message.contains(value), "{}", flags[0].message);
     }
-    // A mirrored one is flagged for that, once it is seen where the structures lie.
+    // A mirrored radiograph is flagged later, by the positions of its structures.
     for value in ["L\\F", "R\\F", "LH\\FR", "L\\", "\\", ""] {
         assert_eq!(flagged(oriented(value)), [], "{value:?}");
     }
-    // Cross-sectional images have cosines instead.
+    // Cross-sectional images have direction cosines instead.
     let cosines = |value: &str| File::new().text(tags::IMAGE_ORIENTATION_PATIENT, VR::DS, value);
     assert_eq!(flagged(cosines("1\\0\\0\\0\\1\\0")), [FlagCode::NotFrontal]);
     assert_eq!(flagged(cosines("1\\0\\0.02\\0\\0.1\\-0.99")), []);

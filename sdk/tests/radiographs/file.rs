@@ -1,4 +1,4 @@
-//! A DICOM file under construction, and the pictures that tests put into it.
+//! A builder of DICOM files, and pictures for tests.
 
 use anatomix::Radiograph;
 use dicom_core::value::{DataSetSequence, PixelFragmentSequence};
@@ -9,22 +9,22 @@ use image::{DynamicImage, GrayImage, ImageFormat};
 use std::io::Cursor;
 
 pub const NAME: &str = "folder/chest.dcm";
-/// Retired, but such files are kept.
+/// Explicit VR Big Endian, which is retired, but in which archived files exist.
 pub const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 pub const COLUMNS: u16 = 40;
 pub const ROWS: u16 = 32;
 pub const PIXELS: usize = COLUMNS as usize * ROWS as usize;
 
-/// The pixels of `ramp`, lossless, 16 bit, as Pillow writes them.
+/// The pixels of `ramp`, compressed by Pillow without loss in 16 bits.
 pub const JPEG_2000: &[u8] = include_bytes!("ramp.j2k");
 
 pub type Element = DataElement<InMemDicomObject>;
 
-/// A file under construction: a valid 12-bit radiograph, until a test changes it.
+/// A builder that starts with a valid 12-bit radiograph.
 pub struct File {
     pub object: InMemDicomObject,
     pub syntax: &'static str,
-    /// The SOP class that the file meta information names.
+    /// The SOP class in the file meta information.
     pub class: &'static str,
 }
 
@@ -139,7 +139,7 @@ pub fn check(radiograph: &Radiograph, expected: impl Fn(usize) -> f64) {
 }
 
 pub const LAST: f64 = ((PIXELS - 1) * 3) as f64;
-/// RLE Lossless of 16-bit values, literally.
+/// Encodes 16-bit values as RLE Lossless, with literal runs only.
 pub fn run_lengths(values: &[u16]) -> Vec<u8> {
     let plane = |shift: u32| {
         let bytes: Vec<u8> = values.iter().map(|v| (v >> shift) as u8).collect();

@@ -1,4 +1,4 @@
-//! Files that cannot be used: each error names the file and what is wrong with it, and nothing panics.
+//! Files that cannot be used: each error names the file and the cause, and nothing panics.
 
 use super::file::*;
 use anatomix::Radiograph;
@@ -67,7 +67,7 @@ fn what_is_wrong_is_said() {
 fn hostile_structure_is_refused_cheaply() {
     let whole = File::new().without(tags::PIXEL_DATA).bytes();
     let with = |tail: &[u8]| [&whole[..], tail].concat();
-    // A text, a sequence and pixels of four gigabytes; a delimiter out of place; a million levels.
+    // A text, a sequence and pixels have lengths of 4 GB; then a delimiter is misplaced, and sequences have a million levels.
     let huge = |tag: [u8; 4], vr: &[u8; 2]| [&tag[..], vr, &[0, 0], &0xFFFF_FFF0u32.to_le_bytes()].concat();
     refused(&with(&huge([0x28, 0, 0, 0x30], b"UT")));
     refused(&with(&huge([0x28, 0, 0, 0x30], b"SQ")));
@@ -108,7 +108,7 @@ fn no_truncation_and_no_noise_panics() {
                 Err(error) => assert!(error.to_string().contains(NAME)),
             }
         }
-        // Only what follows the pixels may be missing.
+        // A file is accepted only if nothing but data after the pixels is missing.
         assert!(opened <= 3, "{opened} truncated files were opened");
         for _ in 0..2000 {
             let mut bytes = whole.clone();

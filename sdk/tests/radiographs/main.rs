@@ -1,5 +1,5 @@
-//! Radiographs as files: DICOM of every accepted form, PNG and JPEG, and whatever else a folder may hold. Nothing panics, and every
-//! error names the file and what is wrong.
+//! Radiographs as files: all accepted forms of DICOM, PNG and JPEG, and other files. Nothing panics, and each error names the file and the
+//! cause.
 
 mod containers;
 mod display;
