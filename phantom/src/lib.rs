@@ -5,8 +5,8 @@
 //! source, so that a network trained on phantoms alone generalises to real ones.) [`dataset::write`] writes pictures, scene graphs,
 //! reports, labels and instruction samples in the layout of the public data sets.
 //!
-//! Sines and powers come from the crate `libm`: those of the system's library differ between its versions and between
-//! processors with and without fused multiply-add, and then so would the pictures.
+//! Sines and powers come from the crate `libm`, so that pictures are equal on all machines. The results of the system's library depend on
+//! its version and on the processor's fused multiply-add.
 //!
 //! ```
 //! use anatomix::anatomy::Structure;

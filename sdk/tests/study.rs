@@ -141,7 +141,7 @@ fn callers_side_by_side_get_what_each_gets_alone() {
     });
 }
 
-/// A caller whose listener takes its time holds up nobody.
+/// A slow streaming callback does not block other callers.
 #[test]
 fn an_answer_that_waits_for_its_listener_lets_others_answer() {
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -150,7 +150,7 @@ fn an_answer_that_waits_for_its_listener_lets_others_answer() {
         let mut waited = false;
         let slow = scope.spawn(move || {
             slow.ask_streaming(QUESTIONS[0], |_| {
-                // Until the other's first piece, and that is there only if the other can compute meanwhile.
+                // The callback waits for the other answer's first piece, which comes only if the other caller can compute meanwhile.
                 if !std::mem::replace(&mut waited, true) {
                     receiver.recv_timeout(Duration::from_secs(60)).expect("the other caller has answered meanwhile");
                 }

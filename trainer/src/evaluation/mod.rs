@@ -40,7 +40,7 @@ pub struct Settings {
 /// If the bundle cannot be opened, an image cannot be read or a graph fails.
 pub fn evaluate(settings: &Settings, cases: &[Case], progress: impl Fn() + Sync) -> Result<Figures> {
     let &Settings { ref bundle, provider, flip, workers, threads } = settings;
-    // Each worker has an engine of its own, because an engine runs one graph at a time.
+    // Each worker has an engine of its own, because callers of one engine share its threads.
     let workers = workers.clamp(1, cases.len().max(1));
     let open = || Engine::builder().provider(provider).threads(threads).open(bundle);
     let engines = (0..workers).map(|_| open()).collect::<Result<Vec<Engine>, _>>()?;

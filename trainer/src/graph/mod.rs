@@ -181,8 +181,8 @@ impl CausalAttention {
         if self.window.is_some() { SLIDING_ATTENTION_BIAS } else { FULL_ATTENTION_BIAS }
     }
 
-    /// Rotary angles of position 1, `head_dim / 2` values. They come from the crate `libm`: the last bits of the system's library depend
-    /// on its version and on the processor.
+    /// Rotary angles of position 1, `head_dim / 2` values. They come from the crate `libm`, because the last bits of the system's library
+    /// depend on its version and on the processor.
     pub fn frequencies(&self) -> Vec<f64> {
         let half = self.head_dim / 2;
         (0..half).map(|i| libm::pow(self.theta, -2.0 * i as f64 / self.head_dim as f64) / self.factor).collect()

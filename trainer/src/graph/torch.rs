@@ -1,4 +1,4 @@
-//! Computation of models with libtorch, for training, evaluation and what a bundle stores.
+//! Computation of models with libtorch, for training, evaluation and export.
 
 use super::{Activation, CausalAttention, Conv, Init, Linear, Ops, Params};
 use crate::models::lora::Lora;
@@ -18,8 +18,8 @@ pub struct Torch<'a> {
     pub lora: Option<&'a Lora>,
     /// Input of a decoder.
     pub batch: Option<&'a CausalBatch>,
-    /// Kind of number that is computed with, `Float` or `Double`. Parameters are fp32 and are widened where they are used; inputs must be of this
-    /// kind.
+    /// Type of the computation, `Float` or `Double`. Parameters are stored in fp32 and converted when they are used; inputs must have this
+    /// type.
     pub kind: Kind,
 }
 
@@ -46,12 +46,12 @@ impl<'a> Torch<'a> {
         Self { params, training: false, lora: None, batch: None, kind: Kind::Float }
     }
 
-    /// Makes an instance that computes in fp64, without adapters: for figures that must not depend on the machine.
+    /// Makes an instance that computes in fp64, without adapters, for values that must not depend on the machine.
     pub fn double(params: &'a Params) -> Self {
         Self { kind: Kind::Double, ..Self::new(params) }
     }
 
-    /// The parameter of this name, of the kind that is computed with.
+    /// The parameter of this name, converted to the type of the computation.
     fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
         self.params.weight(name, shape, init).to_kind(self.kind)
     }
@@ -223,7 +223,7 @@ impl Ops for Torch<'_> {
         let heads = |x: &Tensor, n: i64| x.reshape([size[0], size[1], n, spec.head_dim]).transpose(1, 2);
         let frequencies: Vec<f32> = spec.frequencies().into_iter().map(|f| f as f32).collect();
         let frequencies = Tensor::from_slice(&frequencies).to_device(q.0.device());
-        // In single precision whatever is computed in, as the published reader has them and graphs store them.
+        // Angles are always computed in fp32, as in transformers and in exported graphs.
         let angles = (batch.positions.to_kind(Kind::Float).unsqueeze(-1) * frequencies).to_kind(self.kind);
         let (cos, sin) = (angles.cos().unsqueeze(1), angles.sin().unsqueeze(1));
         let rotate = |x: Tensor| {

@@ -33,9 +33,8 @@ impl Lora {
         self.alpha / self.rank as f64
     }
 
-    /// A weight `[out, in]` with the adapter `a` `[rank, in]`, `b` `[out, rank]` merged into it, all of them in fp32. A row's sums are
-    /// in fp64 and run over the rank in order: a library's product adds up in the order that suits the processor, and exports from two
-    /// machines would differ.
+    /// Merges the adapter `a` `[rank, in]`, `b` `[out, rank]` into a weight `[out, in]`; all are in fp32. Sums over the rank are in fp64
+    /// and in a fixed order, so that exports from different machines are equal. A library's matrix product depends on the processor.
     pub fn merged(&self, weight: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
         let values = |x: &Tensor| {
             let mut values = vec![0f32; x.numel()];
@@ -74,7 +73,7 @@ mod tests {
         let expected = double(&b).matmul(&double(&a)) * 0.6 + double(&weight);
         let merged = lora.merged(&weight, &a, &b);
         assert_eq!(merged.size(), [40, 70]);
-        // Half of a unit in the last place of fp32, whose largest value here is below 16.
+        // The tolerance is half a unit in the last place of fp32 for values below 16.
         let difference = (double(&merged) - expected).abs().max().double_value(&[]);
         assert!(difference <= 8.0 * f64::from(f32::EPSILON) / 2.0, "{difference}");
     }

@@ -137,7 +137,7 @@ pub fn embed(ops: &Torch, config: &TextConfig, tokens: &Tokens) -> Tensor {
     sentence_embedding(ops, config, &input).0
 }
 
-/// Embeddings of many sentences by a run's frozen encoder, `[sentences, D]`, computed with numbers of this kind in batches.
+/// Embeddings of many sentences by a run's frozen encoder, `[sentences, D]`, computed in this type and in batches.
 ///
 /// # Errors
 /// If the encoder cannot be read or does not fit its configuration, or the tokenizer fails.
