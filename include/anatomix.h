@@ -193,7 +193,7 @@ typedef enum anx_status {
      */
     ANX_OUTPUT = 700,
     /**
-     * Bytes are no saved study, or not one of this bundle or version.
+     * Bytes are no saved study, are damaged, or are not of this bundle or version; or a study cannot be saved.
      */
     ANX_SAVED = 800,
 } anx_status;
@@ -700,8 +700,8 @@ const char *anx_engine_bundle_sha256(const struct anx_engine *engine);
 const char *anx_engine_provider(const struct anx_engine *engine);
 
 /**
- * Bytes that a study with so many computed tokens takes, those of its context included; it takes them from its first ask
- * on until it is freed. 0 for NULL.
+ * Bytes that a study with so many computed tokens takes at most, those of its context included; it takes them from its first ask
+ * on until it is freed. More tokens never take less, and from the model's longest context on they take the same. 0 for NULL.
  */
 size_t anx_engine_study_bytes(const struct anx_engine *engine,
                               size_t tokens);
@@ -963,7 +963,7 @@ enum anx_status anx_study_rewind(struct anx_study *study, size_t turns, struct a
  *
  * bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They say what the radiograph shows:
  * keep them as you keep the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_DECODER, or in the hundred of ANX_RUNTIME.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_DECODER, ANX_SAVED, or in the hundred of ANX_RUNTIME; the study is then as it was.
  */
 enum anx_status anx_study_save(struct anx_study *study,
                                struct anx_bytes **bytes,
@@ -972,7 +972,7 @@ enum anx_status anx_study_save(struct anx_study *study,
 /**
  * Makes a study from the bytes of anx_study_save. Nothing is perceived again; the first question costs its own tokens only.
  *
- * bytes, size: borrowed for the call. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
+ * bytes, size: borrowed for the call; all of them, with the checksum at their end. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
  * Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, ANX_DECODER, or in the hundreds of ANX_RUNTIME, ANX_PROMPT.
  */
 enum anx_status anx_study_load(const struct anx_engine *engine,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, needed
+from test_cpp import PLAIN_C
 
 PAGES = sorted(
     page
@@ -112,7 +113,7 @@ def test_the_tables_name_every_task_and_flag():
 
 
 def test_what_readme_says_to_copy_runs(tmp_path, root, phantom_dicom):
-    """The four commands under "Install", then a program that is built and run with nothing but the copies."""
+    """The four commands under "Install", then programs in C and C++ that are built and run with nothing but the copies."""
     needed(root / "target/release/libanatomix.so", "build")
     copies = re.findall(r"^ {4}(cp .*?)(?:\s+#.*)?$", text(root / "README.md"), re.MULTILINE)
     assert len(copies) == 4
@@ -121,12 +122,14 @@ def test_what_readme_says_to_copy_runs(tmp_path, root, phantom_dicom):
     for command in copies:
         subprocess.run(command.replace("DIR", str(place)), shell=True, check=True, cwd=root)
     assert not [path for path in place.rglob("*") if path.is_symlink()]
-    compiler = shutil.which("c++") or pytest.fail("a C++ compiler is needed")
-    program = tmp_path / "minimal"
-    source = root / "examples/cpp/minimal.cpp"
+    plain = tmp_path / "plain.c"
+    plain.write_text(PLAIN_C, encoding="utf-8")
     link = ["-I", place, "-L", place, "-lanatomix", f"-Wl,-rpath,{place}"]
-    subprocess.run([compiler, "-std=c++17", source, *link, "-o", program], check=True)
     environment = {name: value for name, value in os.environ.items() if name not in ("ORT_DYLIB_PATH", "LD_LIBRARY_PATH")}
-    arguments = [program, place / "reference-bundle", phantom_dicom]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    for tool, standard, source in [("cc", "c11", plain), ("c++", "c++17", root / "examples/cpp/minimal.cpp")]:
+        compiler = shutil.which(tool) or pytest.fail(f"{tool} is needed")
+        program = tmp_path / source.stem
+        subprocess.run([compiler, f"-std={standard}", source, *link, "-o", program], check=True)
+        arguments = [program, place / "reference-bundle", phantom_dicom]
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0 and done.stdout.strip(), done.stderr

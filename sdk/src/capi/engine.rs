@@ -144,8 +144,8 @@ pub unsafe extern "C" fn anx_engine_provider(engine: *const anx_engine) -> *cons
     unsafe { read(engine, null(), |e| e.provider) }
 }
 
-/// Bytes that a study with so many computed tokens takes, those of its context included; it takes them from its first ask
-/// on until it is freed. 0 for NULL.
+/// Bytes that a study with so many computed tokens takes at most, those of its context included; it takes them from its first ask
+/// on until it is freed. More tokens never take less, and from the model's longest context on they take the same. 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_study_bytes(engine: *const anx_engine, tokens: usize) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.

@@ -3,8 +3,10 @@
 use crate::data::augment::Augmentation;
 use crate::graph::adamw::Settings;
 use crate::run::ModelConfig;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The recipe of a run.
@@ -149,13 +151,23 @@ impl Default for LossWeights {
     }
 }
 
+/// Longest recipe in bytes.
+const MAX_RECIPE: u64 = 1 << 20;
+
+fn read(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_RECIPE + 1).read_to_string(&mut text)?;
+    ensure!(text.len() as u64 <= MAX_RECIPE, "it has more than {MAX_RECIPE} bytes; a recipe has a few hundred");
+    Ok(text)
+}
+
 impl Recipe {
     /// Reads a recipe. Relative paths in it are relative to its folder.
     ///
     /// # Errors
     /// If the file cannot be read or is not valid.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut recipe: Self = toml::from_str(&text).with_context(|| format!("{} is not a valid recipe", path.display()))?;
         recipe.models.apm.check().with_context(|| format!("{} is not a valid recipe", path.display()))?;
         let base = path.parent().unwrap_or(Path::new("."));
@@ -193,5 +205,16 @@ impl Phase {
             Self::Align => &recipe.align,
             Self::Instruct => &recipe.instruct,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_without_an_end_is_not_read() {
+        let error = format!("{:#}", Recipe::read(Path::new("/dev/zero")).unwrap_err());
+        assert!(error.contains("/dev/zero") && error.contains("more than 1048576 bytes"), "{error}");
     }
 }
