@@ -86,7 +86,7 @@ trainer: $(VENV) ## Build target/release/anatomix-trainer, and its example `step
 	$(WITH_TORCH) $(CARGO) build --release -p anatomix-trainer --bins --example step
 
 .PHONY: test
-test: check-format test-sdk test-trainer test-python ## Everything that CI checks
+test: lint test-sdk test-trainer test-python ## Everything that CI checks
 
 .PHONY: test-sdk
 test-sdk: build ## Rust tests of the SDK and of the phantoms; no libtorch needed

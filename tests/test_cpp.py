@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
+# What a program does wrong with memory, leaks included, or leaves undefined ends it with an error.
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
 
 PLAIN_C = r"""
 #include <anatomix.h>
@@ -143,7 +145,7 @@ def compiled(root, anatomix, tmp_path):
         file, program, library = tmp_path / "program.cpp", tmp_path / "program", Path(anatomix).parent
         file.write_text(source)
         link = ["-L", library, "-lanatomix", f"-Wl,-rpath,{library}"]
-        run(["g++", "-std=c++17", *STRICT, *flags, "-I", root / "include", file, "-o", program, *link])
+        run(["g++", "-std=c++17", *STRICT, *SANITIZERS, *flags, "-I", root / "include", file, "-o", program, *link])
         return program
 
     return compiled
@@ -184,7 +186,7 @@ def test_plain_c_asks_for_a_report(root, anatomix, bundle, phantom_dicom, enviro
     source, program, library = tmp_path / "plain.c", tmp_path / "plain", Path(anatomix).parent
     source.write_text(PLAIN_C)
     link = ["-L", library, "-lanatomix", f"-Wl,-rpath,{library}"]
-    run(["gcc", "-std=c11", *STRICT, "-I", root / "include", source, "-o", program, *link])
+    run(["gcc", "-std=c11", *STRICT, *SANITIZERS, "-I", root / "include", source, "-o", program, *link])
     expected = record(anatomix, environment, "report", phantom_dicom, "--bundle", bundle)
     assert run([program, bundle, phantom_dicom], environment).strip() == expected["text"].strip()
 
