@@ -325,13 +325,16 @@ impl Cache {
         let tensor = copied.as_ref().unwrap_or(tensor);
         let used = (places.start - part.from) * sizes.head_dim..(places.end - part.from) * sizes.head_dim;
         let whole = capacity * sizes.head_dim;
-        Ok(if is_bf16(sizes) {
+        let mut rows = Vec::new();
+        rows.try_reserve_exact(sizes.kv_heads * used.len()).map_err(|e| ort::Error::new(e.to_string()))?;
+        if is_bf16(sizes) {
             let heads = tensor.try_extract_tensor::<bf16>()?.1.chunks_exact(whole).take(sizes.kv_heads);
-            heads.flat_map(|head| &head[used.clone()]).map(|value| value.to_f32()).collect()
+            rows.extend(heads.flat_map(|head| &head[used.clone()]).map(|value| value.to_f32()));
         } else {
             let heads = tensor.try_extract_tensor::<f32>()?.1.chunks_exact(whole).take(sizes.kv_heads);
-            heads.flat_map(|head| &head[used.clone()]).copied().collect()
-        })
+            rows.extend(heads.flat_map(|head| &head[used.clone()]));
+        }
+        Ok(rows)
     }
 
     /// Moves these rows of a tensor, in ascending order, to the front of each head.
