@@ -73,7 +73,11 @@
  * add some, so treat an unknown number by its hundred. In each hundred the round number stands for whatever none of the
  * others describes; the error's message always does.
  */
-typedef enum anx_status {
+enum anx_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
     /**
      * The call did what it says.
      */
@@ -195,13 +199,24 @@ typedef enum anx_status {
     /**
      * Bytes are no saved study, are damaged, or are not of this bundle or version; or a study cannot be saved.
      */
-    ANX_SAVED = 800,
-} anx_status;
+    ANX_SAVED = 800
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum anx_status anx_status;
+#else
+typedef int32_t anx_status;
+#endif
+#endif
 
 /**
  * How much a flag weighs.
  */
-typedef enum anx_severity {
+enum anx_severity
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
     /**
      * Good to know.
      */
@@ -209,13 +224,24 @@ typedef enum anx_severity {
     /**
      * Do not rely on the result without looking at the image.
      */
-    ANX_WARNING = 1,
-} anx_severity;
+    ANX_WARNING = 1
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum anx_severity anx_severity;
+#else
+typedef int32_t anx_severity;
+#endif
+#endif
 
 /**
  * Why an answer ended.
  */
-typedef enum anx_finish {
+enum anx_finish
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
     /**
      * The model ended its turn: the answer is complete.
      */
@@ -239,13 +265,24 @@ typedef enum anx_finish {
     /**
      * It would have taken more memory than the engine's options allow: the answer is cut.
      */
-    ANX_FINISH_MEMORY = 5,
-} anx_finish;
+    ANX_FINISH_MEMORY = 5
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum anx_finish anx_finish;
+#else
+typedef int32_t anx_finish;
+#endif
+#endif
 
 /**
  * What the callback of a streamed answer returns.
  */
-typedef enum anx_flow {
+enum anx_flow
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
     /**
      * More.
      */
@@ -253,8 +290,15 @@ typedef enum anx_flow {
     /**
      * No more.
      */
-    ANX_STOP = 1,
-} anx_flow;
+    ANX_STOP = 1
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum anx_flow anx_flow;
+#else
+typedef int32_t anx_flow;
+#endif
+#endif
 
 /**
  * An answer of the language model. It never changes, so threads may share it; it needs neither study nor engine.
@@ -410,7 +454,7 @@ typedef struct anx_flag {
     /**
      * How much it weighs.
      */
-    enum anx_severity severity;
+    anx_severity severity;
     /**
      * A sentence for a person.
      */
@@ -630,7 +674,7 @@ typedef struct anx_grounding {
 
 #ifdef __cplusplus
 extern "C" {
-#endif // __cplusplus
+#endif
 
 /**
  * The library's version, such as "0.1.0". The string is static. Cannot fail.
@@ -646,7 +690,7 @@ uint32_t anx_abi_version(void);
 /**
  * The status that the failed call returned; ANX_OK for NULL.
  */
-enum anx_status anx_error_code(const struct anx_error *error);
+anx_status anx_error_code(const struct anx_error *error);
 
 /**
  * One or two lines for a person: the path or argument, what is wrong with it and what to do. Empty for NULL. Borrowed
@@ -674,10 +718,10 @@ void anx_error_free(struct anx_error *error);
  * Takes from a part of a second to many, by the bundle's size; a bundle larger than 256 MiB is compared by size only,
  * not by hash ("anatomix bundle verify" does that).
  */
-enum anx_status anx_engine_open(const char *bundle,
-                                const struct anx_engine_options *options,
-                                struct anx_engine **engine,
-                                struct anx_error **error);
+anx_status anx_engine_open(const char *bundle,
+                           const struct anx_engine_options *options,
+                           struct anx_engine **engine,
+                           struct anx_error **error);
 
 /**
  * Frees an engine; studies made from it go on working and keep what they need. NULL does nothing.
@@ -726,10 +770,10 @@ const char *anx_engine_note(const struct anx_engine *engine, size_t index);
  * Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so where the header does. Asking
  * such a study has to be allowed, see anx_ask_options.accept_flags.
  */
-enum anx_status anx_study_from_file(const struct anx_engine *engine,
-                                    const char *path,
-                                    struct anx_study **study,
-                                    struct anx_error **error);
+anx_status anx_study_from_file(const struct anx_engine *engine,
+                               const char *path,
+                               struct anx_study **study,
+                               struct anx_error **error);
 
 /**
  * Like anx_study_from_file for a file that is in memory already.
@@ -737,12 +781,12 @@ enum anx_status anx_study_from_file(const struct anx_engine *engine,
  * bytes, size: the file's content, borrowed for the call. name: stands for it in messages and as the study's name, or
  * NULL.
  */
-enum anx_status anx_study_from_bytes(const struct anx_engine *engine,
-                                     const uint8_t *bytes,
-                                     size_t size,
-                                     const char *name,
-                                     struct anx_study **study,
-                                     struct anx_error **error);
+anx_status anx_study_from_bytes(const struct anx_engine *engine,
+                                const uint8_t *bytes,
+                                size_t size,
+                                const char *name,
+                                struct anx_study **study,
+                                struct anx_error **error);
 
 /**
  * Perceives an image that is in memory as 8-bit grey pixels.
@@ -753,25 +797,25 @@ enum anx_status anx_study_from_bytes(const struct anx_engine *engine,
  * Fails with ANX_INVALID_ARGUMENT, ANX_RADIOGRAPH_SIZE, or in the hundred of ANX_RUNTIME.
  * There is no header, hence no flag that rests on one.
  */
-enum anx_status anx_study_from_pixels_u8(const struct anx_engine *engine,
-                                         uint32_t width,
-                                         uint32_t height,
-                                         const uint8_t *pixels,
-                                         size_t count,
-                                         struct anx_study **study,
-                                         struct anx_error **error);
+anx_status anx_study_from_pixels_u8(const struct anx_engine *engine,
+                                    uint32_t width,
+                                    uint32_t height,
+                                    const uint8_t *pixels,
+                                    size_t count,
+                                    struct anx_study **study,
+                                    struct anx_error **error);
 
 /**
  * Like anx_study_from_pixels_u8 for 16-bit pixels in the machine's byte order, 0 (black, air) to 65535 (white, bone).
  * Pixels of fewer bits are to be shifted up; pixels must be aligned as uint16_t is.
  */
-enum anx_status anx_study_from_pixels_u16(const struct anx_engine *engine,
-                                          uint32_t width,
-                                          uint32_t height,
-                                          const uint16_t *pixels,
-                                          size_t count,
-                                          struct anx_study **study,
-                                          struct anx_error **error);
+anx_status anx_study_from_pixels_u16(const struct anx_engine *engine,
+                                     uint32_t width,
+                                     uint32_t height,
+                                     const uint16_t *pixels,
+                                     size_t count,
+                                     struct anx_study **study,
+                                     struct anx_error **error);
 
 /**
  * Makes a handle with which any thread can stop this study's running answer; it can be made while one is running.
@@ -779,9 +823,7 @@ enum anx_status anx_study_from_pixels_u16(const struct anx_engine *engine,
  * cancel: takes the handle, which the caller frees with anx_cancel_free; NULL on failure.
  * Fails with ANX_INVALID_ARGUMENT.
  */
-enum anx_status anx_study_cancel_handle(const struct anx_study *study,
-                                        struct anx_cancel **cancel,
-                                        struct anx_error **error);
+anx_status anx_study_cancel_handle(const struct anx_study *study, struct anx_cancel **cancel, struct anx_error **error);
 
 /**
  * Frees a study; its answers and cancel handles go on. Not while a call on it is running. NULL does nothing.
@@ -864,12 +906,12 @@ const struct anx_provenance *anx_study_provenance(const struct anx_study *study)
  * returns. It returns ANX_OK if all studies were made, else the status of the first file that failed, as anx_study_from_file
  * does, and error says why that one did. With an argument that cannot be used it makes no study, and gives no errors either.
  */
-enum anx_status anx_studies_from_files(const struct anx_engine *engine,
-                                       const char *const *paths,
-                                       size_t count,
-                                       struct anx_study **studies,
-                                       struct anx_error **errors,
-                                       struct anx_error **error);
+anx_status anx_studies_from_files(const struct anx_engine *engine,
+                                  const char *const *paths,
+                                  size_t count,
+                                  struct anx_study **studies,
+                                  struct anx_error **errors,
+                                  struct anx_error **error);
 
 /**
  * Like anx_studies_from_files for files that are in memory already: the studies are those that anx_study_from_bytes makes of
@@ -877,12 +919,12 @@ enum anx_status anx_studies_from_files(const struct anx_engine *engine,
  *
  * files: their contents, borrowed for the call.
  */
-enum anx_status anx_studies_from_bytes(const struct anx_engine *engine,
-                                       const struct anx_file *files,
-                                       size_t count,
-                                       struct anx_study **studies,
-                                       struct anx_error **errors,
-                                       struct anx_error **error);
+anx_status anx_studies_from_bytes(const struct anx_engine *engine,
+                                  const struct anx_file *files,
+                                  size_t count,
+                                  struct anx_study **studies,
+                                  struct anx_error **errors,
+                                  struct anx_error **error);
 
 /**
  * Like anx_studies_from_files for images that are in memory as grey pixels: the studies are those that anx_study_from_pixels_u8 or
@@ -890,12 +932,12 @@ enum anx_status anx_studies_from_bytes(const struct anx_engine *engine,
  *
  * images: their pixels, borrowed for the call.
  */
-enum anx_status anx_studies_from_pixels(const struct anx_engine *engine,
-                                        const struct anx_pixels *images,
-                                        size_t count,
-                                        struct anx_study **studies,
-                                        struct anx_error **errors,
-                                        struct anx_error **error);
+anx_status anx_studies_from_pixels(const struct anx_engine *engine,
+                                   const struct anx_pixels *images,
+                                   size_t count,
+                                   struct anx_study **studies,
+                                   struct anx_error **errors,
+                                   struct anx_error **error);
 
 /**
  * Asks the study a question, or sets it a task, and waits for the answer. The first ask computes the study's context,
@@ -907,11 +949,11 @@ enum anx_status anx_studies_from_pixels(const struct anx_engine *engine,
  * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_RADIOGRAPH_FLAGGED, or in the hundreds of ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
  * Does not guarantee that the answer is true, complete or grounded; research use, not a medical device.
  */
-enum anx_status anx_study_ask(struct anx_study *study,
-                              const char *question,
-                              const struct anx_ask_options *options,
-                              struct anx_answer **answer,
-                              struct anx_error **error);
+anx_status anx_study_ask(struct anx_study *study,
+                         const char *question,
+                         const struct anx_ask_options *options,
+                         struct anx_answer **answer,
+                         struct anx_error **error);
 
 /**
  * Asks the study several questions at once and waits for all answers. They are decoded together over what the radiograph takes,
@@ -923,12 +965,12 @@ enum anx_status anx_study_ask(struct anx_study *study,
  * answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also where count is too large.
  * Fails as anx_study_ask does, with the first question that fails; then there are no answers.
  */
-enum anx_status anx_study_ask_many(struct anx_study *study,
-                                   const char *const *questions,
-                                   const struct anx_ask_options *const *options,
-                                   size_t count,
-                                   struct anx_answer **answers,
-                                   struct anx_error **error);
+anx_status anx_study_ask_many(struct anx_study *study,
+                              const char *const *questions,
+                              const struct anx_ask_options *const *options,
+                              size_t count,
+                              struct anx_answer **answers,
+                              struct anx_error **error);
 
 /**
  * Stops the ask that is running on the study now: within one step of the language model, or one part of the context or of a long
@@ -954,7 +996,7 @@ size_t anx_study_turns(const struct anx_study *study);
  * there. What was computed of the radiograph stays.
  * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY.
  */
-enum anx_status anx_study_rewind(struct anx_study *study, size_t turns, struct anx_error **error);
+anx_status anx_study_rewind(struct anx_study *study, size_t turns, struct anx_error **error);
 
 /**
  * Gives the study as bytes, with everything that was computed of it, so that anx_study_load goes on from there, in this
@@ -965,9 +1007,9 @@ enum anx_status anx_study_rewind(struct anx_study *study, size_t turns, struct a
  * keep them as you keep the radiograph.
  * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_DECODER, ANX_SAVED, or in the hundred of ANX_RUNTIME; the study is then as it was.
  */
-enum anx_status anx_study_save(struct anx_study *study,
-                               struct anx_bytes **bytes,
-                               struct anx_error **error);
+anx_status anx_study_save(struct anx_study *study,
+                          struct anx_bytes **bytes,
+                          struct anx_error **error);
 
 /**
  * Makes a study from the bytes of anx_study_save. Nothing is perceived again; the first question costs its own tokens only.
@@ -975,11 +1017,11 @@ enum anx_status anx_study_save(struct anx_study *study,
  * bytes, size: borrowed for the call; all of them, with the checksum at their end. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
  * Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, ANX_DECODER, or in the hundreds of ANX_RUNTIME, ANX_PROMPT.
  */
-enum anx_status anx_study_load(const struct anx_engine *engine,
-                               const uint8_t *bytes,
-                               size_t size,
-                               struct anx_study **study,
-                               struct anx_error **error);
+anx_status anx_study_load(const struct anx_engine *engine,
+                          const uint8_t *bytes,
+                          size_t size,
+                          struct anx_study **study,
+                          struct anx_error **error);
 
 /**
  * The first of the bytes. Borrowed from them; NULL for NULL.
@@ -1055,7 +1097,7 @@ const float *anx_answer_log_probabilities(const struct anx_answer *answer);
 /**
  * Why the answer ended; ANX_FINISH_STOPPED for NULL.
  */
-enum anx_finish anx_answer_finish(const struct anx_answer *answer);
+anx_finish anx_answer_finish(const struct anx_answer *answer);
 
 /**
  * How many flags there are: those of the study; 0 for NULL.
@@ -1089,6 +1131,6 @@ void anx_answer_free(struct anx_answer *answer);
 
 #ifdef __cplusplus
 }  // extern "C"
-#endif  // __cplusplus
+#endif
 
-#endif  /* ANATOMIX_H */
+#endif

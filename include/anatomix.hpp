@@ -41,7 +41,7 @@ struct Error {
 };
 
 // A value, or the error that came instead of it.
-template <class T> class Result {
+template <class T> class [[nodiscard]] Result {
 public:
     Result(T value) : held_(std::move(value)) {}
     Result(Error error) : held_(std::move(error)) {}

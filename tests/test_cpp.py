@@ -172,11 +172,21 @@ def numbers(text):
     return [float(number) for number in text.split(" ")]
 
 
-def test_the_header_is_strict_c11_and_cpp17(root, tmp_path):
+def test_the_header_is_strict_c89_and_cpp17(root, tmp_path):
     source = tmp_path / "plain.c"
     source.write_text(PLAIN_C)
-    for standard in ["c11", "c99"]:
+    for standard in ["c11", "c99", "c89"]:
         run(["gcc", f"-std={standard}", *STRICT, "-I", root / "include", "-fsyntax-only", source])
+    # What C compilers may choose freely, the size of an enum, is fixed.
+    fixed = tmp_path / "fixed.c"
+    wide = " && ".join(f"sizeof({name}) == 4" for name in ["anx_status", "anx_severity", "anx_finish", "anx_flow"])
+    fixed.write_text(f"#include <anatomix.h>\nint fixed[{wide} ? 1 : -1];\n")
+    run(["gcc", "-fshort-enums", "-I", root / "include", "-fsyntax-only", fixed])
+    # A failure that is not looked at is a warning.
+    ignored = tmp_path / "ignored.cpp"
+    ignored.write_text('#include <anatomix.hpp>\nint main() { anatomix::Engine::open("bundle"); }\n')
+    compiler = ["g++", "-std=c++17", "-Werror=unused-result", "-I", root / "include", "-fsyntax-only", ignored]
+    assert subprocess.run(compiler, capture_output=True, check=False).returncode != 0
     alone = tmp_path / "alone.cpp"
     alone.write_text("#include <anatomix.hpp>\n")
     run(["g++", "-std=c++17", *STRICT, "-fno-exceptions", "-fno-rtti", "-I", root / "include", "-fsyntax-only", alone])

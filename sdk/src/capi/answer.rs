@@ -8,7 +8,7 @@ use std::ffi::c_char;
 use std::ptr::{from_ref, null};
 
 /// Why an answer ended.
-#[repr(C)]
+#[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_finish {
     /// The model ended its turn: the answer is complete.

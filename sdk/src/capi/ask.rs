@@ -17,7 +17,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::time::Duration;
 
 /// What the callback of a streamed answer returns.
-#[repr(C)]
+#[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_flow {
     /// More.

@@ -29,7 +29,7 @@ impl From<PixelBox> for anx_box {
 }
 
 /// How much a flag weighs.
-#[repr(C)]
+#[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_severity {
     /// Good to know.

@@ -10,7 +10,7 @@ use crate::runtime::RuntimeError;
 /// How a call ended. Numbers are part of the interface: they are never reused for another meaning, and later versions may
 /// add some, so treat an unknown number by its hundred. In each hundred the round number stands for whatever none of the
 /// others describes; the error's message always does.
-#[repr(C)]
+#[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_status {
     /// The call did what it says.
