@@ -515,6 +515,10 @@ typedef struct anx_provenance {
      * What all of this is for: "research use, not a medical device".
      */
     const char *intended_use;
+    /**
+     * Version of the ONNX Runtime that computed the graphs, such as "1.31.1".
+     */
+    const char *onnx_runtime;
 } anx_provenance;
 
 /**

@@ -135,7 +135,8 @@ struct Timing {
 
 // Where a result comes from; see anx_provenance.
 struct Provenance {
-    std::string sdk, bundle, bundle_sha256, provider, precision, input_sha256, decoding, scores, intended_use;
+    std::string sdk, bundle, bundle_sha256, provider, precision, input_sha256, decoding, scores, intended_use,
+        onnx_runtime;
 };
 
 namespace detail {
@@ -152,7 +153,8 @@ inline Grounding grounding(const anx_grounding &g) {
 inline Provenance provenance(const anx_provenance *p) {
     if (!p) return {};
     return {text(p->sdk),          text(p->bundle),   text(p->bundle_sha256), text(p->provider),    text(p->precision),
-            text(p->input_sha256), text(p->decoding), text(p->scores),        text(p->intended_use)};
+            text(p->input_sha256), text(p->decoding), text(p->scores),        text(p->intended_use),
+            text(p->onnx_runtime)};
 }
 
 } // namespace detail

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import resource
 import select
 import signal
@@ -48,6 +49,7 @@ def check_provenance(provenance, manifest):
     assert len(provenance["bundle_sha256"]) == len(provenance["input_sha256"]) == 64
     assert provenance["scores"] == "uncalibrated"
     assert "not a medical device" in provenance["intended_use"]
+    assert re.fullmatch(r"1\.\d+\.\d+", provenance["onnx_runtime"])
 
 
 def check_study(study, manifest):

@@ -46,6 +46,7 @@ pub struct Engine(Arc<Inner>);
 pub(crate) struct Inner {
     bundle: Bundle,
     provider: Provider,
+    onnx_runtime: String,
     notes: Vec<String>,
     /// For what is done beside the graphs; rayon's own threads where these are no fewer.
     workers: Option<Workers>,
@@ -134,8 +135,8 @@ impl EngineBuilder {
         if !self.unchecked {
             golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &model.decoder)?;
         }
-        let (provider, notes) = (runtime.provider(), runtime.notes().to_vec());
-        Ok(Engine(Arc::new(Inner { bundle, provider, notes, workers, module, sentences, model })))
+        let (provider, notes, onnx_runtime) = (runtime.provider(), runtime.notes().to_vec(), runtime.version());
+        Ok(Engine(Arc::new(Inner { bundle, provider, onnx_runtime, notes, workers, module, sentences, model })))
     }
 }
 
@@ -341,6 +342,7 @@ impl Inner {
             decoding: format!("{}, {}", Sampling::default(), Form::default()),
             scores: "uncalibrated".into(),
             intended_use: "research use, not a medical device".into(),
+            onnx_runtime: self.onnx_runtime.clone(),
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Provenance {
     pub scores: String,
     /// Intended use of the results.
     pub intended_use: String,
+    /// Version of ONNX Runtime, for example "1.31.1".
+    pub onnx_runtime: String,
 }
 
 /// Wall-clock time of each step in milliseconds. Studies have the first three, answers the last three; the others are `None`.

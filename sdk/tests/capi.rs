@@ -437,6 +437,7 @@ mod with_bundle {
             assert!(anx_study_timing_count(study) > 0 && (*anx_study_timing(study, 0)).milliseconds >= 0.0);
             let provenance = *anx_study_provenance(study);
             assert_eq!(text(provenance.intended_use), "research use, not a medical device");
+            assert!(text(provenance.onnx_runtime).starts_with("1."), "{}", text(provenance.onnx_runtime));
             assert_eq!(text(provenance.input_sha256).len(), 64);
             anx_study_free(study);
         }

@@ -83,6 +83,8 @@ pub struct anx_provenance {
     pub scores: *const c_char,
     /// What all of this is for: "research use, not a medical device".
     pub intended_use: *const c_char,
+    /// Version of the ONNX Runtime that computed the graphs, such as "1.31.1".
+    pub onnx_runtime: *const c_char,
 }
 
 /// Flags, provenance and timing as C reads them, with the strings of the handle that they belong to.
@@ -118,6 +120,7 @@ impl Record {
             decoding: keep(&provenance.decoding),
             scores: keep(&provenance.scores),
             intended_use: keep(&provenance.intended_use),
+            onnx_runtime: keep(&provenance.onnx_runtime),
         };
         Self { _strings: strings, flags, timing, provenance }
     }

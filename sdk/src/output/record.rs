@@ -174,6 +174,7 @@ mod tests {
             decoding: text(),
             scores: text(),
             intended_use: text(),
+            onnx_runtime: text(),
         }
     }
 

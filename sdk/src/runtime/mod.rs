@@ -5,6 +5,7 @@ mod graph;
 mod locate;
 mod provider;
 mod select;
+mod version;
 mod view;
 mod workers;
 
@@ -127,6 +128,11 @@ impl Runtime {
     /// Why `auto` settled on it, a line each.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// The version of ONNX Runtime, such as "1.31.1".
+    pub fn version(&self) -> String {
+        version::version(&self.library)
     }
 
     /// The loaded library.
