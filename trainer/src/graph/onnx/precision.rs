@@ -17,8 +17,8 @@ pub enum Precision {
     Fp16,
     /// Arithmetic and weights in bf16, for CUDA; the CPU has no such operators.
     Bf16,
-    /// Weights in 8 bits. Decoder: in blocks of 64. Perception: activations of convolutions and of the transformer's
-    /// products too, calibrated on images.
+    /// Decoder: weights in 8 bits in blocks of 64. Perception: weights of convolutions and of the transformer's products in 7 bits and
+    /// their activations in 8, calibrated on images.
     Int8,
     /// Weights in 4 bits in blocks of 64.
     Int4,
