@@ -755,15 +755,16 @@ size_t anx_engine_study_bytes(const struct anx_engine *engine,
                               size_t tokens);
 
 /**
- * How many notes there are on the choice of the provider; 0 for NULL.
+ * How many notes there are on where graphs are computed; 0 for NULL.
  */
 size_t anx_engine_note_count(const struct anx_engine *engine);
 
 /**
- * A note on the choice of the provider, a line such as why a GPU is not used. Borrowed from the engine; NULL where
- * index is not below anx_engine_note_count.
+ * A note on where graphs are computed, a line such as why a GPU is not used, or that the bundle was checked on other kinds of
+ * processors only. Borrowed from the engine; NULL where index is not below anx_engine_note_count.
  */
-const char *anx_engine_note(const struct anx_engine *engine, size_t index);
+const char *anx_engine_note(const struct anx_engine *engine,
+                            size_t index);
 
 /**
  * Opens a radiograph's file, DICOM, PNG or JPEG (its first bytes decide, not its name), and perceives it: boxes,

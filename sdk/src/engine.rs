@@ -135,7 +135,10 @@ impl EngineBuilder {
         if !self.unchecked {
             golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &model.decoder)?;
         }
-        let (provider, notes, onnx_runtime) = (runtime.provider(), runtime.notes().to_vec(), runtime.version());
+        let (provider, onnx_runtime, mut notes) = (runtime.provider(), runtime.version(), runtime.notes().to_vec());
+        if provider == Provider::Cpu {
+            notes.extend(bundle.manifest().processor_note(runtime::processor()));
+        }
         Ok(Engine(Arc::new(Inner { bundle, provider, onnx_runtime, notes, workers, module, sentences, model })))
     }
 }
@@ -182,7 +185,8 @@ impl Engine {
         self.0.provider
     }
 
-    /// Why [`Provider::Auto`] settled on it, a line each.
+    /// What is worth knowing about where graphs are computed, a line each: why [`Provider::Auto`] settled on the provider, and that the
+    /// bundle was checked on other kinds of processors only.
     pub fn notes(&self) -> &[String] {
         &self.0.notes
     }

@@ -53,6 +53,29 @@ fn a_question_that_needs_more_room_gets_it() {
 }
 
 #[test]
+fn an_engine_notes_that_its_bundle_was_checked_on_other_processors() {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle");
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(reference).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let path = folder.path().join("manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let mut notes = |checked_on: &[&str]| {
+        manifest["checked_on"] = checked_on.into();
+        std::fs::write(&path, manifest.to_string()).unwrap();
+        Engine::builder().provider(Provider::Cpu).golden(false).open(folder.path()).unwrap().notes().to_vec()
+    };
+    let own = anatomix::runtime::processor();
+    let others: Vec<&str> = anatomix::runtime::PROCESSORS.into_iter().filter(|name| *name != own).collect();
+    assert_eq!(notes(&[]), Vec::<String>::new());
+    assert_eq!(notes(&[others[0], own]), Vec::<String>::new());
+    let notes = notes(&others);
+    assert!(notes.len() == 1 && notes[0].contains(&format!("not on {own}, ")), "{notes:?}");
+}
+
+#[test]
 fn pieces_add_up_and_a_listener_may_stop() {
     let mut study = study();
     let mut pieces = String::new();

@@ -15,6 +15,8 @@ const LIMITS: [usize; 4] = [4096, 65_536, 262_144, 1024];
 /// Longest accepted text, and longest name of a file, in bytes.
 const LONGEST_TEXT: usize = 200;
 const LONGEST_NAME: usize = 100;
+/// Most accepted kinds of processors.
+const MOST_PROCESSORS: usize = 64;
 
 /// A bundle's description. Unknown fields are ignored, so that a newer writer of the same schema can add some.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,11 @@ pub struct Manifest {
     pub prompt: PromptSettings,
     /// Sizes of the language model.
     pub decoder: DecoderSizes,
+    /// Kinds of processors on which whoever exported the bundle says that it computes the same, by the names of
+    /// [`crate::runtime::PROCESSORS`]. It is what was said at the export, not where the export ran: equal runs give equal bytes on
+    /// every machine. Nothing is said where it is empty, as in bundles of before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checked_on: Vec<String>,
     /// How the graphs were written, where that is not the usual way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graphs: Option<GraphSettings>,
@@ -137,6 +144,21 @@ impl Manifest {
         self.graphs.as_ref().map_or((TOLERANCE, TOLERANCE), |g| (g.apm_tolerance, g.decoder_tolerance))
     }
 
+    /// What an engine on the CPU of this kind of processor has to say about the bundle: a line where the bundle was checked on
+    /// others only.
+    pub fn processor_note(&self, processor: &str) -> Option<String> {
+        let others = &self.checked_on;
+        if others.is_empty() || others.iter().any(|one| one == processor) {
+            return None;
+        }
+        Some(format!(
+            "the bundle {} was checked on {}, not on {processor}, which this processor is; its golden input tells whether it computes \
+             the same here",
+            self.name,
+            others.join(", ")
+        ))
+    }
+
     /// Checks what does not follow from the types: versions, sizes, the lengths of texts, and the names of files.
     pub(super) fn check(&self, path: &Path) -> Result<(), BundleError> {
         for (what, found, known) in [("the preprocessing", self.preprocess.version, 1), ("the prompt", self.prompt.version, PROMPT_VERSION)]
@@ -170,13 +192,39 @@ impl Manifest {
         let graphs = self.graphs.iter();
         let graphs = graphs.flat_map(|g| [("graphs.apm_precision", &g.apm_precision), ("graphs.decoder_operators", &g.decoder_operators)]);
         let texts = [("name", &self.name), ("created_by", &self.created_by), ("decoder.precision", &decoder.precision)];
-        if let Some((name, text)) = texts.into_iter().chain(graphs).find(|(_, text)| text.len() > LONGEST_TEXT) {
+        let kinds = self.checked_on.iter().map(|kind| ("checked_on", kind));
+        if let Some((name, text)) = texts.into_iter().chain(graphs).chain(kinds).find(|(_, text)| text.len() > LONGEST_TEXT) {
             return invalid(format!("{name} has {} bytes, more than {LONGEST_TEXT}", text.len()));
+        }
+        if self.checked_on.len() > MOST_PROCESSORS {
+            return invalid(format!("checked_on has {} entries, more than {MOST_PROCESSORS}", self.checked_on.len()));
         }
         let (apm, decoder) = self.tolerances();
         if let Some(value) = [apm, decoder].into_iter().find(|v| !(0.0..=MAX_TOLERANCE).contains(v)) {
             return invalid(format!("a tolerance is {value}, but must lie between 0 and {MAX_TOLERANCE}"));
         }
         self.files.iter().try_for_each(|(name, entry)| entry.check(name, path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_that_a_bundle_was_checked_on() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle/manifest.json");
+        let mut value: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        value.as_object_mut().unwrap().remove("checked_on");
+        let read = |value: &serde_json::Value| serde_json::from_value::<Manifest>(value.clone()).unwrap();
+        // A manifest of before says nothing, so nothing is said about it; nor is anything written where nothing was said.
+        let manifest = read(&value);
+        assert_eq!(manifest.processor_note("x86-64"), None);
+        assert!(!serde_json::to_string(&manifest).unwrap().contains("checked_on"));
+        value["checked_on"] = serde_json::json!(["x86-64 AVX2", "x86-64 AVX-512 VNNI"]);
+        let manifest = read(&value);
+        assert_eq!(manifest.processor_note("x86-64 AVX2"), None);
+        let note = manifest.processor_note("x86-64").unwrap();
+        assert!(note.contains("was checked on x86-64 AVX2, x86-64 AVX-512 VNNI, not on x86-64,"), "{note}");
     }
 }

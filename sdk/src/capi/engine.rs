@@ -152,15 +152,15 @@ pub unsafe extern "C" fn anx_engine_study_bytes(engine: *const anx_engine, token
     unsafe { read(engine, 0, |e| usize::try_from(e.engine.study_bytes(tokens)).unwrap_or(usize::MAX)) }
 }
 
-/// How many notes there are on the choice of the provider; 0 for NULL.
+/// How many notes there are on where graphs are computed; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_note_count(engine: *const anx_engine) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(engine, 0, |e| e.notes.len()) }
 }
 
-/// A note on the choice of the provider, a line such as why a GPU is not used. Borrowed from the engine; NULL where
-/// index is not below anx_engine_note_count.
+/// A note on where graphs are computed, a line such as why a GPU is not used, or that the bundle was checked on other kinds of
+/// processors only. Borrowed from the engine; NULL where index is not below anx_engine_note_count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_note(engine: *const anx_engine, index: usize) -> *const c_char {
     // SAFETY: NULL or a live handle, as the header asks.

@@ -3,6 +3,7 @@
 mod error;
 mod graph;
 mod locate;
+mod processor;
 mod provider;
 mod select;
 mod version;
@@ -13,6 +14,7 @@ pub use error::RuntimeError;
 #[cfg(test)]
 pub(crate) use graph::tests::Meeting;
 pub use graph::{Binding, Graph, Outputs};
+pub use processor::{PROCESSORS, processor};
 pub use provider::{Availability, Provider};
 pub(crate) use view::rows_from;
 pub(crate) use workers::Workers;

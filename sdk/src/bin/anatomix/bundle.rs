@@ -1,10 +1,11 @@
 //! `anatomix bundle`: what a bundle is, and whether it is whole.
 
 use crate::common::{Failure, Options, bar};
-use crate::shown::out;
+use crate::shown::{out, remark};
 use anatomix::Error;
 use anatomix::bundle::{Bundle, SENTENCES};
 use anatomix::retrieval::SentenceDatabase;
+use anatomix::runtime;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;
@@ -46,9 +47,11 @@ impl Target {
 
 fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
     let manifest = bundle.manifest();
+    let (processor, note) = (runtime::processor(), manifest.processor_note(runtime::processor()));
     if json {
         return Ok(out().json(&json!({
-            "folder": bundle.folder(), "sha256": bundle.hash(), "bytes": bundle.bytes(), "manifest": manifest,
+            "folder": bundle.folder(), "sha256": bundle.hash(), "bytes": bundle.bytes(), "manifest": manifest, "processor": processor,
+            "notes": note.into_iter().collect::<Vec<_>>(),
         }))?);
     }
     let (apm, decoder) = (&manifest.apm, &manifest.decoder);
@@ -67,6 +70,7 @@ fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
             format!("{} layers, {} wide, {} tokens in the vocabulary, {precision}", decoder.layers, decoder.hidden, decoder.vocabulary),
         ),
         ("context", format!("{} tokens", decoder.max_context)),
+        ("checked on", if manifest.checked_on.is_empty() { "not said".into() } else { manifest.checked_on.join(", ") }),
     ] {
         out.line(format_args!("{key:<12}{value}"))?;
     }
@@ -76,6 +80,9 @@ fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
         out.line(format_args!("{name:<28}{:>14}  {}", entry.bytes, entry.sha256))?;
     }
     out.line(format_args!("{:<28}{:>14}", "all", bundle.bytes()))?;
+    if let Some(note) = note {
+        remark(&format!("note: {note}"));
+    }
     Ok(())
 }
 

@@ -20,9 +20,11 @@ impl Providers {
         let settings = runtime::Options { library: options.onnxruntime.clone(), provider: Provider::Auto, threads: None };
         let runtime = Runtime::load(settings).map_err(Error::from)?;
         let providers = availability(&runtime);
-        let chosen = runtime.provider().to_string();
+        let (chosen, processor) = (runtime.provider().to_string(), runtime::processor());
         if self.json {
-            return Ok(out().json(&json!({ "onnxruntime": runtime.library(), "auto": chosen, "providers": providers }))?);
+            return Ok(out().json(&json!({
+                "onnxruntime": runtime.library(), "auto": chosen, "providers": providers, "processor": processor,
+            }))?);
         }
         let mut out = out();
         for one in providers {
@@ -31,6 +33,7 @@ impl Providers {
             out.line(format!("{:<12}{state:<15}{}", one.provider, reason.unwrap_or_default()).trim_end())?;
         }
         out.line("")?;
-        Ok(out.line(format_args!("auto chooses {chosen}; ONNX Runtime is {}", runtime.library().display()))?)
+        let library = runtime.library().display();
+        Ok(out.line(format_args!("auto chooses {chosen}; the processor is {processor}; ONNX Runtime is {library}"))?)
     }
 }
