@@ -3,6 +3,7 @@
 The runs are those of test_import, with random weights from published layouts.
 """
 
+import json
 import re
 import shutil
 
@@ -10,6 +11,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from conftest import ROOT, needed
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_decoding import Cached, prompt  # noqa: F401 (fixture)
 from test_import import folder_run, session, trainer  # noqa: F401 (fixtures)
@@ -51,6 +54,7 @@ def test_precisions(trainer, folder_run, tmp_path, decoder, apm, operators, toke
     assert found, said
     assert found[1] == decoder and int(found[4]) > 1000
     assert float(found[3]) / 100 >= tokens and float(found[5]) >= 0
+    assert ("golden input reproduced on" in said) == (decoder != "bf16")
     # ONNX Runtime has no bf16 operators on the CPU, so that the deviation is measured on the weights.
     assert ("by its weights alone" in found[2]) == (decoder == "bf16")
     assert (float(found[5]) < 1e-8) == (decoder == "fp32"), "rounding moves something"
@@ -87,6 +91,33 @@ def test_precisions(trainer, folder_run, tmp_path, decoder, apm, operators, toke
     assert once <= size < once + 64 * len(at), "nothing is stored twice"
     # A tied table is stored once in each precision.
     assert not any("lm_head" in name for name in at)
+
+
+def test_the_golden_input_comes_first(trainer, tmp_path):  # noqa: F811
+    """A bundle that the SDK does not reproduce is not put over one that it does."""
+    run, out = needed(ROOT / "examples/reference/run", "reference"), tmp_path / "out"
+    said = trainer("export", run, "--out", out, "--measure", "never")
+    assert re.search(r"opened by the SDK, golden input reproduced on \S", said), said
+    before = contents(out)
+    # Calibrated with an image of nothing, a module in 8 bits cuts off what it sees elsewhere.
+    (tmp_path / "blank").mkdir()
+    Image.fromarray(np.zeros((96, 96), np.uint8)).save(tmp_path / "blank/blank.png")
+    bad = ["export", run, "--out", out, "--measure", "never", "--apm", "int8", "--calibrate", tmp_path / "blank"]
+    said = trainer(*bad, fails=True)
+    assert f"the bundle was not put at {out}" in said and "differs from the bundle's golden output" in said, said
+    assert contents(out) == before and {path.name for path in tmp_path.iterdir()} == {"blank", "out"}
+    said = trainer(*bad, "--no-golden")
+    assert "golden input not run" in said and contents(out) != before, said
+
+
+def test_what_the_manifest_vouches_for(trainer, folder_run, tmp_path):  # noqa: F811
+    """The kinds of processors are those that were named, not the one that the export ran on."""
+    kinds = ["x86-64 AVX2", "aarch64"]
+    for name, named in [("some", kinds), ("none", [])]:
+        options = [part for kind in named for part in ["--checked-on", kind]]
+        trainer("export", folder_run.run, "--out", tmp_path / name, "--apm", "fp32", "--decoder", "fp32", *options)
+        assert json.loads((tmp_path / name / "manifest.json").read_text()).get("checked_on", []) == named
+    assert "possible values" in trainer("export", folder_run.run, "--out", tmp_path / "x", "--checked-on", "abacus", fails=True)
 
 
 def test_portable_and_fused_say_the_same(trainer, folder_run, prompt, tmp_path):  # noqa: F811

@@ -1,9 +1,11 @@
 //! The command `export`.
 
-use crate::export::{Deviations, Measure, Measured, Settings, export};
+use crate::export::{Check, Deviations, Measure, Measured, Settings, export};
 use crate::graph::onnx::{Operators, Precision};
 use crate::run::Run;
+use anatomix::runtime::PROCESSORS;
 use anyhow::Result;
+use clap::builder::PossibleValuesParser;
 use std::path::PathBuf;
 
 /// Export a trained run as a bundle: graphs, sentence database, tokenizer, manifest and golden input. For an incomplete run, export the
@@ -31,6 +33,12 @@ pub struct Arguments {
     /// that the bundle will read.
     #[arg(long, value_name = "DIR")]
     calibrate: Option<PathBuf>,
+    /// Publish the bundle without opening it and running its golden input first.
+    #[arg(long)]
+    no_golden: bool,
+    /// A kind of processor on which you have opened such a bundle, for its manifest; may be given several times.
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(PROCESSORS))]
+    checked_on: Vec<String>,
     /// Name of the bundle [default: the name of the run's folder].
     #[arg(long)]
     name: Option<String>,
@@ -40,9 +48,19 @@ pub struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let &Arguments { ref run, ref out, decoder, apm, operators, measure, ref calibrate, ref name, json } = arguments;
-    let settings = Settings { out: out.clone(), name: name.clone(), apm, decoder, operators, measure, calibrate: calibrate.clone() };
-    let made = export(&Run { folder: run.clone() }, &settings)?;
+    let &Arguments { ref out, decoder, apm, operators, measure, json, .. } = arguments;
+    let settings = Settings {
+        out: out.clone(),
+        name: arguments.name.clone(),
+        apm,
+        decoder,
+        operators,
+        measure,
+        calibrate: arguments.calibrate.clone(),
+        golden: !arguments.no_golden,
+        checked_on: arguments.checked_on.clone(),
+    };
+    let made = export(&Run { folder: arguments.run.clone() }, &settings)?;
     if json {
         println!("{}", serde_json::to_string_pretty(&made)?);
         return Ok(());
@@ -57,6 +75,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     }
     if decoder == Precision::Bf16 && made.files.iter().any(|f| f == anatomix::bundle::DECODER) {
         eprintln!("decoder.onnx computes in bf16: it runs on CUDA; on a CPU it is refused when the bundle is opened");
+    }
+    match &made.check {
+        Check::Passed(processor) => eprintln!("opened by the SDK, golden input reproduced on {processor}"),
+        Check::LeftOut(reason) => eprintln!("golden input not run: {reason}"),
     }
     print(&made.deviations, apm, decoder);
     Ok(())

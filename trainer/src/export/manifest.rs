@@ -34,7 +34,7 @@ pub(super) fn write(folder: &Path, name: &str, models: &ModelConfig, settings: &
             max_context: language.max_position_embeddings as usize,
             precision: settings.decoder.name().into(),
         },
-        checked_on: Vec::new(),
+        checked_on: settings.checked_on.clone(),
         graphs: graphs(settings),
         files: files(folder)?,
     };

@@ -5,6 +5,7 @@
 //! computed for it is computed in fp64 and stored on a [`grid`], or by operations that are exact or have one order.
 
 mod calibration;
+mod check;
 mod deviation;
 mod golden;
 mod graphs;
@@ -14,6 +15,7 @@ mod phantom;
 mod prompt;
 mod replace;
 
+pub use check::Check;
 pub use deviation::{ApmDeviation, DecoderDeviation, Deviations, Measure, Measured};
 pub use graphs::{apm as write_apm, check_apm, check_decoder, decoder as write_decoder, projector as write_projector};
 
@@ -48,6 +50,10 @@ pub struct Settings {
     pub measure: Measure,
     /// Radiographs that an export of the perception module in int8 is calibrated with; phantoms where this is `None`.
     pub calibrate: Option<PathBuf>,
+    /// Whether the SDK opens the bundle and runs its golden input before the bundle takes its place.
+    pub golden: bool,
+    /// Kinds of processors on which the bundle was checked, for its manifest: names of [`anatomix::runtime::PROCESSORS`].
+    pub checked_on: Vec<String>,
 }
 
 impl Settings {
@@ -61,6 +67,8 @@ impl Settings {
             operators: Operators::Fused,
             measure: Measure::Never,
             calibrate: None,
+            golden: true,
+            checked_on: Vec::new(),
         }
     }
 
@@ -83,15 +91,18 @@ pub struct Exported {
     pub sha256: Option<String>,
     /// What the run lacks for a bundle, with what makes it.
     pub missing: Vec<String>,
+    /// Whether the bundle's golden input came out right.
+    pub check: Check,
     /// How far the graphs are from fp32.
     pub deviations: Deviations,
 }
 
-/// Exports a run. The folder appears whole or not at all: a bundle if the run holds everything, otherwise graphs alone.
+/// Exports a run. The folder appears whole or not at all: a bundle if the run holds everything, otherwise graphs alone. A bundle that the
+/// SDK does not reproduce the golden input of leaves what was at its place as it was.
 ///
 /// # Errors
-/// If the run holds nothing to export, a file of it does not fit its configuration, a precision does not suit its model, or the
-/// folder cannot be written.
+/// If the run holds nothing to export, a file of it does not fit its configuration, a precision does not suit its model, the
+/// folder cannot be written, or the SDK does not open what was written.
 pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     check_apm(settings.apm)?;
     check_decoder(settings.decoder, settings.operators)?;
@@ -102,7 +113,7 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     }
     let place = replace::Place::new(&settings.out)?;
     let folder = place.folder();
-    let bar = progress::bar(7, "exporting");
+    let bar = progress::bar(8, "exporting");
     let begin = |file: &str| bar.set_message(file.to_string());
     let _guard = tch::no_grad_guard();
 
@@ -172,6 +183,13 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
         bar.inc(1);
     }
     drop((apm, projector));
+    let check = if held.whole() {
+        begin("golden input");
+        check::check(folder, settings)?
+    } else {
+        Check::LeftOut("graphs alone have no golden input".into())
+    };
+    bar.inc(1);
     begin("deviations");
     let decoder = decoder.map(|settled| deviation::Decoder { settled, given: language });
     let deviations = deviation::measure(folder, run, &models, settings, decoder)?;
@@ -179,7 +197,7 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     let (files, bytes) = contents(folder)?;
     place.install()?;
     let sha256 = if held.whole() { Some(bundle::Bundle::open(&settings.out)?.hash().into()) } else { None };
-    Ok(Exported { name, files, bytes, sha256, missing: held.missing, deviations })
+    Ok(Exported { name, files, bytes, sha256, missing: held.missing, check, deviations })
 }
 
 /// A parameter of the projection of sentences.

@@ -4,7 +4,7 @@ use crate::{difference, graph, input, output, random, shake};
 use anatomix::bundle::{APM, Bundle, GOLDEN, MANIFEST, PROJECTOR, SENTENCES};
 use anatomix::{Engine, Provider, Structure};
 use anatomix_phantom::Scene;
-use anatomix_trainer::export::{Measure, Settings, export};
+use anatomix_trainer::export::{Check, Measure, Settings, export};
 use anatomix_trainer::graph::onnx::{Operators, Precision};
 use anatomix_trainer::graph::{CausalBatch, Params, Torch, TorchTensor};
 use anatomix_trainer::models::apm::{ApmConfig, apm};
@@ -121,6 +121,7 @@ fn whole_run() {
     let second = export(&run, &settings("b")).unwrap();
     assert_eq!((first.name.as_str(), &first.sha256), ("tiny", &second.sha256));
     assert!(first.sha256.is_some() && first.missing.is_empty());
+    assert_eq!(first.check, Check::Passed(anatomix::runtime::processor().into()));
     let made = bytes(&out("a"));
     for (name, bytes) in bytes(&out("b")) {
         assert!(made[&name] == bytes, "{name} differs between two exports");
@@ -184,7 +185,8 @@ fn whole_run() {
         Engine::builder().provider(Provider::Cpu).threads(1).open(out("p")).unwrap();
     }
     // A bf16 decoder cannot run on a CPU; the error names the reason.
-    export(&run, &Settings { decoder: Precision::Bf16, ..settings("p") }).unwrap();
+    let made = export(&run, &Settings { decoder: Precision::Bf16, ..settings("p") }).unwrap();
+    assert!(matches!(&made.check, Check::LeftOut(reason) if reason.contains("bf16")), "{:?}", made.check);
     let error = Engine::builder().provider(Provider::Cpu).open(out("p")).err().unwrap().to_string();
     assert!(error.contains("bf16") && error.contains("cuda"), "{error}");
     // An implausible tolerance in the manifest is refused.
@@ -202,6 +204,7 @@ fn whole_run() {
     let part = export(&run, &settings("d")).unwrap();
     assert_eq!(part.files, ["apm.onnx", "apm.onnx.data", "decoder.onnx", "decoder.onnx.data"]);
     assert!(part.sha256.is_none() && part.missing.len() == 1, "{part:?}");
+    assert!(matches!(&part.check, Check::LeftOut(reason) if reason.contains("graphs alone")), "{part:?}");
     assert!(part.missing[0].contains("train instruct") && part.missing[0].contains("adapter.safetensors"), "{:?}", part.missing);
     std::fs::remove_file(run.file(run::LANGUAGE)).unwrap();
     assert_eq!(export(&run, &settings("d")).unwrap().files, ["apm.onnx", "apm.onnx.data"]);
