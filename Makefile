@@ -99,9 +99,19 @@ test-trainer: $(ORT) trainer ## Rust tests of the trainer
 	$(WITH_TORCH) $(TRAINER) export examples/reference/run --out build/int4 --decoder int4 --measure never
 	ANATOMIX_TEST_BUNDLE=build/int4 $(CARGO) test --release --features $(FEATURES) -p anatomix --test look_up
 
+# Tests on another kind of processor run on an emulated one. Root installs the emulator; where it is missing they are skipped, and say so.
+.PHONY: qemu
+qemu: ## Install QEMU's user mode (Debian's qemu-user) where it is missing and this is root
+	@if command -v qemu-x86_64 > /dev/null || [ "$$(uname -m)" != x86_64 ]; then exit; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  echo "installing qemu-user"; \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends qemu-user > /dev/null && exit; \
+	fi; \
+	echo "qemu-x86_64 (Debian's package qemu-user) is missing and cannot be installed here: tests on an emulated processor are skipped"
+
 .PHONY: test-python
-test-python: build trainer ## Command line, bad input, C and C++, independent readers of the bundle, gradients
-	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest tests
+test-python: build trainer qemu ## Command line, bad input, C and C++, independent readers of the bundle, gradients
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -rs tests
 
 .PHONY: test-4b
 test-4b: build trainer ## Import, export in int4 and ask at MedGemma-4b's size with random weights: 20 GB of disk, half an hour
