@@ -185,8 +185,8 @@ fn whole_run() {
         Engine::builder().provider(Provider::Cpu).threads(1).open(out("p")).unwrap();
     }
     // A bf16 decoder cannot run on a CPU; the error names the reason.
-    let made = export(&run, &Settings { decoder: Precision::Bf16, ..settings("p") }).unwrap();
-    assert!(matches!(&made.check, Check::LeftOut(reason) if reason.contains("bf16")), "{:?}", made.check);
+    let published = export(&run, &Settings { decoder: Precision::Bf16, ..settings("p") }).unwrap();
+    assert!(matches!(&published.check, Check::LeftOut(reason) if reason.contains("bf16")), "{:?}", published.check);
     let error = Engine::builder().provider(Provider::Cpu).open(out("p")).err().unwrap().to_string();
     assert!(error.contains("bf16") && error.contains("cuda"), "{error}");
     // An implausible tolerance in the manifest is refused.
