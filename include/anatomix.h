@@ -119,6 +119,10 @@ enum anx_status
      */
     ANX_RADIOGRAPH_SIZE = 104,
     /**
+     * The memory that the radiograph takes cannot be had.
+     */
+    ANX_RADIOGRAPH_MEMORY = 105,
+    /**
      * The radiograph is flagged as no chest or not frontal, and the question does not accept its flags; see
      * anx_ask_options.accept_flags.
      */
@@ -448,7 +452,7 @@ typedef struct anx_label {
 typedef struct anx_flag {
     /**
      * A stable name: "mirrored", "near_constant", "degenerate_boxes", "low_margin", "not_frontal", "not_chest",
-     * "for_processing"; later versions may add some.
+     * "for_processing", "colour", "damaged_pixels"; later versions may add some.
      */
     const char *code;
     /**

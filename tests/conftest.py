@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -123,3 +124,16 @@ def iou(a, b) -> float:
     inner = max(width, 0) * max(height, 0)
     area = lambda box: (box[2] - box[0]) * (box[3] - box[1])
     return inner / (area(a) + area(b) - inner)
+
+
+def check_refused(result, *patterns):
+    """Checks for exit code 1, no standard output, and an error of one or two lines with the patterns and an advice."""
+    error = result.stderr.strip()
+    assert result.returncode == 1, f"exit code {result.returncode}: {error}"
+    assert result.stdout == ""
+    assert "panicked" not in error
+    assert 1 <= len(error.splitlines()) <= 3, error
+    for pattern in patterns:
+        assert re.search(pattern, error, re.IGNORECASE), f"{pattern!r} is not in {error!r}"
+    # The form of messages is "what is wrong; what to do".
+    assert ";" in error or "\n" in error, error

@@ -2,26 +2,15 @@
 
 import json
 import os
-import random
 import re
 import resource
 import shutil
-import struct
 import subprocess
-import zlib
 from hashlib import sha256
 
 import numpy as np
 import pytest
-from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import (
-    ComputedRadiographyImageStorage,
-    ExplicitVRLittleEndian,
-    JPEGLSLossless,
-    generate_uid,
-)
+from conftest import check_refused
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -30,132 +19,7 @@ BUNDLE_FILES = [
 ]
 
 
-def check_refused(result, *patterns):
-    """Checks for exit code 1, no standard output, and an error of one or two lines with the patterns and an advice."""
-    error = result.stderr.strip()
-    assert result.returncode == 1, f"exit code {result.returncode}: {error}"
-    assert result.stdout == ""
-    assert "panicked" not in error
-    assert 1 <= len(error.splitlines()) <= 3, error
-    for pattern in patterns:
-        assert re.search(pattern, error, re.IGNORECASE), f"{pattern!r} is not in {error!r}"
-    # The form of messages is "what is wrong; what to do".
-    assert ";" in error or "\n" in error, error
-
-
-# ---- radiographs
-
-
-def grey(width=64, height=64) -> np.ndarray:
-    return (np.add.outer(np.arange(height) * 3, np.arange(width)) % 4096).astype(np.uint16)
-
-
-def dicom(path, syntax=ExplicitVRLittleEndian, data=None, without=(), **changes):
-    """Writes a small computed radiograph; `changes` are put into its header unchanged."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = ComputedRadiographyImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid(entropy_srcs=["anatomix"])
-    dataset.Modality, dataset.BodyPartExamined, dataset.ViewPosition = "CR", "CHEST", "PA"
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.Rows, dataset.Columns = 64, 64
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
-    dataset.add_new("PixelData", "OB" if syntax.is_encapsulated else "OW", grey().tobytes() if data is None else data)
-    if syntax.is_encapsulated:
-        dataset["PixelData"].is_undefined_length = True
-    for keyword, value in changes.items():
-        setattr(dataset, keyword, value)
-    for keyword in without:
-        delattr(dataset, keyword)
-    dataset.save_as(path, enforce_file_format=True)
-
-
-def png_header_of_65535_squared(path):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 65535, 65535, 16, 0, 0, 0, 0)
-    data = zlib.compress(bytes(1000))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
-
-
-def half_of(path, write):
-    write(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-
-
-def noise(path, size=50_000):
-    path.write_bytes(random.Random(7).randbytes(size))
-
-
-def photo(path, **options):
-    Image.fromarray((grey(300, 200) >> 4).astype(np.uint8)).save(path, **options)
-
-
-RADIOGRAPHS = {
-    "no such file": ("a.png", lambda path: None, ["No such file|not found|cannot read"]),
-    "a folder": ("a.png", lambda path: path.mkdir(), ["folder|directory"]),
-    "an empty file": ("a.dcm", lambda path: path.touch(), ["empty"]),
-    "random bytes": ("a.dcm", noise, ["not a DICOM, PNG or JPEG"]),
-    "random bytes behind a DICOM's first ones": (
-        "a.dcm", lambda path: path.write_bytes(bytes(128) + b"DICM" + random.Random(7).randbytes(5000)), ["damaged|DICOM"],
-    ),
-    "a text": ("a.png", lambda path: path.write_text("chest"), ["not a DICOM, PNG or JPEG"]),
-    "half a PNG": ("a.png", lambda path: half_of(path, photo), ["damaged"]),
-    "half a JPEG's header": (
-        "a.jpg", lambda path: path.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01"), ["damaged"],
-    ),
-    "half a DICOM": ("a.dcm", lambda path: half_of(path, dicom), ["damaged|end|bytes|pixel"]),
-    "a DICOM's preamble alone": ("a.dcm", lambda path: path.write_bytes(bytes(128) + b"DICM"), ["damaged|DICOM|pixel"]),
-    "a DICOM without pixels": ("a.dcm", lambda path: dicom(path, without=["PixelData"]), ["pixel"]),
-    "a DICOM without rows": ("a.dcm", lambda path: dicom(path, without=["Rows"]), ["rows|height"]),
-    "several frames": (
-        "a.dcm", lambda path: dicom(path, NumberOfFrames=3, data=grey().tobytes() * 3), ["frames"],
-    ),
-    "more bits stored than allocated": ("a.dcm", lambda path: dicom(path, BitsStored=20, HighBit=19), ["bit"]),
-    "32 bits": (
-        "a.dcm",
-        lambda path: dicom(path, BitsAllocated=32, BitsStored=32, HighBit=31, data=grey().tobytes() * 2),
-        ["bit"],
-    ),
-    "1 bit": ("a.dcm", lambda path: dicom(path, BitsAllocated=1, BitsStored=1, HighBit=0, data=bytes(512)), ["bit"]),
-    "too little data": ("a.dcm", lambda path: dicom(path, data=bytes(100)), ["data|bytes|damaged"]),
-    "65535 x 65535 in a DICOM": ("a.dcm", lambda path: dicom(path, Rows=65535, Columns=65535), ["65535"]),
-    "65535 x 65535 in a PNG": ("a.png", png_header_of_65535_squared, ["65535"]),
-    "JPEG-LS": (
-        "a.dcm", lambda path: dicom(path, JPEGLSLossless, encapsulate([bytes(64)])), [r"JPEG-LS|1\.2\.840\.10008\.1\.2\.4\.80"],
-    ),
-    "a colour picture in a DICOM of one sample": (
-        "a.dcm", lambda path: dicom(path, PhotometricInterpretation="PALETTE COLOR"), ["PALETTE|photometric|colour"],
-    ),
-    "1 x 1 in a PNG": ("a.png", lambda path: Image.new("L", (1, 1), 9).save(path), ["1x1"]),
-    "1 x 1 in a DICOM": ("a.dcm", lambda path: dicom(path, Rows=1, Columns=1, data=bytes(2)), ["1x1"]),
-}
-
-
-def limit_memory():
-    # 65535 x 65535 pixels must not be allocated before it is checked that the data exist.
-    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
-
-
-@pytest.mark.parametrize("case", RADIOGRAPHS)
-def test_radiograph(run, tmp_path, case, bundle):
-    name, write, patterns = RADIOGRAPHS[case]
-    path = tmp_path / name
-    write(path)
-    (out := tmp_path / "out").mkdir()
-    result = run("perceive", path, "--json", "--overlay", out / "overlay.png", preexec_fn=limit_memory)
-    check_refused(result, re.escape(str(path)), *patterns)
-    assert list(out.iterdir()) == []
-
-
-@pytest.mark.parametrize("command", [["ask", "{}", "Is there an effusion?"], ["report", "{}"]], ids=lambda c: c[0])
-def test_other_commands_refuse_alike(run, tmp_path, command, bundle):
-    path = tmp_path / "a.dcm"
-    noise(path)
-    check_refused(run(*[part.format(path) for part in command]), re.escape(str(path)), "not a DICOM, PNG or JPEG")
+# ---- questions
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ fn main() -> Anyhow<()> {
             each(|| {
                 let radiograph = Radiograph::open(image)?;
                 let hash = || _ = (work == "hashed").then(|| black_box(radiograph.sha256()));
-                black_box(rayon::join(|| radiograph.preprocess(&preprocess), hash));
+                black_box(rayon::join(|| radiograph.preprocess(&preprocess), hash)).0?;
                 Ok(String::new())
             })
         }

@@ -210,7 +210,7 @@ impl Engine {
     fn perceive(&self, radiograph: &Radiograph) -> Result<Study> {
         let engine = &self.0;
         let mut clock = Clock::start();
-        let image = radiograph.preprocess(&engine.bundle.manifest().preprocess);
+        let image = radiograph.preprocess(&engine.bundle.manifest().preprocess)?;
         clock.lap(|timing| &mut timing.preprocess, 1);
         // What is left of the file's hash is worked out meanwhile.
         let (perception, _) = rayon::join(|| engine.module.run(&image), || radiograph.sha256());
@@ -245,20 +245,26 @@ impl Engine {
         let engine = &self.0;
         let preprocess = &engine.bundle.manifest().preprocess;
         let mut clock = Clock::start();
-        let images: Vec<Vec<f32>> = batch.par_iter().map(|radiograph| radiograph.preprocess(preprocess)).collect();
+        let prepared: Vec<_> = batch.par_iter().map(|radiograph| radiograph.preprocess(preprocess)).collect();
         clock.lap(|timing| &mut timing.preprocess, batch.len());
+        let mut images = Vec::with_capacity(batch.len());
+        let failures: Vec<_> = prepared.into_iter().map(|one| one.map(|image| images.push(image)).err()).collect();
         let hash = || batch.par_iter().for_each(|radiograph| _ = radiograph.sha256());
         let (perceptions, ()) = rayon::join(|| engine.module.run_batch(&images), hash);
         clock.lap(|timing| &mut timing.perceive, batch.len());
         let Ok(perceptions) = perceptions else {
             return batch.iter().map(|radiograph| self.perceive(radiograph)).collect();
         };
-        let perceived = batch.iter().zip(perceptions).map(|(radiograph, perception)| {
-            let study = self.perceived(radiograph, perception, clock.clone());
-            clock.restart();
-            study
+        let mut perceptions = perceptions.into_iter();
+        let studies = batch.iter().zip(failures).filter_map(|(radiograph, failure)| match failure {
+            Some(error) => Some(Err(error.into())),
+            None => {
+                let study = self.perceived(radiograph, perceptions.next()?, clock.clone());
+                clock.restart();
+                Some(study)
+            }
         });
-        perceived.collect()
+        studies.collect()
     }
 
     /// Up to how many radiographs [`Engine::studies`] looks at in one run: 8, or fewer where the bundle's input is so large that

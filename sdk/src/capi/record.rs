@@ -43,7 +43,7 @@ pub enum anx_severity {
 #[derive(Clone, Copy, Debug)]
 pub struct anx_flag {
     /// A stable name: "mirrored", "near_constant", "degenerate_boxes", "low_margin", "not_frontal", "not_chest",
-    /// "for_processing"; later versions may add some.
+    /// "for_processing", "colour", "damaged_pixels"; later versions may add some.
     pub code: *const c_char,
     /// How much it weighs.
     pub severity: anx_severity,

@@ -35,6 +35,8 @@ pub enum anx_status {
     ANX_RADIOGRAPH_DAMAGED = 103,
     /// The image or its file is too small or too large, or its sides do not match the number of pixels.
     ANX_RADIOGRAPH_SIZE = 104,
+    /// The memory that the radiograph takes cannot be had.
+    ANX_RADIOGRAPH_MEMORY = 105,
     /// The radiograph is flagged as no chest or not frontal, and the question does not accept its flags; see
     /// anx_ask_options.accept_flags.
     ANX_RADIOGRAPH_FLAGGED = 106,
@@ -113,6 +115,7 @@ fn radiograph(error: &RadiographError) -> anx_status {
         UnknownFormat { .. } => ANX_RADIOGRAPH_FORMAT,
         Empty { .. } | Damaged { .. } => ANX_RADIOGRAPH_DAMAGED,
         TooLarge { .. } | Sides { .. } | PixelCount { .. } => ANX_RADIOGRAPH_SIZE,
+        Memory { .. } => ANX_RADIOGRAPH_MEMORY,
         _ => ANX_RADIOGRAPH,
     }
 }

@@ -24,6 +24,10 @@ pub enum FlagCode {
     NotChest,
     /// The header says that the pixels are not meant for display.
     ForProcessing,
+    /// The picture is a colour photograph or has coloured parts.
+    Colour,
+    /// The file's compressed pixels can be read, but not all of them are as an encoder writes them.
+    DamagedPixels,
 }
 
 impl FlagCode {
@@ -37,6 +41,8 @@ impl FlagCode {
             Self::NotFrontal => "not_frontal",
             Self::NotChest => "not_chest",
             Self::ForProcessing => "for_processing",
+            Self::Colour => "colour",
+            Self::DamagedPixels => "damaged_pixels",
         }
     }
 }
@@ -85,6 +91,8 @@ pub struct Flag {
 
 /// The spread between the 1st and 99th percentile of intensities below which an image counts as constant.
 const LEAST_SPREAD: f32 = 0.01;
+/// The share of coloured pixels from which on an image counts as coloured; a written mark or two stay below.
+const LEAST_COLOUR: f32 = 0.01;
 /// The side of a box, as a share of the square, below which it counts as empty.
 const LEAST_SIDE: f32 = 0.004;
 /// The difference of similarities below which a retrieval counts as undecided.
@@ -106,6 +114,14 @@ pub fn of_radiograph(radiograph: &Radiograph) -> Vec<Flag> {
             FlagCode::NearConstant,
             format!("the image is nearly constant: its intensities spread over {:.2} % of the range", spread * 100.0),
         ));
+    }
+    let noticed = radiograph.noticed();
+    if let Some(damage) = &noticed.damage {
+        flags.push(warning(FlagCode::DamagedPixels, format!("a part of the picture may be damaged: {damage}")));
+    }
+    if noticed.colour >= LEAST_COLOUR {
+        let message = format!("{:.0} % of the picture is coloured, but only greyscale radiographs are understood", noticed.colour * 100.0);
+        flags.push(warning(FlagCode::Colour, message));
     }
     let header = radiograph.header();
     if let Some(view) = header.view_position.as_deref().filter(|v| !is_frontal(v)) {

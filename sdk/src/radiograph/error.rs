@@ -22,6 +22,8 @@ pub enum RadiographError {
          check that it is a radiograph"
     )]
     Sides { name: String, width: u32, height: u32, least: u32, most: u32, pixels: u64 },
+    #[error("{name} takes {bytes} bytes of memory, which cannot be had; free memory, or export a smaller image")]
+    Memory { name: String, bytes: usize },
     #[error("{name} is said to have {width}x{height} pixels, but {found} were given; pass width * height pixels")]
     PixelCount { name: String, width: u32, height: u32, found: usize },
     #[error("{name} has a header that cannot be followed: {message}; correct the header or export the image again")]

@@ -1,9 +1,11 @@
 //! Radiographs: opening them, and preparing them for the network.
 
 mod dicom;
+mod entropy;
 mod error;
 mod hash;
 mod header;
+mod memory;
 mod preprocess;
 mod raster;
 mod resize;
@@ -20,6 +22,7 @@ use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::fs;
 use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,10 +32,16 @@ use stored::{Samples, Stored, Width};
 const MAX_BYTES: u64 = 1 << 30;
 /// Smallest and largest accepted side in pixels.
 const SIDES: std::ops::RangeInclusive<u32> = 32..=20_000;
-/// Most accepted pixels, several times what a radiograph has: it bounds what a small file can make us allocate.
-const MAX_PIXELS: u64 = 100_000_000;
 
 /// A frontal chest radiograph as intensities in display polarity: air dark, bone bright.
+///
+/// Rows and columns are those of the picture as it is displayed. If a JPEG or PNG says in its EXIF data that it is to be turned, it is
+/// turned first, and all boxes are in pixels of the turned picture. DICOM pixels are never turned; see [`Header::orientation`].
+///
+/// # Memory
+/// A radiograph holds at most two bytes a pixel, or the file, and at most [`MAX_PIXELS`](Self::MAX_PIXELS) pixels. Reading one takes at most
+/// [`BYTES_PER_PIXEL`](Self::BYTES_PER_PIXEL) bytes a pixel, four times the file's size and some megabytes. Where that cannot be had,
+/// reading fails with [`RadiographError::Memory`].
 #[derive(Clone, Debug)]
 pub struct Radiograph {
     width: u32,
@@ -41,11 +50,26 @@ pub struct Radiograph {
     /// Of every pixel, once somebody asks: the network's input is made without them.
     intensities: OnceLock<Vec<f32>>,
     header: Header,
+    noticed: Noticed,
     sha256: Fingerprint,
     name: String,
 }
 
+/// What was noticed while pixels were read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Noticed {
+    /// Why they may be damaged, although they could be read.
+    pub damage: Option<String>,
+    /// The share of pixels, 0..1, in which colour is seen.
+    pub colour: f32,
+}
+
 impl Radiograph {
+    /// Most accepted pixels, several times what a radiograph has.
+    pub const MAX_PIXELS: u64 = 100_000_000;
+    /// Most bytes of memory that reading a radiograph takes for each of its pixels.
+    pub const BYTES_PER_PIXEL: u64 = 12;
+
     /// Opens a DICOM, PNG or JPEG file; what it is follows from its first bytes, not from its name.
     ///
     /// # Errors
@@ -71,12 +95,16 @@ impl Radiograph {
         }
         let (mut hash, is_decoded) = (Hash::default(), AtomicBool::new(false));
         let decode = || {
-            let decoded = if dicom::is_dicom(&bytes) { dicom::decode(&bytes, name) } else { raster::decode(&bytes, name) };
+            // Decoders copy by index and can panic on damaged data. Nothing is kept of what they had begun.
+            let read =
+                AssertUnwindSafe(|| if dicom::is_dicom(&bytes) { dicom::decode(&bytes, name) } else { raster::decode(&bytes, name) });
+            let decoded = catch_unwind(read);
             is_decoded.store(true, Ordering::Relaxed);
-            decoded
+            let gave_up = |_| RadiographError::Damaged { name: name.into(), message: "its decoder gave up".into() };
+            decoded.map_err(gave_up).flatten()
         };
         let (decoded, ()) = rayon::join(decode, || hash.see_until(&bytes, &is_decoded));
-        let Decoded { width, height, samples, levels, header } = decoded?;
+        let Decoded { width, height, samples, levels, header, noticed } = decoded?;
         let (depth, within) = (samples.width, samples.within(&bytes));
         let (stored, sha256) = match (samples.bytes, within) {
             // The file is kept for its pixels, so that there is time to hash the rest of it.
@@ -84,40 +112,61 @@ impl Radiograph {
                 (Stored::part(depth, bytes.into_owned(), at, levels), Fingerprint::begun(hash))
             }
             (pixels, _) => {
-                let (pixels, hash) = rayon::join(|| pixels.into_owned(), || hash.finish(&bytes));
-                (Stored::new(depth, pixels, levels), hash.into())
+                let owned = || match pixels {
+                    Cow::Borrowed(pixels) => memory::copied(pixels, name),
+                    Cow::Owned(pixels) => Ok(pixels),
+                };
+                let (pixels, hash) = rayon::join(owned, || hash.finish(&bytes));
+                (Stored::new(depth, pixels?, levels), hash.into())
             }
         };
-        Self::build(width, height, stored, header, sha256, name)
+        Self::build([width, height], stored, header, noticed, sha256, name)
     }
 
-    /// From 8-bit grey pixels, row by row, bright for dense.
+    /// From 8-bit grey pixels, row by row, bright for dense; for the opposite see [`Radiograph::inverted`].
     ///
     /// # Errors
-    /// If the sides are out of range or do not match the number of pixels.
+    /// If the sides are out of range or do not match the number of pixels, or memory cannot be had.
     pub fn from_pixels_u8(width: u32, height: u32, pixels: &[u8]) -> Result<Self, RadiographError> {
-        Self::from_pixels(width, height, Width::One, pixels.to_vec())
+        Self::from_pixels([width, height], Width::One, pixels.len(), |bytes| bytes.extend_from_slice(pixels))
     }
 
-    /// From 16-bit grey pixels, row by row, bright for dense; 0 is black and 65535 white.
+    /// From 16-bit grey pixels, row by row, bright for dense; 0 is black and 65535 white. For the opposite see
+    /// [`Radiograph::inverted`].
     ///
     /// # Errors
-    /// If the sides are out of range or do not match the number of pixels.
+    /// If the sides are out of range or do not match the number of pixels, or memory cannot be had.
     pub fn from_pixels_u16(width: u32, height: u32, pixels: &[u16]) -> Result<Self, RadiographError> {
-        Self::from_pixels(width, height, Width::Two, pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect())
+        let write = |bytes: &mut Vec<u8>| bytes.extend(pixels.iter().flat_map(|pixel| pixel.to_le_bytes()));
+        Self::from_pixels([width, height], Width::Two, pixels.len(), write)
     }
 
-    fn from_pixels(width: u32, height: u32, depth: Width, pixels: Vec<u8>) -> Result<Self, RadiographError> {
+    fn from_pixels(sides: [u32; 2], depth: Width, count: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<Self, RadiographError> {
+        const NAME: &str = "pixels";
+        let [width, height] = sides;
+        check_sides(width, height, NAME)?;
+        if count != width as usize * height as usize {
+            return Err(RadiographError::PixelCount { name: NAME.into(), width, height, found: count });
+        }
+        let mut pixels = memory::room(count * depth.bytes(), NAME)?;
+        write(&mut pixels);
         let hash = format!("{:x}", Digest256(Sha256::digest(&pixels).into()));
-        Self::build(width, height, Stored::new(depth, pixels, depth.shares()), Header::default(), hash.into(), "pixels")
+        Self::build(sides, Stored::new(depth, pixels, depth.shares()), Header::default(), Noticed::default(), hash.into(), NAME)
     }
 
-    fn build(width: u32, height: u32, stored: Stored, header: Header, sha256: Fingerprint, name: &str) -> Result<Self, RadiographError> {
+    fn build(
+        [width, height]: [u32; 2],
+        stored: Stored,
+        header: Header,
+        noticed: Noticed,
+        sha256: Fingerprint,
+        name: &str,
+    ) -> Result<Self, RadiographError> {
         check_sides(width, height, name)?;
         if stored.len() != width as usize * height as usize {
             return Err(RadiographError::PixelCount { name: name.into(), width, height, found: stored.len() });
         }
-        Ok(Self { width, height, stored, intensities: OnceLock::new(), header, sha256, name: name.into() })
+        Ok(Self { width, height, stored, intensities: OnceLock::new(), header, noticed, sha256, name: name.into() })
     }
 
     /// Width in pixels.
@@ -130,7 +179,7 @@ impl Radiograph {
         self.height
     }
 
-    /// Intensities 0..1, `[height, width]`. They are worked out when they are first asked for.
+    /// Intensities 0..1, `[height, width]`. They are worked out when they are first asked for, and then take four bytes a pixel.
     pub fn intensities(&self) -> ArrayView2<'_, f32> {
         let values = self.intensities.get().unwrap_or_else(|| {
             // Not under the lock: whoever works in parallel there may be given work that waits for it.
@@ -167,6 +216,11 @@ impl Radiograph {
         &self.header
     }
 
+    /// What was noticed while the pixels were read.
+    pub(crate) fn noticed(&self) -> &Noticed {
+        &self.noticed
+    }
+
     /// SHA-256 of the file, or of the pixels where there was no file, in hexadecimal. Of an uncompressed file it is finished when it
     /// is first asked for; [`crate::Engine::study`] does that beside perception.
     pub fn sha256(&self) -> &str {
@@ -185,15 +239,25 @@ impl Radiograph {
             stored,
             intensities: OnceLock::new(),
             header: self.header.clone(),
+            noticed: self.noticed.clone(),
             sha256: self.sha256().to_owned().into(),
             name: self.name.clone(),
             ..*self
         }
     }
 
+    /// With bright and dark swapped: for pixels that are bright where little of the beam is stopped, as in DICOM's MONOCHROME1.
+    #[must_use]
+    pub fn inverted(self) -> Self {
+        Self { stored: self.stored.inverted(), intensities: OnceLock::new(), ..self }
+    }
+
     /// The network's input, `size * size` values 0..1; see [`Preprocess`].
-    pub fn preprocess(&self, preprocess: &Preprocess) -> Vec<f32> {
-        preprocess.apply(&self.stored, self.width, self.height)
+    ///
+    /// # Errors
+    /// If memory cannot be had.
+    pub fn preprocess(&self, preprocess: &Preprocess) -> Result<Vec<f32>, RadiographError> {
+        preprocess.apply(&self.stored, self.width, self.height, &self.name)
     }
 }
 
@@ -208,7 +272,7 @@ fn read(path: &Path, name: &str) -> Result<Vec<u8>, RadiographError> {
     if metadata.len() > MAX_BYTES {
         return Err(too_large);
     }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    let mut bytes = memory::room(metadata.len() as usize, name)?;
     let mut file = fs::File::open(path).map_err(failed)?.take(MAX_BYTES + 1);
     file.read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_BYTES { Err(too_large) } else { Ok(bytes) }
@@ -233,21 +297,26 @@ struct Decoded<'a> {
     /// What every value that they could have shows, 0..1.
     levels: Vec<f32>,
     header: Header,
+    noticed: Noticed,
 }
 
 impl Decoded<'_> {
-    fn into_owned(self) -> Decoded<'static> {
-        Decoded { samples: self.samples.into_owned(), ..self }
+    fn into_owned(self, name: &str) -> Result<Decoded<'static>, RadiographError> {
+        let bytes = match self.samples.bytes {
+            Cow::Borrowed(bytes) => memory::copied(bytes, name)?,
+            Cow::Owned(bytes) => bytes,
+        };
+        Ok(Decoded { samples: Samples { width: self.samples.width, bytes: bytes.into() }, ..self })
     }
 }
 
 /// Before anything of that size is allocated.
 pub(crate) fn check_sides(width: u32, height: u32, name: &str) -> Result<(), RadiographError> {
-    if SIDES.contains(&width) && SIDES.contains(&height) && u64::from(width) * u64::from(height) <= MAX_PIXELS {
+    if SIDES.contains(&width) && SIDES.contains(&height) && u64::from(width) * u64::from(height) <= Radiograph::MAX_PIXELS {
         return Ok(());
     }
     let (least, most) = (*SIDES.start(), *SIDES.end());
-    Err(RadiographError::Sides { name: name.into(), width, height, least, most, pixels: MAX_PIXELS })
+    Err(RadiographError::Sides { name: name.into(), width, height, least, most, pixels: Radiograph::MAX_PIXELS })
 }
 
 /// Writes a digest in hexadecimal.

@@ -1,5 +1,6 @@
 //! From a radiograph to the network's input. The choices belong to the weights and are therefore data in the manifest.
 
+use super::RadiographError;
 use super::resize::Resize;
 use super::stored::Stored;
 use rayon::prelude::*;
@@ -33,15 +34,15 @@ impl Preprocess {
     ///
     /// Spread, zero-padded to a square (see [`Letterbox`]), resized by antialiased bilinear interpolation, stretched so
     /// that the smallest value is 0 and the largest 1. A constant image gives zeros.
-    pub(super) fn apply(&self, pixels: &Stored, width: u32, height: u32) -> Vec<f32> {
+    pub(super) fn apply(&self, pixels: &Stored, width: u32, height: u32, name: &str) -> Result<Vec<f32>, RadiographError> {
         let spread = match self.histogram {
             Histogram::Stretch => pixels.levels().into(),
             Histogram::Equalize => Cow::Owned(equalization(pixels)),
         };
-        let (mut square, low, high) = Resize { pixels, spread: &spread, width, height, size: self.size }.square();
+        let (mut square, low, high) = Resize { pixels, spread: &spread, width, height, size: self.size }.square(name)?;
         let scale = if high > low { 1.0 / (high - low) } else { 0.0 };
         square.par_iter_mut().for_each(|value| *value = (*value - low) * scale);
-        square
+        Ok(square)
     }
 }
 
@@ -90,7 +91,7 @@ mod tests {
 
     fn prepared(preprocess: &Preprocess, values: &[f32], width: u32, height: u32) -> Vec<f32> {
         let words: Vec<u16> = values.iter().map(|value| (value * 65535.0).round() as u16).collect();
-        Radiograph::from_pixels_u16(width, height, &words).unwrap().preprocess(preprocess)
+        Radiograph::from_pixels_u16(width, height, &words).unwrap().preprocess(preprocess).unwrap()
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The resize, in bands of rows that stay in a core's cache, so that nothing of the image's size is ever written.
 
 use super::stored::Stored;
+use super::{RadiographError, memory};
 use crate::geometry::Letterbox;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::F32;
@@ -8,8 +9,10 @@ use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows of a band.
+/// Most rows of a band.
 const BAND: usize = 32;
+/// Most pixels that a thread holds of the image at once, unless a band of one row needs more. Radiographs stay below with whole bands.
+const HELD: f64 = (1 << 22) as f64;
 
 /// From pixels to a square.
 pub(super) struct Resize<'a> {
@@ -34,20 +37,33 @@ struct Scratch {
 }
 
 impl Resize<'_> {
-    /// The square, row by row, its smallest value and its largest.
-    pub fn square(&self) -> (Vec<f32>, f32, f32) {
+    /// Rows of a band: fewer for a large image, whose bands take more rows of it.
+    fn rows(&self) -> usize {
+        let side = f64::from(Letterbox::new(self.width, self.height).side());
+        let scale = (side / f64::from(self.size)).max(1.0);
+        // The filter reaches one row further on both sides.
+        ((HELD / (side * scale) - 2.0) as usize).clamp(1, BAND)
+    }
+
+    /// The square, row by row, its smallest value and its largest. `name` stands for the image in messages.
+    pub fn square(&self, name: &str) -> Result<(Vec<f32>, f32, f32), RadiographError> {
         let size = self.size as usize;
-        let mut square = vec![0.0; size * size];
+        let mut square = memory::filled(0.0, size * size, name)?;
+        let rows = self.rows();
+        let side = Letterbox::new(self.width, self.height).side() as usize;
+        let threads = rayon::current_num_threads().min(size.div_ceil(rows));
+        let held = (rows + 2) * side.div_ceil(size.max(1)).max(1) * side * size_of::<F32>();
+        memory::available(threads * held, name)?;
         let none = (f32::MAX, f32::MIN);
         let (low, high) = square
-            .par_chunks_mut(BAND * size)
+            .par_chunks_mut(rows * size)
             .enumerate()
             .map_init(Scratch::default, |scratch, (band, out)| {
-                self.band(scratch, band * BAND, out);
+                self.band(scratch, band * rows, out);
                 out.iter().fold(none, |(low, high), &value| (low.min(value), high.max(value)))
             })
             .reduce(|| none, |a, b| (a.0.min(b.0), a.1.max(b.1)));
-        (square, low, high)
+        Ok((square, low, high))
     }
 
     /// Rows of the square from the `first` on.
@@ -79,7 +95,9 @@ impl Resize<'_> {
     fn padded(&self, part: Range<usize>, side: usize, rows: &mut Vec<F32>) {
         let (left, top) = Letterbox::new(self.width, self.height).offset();
         let (left, width) = (left as usize, self.width as usize);
-        rows.resize(part.len() * side, F32::new(0.0));
+        let count = part.len() * side;
+        rows.reserve_exact(count.saturating_sub(rows.len()));
+        rows.resize(count, F32::new(0.0));
         for (y, row) in part.zip(rows.chunks_exact_mut(side)) {
             let inside = y.checked_sub(top as usize).filter(|&y| y < self.height as usize);
             let (before, rest) = row.split_at_mut(left);
@@ -124,11 +142,14 @@ mod tests {
             (64, 64, 64),
             (64, 48, 64),
             (500, 500, 1),
+            // So large against the square that bands have fewer rows.
+            (2000, 64, 20),
+            (64, 3000, 9),
         ] {
             let bytes = (0..u64::from(width * height)).map(|i| (i * 7919 % 251) as u8).collect();
             let pixels = Stored::new(Width::One, bytes, Width::One.shares());
             let resize = Resize { pixels: &pixels, spread: pixels.levels(), width, height, size };
-            let (square, low, high) = resize.square();
+            let (square, low, high) = resize.square("x").unwrap();
             let expected = whole(&resize);
             let worst = square.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 1e-6, "{width}x{height} to {size}: {worst}");

@@ -45,10 +45,6 @@ pub(super) struct Samples<'a> {
 }
 
 impl Samples<'_> {
-    pub fn into_owned(self) -> Samples<'static> {
-        Samples { width: self.width, bytes: Cow::Owned(self.bytes.into_owned()) }
-    }
-
     /// Where in `file` they are, if that is where they are.
     pub fn within(&self, file: &[u8]) -> Option<Range<usize>> {
         let start = self.bytes.as_ptr().addr().checked_sub(file.as_ptr().addr())?;
@@ -143,6 +139,12 @@ impl Stored {
                 out.iter_mut().zip(values).for_each(|(out, value)| *out = entry(table[usize::from(value)]));
             }
         }
+    }
+
+    /// With bright and dark swapped.
+    pub fn inverted(mut self) -> Self {
+        self.levels.iter_mut().for_each(|level| *level = 1.0 - *level);
+        self
     }
 
     /// With each row of `columns` pixels reversed.

@@ -45,13 +45,27 @@ fn compressed_in_one_piece_or_several() {
 #[test]
 fn sequences_of_unknown_representation_are_stepped_over() {
     let (file, pixels) = (File::new().without(tags::PIXEL_DATA).bytes(), File::new().bytes());
-    let (item, end) = ([0xFE, 0xFF, 0, 0xE0], [0xFE, 0xFF, 0xDD, 0xE0]);
+    let (item, item_end, end) = ([0xFE, 0xFF, 0, 0xE0], [0xFE, 0xFF, 0x0D, 0xE0], [0xFE, 0xFF, 0xDD, 0xE0]);
     // The sequence's items are in implicit VR: a tag, a length, a value.
     let inner = [&[0x29, 0, 0x11, 0x10][..], &4u32.to_le_bytes(), &[7; 4]].concat();
-    let sequence = [&[0x29, 0, 0x10, 0x10], &b"UN\0\0"[..], &[0xFF; 4], &item, &12u32.to_le_bytes(), &inner, &end, &[0; 4]].concat();
-    let whole = [&file[..], &sequence, &pixels[file.len()..]].concat();
-    check(&Radiograph::from_bytes(&whole, NAME).unwrap(), |i| (i * 3) as f64 / LAST);
-    assert!(refused(&whole[..file.len() + 30]).contains("does not end"));
+    let sequence = |tag: [u8; 4], representation: &[u8; 4], content: &[u8]| {
+        [&tag[..], representation, &[0xFF; 4], &item, &[0xFF; 4], content, &item_end, &[0; 4], &end, &[0; 4]].concat()
+    };
+    let unknown = sequence([0x29, 0, 0x10, 0x10], b"UN\0\0", &inner);
+    // By itself, within a sequence that nobody asks for, and within one that is read.
+    let within = sequence([0x29, 0, 0x15, 0x10], b"SQ\0\0", &[&unknown[..], &unknown].concat());
+    let deep = sequence([0x29, 0, 0x15, 0x10], b"SQ\0\0", &within);
+    let region = [&[8, 0, 4, 1, b'L', b'O', 5, 0][..], b"CHEST", &unknown].concat();
+    let read = sequence([8, 0, 0x18, 0x22], b"SQ\0\0", &region);
+    let whole = |sequence: &[u8]| [&file[..], sequence, &pixels[file.len()..]].concat();
+    for sequence in [&unknown, &within, &deep, &read] {
+        let opened = Radiograph::from_bytes(&whole(sequence), NAME).unwrap();
+        check(&opened, |i| (i * 3) as f64 / LAST);
+        assert_eq!(opened.header().body_part.as_deref(), (sequence == &read).then_some("CHEST"));
+        for length in [20, sequence.len() / 2, sequence.len() - 1] {
+            assert!(refused(&whole(sequence)[..file.len() + length]).contains("does not end"));
+        }
+    }
 }
 
 #[test]

@@ -98,9 +98,14 @@ impl File {
         if function.is_empty() { file } else { file.text(tags::VOILUT_FUNCTION, VR::CS, function) }
     }
 
-    pub fn packed(mut self, syntax: &'static str, fragments: Vec<Vec<u8>>) -> Self {
+    pub fn packed(self, syntax: &'static str, fragments: Vec<Vec<u8>>) -> Self {
+        self.pieces(syntax, vec![], fragments)
+    }
+
+    /// With an offset table.
+    pub fn pieces(mut self, syntax: &'static str, offsets: Vec<u32>, fragments: Vec<Vec<u8>>) -> Self {
         self.syntax = syntax;
-        self.put(DataElement::new(tags::PIXEL_DATA, VR::OB, PixelFragmentSequence::new_fragments(fragments)))
+        self.put(DataElement::new(tags::PIXEL_DATA, VR::OB, PixelFragmentSequence::new(offsets, fragments)))
     }
 
     pub fn bytes(self) -> Vec<u8> {

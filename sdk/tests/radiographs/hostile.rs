@@ -9,10 +9,20 @@ use image::{GrayImage, ImageFormat};
 #[test]
 fn what_is_wrong_is_said() {
     let jpeg_bytes = jpeg().1;
+    let (twice, native) = (ramp().repeat(2), vec![0; 2 * PIXELS]);
     let cases = [
         (File::new().without(tags::PIXEL_DATA), "no pixels"),
         (File::new().text(tags::NUMBER_OF_FRAMES, VR::IS, "7"), "7 frames"),
         (File::new().text(tags::NUMBER_OF_FRAMES, VR::IS, "many"), "\"many\""),
+        (File::new().pixels(&twice), "2 frames"),
+        (File::new().pixels(&twice).text(tags::NUMBER_OF_FRAMES, VR::IS, "1"), "2 frames"),
+        (File::new().pixels(&twice).text(tags::NUMBER_OF_FRAMES, VR::IS, "0"), "2 frames"),
+        (File::new().pixels(&twice).text(tags::NUMBER_OF_FRAMES, VR::IS, "-3"), "2 frames"),
+        (File::new().packed(uids::RLE_LOSSLESS, vec![run_lengths(&ramp()); 3]), "3 frames"),
+        (File::new().bits(8, 8, 7, false).packed(uids::JPEG_BASELINE8_BIT, vec![jpeg_bytes.clone(); 2]), "2 frames"),
+        (File::new().packed(uids::JPEG2000_LOSSLESS, vec![JPEG_2000.to_vec(); 2]), "2 frames"),
+        (File::new().packed(uids::ENCAPSULATED_UNCOMPRESSED_EXPLICIT_VR_LITTLE_ENDIAN, vec![native.clone(); 2]), "2 frames"),
+        (File::new().pieces(uids::RLE_LOSSLESS, vec![0, 400], vec![run_lengths(&ramp()), vec![0; 64]]), "2 frames"),
         (File::new().word(tags::SAMPLES_PER_PIXEL, 3).text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "RGB"), "RGB"),
         (File::new().text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "PALETTE COLOR"), "PALETTE COLOR"),
         (File::new().without(tags::PHOTOMETRIC_INTERPRETATION), "no Photometric Interpretation"),
@@ -152,4 +162,15 @@ fn other_files_are_refused_by_path() {
     assert!(message("notes.txt").contains("not a DICOM, PNG or JPEG"));
     assert!(message("missing.dcm").contains("check the path"));
     assert!(message("").contains("folder"));
+}
+
+#[test]
+fn one_frame_may_be_said_in_any_way() {
+    for frames in ["", "0", "-1", "1"] {
+        check(&File::new().text(tags::NUMBER_OF_FRAMES, VR::IS, frames).open(), |i| (i * 3) as f64 / LAST);
+    }
+    // Less than a frame behind the pixels is padding, and an offset table of one entry is one frame in pieces.
+    check(&File::new().pixels(&[ramp(), vec![9; PIXELS - 1]].concat()).open(), |i| (i * 3) as f64 / LAST);
+    let pieces = run_lengths(&ramp()).chunks(512).map(<[u8]>::to_vec).collect();
+    check(&File::new().pieces(uids::RLE_LOSSLESS, vec![0], pieces).open(), |i| (i * 3) as f64 / LAST);
 }

@@ -2,7 +2,9 @@
 //! cause.
 
 mod containers;
+mod damage;
 mod display;
 mod facts;
 mod file;
 mod hostile;
+mod photographs;

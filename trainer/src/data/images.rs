@@ -24,7 +24,7 @@ impl Images {
         let pictures: Vec<Vec<u8>> = paths
             .par_iter()
             .map(|path| {
-                let picture = Radiograph::open(path)?.preprocess(preprocess);
+                let picture = Radiograph::open(path)?.preprocess(preprocess)?;
                 bar.inc(1);
                 Ok(picture.into_iter().map(|v| (v * 255.0).round() as u8).collect())
             })

@@ -31,7 +31,7 @@ pub(super) fn ranges(models: &ModelConfig, params: &Params, images: Option<&Path
             Some(files) => Radiograph::open(&files[index * files.len() / count])?,
             None => phantom(index as u64, models)?,
         };
-        let image = Tensor::from_slice(&radiograph.preprocess(&models.preprocess())).reshape([1, 1, side, side]);
+        let image = Tensor::from_slice(&radiograph.preprocess(&models.preprocess())?).reshape([1, 1, side, side]);
         let observer = Observer::new(params);
         let _ = apm(&observer, &models.apm, &observer.input("image", &image));
         observer.finish(&mut ranges)?;

@@ -67,7 +67,7 @@ pub(super) fn write(
 pub(super) fn image(models: &ModelConfig) -> Result<Tensor> {
     let side = models.apm.image_size;
     let radiograph = phantom(EVALUATION_SEEDS, models)?;
-    Ok(Tensor::from_slice(&radiograph.preprocess(&models.preprocess())).reshape([1, 1, side, side]))
+    Ok(Tensor::from_slice(&radiograph.preprocess(&models.preprocess())?).reshape([1, 1, side, side]))
 }
 
 /// The context's lines: predicted boxes and the nearest sentences, all from figures as they are stored.

@@ -27,7 +27,7 @@ mod tests {
         assert_eq!(width.max(height), 96);
         let distinct = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<BTreeSet<_>>().len();
         // Equalised, each level of the picture is one value of the input; the padding may add zero.
-        let input = radiograph.preprocess(&models.preprocess());
+        let input = radiograph.preprocess(&models.preprocess()).unwrap();
         let picture = Scene::sample_sized(5, 96).render();
         let levels: Vec<f32> = picture.data.iter().map(|v| (v.clamp(0.0, 1.0) * 65535.0).round()).collect();
         assert!(distinct(&input) <= distinct(&levels) + 1, "{} of {}", distinct(&input), distinct(&levels));

@@ -3,7 +3,7 @@
 //! dicom-rs can also build a whole object, but then a hostile file decides how much memory is allocated and how deep the
 //! recursion goes. Its token reader does neither, and values that nobody asks for are never read.
 
-use super::unknown::{self, Tracked};
+use super::sequence::{self, Broken, Encoding, Sequence, UNDEFINED};
 use crate::radiograph::RadiographError;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
@@ -14,6 +14,7 @@ use dicom_parser::dataset::lazy_read::LazyDataSetReader;
 use dicom_transfer_syntax_registry::entries;
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io::{Cursor, Read, Seek, SeekFrom};
 
 /// Retired, but such files are kept.
 pub(super) const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
@@ -23,11 +24,11 @@ pub(super) const TOP: Tag = Tag(0, 0);
 const GROUPS: [u16; 6] = [0x0008, 0x0018, 0x0020, 0x0028, 0x0054, 0x2050];
 /// Sequences of which the first item is kept.
 const SEQUENCES: [Tag; 4] = [tags::MODALITY_LUT_SEQUENCE, tags::VOILUT_SEQUENCE, tags::ANATOMIC_REGION_SEQUENCE, tags::VIEW_CODE_SEQUENCE];
-/// Deeper than any image; a limit is needed because each level costs memory.
-const MAX_DEPTH: usize = 64;
-/// More than the largest accepted frame has in fragments of 32 KiB.
-const MAX_FRAGMENTS: usize = 1 << 16;
-/// Values kept of an element: Image Orientation has the most that matter.
+/// More elements of these groups than any image has; a limit is needed because each costs memory.
+const MAX_ELEMENTS: usize = 1 << 14;
+/// Values kept of an element: a look-up table has the most.
+const MAX_WORDS: usize = 1 << 16;
+/// Texts kept of an element: Image Orientation has the most that matter.
 const MAX_VALUES: usize = 6;
 /// Characters kept of a text, which is the longest that a UID or a long string may be.
 const MAX_TEXT: usize = 64;
@@ -52,98 +53,101 @@ struct Element<'a> {
 pub(super) enum Pixels<'a> {
     /// Uncompressed; `swapped` if their bytes come in pairs of the other order.
     Native { bytes: &'a [u8], swapped: bool },
-    /// Compressed, without the offset table.
-    Fragments(Vec<&'a [u8]>),
-}
-
-/// What has been entered and not left.
-#[derive(Clone, Copy)]
-enum Open {
-    Sequence { tag: Tag, items: usize },
-    Item,
+    /// Uncompressed, from this byte on as many as the header says: not all of them were there.
+    Cut { start: usize, length: usize },
+    /// Compressed, the offset table apart.
+    Fragments { offsets: &'a [u8], parts: Vec<&'a [u8]> },
 }
 
 impl<'a, 'n> DataSet<'a, 'n> {
     /// Follows `body` up to its pixels; what comes after them does not matter.
     pub fn read(body: &'a [u8], syntax: &str, name: &'n str) -> Result<Self, RadiographError> {
+        Self::follow(body, syntax, name, false)
+    }
+
+    /// The same of the beginning of a body, whose pixels may be [`Pixels::Cut`].
+    pub fn read_beginning(body: &'a [u8], syntax: &str, name: &'n str) -> Result<Self, RadiographError> {
+        Self::follow(body, syntax, name, true)
+    }
+
+    fn follow(body: &'a [u8], syntax: &str, name: &'n str, may_be_cut: bool) -> Result<Self, RadiographError> {
         let (implicit, big_endian) = (syntax == uids::IMPLICIT_VR_LITTLE_ENDIAN, syntax == BIG_ENDIAN);
-        let written = match (implicit, big_endian) {
-            (true, _) => entries::IMPLICIT_VR_LITTLE_ENDIAN.erased(),
+        let mut data = Self { name, pixels: None, implicit, big_endian, elements: BTreeMap::new() };
+        data.elements(body, Encoding { explicit: !implicit, big_endian }, TOP, may_be_cut)?;
+        Ok(data)
+    }
+
+    /// Takes what matters of the elements in `part`, which stand in the first item of a sequence, or in none.
+    fn elements(&mut self, part: &'a [u8], encoding: Encoding, sequence: Tag, may_be_cut: bool) -> Result<(), RadiographError> {
+        let written = match (encoding.explicit, encoding.big_endian) {
+            (false, _) => entries::IMPLICIT_VR_LITTLE_ENDIAN.erased(),
             (_, true) => entries::EXPLICIT_VR_BIG_ENDIAN.erased(),
             // Compressed and deflated syntaxes are written so, too.
             _ => explicit_little_endian(),
         };
-        let mut data = Self { name, pixels: None, implicit, big_endian, elements: BTreeMap::new() };
+        let name = self.name;
         let lost = |e: &dyn std::error::Error| data_damaged(name, format!("its elements cannot be followed ({e})"));
         let position = Cell::new(0);
-        let follow = |from| LazyDataSetReader::new_with_ts(Tracked::new(body, from, &position), &written).map_err(|e| lost(&e));
+        let follow = |from| LazyDataSetReader::new_with_ts(Tracked::new(part, from, &position), &written).map_err(|e| lost(&e));
         let mut reader = follow(0)?;
-        let mut open: Vec<Open> = Vec::new();
-        let mut fragments = Vec::new();
         while let Some(token) = reader.advance() {
             match token.map_err(|e| lost(&e))? {
                 LazyDataToken::ElementHeader(_) => {}
                 LazyDataToken::SequenceStart { tag, len } => {
-                    let at = position.get();
-                    let passed_on = if open.is_empty() && len.is_undefined() { unknown::end(body, at) } else { None };
-                    match passed_on {
-                        Some(Some(end)) => reader = follow(end)?,
-                        Some(None) => return Err(data.damaged(format!("its sequence {tag} does not end"))),
-                        None => open.push(Open::Sequence { tag, items: 0 }),
+                    let (at, length) = (position.get(), len.get().unwrap_or(UNDEFINED));
+                    let inside = encoding.inside(part, at, length);
+                    let found = Sequence::read(part, at, length, inside).map_err(|broken| self.broken(&broken, tag))?;
+                    if let Some(first) = found.first.filter(|_| sequence == TOP && SEQUENCES.contains(&tag)) {
+                        self.elements(&part[first], inside, tag, false)?;
                     }
+                    reader = follow(found.end)?;
                 }
-                LazyDataToken::PixelSequenceStart => open.push(Open::Sequence { tag: tags::PIXEL_DATA, items: 0 }),
-                LazyDataToken::ItemStart { .. } => match open.last_mut() {
-                    Some(Open::Sequence { items, .. }) => {
-                        *items += 1;
-                        open.push(Open::Item);
+                LazyDataToken::PixelSequenceStart => {
+                    let found = sequence::fragments(part, position.get()).map_err(|broken| self.broken(&broken, tags::PIXEL_DATA))?;
+                    if sequence == TOP {
+                        // The first item is the offset table.
+                        let (offsets, parts) = found.split_first().map_or((&[][..], &[][..]), |(first, rest)| (*first, rest));
+                        self.pixels = Some(Pixels::Fragments { offsets, parts: parts.to_vec() });
                     }
-                    _ => return Err(data.damaged("an item begins outside a sequence")),
-                },
-                // The reader relies on delimiters that match (it can panic at the next step), so they are checked here.
-                LazyDataToken::ItemEnd => {
-                    if !matches!(open.pop(), Some(Open::Item)) {
-                        return Err(data.damaged("an item ends that did not begin"));
-                    }
+                    return Ok(());
                 }
-                LazyDataToken::SequenceEnd => match (open.pop(), open.is_empty()) {
-                    (Some(Open::Sequence { tag: tags::PIXEL_DATA, .. }), true) => {
-                        data.pixels = Some(Pixels::Fragments(fragments));
-                        return Ok(data);
-                    }
-                    (Some(Open::Sequence { .. }), _) => {}
-                    _ => return Err(data.damaged("a sequence ends that did not begin")),
-                },
                 LazyDataToken::LazyValue { header, decoder } => {
-                    let value = data.slice(body, decoder.position(), header.len.0, header.tag)?;
-                    if open.is_empty() && header.tag == tags::PIXEL_DATA {
-                        data.pixels = Some(Pixels::Native { bytes: value, swapped: big_endian && header.vr == VR::OW });
-                        return Ok(data);
+                    let (start, length) = (decoder.position(), header.len.0);
+                    if sequence == TOP && header.tag == tags::PIXEL_DATA {
+                        self.pixels = Some(match self.slice(part, start, length, header.tag) {
+                            Ok(bytes) => Pixels::Native { bytes, swapped: encoding.big_endian && header.vr == VR::OW },
+                            Err(_) if may_be_cut => Pixels::Cut { start: start as usize, length: length as usize },
+                            Err(error) => return Err(error),
+                        });
+                        return Ok(());
                     }
-                    if let Some(sequence) = kept(&open, header.tag) {
-                        data.elements.insert((sequence, header.tag), Element { vr: header.vr, value });
+                    let value = self.slice(part, start, length, header.tag)?;
+                    if GROUPS.contains(&header.tag.group()) {
+                        self.elements.insert((sequence, header.tag), Element { vr: header.vr, value });
                     }
-                    decoder.skip_bytes(header.len.0).map_err(|e| lost(&e))?;
+                    if self.elements.len() > MAX_ELEMENTS {
+                        return Err(self.damaged("it has more elements than any image"));
+                    }
+                    decoder.skip_bytes(length).map_err(|e| lost(&e))?;
                 }
-                LazyDataToken::LazyItemValue { len, decoder } => {
-                    let value = data.slice(body, decoder.position(), len, tags::PIXEL_DATA)?;
-                    // The first item is the offset table, which a single frame does not need.
-                    if matches!(open[..], [Open::Sequence { items: 2.., .. }, Open::Item]) {
-                        fragments.push(value);
-                    }
-                    if fragments.len() > MAX_FRAGMENTS {
-                        return Err(data.damaged("its pixels are in more pieces than any image has"));
-                    }
-                    decoder.skip_bytes(len).map_err(|e| lost(&e))?;
+                LazyDataToken::ItemStart { .. } | LazyDataToken::LazyItemValue { .. } => {
+                    return Err(self.damaged("an item begins outside a sequence"));
                 }
+                LazyDataToken::ItemEnd => return Err(self.damaged("an item ends that did not begin")),
+                LazyDataToken::SequenceEnd => return Err(self.damaged("a sequence ends that did not begin")),
                 // There are no others yet.
-                _ => return Err(data.damaged("its elements cannot be followed")),
-            }
-            if open.len() > MAX_DEPTH {
-                return Err(data.damaged("its sequences are nested deeper than any image's"));
+                _ => return Err(self.damaged("its elements cannot be followed")),
             }
         }
-        Ok(data)
+        Ok(())
+    }
+
+    fn broken(&self, broken: &Broken, tag: Tag) -> RadiographError {
+        self.damaged(match broken {
+            Broken::Unended => format!("its sequence {tag} does not end"),
+            Broken::Deep => "its sequences are nested deeper than any image's".into(),
+            Broken::Fragments => "its pixels are in more pieces than any image has".into(),
+        })
     }
 
     fn slice(&self, body: &'a [u8], start: u64, length: u32, tag: Tag) -> Result<&'a [u8], RadiographError> {
@@ -161,7 +165,7 @@ impl<'a, 'n> DataSet<'a, 'n> {
     pub fn words(&self, sequence: Tag, tag: Tag) -> Option<Vec<u16>> {
         let element = self.elements.get(&(sequence, tag))?;
         let word = if self.big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
-        Some(element.value.chunks_exact(2).map(|pair| word([pair[0], pair[1]])).collect())
+        Some(element.value.as_chunks().0.iter().take(MAX_WORDS).map(|&pair| word(pair)).collect())
     }
 
     /// The first value of 16 bits.
@@ -214,14 +218,36 @@ fn data_damaged(name: &str, message: String) -> RadiographError {
     RadiographError::Damaged { name: name.into(), message }
 }
 
-/// Under which sequence an element is kept, if it is.
-fn kept(open: &[Open], tag: Tag) -> Option<Tag> {
-    let sequence = match *open {
-        [] => TOP,
-        [Open::Sequence { tag, items: 1 }, Open::Item] if SEQUENCES.contains(&tag) => tag,
-        _ => return None,
-    };
-    GROUPS.contains(&tag.group()).then_some(sequence)
+/// A reader of a slice that tells how far it has come.
+struct Tracked<'a> {
+    cursor: Cursor<&'a [u8]>,
+    position: &'a Cell<usize>,
+}
+
+impl<'a> Tracked<'a> {
+    /// Reads `bytes` from `start` on, keeping `position` up to date.
+    fn new(bytes: &'a [u8], start: usize, position: &'a Cell<usize>) -> Self {
+        let mut cursor = Cursor::new(bytes);
+        cursor.set_position(start as u64);
+        position.set(start);
+        Self { cursor, position }
+    }
+}
+
+impl Read for Tracked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.cursor.read(buffer);
+        self.position.set(self.cursor.position() as usize);
+        read
+    }
+}
+
+impl Seek for Tracked<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        let reached = self.cursor.seek(to);
+        self.position.set(self.cursor.position() as usize);
+        reached
+    }
 }
 
 pub(super) fn explicit_little_endian() -> TransferSyntax {

@@ -1,7 +1,8 @@
 //! Where the data set of a file begins, and in which transfer syntax it is written.
 
-use super::dataset::{BIG_ENDIAN, explicit_little_endian, text};
-use crate::radiograph::{MAX_BYTES, RadiographError};
+use super::dataset::{BIG_ENDIAN, DataSet, Pixels, explicit_little_endian, text};
+use super::pixels::Shape;
+use crate::radiograph::{RadiographError, memory};
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use dicom_encoding::Codec;
@@ -44,19 +45,33 @@ pub(super) fn start<'a>(bytes: &'a [u8], name: &str) -> Result<Start<'a>, Radiog
     }
 }
 
-/// The data set as it is read, inflated if need be. Inflated data are bounded as files are.
+/// What is inflated of a data set before its pixels' size is known.
+const BEGINNING: u64 = 16 << 20;
+
+/// The data set as it is read, inflated if need be. No more is inflated than its header and one frame take, because a small file could
+/// inflate to a thousand times its size.
 pub(super) fn body<'a>(start: &Start<'a>, name: &str) -> Result<Cow<'a, [u8]>, RadiographError> {
     let adapter = match TransferSyntaxRegistry.get(&start.syntax).map(|syntax| syntax.codec()) {
         Some(Codec::Dataset(Some(adapter))) => adapter,
         _ => return Ok(Cow::Borrowed(start.body)),
     };
-    let mut inflated = Vec::new();
-    let mut reader = adapter.adapt_reader(Box::new(start.body)).take(MAX_BYTES + 1);
-    reader
-        .read_to_end(&mut inflated)
-        .map_err(|e| RadiographError::Damaged { name: name.into(), message: format!("its data set cannot be inflated ({e})") })?;
-    if inflated.len() as u64 > MAX_BYTES {
-        return Err(RadiographError::TooLarge { name: name.into(), limit: MAX_BYTES });
+    let mut reader = adapter.adapt_reader(Box::new(start.body));
+    let mut inflated = memory::room(BEGINNING as usize, name)?;
+    let mut inflate = |inflated: &mut Vec<u8>, length: u64| {
+        reader.by_ref().take(length).read_to_end(inflated).map_err(|e| {
+            let message = format!("its data set cannot be inflated ({e})");
+            RadiographError::Damaged { name: name.into(), message }
+        })
+    };
+    inflate(&mut inflated, BEGINNING)?;
+    if inflated.len() as u64 == BEGINNING {
+        let data = DataSet::read_beginning(&inflated, &start.syntax, name)?;
+        if let Some(Pixels::Cut { start, length }) = data.pixels {
+            let end = start + Shape::read(&data)?.one_frame(&data, length)?;
+            let missing = end.saturating_sub(inflated.len());
+            inflated.try_reserve_exact(missing).map_err(|_| RadiographError::Memory { name: name.into(), bytes: end })?;
+            inflate(&mut inflated, missing as u64)?;
+        }
     }
     Ok(Cow::Owned(inflated))
 }

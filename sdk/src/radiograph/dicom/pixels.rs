@@ -5,7 +5,7 @@ use super::dataset::{BIG_ENDIAN, DataSet, Pixels, TOP};
 use super::display::Bits;
 use super::rle;
 use crate::radiograph::stored::{Samples, Width};
-use crate::radiograph::{RadiographError, check_sides};
+use crate::radiograph::{RadiographError, check_sides, entropy, memory};
 use dicom_core::value::C;
 use dicom_dictionary_std::{tags, uids};
 use dicom_encoding::Codec;
@@ -46,7 +46,23 @@ impl Coding {
             _ => return Err(unsupported_syntax(syntax, "", name)),
         })
     }
+
+    /// Whether a fragment is the first, or the only one, of a frame.
+    fn begins(self, fragment: &[u8], shape: &Shape) -> bool {
+        match self {
+            Self::Native | Self::EncapsulatedNative => false,
+            // The number of segments, and where the first begins.
+            Self::Rle => fragment.starts_with(&[shape.width.bytes() as u8, 0, 0, 0, 64, 0, 0, 0]),
+            Self::Jpeg(_) => fragment.starts_with(&[0xFF, 0xD8, 0xFF]),
+            Self::Jpeg2000(_) => fragment.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) || fragment.starts_with(b"\0\0\0\x0CjP  "),
+        }
+    }
 }
+
+/// Bytes that a decoder takes for each pixel, its result included.
+const DECODER: usize = 10;
+/// Pixels that a decoder may add at the right and at the bottom, to fill up a block.
+const FILL: usize = 64;
 
 fn unsupported_syntax(uid: &str, detail: &str, name: &str) -> RadiographError {
     let known = TransferSyntaxRegistry.get(uid).map_or("an unknown transfer syntax", |syntax| syntax.name());
@@ -74,7 +90,7 @@ impl Shape {
         let (rows, columns) = (word(tags::ROWS, "Rows")?.into(), word(tags::COLUMNS, "Columns")?.into());
         check_sides(columns, rows, data.name)?;
         if let Some(frames) = data.decimal(tags::NUMBER_OF_FRAMES, "Number of Frames")?.filter(|&frames| frames > 1.0) {
-            return Err(data.unsupported(format!("it holds {frames} frames; export the one radiograph that is meant")));
+            return Err(several(data, frames));
         }
         let photometric = data.text(TOP, tags::PHOTOMETRIC_INTERPRETATION).unwrap_or_default();
         let samples = data.word(tags::SAMPLES_PER_PIXEL).unwrap_or(1);
@@ -98,33 +114,78 @@ impl Shape {
         Ok(Self { columns, rows, bits, width: if allocated == 8 { Width::One } else { Width::Two } })
     }
 
-    fn pixels(&self) -> usize {
+    pub fn pixels(&self) -> usize {
         self.columns as usize * self.rows as usize
+    }
+
+    /// `length` bytes of uncompressed pixels, which must be those of one frame, whatever its header says of their number.
+    pub fn one_frame(&self, data: &DataSet, length: usize) -> Result<usize, RadiographError> {
+        match length / (self.pixels() * self.width.bytes()) {
+            0 | 1 => Ok(length),
+            frames => Err(several(data, frames)),
+        }
     }
 }
 
-/// Unpacks the frame, if need be; and which bits of its values count.
-pub(super) fn samples<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) -> Result<(Samples<'a>, Bits), RadiographError> {
+fn several(data: &DataSet, frames: impl std::fmt::Display) -> RadiographError {
+    data.unsupported(format!("it holds {frames} frames; export the one radiograph that is meant"))
+}
+
+/// Values of the frame.
+pub(super) struct Unpacked<'a> {
+    pub samples: Samples<'a>,
+    /// Which of their bits count.
+    pub bits: Bits,
+    /// Why they may be damaged all the same.
+    pub damage: Option<String>,
+}
+
+/// Unpacks the frame, if need be.
+pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) -> Result<Unpacked<'a>, RadiographError> {
     let mut packed: Cow<'a, [u8]> = match (&data.pixels, coding) {
         (Some(Pixels::Native { bytes, .. }), Coding::Native) => Cow::Borrowed(*bytes),
-        (Some(Pixels::Fragments(parts)), coding) if coding != Coding::Native => match parts[..] {
-            [only] => Cow::Borrowed(only),
-            _ => Cow::Owned(parts.concat()),
-        },
+        (Some(Pixels::Fragments { offsets, parts }), coding) if coding != Coding::Native => {
+            let frames = (offsets.len() / 4).max(parts.iter().filter(|part| coding.begins(part, shape)).count());
+            if frames > 1 {
+                return Err(several(data, frames));
+            }
+            match parts[..] {
+                [only] => Cow::Borrowed(only),
+                _ => {
+                    let mut joined = memory::room(parts.iter().map(|part| part.len()).sum(), data.name)?;
+                    parts.iter().for_each(|part| joined.extend_from_slice(part));
+                    Cow::Owned(joined)
+                }
+            }
+        }
         _ => return Err(data.damaged("its pixels are not packed as its transfer syntax says")),
     };
     if matches!(data.pixels, Some(Pixels::Native { swapped: true, .. })) {
-        packed.to_mut().chunks_exact_mut(2).for_each(<[u8]>::reverse);
+        let mut turned = memory::copied(&packed, data.name)?;
+        turned.as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.reverse());
+        packed = Cow::Owned(turned);
     }
+    let exact = |samples| Unpacked { samples, bits: shape.bits, damage: None };
     match coding {
-        Coding::Native | Coding::EncapsulatedNative => Ok((whole(data, packed, shape.width, shape.pixels())?, shape.bits)),
-        Coding::Rle => {
-            let bytes = rle::decode(&packed, shape.pixels(), shape.width.bytes())
-                .ok_or_else(|| data.damaged("its run-length coded pixels break off"))?;
-            Ok((whole(data, bytes.into(), shape.width, shape.pixels())?, shape.bits))
+        Coding::Native | Coding::EncapsulatedNative => {
+            shape.one_frame(data, packed.len())?;
+            Ok(exact(whole(data, packed, shape.width, shape.pixels())?))
         }
-        Coding::Jpeg(uid) => compressed(data, uid, &packed, codestream::jpeg(&packed), shape),
-        Coding::Jpeg2000(uid) => compressed(data, uid, &packed, codestream::jpeg_2000(&packed), shape),
+        Coding::Rle => {
+            let out = memory::filled(0, shape.pixels() * shape.width.bytes(), data.name)?;
+            let bytes =
+                rle::decode(&packed, out, shape.width.bytes()).ok_or_else(|| data.damaged("its run-length coded pixels break off"))?;
+            Ok(exact(whole(data, bytes.into(), shape.width, shape.pixels())?))
+        }
+        Coding::Jpeg(uid) => {
+            let frame = announced(data, uid, codestream::jpeg(&packed), shape)?;
+            let followed = entropy::follow(&packed, [shape.columns, shape.rows]).map_err(|problem| data.damaged(problem))?;
+            compressed(data, uid, &packed, &frame, shape, followed.doubt)
+        }
+        Coding::Jpeg2000(uid) => {
+            let frame = announced(data, uid, codestream::jpeg_2000(&packed), shape)?;
+            compressed(data, uid, &packed, &frame, shape, None)
+        }
     }
 }
 
@@ -141,15 +202,9 @@ fn whole<'a>(data: &DataSet, mut bytes: Cow<'a, [u8]>, width: Width, pixels: usi
     Ok(Samples { width, bytes })
 }
 
-/// JPEG and JPEG 2000. The codestream's own header is compared with the file's before a decoder sees it, so that neither
-/// can make the decoder allocate or write what the other does not announce.
-fn compressed(
-    data: &DataSet,
-    uid: &str,
-    packed: &[u8],
-    frame: Option<Frame>,
-    shape: &Shape,
-) -> Result<(Samples<'static>, Bits), RadiographError> {
+/// What a codestream's own header announces. It is compared with the file's before a decoder sees it, so that neither can make the
+/// decoder allocate or write what the other does not announce.
+fn announced(data: &DataSet, uid: &str, frame: Option<Frame>, shape: &Shape) -> Result<Frame, RadiographError> {
     let Some(frame) = frame else {
         return Err(data.damaged("its compressed pixels have no readable header"));
     };
@@ -165,18 +220,31 @@ fn compressed(
             frame.components
         )));
     }
-    if let Some(obstacle) = frame.obstacle {
-        return Err(unsupported_syntax(uid, &format!(" with {obstacle}"), data.name));
+    match frame.obstacle {
+        Some(obstacle) => Err(unsupported_syntax(uid, &format!(" with {obstacle}"), data.name)),
+        None => Ok(frame),
     }
-    let width = if frame.precision == 8 { Width::One } else { Width::Two };
-    let source = Source { uid, columns: shape.columns as u16, rows: shape.rows as u16, bits: 8 * width.bytes() as u16, packed };
-    let unpacked = unpack(&source).map_err(|e| data.damaged(format!("its compressed pixels cannot be decoded ({e})")))?;
-    // Of unpacked values, those bits count that the codestream says.
-    let bits = Bits { stored: frame.precision, shift: 0, ..shape.bits };
-    Ok((whole(data, unpacked.into(), width, shape.pixels())?, bits))
 }
 
-fn unpack(source: &Source) -> Result<Vec<u8>, String> {
+/// JPEG and JPEG 2000.
+fn compressed(
+    data: &DataSet,
+    uid: &str,
+    packed: &[u8],
+    frame: &Frame,
+    shape: &Shape,
+    damage: Option<String>,
+) -> Result<Unpacked<'static>, RadiographError> {
+    let width = if frame.precision == 8 { Width::One } else { Width::Two };
+    let source = Source { uid, columns: shape.columns as u16, rows: shape.rows as u16, bits: 8 * width.bytes() as u16, packed };
+    memory::available((shape.columns as usize + FILL) * (shape.rows as usize + FILL) * DECODER + 3 * packed.len(), data.name)?;
+    let unpacked = decode(&source).map_err(|e| data.damaged(format!("its compressed pixels cannot be decoded ({e})")))?;
+    // Of unpacked values, those bits count that the codestream says.
+    let bits = Bits { stored: frame.precision, shift: 0, ..shape.bits };
+    Ok(Unpacked { samples: whole(data, unpacked.into(), width, shape.pixels())?, bits, damage })
+}
+
+fn decode(source: &Source) -> Result<Vec<u8>, String> {
     let Some(Codec::EncapsulatedPixelData(Some(reader), _)) = TransferSyntaxRegistry.get(source.uid).map(|s| s.codec()) else {
         return Err("no decoder is built in".into());
     };

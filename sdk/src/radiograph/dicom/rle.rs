@@ -3,13 +3,13 @@
 /// A segment's longest run is 128 values from 2 bytes; what would need longer ones is cut off.
 const MOST_PER_BYTE: usize = 64;
 
-/// Little-endian values of `width` bytes; nothing if the data break off or contradict themselves.
-pub(super) fn decode(packed: &[u8], pixels: usize, width: usize) -> Option<Vec<u8>> {
+/// Fills `out` with little-endian values of `width` bytes; nothing if the data break off or contradict themselves.
+pub(super) fn decode(packed: &[u8], mut out: Vec<u8>, width: usize) -> Option<Vec<u8>> {
+    let pixels = out.len() / width;
     let word = |i: usize| packed.get(4 * i..4 * i + 4)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes) as usize);
     if word(0)? != width || packed.len() < pixels * width / MOST_PER_BYTE {
         return None;
     }
-    let mut out = vec![0; pixels * width];
     for segment in 0..width {
         let start = word(1 + segment)?;
         let end = if segment + 1 < width { word(2 + segment)? } else { packed.len() };
@@ -60,17 +60,17 @@ mod tests {
 
     #[test]
     fn planes_are_interleaved() {
-        assert_eq!(decode(&packed(), 4, 2), Some(vec![7, 1, 8, 1, 9, 1, 9, 1]));
+        assert_eq!(decode(&packed(), vec![0; 8], 2), Some(vec![7, 1, 8, 1, 9, 1, 9, 1]));
     }
 
     #[test]
     fn what_breaks_off_or_announces_too_much_is_refused() {
         let bytes = packed();
         for length in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..length], 4, 2), None, "{length}");
+            assert_eq!(decode(&bytes[..length], vec![0; 8], 2), None, "{length}");
         }
-        assert_eq!(decode(&bytes, 5, 2), None);
-        assert_eq!(decode(&bytes, 4, 1), None);
-        assert_eq!(decode(&bytes, 100_000_000, 2), None);
+        assert_eq!(decode(&bytes, vec![0; 10], 2), None);
+        assert_eq!(decode(&bytes, vec![0; 4], 1), None);
+        assert_eq!(decode(&bytes, vec![0; 200_000], 2), None);
     }
 }

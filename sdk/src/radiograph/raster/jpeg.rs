@@ -1,0 +1,32 @@
+//! JPEG. The decoder gives the picture in one piece, of one byte a pixel or three.
+
+use super::{Raster, damaged, grey, turn};
+use crate::radiograph::stored::{Samples, Width};
+use crate::radiograph::{Noticed, RadiographError, check_sides, entropy, memory};
+use image::ImageDecoder;
+use image::codecs::jpeg::JpegDecoder;
+use image::metadata::Orientation;
+use std::io::Cursor;
+
+/// Pixels that a decoder may add at the right and at the bottom, to fill up a unit of the widest subsampling.
+const FILL: usize = 32;
+
+pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError> {
+    memory::available(2 * bytes.len(), name)?;
+    let mut decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|e| damaged(name, e))?;
+    let (width, height) = decoder.dimensions();
+    check_sides(width, height, name)?;
+    let followed = entropy::follow(bytes, [width, height]).map_err(|problem| damaged(name, problem))?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let channels = usize::from(decoder.color_type().channel_count());
+    // A picture in several scans is kept as coefficients of two bytes until the last one.
+    let kept = if followed.in_scans { 2 * followed.components } else { 0 };
+    memory::available((width as usize + FILL) * (height as usize + FILL) * (channels + kept), name)?;
+    let mut pixels = memory::filled(0u8, width as usize * height as usize * channels, name)?;
+    decoder.read_image(&mut pixels).map_err(|e| damaged(name, e))?;
+    let (depth, coloured) = if channels == 1 { (Width::One, 0) } else { (Width::Two, grey::in_place(&mut pixels)) };
+    let colour = coloured as f32 / (width as f32 * height as f32);
+    let (pixels, [width, height]) = turn::turn(pixels, depth.bytes(), [width, height], orientation, name)?;
+    let samples = Samples { width: depth, bytes: pixels.into() };
+    Ok(Raster { width, height, samples, noticed: Noticed { colour, damage: followed.doubt } })
+}

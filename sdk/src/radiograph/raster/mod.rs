@@ -1,0 +1,75 @@
+//! PNG and JPEG.
+//!
+//! A picture is read in rows, or in one piece where the decoder gives no rows, and kept as grey values of one or two bytes.
+
+mod grey;
+mod jpeg;
+mod png;
+mod turn;
+
+use super::stored::Samples;
+use super::{Decoded, Header, Noticed, RadiographError};
+use image::ImageFormat;
+
+/// A picture as it is displayed.
+struct Raster {
+    width: u32,
+    height: u32,
+    samples: Samples<'static>,
+    noticed: Noticed,
+}
+
+pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Decoded<'static>, RadiographError> {
+    let Raster { width, height, samples, noticed } = match image::guess_format(bytes) {
+        Ok(ImageFormat::Png) => png::decode(bytes, name)?,
+        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, name)?,
+        _ => return Err(RadiographError::UnknownFormat { name: name.into() }),
+    };
+    let levels = samples.width.shares();
+    Ok(Decoded { width, height, samples, levels, header: Header::default(), noticed })
+}
+
+fn damaged(name: &str, problem: impl std::fmt::Display) -> RadiographError {
+    RadiographError::Damaged { name: name.into(), message: problem.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Radiograph;
+    use image::{DynamicImage, GrayImage, ImageFormat, Luma, RgbImage, RgbaImage};
+    use std::io::Cursor;
+
+    fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn grey_colour_and_alpha_agree() {
+        let grey = GrayImage::from_fn(40, 50, |x, y| Luma([(x * 3 + y) as u8]));
+        let open = |image: DynamicImage, format| Radiograph::from_bytes(&encode(&image, format), "a").unwrap();
+        let png = open(grey.clone().into(), ImageFormat::Png);
+        let jpeg = open(grey.clone().into(), ImageFormat::Jpeg);
+        let value = |x, y| grey.get_pixel(x, y).0[0];
+        let colour = RgbImage::from_fn(40, 50, |x, y| image::Rgb([value(x, y); 3]));
+        let alpha = RgbaImage::from_fn(40, 50, |x, y| {
+            let v = value(x, y);
+            image::Rgba([v, v, v, if x < 20 { 255 } else { 0 }])
+        });
+        let alpha = open(alpha.into(), ImageFormat::Png);
+        let colour_jpeg = open(colour.clone().into(), ImageFormat::Jpeg);
+        let wide = DynamicImage::from(grey.clone()).into_luma16();
+        let same = [open(colour.into(), ImageFormat::Png), open(wide.into(), ImageFormat::Png)];
+        for y in 0..50 {
+            for x in 0..40 {
+                let value = png.intensities()[[y, x]];
+                assert_eq!(value, grey.get_pixel(x as u32, y as u32).0[0] as f32 / 255.0);
+                assert!([&jpeg, &colour_jpeg].iter().all(|jpeg| (jpeg.intensities()[[y, x]] - value).abs() < 0.03));
+                assert!(same.iter().all(|image| (image.intensities()[[y, x]] - value).abs() < 2e-5));
+                let expected = if x < 20 { value } else { 0.0 };
+                assert!((alpha.intensities()[[y, x]] - expected).abs() < 1e-3);
+            }
+        }
+    }
+}

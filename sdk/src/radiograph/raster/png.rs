@@ -1,0 +1,59 @@
+//! PNG, row by row: beside the grey picture no more than a few rows are held, however many channels and bits they have.
+
+use super::grey::Layout;
+use super::{Raster, damaged, turn};
+use crate::radiograph::stored::{Samples, Width};
+use crate::radiograph::{Noticed, RadiographError, check_sides, memory};
+use image::metadata::Orientation;
+use png::{BitDepth, Decoder, InterlaceInfo, Transformations, expand_interlaced_row};
+use std::io::Cursor;
+
+pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError> {
+    let damaged = |problem: png::DecodingError| damaged(name, problem);
+    let mut decoder = Decoder::new(Cursor::new(bytes));
+    // Colour profiles and texts are compressed, so that a small one may unpack to gigabytes, and they do not matter here.
+    decoder.set_ignore_iccp_chunk(true);
+    decoder.set_ignore_text_chunk(true);
+    // Palettes become colours, transparent colours an alpha channel, fewer bits eight.
+    decoder.set_transformations(Transformations::EXPAND);
+    let (width, height) = decoder.read_header_info().map_err(damaged)?.size();
+    check_sides(width, height, name)?;
+    let mut reader = decoder.read_info().map_err(damaged)?;
+    let (color, depth) = reader.output_color_type();
+    let layout = Layout { channels: color.samples(), width: if depth == BitDepth::Sixteen { Width::Two } else { Width::One } };
+    let size = layout.grey().bytes();
+    let stride = width as usize * size;
+    let mut pixels = memory::filled(0u8, stride * height as usize, name)?;
+    let mut part = vec![0u8; stride];
+    let (mut rows, mut coloured) = (0, 0);
+    while let Some(row) = reader.next_interlaced_row().map_err(damaged)? {
+        let count = row.data().len() / layout.channels / layout.width.bytes();
+        match row.interlace() {
+            InterlaceInfo::Null(_) => {
+                // An animation's first frame may be smaller than the picture.
+                let out = pixels.chunks_exact_mut(stride).nth(rows).filter(|_| count == width as usize);
+                coloured += layout.row(row.data(), out.ok_or_else(|| super::damaged(name, "its rows are not those of its header"))?);
+            }
+            InterlaceInfo::Adam7(pass) => {
+                let part = part.get_mut(..count * size).ok_or_else(|| super::damaged(name, "its rows are not those of its header"))?;
+                coloured += layout.row(row.data(), part);
+                expand_interlaced_row(&mut pixels, stride, part, pass, 8 * size as u8);
+            }
+        }
+        rows += 1;
+    }
+    if !reader.info().interlaced && rows != height as usize {
+        return Err(super::damaged(name, "its rows are not those of its header"));
+    }
+    // Metadata may follow the pixels. Where they break off, the picture is there all the same.
+    let _ = reader.finish();
+    let orientation = reader.info().exif_metadata.as_deref().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
+    let (pixels, [turned_width, turned_height]) = turn::turn(pixels, size, [width, height], orientation, name)?;
+    let colour = coloured as f32 / (width as f32 * height as f32);
+    Ok(Raster {
+        width: turned_width,
+        height: turned_height,
+        samples: Samples { width: layout.grey(), bytes: pixels.into() },
+        noticed: Noticed { colour, damage: None },
+    })
+}

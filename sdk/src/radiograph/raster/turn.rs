@@ -1,0 +1,62 @@
+//! Pictures whose metadata say how they are to be turned for display (EXIF orientation).
+
+use crate::radiograph::RadiographError;
+use crate::radiograph::memory;
+use image::metadata::Orientation;
+
+/// Pixels of `size` bytes, `width * height` of them, turned; and the new width and height.
+pub(super) fn turn(
+    pixels: Vec<u8>,
+    size: usize,
+    [width, height]: [u32; 2],
+    orientation: Orientation,
+    name: &str,
+) -> Result<(Vec<u8>, [u32; 2]), RadiographError> {
+    use Orientation::*;
+    let (last_x, last_y) = (width as usize - 1, height as usize - 1);
+    // Where each pixel of the new picture comes from.
+    let source: fn(usize, usize, usize, usize) -> (usize, usize) = match orientation {
+        NoTransforms => return Ok((pixels, [width, height])),
+        FlipHorizontal => |x, y, last_x, _| (last_x - x, y),
+        Rotate180 => |x, y, last_x, last_y| (last_x - x, last_y - y),
+        FlipVertical => |x, y, _, last_y| (x, last_y - y),
+        Rotate90 => |x, y, _, last_y| (y, last_y - x),
+        Rotate270 => |x, y, last_x, _| (last_x - y, x),
+        Rotate90FlipH => |x, y, _, _| (y, x),
+        Rotate270FlipH => |x, y, last_x, last_y| (last_x - y, last_y - x),
+    };
+    let lies = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
+    let sides = if lies { [height, width] } else { [width, height] };
+    let mut turned = memory::filled(0, pixels.len(), name)?;
+    for (y, row) in turned.chunks_exact_mut(sides[0] as usize * size).enumerate() {
+        for (x, pixel) in row.chunks_exact_mut(size).enumerate() {
+            let (x, y) = source(x, y, last_x, last_y);
+            let at = (y * width as usize + x) * size;
+            pixel.copy_from_slice(&pixels[at..at + size]);
+        }
+    }
+    Ok((turned, sides))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{DynamicImage, GrayImage, ImageBuffer};
+
+    #[test]
+    fn all_eight_are_those_of_the_image_library() {
+        for exif in 1..=8 {
+            let orientation = Orientation::from_exif(exif).unwrap();
+            let bytes: Vec<u8> = (0..12).collect();
+            let mut expected = DynamicImage::from(GrayImage::from_raw(4, 3, bytes.clone()).unwrap());
+            expected.apply_orientation(orientation);
+            let (turned, sides) = turn(bytes, 1, [4, 3], orientation, "x").unwrap();
+            assert_eq!((turned.as_slice(), sides), (expected.as_bytes(), [expected.width(), expected.height()]), "{exif}");
+            let words: Vec<u16> = (0..12).map(|i| i * 1000).collect();
+            let mut expected = DynamicImage::from(ImageBuffer::<image::Luma<u16>, _>::from_raw(4, 3, words.clone()).unwrap());
+            expected.apply_orientation(orientation);
+            let (turned, _) = turn(words.iter().flat_map(|word| word.to_ne_bytes()).collect(), 2, [4, 3], orientation, "x").unwrap();
+            assert_eq!(turned, expected.as_bytes(), "{exif}");
+        }
+    }
+}
