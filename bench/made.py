@@ -9,6 +9,16 @@ import numpy as np
 from sides import FOLDER, REFERENCE, TRAINER, run
 
 PARTS = FOLDER / "published"
+# The sizes of a Gemma of 121 million weights, and of one as wide as MedGemma-4b. That has 4 layers instead of 34 and an eighth of the
+# vocabulary, so layers and vocabulary have about the same shares of a run as in MedGemma-4b.
+GEMMA = {
+    "hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18, "num_attention_heads": 4, "num_key_value_heads": 1,
+    "sliding_window": 512,
+}  # fmt: skip
+WIDE = {
+    "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4,
+    "sliding_window": 1024,
+}  # fmt: skip
 # Blocks of so many weights share a scale, ours and onnxruntime-genai's; llama.cpp's Q4_0 has 32.
 BLOCK = 64
 
@@ -18,7 +28,6 @@ def published_parts():
     import published
     import torch
     from safetensors.torch import save_file
-    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     if PARTS.exists():
         return
@@ -28,22 +37,29 @@ def published_parts():
     state |= {f"project_head.proj.{n}": t for n, t in published.text_projection(48, 16).state_dict().items()}
     save_file({n: t.contiguous() for n, t in state.items()}, PARTS / "apm.safetensors")
     published.bert(PARTS / "bert", published=False)
+    language_parts(PARTS, GEMMA)
+
+
+def language_parts(folder, sizes):
+    """A Gemma of these sizes with adapters and projectors: with random weights."""
+    import published
+    from safetensors.torch import save_file
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
     # Numbers are tokens, as in the reference bundle: prompts are then short enough for all lengths.
-    published.gemma_tokenizer(PARTS / "gemma", ["\nemb:", " box:", "),(", *map(str, range(1025))])
-    config = Gemma3TextConfig(
-        vocab_size=32768, hidden_size=640, intermediate_size=2048, num_hidden_layers=18, num_attention_heads=4,
-        num_key_value_heads=1, head_dim=256, sliding_window=512, max_position_embeddings=8192, query_pre_attn_scalar=256,
-    )  # fmt: skip
+    published.gemma_tokenizer(folder / "gemma", ["\nemb:", " box:", "),(", *map(str, range(1025))])
+    config = Gemma3TextConfig(vocab_size=32768, head_dim=256, query_pre_attn_scalar=256, max_position_embeddings=8192, **sizes)
     model = Gemma3ForCausalLM(config).eval()
-    model.save_pretrained(PARTS / "gemma")
-    published.with_adapter(model, 4, 8, None).save_pretrained(PARTS / "adapter")
-    heads = published.projectors(256, 16, 640)
-    save_file({n: t.contiguous() for n, t in published.projector_state(heads).items()}, PARTS / "adapter/projectors.safetensors")
+    model.save_pretrained(folder / "gemma")
+    published.with_adapter(model, 4, 8, None).save_pretrained(folder / "adapter")
+    heads = published.projectors(256, 16, sizes["hidden_size"])
+    save_file({n: t.contiguous() for n, t in published.projector_state(heads).items()}, folder / "adapter/projectors.safetensors")
 
 
-def published_bundle(name, *options, image_size=1024, sentence="Structure {} is healthy."):
-    """A bundle of the published sizes, written by the trainer as it is now."""
-    folder, bundle = FOLDER / f"run-{image_size}", FOLDER / f"bundle-{name}"
+def published_bundle(name, *options, image_size=1024, sentence="Structure {} is healthy.", language=PARTS):
+    """A bundle of the published sizes, written by the trainer as it is now. `language` is the folder of the language model."""
+    which = "" if language == PARTS else f"-{language.name}"
+    folder, bundle = FOLDER / f"run-{image_size}{which}", FOLDER / f"bundle-{name}"
     manifest, sentences = bundle / "manifest.json", [[sentence.format(i)] for i in range(36)]
     made = bundle.with_suffix(".json")
     made_of = json.loads(made.read_text()) if made.exists() else None
@@ -54,13 +70,26 @@ def published_bundle(name, *options, image_size=1024, sentence="Structure {} is 
     if not folder.exists():
         run(
             [TRAINER, "import", "--out", folder, "--apm", PARTS / "apm.safetensors", "--image-size", image_size,
-             "--text-encoder", PARTS / "bert", "--language", PARTS / "gemma", "--adapter", PARTS / "adapter"],
+             "--text-encoder", PARTS / "bert", "--language", language / "gemma", "--adapter", language / "adapter"],
         )  # fmt: skip
     (folder / "sentences.json").write_text(json.dumps(sentences))
     shutil.rmtree(bundle, ignore_errors=True)
     run([TRAINER, "export", folder, "--out", bundle, "--measure", "never", *options])
     made.write_text(json.dumps(sentences))
     return bundle
+
+
+def wide_bundle():
+    """A bundle whose language model is as wide as MedGemma-4b's, in int4."""
+    import torch
+
+    folder = FOLDER / "wide"
+    if not (folder / "adapter/projectors.safetensors").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        torch.manual_seed(7)
+        language_parts(folder, WIDE)
+    return published_bundle("wide", "--decoder", "int4", "--apm", "int8", image_size=96, language=folder)
 
 
 def genai_model(source, precision):

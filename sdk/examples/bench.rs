@@ -6,7 +6,8 @@
 //! plain|look-up|together MAX`; `bench cold BUNDLE IMAGE checked|unchecked` answers with one token and ends. The last two ask what
 //! the file holds that ANATOMIX_QUESTIONS names, a question a line, each about the study only. `bench form BUNDLE IMAGE
 //! TEMPERATURE` asks for reports grounded, as JSON by a schema, and unconstrained in turns and prints what a token takes of each, in
-//! microseconds.
+//! microseconds. `bench rejected BUNDLE IMAGE plain|look-up MAX` lets a schema say what the answer is: it begins again and again as the
+//! prompt does, and never goes on so. Prints what decoding takes in milliseconds, tokens and runs.
 
 use anatomix::anatomy::{STRUCTURES, Structure};
 use anatomix::radiograph::{Histogram, Preprocess};
@@ -117,9 +118,24 @@ fn main() -> Anyhow<()> {
                 Ok(format!("{:.1} {:.1} {:.1}", each(0), each(1), each(2)))
             })
         }
+        ["rejected", bundle, image, how, max_tokens] => {
+            let (engine, radiograph) = open(bundle, image, how != "plain")?;
+            // In the prompt a box follows each name.
+            let names: Vec<&str> = (0..STRUCTURES).filter_map(|i| Structure::all().nth(i * 7 % STRUCTURES)).map(Structure::name).collect();
+            let question = Question::new("Which?").json_schema(format!(r#"{{"const": "{}"}}"#, names.join(" ")));
+            let question = question.max_tokens(max_tokens.parse()?);
+            let mut study = engine.study(&radiograph)?;
+            study.ask(question.clone().max_tokens(1))?;
+            let saved = study.save()?;
+            each(|| {
+                // One without earlier answers, which this one would repeat.
+                let answer = engine.load_study(&saved)?.ask(question.clone())?;
+                Ok(format!("{} {} {}", answer.timing.decode.unwrap_or_default(), answer.tokens, answer.runs))
+            })
+        }
         _ => Err("usage: bench sentences EMBEDDINGS WIDTH DATABASE | retrieval DATABASE WIDTH | tensor|hashed IMAGE SIDE | \
                  perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up|together MAX | cold BUNDLE IMAGE checked|unchecked | \
-                 form BUNDLE IMAGE TEMPERATURE"
+                 form BUNDLE IMAGE TEMPERATURE | rejected BUNDLE IMAGE plain|look-up MAX"
             .into()),
     }
 }

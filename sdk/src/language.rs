@@ -1,27 +1,29 @@
 //! The language model of a bundle: tokenizer, decoder, and grammars for constrained decoding.
 
 use crate::bundle::{Bundle, TOKENIZER};
-use crate::decoder::{Decoder, DecoderError, Form, Grammar, Matcher};
+use crate::decoder::{Decoder, DecoderError, Form, Grammar, Matcher, RunCosts, Speculation};
 use crate::error::Result;
 use crate::prompt::PromptTokenizer;
 use crate::runtime::Runtime;
+use std::sync::{Mutex, PoisonError};
 
 /// A loaded language model, which all studies of an engine share.
 pub(crate) struct LanguageModel {
     pub tokenizer: PromptTokenizer,
     pub decoder: Decoder,
-    /// Whether prompt look-up decoding is on.
-    pub look_up: bool,
+    /// Chooses how many draft tokens are verified, for all answers; `None` if prompt look-up decoding is off.
+    speculation: Option<Mutex<Speculation>>,
     /// If compilation failed, the error's text: only constrained questions fail then.
     grammar: Result<Grammar, String>,
 }
 
 impl LanguageModel {
-    /// Loads tokenizer, projector and decoder. All KV caches together take at most `memory` bytes; `None` means no limit.
+    /// Loads tokenizer, projector and decoder. All KV caches together take at most `memory` bytes; `None` means no limit. `costs` is what
+    /// is known of the cost of a run; `None` switches prompt look-up decoding off.
     ///
     /// # Errors
     /// If a file is missing or damaged, or the provider cannot run a graph.
-    pub fn load(runtime: &Runtime, bundle: &Bundle, memory: Option<u64>, look_up: bool) -> Result<Self> {
+    pub fn load(runtime: &Runtime, bundle: &Bundle, memory: Option<u64>, costs: Option<RunCosts>) -> Result<Self> {
         let tokenizer = PromptTokenizer::open(&bundle.file(TOKENIZER))?;
         let vocabulary = bundle.manifest().decoder.vocabulary;
         // ONNX Runtime loads a graph on one thread. A second thread compiles the grammar meanwhile.
@@ -30,7 +32,15 @@ impl LanguageModel {
             (Decoder::load(runtime, bundle, memory), grammar.join())
         });
         let grammar = grammar.map_err(|_| "compiling it failed".to_string()).and_then(|made| made.map_err(|e| e.to_string()));
-        Ok(Self { decoder: decoder?, tokenizer, look_up, grammar })
+        let speculation = costs.map(|costs| Mutex::new(Speculation::new(costs)));
+        Ok(Self { decoder: decoder?, tokenizer, speculation, grammar })
+    }
+
+    /// Runs `work` on what all answers have learned about drafts; `None` if prompt look-up decoding is off. Callers wait for each other
+    /// while `work` runs, so it takes a microsecond and never runs the decoder.
+    pub fn speculate<T>(&self, work: impl FnOnce(&mut Speculation) -> T) -> Option<T> {
+        let speculation = self.speculation.as_ref()?;
+        Some(work(&mut speculation.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// The automaton that constrains an answer to this form; `None` for [`Form::Free`].

@@ -1,19 +1,37 @@
-//! Prompt look-up decoding gives the answers of plain greedy decoding in fewer runs of the decoder. Questions that are asked together give
-//! the same answers, too, and so does unconstrained decoding, unless the model breaks the form of an answer.
+//! Prompt look-up decoding gives the answers of plain greedy decoding in fewer runs of the decoder, whichever drafts are verified.
+//! Questions that are asked together give the same answers, too, and so does unconstrained decoding, unless the model breaks the form of an
+//! answer.
 //!
 //! `ANATOMIX_TEST_BUNDLE` replaces the reference bundle: `make test-trainer` runs this test with one in int4.
 
 use anatomix::{Answer, Engine, Finish, Grounding, Provider, Question, Radiograph, Sampling, Structure, Task};
 use std::path::Path;
 
-fn engine(look_up: bool) -> Engine {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    // The path is relative to the root of the repository.
-    let bundle = std::env::var("ANATOMIX_TEST_BUNDLE").unwrap_or_else(|_| "examples/reference-bundle".into());
-    Engine::builder().provider(Provider::Cpu).look_up(look_up).open(root.join(bundle)).unwrap()
+/// How drafts are chosen.
+#[derive(Clone, Copy)]
+enum Drafts {
+    None,
+    /// As the engine measures the machine: how many runs an answer takes is left to it.
+    Measured,
+    /// By what a further row of a run is taken to cost, so that runs can be counted on any machine.
+    ByCost(f32),
 }
 
-/// The phantom, its mirrored image, and three crops with different tone curves. Their answers differ.
+/// What a row costs with the reference bundle on a CPU.
+const USUAL: Drafts = Drafts::ByCost(0.15);
+/// Drafts are as long and as many as can be.
+const FREE: Drafts = Drafts::ByCost(0.0);
+
+fn engine(drafts: Drafts) -> Engine {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Relative to the repository.
+    let bundle = std::env::var("ANATOMIX_TEST_BUNDLE").unwrap_or_else(|_| "examples/reference-bundle".into());
+    let builder = Engine::builder().provider(Provider::Cpu).look_up(!matches!(drafts, Drafts::None));
+    let builder = if let Drafts::ByCost(row) = drafts { builder.row_cost(row) } else { builder };
+    builder.open(root.join(bundle)).unwrap()
+}
+
+/// The phantom, its mirror image, parts of it and a darker one: five studies that are answered differently.
 fn radiographs() -> Vec<Radiograph> {
     let phantom = Radiograph::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm")).unwrap();
     let pixels = phantom.intensities();
@@ -41,7 +59,7 @@ fn said(answer: &Answer) -> (&str, &[Grounding], usize, Finish) {
     (&answer.raw, &answer.groundings, answer.tokens, answer.finish)
 }
 
-/// Checks that the tokens are equal and their log probabilities close. With quantised weights, kernels differ with the number of rows.
+/// The same tokens, each as probable: in 4 bits as far as kernels agree.
 fn assert_same(plain: &Answer, quick: &Answer) {
     assert_eq!(said(plain), said(quick), "{:?}", plain.question);
     let allowed = if plain.provenance.precision.starts_with("int") { 0.2 } else { 2e-3 };
@@ -56,7 +74,7 @@ fn boxes(answer: &Answer) -> usize {
 
 #[test]
 fn answers_are_those_of_plain_decoding() {
-    let (plain, quick) = (engine(false), engine(true));
+    let (plain, quick) = (engine(Drafts::None), engine(USUAL));
     let (mut asked, mut tokens, mut runs, mut grounded, mut mended) = (0, 0, 0, [0; 2], 0);
     for radiograph in radiographs() {
         let [mut a, mut b, mut free] = [&plain, &quick, &quick].map(|engine| engine.study(&radiograph).unwrap());
@@ -66,7 +84,7 @@ fn answers_are_those_of_plain_decoding() {
             assert_same(&a, &b);
             let free = free.ask(question.clone().unconstrained()).unwrap();
             if said(&free) != said(&b) {
-                // The grammar completes a box or phrase that the unconstrained model breaks off.
+                // Where the model by itself breaks off a box or a phrase, the grammar lets it finish.
                 assert!(boxes(&free) <= boxes(&b), "{question:?}: {:?} instead of {:?}", said(&free), said(&b));
                 mended += 1;
             }
@@ -86,11 +104,11 @@ fn answers_are_those_of_plain_decoding() {
 
 #[test]
 fn answers_together_are_those_of_plain_decoding() {
-    let (plain, quick) = (engine(false), engine(true));
+    let (plain, quick) = (engine(Drafts::None), engine(FREE));
     let (mut asked, mut tokens, mut runs) = (0, 0, 0);
     for radiograph in radiographs() {
         let (mut a, mut b) = (plain.study(&radiograph).unwrap(), quick.study(&radiograph).unwrap());
-        // The first list has more questions than are decoded at a time, the second has fewer, and the third has two.
+        // More than are decoded at a time, fewer, two.
         for questions in [&questions()[..40], &questions()[40..49], &questions()[108..110], &questions()[100..]] {
             let together = b.ask_many(questions.to_vec()).unwrap();
             assert_eq!(together.len(), questions.len());
@@ -108,20 +126,32 @@ fn answers_together_are_those_of_plain_decoding() {
 
 #[test]
 fn conversations_and_penalties_are_those_of_plain_decoding() {
-    let (plain, quick) = (engine(false), engine(true));
-    let (mut tokens, mut runs) = (0, 0);
+    let engines = [Drafts::None, USUAL, FREE, Drafts::Measured].map(engine);
+    let mut runs = [0; 4];
     for radiograph in &radiographs()[..2] {
-        let (mut a, mut b) = (plain.study(radiograph).unwrap(), quick.study(radiograph).unwrap());
+        let mut studies = engines.each_ref().map(|engine| engine.study(radiograph).unwrap());
         let penalties = [1.0, 1.3, 0.8].into_iter().cycle();
         for (number, (mut question, repetition_penalty)) in questions().into_iter().take(75).zip(penalties).enumerate() {
             question.follow_up = number % 5 > 0;
             let question = question.sampling(Sampling { repetition_penalty, ..Sampling::default() }).log_probabilities().max_tokens(80);
-            let (a, b) = (a.ask(question.clone()).unwrap(), b.ask(question).unwrap());
-            assert_same(&a, &b);
-            (tokens, runs) = (tokens + a.runs, runs + b.runs);
+            let answers = studies.each_mut().map(|study| study.ask(question.clone()).unwrap());
+            answers[1..].iter().for_each(|answer| assert_same(&answers[0], answer));
+            runs.iter_mut().zip(&answers).for_each(|(runs, answer)| *runs += answer.runs);
         }
-        assert_eq!(a.turns(), b.turns());
+        assert!(studies.iter().all(|study| study.turns() == studies[0].turns()));
     }
-    println!("{tokens} runs plain, {runs} with look-up");
-    assert!(runs * 10 < tokens * 9);
+    println!("{runs:?} runs plain and with look-up");
+    assert!(runs[2] <= runs[1] && runs[1] * 10 < runs[0] * 9);
+}
+
+#[test]
+fn given_costs_give_the_same_runs() {
+    let radiograph = &radiographs()[0];
+    let run = || {
+        let engine = engine(USUAL);
+        let mut study = engine.study(radiograph).unwrap();
+        let answers = questions().into_iter().take(30).map(|question| study.ask(question.log_probabilities()).unwrap());
+        answers.map(|answer| (answer.runs, answer.log_probabilities)).collect::<Vec<_>>()
+    };
+    assert_eq!(run(), run());
 }

@@ -3,7 +3,7 @@
 use super::text::Text;
 use crate::answer::Finish;
 use crate::control::{Flow, Patience};
-use crate::decoder::{Branch, Choice, DecoderError, Sampler};
+use crate::decoder::{Branch, Choice, DecoderError, Luck, Sampler};
 use crate::error::Result;
 use crate::language::LanguageModel;
 use crate::question::Question;
@@ -49,12 +49,14 @@ pub(super) struct Answering<'a> {
     tokens: Vec<i64>,
     /// How many are the question's.
     asked: usize,
-    /// The question's words.
+    /// The question's words, each once.
     words: Vec<i64>,
     /// How many the cache holds, of those that count.
     pub computed: usize,
     /// Whether what comes next is to be computed by itself, as plain decoding would: the call was too close.
     pub alone: bool,
+    /// How drafts fared in this answer.
+    pub luck: Luck,
     limit: usize,
     count: usize,
     runs: usize,
@@ -75,16 +77,20 @@ impl<'a> Answering<'a> {
         if length + asked >= most {
             return Err(DecoderError::TooLong { context: length, question: asked, limit: most }.into());
         }
+        let mut words: Vec<i64> = tokens.iter().filter_map(|&token| model.tokenizer.word(token)).collect();
+        words.sort_unstable();
+        words.dedup();
         Ok(Self {
             question,
             branch,
             sampler: Sampler::new(question.sampling, question.log_probabilities, model.matcher(&question.form)?)?,
             text: Text::new(model, question),
-            words: tokens.iter().filter_map(|&token| model.tokenizer.word(token)).collect(),
+            words,
             tokens,
             asked,
             computed: 0,
             alone: false,
+            luck: Luck::default(),
             limit: question.max_tokens.min(most - length - asked),
             count: 0,
             runs: 0,
@@ -120,7 +126,7 @@ impl<'a> Answering<'a> {
         &self.tokens
     }
 
-    /// The question's words.
+    /// The question's words, each once.
     pub fn words(&self) -> &[i64] {
         &self.words
     }
@@ -141,9 +147,9 @@ impl<'a> Answering<'a> {
         self.count > 0 && self.tokens.len() - self.computed > 1
     }
 
-    /// How many tokens may be foreseen behind those.
-    pub fn may_foresee(&self) -> usize {
-        let goes_on = self.prefilled.is_some() && self.sampler.foresees() && !self.is_catching_up();
+    /// How many draft tokens may follow those.
+    pub fn longest_draft(&self) -> usize {
+        let goes_on = self.prefilled.is_some() && self.sampler.takes_drafts() && !self.is_catching_up();
         if goes_on { self.limit.saturating_sub(self.count + 1) } else { 0 }
     }
 
@@ -195,7 +201,7 @@ impl<'a> Answering<'a> {
     pub fn finish(mut self, on_piece: &mut impl FnMut(&str) -> Flow) -> (Said, usize, Vec<i64>) {
         let ended = self.finish.unwrap_or(Finish::Stopped);
         let (raw, readable, finish) = self.text.finish(ended, on_piece);
-        // Of tokens that were foreseen, what came after the answer's end is forgotten; its last one is said, not computed.
+        // Draft tokens behind the answer's end are forgotten. The answer's last token was never computed.
         let kept = self.computed.min(self.tokens.len() - 1);
         let mut pending = self.tokens.split_off(kept);
         if ended != Finish::EndOfTurn {

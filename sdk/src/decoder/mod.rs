@@ -8,6 +8,7 @@ mod look_up;
 mod readable;
 mod sampling;
 mod slots;
+mod speculation;
 mod stops;
 
 use budget::Budget;
@@ -22,6 +23,7 @@ pub use readable::Readable;
 pub use sampling::Sampling;
 pub(crate) use sampling::{Choice, Sampler};
 pub(crate) use slots::{Branch, Slot};
+pub(crate) use speculation::{Candidate, Luck, Plan, Progress, RunCosts, Speculation};
 pub(crate) use stops::Stops;
 
 use crate::anatomy::STRUCTURES;

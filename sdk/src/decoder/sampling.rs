@@ -93,8 +93,8 @@ impl Sampler {
         Ok(Self { sampling, rng: ChaCha8Rng::seed_from_u64(sampling.seed), said: Vec::new(), log_probabilities, form })
     }
 
-    /// Whether tokens that are looked up may be verified several at a time: where none is drawn.
-    pub fn foresees(&self) -> bool {
+    /// Whether draft tokens may be verified: where no token is drawn.
+    pub fn takes_drafts(&self) -> bool {
         self.sampling.is_greedy()
     }
 
