@@ -277,6 +277,75 @@ def test_cpp_asks_several_questions_together(compiled, anatomix, bundle, phantom
     assert run([program, bundle, phantom_dicom], environment).strip() == "\n".join(expected).strip()
 
 
+SIDE_BY_SIDE = r"""
+#include <anatomix.hpp>
+#include <chrono>
+#include <future>
+#include <iostream>
+#include <thread>
+
+using namespace anatomix;
+
+int main(int, char **argv) {
+    EngineOptions options;
+    options.provider = "cpu";
+    options.threads = 1;
+    auto opened = Engine::open(argv[1], options);
+    if (!opened) return 1;
+    auto &engine = opened.value();
+    const std::string questions[] = {"Where is the left lung?", "Is there a pleural effusion?"};
+
+    // Eight callers at once, each with a study of its own.
+    std::string answers[8];
+    std::vector<std::thread> callers;
+    for (std::size_t i = 0; i < 8; i++) callers.emplace_back([&, i] {
+        auto study = engine.study_from_file(argv[2]);
+        if (!study) return;
+        auto answer = study.value().ask(questions[i % 2]);
+        if (answer) answers[i] = study.value().structures().at(11).sentence + "\t" + answer.value().text();
+    });
+    for (std::thread &caller : callers) caller.join();
+    for (const std::string &answer : answers) std::cout << answer << "\n";
+
+    // A caller whose callback waits until another caller has its whole answer.
+    std::promise<void> answered;
+    std::future<void> done = answered.get_future();
+    bool met = false, first = true;
+    std::thread slow([&] {
+        auto study = engine.study_from_file(argv[2]);
+        if (!study) return;
+        auto answer = study.value().ask(questions[0], [&](std::string_view) {
+            if (first) met = done.wait_for(std::chrono::minutes(1)) == std::future_status::ready;
+            first = false;
+            return true;
+        });
+        met = met && answer && answer.value().finish() == ANX_FINISH_END_OF_TURN;
+    });
+    auto study = engine.study_from_file(argv[2]);
+    if (study && study.value().ask(questions[1])) answered.set_value();
+    slow.join();
+    if (!met) return 2;
+
+    // No number of threads that the machine has not is taken for another.
+    for (std::size_t threads : {SIZE_MAX, SIZE_MAX / 2, std::size_t{100000}}) {
+        options.threads = threads;
+        auto refused = Engine::open(argv[1], options);
+        if (refused || refused.error().code != ANX_INVALID_ARGUMENT) return 3;
+        if (refused.error().message.find(std::to_string(threads) + " threads") != 0) return 4;
+    }
+}
+"""
+
+
+def test_cpp_callers_side_by_side_get_what_the_command_line_gets(compiled, anatomix, bundle, phantom_dicom, environment):
+    program = compiled(SIDE_BY_SIDE, "-pthread")
+    sentence = record(anatomix, environment, "perceive", phantom_dicom, "--bundle", bundle)["structures"][11]["sentence"]
+    asked = ["Where is the left lung?", "Is there a pleural effusion?"]
+    expected = [record(anatomix, environment, "ask", phantom_dicom, question, "--bundle", bundle)["text"] for question in asked]
+    answers = "".join(f"{sentence}\t{text}\n" for text in expected * 4)
+    assert run([program, bundle, phantom_dicom], environment) == answers
+
+
 def test_cpp_fails_as_the_command_line_does(programs, bundle, tmp_path, environment):
     missing = tmp_path / "missing.dcm"
     done = subprocess.run([programs / "example", bundle, missing], capture_output=True, text=True, env=environment)

@@ -6,8 +6,9 @@
 //! plain|look-up|together MAX`; `bench cold BUNDLE IMAGE checked|unchecked` answers with one token and ends. The last two ask what
 //! the file holds that ANATOMIX_QUESTIONS names, a question a line, each about the study only. `bench form BUNDLE IMAGE
 //! TEMPERATURE` asks for reports grounded, as JSON by a schema, and unconstrained in turns and prints what a token takes of each, in
-//! microseconds. `bench rejected BUNDLE IMAGE plain|look-up MAX` lets a schema say what the answer is: it begins again and again as the
-//! prompt does, and never goes on so. Prints what decoding takes in milliseconds, tokens and runs.
+//! microseconds. `bench rejected BUNDLE IMAGE plain|look-up MAX LETTERS` lets a schema say what the answer is: the first letters of the
+//! words in the structures' names, which often begins as the prompt does, and goes on otherwise. It prints what decoding takes in
+//! milliseconds, tokens and runs.
 
 use anatomix::anatomy::{STRUCTURES, Structure};
 use anatomix::radiograph::{Histogram, Preprocess};
@@ -28,6 +29,9 @@ const SCHEMA: &str = r#"{
     "required": ["side", "findings"],
     "additionalProperties": false
 }"#;
+
+/// How many reports each caller asks for in a turn, each on a study of its own.
+const REPORTS: usize = 5;
 
 type Anyhow<T> = Result<T, Box<dyn Error>>;
 
@@ -90,6 +94,20 @@ fn main() -> Anyhow<()> {
                 Ok(format!("{} {} {prefilled} {tokens}{each}", parts[0], parts[1]))
             })
         }
+        ["callers", bundle, image, threads, count] => {
+            let engine = Engine::builder().provider(Provider::Cpu).threads(threads.parse()?).open(bundle)?;
+            let radiograph = Radiograph::open(image)?;
+            let count: usize = count.parse()?;
+            let report = |_| Ok(engine.study(&radiograph)?.ask(Task::Report)?.tokens);
+            let reports = || (0..REPORTS).map(report).sum::<anatomix::Result<usize>>();
+            each(|| {
+                let tokens = std::thread::scope(|scope| {
+                    let callers: Vec<_> = (0..count).map(|_| scope.spawn(reports)).collect();
+                    callers.into_iter().map(|caller| caller.join().expect("no caller panics")).sum::<anatomix::Result<usize>>()
+                })?;
+                Ok(format!("{} {tokens}", count * REPORTS))
+            })
+        }
         ["cold", bundle, image, golden] => {
             let engine = Engine::builder().provider(Provider::Cpu).golden(golden == "checked").open(bundle)?;
             let radiograph = Radiograph::open(image)?;
@@ -118,11 +136,12 @@ fn main() -> Anyhow<()> {
                 Ok(format!("{:.1} {:.1} {:.1}", each(0), each(1), each(2)))
             })
         }
-        ["rejected", bundle, image, how, max_tokens] => {
+        ["rejected", bundle, image, how, max_tokens, letters] => {
             let (engine, radiograph) = open(bundle, image, how != "plain")?;
-            // In the prompt a box follows each name.
-            let names: Vec<&str> = (0..STRUCTURES).filter_map(|i| Structure::all().nth(i * 7 % STRUCTURES)).map(Structure::name).collect();
-            let question = Question::new("Which?").json_schema(format!(r#"{{"const": "{}"}}"#, names.join(" ")));
+            let letters: usize = letters.parse()?;
+            let words = (0..STRUCTURES).filter_map(|i| Structure::all().nth(i * 7 % STRUCTURES)).flat_map(|name| name.name().split(' '));
+            let words: Vec<String> = words.map(|word| word.chars().take(letters).collect()).collect();
+            let question = Question::new("Which?").json_schema(format!(r#"{{"const": "{}"}}"#, words.join(" ")));
             let question = question.max_tokens(max_tokens.parse()?);
             let mut study = engine.study(&radiograph)?;
             study.ask(question.clone().max_tokens(1))?;
@@ -135,7 +154,8 @@ fn main() -> Anyhow<()> {
         }
         _ => Err("usage: bench sentences EMBEDDINGS WIDTH DATABASE | retrieval DATABASE WIDTH | tensor|hashed IMAGE SIDE | \
                  perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up|together MAX | cold BUNDLE IMAGE checked|unchecked | \
-                 form BUNDLE IMAGE TEMPERATURE | rejected BUNDLE IMAGE plain|look-up MAX"
+                 callers BUNDLE IMAGE THREADS COUNT | form BUNDLE IMAGE TEMPERATURE | \
+                  rejected BUNDLE IMAGE plain|look-up MAX LETTERS"
             .into()),
     }
 }

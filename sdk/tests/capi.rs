@@ -760,20 +760,23 @@ mod with_bundle {
     }
 
     #[test]
-    fn threads_share_an_engine() {
+    fn callers_side_by_side_get_what_each_gets_alone() {
         let engine = engine();
-        let perceive = || {
+        let work = || {
             let study = study(&engine);
-            // SAFETY: a live handle.
+            let answer = ask(study, c"Where is the left lung?", &asking());
+            // SAFETY: live handles.
             unsafe {
-                let bounds = (*anx_study_structure(study, 11)).bounds;
+                let found = ((*anx_study_structure(study, 11)).bounds, text(anx_answer_text(answer)).to_owned());
+                anx_answer_free(answer);
                 anx_study_free(study);
-                bounds
+                found
             }
         };
+        let alone = work();
         thread::scope(|scope| {
-            let both = [scope.spawn(perceive), scope.spawn(perceive)].map(|t| t.join().expect("no panic"));
-            assert_eq!(both[0], both[1]);
+            let callers: Vec<_> = (0..8).map(|_| scope.spawn(work)).collect();
+            callers.into_iter().for_each(|caller| assert_eq!(caller.join().expect("no panic"), alone));
         });
     }
 }

@@ -114,7 +114,21 @@ impl Runtime {
                 .map_err(|e| e.to_string())?
                 .with_intra_threads(threads)
                 .map_err(|e| e.to_string())?
-                .with_execution_providers(select::dispatches(self.chosen))
+                .with_intra_op_spinning(std::env::var("SPIN").as_deref() != Ok("0"))
+                .map_err(|e| e.to_string())?
+                .with_config_entry("session.intra_op.spin_duration_us", std::env::var("SPINUS").unwrap_or("-1".into()))
+                .map_err(|e| e.to_string())?
+                .with_config_entry("session.force_spinning_stop", std::env::var("SPINSTOP").unwrap_or("0".into()))
+                .map_err(|e| e.to_string())?
+                .with_execution_providers(
+                    std::env::var("NOARENA")
+                        .ok()
+                        .filter(|which| path.to_string_lossy().contains(which))
+                        .map(|_| ort::ep::CPU::default().with_arena_allocator(false).build())
+                        .into_iter()
+                        .chain(select::dispatches(self.chosen))
+                        .collect::<Vec<_>>(),
+                )
                 .map_err(|e| e.to_string())?
                 .commit_from_file(path)
                 .map_err(|e| e.to_string())
