@@ -96,18 +96,19 @@ def look_up():
 
 def rejected_drafts():
     """Answers that often begin as the prompt does and never go on as it does, with look-up beside plain decoding."""
+    # Words are cut to so many letters: of random weights' prompts, whole names would be accepted in part.
     models = {
-        "reference bundle": lambda: REFERENCE,
-        "121 M Gemma int4": lambda: language_bundle(min(LENGTHS)),
-        "4 layers as wide as MedGemma-4b, int4": wide_bundle,
+        "reference bundle": (lambda: REFERENCE, 99),
+        "121 M Gemma int4": (lambda: language_bundle(min(LENGTHS)), 1),
+        "4 layers as wide as MedGemma-4b, int4": (wide_bundle, 1),
     }
-    for name, bundle in models.items():
+    for name, (bundle, letters) in models.items():
         work = f"32 tokens, every draft is rejected, {name}"
         with attempt(work):
             quick, plain = [], []
             # Where a process has its weights in memory makes a difference of some percent: both take turns in several processes.
             for _ in range(3):
-                sides = [Ours("rejected", bundle(), PHANTOM, mode, 32) for mode in ["look-up", "plain"]]
+                sides = [Ours("rejected", bundle(), PHANTOM, mode, 32, letters) for mode in ["look-up", "plain"]]
                 for _ in range(7):
                     [side() for side in sides]
                     quick.append(sides[0].numbers[1])
@@ -182,4 +183,20 @@ def grammar():
         ours.close()
 
 
-WORKS = [look_up, rejected_drafts, grammar, nine_questions, decoder, cold_start]
+def callers():
+    """Reports of one caller and of two, on one engine of one thread."""
+    work = "reports of two callers of an engine of one thread, reference bundle"
+    with attempt(work):
+        if THREADS < 2:
+            raise Failed("this machine has one core")
+        sides = [Ours("callers", REFERENCE, PHANTOM, 1, count) for count in [2, 1]]
+        turn = [[], []]
+        for _ in range(9):
+            for side, each in zip(sides, turn, strict=True):
+                milliseconds = side()
+                each.append(milliseconds / side.numbers[1])
+        [side.close() for side in sides]
+        row(work, "ourselves, one caller", *map(median, turn), 1.8, unit="reports/s", amount=1)
+
+
+WORKS = [look_up, rejected_drafts, callers, grammar, nine_questions, decoder, cold_start]

@@ -79,7 +79,7 @@ impl Decoder {
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>();
         let projector = runtime.graph(&bundle.file(PROJECTOR))?;
         projector.check_ports(&names(&["image_tokens", "object_embeddings"]), &names(&["visual_features"]))?;
-        let graph = runtime.graph(&bundle.file(DECODER))?;
+        let graph = runtime.graph_for_callers(&bundle.file(DECODER))?;
         let sizes = bundle.manifest().decoder.clone();
         let mut inputs = names(&["input_ids", "visual_features", "visual_index", "seqlens_k", "total_sequence_length", "logit_positions"]);
         let mut outputs = names(&["logits"]);

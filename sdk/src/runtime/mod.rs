@@ -22,6 +22,7 @@ pub use workers::cores;
 
 use crate::text::brief;
 use ort::environment::Environment;
+use ort::ep::ExecutionProviderDispatch;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use std::path::{Path, PathBuf};
@@ -102,6 +103,24 @@ impl Runtime {
     /// # Errors
     /// If it cannot be loaded.
     pub fn graph(&self, path: &Path) -> Result<Graph, RuntimeError> {
+        self.load_graph(path, select::dispatches(self.chosen))
+    }
+
+    /// Loads a graph whose runs are short and many, from several callers at once: the decoder. ONNX Runtime's arena has one lock, which
+    /// callers of a single-threaded engine would spend much of their time on, so that such a graph takes its memory from the system.
+    /// (With several threads in a run the lock matters less, and the arena saves memory.)
+    ///
+    /// # Errors
+    /// If it cannot be loaded.
+    pub fn graph_for_callers(&self, path: &Path) -> Result<Graph, RuntimeError> {
+        let providers = match (self.chosen, self.options.threads) {
+            (Provider::Cpu, Some(1)) => vec![ort::ep::CPU::default().with_arena_allocator(false).build()],
+            (chosen, _) => select::dispatches(chosen),
+        };
+        self.load_graph(path, providers)
+    }
+
+    fn load_graph(&self, path: &Path, providers: Vec<ExecutionProviderDispatch>) -> Result<Graph, RuntimeError> {
         let failed = |message: String| RuntimeError::Graph { path: path.into(), message: brief(message) };
         let threads = self.options.threads.unwrap_or_else(cores);
         let build = || -> Result<Session, String> {
@@ -114,21 +133,10 @@ impl Runtime {
                 .map_err(|e| e.to_string())?
                 .with_intra_threads(threads)
                 .map_err(|e| e.to_string())?
-                .with_intra_op_spinning(std::env::var("SPIN").as_deref() != Ok("0"))
+                // Threads that wait for work spin: longer than this they take the cores from other callers.
+                .with_config_entry("session.intra_op.spin_duration_us", "20")
                 .map_err(|e| e.to_string())?
-                .with_config_entry("session.intra_op.spin_duration_us", std::env::var("SPINUS").unwrap_or("-1".into()))
-                .map_err(|e| e.to_string())?
-                .with_config_entry("session.force_spinning_stop", std::env::var("SPINSTOP").unwrap_or("0".into()))
-                .map_err(|e| e.to_string())?
-                .with_execution_providers(
-                    std::env::var("NOARENA")
-                        .ok()
-                        .filter(|which| path.to_string_lossy().contains(which))
-                        .map(|_| ort::ep::CPU::default().with_arena_allocator(false).build())
-                        .into_iter()
-                        .chain(select::dispatches(self.chosen))
-                        .collect::<Vec<_>>(),
-                )
+                .with_execution_providers(providers)
                 .map_err(|e| e.to_string())?
                 .commit_from_file(path)
                 .map_err(|e| e.to_string())
