@@ -9,7 +9,7 @@ use std::ptr::{dangling_mut, null, null_mut};
 /// Names of the functions in the header with output handles.
 fn with_outputs() -> BTreeSet<String> {
     let header = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../include/anatomix.h")).unwrap();
-    let declarations = header.split("enum anx_status anx_").skip(1).filter_map(|rest| rest.split_once(';')).map(|(one, _)| one);
+    let declarations = header.split("\nanx_status anx_").skip(1).filter_map(|rest| rest.split_once(';')).map(|(one, _)| one);
     let gives =
         |parameters: &str| parameters.split(',').any(|one| one.contains(" **") && !one.contains("anx_error") && !one.contains("const"));
     let named = declarations.filter_map(|one| one.split_once('(')).filter(|(_, parameters)| gives(parameters));
