@@ -37,7 +37,7 @@ FILES = files()
 def intensities(root):
     """Runs the SDK's example `intensities` on a file. Returns an image, or the message of the error."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
-    cargo = ["cargo", "build", "--release", "--quiet", "-p", "anatomix", "--features", "cli", "--example", "intensities"]
+    cargo = ["cargo", "build", "--release", "--quiet", "-p", "anatomix", "--features", "cli,capi", "--example", "intensities"]
     subprocess.run(cargo, cwd=root, check=True, env={**os.environ, "CARGO_TARGET_DIR": str(target)})
 
     def intensities(path) -> np.ndarray | str:
