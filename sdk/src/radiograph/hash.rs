@@ -1,7 +1,7 @@
 //! The hash of a file, which takes one core as long as making the network's input takes both.
 
-use super::Digest256;
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,6 +32,15 @@ impl Hash {
     pub fn finish(mut self, file: &[u8]) -> String {
         self.see(file);
         format!("{:x}", Digest256(self.state.finalize().into()))
+    }
+}
+
+/// Formats a SHA-256 digest in hexadecimal with `{:x}`.
+pub(crate) struct Digest256(pub [u8; 32]);
+
+impl fmt::LowerHex for Digest256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Radiographs: opening them, and preparing them for the network.
 
+mod decoded;
 mod dicom;
 mod entropy;
 mod error;
@@ -9,13 +10,17 @@ mod memory;
 mod preprocess;
 mod raster;
 mod resize;
+mod sides;
 mod stored;
 
 pub use error::RadiographError;
-use hash::{Fingerprint, Hash};
+pub(crate) use hash::Digest256;
 pub use header::{Header, Orientation};
 pub use preprocess::{Histogram, Preprocess};
+pub(crate) use sides::check_sides;
 
+use decoded::{Decoded, Noticed};
+use hash::{Fingerprint, Hash};
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -26,12 +31,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use stored::{Samples, Stored, Width};
+use stored::{Stored, Width};
 
 /// Largest accepted file in bytes.
 const MAX_BYTES: u64 = 1 << 30;
-/// Smallest and largest accepted side in pixels.
-const SIDES: std::ops::RangeInclusive<u32> = 32..=20_000;
 
 /// A frontal chest radiograph as intensities in display polarity: air dark, bone bright.
 ///
@@ -55,18 +58,9 @@ pub struct Radiograph {
     name: String,
 }
 
-/// What was noticed while pixels were read.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Noticed {
-    /// Why they may be damaged, although they could be read.
-    pub damage: Option<String>,
-    /// The share of pixels, 0..1, in which colour is seen.
-    pub colour: f32,
-}
-
 impl Radiograph {
     /// Most accepted pixels, several times what a radiograph has.
-    pub const MAX_PIXELS: u64 = 100_000_000;
+    pub const MAX_PIXELS: u64 = sides::MAX_PIXELS;
     /// Most bytes of memory that reading a radiograph takes for each of its pixels.
     pub const BYTES_PER_PIXEL: u64 = 12;
 
@@ -286,44 +280,4 @@ fn reach<'a>(mut bins: impl Iterator<Item = (usize, &'a u64)>, outside: u64) -> 
         passed > outside
     })
     .map_or(0, |(bin, _)| bin)
-}
-
-/// What a decoder gives.
-struct Decoded<'a> {
-    width: u32,
-    height: u32,
-    /// `width * height` of them.
-    samples: Samples<'a>,
-    /// What every value that they could have shows, 0..1.
-    levels: Vec<f32>,
-    header: Header,
-    noticed: Noticed,
-}
-
-impl Decoded<'_> {
-    fn into_owned(self, name: &str) -> Result<Decoded<'static>, RadiographError> {
-        let bytes = match self.samples.bytes {
-            Cow::Borrowed(bytes) => memory::copied(bytes, name)?,
-            Cow::Owned(bytes) => bytes,
-        };
-        Ok(Decoded { samples: Samples { width: self.samples.width, bytes: bytes.into() }, ..self })
-    }
-}
-
-/// Before anything of that size is allocated.
-pub(crate) fn check_sides(width: u32, height: u32, name: &str) -> Result<(), RadiographError> {
-    if SIDES.contains(&width) && SIDES.contains(&height) && u64::from(width) * u64::from(height) <= Radiograph::MAX_PIXELS {
-        return Ok(());
-    }
-    let (least, most) = (*SIDES.start(), *SIDES.end());
-    Err(RadiographError::Sides { name: name.into(), width, height, least, most, pixels: Radiograph::MAX_PIXELS })
-}
-
-/// Writes a digest in hexadecimal.
-pub(crate) struct Digest256(pub [u8; 32]);
-
-impl std::fmt::LowerHex for Digest256 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
 }

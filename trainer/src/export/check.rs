@@ -1,6 +1,6 @@
 //! Whether the SDK opens what was written: its golden input must come out before a bundle takes its place.
 
-use super::Settings;
+use super::settings::Settings;
 use crate::graph::onnx::Precision;
 use anatomix::runtime::{RuntimeError, processor};
 use anatomix::{Engine, Error, Provider};

@@ -3,7 +3,8 @@
 //! the graph holds and with the run's own.
 
 use super::prompt::Prompt;
-use super::{Settings, golden, graphs};
+use super::settings::{Measure, Settings};
+use super::{golden, graphs};
 use crate::graph::onnx::{Operators, Precision};
 use crate::graph::{Params, Torch, causal_bias};
 use crate::models::gemma::{GemmaConfig, gemma};
@@ -19,17 +20,6 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::path::Path;
 use tch::{Device, Tensor};
-
-/// Whether deviations are measured: it takes ONNX Runtime, and memory and disk for graphs in fp32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Measure {
-    /// By the graphs, where ONNX Runtime is found and the decoder has at most half a billion weights; otherwise by the weights.
-    Auto,
-    /// By the graphs, whatever their size.
-    Always,
-    /// Never.
-    Never,
-}
 
 /// Deviations from the same graphs in fp32.
 #[derive(Clone, Debug, Default, Serialize)]

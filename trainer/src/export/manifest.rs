@@ -1,13 +1,13 @@
 //! The manifest: sizes for the SDK, and size and hash of every file.
 
-use super::Settings;
+use super::files::{sync, write as write_file};
+use super::settings::Settings;
 use crate::graph::onnx::{Operators, Precision};
 use crate::run::ModelConfig;
 use anatomix::bundle::{self, ApmSizes, DecoderSizes, FileEntry, GraphSettings, Manifest, PromptSettings, TOLERANCE};
 use anatomix::prompt::PROMPT_VERSION;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
 /// Describes all files that are in the folder.
@@ -41,7 +41,7 @@ pub(super) fn write(folder: &Path, name: &str, models: &ModelConfig, settings: &
     let mut text = serde_json::to_vec_pretty(&manifest)?;
     text.push(b'\n');
     let path = folder.join(bundle::MANIFEST);
-    super::write(&path, &text)?;
+    write_file(&path, &text)?;
     sync(&path)
 }
 
@@ -77,9 +77,4 @@ fn files(folder: &Path) -> Result<BTreeMap<String, FileEntry>> {
         files.insert(name, FileEntry { bytes, sha256: bundle::hash_file(&path, |_| ())? });
     }
     Ok(files)
-}
-
-/// What a manifest vouches for is on the disk.
-fn sync(path: &Path) -> Result<()> {
-    File::open(path).and_then(|f| f.sync_all()).with_context(|| format!("cannot write {}", path.display()))
 }

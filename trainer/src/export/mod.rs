@@ -7,6 +7,7 @@
 mod calibration;
 mod check;
 mod deviation;
+mod files;
 mod golden;
 mod graphs;
 mod grid;
@@ -14,12 +15,14 @@ mod manifest;
 mod phantom;
 mod prompt;
 mod replace;
+mod settings;
 
 pub use check::Check;
-pub use deviation::{ApmDeviation, DecoderDeviation, Deviations, Measure, Measured};
+pub use deviation::{ApmDeviation, DecoderDeviation, Deviations, Measured};
 pub use graphs::{apm as write_apm, check_apm, check_decoder, decoder as write_decoder, projector as write_projector};
+pub use settings::{Measure, Settings};
 
-use crate::graph::onnx::{Operators, Precision};
+use crate::graph::onnx::Precision;
 use crate::graph::{Params, ParamsError, Torch, TorchTensor};
 use crate::models::text::project;
 use crate::run::{self, Run};
@@ -29,54 +32,10 @@ use anatomix::bundle;
 use anatomix::prompt::PromptTokenizer;
 use anatomix::retrieval::{self, SentenceDatabase, SentenceList};
 use anyhow::{Context, Result, bail};
+use files::{contents, write};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
-
-/// What to make.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The bundle's folder. One that is there is replaced if it is a bundle or a part of one.
-    pub out: PathBuf,
-    /// The bundle's name; the run folder's where this is `None`.
-    pub name: Option<String>,
-    /// The perception module's precision.
-    pub apm: Precision,
-    /// The decoder's precision.
-    pub decoder: Precision,
-    /// The decoder's operators.
-    pub operators: Operators,
-    /// Whether deviations from fp32 are measured.
-    pub measure: Measure,
-    /// Radiographs that an export of the perception module in int8 is calibrated with; phantoms where this is `None`.
-    pub calibrate: Option<PathBuf>,
-    /// Whether the SDK opens the bundle and runs its golden input before the bundle takes its place.
-    pub golden: bool,
-    /// Kinds of processors on which the bundle was checked, for its manifest: names of [`anatomix::runtime::PROCESSORS`].
-    pub checked_on: Vec<String>,
-}
-
-impl Settings {
-    /// The usual precisions: fp32 arithmetic on weights in fp16.
-    pub fn new(out: impl Into<PathBuf>) -> Self {
-        Self {
-            out: out.into(),
-            name: None,
-            apm: Precision::Fp16Weights,
-            decoder: Precision::Fp16Weights,
-            operators: Operators::Fused,
-            measure: Measure::Never,
-            calibrate: None,
-            golden: true,
-            checked_on: Vec::new(),
-        }
-    }
-
-    /// The projectors compute in fp32 always; their weights are as large as the decoder's where those are in fp32.
-    fn projector(&self) -> Precision {
-        if self.decoder == Precision::Fp32 { Precision::Fp32 } else { Precision::Fp16Weights }
-    }
-}
 
 /// What was written.
 #[derive(Clone, Debug, Serialize)]
@@ -252,19 +211,6 @@ fn language(run: &Run, held: &Held) -> Result<Params> {
     Ok(Params::lazy(&files)?)
 }
 
-/// Names of a folder's files, and their size in bytes.
-fn contents(folder: &Path) -> Result<(Vec<String>, u64)> {
-    let failed = || format!("cannot read {}", folder.display());
-    let (mut files, mut bytes) = (Vec::new(), 0);
-    for entry in std::fs::read_dir(folder).with_context(failed)? {
-        let entry = entry.with_context(failed)?;
-        bytes += entry.metadata().with_context(failed)?.len();
-        files.push(entry.file_name().to_string_lossy().into_owned());
-    }
-    files.sort();
-    Ok((files, bytes))
-}
-
 /// A database as it is stored: its writer makes rows of length one of these, by operations that are the same anywhere.
 fn sentences(database: &Database) -> Result<Vec<SentenceList>> {
     let lists = database.sentences.iter().zip(&database.embeddings);
@@ -274,8 +220,4 @@ fn sentences(database: &Database) -> Result<Vec<SentenceList>> {
             Ok(SentenceList { sentences: sentences.clone(), embeddings: Vec::<f32>::try_from(embeddings)? })
         })
         .collect()
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -11,7 +11,8 @@ mod pixels;
 mod rle;
 mod sequence;
 
-use super::{Decoded, Noticed, RadiographError, memory};
+use super::decoded::{Decoded, Noticed};
+use super::{RadiographError, memory};
 use dataset::DataSet;
 use display::Display;
 use file::Start;

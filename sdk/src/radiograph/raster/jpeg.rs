@@ -1,8 +1,10 @@
 //! JPEG. The decoder gives the picture in one piece, of one byte a pixel or three.
 
-use super::{Raster, damaged, grey, turn};
+use super::picture::{Raster, damaged};
+use super::{grey, turn};
+use crate::radiograph::decoded::Noticed;
 use crate::radiograph::stored::{Samples, Width};
-use crate::radiograph::{Noticed, RadiographError, check_sides, entropy, memory};
+use crate::radiograph::{RadiographError, check_sides, entropy, memory};
 use image::ImageDecoder;
 use image::codecs::jpeg::JpegDecoder;
 use image::metadata::Orientation;

@@ -4,20 +4,14 @@
 
 mod grey;
 mod jpeg;
+mod picture;
 mod png;
 mod turn;
 
-use super::stored::Samples;
-use super::{Decoded, Header, Noticed, RadiographError};
+use super::decoded::Decoded;
+use super::{Header, RadiographError};
 use image::ImageFormat;
-
-/// A picture as it is displayed.
-struct Raster {
-    width: u32,
-    height: u32,
-    samples: Samples<'static>,
-    noticed: Noticed,
-}
+use picture::Raster;
 
 pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Decoded<'static>, RadiographError> {
     let Raster { width, height, samples, noticed } = match image::guess_format(bytes) {
@@ -27,10 +21,6 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Decoded<'static>, Radio
     };
     let levels = samples.width.shares();
     Ok(Decoded { width, height, samples, levels, header: Header::default(), noticed })
-}
-
-fn damaged(name: &str, problem: impl std::fmt::Display) -> RadiographError {
-    RadiographError::Damaged { name: name.into(), message: problem.to_string() }
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! PNG, row by row: beside the grey picture no more than a few rows are held, however many channels and bits they have.
 
 use super::grey::Layout;
-use super::{Raster, damaged, turn};
+use super::picture::{self, Raster};
+use super::turn;
+use crate::radiograph::decoded::Noticed;
 use crate::radiograph::stored::{Samples, Width};
-use crate::radiograph::{Noticed, RadiographError, check_sides, memory};
+use crate::radiograph::{RadiographError, check_sides, memory};
 use image::metadata::Orientation;
 use png::{BitDepth, Decoder, InterlaceInfo, Transformations, expand_interlaced_row};
 use std::io::Cursor;
 
 pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError> {
-    let damaged = |problem: png::DecodingError| damaged(name, problem);
+    let damaged = |problem: png::DecodingError| picture::damaged(name, problem);
     let mut decoder = Decoder::new(Cursor::new(bytes));
     // Colour profiles and texts are compressed, so that a small one may unpack to gigabytes, and they do not matter here.
     decoder.set_ignore_iccp_chunk(true);
@@ -32,10 +34,10 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
             InterlaceInfo::Null(_) => {
                 // An animation's first frame may be smaller than the picture.
                 let out = pixels.chunks_exact_mut(stride).nth(rows).filter(|_| count == width as usize);
-                coloured += layout.row(row.data(), out.ok_or_else(|| super::damaged(name, "its rows are not those of its header"))?);
+                coloured += layout.row(row.data(), out.ok_or_else(|| picture::damaged(name, "its rows are not those of its header"))?);
             }
             InterlaceInfo::Adam7(pass) => {
-                let part = part.get_mut(..count * size).ok_or_else(|| super::damaged(name, "its rows are not those of its header"))?;
+                let part = part.get_mut(..count * size).ok_or_else(|| picture::damaged(name, "its rows are not those of its header"))?;
                 coloured += layout.row(row.data(), part);
                 expand_interlaced_row(&mut pixels, stride, part, pass, 8 * size as u8);
             }
@@ -43,7 +45,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
         rows += 1;
     }
     if !reader.info().interlaced && rows != height as usize {
-        return Err(super::damaged(name, "its rows are not those of its header"));
+        return Err(picture::damaged(name, "its rows are not those of its header"));
     }
     // Metadata may follow the pixels. Where they break off, the picture is there all the same.
     let _ = reader.finish();

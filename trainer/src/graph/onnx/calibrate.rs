@@ -4,68 +4,16 @@
 use super::file::GraphFile;
 use super::precision::Precision;
 use super::proto::{AttributeProto, DataType};
+use super::ranges::{Calibration, Ranges};
 use super::writer::{OnnxTensor, Writer};
 use crate::graph::Params;
-use anyhow::{Result, ensure};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use tch::Tensor;
 
-/// Significant bits of a range's ends.
-const RANGE_BITS: i32 = 10;
 /// Codes of a weight go from minus to plus this. An activation's code is at most 255, and x86-64 processors without VNNI add two
 /// products at a time in 16 bits, where more than 32,767 is cut off: `2 * 255 * 64` is less. With codes up to 127 boxes were wrong there.
 const WEIGHT_CODES: f64 = 64.0;
-
-/// The smallest and largest value of each activation that is rounded. Both are rounded outwards to few bits: they are computed in fp64, whose
-/// last bits depend on the machine, and what they decide (steps between codes) must not.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Ranges(BTreeMap<String, [f32; 2]>);
-
-impl Ranges {
-    /// Takes the smallest and the largest value of an activation in one run.
-    ///
-    /// # Errors
-    /// If a value is not finite.
-    pub fn observe(&mut self, name: &str, [low, high]: [f64; 2]) -> Result<()> {
-        ensure!(low.is_finite() && high.is_finite(), "while it was calibrated, {name} was not finite; export in fp32");
-        // Zero, which borders are filled with, must have a code.
-        let ends = self.0.entry(name.into()).or_default();
-        *ends = [ends[0].min(outwards(low)), ends[1].max(outwards(high))];
-        Ok(())
-    }
-
-    /// How many activations there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether nothing was observed.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// The next value away from zero that has few bits.
-fn outwards(value: f64) -> f32 {
-    if value == 0.0 {
-        return 0.0;
-    }
-    let step = libm::scalbn(1.0, libm::ilogb(value) + 1 - RANGE_BITS);
-    ((value.abs() / step).ceil() * step).copysign(value) as f32
-}
-
-/// What a writer does about 8 bits.
-#[derive(Debug, Default)]
-pub(super) enum Calibration {
-    /// Nothing.
-    #[default]
-    None,
-    /// Notes the names of what would be rounded.
-    Observe(RefCell<BTreeSet<String>>),
-    /// Rounds.
-    Apply(Ranges),
-}
 
 impl<'a> Writer<'a> {
     /// A graph that is not written, but notes which activations 8 bits would round.
@@ -86,15 +34,6 @@ impl<'a> Writer<'a> {
         self
     }
 
-    /// Whether the graph is one of 8 bits, or one that ranges are observed with for such a graph.
-    pub(super) fn calibrates(&self) -> bool {
-        !matches!(self.calibration, Calibration::None)
-    }
-
-    pub(super) fn is_rounding(&self) -> bool {
-        matches!(self.calibration, Calibration::Apply(_))
-    }
-
     /// An activation in front of an operator of 8 bits; `None` where its range is not known, or nothing is rounded.
     pub(super) fn activation(&self, x: &OnnxTensor) -> Option<OnnxTensor> {
         self.activation_and_scale(x, &x.name).map(|(rounded, _)| rounded)
@@ -110,7 +49,7 @@ impl<'a> Writer<'a> {
                 }
                 None
             }
-            Calibration::Apply(ranges) => ranges.0.get(like).map(|range| self.rounded_activation(x, *range)),
+            Calibration::Apply(ranges) => ranges.get(like).map(|range| self.rounded_activation(x, range)),
         }
     }
 
@@ -184,23 +123,4 @@ pub(super) fn rounded_rows(matrix: &Tensor) -> RoundedRows {
     let largest = matrix.abs().amax([1i64].as_slice(), false);
     let steps = (largest / WEIGHT_CODES).clamp_min(f64::from(f32::MIN_POSITIVE));
     RoundedRows { codes: (matrix / steps.unsqueeze(1)).round(), steps }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_rounded_outwards_to_few_bits() {
-        for value in [1.0, -3.7, 0.001234, 1e-30, 65_504.3] {
-            let end = f64::from(outwards(value));
-            assert!(end / value >= 1.0 && end / value < 1.002, "{value} became {end}");
-            assert_eq!(outwards(end), end as f32, "{end} has few bits already");
-        }
-        let mut ranges = Ranges::default();
-        ranges.observe("a", [0.5, 2.3]).unwrap();
-        ranges.observe("a", [-1.0, 0.25]).unwrap();
-        assert_eq!(ranges.0["a"], [-1.0, outwards(2.3)]);
-        assert!(ranges.observe("b", [0.0, f64::NAN]).unwrap_err().to_string().contains("b was not finite"));
-    }
 }

@@ -10,7 +10,7 @@ impl Writer<'_> {
     /// A convolution with a kernel `[out, in, k, k]` that the other reader has to know, too, as it is rounded.
     pub(super) fn convolution(&self, x: &OnnxTensor, name: &str, kernel: Tensor, bias: Tensor, size: Conv) -> OnnxTensor {
         let weight = format!("{name}.weight");
-        let folds = self.calibrates() && size.inputs == 1 && size.stride == 2 && size.kernel % 4 == 3;
+        let folds = self.calibration.is_wanted() && size.inputs == 1 && size.stride == 2 && size.kernel % 4 == 3;
         let pad = size.kernel / 2;
         // Phases have the values of the image.
         let like = x.name.clone();
@@ -40,7 +40,7 @@ impl Writer<'_> {
         ];
         let out = self.named_node(name.into(), "Conv", &[&x, &kernel, &bias], attributes);
         // Known from here on, should a sum need it in 8 bits.
-        if !self.is_rounding() {
+        if !self.calibration.is_applied() {
             self.activation(&out);
         }
         out

@@ -9,12 +9,13 @@ mod ops;
 mod precision;
 mod proto;
 mod quantize;
+mod ranges;
 mod stored;
 mod writer;
 
-pub use calibrate::Ranges;
 pub use file::{Dim, is_own};
 pub use observe::Observer;
 pub use precision::{Operators, Precision};
 pub use proto::DataType;
+pub use ranges::Ranges;
 pub use writer::{OnnxTensor, Writer};

@@ -143,7 +143,7 @@ impl Ops for Writer<'_> {
         let weight = format!("{name}.weight");
         let kernel = self.params.weight(&weight, &[outputs, inputs, 1, 1], Init::Xavier);
         let bias = self.parameter(&format!("{name}.bias"), &[outputs], Init::Zeros);
-        if self.is_rounding()
+        if self.calibration.is_applied()
             && let Some(x) = self.activation(x)
         {
             // A product, since its result is not rounded; channels lie innermost in 8 bits anyway.
@@ -170,7 +170,7 @@ impl Ops for Writer<'_> {
         let part = |part: &str, init| self.weight(&format!("{name}.{part}"), &[width], init);
         let attributes = vec![AttributeProto::int("axis", -1), AttributeProto::float("epsilon", epsilon as f32)];
         // ONNX Runtime would make one operator of the sum in front and the norm, which on a CPU takes three times as long as both.
-        let x = if self.calibrates() { &self.reshape(x, &[0, -1, width]) } else { x };
+        let x = if self.calibration.is_wanted() { &self.reshape(x, &[0, -1, width]) } else { x };
         self.named_node(name.into(), "LayerNormalization", &[x, &part("weight", Init::Ones), &part("bias", Init::Zeros)], attributes)
     }
 
@@ -200,7 +200,7 @@ impl Ops for Writer<'_> {
     fn add(&self, a: &OnnxTensor, b: &OnnxTensor) -> OnnxTensor {
         match (&a.known, &b.known) {
             (Some(x), Some(y)) => self.known(format!("{}+{}", a.name, b.name), x + y),
-            (None, None) if self.is_rounding() => match (self.activation(a), self.activation(b)) {
+            (None, None) if self.calibration.is_applied() => match (self.activation(a), self.activation(b)) {
                 (Some(a), Some(b)) => self.node("Add", &[&a, &b], vec![]),
                 _ => self.node("Add", &[a, b], vec![]),
             },

@@ -1,9 +1,9 @@
 //! A graph while it is written: its names, its nodes, its weights.
 
-use super::calibrate::Calibration;
 use super::file::{Dim, GraphFile, value_info};
 use super::precision::{Operators, Precision};
 use super::proto::{AttributeProto, DataType, NodeProto};
+use super::ranges::Calibration;
 use super::stored::{Held, Written};
 use crate::graph::{Init, Params};
 use crate::models::lora::Lora;
@@ -149,7 +149,7 @@ impl<'a> Writer<'a> {
 
     /// The type that a weight of so many values is stored in.
     pub(super) fn stored_type(&self, values: usize) -> DataType {
-        if values >= SMALL && self.is_rounding() {
+        if values >= SMALL && self.calibration.is_applied() {
             // Half is close enough to fp32 where the kernels are of 8 bits.
             return DataType::Half;
         }
