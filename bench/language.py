@@ -153,7 +153,7 @@ def cold_start():
     published_parts()
     length = min(LENGTHS)
     questions = [question_for(length)]
-    ours = [[BENCH, "cold", language_bundle(length), PHANTOM, golden] for golden in ["unchecked", "checked"]]
+    ours = [[BENCH, "cold", language_bundle(length), PHANTOM, golden] for golden in ["no-golden-check", "golden-check"]]
     peer = [sys.executable, Path(__file__).with_name("peers.py"), genai_model(PARTS / "gemma", "int4"), length]
     figures = []
     for _ in range(6):

@@ -305,6 +305,36 @@ typedef int32_t anx_flow;
 #endif
 
 /**
+ * A field of an options struct that switches something on or off. Such a field is a size_t, like its neighbours, and takes one of
+ * these values; any other fails with ANX_INVALID_ARGUMENT.
+ */
+enum anx_switch
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
+    /**
+     * On or off, as the field's description says.
+     */
+    ANX_DEFAULT = 0,
+    /**
+     * On.
+     */
+    ANX_ON = 1,
+    /**
+     * Off.
+     */
+    ANX_OFF = 2
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum anx_switch anx_switch;
+#else
+typedef int32_t anx_switch;
+#endif
+#endif
+
+/**
  * An answer of the language model. It never changes, so threads may share it; it needs neither study nor engine.
  */
 typedef struct anx_answer anx_answer;
@@ -364,19 +394,21 @@ typedef struct anx_engine_options {
      */
     const char *library;
     /**
-     * How many bytes the computed tokens of all studies together may take, or 0 for any number; see anx_engine_study_bytes.
+     * How many bytes the KV caches of all studies may take together, or 0 for no limit; see anx_engine_study_bytes.
      * A question that would need more fails with ANX_DECODER; an answer that comes to need more ends with ANX_FINISH_MEMORY.
      */
-    size_t memory;
+    size_t memory_limit;
     /**
-     * Not 0: the golden input is not run, which makes opening quicker. For a bundle that was opened before with this library
-     * on this machine.
+     * An anx_switch, by default on: opening runs the bundle's golden input on the provider and compares the outputs. Switched off,
+     * opening is faster, but a provider that computes wrong results goes unnoticed: only for a bundle that was opened before with
+     * this library on this machine.
      */
-    size_t unchecked;
+    size_t golden_check;
     /**
-     * Not 0: answers are decoded token by token, without looking up what they repeat; they are the same.
+     * An anx_switch, by default on: prompt look-up decoding, by which one run of the decoder verifies several tokens. The answers are
+     * the same either way.
      */
-    size_t plain;
+    size_t look_up;
 } anx_engine_options;
 
 /**
@@ -637,12 +669,13 @@ typedef struct anx_ask_options {
      */
     size_t deadline_ms;
     /**
-     * Not 0: the answer tells the probability of each of its tokens, see anx_answer_log_probabilities.
+     * An anx_switch, by default off: the answer holds the log probability of each of its tokens, see
+     * anx_answer_log_probabilities.
      */
     size_t log_probabilities;
     /**
-     * Not 0: continues the study's conversation, so that the model sees the questions and answers before it; see
-     * anx_study_turns. 0: asks of the radiograph alone.
+     * An anx_switch, by default off: the question continues the study's conversation, so that the model sees the questions and
+     * answers before it; see anx_study_turns. Off: it is asked of the radiograph alone.
      */
     size_t follow_up;
     /**
@@ -652,12 +685,13 @@ typedef struct anx_ask_options {
      */
     const char *json_schema;
     /**
-     * Not 0: the answer may be anything. 0: its groundings are well formed, or it is JSON. Not both with json_schema.
+     * An anx_switch, by default off: decoding is not constrained, so that groundings may be malformed. Off: groundings are well
+     * formed, or the answer is JSON. It cannot be on together with json_schema.
      */
     size_t unconstrained;
     /**
-     * Not 0: the study is asked even if it is flagged "not_chest" or "not_frontal". 0: asking such a study fails with
-     * ANX_RADIOGRAPH_FLAGGED, because it is none that the model was made for.
+     * An anx_switch, by default off: the study is asked even if it is flagged "not_chest" or "not_frontal". Off: asking such a
+     * study fails with ANX_RADIOGRAPH_FLAGGED, because the model was not made for such images.
      */
     size_t accept_flags;
 } anx_ask_options;

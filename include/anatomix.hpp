@@ -76,6 +76,8 @@ template <auto Free> struct Deleter {
 };
 template <class T, auto Free> using Owned = std::unique_ptr<T, Deleter<Free>>;
 
+inline std::size_t on_or_off(bool value) { return value ? ANX_ON : ANX_OFF; }
+
 inline std::string text(const char *borrowed) { return borrowed ? borrowed : ""; }
 
 inline Error take(anx_error *owned) {
@@ -384,11 +386,11 @@ private:
         raw.stop = stop.data();
         raw.stop_count = stop.size();
         raw.deadline_ms = static_cast<std::size_t>(std::max<std::chrono::milliseconds::rep>(options.deadline.count(), 0));
-        raw.log_probabilities = options.log_probabilities;
-        raw.follow_up = options.follow_up;
+        raw.log_probabilities = detail::on_or_off(options.log_probabilities);
+        raw.follow_up = detail::on_or_off(options.follow_up);
         raw.json_schema = options.json_schema.empty() ? nullptr : options.json_schema.c_str();
-        raw.unconstrained = options.unconstrained;
-        raw.accept_flags = options.accept_flags;
+        raw.unconstrained = detail::on_or_off(options.unconstrained);
+        raw.accept_flags = detail::on_or_off(options.accept_flags);
         return raw;
     }
 
@@ -400,9 +402,9 @@ struct EngineOptions {
     std::string provider;    // "auto", "cpu", "cuda[:N]", "tensorrt[:N]"
     std::size_t threads = 0; // on the CPU; 0: all cores
     std::string library;     // path of ONNX Runtime's library
-    std::size_t memory = 0;  // bytes that computed tokens of all studies may take; 0: any number
-    bool unchecked = false;  // without the golden input, for a bundle that was opened before on this machine
-    bool plain = false;      // decodes token by token, without look-up; answers are the same
+    std::size_t memory_limit = 0; // bytes that the KV caches of all studies may take together; 0: no limit
+    bool golden_check = true;     // false: only for a bundle that was opened before on this machine
+    bool look_up = true;          // prompt look-up decoding; the answers are the same without it
 };
 
 // Grey pixels row by row from the top, 0 (black) to the type's largest value (white); width * height of them.
@@ -424,9 +426,9 @@ public:
         raw.provider = options.provider.empty() ? nullptr : options.provider.c_str();
         raw.threads = options.threads;
         raw.library = options.library.empty() ? nullptr : options.library.c_str();
-        raw.memory = options.memory;
-        raw.unchecked = options.unchecked;
-        raw.plain = options.plain;
+        raw.memory_limit = options.memory_limit;
+        raw.golden_check = detail::on_or_off(options.golden_check);
+        raw.look_up = detail::on_or_off(options.look_up);
         anx_engine *engine = nullptr;
         anx_error *error = nullptr;
         if (anx_engine_open(bundle.c_str(), &raw, &engine, &error) != ANX_OK) return detail::take(error);

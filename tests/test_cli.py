@@ -249,16 +249,16 @@ def test_one_thread_takes_one_core(run, radiographs, tmp_path):
 
 
 def test_memory_is_limited_and_the_golden_input_left_out(succeed, run, phantom_dicom, tmp_path):
-    ask = ["ask", phantom_dicom, "Where is the left lung?", "--json", "--memory"]
+    ask = ["ask", phantom_dicom, "Where is the left lung?", "--json", "--memory-limit"]
     refused = run(*ask, "1")
     assert refused.returncode == 1 and "allow more" in refused.stderr
-    answer = json.loads(succeed(*ask, "64", "--no-golden"))
+    answer = json.loads(succeed(*ask, "64", "--no-golden-check"))
     assert answer["text"] == json.loads(succeed(*ask[:-1]))["text"]
     # An answer without an end is cut at the smallest budget with which the question can be asked.
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps({"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "minItems": 1400}))
-    least = next(str(mib) for mib in range(2, 65) if run(*ask, str(mib), "--no-golden").returncode == 0)
-    endless = [*ask, least, "--no-golden", "--json-schema", schema, "--max-tokens", "2500"]
+    least = next(str(mib) for mib in range(2, 65) if run(*ask, str(mib), "--no-golden-check").returncode == 0)
+    endless = [*ask, least, "--no-golden-check", "--json-schema", schema, "--max-tokens", "2500"]
     cut = json.loads(succeed(*endless))
     assert cut["finish"] == "memory" and cut["tokens"] >= 512 and cut["raw"].startswith("[")
     assert "the answer is cut: it would have taken more memory" in run(*[part for part in endless if part != "--json"]).stderr

@@ -110,7 +110,7 @@ int main(int, char **argv) {
     if (damaged || damaged.error().code != ANX_SAVED) return 7;
     // Memory that two studies do not fit into.
     EngineOptions tight;
-    tight.memory = engine.study_bytes(2048);
+    tight.memory_limit = engine.study_bytes(2048);
     auto small = Engine::open(argv[1], tight).value();
     auto held = small.study_from_file(argv[2]).value();
     if (!held.ask(first)) return 8;
@@ -179,7 +179,7 @@ def test_the_header_is_strict_c89_and_cpp17(root, tmp_path):
         run(["gcc", f"-std={standard}", *STRICT, "-I", root / "include", "-fsyntax-only", source])
     # What C compilers may choose freely, the size of an enum, is fixed.
     fixed = tmp_path / "fixed.c"
-    wide = " && ".join(f"sizeof({name}) == 4" for name in ["anx_status", "anx_severity", "anx_finish", "anx_flow"])
+    wide = " && ".join(f"sizeof({name}) == 4" for name in ["anx_status", "anx_severity", "anx_finish", "anx_flow", "anx_switch"])
     fixed.write_text(f"#include <anatomix.h>\nint fixed[{wide} ? 1 : -1];\n")
     run(["gcc", "-fshort-enums", "-I", root / "include", "-fsyntax-only", fixed])
     # A failure that is not looked at is a warning.

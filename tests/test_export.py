@@ -106,7 +106,7 @@ def test_the_golden_input_comes_first(trainer, tmp_path):  # noqa: F811
     said = trainer(*bad, fails=True)
     assert f"the bundle was not put at {out}" in said and "differs from the bundle's golden output" in said, said
     assert contents(out) == before and {path.name for path in tmp_path.iterdir()} == {"blank", "out"}
-    said = trainer(*bad, "--no-golden")
+    said = trainer(*bad, "--no-golden-check")
     assert "golden input not run" in said and contents(out) != before, said
 
 

@@ -3,8 +3,8 @@
 //!
 //! `bench retrieval DATABASE WIDTH`, which `bench sentences EMBEDDINGS WIDTH DATABASE` makes of 36 equally long lists of fp32;
 //! `bench tensor IMAGE SIDE`, or `hashed` for the file's SHA-256 as well; `bench perceive BUNDLE IMAGE`; `bench ask BUNDLE IMAGE
-//! plain|look-up|together MAX`; `bench cold BUNDLE IMAGE checked|unchecked` answers with one token and ends. The last two ask what
-//! the file holds that ANATOMIX_QUESTIONS names, a question a line, each about the study only. `bench form BUNDLE IMAGE
+//! plain|look-up|together MAX`; `bench cold BUNDLE IMAGE golden-check|no-golden-check` answers with one token and ends. The last two ask
+//! what the file holds that ANATOMIX_QUESTIONS names, a question a line, each about the study only. `bench form BUNDLE IMAGE
 //! TEMPERATURE` asks for reports grounded, as JSON by a schema, and unconstrained in turns and prints what a token takes of each, in
 //! microseconds. `bench rejected BUNDLE IMAGE plain|look-up MAX LETTERS` lets a schema say what the answer is: the first letters of the
 //! words in the structures' names, which often begins as the prompt does, and goes on otherwise. It prints what decoding takes in
@@ -109,7 +109,7 @@ fn main() -> Anyhow<()> {
             })
         }
         ["cold", bundle, image, golden] => {
-            let engine = Engine::builder().provider(Provider::Cpu).golden(golden == "checked").open(bundle)?;
+            let engine = Engine::builder().provider(Provider::Cpu).golden_check(golden == "golden-check").open(bundle)?;
             let radiograph = Radiograph::open(image)?;
             let questions = std::fs::read_to_string(std::env::var("ANATOMIX_QUESTIONS")?)?;
             let answer = engine.study(&radiograph)?.ask(Question::new(questions.trim()).max_tokens(1))?;
@@ -153,7 +153,7 @@ fn main() -> Anyhow<()> {
             })
         }
         _ => Err("usage: bench sentences EMBEDDINGS WIDTH DATABASE | retrieval DATABASE WIDTH | tensor|hashed IMAGE SIDE | \
-                 perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up|together MAX | cold BUNDLE IMAGE checked|unchecked | \
+                 perceive BUNDLE IMAGE | ask BUNDLE IMAGE plain|look-up|together MAX | cold BUNDLE IMAGE golden-check|no-golden-check | \
                  callers BUNDLE IMAGE THREADS COUNT | form BUNDLE IMAGE TEMPERATURE | \
                   rejected BUNDLE IMAGE plain|look-up MAX LETTERS"
             .into()),

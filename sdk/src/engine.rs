@@ -60,10 +60,10 @@ pub(crate) struct Inner {
 #[must_use]
 pub struct EngineBuilder {
     options: runtime::Options,
-    plain: bool,
+    look_up: Option<bool>,
     row_cost: Option<f32>,
-    unchecked: bool,
-    memory: Option<u64>,
+    golden_check: Option<bool>,
+    memory_limit: Option<u64>,
 }
 
 impl EngineBuilder {
@@ -96,7 +96,7 @@ impl EngineBuilder {
     /// depends on how many are accepted and on what a run of several tokens costs on this machine, which is measured while the engine
     /// decodes. An account limits what rejected drafts may cost, to 3 % of the time that plain decoding takes by these measurements.
     pub fn look_up(mut self, look_up: bool) -> Self {
-        self.plain = !look_up;
+        self.look_up = Some(look_up);
         self
     }
 
@@ -109,19 +109,19 @@ impl EngineBuilder {
         self
     }
 
-    /// How many bytes the computed tokens of all studies together may take, see [`Engine::study_bytes`]; any number if not said.
-    /// A question that would need more is refused, an answer that comes to need more ends as far as it has come
+    /// Limits how many bytes the KV caches of all studies take together, see [`Engine::study_bytes`]; there is no limit by default. A
+    /// question that would need more is refused. An answer that comes to need more ends with the tokens decoded so far
     /// ([`crate::Finish::Memory`]).
-    pub fn memory(mut self, bytes: u64) -> Self {
-        self.memory = Some(bytes);
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.memory_limit = Some(bytes);
         self
     }
 
-    /// Whether opening runs the bundle's golden input on the provider, which it does if not said. Without it a first answer is there
-    /// sooner by as long as a study's context takes, but nothing tells when a provider computes wrongly: for bundles that were
-    /// opened before with this library on this machine.
-    pub fn golden(mut self, golden: bool) -> Self {
-        self.unchecked = !golden;
+    /// Whether opening runs the bundle's golden input on the provider and compares the outputs; it does by default. Without this check
+    /// opening is faster by about the time that a study's prefill takes, but a provider that computes wrong results goes unnoticed. So
+    /// switch it off only for a bundle that was opened before with this library on this machine.
+    pub fn golden_check(mut self, golden_check: bool) -> Self {
+        self.golden_check = Some(golden_check);
         self
     }
 
@@ -138,15 +138,15 @@ impl EngineBuilder {
         let workers = Workers::new(self.options.threads)?;
         let runtime = Runtime::load(self.options)?;
         let costs = self.row_cost.map_or_else(RunCosts::measured, |row| RunCosts::fixed(f64::from(row.clamp(0.0, 1.0))));
-        let costs = (!self.plain).then_some(costs);
+        let costs = self.look_up.unwrap_or(true).then_some(costs);
         // Loading a graph keeps one thread busy, so both are loaded at once.
         let (module, model) = std::thread::scope(|scope| {
             let module = scope.spawn(|| PerceptionModule::load(&runtime, &bundle));
-            let model = LanguageModel::load(&runtime, &bundle, self.memory, costs);
+            let model = LanguageModel::load(&runtime, &bundle, self.memory_limit, costs);
             (module.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), model)
         });
         let (module, model) = (module?, Arc::new(model?));
-        if !self.unchecked {
+        if self.golden_check.unwrap_or(true) {
             golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &model)?;
         }
         let (provider, onnx_runtime, mut notes) = (runtime.provider(), runtime.version(), runtime.notes().to_vec());

@@ -48,9 +48,9 @@ fn options() -> anx_engine_options {
         provider: null(),
         threads: 0,
         library: null(),
-        memory: 0,
-        unchecked: 0,
-        plain: 0,
+        memory_limit: 0,
+        golden_check: 0,
+        look_up: 0,
     }
 }
 
@@ -192,7 +192,10 @@ fn options_of_other_versions() {
     // A smaller struct ends before the provider, which is therefore not read.
     assert!(accepted(&anx_engine_options { struct_size: size_of::<usize>(), provider: unknown, ..options() }));
 
-    assert!(accepted(&anx_engine_options { unchecked: 1, memory: 1 << 30, ..options() }));
+    let off = anx_switch::ANX_OFF as usize;
+    assert!(accepted(&anx_engine_options { golden_check: off, look_up: off, memory_limit: 1 << 30, ..options() }));
+    let (status, message, _) = open_failure(path, &anx_engine_options { look_up: 3, ..options() });
+    assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("options.look_up is 3;"), "{message}");
 
     for size in [0, 3, 1 << 20] {
         let (status, message, _) = open_failure(path, &anx_engine_options { struct_size: size, ..options() });
@@ -218,6 +221,8 @@ mod with_bundle {
     use std::ffi::{c_int, c_void};
     use std::thread;
     use std::time::Duration;
+
+    const ON: usize = anx_switch::ANX_ON as usize;
 
     struct Engine(*mut anx_engine);
     // SAFETY: the header lets threads share an engine.
@@ -526,7 +531,7 @@ mod with_bundle {
         let stops = [c"never said".as_ptr(), c"Impression".as_ptr()];
         // SAFETY: live handles; every answer is freed once.
         unsafe {
-            let whole = report(anx_ask_options { log_probabilities: 1, ..asking() });
+            let whole = report(anx_ask_options { log_probabilities: ON, ..asking() });
             let values = std::slice::from_raw_parts(anx_answer_log_probabilities(whole), anx_answer_tokens(whole));
             assert!(values.iter().all(|&value| value <= 0.0 && value.is_finite()), "{values:?}");
             let cut = report(anx_ask_options { stop: stops.as_ptr(), stop_count: stops.len(), ..asking() });
@@ -548,10 +553,10 @@ mod with_bundle {
             let schema = anx_ask_options { json_schema: c"{\"enum\": [\"<a>\", \"<b>\"]}".as_ptr(), temperature: 3.0, ..asking() };
             let json = ask(study, c"Which?", &schema);
             assert!(["\"<a>\"", "\"<b>\""].contains(&text(anx_answer_text(json))), "{}", text(anx_answer_text(json)));
-            let free = ask(study, c"Which?", &anx_ask_options { unconstrained: 1, ..asking() });
+            let free = ask(study, c"Which?", &anx_ask_options { unconstrained: ON, ..asking() });
             assert_eq!(text((*anx_answer_provenance(free)).decoding), "greedy, unconstrained");
             let (status, message, _) =
-                failure(|e| anx_study_ask(study, c"x".as_ptr(), &anx_ask_options { unconstrained: 1, ..schema }, &mut answer, e));
+                failure(|e| anx_study_ask(study, c"x".as_ptr(), &anx_ask_options { unconstrained: ON, ..schema }, &mut answer, e));
             assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("options.unconstrained"), "{message}");
             let bad = anx_ask_options { json_schema: c"{\"type\": 1}".as_ptr(), ..asking() };
             let (status, message, _) = failure(|e| anx_study_ask(study, c"x".as_ptr(), &bad, &mut answer, e));
@@ -612,7 +617,7 @@ mod with_bundle {
     fn conversations_go_on_go_back_and_are_saved() {
         let engine = engine();
         let study = study(&engine);
-        let follow_up = anx_ask_options { follow_up: 1, ..asking() };
+        let follow_up = anx_ask_options { follow_up: ON, ..asking() };
         // SAFETY: live handles; everything is freed once.
         unsafe {
             let first = ask(study, c"Where is the left lung?", &asking());

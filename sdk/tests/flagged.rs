@@ -30,7 +30,7 @@ fn bundle() -> PathBuf {
 
 #[test]
 fn a_question_to_what_is_flagged_needs_consent() {
-    let engine = Engine::builder().provider(Provider::Cpu).golden(false).open(bundle()).unwrap();
+    let engine = Engine::builder().provider(Provider::Cpu).golden_check(false).open(bundle()).unwrap();
     let cases = [
         (tags::BODY_PART_EXAMINED, "HAND", FlagCode::NotChest, "HAND"),
         (tags::MODALITY, "CT", FlagCode::NotChest, "CT"),
@@ -66,7 +66,11 @@ fn c_has_the_same_choice() {
     let bytes = phantom(tags::BODY_PART_EXAMINED, "HAND");
     // SAFETY: zeroed options mean the defaults, pointers are valid, and each handle is freed once.
     unsafe {
-        let options = anx_engine_options { struct_size: size_of::<anx_engine_options>(), unchecked: 1, ..std::mem::zeroed() };
+        let options = anx_engine_options {
+            struct_size: size_of::<anx_engine_options>(),
+            golden_check: anx_switch::ANX_OFF as usize,
+            ..std::mem::zeroed()
+        };
         let asking = anx_ask_options { struct_size: size_of::<anx_ask_options>(), ..std::mem::zeroed() };
         let (mut engine, mut study, mut answer, mut error) = (null_mut(), null_mut(), null_mut(), null_mut());
         assert_eq!(anx_engine_open(bundle.as_ptr(), &options, &mut engine, &mut error), anx_status::ANX_OK);
@@ -78,7 +82,7 @@ fn c_has_the_same_choice() {
         let message = CStr::from_ptr(anx_error_message(error)).to_str().unwrap();
         assert!(answer.is_null() && message.contains("hand.dcm is flagged not_chest"), "{message}");
         anx_error_free(error);
-        let asking = anx_ask_options { accept_flags: 1, ..asking };
+        let asking = anx_ask_options { accept_flags: anx_switch::ANX_ON as usize, ..asking };
         assert_eq!(anx_study_ask(study, question, &asking, &mut answer, &mut error), anx_status::ANX_OK);
         anx_answer_free(answer);
         anx_study_free(study);

@@ -65,7 +65,7 @@ fn an_engine_notes_that_its_bundle_was_checked_on_other_processors() {
     let mut notes = |checked_on: &[&str]| {
         manifest["checked_on"] = checked_on.into();
         std::fs::write(&path, manifest.to_string()).unwrap();
-        Engine::builder().provider(Provider::Cpu).golden(false).open(folder.path()).unwrap().notes().to_vec()
+        Engine::builder().provider(Provider::Cpu).golden_check(false).open(folder.path()).unwrap().notes().to_vec()
     };
     let own = anatomix::runtime::processor();
     let others: Vec<&str> = anatomix::runtime::PROCESSORS.into_iter().filter(|name| *name != own).collect();

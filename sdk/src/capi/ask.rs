@@ -5,7 +5,7 @@ use super::call::make;
 use super::error::anx_error;
 use super::failure::Failure;
 use super::handle::on;
-use super::options::{Options, read_options};
+use super::options::{Options, read_options, switch};
 use super::status::anx_status;
 use super::strings::{c_string, optional_text};
 use super::study::anx_study;
@@ -65,19 +65,21 @@ pub struct anx_ask_options {
     pub stop_count: usize,
     /// The answer ends, as far as it has come, after this many milliseconds, the context's included; 0 for never.
     pub deadline_ms: usize,
-    /// Not 0: the answer tells the probability of each of its tokens, see anx_answer_log_probabilities.
+    /// An anx_switch, by default off: the answer holds the log probability of each of its tokens, see
+    /// anx_answer_log_probabilities.
     pub log_probabilities: usize,
-    /// Not 0: continues the study's conversation, so that the model sees the questions and answers before it; see
-    /// anx_study_turns. 0: asks of the radiograph alone.
+    /// An anx_switch, by default off: the question continues the study's conversation, so that the model sees the questions and
+    /// answers before it; see anx_study_turns. Off: it is asked of the radiograph alone.
     pub follow_up: usize,
     /// A JSON schema, UTF-8, of at most 65,536 bytes, or NULL: the answer is JSON that meets it, whole unless a limit cuts it; see
     /// anx_answer_finish. Bound strings, arrays and numbers in it, so that an unsure model comes to an end. Boxes in it are on a
     /// grid of 1024 over the padded square, not pixels. The model does not see the schema: say in words what is wanted.
     pub json_schema: *const c_char,
-    /// Not 0: the answer may be anything. 0: its groundings are well formed, or it is JSON. Not both with json_schema.
+    /// An anx_switch, by default off: decoding is not constrained, so that groundings may be malformed. Off: groundings are well
+    /// formed, or the answer is JSON. It cannot be on together with json_schema.
     pub unconstrained: usize,
-    /// Not 0: the study is asked even if it is flagged "not_chest" or "not_frontal". 0: asking such a study fails with
-    /// ANX_RADIOGRAPH_FLAGGED, because it is none that the model was made for.
+    /// An anx_switch, by default off: the study is asked even if it is flagged "not_chest" or "not_frontal". Off: asking such a
+    /// study fails with ANX_RADIOGRAPH_FLAGGED, because the model was not made for such images.
     pub accept_flags: usize,
 }
 
@@ -119,16 +121,18 @@ impl anx_ask_options {
             asked.stop.extend(text.map(str::to_owned));
         }
         asked.deadline = (self.deadline_ms > 0).then(|| Duration::from_millis(self.deadline_ms as u64));
-        asked.log_probabilities = self.log_probabilities != 0;
-        asked.follow_up = self.follow_up != 0;
-        asked.accept_flags = self.accept_flags != 0;
+        asked.log_probabilities = switch(self.log_probabilities, false, "options.log_probabilities")?;
+        asked.follow_up = switch(self.follow_up, false, "options.follow_up")?;
+        asked.accept_flags = switch(self.accept_flags, false, "options.accept_flags")?;
         // SAFETY: NULL or valid, by the caller's promise.
         let schema = unsafe { optional_text(self.json_schema, "options.json_schema") }?;
-        Ok(match (schema, self.unconstrained != 0) {
+        Ok(match (schema, switch(self.unconstrained, false, "options.unconstrained")?) {
             (None, false) => asked,
             (None, true) => asked.unconstrained(),
             (Some(schema), false) => asked.json_schema(schema),
-            (Some(_), true) => return Err(Failure::argument("options.unconstrained", "is not 0, but options.json_schema is there")),
+            (Some(_), true) => {
+                return Err(Failure::argument("options.unconstrained", "is on, but options.json_schema is not NULL; choose one of them"));
+            }
         })
     }
 

@@ -4,7 +4,7 @@ use super::call::make;
 use super::error::anx_error;
 use super::failure::Failure;
 use super::handle::{Handle, read};
-use super::options::{Options, read_options};
+use super::options::{Options, read_options, switch};
 use super::status::anx_status;
 use super::strings::{Strings, optional_path, optional_text, path};
 use crate::engine::Engine;
@@ -64,14 +64,16 @@ pub struct anx_engine_options {
     /// and beside the program, then the system's search path. A process loads one library, which stays; to name another one
     /// after that is an error.
     pub library: *const c_char,
-    /// How many bytes the computed tokens of all studies together may take, or 0 for any number; see anx_engine_study_bytes.
+    /// How many bytes the KV caches of all studies may take together, or 0 for no limit; see anx_engine_study_bytes.
     /// A question that would need more fails with ANX_DECODER; an answer that comes to need more ends with ANX_FINISH_MEMORY.
-    pub memory: usize,
-    /// Not 0: the golden input is not run, which makes opening quicker. For a bundle that was opened before with this library
-    /// on this machine.
-    pub unchecked: usize,
-    /// Not 0: answers are decoded token by token, without looking up what they repeat; they are the same.
-    pub plain: usize,
+    pub memory_limit: usize,
+    /// An anx_switch, by default on: opening runs the bundle's golden input on the provider and compares the outputs. Switched off,
+    /// opening is faster, but a provider that computes wrong results goes unnoticed: only for a bundle that was opened before with
+    /// this library on this machine.
+    pub golden_check: usize,
+    /// An anx_switch, by default on: prompt look-up decoding, by which one run of the decoder verifies several tokens. The answers are
+    /// the same either way.
+    pub look_up: usize,
 }
 
 // SAFETY: repr(C), seven words, all zero means every default.
@@ -107,10 +109,11 @@ pub unsafe extern "C" fn anx_engine_open(
             if let Some(library) = optional_path(options.library, "options.library")? {
                 builder = builder.library(library);
             }
-            if options.memory > 0 {
-                builder = builder.memory(options.memory as u64);
+            if options.memory_limit > 0 {
+                builder = builder.memory_limit(options.memory_limit as u64);
             }
-            builder = builder.golden(options.unchecked == 0).look_up(options.plain == 0);
+            builder = builder.golden_check(switch(options.golden_check, true, "options.golden_check")?);
+            builder = builder.look_up(switch(options.look_up, true, "options.look_up")?);
             Ok(anx_engine::new(builder.open(bundle)?))
         })
     }

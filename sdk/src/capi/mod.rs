@@ -47,6 +47,7 @@ pub use ask_many::*;
 pub use cancel::*;
 pub use engine::*;
 pub use error::*;
+pub use options::anx_switch;
 pub use record::*;
 pub use saved::*;
 pub use status::*;

@@ -5,6 +5,31 @@ use std::mem::{MaybeUninit, size_of};
 use std::ptr::copy_nonoverlapping;
 use std::slice;
 
+/// A field of an options struct that switches something on or off. Such a field is a size_t, like its neighbours, and takes one of
+/// these values; any other fails with ANX_INVALID_ARGUMENT.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum anx_switch {
+    /// On or off, as the field's description says.
+    ANX_DEFAULT = 0,
+    /// On.
+    ANX_ON = 1,
+    /// Off.
+    ANX_OFF = 2,
+}
+
+/// The value of a switch.
+pub(super) fn switch(value: usize, default: bool, name: &str) -> Result<bool, Failure> {
+    const ON: usize = anx_switch::ANX_ON as usize;
+    const OFF: usize = anx_switch::ANX_OFF as usize;
+    match value {
+        0 => Ok(default),
+        ON => Ok(true),
+        OFF => Ok(false),
+        _ => Err(Failure::argument(name, format!("is {value}; pass ANX_DEFAULT, ANX_ON or ANX_OFF"))),
+    }
+}
+
 /// Sizes beyond this are memory that was never set, not a later version's struct.
 const MOST: usize = 4096;
 const WORD: usize = size_of::<usize>();
@@ -65,6 +90,14 @@ mod tests {
     fn read(words: &[usize]) -> Result<(usize, usize), String> {
         // SAFETY: every test gives at least as many words as it says, or a size that is refused unread.
         unsafe { read_options(words.as_ptr().cast::<Sample>()) }.map(|s| (s.first, s.second)).map_err(|f| f.message)
+    }
+
+    #[test]
+    fn switches() {
+        for default in [true, false] {
+            assert_eq!([0, 1, 2].map(|value| switch(value, default, "x").ok()), [default, true, false].map(Some));
+        }
+        assert_eq!(switch(3, true, "options.x").unwrap_err().message, "the argument options.x is 3; pass ANX_DEFAULT, ANX_ON or ANX_OFF");
     }
 
     #[test]

@@ -196,6 +196,7 @@ fn perceive<S: Sync>(
 mod tests {
     use super::super::engine::{anx_engine_free, anx_engine_open, anx_engine_options};
     use super::super::handle::Handle;
+    use super::super::options::anx_switch;
     use super::super::study::anx_study_free;
     use super::*;
     use std::path::Path;
@@ -205,7 +206,8 @@ mod tests {
     fn a_panic_on_one_image_takes_nothing_from_the_others_nor_from_the_engine() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let bundle = std::ffi::CString::new(root.join("examples/reference-bundle").display().to_string()).unwrap();
-        let options = anx_engine_options { struct_size: size_of::<anx_engine_options>(), unchecked: 1, ..DEFAULTS };
+        let options =
+            anx_engine_options { struct_size: size_of::<anx_engine_options>(), golden_check: anx_switch::ANX_OFF as usize, ..DEFAULTS };
         let (mut engine, mut error) = (null_mut(), null_mut());
         let open = |path: &&str| if path.is_empty() { panic!("provoked by a test") } else { Radiograph::open(root.join(path)) };
         let paths = ["examples/phantom.dcm", "", "examples/phantom.dcm"];
@@ -230,5 +232,5 @@ mod tests {
     }
 
     const DEFAULTS: anx_engine_options =
-        anx_engine_options { struct_size: 0, provider: null(), threads: 0, library: null(), memory: 0, unchecked: 0, plain: 0 };
+        anx_engine_options { struct_size: 0, provider: null(), threads: 0, library: null(), memory_limit: 0, golden_check: 0, look_up: 0 };
 }

@@ -19,7 +19,7 @@ fn example(name: &str) -> PathBuf {
 }
 
 fn open(bundle: &Path) -> anatomix::Result<Engine> {
-    Engine::builder().provider(Provider::Cpu).golden(false).open(bundle)
+    Engine::builder().provider(Provider::Cpu).golden_check(false).open(bundle)
 }
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| open(&example("reference-bundle")).unwrap());

@@ -11,7 +11,7 @@ fn another_library_than_the_loaded_one_is_an_error() {
     let loaded = PathBuf::from(std::env::var_os("ORT_DYLIB_PATH").expect("ORT_DYLIB_PATH names a library"));
     let bundle = example("reference-bundle");
     open(&bundle).unwrap();
-    let with = |library: PathBuf| Engine::builder().golden(false).library(library).open(&bundle);
+    let with = |library: PathBuf| Engine::builder().golden_check(false).library(library).open(&bundle);
     let folder = tempfile::tempdir().unwrap();
     let [link, copy, none] = ["link.so", "copy.so", "none.so"].map(|name| folder.path().join(name));
     symlink(loaded.canonicalize().unwrap(), &link).unwrap();

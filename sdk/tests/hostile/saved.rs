@@ -140,7 +140,9 @@ fn a_path_is_named() {
 fn saving_that_fails_changes_nothing() {
     let phantom = std::fs::read(example("phantom.dcm")).unwrap();
     // The budget allows the context of one study.
-    let with = |memory| Engine::builder().provider(Provider::Cpu).golden(false).memory(memory).open(example("reference-bundle")).unwrap();
+    let with = |memory| {
+        Engine::builder().provider(Provider::Cpu).golden_check(false).memory_limit(memory).open(example("reference-bundle")).unwrap()
+    };
     let engine = with(ENGINE.study_bytes(1100));
     let perceive = |engine: &Engine, name: &str| engine.study(&Radiograph::from_bytes(&phantom, name).unwrap()).unwrap();
     // This name is too long for a saved study.

@@ -13,7 +13,7 @@ const CONTROLS: &str = "red\u{1b}[31m\u{9b}2J\u{7}\r\u{202e}\nerror: forged";
 
 fn anatomix(arguments: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("anatomix"));
-    command.args(arguments).arg("--no-golden").env("ANATOMIX_BUNDLE", example("reference-bundle")).timeout(Duration::from_secs(120));
+    command.args(arguments).arg("--no-golden-check").env("ANATOMIX_BUNDLE", example("reference-bundle")).timeout(Duration::from_secs(120));
     command
 }
 
@@ -149,8 +149,15 @@ fn a_study_that_cannot_be_saved_leaves_no_file() {
     let phantom = example("phantom.dcm");
     let price = ENGINE.study_bytes(1100) >> 20;
     assert!(price > 1);
-    let (code, _, error) =
-        run(&mut anatomix(&["ask", phantom.to_str().unwrap(), "Where is the heart?", "--memory", "1", "--save", path.to_str().unwrap()]));
+    let (code, _, error) = run(&mut anatomix(&[
+        "ask",
+        phantom.to_str().unwrap(),
+        "Where is the heart?",
+        "--memory-limit",
+        "1",
+        "--save",
+        path.to_str().unwrap(),
+    ]));
     assert!(code == 1 && error.contains("bytes for computed tokens"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"before");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);

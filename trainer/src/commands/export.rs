@@ -35,7 +35,7 @@ pub struct Arguments {
     calibrate: Option<PathBuf>,
     /// Publish the bundle without opening it and running its golden input first.
     #[arg(long)]
-    no_golden: bool,
+    no_golden_check: bool,
     /// A kind of processor on which you have opened such a bundle, for its manifest; may be given several times.
     #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(PROCESSORS))]
     checked_on: Vec<String>,
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         operators,
         measure,
         calibrate: arguments.calibrate.clone(),
-        golden: !arguments.no_golden,
+        golden: !arguments.no_golden_check,
         checked_on: arguments.checked_on.clone(),
     };
     let made = export(&Run { folder: arguments.run.clone() }, &settings)?;

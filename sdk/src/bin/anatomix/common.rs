@@ -28,12 +28,12 @@ pub struct Options {
     /// ONNX Runtime's library [default: $ORT_DYLIB_PATH, else beside the program, else the system's]
     #[arg(long, global = true, value_name = "PATH")]
     pub onnxruntime: Option<PathBuf>,
-    /// Most memory for computed tokens, in MiB: a question that needs more is refused, an answer ends there [default: any]
+    /// Most memory for the KV caches, in MiB: a question that needs more is refused, an answer ends there [default: no limit]
     #[arg(long, global = true, value_name = "MIB")]
-    pub memory: Option<NonZeroU32>,
-    /// Open the bundle without running its golden input, where it was opened before on this machine
+    pub memory_limit: Option<NonZeroU32>,
+    /// Do not run the bundle's golden input; only for a bundle that was opened before on this machine
     #[arg(long, global = true)]
-    pub no_golden: bool,
+    pub no_golden_check: bool,
 }
 
 impl Options {
@@ -67,9 +67,9 @@ impl Options {
     pub fn engine(&self, look_up: bool) -> Result<Engine, Failure> {
         let folder = self.bundle()?;
         let waiting = spinner("opening the bundle");
-        let mut builder = Engine::builder().provider(self.provider).look_up(look_up).golden(!self.no_golden);
-        if let Some(memory) = self.memory {
-            builder = builder.memory(u64::from(memory.get()) << 20);
+        let mut builder = Engine::builder().provider(self.provider).look_up(look_up).golden_check(!self.no_golden_check);
+        if let Some(limit) = self.memory_limit {
+            builder = builder.memory_limit(u64::from(limit.get()) << 20);
         }
         if let Some(threads) = self.threads {
             builder = builder.threads(threads.get());

@@ -60,7 +60,7 @@ pub fn cut(finish: Finish) {
         Finish::MaxTokens => "no more tokens are allowed, by --max-tokens or by the model's context, which a long conversation fills",
         Finish::Stopped => "it was stopped",
         Finish::Deadline => "its time was over; allow more with --deadline",
-        Finish::Memory => "it would have taken more memory than --memory allows",
+        Finish::Memory => "it would have taken more memory than --memory-limit allows",
         _ => return,
     };
     remark(&format!("note: the answer is cut: {why}"));
