@@ -311,7 +311,7 @@ mod with_bundle {
     fn several_images_are_what_they_are_alone() {
         let engine = engine();
         let radiograph = anatomix::Radiograph::open(file("examples/phantom.dcm").to_str().unwrap()).unwrap();
-        let shown = radiograph.intensities();
+        let shown = radiograph.intensities().unwrap();
         let coarse: Vec<u8> = shown.iter().map(|v| (v * 255.0) as u8).collect();
         let fine: Vec<u16> = shown.iter().map(|v| (v * 65535.0) as u16).collect();
         let (width, height, count) = (radiograph.width(), radiograph.height(), fine.len());

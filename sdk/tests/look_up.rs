@@ -34,7 +34,7 @@ fn engine(drafts: Drafts) -> Engine {
 /// The phantom, its mirror image, parts of it and a darker one: five studies that are answered differently.
 fn radiographs() -> Vec<Radiograph> {
     let phantom = Radiograph::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm")).unwrap();
-    let pixels = phantom.intensities();
+    let pixels = phantom.intensities().unwrap();
     let (height, width) = pixels.dim();
     let part = |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>, gamma: f32| {
         let size = (columns.len() as u32, rows.len() as u32);
@@ -44,7 +44,7 @@ fn radiographs() -> Vec<Radiograph> {
     };
     let parts =
         [part(height / 8..height, 0..width, 1.0), part(0..height * 7 / 8, width / 10..width, 1.5), part(0..height, 0..width * 9 / 10, 3.0)];
-    [phantom.mirrored(), phantom.clone()].into_iter().chain(parts).collect()
+    [phantom.mirrored().unwrap(), phantom.clone()].into_iter().chain(parts).collect()
 }
 
 fn questions() -> Vec<Question> {

@@ -167,6 +167,25 @@ fn a_picture_is_prepared_in_bounded_memory() {
 }
 
 #[test]
+fn copies_of_the_pixels_are_refused_and_clones_make_none() {
+    let _alone = alone();
+    let (width, height) = (4000, 3000);
+    let pixels = (width * height) as usize;
+    let radiograph = Radiograph::from_pixels_u8(width, height, &noise(pixels)).unwrap();
+    // A clone has not computed its intensities yet.
+    let intensities = least(|| radiograph.clone().intensities().map(|_| ()));
+    let mirrored = least(|| radiograph.mirrored());
+    println!("{width}x{height}: {intensities} bytes for its intensities, {mirrored} for its mirror image");
+    assert!((4 * pixels..4 * pixels * 7 / 6 + FIXED).contains(&intensities) && (pixels..pixels * 7 / 6 + FIXED).contains(&mirrored));
+    radiograph.intensities().unwrap();
+    MEMORY.set_limit(MEMORY.allocated() + (1 << 19)).unwrap();
+    let clone = radiograph.clone();
+    let (low, high) = (clone.intensities().unwrap()[[0, 0]], clone.intensities().unwrap()[[0, 150]]);
+    MEMORY.set_limit(usize::MAX).unwrap();
+    assert!(low < high);
+}
+
+#[test]
 fn small_files_do_not_unpack_to_large_ones() {
     let _alone = alone();
     // A colour profile of 64 megabytes, and texts.

@@ -98,7 +98,7 @@ fn views(count: u32) -> Vec<Radiograph> {
     let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm");
     let whole = Radiograph::open(image).unwrap();
     let view = |cut: u32| {
-        let intensities = whole.intensities();
+        let intensities = whole.intensities().unwrap();
         let rows = intensities.outer_iter().skip(cut as usize);
         let pixels: Vec<u16> =
             rows.flat_map(|row| row.iter().skip(2 * cut as usize).map(|v| (v * 65535.0) as u16).collect::<Vec<_>>()).collect();

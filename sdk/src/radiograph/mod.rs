@@ -19,6 +19,7 @@ pub use header::{Header, Orientation};
 pub use preprocess::{Histogram, Preprocess};
 pub(crate) use sides::check_sides;
 
+use crate::files;
 use decoded::{Decoded, Noticed};
 use hash::{Fingerprint, Hash};
 use ndarray::ArrayView2;
@@ -26,11 +27,11 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::fs;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use stored::{Stored, Width};
 
 /// Largest accepted file in bytes.
@@ -42,16 +43,16 @@ const MAX_BYTES: u64 = 1 << 30;
 /// turned first, and all boxes are in pixels of the turned picture. DICOM pixels are never turned; see [`Header::orientation`].
 ///
 /// # Memory
-/// A radiograph holds at most two bytes a pixel, or the file, and at most [`MAX_PIXELS`](Self::MAX_PIXELS) pixels. Reading one takes at most
-/// [`BYTES_PER_PIXEL`](Self::BYTES_PER_PIXEL) bytes a pixel, four times the file's size and some megabytes. Where that cannot be had,
-/// reading fails with [`RadiographError::Memory`].
+/// A radiograph holds at most two bytes per pixel, or the file, and at most [`MAX_PIXELS`](Self::MAX_PIXELS) pixels. Reading one takes at
+/// most [`BYTES_PER_PIXEL`](Self::BYTES_PER_PIXEL) bytes per pixel, four times the file's size and some megabytes. Clones share the pixels.
+/// Whatever allocates memory in proportion to the image fails with [`RadiographError::Memory`] if there is too little.
 #[derive(Clone, Debug)]
 pub struct Radiograph {
     width: u32,
     height: u32,
     stored: Stored,
-    /// Of every pixel, once somebody asks: the network's input is made without them.
-    intensities: OnceLock<Vec<f32>>,
+    /// Of every pixel, computed when they are first requested: the network's input is made without them.
+    intensities: OnceLock<Arc<Vec<f32>>>,
     header: Header,
     noticed: Noticed,
     sha256: Fingerprint,
@@ -64,7 +65,8 @@ impl Radiograph {
     /// Most bytes of memory that reading a radiograph takes for each of its pixels.
     pub const BYTES_PER_PIXEL: u64 = 12;
 
-    /// Opens a DICOM, PNG or JPEG file; what it is follows from its first bytes, not from its name.
+    /// Opens a DICOM, PNG or JPEG file. Its first bytes decide which it is, not its name. Only regular files are opened, and at most 1 GiB
+    /// is read.
     ///
     /// # Errors
     /// [`RadiographError`], naming the file, what is wrong with it and what to do.
@@ -173,24 +175,28 @@ impl Radiograph {
         self.height
     }
 
-    /// Intensities 0..1, `[height, width]`. They are worked out when they are first asked for, and then take four bytes a pixel.
-    pub fn intensities(&self) -> ArrayView2<'_, f32> {
-        let values = self.intensities.get().unwrap_or_else(|| {
-            // Not under the lock: whoever works in parallel there may be given work that waits for it.
-            let values = self.look_up();
-            self.intensities.get_or_init(|| values)
-        });
-        ArrayView2::from_shape((self.height as usize, self.width as usize), values)
-            .unwrap_or_else(|_| unreachable!("the constructor compared the sides with the number of pixels"))
+    /// Intensities 0..1, `[height, width]`. They are computed when they are first requested, and then take four bytes per pixel.
+    ///
+    /// # Errors
+    /// [`RadiographError::Memory`].
+    pub fn intensities(&self) -> Result<ArrayView2<'_, f32>, RadiographError> {
+        let values = match self.intensities.get() {
+            Some(values) => values,
+            None => {
+                // Not inside `get_or_init`: a thread of the pool could take up work there that waits for the same cell.
+                let mut values = memory::filled(0.0, self.stored.len(), &self.name)?;
+                let width = self.width as usize;
+                values.par_chunks_mut(width).enumerate().for_each(|(row, out)| self.row(row, out));
+                self.intensities.get_or_init(|| Arc::new(values))
+            }
+        };
+        Ok(ArrayView2::from_shape((self.height as usize, self.width as usize), values)
+            .unwrap_or_else(|_| unreachable!("the constructor compared the sides with the number of pixels")))
     }
 
-    fn look_up(&self) -> Vec<f32> {
-        let mut values = vec![0.0; self.stored.len()];
-        let width = self.width as usize;
-        values.par_chunks_mut(width).enumerate().for_each(|(row, out)| {
-            self.stored.look_up(row * width, self.stored.levels(), out, |level| level);
-        });
-        values
+    /// Writes the intensities of a row, 0..1, to `out`, which is as long as the row.
+    pub(crate) fn row(&self, row: usize, out: &mut [f32]) {
+        self.stored.look_up(row * self.width as usize, self.stored.levels(), out, |level| level);
     }
 
     /// The intensities below and above which this share of the pixels lies, to 1/4095.
@@ -227,9 +233,12 @@ impl Radiograph {
     }
 
     /// The mirror image, left and right swapped.
-    pub fn mirrored(&self) -> Self {
-        let stored = self.stored.mirrored(self.width as usize);
-        Self {
+    ///
+    /// # Errors
+    /// [`RadiographError::Memory`].
+    pub fn mirrored(&self) -> Result<Self, RadiographError> {
+        let stored = self.stored.mirrored(self.width as usize, &self.name)?;
+        Ok(Self {
             stored,
             intensities: OnceLock::new(),
             header: self.header.clone(),
@@ -237,7 +246,7 @@ impl Radiograph {
             sha256: self.sha256().to_owned().into(),
             name: self.name.clone(),
             ..*self
-        }
+        })
     }
 
     /// With bright and dark swapped: for pixels that are bright where little of the beam is stopped, as in DICOM's MONOCHROME1.
@@ -257,19 +266,19 @@ impl Radiograph {
 
 /// All bytes of a file.
 fn read(path: &Path, name: &str) -> Result<Vec<u8>, RadiographError> {
-    let failed = |source| RadiographError::Read { name: name.into(), source };
-    let metadata = fs::metadata(path).map_err(failed)?;
-    if metadata.is_dir() {
+    if path.is_dir() {
         return Err(RadiographError::Folder { name: name.into() });
     }
-    let too_large = RadiographError::TooLarge { name: name.into(), limit: MAX_BYTES };
-    if metadata.len() > MAX_BYTES {
-        return Err(too_large);
-    }
-    let mut bytes = memory::room(metadata.len() as usize, name)?;
-    let mut file = fs::File::open(path).map_err(failed)?.take(MAX_BYTES + 1);
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_BYTES { Err(too_large) } else { Ok(bytes) }
+    let bytes = files::read(path, MAX_BYTES).map_err(|source| match source.kind() {
+        ErrorKind::FileTooLarge => RadiographError::TooLarge { name: name.into(), limit: MAX_BYTES },
+        ErrorKind::OutOfMemory => {
+            let size = fs::metadata(path).map_or(MAX_BYTES, |metadata| metadata.len());
+            RadiographError::Memory { name: name.into(), bytes: size as usize }
+        }
+        _ => RadiographError::Read { name: name.into(), source },
+    })?;
+    memory::available(0, name)?;
+    Ok(bytes)
 }
 
 /// The bin at which more than `outside` values were passed.

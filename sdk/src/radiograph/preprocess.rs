@@ -1,8 +1,8 @@
 //! From a radiograph to the network's input. The choices belong to the weights and are therefore data in the manifest.
 
-use super::RadiographError;
 use super::resize::Resize;
 use super::stored::Stored;
+use super::{RadiographError, memory};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -35,6 +35,8 @@ impl Preprocess {
     /// Spread, zero-padded to a square (see [`Letterbox`]), resized by antialiased bilinear interpolation, stretched so
     /// that the smallest value is 0 and the largest 1. A constant image gives zeros.
     pub(super) fn apply(&self, pixels: &Stored, width: u32, height: u32, name: &str) -> Result<Vec<f32>, RadiographError> {
+        // For the tables of counts and levels, whose size is fixed.
+        memory::available(0, name)?;
         let spread = match self.histogram {
             Histogram::Stretch => pixels.levels().into(),
             Histogram::Equalize => Cow::Owned(equalization(pixels)),

@@ -1,12 +1,16 @@
 //! Pixels as a file stores them, and what each stored value shows. There are few different values, so that whatever is
 //! done to intensities is done to the table, and pixels are looked up only when they are needed.
 
+use super::{RadiographError, memory};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Pixels that a thread looks at in one go.
+/// Least pixels of a part that a thread counts by itself.
 const PART: usize = 1 << 18;
+/// Most parts: each has a table with an entry for every possible value.
+const MAX_PARTS: usize = 8;
 
 /// How wide a stored value is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,16 +58,7 @@ impl Samples<'_> {
 
     /// Which values occur.
     pub fn occurring(&self) -> Vec<bool> {
-        let all = || vec![false; self.width.values()];
-        let occur = |mut occurs: Vec<bool>, part: &[u8]| {
-            each(part, self.width, |value| occurs[value] = true);
-            occurs
-        };
-        let either = |mut a: Vec<bool>, b: Vec<bool>| {
-            a.iter_mut().zip(b).for_each(|(a, b)| *a |= b);
-            a
-        };
-        self.bytes.par_chunks(PART * self.width.bytes()).fold(all, occur).reduce(all, either)
+        tally(&self.bytes, self.width, |occurs: &mut bool| *occurs = true, |a, b| *a |= b)
     }
 }
 
@@ -71,7 +66,7 @@ impl Samples<'_> {
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     width: Width,
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
     /// Where among the bytes the pixels are: the rest of a file is kept with them rather than copied away from.
     at: Range<usize>,
     /// What every possible value shows, 0..1.
@@ -88,7 +83,7 @@ impl Stored {
     /// The same, from bytes that hold the pixels at `at`.
     pub fn part(width: Width, bytes: Vec<u8>, at: Range<usize>, levels: Vec<f32>) -> Self {
         debug_assert_eq!(levels.len(), width.values());
-        Self { width, bytes, at, levels }
+        Self { width, bytes: bytes.into(), at, levels }
     }
 
     /// What every possible value shows, 0..1.
@@ -112,16 +107,7 @@ impl Stored {
 
     /// How many pixels have each value.
     pub fn counts(&self) -> Vec<u32> {
-        let none = || vec![0; self.width.values()];
-        let count = |mut counts: Vec<u32>, part: &[u8]| {
-            each(part, self.width, |value| counts[value] += 1);
-            counts
-        };
-        let sum = |mut a: Vec<u32>, b: Vec<u32>| {
-            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-            a
-        };
-        self.pixels().par_chunks(PART * self.width.bytes()).fold(none, count).reduce(none, sum)
+        tally(self.pixels(), self.width, |count: &mut u32| *count += 1, |a, b| *a += b)
     }
 
     /// What the pixels from the `first` on have in a table with an entry for every value, until `out` is full.
@@ -147,16 +133,33 @@ impl Stored {
         self
     }
 
-    /// With each row of `columns` pixels reversed.
-    pub fn mirrored(&self, columns: usize) -> Self {
-        let mut bytes = self.pixels().to_vec();
+    /// With each row of `columns` pixels reversed. `name` names the image in an error of memory.
+    pub fn mirrored(&self, columns: usize, name: &str) -> Result<Self, RadiographError> {
+        let mut bytes = memory::copied(self.pixels(), name)?;
         for row in bytes.chunks_exact_mut(columns * self.width.bytes()) {
             row.reverse();
             // The bytes of a value as well, which has to be undone.
             row.chunks_exact_mut(self.width.bytes()).for_each(<[u8]>::reverse);
         }
-        Self::new(self.width, bytes, self.levels.clone())
+        Ok(Self::new(self.width, bytes, self.levels.clone()))
     }
+}
+
+/// A table with an entry for every possible value: `see` is called with a value's entry for each pixel that has it, `add` adds the second
+/// of two tables' entries to the first.
+fn tally<T: Clone + Default + Send>(bytes: &[u8], width: Width, see: impl Fn(&mut T) + Sync, add: impl Fn(&mut T, T) + Sync) -> Vec<T> {
+    let empty = || vec![T::default(); width.values()];
+    let pixels = (bytes.len() / width.bytes()).div_ceil(MAX_PARTS).max(PART);
+    let table = |part: &[u8]| {
+        let mut table = empty();
+        each(part, width, |value| see(&mut table[value]));
+        table
+    };
+    let join = |mut a: Vec<T>, b: Vec<T>| {
+        a.iter_mut().zip(b).for_each(|(a, b)| add(a, b));
+        a
+    };
+    bytes.par_chunks(pixels * width.bytes()).map(table).reduce_with(join).unwrap_or_else(empty)
 }
 
 fn each(bytes: &[u8], width: Width, mut see: impl FnMut(usize)) {
@@ -183,7 +186,7 @@ mod tests {
             let high = if width == Width::Two { 256.0 } else { 0.0 };
             assert_eq!(values(&stored, 0), [1.0, 2.0, 3.0, 7.0 + high, 7.0 + high, 8.0 + high]);
             assert_eq!(values(&stored, 4), [7.0 + high, 8.0 + high]);
-            assert_eq!(values(&stored.mirrored(3), 0), [3.0, 2.0, 1.0, 8.0 + high, 7.0 + high, 7.0 + high]);
+            assert_eq!(values(&stored.mirrored(3, "x").unwrap(), 0), [3.0, 2.0, 1.0, 8.0 + high, 7.0 + high, 7.0 + high]);
             let counts = stored.counts();
             assert_eq!((counts[3], counts[7 + high as usize], counts.iter().sum::<u32>()), (1, 2, 6));
         }

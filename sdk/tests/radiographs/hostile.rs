@@ -5,6 +5,10 @@ use anatomix::Radiograph;
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use image::{GrayImage, ImageFormat};
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 #[test]
 fn what_is_wrong_is_said() {
@@ -162,6 +166,22 @@ fn other_files_are_refused_by_path() {
     assert!(message("notes.txt").contains("not a DICOM, PNG or JPEG"));
     assert!(message("missing.dcm").contains("check the path"));
     assert!(message("").contains("folder"));
+}
+
+#[test]
+fn only_regular_files_are_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [pipe, "/dev/zero".into(), "/dev/null".into()] {
+        let (send, receive) = mpsc::channel();
+        let opening = path.clone();
+        // Opening a pipe that nothing is written to would wait for ever.
+        thread::spawn(move || send.send(Radiograph::open(opening).map(|_| ())));
+        let outcome = receive.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| panic!("{} was still being read", path.display()));
+        let message = outcome.unwrap_err().to_string();
+        assert!(message.contains(&path.display().to_string()) && message.contains("not a regular file"), "{message}");
+    }
 }
 
 #[test]

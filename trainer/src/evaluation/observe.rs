@@ -83,7 +83,7 @@ pub fn observe(engine: &Engine, case: &Case, flip: bool) -> Result<Observation> 
     let annotated = &case.annotated;
     let mut radiograph = Radiograph::open(&annotated.image)?;
     if flip {
-        radiograph = radiograph.mirrored();
+        radiograph = radiograph.mirrored()?;
     }
     let frame = Frame { width: radiograph.width() as f32, flip };
     let letterbox = Letterbox::new(radiograph.width(), radiograph.height());

@@ -2,20 +2,21 @@
 
 use crate::Radiograph;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-use image::{DynamicImage, GrayImage, Luma};
+use image::{DynamicImage, GrayImage};
 
 /// Fraction of pixels that is clipped to black, and to white, so that borders, markers and metal do not set the contrast.
 const CLIPPED: f64 = 0.005;
 
 /// Stretches the radiograph's contrast between two percentiles and resizes it to `width` x `height`.
 pub(super) fn draw(radiograph: &Radiograph, width: u32, height: u32) -> GrayImage {
-    let values = radiograph.intensities();
     let (low, high) = radiograph.percentiles(CLIPPED);
     let scale = 255.0 / (high - low).max(1e-6);
-    let source = GrayImage::from_fn(radiograph.width(), radiograph.height(), |x, y| {
-        let value = values.get((y as usize, x as usize)).copied().unwrap_or(0.0);
-        Luma([((value - low) * scale).clamp(0.0, 255.0).round() as u8])
-    });
+    let mut source = GrayImage::new(radiograph.width(), radiograph.height());
+    let mut values = vec![0.0; radiograph.width() as usize];
+    for (y, row) in source.chunks_exact_mut(values.len()).enumerate() {
+        radiograph.row(y, &mut values);
+        row.iter_mut().zip(&values).for_each(|(pixel, value)| *pixel = ((value - low) * scale).clamp(0.0, 255.0).round() as u8);
+    }
     let mut target = DynamicImage::ImageLuma8(GrayImage::new(width, height));
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
     // Resizing fails only if the pixel formats differ or a picture is empty.

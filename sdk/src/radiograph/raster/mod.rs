@@ -53,12 +53,12 @@ mod tests {
         let same = [open(colour.into(), ImageFormat::Png), open(wide.into(), ImageFormat::Png)];
         for y in 0..50 {
             for x in 0..40 {
-                let value = png.intensities()[[y, x]];
+                let value = png.intensities().unwrap()[[y, x]];
                 assert_eq!(value, grey.get_pixel(x as u32, y as u32).0[0] as f32 / 255.0);
-                assert!([&jpeg, &colour_jpeg].iter().all(|jpeg| (jpeg.intensities()[[y, x]] - value).abs() < 0.03));
-                assert!(same.iter().all(|image| (image.intensities()[[y, x]] - value).abs() < 2e-5));
+                assert!([&jpeg, &colour_jpeg].iter().all(|jpeg| (jpeg.intensities().unwrap()[[y, x]] - value).abs() < 0.03));
+                assert!(same.iter().all(|image| (image.intensities().unwrap()[[y, x]] - value).abs() < 2e-5));
                 let expected = if x < 20 { value } else { 0.0 };
-                assert!((alpha.intensities()[[y, x]] - expected).abs() < 1e-3);
+                assert!((alpha.intensities().unwrap()[[y, x]] - expected).abs() < 1e-3);
             }
         }
     }
