@@ -51,15 +51,12 @@ impl LanguageModel {
         if *form == Form::Free { Ok(None) } else { self.grammar()?.matcher(form) }
     }
 
-    /// Checks that an answer can be constrained to this form.
-    ///
-    /// # Errors
-    /// As [`LanguageModel::matcher`].
-    pub fn check_form(&self, form: &Form) -> Result<(), DecoderError> {
-        if *form == Form::Free { Ok(()) } else { self.grammar()?.check(form) }
-    }
-
     fn grammar(&self) -> Result<&Grammar, DecoderError> {
         self.grammar.as_ref().map_err(|message| DecoderError::Grammar { message: message.clone() })
+    }
+
+    #[cfg(test)]
+    pub fn compiled_schemas(&self) -> usize {
+        self.grammar().map_or(0, |grammar| grammar.compiled.load(std::sync::atomic::Ordering::Relaxed))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::answer::{Answer, Finish};
 use crate::control::{CancelHandle, Flow, Patience};
-use crate::conversation::{Conversation, Said};
+use crate::conversation::{Conversation, PreparedQuestion, Said, TextEnd};
 use crate::decoder::DecoderError;
 use crate::error::{Error, Result};
 use crate::findings::{LabelScore, StructureFinding};
@@ -13,7 +13,7 @@ use crate::perception::Perception;
 use crate::perception::flags::{Flag, FlaggedError};
 use crate::prompt::ContextTokens;
 use crate::provenance::{Provenance, Timing};
-use crate::question::{MAX_TOKENS, Question};
+use crate::question::Question;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -99,21 +99,8 @@ impl Study {
     /// # Errors
     /// As [`Study::ask`].
     pub fn ask_streaming(&mut self, question: impl Into<Question>, mut on_piece: impl FnMut(&str) -> Flow) -> Result<Answer> {
-        self.cancel.reset();
-        let cancel = self.cancel.clone();
-        let patience = Patience { cancel: &cancel, asked: Instant::now() };
-        let question = question.into();
-        let (words, asked) = self.check(&question)?;
-        let room = asked + question.max_tokens.min(MAX_TOKENS);
-        let Some((mut conversation, computed)) = self.converse(room, || patience.over(question.deadline).is_none())? else {
-            return Ok(self.unanswered(&question, patience));
-        };
-        let opened = patience.asked.elapsed();
-        let said = conversation.turn(&self.model, &question, &words, patience, &mut on_piece);
-        self.conversation = Some(conversation);
-        let mut said = said?;
-        said.prefilled += computed;
-        Ok(self.answer(&question, said, opened))
+        let mut answers = self.answer_all(&[question.into()], true, &mut |_, piece| on_piece(piece))?;
+        Ok(answers.remove(0))
     }
 
     /// Asks several questions at once. They are decoded together over what the radiograph takes, which is there once, so that each
@@ -147,53 +134,49 @@ impl Study {
         questions: impl IntoIterator<Item = Q>,
         mut on_piece: impl FnMut(usize, &str) -> Flow,
     ) -> Result<Vec<Answer>> {
+        let questions: Vec<Question> = questions.into_iter().map(Into::into).collect();
+        self.answer_all(&questions, false, &mut on_piece)
+    }
+
+    /// Answers questions, which are prepared before anything is computed or removed; see [`Conversation::answer`] for `as_turn`.
+    fn answer_all(&mut self, questions: &[Question], as_turn: bool, on_piece: &mut impl FnMut(usize, &str) -> Flow) -> Result<Vec<Answer>> {
         self.cancel.reset();
         let cancel = self.cancel.clone();
         let patience = Patience { cancel: &cancel, asked: Instant::now() };
-        // Of the least of them; for others the cache grows.
-        let mut room = usize::MAX;
-        let check = |question: Question| {
-            let (words, asked) = self.check(&question)?;
-            room = room.min(asked + question.max_tokens.min(MAX_TOKENS));
-            Ok((question, words))
-        };
-        let questions = questions.into_iter().map(Into::into).map(check).collect::<Result<Vec<_>>>()?;
-        let Some((first, _)) = questions.first() else { return Ok(Vec::new()) };
-        let follow_up = first.follow_up;
-        if questions.iter().any(|(question, _)| question.follow_up != follow_up) {
+        let prepared = questions.iter().map(|question| self.prepare(question)).collect::<Result<Vec<_>>>()?;
+        // The cache grows if other questions need more.
+        let Some(room) = prepared.iter().map(PreparedQuestion::room).min() else { return Ok(Vec::new()) };
+        if questions.iter().any(|question| question.follow_up != questions[0].follow_up) {
             return Err(DecoderError::FollowUps.into());
         }
-        // The context is computed for as long as anyone waits for it.
-        let goes_on = || questions.iter().any(|(question, _)| patience.over(question.deadline).is_none());
+        // The context is prefilled as long as one of the questions is not over.
+        let goes_on = || questions.iter().any(|question| patience.over(question.deadline).is_none());
         let Some((mut conversation, mut computed)) = self.converse(room, goes_on)? else {
-            return Ok(questions.iter().map(|(question, _)| self.unanswered(question, patience)).collect());
+            return Ok(questions.iter().map(|question| self.unanswered(question, patience)).collect());
         };
         let opened = patience.asked.elapsed();
-        let said = conversation.many(&self.model, &questions, patience, &mut on_piece);
+        let said = conversation.answer(&self.model, prepared, as_turn, patience, on_piece);
         self.conversation = Some(conversation);
-        let answers = questions.iter().zip(said?).map(|((question, _), mut said)| {
-            // The first one stands for what was computed for all.
+        let answers = questions.iter().zip(said?).map(|(question, mut said)| {
+            // The tokens of the context count for the first answer.
             said.prefilled += std::mem::take(&mut computed);
             self.answer(question, said, opened)
         });
         Ok(answers.collect())
     }
 
-    /// What the model reads of a question that can be asked, and how many tokens that takes. Nothing is computed or forgotten for one
-    /// that cannot.
-    fn check(&self, question: &Question) -> Result<(String, usize)> {
+    /// Prepares a question for decoding.
+    ///
+    /// # Errors
+    /// If the radiograph's flags withhold answers, or as [`PreparedQuestion::new`].
+    fn prepare<'a>(&self, question: &'a Question) -> Result<PreparedQuestion<'a>> {
         if let Some(flag) = self.flags.iter().find(|flag| flag.code.withholds_answers() && !question.accept_flags) {
             return Err(FlaggedError { name: self.name.clone(), flag: flag.clone() }.into());
         }
-        self.model.check_form(&question.form)?;
-        question.sampling.check()?;
-        let words = grounding::question_to_grid(&question.words(), &self.letterbox)?;
-        let (context, asked) = (self.context.ids.len(), self.model.tokenizer.question(&words)?.len());
-        let limit = self.model.decoder.sizes().max_context;
-        if context + asked >= limit {
-            return Err(DecoderError::TooLong { context, question: asked, limit }.into());
-        }
-        Ok((words, asked))
+        let text = grounding::question_to_grid(&question.words(), &self.letterbox)?;
+        let context = TextEnd { length: self.context.ids.len(), pending: &[], follows_turn: false };
+        let end = self.conversation.as_ref().map_or(context, |conversation| conversation.end(question.follow_up));
+        PreparedQuestion::new(&self.model, question, &text, end)
     }
 
     /// The answer to a question whose time was over before the context was computed.
@@ -254,5 +237,27 @@ impl Study {
         if let Some(conversation) = &mut self.conversation {
             conversation.rewind(turns);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::radiograph::Radiograph;
+    use std::path::Path;
+
+    /// There are more schemas than the grammar keeps: if all questions were prepared twice, all schemas would be compiled twice.
+    #[test]
+    fn a_question_is_prepared_once() {
+        let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+        let engine = Engine::builder().golden(false).open(file("reference-bundle")).unwrap();
+        let mut study = engine.study(&Radiograph::open(file("phantom.dcm")).unwrap()).unwrap();
+        let questions = (0..12).map(|i| Question::new("What is it?").json_schema(format!(r#"{{"const": {i}}}"#)));
+        let answers = study.ask_many(questions).unwrap();
+        assert_eq!(answers.iter().map(|answer| answer.text.as_str()).collect::<Vec<_>>().join(" "), "0 1 2 3 4 5 6 7 8 9 10 11");
+        assert_eq!(study.model.compiled_schemas(), 12);
+        study.ask(Question::new("What is it?").json_schema(r#"{"const": 0}"#).follow_up()).unwrap();
+        assert_eq!(study.model.compiled_schemas(), 13);
     }
 }

@@ -1,9 +1,10 @@
 //! One answer while it is decoded: what was asked and said so far, how it goes on, and why it ended.
 
+use super::prepared::PreparedQuestion;
 use super::text::Text;
 use crate::answer::Finish;
 use crate::control::{Flow, Patience};
-use crate::decoder::{Branch, Choice, DecoderError, Luck, Sampler};
+use crate::decoder::{Branch, Choice, Luck, Sampler};
 use crate::error::Result;
 use crate::language::LanguageModel;
 use crate::question::Question;
@@ -68,30 +69,21 @@ pub(super) struct Answering<'a> {
 }
 
 impl<'a> Answering<'a> {
-    /// Begins with a question's tokens over a text of `length` tokens.
-    ///
-    /// # Errors
-    /// If it does not fit, or a setting is out of range.
-    pub fn new(model: &'a LanguageModel, question: &'a Question, branch: Branch, tokens: Vec<i64>, length: usize) -> Result<Self> {
-        let (asked, most) = (tokens.len(), model.decoder.sizes().max_context);
-        if length + asked >= most {
-            return Err(DecoderError::TooLong { context: length, question: asked, limit: most }.into());
-        }
-        let mut words: Vec<i64> = tokens.iter().filter_map(|&token| model.tokenizer.word(token)).collect();
-        words.sort_unstable();
-        words.dedup();
-        Ok(Self {
+    /// The state before anything is computed for the question.
+    pub fn new(model: &'a LanguageModel, prepared: PreparedQuestion<'a>, branch: Branch) -> Self {
+        let PreparedQuestion { question, tokens, words, sampler, max_tokens, .. } = prepared;
+        Self {
             question,
             branch,
-            sampler: Sampler::new(question.sampling, question.log_probabilities, model.matcher(&question.form)?)?,
+            sampler,
             text: Text::new(model, question),
+            asked: tokens.len(),
             words,
             tokens,
-            asked,
             computed: 0,
             alone: false,
             luck: Luck::default(),
-            limit: question.max_tokens.min(most - length - asked),
+            limit: max_tokens,
             count: 0,
             runs: 0,
             log_probabilities: Vec::new(),
@@ -99,7 +91,7 @@ impl<'a> Answering<'a> {
             start: Instant::now(),
             prefilled: None,
             end: i64::from(model.tokenizer.end_of_turn()),
-        })
+        }
     }
 
     pub fn is_over(&self) -> bool {
@@ -109,6 +101,11 @@ impl<'a> Answering<'a> {
     /// Whether anything was said.
     pub fn has_begun(&self) -> bool {
         self.count > 0
+    }
+
+    /// Whether the question was prefilled.
+    pub fn is_prefilled(&self) -> bool {
+        self.has_begun() || self.computed > 0
     }
 
     /// Why it ends now, if nobody waits for it any longer.
@@ -129,11 +126,6 @@ impl<'a> Answering<'a> {
     /// The question's words, each once.
     pub fn words(&self) -> &[i64] {
         &self.words
-    }
-
-    /// The question with what the answer may take, up to so many tokens.
-    pub fn room(&self, most: usize) -> usize {
-        self.asked + self.limit.min(most)
     }
 
     /// Tokens that the next run has to compute.

@@ -2,6 +2,7 @@
 
 mod answering;
 mod decode;
+mod prepared;
 mod text;
 
 use crate::anatomy::Structure;
@@ -11,10 +12,10 @@ use crate::error::Result;
 use crate::language::LanguageModel;
 use crate::perception::Perception;
 use crate::prompt::{self, ContextTokens};
-use crate::question::{MAX_TOKENS, Question};
 use answering::Answering;
 pub(crate) use answering::Said;
 use ort::value::Tensor;
+pub(crate) use prepared::{PreparedQuestion, TextEnd};
 
 /// Visual features and the cache of a study, the turns in it, and what its answers are likely to repeat.
 pub(crate) struct Conversation {
@@ -97,77 +98,57 @@ impl Conversation {
         }
     }
 
-    /// Asks and answers: one turn more, the first one unless it is a follow-up. A question that cannot be had leaves the conversation as
-    /// it was.
-    ///
-    /// # Errors
-    /// If the question does not fit, memory cannot be had or may not be used, or the model fails.
-    pub fn turn(
-        &mut self,
-        model: &LanguageModel,
-        question: &Question,
-        words: &str,
-        patience: Patience,
-        on_piece: &mut impl FnMut(&str) -> Flow,
-    ) -> Result<Said> {
-        let kept = if question.follow_up { self.turns.len() } else { 0 };
-        let (length, tokens) = self.asked(model, words, kept)?;
-        let mut answers = vec![Answering::new(model, question, Branch::TRUNK, tokens, length)?];
-        // Nothing is forgotten for a question that there is no room for.
-        self.reserve(model, length + answers[0].room(MAX_TOKENS))?;
-        self.rewind(kept);
-        self.turns.push(Turn { length, pending: std::mem::take(&mut self.pending) });
-        if let Err(error) = self.decode(model, &mut answers, patience, &mut |_, piece| on_piece(piece)) {
-            self.rewind(kept);
-            return Err(error);
+    /// The end of the text that a question continues: of all turns if it is a follow-up, else of the context.
+    pub fn end(&self, follow_up: bool) -> TextEnd<'_> {
+        match self.turns.first().filter(|_| !follow_up) {
+            Some(first) => TextEnd { length: first.length, pending: &first.pending, follows_turn: false },
+            None => TextEnd { length: self.cache.length(), pending: &self.pending, follows_turn: !self.turns.is_empty() },
         }
-        let answer = answers.remove(0);
-        if !answer.has_begun() && answer.computed == 0 {
-            // Stopped before its question was read: no turn.
-            self.rewind(kept);
-            return Ok(answer.finish(on_piece).0);
-        }
-        self.look_up.add(answer.to_remember(), |token| model.tokenizer.word(token));
-        let (said, kept, pending) = answer.finish(on_piece);
-        self.cache.rewind(length + kept);
-        self.pending = pending;
-        Ok(said)
     }
 
-    /// Asks several questions, all of them follow-ups or none, and answers them together, each as if it were asked alone. The conversation
-    /// stays as it was for follow-ups; others begin a new one.
+    /// Answers questions that were prepared for [`Conversation::end`]. Either all are follow-ups or none is; if none is, all turns are
+    /// removed first. With `as_turn` there is one question, and it becomes a turn with its answer unless it is stopped before its prefill
+    /// is complete. Otherwise each question is answered as if it were asked alone, and none becomes a turn.
     ///
     /// # Errors
-    /// As [`Conversation::turn`].
-    pub fn many(
+    /// If there is no memory for a question, or the model fails. A turn for which there is no memory leaves the conversation as it was.
+    pub fn answer(
         &mut self,
         model: &LanguageModel,
-        questions: &[(Question, String)],
+        questions: Vec<PreparedQuestion>,
+        as_turn: bool,
         patience: Patience,
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
     ) -> Result<Vec<Said>> {
-        let follow_up = questions.iter().any(|(question, _)| question.follow_up);
-        self.rewind(if follow_up { self.turns.len() } else { 0 });
-        let length = self.cache.length();
-        let answers = questions.iter().enumerate().map(|(number, (question, words))| {
-            let (length, tokens) = self.asked(model, words, self.turns.len())?;
-            Answering::new(model, question, Branch::new(number), tokens, length)
-        });
-        let mut answers = answers.collect::<Result<Vec<_>>>()?;
+        let follow_up = questions.iter().any(|prepared| prepared.question.follow_up);
+        if as_turn {
+            // Memory is reserved before anything is removed, so that a question without room changes nothing.
+            let tokens = questions.iter().map(|prepared| prepared.start + prepared.room()).max();
+            self.reserve(model, tokens.unwrap_or(0))?;
+        }
+        let kept = if follow_up { self.turns.len() } else { 0 };
+        self.rewind(kept);
+        let start = self.cache.length();
+        self.turns.push(Turn { length: start, pending: std::mem::take(&mut self.pending) });
+        let branch = |number| if as_turn { Branch::TRUNK } else { Branch::new(number) };
+        let answers = questions.into_iter().enumerate();
+        let mut answers: Vec<_> = answers.map(|(number, prepared)| Answering::new(model, prepared, branch(number))).collect();
         let decoded = self.decode(model, &mut answers, patience, on_piece);
-        self.cache.rewind(length);
+        if decoded.is_err() || !as_turn || !answers.iter().all(Answering::is_prefilled) {
+            self.rewind(kept);
+        }
         decoded?;
         let said = answers.into_iter().enumerate().map(|(number, answer)| {
-            self.look_up.add(answer.to_remember(), |token| model.tokenizer.word(token));
-            answer.finish(&mut |piece: &str| on_piece(number, piece)).0
+            if answer.is_prefilled() {
+                self.look_up.add(answer.to_remember(), |token| model.tokenizer.word(token));
+            }
+            let (said, computed, pending) = answer.finish(&mut |piece: &str| on_piece(number, piece));
+            if self.turns.len() > kept {
+                self.cache.rewind(start + computed);
+                self.pending = pending;
+            }
+            said
         });
         Ok(said.collect())
-    }
-
-    /// Where a question begins that comes after the first `turns`, and its tokens, behind those that the last answer left.
-    fn asked(&self, model: &LanguageModel, words: &str, turns: usize) -> Result<(usize, Vec<i64>)> {
-        let (length, pending) = self.turns.get(turns).map_or((self.cache.length(), &self.pending), |turn| (turn.length, &turn.pending));
-        let question = if turns == 0 { model.tokenizer.question(words)? } else { model.tokenizer.follow_up(words)? };
-        Ok((length, [pending.as_slice(), &question].concat()))
     }
 }

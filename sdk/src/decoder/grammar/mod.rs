@@ -69,6 +69,9 @@ pub(crate) struct Grammar {
     /// Those asked for last, the latest at the end.
     schemas: Mutex<VecDeque<(String, llguidance::Matcher)>>,
     end: u32,
+    /// How many schemas were compiled.
+    #[cfg(test)]
+    pub compiled: std::sync::atomic::AtomicUsize,
 }
 
 impl Grammar {
@@ -90,49 +93,51 @@ impl Grammar {
         *factory.limits_mut() = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
         let grounded = GROUNDED.replace("{text}", TEXT).replace("{n}", NUMBER);
         let grounded = compile(&factory, TopLevelGrammar::from_lark(grounded)).map_err(failed)?;
-        Ok(Self { factory, grounded, schemas: Mutex::default(), end })
+        Ok(Self {
+            factory,
+            grounded,
+            schemas: Mutex::default(),
+            end,
+            #[cfg(test)]
+            compiled: Default::default(),
+        })
     }
 
-    /// What an answer of this form is held to; nothing if it is free.
+    /// The automaton that constrains an answer to this form; `None` for [`Form::Free`].
     ///
     /// # Errors
-    /// [`DecoderError::Schema`] for a schema that cannot be used.
+    /// [`DecoderError::Schema`] if a schema cannot be used.
     pub fn matcher(&self, form: &Form) -> Result<Option<Matcher>, DecoderError> {
         let inner = match form {
             Form::Grounded => self.grounded.deep_clone(),
-            Form::Json(schema) => self.with_schema(schema, llguidance::Matcher::deep_clone)?,
+            Form::Json(schema) => self.with_schema(schema)?,
             Form::Free => return Ok(None),
         };
         Ok(Some(Matcher { inner, end: self.end }))
     }
 
-    /// Makes sure that answers can keep this form.
-    ///
-    /// # Errors
-    /// As [`Grammar::matcher`].
-    pub fn check(&self, form: &Form) -> Result<(), DecoderError> {
-        if let Form::Json(schema) = form { self.with_schema(schema, |_| ()) } else { Ok(()) }
-    }
-
-    fn with_schema<R>(&self, schema: &str, then: impl FnOnce(&llguidance::Matcher) -> R) -> Result<R, DecoderError> {
-        let mut kept = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept.iter().position(|(text, _)| text == schema).and_then(|at| kept.remove(at));
+    /// A copy of the matcher of this schema, which is compiled unless it is one of the latest schemas.
+    fn with_schema(&self, schema: &str) -> Result<llguidance::Matcher, DecoderError> {
+        let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = schemas.iter().position(|(text, _)| text == schema).and_then(|at| schemas.remove(at));
         let known = match known {
             Some(known) => known,
             None => {
-                // Others need not wait for it.
-                drop(kept);
+                // Other callers do not wait while the schema is compiled.
+                drop(schemas);
+                #[cfg(test)]
+                self.compiled.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let compiled = schema::compile(&self.factory, schema)?;
-                kept = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
+                schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
                 (schema.to_owned(), compiled)
             }
         };
-        let result = then(&known.1);
-        kept.push_back(known);
-        if kept.len() > SCHEMAS {
-            kept.pop_front();
+        let copy = known.1.deep_clone();
+        schemas.push_back(known);
+        if schemas.len() > SCHEMAS {
+            schemas.pop_front();
         }
-        Ok(result)
+        Ok(copy)
     }
 }
 
