@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn a_question_is_prepared_once() {
         let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
-        let engine = Engine::builder().golden(false).open(file("reference-bundle")).unwrap();
+        let engine = Engine::builder().golden_check(false).open(file("reference-bundle")).unwrap();
         let mut study = engine.study(&Radiograph::open(file("phantom.dcm")).unwrap()).unwrap();
         let questions = (0..12).map(|i| Question::new("What is it?").json_schema(format!(r#"{{"const": {i}}}"#)));
         let answers = study.ask_many(questions).unwrap();
