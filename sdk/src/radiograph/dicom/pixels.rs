@@ -179,8 +179,8 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
         }
         Coding::Jpeg(uid) => {
             let frame = announced(data, uid, codestream::jpeg(&packed), shape)?;
-            let followed = entropy::follow(&packed, [shape.columns, shape.rows]).map_err(|problem| data.damaged(problem))?;
-            compressed(data, uid, &packed, &frame, shape, followed.doubt)
+            let checked = entropy::check(&packed, [shape.columns, shape.rows]).map_err(|problem| data.damaged(problem))?;
+            compressed(data, uid, &packed, &frame, shape, checked.doubt)
         }
         Coding::Jpeg2000(uid) => {
             let frame = announced(data, uid, codestream::jpeg_2000(&packed), shape)?;

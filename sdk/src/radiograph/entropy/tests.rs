@@ -1,11 +1,11 @@
-//! Whole, cut and holed JPEG streams.
+//! JPEGs that are whole, cut, or have a hole.
 
 use super::*;
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 const SIDES: [u32; 2] = [173, 140];
 
-/// A picture with something in it everywhere, in every form that the encoder knows.
+/// A picture without empty areas, in every form that the encoder supports.
 fn encoded() -> Vec<(String, bool, Vec<u8>)> {
     let pixels = (SIDES[0] * SIDES[1]) as usize;
     let values: Vec<u8> = (0..3 * pixels as u64).map(|i| (i / 7 % 90 + i * i * 7919 % 97) as u8).collect();
@@ -37,20 +37,20 @@ fn encoded() -> Vec<(String, bool, Vec<u8>)> {
 }
 
 fn is_whole(bytes: &[u8]) -> bool {
-    matches!(follow(bytes, SIDES), Ok(Followed { doubt: None, .. }))
+    matches!(check(bytes, SIDES), Ok(Checked { doubt: None, .. }))
 }
 
 #[test]
-fn whole_pictures_are_followed_to_their_end() {
+fn whole_pictures_pass() {
     for (name, progressive, bytes) in encoded() {
-        let followed = follow(&bytes, SIDES).unwrap_or_else(|problem| panic!("{name}: {problem}"));
-        assert_eq!(followed.doubt, None, "{name}");
-        assert!(followed.in_scans || !progressive, "{name}");
-        // What a camera or an archive may add.
+        let checked = check(&bytes, SIDES).unwrap_or_else(|problem| panic!("{name}: {problem}"));
+        assert_eq!(checked.doubt, None, "{name}");
+        assert!(checked.in_scans || !progressive, "{name}");
+        // A comment that holds an end marker, fill bytes, and bytes after the end.
         let [head, rest] = [&bytes[..2], &bytes[2..]];
         let (scan, end) = rest.split_at(rest.len() - 2);
         assert!(is_whole(&[head, &[0xFF, 0xFE, 0, 4, 0xFF, 0xD9], scan, &[0xFF, 0xFF], end, &[0; 3]].concat()), "{name}");
-        assert!(follow(&bytes, [SIDES[0] + 1, SIDES[1]]).unwrap_err().contains("different sizes"));
+        assert!(check(&bytes, [SIDES[0] + 1, SIDES[1]]).unwrap_err().contains("different sizes"));
     }
 }
 
@@ -62,22 +62,21 @@ fn what_is_cut_or_has_a_hole_is_noticed() {
         let data = bytes.len() - 2 - scan;
         for part in 1..20 {
             let at = scan + data * part / 20;
-            let cut = follow(&bytes[..at], SIDES);
+            let cut = check(&bytes[..at], SIDES);
             assert!(cut.is_err(), "{name} cut at {at} without an end: {cut:?}");
             assert!(!is_whole(&[&bytes[..at], &[0xFF, 0xD9]].concat()), "{name} cut at {at}");
             let (start, end) = (at, (at + data / 40).min(bytes.len() - 2));
             let mut zeros = bytes.clone();
             zeros[start..end].fill(0);
             let removed = [&bytes[..start], &bytes[end..]].concat();
-            // Bits that refine coefficients are not coded: other ones are no contradiction.
+            // Bits that refine coefficients have no codes, so that zeros in their place contradict nothing.
             for hole in [Some(removed), (!progressive).then_some(zeros)].into_iter().flatten() {
                 holes += 1;
                 missed += usize::from(is_whole(&hole));
             }
         }
     }
-    // Behind a hole codes are read at the wrong places until they fall into step again, and now and then as many blocks come of it as
-    // were lost.
+    // After a hole, codes are read at wrong positions until they are in step again. By chance this gives as many blocks as were lost.
     assert!(missed * 33 < holes, "{missed} of {holes} holes were not noticed");
 }
 
@@ -89,11 +88,11 @@ fn lossless_pictures_are_counted_sample_by_sample() {
         let scan = [0xFF, 0xDA, 0, 8, 1, 1, 0, 1, 0, 0];
         [&[0xFF, 0xD8][..], &table, &frame, &scan, &vec![0; bits / 8], &[0xFF, 0xD9]].concat()
     };
-    let check = |bits| follow(&file(bits), [40, 40]);
-    assert_eq!(check(1600).unwrap().doubt, None);
-    assert!(check(1592).unwrap_err().contains("missing"));
-    assert!(check(1632).unwrap().doubt.unwrap().contains("leaves 4 bytes"));
-    assert!(follow(&file(1600)[..60], [40, 40]).unwrap_err().contains("missing"));
+    let checked = |bits| check(&file(bits), [40, 40]);
+    assert_eq!(checked(1600).unwrap().doubt, None);
+    assert!(checked(1592).unwrap_err().contains("missing"));
+    assert!(checked(1632).unwrap().doubt.unwrap().contains("leaves 4 bytes"));
+    assert!(check(&file(1600)[..60], [40, 40]).unwrap_err().contains("missing"));
 }
 
 #[test]
@@ -111,10 +110,10 @@ fn contradictions_are_errors_and_nothing_panics() {
                 bytes[at] = random() as u8;
             }
             bytes.truncate(bytes.len() - random() % 2 * (random() % bytes.len()));
-            let _ = follow(&bytes, SIDES);
+            let _ = check(&bytes, SIDES);
         }
     }
     for bytes in [&[][..], b"\xFF\xD8", b"\xFF\xD8\xFF\xD9", b"\xFF\xD8\xFF\xC4\x00\x02\xFF\xDA\x00\x03\x00\xFF\xD9"] {
-        assert!(follow(bytes, SIDES).is_err());
+        assert!(check(bytes, SIDES).is_err());
     }
 }

@@ -18,11 +18,11 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
     let mut decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|e| damaged(name, e))?;
     let (width, height) = decoder.dimensions();
     check_sides(width, height, name)?;
-    let followed = entropy::follow(bytes, [width, height]).map_err(|problem| damaged(name, problem))?;
+    let checked = entropy::check(bytes, [width, height]).map_err(|problem| damaged(name, problem))?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let channels = usize::from(decoder.color_type().channel_count());
     // A picture in several scans is kept as coefficients of two bytes until the last one.
-    let kept = if followed.in_scans { 2 * followed.components } else { 0 };
+    let kept = if checked.in_scans { 2 * checked.components } else { 0 };
     memory::available((width as usize + FILL) * (height as usize + FILL) * (channels + kept), name)?;
     let mut pixels = memory::filled(0u8, width as usize * height as usize * channels, name)?;
     decoder.read_image(&mut pixels).map_err(|e| damaged(name, e))?;
@@ -30,5 +30,5 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
     let colour = coloured as f32 / (width as f32 * height as f32);
     let (pixels, [width, height]) = turn::turn(pixels, depth.bytes(), [width, height], orientation, name)?;
     let samples = Samples { width: depth, bytes: pixels.into() };
-    Ok(Raster { width, height, samples, noticed: Noticed { colour, damage: followed.doubt } })
+    Ok(Raster { width, height, samples, noticed: Noticed { colour, damage: checked.doubt } })
 }
