@@ -165,7 +165,7 @@ enum anx_status
      */
     ANX_RUNTIME_LIBRARY = 402,
     /**
-     * The requested provider cannot run here; the message says why.
+     * The requested provider cannot run here; the message and the cause say why.
      */
     ANX_RUNTIME_PROVIDER = 403,
     /**
@@ -193,7 +193,7 @@ enum anx_status
      */
     ANX_DECODER = 600,
     /**
-     * The JSON schema of a question cannot be used; the message says why.
+     * The JSON schema of a question cannot be used; the message and the cause say why.
      */
     ANX_DECODER_SCHEMA = 601,
     /**
@@ -741,8 +741,8 @@ anx_status anx_error_code(const struct anx_error *error);
 const char *anx_error_message(const struct anx_error *error);
 
 /**
- * What lies beneath, such as the operating system's message, where there is something; otherwise, and for NULL, NULL.
- * Borrowed from the error.
+ * What the operating system, ONNX Runtime or a parser said, on one line, from the nearest cause to the innermost one; the message does
+ * not repeat it. NULL if the error has no cause, and for NULL. Borrowed from the error.
  */
 const char *anx_error_cause(const struct anx_error *error);
 

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
 
 fn write() -> Result<(), Box<dyn Error>> {
     let path = std::env::args_os().nth(1).ok_or("usage: intensities FILE")?;
-    let radiograph = Radiograph::open(path)?;
+    let radiograph = Radiograph::open(path).map_err(|error| anatomix::Error::from(error).full_message())?;
     let bytes: Vec<u8> = radiograph.intensities()?.iter().flat_map(|value| value.to_le_bytes()).collect();
     let mut out = std::io::stdout().lock();
     writeln!(out, "{} {}", radiograph.width(), radiograph.height())?;

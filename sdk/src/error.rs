@@ -1,7 +1,8 @@
-//! One error type over those of the rooms.
+//! The SDK's error type: one enum over those of its modules.
 
 use crate::bundle::BundleError;
-use crate::decoder::DecoderError;
+use crate::cause;
+use crate::decoder::{DecoderError, MemoryError, QuestionError};
 use crate::output::OutputError;
 use crate::perception::flags::FlaggedError;
 use crate::prompt::PromptError;
@@ -10,7 +11,11 @@ use crate::retrieval::RetrievalError;
 use crate::runtime::RuntimeError;
 use crate::saved::SavedError;
 
-/// Anything that can go wrong. Messages name the path, what is wrong and what to do.
+/// Any error of the SDK.
+///
+/// The message names the path or argument, what is wrong with it and what to do. What ONNX Runtime, a parser or the operating system said
+/// is not part of the message but the error's [`source`](std::error::Error::source), as one line of at most 240 characters.
+/// [`Error::full_message`] is both.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
@@ -28,6 +33,10 @@ pub enum Error {
     #[error(transparent)]
     Prompt(#[from] PromptError),
     #[error(transparent)]
+    Question(#[from] QuestionError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error(transparent)]
     Decoder(#[from] DecoderError),
     #[error(transparent)]
     Saved(#[from] SavedError),
@@ -35,5 +44,17 @@ pub enum Error {
     Output(#[from] OutputError),
 }
 
-/// Result with this crate's error.
+impl Error {
+    /// The causes on one line, from the source to the innermost one; `None` if the error has no source.
+    pub fn causes(&self) -> Option<String> {
+        cause::causes(self)
+    }
+
+    /// The message and its causes on one line, as the program `anatomix` prints them.
+    pub fn full_message(&self) -> String {
+        self.causes().map_or_else(|| self.to_string(), |causes| format!("{self}; caused by: {causes}"))
+    }
+}
+
+/// Result with the SDK's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,6 +1,7 @@
 //! The language model of a bundle: tokenizer, decoder, and grammars for constrained decoding.
 
 use crate::bundle::{Bundle, TOKENIZER};
+use crate::cause::{causes, source};
 use crate::decoder::{Decoder, DecoderError, Form, Grammar, Matcher, RunCosts, Speculation};
 use crate::error::Result;
 use crate::prompt::PromptTokenizer;
@@ -31,7 +32,9 @@ impl LanguageModel {
             let grammar = scope.spawn(|| Grammar::new(&tokenizer, vocabulary));
             (Decoder::load(runtime, bundle, memory), grammar.join())
         });
-        let grammar = grammar.map_err(|_| "compiling it failed".to_string()).and_then(|made| made.map_err(|e| e.to_string()));
+        let grammar = grammar
+            .map_err(|_| "compiling it failed".to_string())
+            .and_then(|made| made.map_err(|e| causes(&e).unwrap_or_else(|| e.to_string())));
         let speculation = costs.map(|costs| Mutex::new(Speculation::new(costs)));
         Ok(Self { decoder: decoder?, tokenizer, speculation, grammar })
     }
@@ -47,12 +50,12 @@ impl LanguageModel {
     ///
     /// # Errors
     /// If the form's schema cannot be used, or the grammar could not be compiled for the tokenizer's vocabulary.
-    pub fn matcher(&self, form: &Form) -> Result<Option<Matcher>, DecoderError> {
-        if *form == Form::Free { Ok(None) } else { self.grammar()?.matcher(form) }
+    pub fn matcher(&self, form: &Form) -> Result<Option<Matcher>> {
+        if *form == Form::Free { Ok(None) } else { Ok(self.grammar()?.matcher(form)?) }
     }
 
     fn grammar(&self) -> Result<&Grammar, DecoderError> {
-        self.grammar.as_ref().map_err(|message| DecoderError::Grammar { message: message.clone() })
+        self.grammar.as_ref().map_err(|message| DecoderError::Grammar { source: source(message) })
     }
 
     #[cfg(test)]

@@ -13,6 +13,7 @@ mod answer;
 pub mod bundle;
 #[cfg(feature = "capi")]
 pub mod capi;
+mod cause;
 mod control;
 mod conversation;
 mod decoder;
@@ -39,7 +40,7 @@ mod text;
 pub use anatomy::{Label, Structure};
 pub use answer::{Answer, Finish};
 pub use control::{CancelHandle, Flow};
-pub use decoder::{DecoderError, Form, Sampling};
+pub use decoder::{DecoderError, Form, MemoryError, QuestionError, Sampling};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, Result};
 pub use findings::{LabelScore, Retrieved, StructureFinding};

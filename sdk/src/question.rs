@@ -100,7 +100,7 @@ impl Question {
     /// no other white space between values, and properties in the order of the schema. Boxes in it are on the prompt's grid of 0..=1024,
     /// unlike groundings. The model does not see the schema: the question must say what the answer should contain.
     ///
-    /// A schema that cannot be used is the error [`DecoderError::Schema`](crate::DecoderError::Schema) when the question is asked, before
+    /// A schema that cannot be used is the error [`QuestionError::Schema`](crate::QuestionError::Schema) when the question is asked, before
     /// anything is computed.
     ///
     /// ```

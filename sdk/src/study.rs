@@ -3,8 +3,8 @@
 use crate::answer::{Answer, Finish};
 use crate::control::{CancelHandle, Flow, Patience};
 use crate::conversation::{Conversation, PreparedQuestion, Said, TextEnd};
-use crate::decoder::DecoderError;
-use crate::error::{Error, Result};
+use crate::decoder::QuestionError;
+use crate::error::Result;
 use crate::findings::{LabelScore, StructureFinding};
 use crate::geometry::Letterbox;
 use crate::grounding;
@@ -147,7 +147,7 @@ impl Study {
         // The cache grows if other questions need more.
         let Some(room) = prepared.iter().map(PreparedQuestion::room).min() else { return Ok(Vec::new()) };
         if questions.iter().any(|question| question.follow_up != questions[0].follow_up) {
-            return Err(DecoderError::FollowUps.into());
+            return Err(QuestionError::FollowUps.into());
         }
         // The context is prefilled as long as one of the questions is not over.
         let goes_on = || questions.iter().any(|question| patience.over(question.deadline).is_none());
@@ -191,11 +191,8 @@ impl Study {
         if let Some(kept) = self.conversation.take() {
             return Ok(Some((kept, 0)));
         }
-        match Conversation::open(&self.model, &self.context, &self.perception, room, goes_on) {
-            Ok(opened) => Ok(Some((opened, self.context.ids.len()))),
-            Err(Error::Decoder(DecoderError::Interrupted)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let opened = Conversation::open(&self.model, &self.context, &self.perception, room, goes_on)?;
+        Ok(opened.map(|opened| (opened, self.context.ids.len())))
     }
 
     /// What was said to a question; the context took `opened` before that.

@@ -1,22 +1,28 @@
-//! Text that comes from outside and goes into a message.
+//! Foreign text in messages: what files and dependencies say.
 
-/// Most characters of a foreign text in a message.
+/// Largest number of characters of a foreign text in a message.
 const LONGEST: usize = 240;
 
-/// A text on one line and of at most 240 characters, for a message. What a library says about a damaged file may quote the whole file.
+/// The text on one line and cut to 240 characters, for a message: a dependency's error about a damaged file may quote the whole file.
+/// Control characters, and those that change the direction of text, are written as `\u{1b}` and the like.
 pub(crate) fn brief(text: impl std::fmt::Display) -> String {
     let text = text.to_string();
-    let mut line = String::new();
-    for word in text.split_whitespace() {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-        if line.chars().count() > LONGEST {
-            return line.chars().take(LONGEST - 3).chain("...".chars()).collect();
-        }
+    let words = text.split_whitespace().enumerate();
+    let characters = words.flat_map(|(index, word)| (index > 0).then_some(' ').into_iter().chain(word.chars()));
+    let mut line: Vec<char> = characters.flat_map(harmless).take(LONGEST + 1).collect();
+    if line.len() > LONGEST {
+        line.truncate(LONGEST - 3);
+        line.extend("...".chars());
     }
-    line
+    line.into_iter().collect()
+}
+
+/// The character, or its escape sequence if a terminal may obey it.
+fn harmless(character: char) -> impl Iterator<Item = char> {
+    let is_direction = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_obeyed = character.is_control() || is_direction;
+    let escaped = is_obeyed.then(|| character.escape_default());
+    (!is_obeyed).then_some(character).into_iter().chain(escaped.into_iter().flatten())
 }
 
 #[cfg(test)]
@@ -27,9 +33,14 @@ mod tests {
     fn long_texts_are_cut_and_lines_joined() {
         assert_eq!(brief("one\n  two\tthree "), "one two three");
         assert_eq!(brief("é".repeat(240)), "é".repeat(240));
-        for long in ["é".repeat(300_000), "no good ".repeat(100_000)] {
+        for long in ["é".repeat(300_000), "no good ".repeat(100_000), "\u{1b}".repeat(300_000)] {
             let brief = brief(long);
             assert!(brief.chars().count() == 240 && brief.ends_with("..."), "{brief}");
         }
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(brief("a\u{1b}[31m\rb \u{202e}c \u{7f}"), r"a\u{1b}[31m b \u{202e}c \u{7f}");
     }
 }

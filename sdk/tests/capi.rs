@@ -154,7 +154,19 @@ fn a_bad_path_is_named_with_its_cause() {
     let (status, message, cause) = open_failure(c"/no/such/bundle".as_ptr(), null());
     assert_eq!(status, anx_status::ANX_BUNDLE_READ);
     assert!(message.contains("/no/such/bundle") && message.contains("check"), "{message}");
-    assert!(cause.is_some_and(|cause| cause.contains("No such file")));
+    let cause = cause.expect("the operating system's error");
+    assert!(cause.contains("No such file") && !message.contains(&cause), "{message}, {cause}");
+
+    // What a parser said is the cause; our own words have none.
+    let folder = tempfile::tempdir().unwrap();
+    let path = CString::new(folder.path().as_os_str().as_bytes()).unwrap();
+    for (manifest, problem, told) in [("{", "it is not JSON", Some("EOF while parsing")), ("{}", "no schema number", None)] {
+        std::fs::write(folder.path().join("manifest.json"), manifest).unwrap();
+        let (status, message, cause) = open_failure(path.as_ptr(), null());
+        assert!(status == anx_status::ANX_BUNDLE && message.contains(problem), "{message}");
+        assert_eq!(cause.is_some(), told.is_some());
+        assert!(told.is_none_or(|told| cause.unwrap().contains(told) && !message.contains(told)), "{message}");
+    }
 
     // A path need not be valid UTF-8.
     let path = CString::new(OsStr::from_bytes(b"/no/such/\xff\xfe").as_bytes()).expect("no NUL");

@@ -1,6 +1,6 @@
 //! Constrained decoding: answers keep their form, also when tokens are sampled at a high temperature.
 
-use anatomix::{Answer, DecoderError, Engine, Error, Finish, Provider, Question, Radiograph, Sampling, Study, Task};
+use anatomix::{Answer, Engine, Error, Finish, Provider, Question, QuestionError, Radiograph, Sampling, Study, Task};
 use serde_json::Value;
 use std::path::Path;
 
@@ -113,7 +113,7 @@ fn a_schema_that_cannot_be_used_is_refused_before_anything_is_computed() {
     let mut study = study();
     let first = study.ask("Where is the left lung?").unwrap();
     let error = study.ask(Question::new("Where?").follow_up().json_schema(r#"{"type": "objekt"}"#)).unwrap_err();
-    assert!(matches!(error, Error::Decoder(DecoderError::Schema { .. })), "{error}");
+    assert!(matches!(error, Error::Question(QuestionError::Schema { .. })), "{error}");
     assert!(error.to_string().starts_with("the answer's JSON schema cannot be used: "), "{error}");
     assert_eq!(study.turns(), 1, "the conversation is as it was");
     assert_eq!(study.ask("Where is the left lung?").unwrap().text, first.text);

@@ -1,6 +1,7 @@
 //! Why a bundle cannot be used.
 
 use super::layout::SCHEMA;
+use crate::cause::Source;
 use std::path::PathBuf;
 
 /// What can be wrong with a bundle.
@@ -8,10 +9,10 @@ use std::path::PathBuf;
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum BundleError {
-    #[error("cannot read {path}: {source}; check that the bundle is complete and readable")]
+    #[error("cannot read {path}; check that the bundle is complete and readable")]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a valid manifest: {message}; restore the bundle from its source")]
-    Manifest { path: PathBuf, message: String },
+    Manifest { path: PathBuf, message: String, source: Option<Source> },
     #[error("{path} has schema {found}, but this SDK reads schema {SCHEMA}; update the SDK")]
     NewerSchema { path: PathBuf, found: u64 },
     #[error("{path} has schema {found}, but this SDK reads schema {SCHEMA}; export the bundle again")]
@@ -29,7 +30,7 @@ pub enum BundleError {
     #[error("{path} was altered: its SHA-256 is {found} instead of {expected}; restore the bundle from its source")]
     Altered { path: PathBuf, found: String, expected: String },
     #[error("{path} is not a golden input: {message}; restore the bundle from its source")]
-    Golden { path: PathBuf, message: String },
+    Golden { path: PathBuf, message: String, source: Option<Source> },
     #[error("{path} lists the file {name:?}, which is not a plain file name; restore the bundle from its source")]
     Name { path: PathBuf, name: String },
     #[error("{path} cannot be used as a graph: {message}; restore the bundle from its source")]

@@ -121,7 +121,7 @@ impl FileEntry {
         if !plain || name == MANIFEST {
             return Err(BundleError::Name { path: path.into(), name: brief(name) });
         }
-        let invalid = |message: String| Err(BundleError::Manifest { path: path.into(), message });
+        let invalid = |message: String| Err(BundleError::Manifest { path: path.into(), message, source: None });
         if self.sha256.len() != 64 || !self.sha256.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return invalid(format!("the SHA-256 of {name} is not 64 hexadecimal digits"));
         }
@@ -169,7 +169,7 @@ impl Manifest {
                 Ordering::Equal => {}
             }
         }
-        let invalid = |message: String| Err(BundleError::Manifest { path: path.into(), message });
+        let invalid = |message: String| Err(BundleError::Manifest { path: path.into(), message, source: None });
         let (apm, decoder) = (&self.apm, &self.decoder);
         let [side, patches, tokens, small] = LIMITS;
         for (name, value, limit) in [

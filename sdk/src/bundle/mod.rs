@@ -12,6 +12,7 @@ pub use layout::{
 pub(crate) use layout::{MAX_GOLDEN, MAX_GRAPH};
 pub use manifest::{ApmSizes, DecoderSizes, FileEntry, GraphSettings, Manifest, PromptSettings, TOLERANCE};
 
+use crate::cause::Problem;
 use crate::files;
 use crate::radiograph::Digest256;
 use crate::text::brief;
@@ -41,19 +42,20 @@ impl Bundle {
         let path = folder.join(MANIFEST);
         check_regular(&path)?;
         let bytes = files::read(&path, MAX_MANIFEST).map_err(|source| BundleError::Read { path: path.clone(), source })?;
-        let invalid = |message: &dyn std::fmt::Display| BundleError::Manifest { path: path.clone(), message: brief(message) };
-        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| invalid(&e))?;
+        let invalid = |problem| invalid(&path, problem);
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| invalid(Problem::caused("it is not JSON", e)))?;
         // The schema first: fields of another one may not fit.
-        let schema = value.get("schema").and_then(serde_json::Value::as_u64).ok_or_else(|| invalid(&"it has no schema number"))?;
+        let schema = value.get("schema").and_then(serde_json::Value::as_u64).ok_or_else(|| invalid("it has no schema number".into()))?;
         match schema.cmp(&u64::from(SCHEMA)) {
             std::cmp::Ordering::Less => return Err(BundleError::OlderSchema { path, found: schema }),
             std::cmp::Ordering::Greater => return Err(BundleError::NewerSchema { path, found: schema }),
             std::cmp::Ordering::Equal => {}
         }
-        let manifest: Manifest = serde_json::from_value(value).map_err(|e| invalid(&e))?;
+        let manifest: Manifest =
+            serde_json::from_value(value).map_err(|e| invalid(Problem::caused("a field is missing or has another type", e)))?;
         manifest.check(&path)?;
         if let Some(name) = REQUIRED.iter().find(|n| !manifest.files.contains_key(**n)) {
-            return Err(invalid(&format!("it does not list {name}")));
+            return Err(invalid(format!("it does not list {name}").into()));
         }
         let bundle = Self { folder, hash: format!("{:x}", Digest256(Sha256::digest(&bytes).into())), manifest };
         bundle.check_files()?;
@@ -142,6 +144,10 @@ impl Bundle {
     pub fn bytes(&self) -> u64 {
         self.manifest.files.values().map(|f| f.bytes).fold(0, u64::saturating_add)
     }
+}
+
+fn invalid(path: &Path, Problem { message, source }: Problem) -> BundleError {
+    BundleError::Manifest { path: path.into(), message, source }
 }
 
 /// Checks that a file of a bundle is a regular one, not a link that may lead anywhere, and returns its size in bytes.

@@ -41,8 +41,8 @@ pub unsafe extern "C" fn anx_error_message(error: *const anx_error) -> *const c_
     unsafe { read(error, c"".as_ptr(), |e| e.message.as_ptr()) }
 }
 
-/// What lies beneath, such as the operating system's message, where there is something; otherwise, and for NULL, NULL.
-/// Borrowed from the error.
+/// What the operating system, ONNX Runtime or a parser said, on one line, from the nearest cause to the innermost one; the message does
+/// not repeat it. NULL if the error has no cause, and for NULL. Borrowed from the error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_error_cause(error: *const anx_error) -> *const c_char {
     // SAFETY: NULL or a live handle, as the header asks.

@@ -41,8 +41,7 @@ impl Failure {
 impl<E: Into<Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
-        let root = std::iter::successors(std::error::Error::source(&error), |e| e.source()).last();
-        Self { status: anx_status::of(&error), message: error.to_string(), cause: root.map(ToString::to_string) }
+        Self { status: anx_status::of(&error), message: error.to_string(), cause: error.causes() }
     }
 }
 

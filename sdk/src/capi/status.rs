@@ -1,11 +1,12 @@
 //! Status numbers, and which error has which.
 
 use crate::bundle::BundleError;
-use crate::decoder::DecoderError;
+use crate::decoder::QuestionError;
 use crate::error::Error;
 use crate::prompt::PromptError;
 use crate::radiograph::RadiographError;
 use crate::runtime::RuntimeError;
+use crate::saved::SavedError;
 
 /// How a call ended. Numbers are part of the interface: they are never reused for another meaning, and later versions may
 /// add some, so treat an unknown number by its hundred. In each hundred the round number stands for whatever none of the
@@ -62,7 +63,7 @@ pub enum anx_status {
     ANX_RUNTIME_NOT_FOUND = 401,
     /// ONNX Runtime's library cannot be loaded, is too old, or is not the one that this process has loaded before.
     ANX_RUNTIME_LIBRARY = 402,
-    /// The requested provider cannot run here; the message says why.
+    /// The requested provider cannot run here; the message and the cause say why.
     ANX_RUNTIME_PROVIDER = 403,
     /// A graph of the bundle cannot be loaded or lacks an input or output.
     ANX_RUNTIME_GRAPH = 404,
@@ -78,7 +79,7 @@ pub enum anx_status {
 
     /// The language model cannot answer; the message says why.
     ANX_DECODER = 600,
-    /// The JSON schema of a question cannot be used; the message says why.
+    /// The JSON schema of a question cannot be used; the message and the cause say why.
     ANX_DECODER_SCHEMA = 601,
 
     /// A result cannot be written.
@@ -100,8 +101,8 @@ impl anx_status {
             Error::Retrieval(_) => ANX_RETRIEVAL,
             Error::Runtime(e) => runtime(e),
             Error::Prompt(e) => prompt(e),
-            Error::Decoder(DecoderError::Schema { .. }) => ANX_DECODER_SCHEMA,
-            Error::Decoder(_) => ANX_DECODER,
+            Error::Question(QuestionError::Schema { .. }) => ANX_DECODER_SCHEMA,
+            Error::Question(_) | Error::Memory(_) | Error::Decoder(_) | Error::Saved(SavedError::Cancelled) => ANX_DECODER,
             Error::Output(_) => ANX_OUTPUT,
             Error::Saved(_) => ANX_SAVED,
         }

@@ -8,7 +8,7 @@ use super::Conversation;
 use super::answering::Answering;
 use crate::answer::Finish;
 use crate::control::{Flow, Patience};
-use crate::decoder::{Branch, Candidate, DecoderError, Plan, Progress, Slot, Speculation, Step};
+use crate::decoder::{Branch, Candidate, Plan, Progress, QuestionError, Slot, Speculation, Step};
 use crate::error::{Error, Result};
 use crate::language::LanguageModel;
 use std::time::{Duration, Instant};
@@ -141,9 +141,7 @@ impl Conversation {
         model.decoder.compact(&mut self.cache)?;
         match self.reserve(model, self.cache.length() + rows) {
             Ok(()) => Ok(None),
-            Err(error @ Error::Decoder(DecoderError::TooLong { .. } | DecoderError::Memory { .. } | DecoderError::Allocation { .. })) => {
-                Ok(Some(error))
-            }
+            Err(error @ (Error::Question(QuestionError::TooLong { .. }) | Error::Memory(_))) => Ok(Some(error)),
             Err(error) => Err(error),
         }
     }
@@ -199,16 +197,13 @@ impl Conversation {
         // Questions and what is caught up with may be long.
         let goes_on = || round.parts.iter().any(|part| answers[part.number].over(patience).is_none());
         let start = Instant::now();
-        let logits = match model.decoder.run(&mut self.cache, &self.visual, step, goes_on) {
-            Err(Error::Decoder(DecoderError::Interrupted)) => {
-                for Part { number, .. } in &round.parts {
-                    let why = answers[*number].over(patience).unwrap_or(Finish::Stopped);
-                    answers[*number].stop(why);
-                    self.leave(&answers[*number], base);
-                }
-                return Ok(Ran::default());
+        let Some(logits) = model.decoder.run(&mut self.cache, &self.visual, step, goes_on)? else {
+            for Part { number, .. } in &round.parts {
+                let why = answers[*number].over(patience).unwrap_or(Finish::Stopped);
+                answers[*number].stop(why);
+                self.leave(&answers[*number], base);
             }
-            logits => logits?,
+            return Ok(Ran::default());
         };
         let taken = start.elapsed();
         let mut rows = logits.chunks_exact(model.decoder.sizes().vocabulary);

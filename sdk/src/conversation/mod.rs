@@ -34,24 +34,25 @@ struct Turn {
 }
 
 impl Conversation {
-    /// Computes a study's context, with room for a first question and its answer, as long as it `goes_on`.
+    /// Computes a study's context, with room for a first question and its answer. The result is `None` if `goes_on` returned false
+    /// meanwhile.
     ///
     /// # Errors
-    /// If they do not fit, memory cannot be had or may not be used, the model fails, or it does not go on.
+    /// If they do not fit, memory cannot be had or may not be used, or the model fails.
     pub fn open(
         model: &LanguageModel,
         context: &ContextTokens,
         perception: &Perception,
         room: usize,
         goes_on: impl Fn() -> bool,
-    ) -> Result<Self> {
+    ) -> Result<Option<Self>> {
         let visual = model.decoder.visual(model.decoder.project(perception)?)?;
         let look_up = Self::look_up(model, context, perception)?;
         let mut cache = model.decoder.cache(context.ids.len(), room)?;
         let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, context.ids.len()).collect();
         let step = Step { ids: &context.ids, visual_index: &context.visual_index, slots: &slots, wanted: &[] };
-        model.decoder.run(&mut cache, &visual, step, goes_on)?;
-        Ok(Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() })
+        let computed = model.decoder.run(&mut cache, &visual, step, goes_on)?;
+        Ok(computed.map(|_| Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() }))
     }
 
     /// Goes on from a computed context, whose keys and values `rows` gives as [`crate::decoder::Decoder::read_cache`] gave them.

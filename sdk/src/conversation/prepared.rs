@@ -1,6 +1,6 @@
 //! A question that is ready to be decoded.
 
-use crate::decoder::{DecoderError, Sampler};
+use crate::decoder::{QuestionError, Sampler};
 use crate::error::Result;
 use crate::language::LanguageModel;
 use crate::question::{MAX_TOKENS, Question};
@@ -42,7 +42,7 @@ impl<'a> PreparedQuestion<'a> {
         let tokens = [end.pending, &own].concat();
         let limit = model.decoder.sizes().max_context;
         if end.length + tokens.len() >= limit {
-            return Err(DecoderError::TooLong { context: end.length, question: tokens.len(), limit }.into());
+            return Err(QuestionError::TooLong { context: end.length, question: tokens.len(), limit }.into());
         }
         let mut words: Vec<i64> = tokens.iter().filter_map(|&token| model.tokenizer.word(token)).collect();
         words.sort_unstable();

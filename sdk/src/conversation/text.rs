@@ -1,6 +1,7 @@
 //! The text of an answer as it grows.
 
 use crate::answer::Finish;
+use crate::cause::source;
 use crate::control::Flow;
 use crate::decoder::{DecoderError, Form, Readable, Stops};
 use crate::error::Result;
@@ -36,14 +37,13 @@ impl<'a> Text<'a> {
 
     /// Adds a token; what can be read by now is handed on. Tells if the answer ends there.
     pub fn push(&mut self, token: i64, on_piece: &mut impl FnMut(&str) -> Flow) -> Result<Option<Finish>> {
-        let failed = |message: String| DecoderError::Text { message };
-        let id = u32::try_from(token).map_err(|e| failed(e.to_string()))?;
+        let id = u32::try_from(token).map_err(|e| DecoderError::Text { source: source(e) })?;
         let piece = match self.stream.step(id) {
             Ok(piece) => piece,
             Err(_) => {
                 // Tokens before made no character together, as drawn ones may.
                 self.stream = self.model.tokenizer.inner().decode_stream(false);
-                let piece = self.stream.step(id).map_err(|e| failed(e.to_string()))?;
+                let piece = self.stream.step(id).map_err(|e| DecoderError::Text { source: source(e) })?;
                 Some(format!("{}{}", char::REPLACEMENT_CHARACTER, piece.unwrap_or_default()))
             }
         };

@@ -1,6 +1,6 @@
 //! The budget of an engine: the memory that the KV caches of all its studies may take together.
 
-use super::error::DecoderError;
+use super::error::MemoryError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,12 +20,12 @@ impl Budget {
     /// Reserves bytes.
     ///
     /// # Errors
-    /// [`DecoderError::Memory`] where fewer are left.
-    pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reserved, DecoderError> {
+    /// [`MemoryError::Budget`] where fewer are left.
+    pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reserved, MemoryError> {
         let fits = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
         match self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) {
             Ok(_) => Ok(Reserved { budget: Arc::clone(self), bytes }),
-            Err(used) => Err(DecoderError::Memory { needed: bytes, used, limit: self.limit }),
+            Err(used) => Err(MemoryError::Budget { needed: bytes, used, limit: self.limit }),
         }
     }
 
@@ -82,7 +82,7 @@ mod tests {
         let budget = Budget::new(Some(100));
         let first = budget.reserve(60).unwrap();
         let error = budget.reserve(41).unwrap_err();
-        assert!(matches!(error, DecoderError::Memory { needed: 41, used: 60, limit: 100 }), "{error}");
+        assert!(matches!(error, MemoryError::Budget { needed: 41, used: 60, limit: 100 }), "{error}");
         let second = budget.reserve(40).unwrap();
         drop(first);
         assert!(budget.reserve(61).is_err() && budget.reserve(60).is_ok());

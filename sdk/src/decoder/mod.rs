@@ -14,7 +14,7 @@ mod stops;
 use budget::Budget;
 pub use cache::Cache;
 use cache::{LONGEST_RUN, Layout};
-pub use error::DecoderError;
+pub use error::{DecoderError, MemoryError, QuestionError};
 use error::{failed, unallocated};
 pub use grammar::Form;
 pub(crate) use grammar::{Grammar, Matcher};
@@ -30,6 +30,7 @@ use crate::anatomy::STRUCTURES;
 use crate::bundle::{
     ApmSizes, Bundle, DECODER, DecoderSizes, FULL_ATTENTION_BIAS, MANIFEST, PROJECTOR, SLIDING_ATTENTION_BIAS, SLIDING_PLACES,
 };
+use crate::cause::source;
 use crate::perception::Perception;
 use crate::runtime::{Graph, Provider, Runtime, RuntimeError};
 use ort::memory::Allocator;
@@ -128,7 +129,7 @@ impl Decoder {
     /// # Errors
     /// If the graph fails.
     pub fn project(&self, perception: &Perception) -> Result<Vec<f32>, RuntimeError> {
-        let failed = |e: ort::Error| RuntimeError::Run { graph: PROJECTOR.into(), message: e.to_string() };
+        let failed = |e: ort::Error| RuntimeError::Run { graph: PROJECTOR.into(), source: source(e) };
         let ApmSizes { patches, token_width, embedding_width } = self.apm;
         let tokens = TensorRef::from_array_view(([1, patches, token_width], perception.image_tokens.as_slice())).map_err(failed)?;
         let objects =
@@ -162,7 +163,7 @@ impl Decoder {
     pub fn grow(&self, cache: &mut Cache, tokens: usize) -> crate::Result<()> {
         let (limit, old) = (self.sizes.max_context, cache.capacity());
         if tokens > limit {
-            return Err(DecoderError::TooLong { context: cache.length(), question: tokens - cache.length(), limit }.into());
+            return Err(QuestionError::TooLong { context: cache.length(), question: tokens - cache.length(), limit }.into());
         }
         let reserve = |tokens| {
             let capacity = self.layout.capacity(tokens);
@@ -208,7 +209,7 @@ impl Decoder {
     pub(crate) fn restore_cache(&self, length: usize, mut rows: impl FnMut(usize) -> crate::Result<Vec<f32>>) -> crate::Result<Cache> {
         let limit = self.sizes.max_context;
         if length > limit {
-            return Err(DecoderError::TooLong { context: length, question: 0, limit }.into());
+            return Err(QuestionError::TooLong { context: length, question: 0, limit }.into());
         }
         let mut cache = self.cache(length, 0)?;
         cache.fill(length, |index| {
@@ -243,25 +244,25 @@ impl Decoder {
         Tensor::from_array(([features.len() / hidden, hidden], features)).map_err(failed)
     }
 
-    /// Appends tokens to the cache and returns the logits `[wanted, vocabulary]`. A long text is computed in several runs; before each
-    /// but the first `goes_on` is asked.
+    /// Appends tokens to the cache and returns the logits `[wanted, vocabulary]`. A long text is computed in several runs. Before each
+    /// of them but the first, `goes_on` is called; if it returns false, none of the tokens stays in the cache, and the result is `None`.
     ///
     /// # Errors
-    /// If the cache is full, a token is unknown, the graph fails, or it does not go on: then the text is forgotten.
-    pub fn run(&self, cache: &mut Cache, visual: &Tensor<f32>, step: Step, goes_on: impl Fn() -> bool) -> crate::Result<Vec<f32>> {
+    /// If the cache is full, a token is unknown, or the graph fails. None of the tokens stays in the cache then.
+    pub fn run(&self, cache: &mut Cache, visual: &Tensor<f32>, step: Step, goes_on: impl Fn() -> bool) -> crate::Result<Option<Vec<f32>>> {
         let vocabulary = self.sizes.vocabulary;
         if let Some(&token) = step.ids.iter().find(|&&id| usize::try_from(id).is_ok_and(|id| id >= vocabulary) || id < 0) {
             return Err(DecoderError::Token { token, vocabulary }.into());
         }
         if cache.length() + step.ids.len() > cache.capacity() {
-            return Err(DecoderError::TooLong { context: cache.length(), question: step.ids.len(), limit: cache.capacity() }.into());
+            return Err(QuestionError::TooLong { context: cache.length(), question: step.ids.len(), limit: cache.capacity() }.into());
         }
         let mut logits = Vec::with_capacity(step.wanted.len() * vocabulary);
         let longest = if self.layout.device().is_some() { LONGEST_RUN_GPU } else { LONGEST_RUN };
         for from in (0..step.ids.len()).step_by(longest) {
             if from > 0 && !goes_on() {
                 cache.rewind(cache.length() - from);
-                return Err(DecoderError::Interrupted.into());
+                return Ok(None);
             }
             let to = step.ids.len().min(from + longest);
             let wanted: Vec<i64> = step.wanted.iter().filter(|&&at| (from..to).contains(&at)).map(|at| (at - from) as i64).collect();
@@ -273,7 +274,7 @@ impl Decoder {
             }
             logits.extend(computed?);
         }
-        Ok(logits)
+        Ok(Some(logits))
     }
 
     /// Computes the last tokens of a cache.

@@ -1,6 +1,6 @@
 //! How the next token is chosen: the most likely one, or one drawn by likelihood.
 
-use super::error::DecoderError;
+use super::error::{DecoderError, QuestionError};
 use super::grammar::Matcher;
 use llguidance::toktrie::SimpleVob;
 use rand_chacha::ChaCha8Rng;
@@ -39,8 +39,8 @@ impl Sampling {
     ///
     /// # Errors
     /// With what is not.
-    pub(crate) fn check(&self) -> Result<(), DecoderError> {
-        let wrong = |name, value: f32, allowed| Err(DecoderError::Sampling { name, value, allowed });
+    pub(crate) fn check(&self) -> Result<(), QuestionError> {
+        let wrong = |name, value: f32, allowed| Err(QuestionError::Sampling { name, value, allowed });
         match *self {
             Self { temperature, .. } if !(0.0..=100.0).contains(&temperature) => wrong("temperature", temperature, "0 to 100"),
             Self { top_p, .. } if !(top_p > 0.0 && top_p <= 1.0) => wrong("top_p", top_p, "above 0 to 1"),
@@ -87,8 +87,8 @@ impl Sampler {
     /// For one answer, which keeps this form.
     ///
     /// # Errors
-    /// [`DecoderError::Sampling`] for a setting out of range.
-    pub fn new(sampling: Sampling, log_probabilities: bool, form: Option<Matcher>) -> Result<Self, DecoderError> {
+    /// [`QuestionError::Sampling`] for a setting out of range.
+    pub fn new(sampling: Sampling, log_probabilities: bool, form: Option<Matcher>) -> Result<Self, QuestionError> {
         sampling.check()?;
         Ok(Self { sampling, rng: ChaCha8Rng::seed_from_u64(sampling.seed), said: Vec::new(), log_probabilities, form })
     }

@@ -8,6 +8,7 @@ pub use file::write_whole;
 pub use overlay::{LabelledBox, Overlay};
 pub use record::{AskRecord, GroundingRecord, PerceiveRecord, StructureRecord};
 
+use crate::cause::Source;
 use std::path::PathBuf;
 
 /// The font DejaVu Sans, reduced to Latin letters; its licence is in `sdk/assets/`.
@@ -18,10 +19,10 @@ pub const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans.ttf");
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum OutputError {
-    #[error("cannot write {path}: {source}; check that the folder exists and is writable and that the disk has room")]
+    #[error("cannot write {path}; check that the folder exists and is writable and that the disk has room")]
     Write { path: PathBuf, source: std::io::Error },
     #[error("cannot write {path}: it is a folder; name a file in it")]
     Folder { path: PathBuf },
-    #[error("cannot write {path}: the picture cannot be encoded: {message}")]
-    Encode { path: PathBuf, message: String },
+    #[error("cannot write {path}: the picture cannot be encoded; report this as a defect")]
+    Encode { path: PathBuf, source: Source },
 }

@@ -4,6 +4,7 @@ pub mod flags;
 
 use crate::anatomy::{LABELS, STRUCTURES, Structure};
 use crate::bundle::{APM, ApmSizes, Bundle};
+use crate::cause::source;
 use crate::geometry::NormalizedBox;
 use crate::runtime::{Graph, Runtime, RuntimeError};
 use ort::value::TensorRef;
@@ -112,7 +113,7 @@ impl PerceptionModule {
     }
 
     fn compute(&self, count: usize, images: &[f32]) -> Result<Vec<Perception>, RuntimeError> {
-        let failed = |e: ort::Error| RuntimeError::Run { graph: APM.into(), message: e.to_string() };
+        let failed = |e: ort::Error| RuntimeError::Run { graph: APM.into(), source: source(e) };
         let input = TensorRef::from_array_view(([count, 1, self.side, self.side], images)).map_err(failed)?;
         let outputs = self.graph.run(&[("image", input.into())])?;
         let ApmSizes { patches, token_width, embedding_width } = self.sizes;
@@ -132,6 +133,6 @@ impl PerceptionModule {
     }
 
     fn sizes_differ() -> RuntimeError {
-        RuntimeError::Run { graph: APM.into(), message: "outputs of other sizes than the manifest's".into() }
+        RuntimeError::Run { graph: APM.into(), source: source("its outputs have other sizes than the manifest says") }
     }
 }

@@ -15,8 +15,8 @@ mod tokens;
 pub use tokens::{ADDED_TOKENS, CONTROL_TOKENS, OBJECT_TOKENS};
 
 use crate::anatomy::{STRUCTURES, Structure};
+use crate::cause::{Source, source};
 use crate::files;
-use crate::text::brief;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tokenizers::Tokenizer;
@@ -36,8 +36,8 @@ const MAX_QUESTION: usize = 8192;
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum PromptError {
-    #[error("{name} is not a tokenizer: {message}; restore it from the bundle's source")]
-    Tokenizer { name: String, message: String },
+    #[error("{name} cannot be used as a tokenizer; restore it from the bundle's source")]
+    Tokenizer { name: String, source: Source },
     #[error("{name} lacks the token {token}; export the bundle again with the tokenizer that its weights were trained with")]
     MissingToken { name: String, token: String },
     #[error("the question contains the control token {token}; remove it")]
@@ -48,8 +48,8 @@ pub enum PromptError {
     EmptyQuestion,
     #[error("the question has {length} bytes, more than {MAX_QUESTION}; shorten it")]
     LongQuestion { length: usize },
-    #[error("the text cannot be tokenized: {message}")]
-    Encode { message: String },
+    #[error("the text cannot be tokenized; write it differently, or export the bundle again")]
+    Encode { source: Source },
 }
 
 /// The line of one structure in the context.
@@ -89,7 +89,7 @@ impl PromptTokenizer {
     /// If the file cannot be read or parsed, or a token of the prompt is missing.
     pub fn open(path: &Path) -> Result<Self, PromptError> {
         let name = path.display().to_string();
-        let bytes = files::read(path, MAX_TOKENIZER).map_err(|e| PromptError::Tokenizer { name: name.clone(), message: brief(e) })?;
+        let bytes = files::read(path, MAX_TOKENIZER).map_err(|e| PromptError::Tokenizer { name: name.clone(), source: source(e) })?;
         Self::from_bytes(&bytes, &name)
     }
 
@@ -98,7 +98,7 @@ impl PromptTokenizer {
     /// # Errors
     /// As [`PromptTokenizer::open`].
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, PromptError> {
-        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| PromptError::Tokenizer { name: name.into(), message: brief(e) })?;
+        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| PromptError::Tokenizer { name: name.into(), source: source(e) })?;
         let id =
             |token: &str| tokenizer.token_to_id(token).ok_or_else(|| PromptError::MissingToken { name: name.into(), token: token.into() });
         for token in ADDED_TOKENS.iter().chain(&["<bos>", "<start_of_turn>"]) {
@@ -203,7 +203,7 @@ impl PromptTokenizer {
     }
 
     fn encode(&self, text: &str) -> Result<Vec<i64>, PromptError> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|e| PromptError::Encode { message: e.to_string() })?;
+        let encoding = self.tokenizer.encode_fast(text, false).map_err(|e| PromptError::Encode { source: source(e) })?;
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 }

@@ -1,11 +1,13 @@
 //! What can be wrong with a radiograph.
 
+use crate::cause::Source;
+
 /// Why a radiograph could not be opened. Messages name the file, what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum RadiographError {
-    #[error("cannot read {name}: {source}; check the path and its permissions")]
+    #[error("cannot read {name}; check the path and its permissions")]
     Read { name: String, source: std::io::Error },
     #[error("{name} is a folder; name one of the files in it")]
     Folder { name: String },
@@ -16,7 +18,7 @@ pub enum RadiographError {
     #[error("{name} is not a DICOM, PNG or JPEG file; convert it to one of these")]
     UnknownFormat { name: String },
     #[error("{name} is damaged: {message}; copy it again from its source")]
-    Damaged { name: String, message: String },
+    Damaged { name: String, message: String, source: Option<Source> },
     #[error(
         "{name} has {width}x{height} pixels, but sides from {least} to {most} and at most {pixels} pixels are accepted; \
          check that it is a radiograph"

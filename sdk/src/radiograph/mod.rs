@@ -96,7 +96,7 @@ impl Radiograph {
                 AssertUnwindSafe(|| if dicom::is_dicom(&bytes) { dicom::decode(&bytes, name) } else { raster::decode(&bytes, name) });
             let decoded = catch_unwind(read);
             is_decoded.store(true, Ordering::Relaxed);
-            let gave_up = |_| RadiographError::Damaged { name: name.into(), message: "its decoder gave up".into() };
+            let gave_up = |_| RadiographError::Damaged { name: name.into(), message: "its decoder gave up".into(), source: None };
             decoded.map_err(gave_up).flatten()
         };
         let (decoded, ()) = rayon::join(decode, || hash.see_until(&bytes, &is_decoded));

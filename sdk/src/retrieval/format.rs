@@ -3,7 +3,7 @@
 
 use super::RetrievalError;
 use crate::anatomy::Structure;
-use crate::text::brief;
+use crate::cause;
 use pulp::bytemuck;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -67,14 +67,20 @@ pub(super) struct Table {
 /// Why a file is refused, without its path; [`Problem::at`] adds the path.
 #[derive(Debug)]
 pub(super) enum Problem {
-    Damaged(String),
+    Damaged(cause::Problem),
     Newer(u32),
     Width(usize),
 }
 
 impl From<String> for Problem {
     fn from(message: String) -> Self {
-        Self::Damaged(message)
+        Self::Damaged(message.into())
+    }
+}
+
+impl From<cause::Problem> for Problem {
+    fn from(problem: cause::Problem) -> Self {
+        Self::Damaged(problem)
     }
 }
 
@@ -82,7 +88,7 @@ impl Problem {
     pub(super) fn at(self, path: &Path, expected: usize) -> RetrievalError {
         let path = path.into();
         match self {
-            Self::Damaged(message) => RetrievalError::Damaged { path, message: brief(message) },
+            Self::Damaged(cause::Problem { message, source }) => RetrievalError::Damaged { path, message, source },
             Self::Newer(found) => RetrievalError::NewerVersion { path, found, known: VERSION },
             Self::Width(found) => RetrievalError::Width { path, found, expected },
         }
@@ -108,7 +114,7 @@ fn header(bytes: &[u8]) -> Result<(usize, Metadata), Problem> {
     let Some((header, data)) = rest.split_at_checked(length) else {
         return Err(format!("it ends after {} bytes, within its header", bytes.len()).into());
     };
-    let header: Metadata = serde_json::from_slice(header).map_err(|e| format!("its header cannot be read: {e}"))?;
+    let header: Metadata = serde_json::from_slice(header).map_err(|e| cause::Problem::caused("its header cannot be read", e))?;
     if header.data_len() != data.len() {
         let (found, expected) = (data.len(), header.data_len());
         return Err(format!("it holds {found} bytes of data, but its header describes {expected}").into());
@@ -190,7 +196,7 @@ pub(super) fn verify(bytes: &[u8], tables: &[Table], width: usize) -> Result<(),
 fn check_text(bytes: &[u8], table: &Table, structure: Structure) -> Result<(), Problem> {
     let name = |part: Part| part.name(structure);
     let text = std::str::from_utf8(bytes.get(table.text.clone()).unwrap_or_default())
-        .map_err(|e| format!("the tensor {} is not valid UTF-8: {e}", name(Part::Text)))?;
+        .map_err(|e| cause::Problem::caused(format_args!("the tensor {} is not valid UTF-8", name(Part::Text)), e))?;
     let mut previous = None;
     for (index, offset) in offsets(bytes, table).enumerate() {
         let problem = match previous {
@@ -250,6 +256,6 @@ pub(super) fn sentence<'a>(bytes: &'a [u8], table: &Table, structure: Structure,
     })?;
     std::str::from_utf8(text).map_err(|e| {
         let name = Part::Text.name(structure);
-        format!("sentence {index} in the tensor {name} is not valid UTF-8: {e}").into()
+        cause::Problem::caused(format_args!("sentence {index} in the tensor {name} is not valid UTF-8"), e).into()
     })
 }

@@ -19,6 +19,7 @@ mod writer;
 pub use reader::{Hit, SentenceDatabase};
 pub use writer::{SentenceList, write};
 
+use crate::cause::Source;
 use std::path::PathBuf;
 
 /// Errors of reading, searching and writing a sentence database.
@@ -26,15 +27,15 @@ use std::path::PathBuf;
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum RetrievalError {
-    #[error("cannot read {path}: {source}; check that the bundle is complete and readable")]
+    #[error("cannot read {path}; check that the bundle is complete and readable")]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a valid sentence database: {message}; restore the bundle from its source")]
-    Damaged { path: PathBuf, message: String },
+    Damaged { path: PathBuf, message: String, source: Option<Source> },
     #[error("{path} has version {found}, but this SDK knows versions up to {known}; update the SDK")]
     NewerVersion { path: PathBuf, found: u32, known: u32 },
     #[error("{path} holds embeddings of width {found}, but the perception module gives {expected}; export the bundle again")]
     Width { path: PathBuf, found: usize, expected: usize },
-    #[error("cannot write {path}: {source}; check that its folder exists, is writable and has room")]
+    #[error("cannot write {path}; check that its folder exists, is writable and has room")]
     Write { path: PathBuf, source: std::io::Error },
     #[error("cannot write {path}: {message}; correct the sentence lists")]
     Lists { path: PathBuf, message: String },

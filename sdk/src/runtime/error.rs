@@ -1,29 +1,30 @@
-//! Why ONNX Runtime or a graph cannot be used.
+//! Errors of ONNX Runtime and of graphs.
 
 use super::provider::Provider;
+use crate::cause::Source;
 use std::path::PathBuf;
 
-/// What can be wrong with ONNX Runtime or a graph.
+/// What can be wrong with ONNX Runtime or a graph. Sources are what ONNX Runtime or the operating system said.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum RuntimeError {
     #[error("ONNX Runtime was not found; tried {}; install it or set ORT_DYLIB_PATH to libonnxruntime.so", list(.tried))]
     NotFound { tried: Vec<PathBuf> },
-    #[error("{path} cannot be used as ONNX Runtime: {message}; version 1.24 or newer is needed, set ORT_DYLIB_PATH to one")]
-    Library { path: PathBuf, message: String },
+    #[error("{path} cannot be used as ONNX Runtime; version 1.24 or newer is needed, set ORT_DYLIB_PATH to one")]
+    Library { path: PathBuf, source: Source },
     #[error("{asked} cannot be used: ONNX Runtime was loaded from {loaded}, and a process loads it once; name that file, or none")]
     OtherLibrary { asked: PathBuf, loaded: PathBuf },
     #[error("the provider {provider} cannot run here: {message}; install what is missing or choose the provider auto")]
-    Provider { provider: Provider, message: String },
+    Provider { provider: Provider, message: String, source: Option<Source> },
     #[error(
         "{threads} threads were asked for, but the machine runs {most} at a time; ask for 1 to {most}, or for no number to use them all"
     )]
     TooManyThreads { threads: usize, most: usize },
-    #[error("{threads} threads cannot be started: {message}; ask for fewer")]
-    Threads { threads: usize, message: String },
-    #[error("{path} cannot be loaded: {message}; restore the bundle from its source")]
-    Graph { path: PathBuf, message: String },
+    #[error("{threads} threads cannot be started; ask for fewer")]
+    Threads { threads: usize, source: Source },
+    #[error("{path} cannot be loaded; restore the bundle from its source")]
+    Graph { path: PathBuf, source: Source },
     #[error(
         "{graph} computes in {precision}, for which the provider {provider} has no operators; choose the provider cuda, or a bundle \
          whose decoder was exported in fp32, int8 or int4"
@@ -31,8 +32,8 @@ pub enum RuntimeError {
     Precision { graph: String, precision: String, provider: Provider },
     #[error("{graph} lacks the {what} {name:?}; export the bundle again with a matching trainer")]
     Port { graph: String, what: &'static str, name: String },
-    #[error("{graph} failed: {message}")]
-    Run { graph: String, message: String },
+    #[error("{graph} cannot be computed; check that memory is left and that the bundle is whole (anatomix bundle verify)")]
+    Run { graph: String, source: Source },
     #[error("{graph} gave {tensor} of shape {found:?} instead of {expected:?}; export the bundle again")]
     Shape { graph: String, tensor: String, found: Vec<i64>, expected: Vec<i64> },
     #[error(

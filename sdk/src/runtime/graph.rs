@@ -3,6 +3,7 @@
 use super::error::RuntimeError;
 use super::provider::Provider;
 use super::view::over;
+use crate::cause::source;
 use ort::AsPointer;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, Session, SessionInputValue};
@@ -31,7 +32,7 @@ pub struct Graph {
 
 impl Graph {
     pub(super) fn new(path: &Path, session: Session, provider: Provider) -> Result<Self, RuntimeError> {
-        let failed = |e: std::ffi::NulError| RuntimeError::Graph { path: path.into(), message: e.to_string() };
+        let failed = |e: std::ffi::NulError| RuntimeError::Graph { path: path.into(), source: source(e) };
         let outputs = session.outputs().iter().map(|output| CString::new(output.name())).collect::<Result<_, _>>().map_err(failed)?;
         Ok(Self {
             name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
@@ -140,8 +141,8 @@ impl Graph {
         turn
     }
 
-    fn failed(&self, error: impl ToString) -> RuntimeError {
-        RuntimeError::Run { graph: self.name.clone(), message: error.to_string() }
+    fn failed(&self, error: impl std::fmt::Display) -> RuntimeError {
+        RuntimeError::Run { graph: self.name.clone(), source: source(error) }
     }
 }
 

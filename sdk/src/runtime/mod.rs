@@ -20,7 +20,7 @@ pub(crate) use view::rows_from;
 pub(crate) use workers::Workers;
 pub use workers::cores;
 
-use crate::text::brief;
+use crate::cause::{Source, source};
 use ort::environment::Environment;
 use ort::ep::ExecutionProviderDispatch;
 use ort::session::Session;
@@ -82,13 +82,13 @@ impl Runtime {
             }
             None => {
                 let library = locate::find(options.library.as_deref())?;
-                let failed = |message: String| RuntimeError::Library { path: library.clone(), message };
+                let failed = |source| RuntimeError::Library { path: library.clone(), source };
                 let environment = ort::init_from(&library)
-                    .map_err(|e| failed(e.to_string()))?
+                    .map_err(|e| failed(source(e)))?
                     .with_name("anatomix")
                     .with_telemetry(false)
                     .build()
-                    .map_err(|e| failed(e.to_string()))?;
+                    .map_err(|e| failed(source(e)))?;
                 *slot = Some((environment.clone(), library.clone()));
                 (environment, library)
             }
@@ -121,25 +121,25 @@ impl Runtime {
     }
 
     fn load_graph(&self, path: &Path, providers: Vec<ExecutionProviderDispatch>) -> Result<Graph, RuntimeError> {
-        let failed = |message: String| RuntimeError::Graph { path: path.into(), message: brief(message) };
+        let failed = |source| RuntimeError::Graph { path: path.into(), source };
         let threads = self.options.threads.unwrap_or_else(cores);
-        let build = || -> Result<Session, String> {
+        let build = || -> Result<Session, Source> {
             Session::builder(&self.environment)
-                .map_err(|e| e.to_string())?
+                .map_err(source)?
                 .with_optimization_level(GraphOptimizationLevel::All)
-                .map_err(|e| e.to_string())?
+                .map_err(source)?
                 // A pattern is traced for each set of shapes and kept beside what the first run took; decoding has a new set a step.
                 .with_memory_pattern(false)
-                .map_err(|e| e.to_string())?
+                .map_err(source)?
                 .with_intra_threads(threads)
-                .map_err(|e| e.to_string())?
+                .map_err(source)?
                 // Threads that wait for work spin: longer than this they take the cores from other callers.
                 .with_config_entry("session.intra_op.spin_duration_us", "20")
-                .map_err(|e| e.to_string())?
+                .map_err(source)?
                 .with_execution_providers(providers)
-                .map_err(|e| e.to_string())?
+                .map_err(source)?
                 .commit_from_file(path)
-                .map_err(|e| e.to_string())
+                .map_err(source)
         };
         Graph::new(path, build().map_err(failed)?, self.chosen)
     }
@@ -170,7 +170,11 @@ pub fn availability(runtime: &Runtime) -> Vec<Availability> {
     [Provider::TensorRt(0), Provider::Cuda(0), Provider::Cpu]
         .map(|provider| {
             let outcome = select::probe(provider, &runtime.environment);
-            Availability { provider: provider.to_string(), available: outcome.is_ok(), reason: outcome.err() }
+            Availability {
+                provider: provider.to_string(),
+                available: outcome.is_ok(),
+                reason: outcome.err().map(|problem| problem.to_string()),
+            }
         })
         .into()
 }

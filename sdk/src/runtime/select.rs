@@ -2,15 +2,18 @@
 
 use super::error::RuntimeError;
 use super::provider::Provider;
+use crate::cause::Problem;
 use ort::environment::Environment;
 use ort::ep::{CUDA, ExecutionProvider, ExecutionProviderDispatch, TensorRT};
 use ort::session::Session;
 
 pub(super) fn settle(wanted: Provider, environment: &Environment) -> Result<(Provider, Vec<String>), RuntimeError> {
     if wanted != Provider::Auto {
-        return probe(wanted, environment)
-            .map(|()| (wanted, vec![]))
-            .map_err(|message| RuntimeError::Provider { provider: wanted, message });
+        return probe(wanted, environment).map(|()| (wanted, vec![])).map_err(|Problem { message, source }| RuntimeError::Provider {
+            provider: wanted,
+            message,
+            source,
+        });
     }
     // TensorRT builds engines for minutes on first use: it is never chosen without being asked for.
     match probe(Provider::Cuda(0), environment) {
@@ -20,10 +23,10 @@ pub(super) fn settle(wanted: Provider, environment: &Environment) -> Result<(Pro
 }
 
 /// Registers the provider on an empty session: ONNX Runtime then loads its libraries and finds its device, or says why not.
-pub(super) fn probe(provider: Provider, environment: &Environment) -> Result<(), String> {
+pub(super) fn probe(provider: Provider, environment: &Environment) -> Result<(), Problem> {
     let available = match provider {
         Provider::Cuda(device) | Provider::TensorRt(device) if device < 0 => {
-            return Err(format!("{device} is not the number of a GPU; numbers begin with 0"));
+            return Err(format!("{device} is not the number of a GPU; numbers begin with 0").into());
         }
         Provider::Cuda(_) => CUDA::is_available(),
         Provider::TensorRt(_) => TensorRT::is_available(),
@@ -32,8 +35,12 @@ pub(super) fn probe(provider: Provider, environment: &Environment) -> Result<(),
     if !available.unwrap_or(false) {
         return Err("this build of ONNX Runtime does not contain it; use the build for GPUs".into());
     }
-    let builder = Session::builder(environment).map_err(|e| e.to_string())?;
-    builder.with_execution_providers(dispatches(provider)).map(|_| ()).map_err(|e| e.to_string())
+    let builder = Session::builder(environment).map_err(|e| refused(&e))?;
+    builder.with_execution_providers(dispatches(provider)).map(|_| ()).map_err(|e| refused(&e))
+}
+
+fn refused(error: &dyn std::fmt::Display) -> Problem {
+    Problem::caused("ONNX Runtime refuses it", error)
 }
 
 pub(super) fn dispatches(provider: Provider) -> Vec<ExecutionProviderDispatch> {

@@ -1,6 +1,7 @@
 //! Threads for what an engine does beside the graphs.
 
 use super::error::RuntimeError;
+use crate::cause::source;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -52,7 +53,7 @@ impl Workers {
 
 fn start(threads: usize) -> Result<Arc<ThreadPool>, RuntimeError> {
     let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map(Arc::new).map_err(|e| RuntimeError::Threads { threads, message: e.to_string() })
+    pool.map(Arc::new).map_err(|e| RuntimeError::Threads { threads, source: source(e) })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Why a saved study cannot be used, or a study not be saved.
 
+use crate::cause::Source;
 use std::path::PathBuf;
 
 /// Version of the layout. Layouts 1 and 2 had no checksum and are not read.
@@ -10,18 +11,20 @@ pub(super) const VERSION: u32 = 3;
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum SavedError {
-    #[error("cannot read {path}: {source}; check that it is a study that was saved with the open bundle")]
+    #[error("cannot read {path}; check that it is a study that was saved with the open bundle")]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{name} is damaged, or no saved study: {message}; perceive the radiograph again")]
-    Damaged { name: String, message: String },
+    Damaged { name: String, message: String, source: Option<Source> },
     #[error("{name} was saved by an older version (layout {found}, known {VERSION}); perceive the radiograph again")]
     Older { name: String, found: u32 },
     #[error("{name} was saved by a newer version (layout {found}, known {VERSION}); update AnatomiX or perceive the radiograph again")]
     Newer { name: String, found: u32 },
     #[error("{name} cannot be used by this version: {message}; update AnatomiX or perceive the radiograph again")]
-    Content { name: String, message: String },
+    Content { name: String, message: String, source: Option<Source> },
     #[error("{name} was perceived with the bundle {found:.12}, but {expected:.12} is open; open that bundle or perceive it again")]
     Bundle { name: String, found: String, expected: String },
     #[error("the study cannot be saved: {message}")]
-    Unsaved { message: String },
+    Unsaved { message: String, source: Option<Source> },
+    #[error("the study was not saved, because computing its context was cancelled; save it again")]
+    Cancelled,
 }

@@ -10,6 +10,7 @@ mod error;
 pub use error::SavedError;
 
 use crate::anatomy::{LABELS, STRUCTURES};
+use crate::cause::Problem;
 use crate::conversation::Conversation;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -75,8 +76,8 @@ impl Study {
         let was_computed = self.conversation.is_some();
         if !was_computed {
             self.cancel.reset();
-            let opened = Conversation::open(&model, &self.context, &self.perception, 0, || !self.cancel.is_cancelled());
-            self.conversation = Some(opened?);
+            let opened = Conversation::open(&model, &self.context, &self.perception, 0, || !self.cancel.is_cancelled())?;
+            self.conversation = Some(opened.ok_or(SavedError::Cancelled)?);
         }
         let saved = self.serialize();
         if saved.is_err() && !was_computed {
@@ -86,7 +87,7 @@ impl Study {
     }
 
     fn serialize(&self) -> Result<Vec<u8>> {
-        let unsaved = |message: String| SavedError::Unsaved { message };
+        let unsaved = |Problem { message, source }| SavedError::Unsaved { message, source };
         let cache = self.conversation.as_ref().map(Conversation::cache).ok_or_else(|| unsaved("its context was not computed".into()))?;
         let header = Header {
             version: VERSION,
@@ -97,9 +98,10 @@ impl Study {
             input_sha256: self.provenance.input_sha256.clone(),
             flags: self.flags.clone(),
         };
-        let header = serde_json::to_string(&header).map_err(|e| unsaved(e.to_string()))?;
+        let header = serde_json::to_string(&header).map_err(|e| unsaved(Problem::caused("its header cannot be written", e)))?;
         if header.len() > MAX_HEAD / 2 {
-            return Err(unsaved(format!("its name and flags have {} bytes; perceive it under a shorter name", header.len())).into());
+            let message = format!("its name and flags have {} bytes; perceive it under a shorter name", header.len());
+            return Err(unsaved(message.into()).into());
         }
         let failure = OnceCell::new();
         let floats = |count, read| Part { dtype: Dtype::F32, shape: [count], read, failure: &failure };
@@ -117,9 +119,12 @@ impl Study {
         let parts: Vec<_> = seen.chain(computed).chain([(CHECKSUM.to_string(), checksum)]).collect();
         // Where the bytes cannot be had, that is an error; the serializer would abort.
         let bytes = parts.iter().map(|(_, part)| part.data_len()).sum::<usize>() + MAX_HEAD;
-        Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| unsaved(format!("{bytes} bytes of memory cannot be had; free some")))?;
+        Vec::<u8>::new()
+            .try_reserve_exact(bytes)
+            .map_err(|_| unsaved(format!("{bytes} bytes of memory cannot be had; free some").into()))?;
         let metadata = HashMap::from([(KEY.to_string(), header)]);
-        let mut bytes = safetensors::serialize(parts, Some(metadata)).map_err(|e| unsaved(e.to_string()))?;
+        let mut bytes =
+            safetensors::serialize(parts, Some(metadata)).map_err(|e| unsaved(Problem::caused("it cannot be written as bytes", e)))?;
         if let Some(failure) = failure.into_inner() {
             return Err(failure);
         }
@@ -205,15 +210,17 @@ impl Engine {
     }
 
     fn load(&self, bytes: &[u8], name: &str) -> Result<Study> {
-        let damaged = |message: &dyn std::fmt::Display| SavedError::Damaged { name: name.into(), message: brief(message) };
-        let content = |message: &dyn std::fmt::Display| SavedError::Content { name: name.into(), message: brief(message) };
+        let damaged = |Problem { message, source }| SavedError::Damaged { name: name.into(), message, source };
+        let content = |Problem { message, source }| SavedError::Content { name: name.into(), message, source };
         let head = bytes.first_chunk().map_or(u64::MAX, |length| u64::from_le_bytes(*length));
         if head > MAX_HEAD as u64 {
-            return Err(damaged(&"it does not begin with the header of a safetensors file").into());
+            return Err(damaged("it does not begin with the header of a safetensors file".into()).into());
         }
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e))?;
-        let header = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| damaged(&format!("it lacks {KEY:?}")))?;
-        let Layout { version: found } = serde_json::from_str(header).map_err(|e| damaged(&e))?;
+        let (_, metadata) =
+            SafeTensors::read_metadata(bytes).map_err(|e| damaged(Problem::caused("its list of tensors cannot be read", e)))?;
+        let header = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| damaged(format!("it lacks {KEY:?}").into()))?;
+        let Layout { version: found } =
+            serde_json::from_str(header).map_err(|e| damaged(Problem::caused("its header names no layout", e)))?;
         match found.cmp(&VERSION) {
             std::cmp::Ordering::Less => return Err(SavedError::Older { name: name.into(), found }.into()),
             std::cmp::Ordering::Greater => return Err(SavedError::Newer { name: name.into(), found }.into()),
@@ -221,28 +228,28 @@ impl Engine {
         }
         let whole = bytes.split_last_chunk::<SHA256>().is_some_and(|(content, checksum)| Sha256::digest(content)[..] == checksum[..]);
         if !whole {
-            return Err(damaged(&"its bytes do not have the SHA-256 that they had when it was saved").into());
+            return Err(damaged("its bytes do not have the SHA-256 that they had when it was saved".into()).into());
         }
-        let header: Header = serde_json::from_str(header).map_err(|e| content(&e))?;
+        let header: Header = serde_json::from_str(header).map_err(|e| content(Problem::caused("its header cannot be read", e)))?;
         let expected = self.bundle().hash();
         if header.bundle_sha256 != expected {
             let found = brief(header.bundle_sha256);
             return Err(SavedError::Bundle { name: name.into(), found, expected: expected.into() }.into());
         }
-        check_sides(header.width, header.height, "its image").map_err(|e| content(&e))?;
+        check_sides(header.width, header.height, "its image").map_err(|e| content(e.to_string().into()))?;
         if header.input_sha256.len() != 2 * SHA256 || !header.input_sha256.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(content(&"the SHA-256 of its image is not 64 hexadecimal digits").into());
+            return Err(content("the SHA-256 of its image is not 64 hexadecimal digits".into()).into());
         }
-        let file = SafeTensors::deserialize(bytes).map_err(|e| content(&e))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|e| content(Problem::caused("its tensors cannot be read", e)))?;
         let engine = self.inner();
         let tensors = SEEN.len() + 2 * engine.model.decoder.sizes().layers + 1;
         if file.len() != tensors {
-            return Err(content(&format!("it has {} tensors instead of {tensors}", file.len())).into());
+            return Err(content(format!("it has {} tensors instead of {tensors}", file.len()).into()).into());
         }
-        let floats = |name: &str| read(&file, name).map_err(|message| content(&message));
+        let floats = |name: &str| read(&file, name).map_err(content);
         let [boxes, objects, tokens, logits] = SEEN.map(floats);
         let perception = Perception::new(boxes?, objects?, tokens?, logits?, self.bundle().manifest().apm)
-            .ok_or_else(|| content(&"what was perceived has other sizes than the bundle's"))?;
+            .ok_or_else(|| content("what was perceived has other sizes than the bundle's".into()))?;
         let letterbox = Letterbox::new(header.width, header.height);
         let mut study = engine.assemble(&header.name, letterbox, &header.input_sha256, perception)?;
         study.flags = header.flags;
@@ -252,23 +259,23 @@ impl Engine {
             if engine.model.decoder.can_restore(index, length, rows.len()) {
                 return Ok(rows);
             }
-            Err(content(&format!("{} has {} values, which its {length} tokens do not have", cached(index), rows.len())).into())
+            Err(content(format!("{} has {} values, which its {length} tokens do not have", cached(index), rows.len()).into()).into())
         };
         study.conversation = Some(Conversation::restore(&engine.model, &study.context, &study.perception, rows)?);
         Ok(study)
     }
 }
 
-fn read(file: &SafeTensors, name: &str) -> Result<Vec<f32>, String> {
-    let tensor = file.tensor(name).map_err(|e| e.to_string())?;
+fn read(file: &SafeTensors, name: &str) -> Result<Vec<f32>, Problem> {
+    let tensor = file.tensor(name).map_err(|e| Problem::caused(format_args!("it lacks {name}"), e))?;
     if tensor.dtype() != Dtype::F32 {
-        return Err(format!("{name} is of {:?}", tensor.dtype()));
+        return Err(format!("{name} is of {:?}", tensor.dtype()).into());
     }
     let mut values = Vec::new();
-    values.try_reserve_exact(tensor.data().len() / 4).map_err(|e| format!("{name} does not fit into memory: {e}"))?;
+    values.try_reserve_exact(tensor.data().len() / 4).map_err(|e| Problem::caused(format_args!("{name} does not fit into memory"), e))?;
     values.extend(tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)));
     match values.iter().all(|v| v.is_finite()) {
         true => Ok(values),
-        false => Err(format!("{name} holds values that are no numbers")),
+        false => Err(format!("{name} holds values that are no numbers").into()),
     }
 }

@@ -107,7 +107,7 @@ fn schemas_and_versions_of_other_times_are_refused_with_what_to_do() {
     let message = |change: &dyn Fn(&mut serde_json::Value)| {
         let copy = Copy::new();
         copy.describe(change);
-        open(copy.0.path()).err().expect("accepted").to_string()
+        open(copy.0.path()).err().expect("accepted").full_message()
     };
     let schema = |found: serde_json::Value| message(&move |manifest| manifest["schema"] = found.clone());
     check_message(&schema(json!(0)), &["has schema 0", "reads schema 1", "export the bundle again"]);

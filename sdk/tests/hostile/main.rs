@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod bundle;
+mod causes;
 mod runtime;
 mod saved;
 #[cfg(feature = "cli")]
@@ -74,7 +75,7 @@ impl Copy {
 
     /// Opens the bundle, which must fail with a message that contains `parts`.
     fn refused(&self, parts: &[&str]) {
-        let error = open(self.0.path()).err().expect("accepted").to_string();
+        let error = open(self.0.path()).err().expect("accepted").full_message();
         check_message(&error, parts);
     }
 }

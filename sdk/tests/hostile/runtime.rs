@@ -20,7 +20,7 @@ fn another_library_than_the_loaded_one_is_an_error() {
     std::fs::copy(&loaded, &copy).unwrap();
     let real = loaded.canonicalize().unwrap();
     for other in [copy, none] {
-        let error = with(other.clone()).err().expect("accepted").to_string();
+        let error = with(other.clone()).err().expect("accepted").full_message();
         check_message(&error, &[other.to_str().unwrap(), real.to_str().unwrap(), "a process loads it once"]);
     }
 }

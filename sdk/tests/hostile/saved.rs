@@ -36,7 +36,7 @@ impl Parts {
 }
 
 fn refused(bytes: &[u8], parts: &[&str]) {
-    let error = ENGINE.load_study(bytes).err().expect("accepted").to_string();
+    let error = ENGINE.load_study(bytes).err().expect("accepted").full_message();
     check_message(&error, parts);
 }
 
@@ -50,7 +50,7 @@ fn no_flipped_bit_is_accepted() {
         let bit = 1 << (count * 5 % 8);
         bytes[at] ^= bit;
         let error = ENGINE.load_study(&bytes).err().unwrap_or_else(|| panic!("bit {bit} of byte {at} was not missed"));
-        check_message(&error.to_string(), &["the saved study", "perceive the radiograph again"]);
+        check_message(&error.full_message(), &["the saved study", "perceive the radiograph again"]);
         bytes[at] ^= bit;
     }
     ENGINE.load_study(&bytes).unwrap();
@@ -123,7 +123,7 @@ fn a_path_is_named() {
     let path_text = path.to_str().unwrap();
     let refused = |bytes: &[u8], part: &str| {
         std::fs::write(&path, bytes).unwrap();
-        check_message(&ENGINE.open_study(&path).err().expect("accepted").to_string(), &[path_text, part]);
+        check_message(&ENGINE.open_study(&path).err().expect("accepted").full_message(), &[path_text, part]);
     };
     refused(&replaced(&SAVED, "boxes", "boxen"), "is damaged");
     refused(&SAVED[..1000], "is damaged");
@@ -132,8 +132,8 @@ fn a_path_is_named() {
     refused(&older.sealed(), "older version");
     // At most as many bytes are read as a study of this bundle can have.
     std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
-    check_message(&ENGINE.open_study(&path).err().unwrap().to_string(), &[path_text, "it has more than"]);
-    check_message(&ENGINE.open_study("/dev/zero").err().unwrap().to_string(), &["/dev/zero", "not a regular file"]);
+    check_message(&ENGINE.open_study(&path).err().unwrap().full_message(), &[path_text, "it has more than"]);
+    check_message(&ENGINE.open_study("/dev/zero").err().unwrap().full_message(), &["/dev/zero", "not a regular file"]);
 }
 
 #[test]
@@ -148,12 +148,12 @@ fn saving_that_fails_changes_nothing() {
     // This name is too long for a saved study.
     let mut unnamable = perceive(&engine, &"n".repeat(3 << 20));
     for _ in 0..2 {
-        check_message(&unnamable.save().unwrap_err().to_string(), &["the study cannot be saved", "a shorter name"]);
+        check_message(&unnamable.save().unwrap_err().full_message(), &["the study cannot be saved", "a shorter name"]);
     }
     // After the failure, the memory of the prefilled context is free again.
     let mut other = perceive(&engine, "other");
     other.save().unwrap();
-    check_message(&unnamable.save().unwrap_err().to_string(), &["bytes for computed tokens", "free a study"]);
+    check_message(&unnamable.save().unwrap_err().full_message(), &["bytes for computed tokens", "free a study"]);
     drop(other);
     // A failed save keeps the study's prefilled context and its turns.
     let first = unnamable.ask("Where is the left lung?").unwrap();
@@ -162,5 +162,5 @@ fn saving_that_fails_changes_nothing() {
     let again = unnamable.ask("Where is the left lung?").unwrap();
     assert_eq!((again.text, again.prefilled < 30), (first.text, true));
     let mut small = perceive(&with(1000), "small");
-    check_message(&small.save().unwrap_err().to_string(), &["of 1000 bytes for computed tokens"]);
+    check_message(&small.save().unwrap_err().full_message(), &["of 1000 bytes for computed tokens"]);
 }

@@ -289,7 +289,7 @@ impl Session<'_> {
     /// Keeps the study where that was asked for.
     pub fn close(mut self) -> Result<(), Failure> {
         if let Some(path) = &self.output.save {
-            let unsaved = |error| Failure::Message(format!("{} was not written: {error}", path.display()));
+            let unsaved = |error: Error| Failure::Message(format!("{} was not written: {}", path.display(), error.full_message()));
             let bytes = self.study.save().map_err(unsaved)?;
             anatomix::output::write_whole(path, &bytes).map_err(Error::from)?;
         }

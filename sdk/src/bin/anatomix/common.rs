@@ -109,8 +109,8 @@ pub enum Failure {
 impl From<anatomix::Error> for Failure {
     fn from(error: anatomix::Error) -> Self {
         match error {
-            anatomix::Error::Flagged(_) => Self::Flagged(error.to_string()),
-            _ => Self::Message(error.to_string()),
+            anatomix::Error::Flagged(_) => Self::Flagged(error.full_message()),
+            _ => Self::Message(error.full_message()),
         }
     }
 }

@@ -6,7 +6,8 @@
 mod schema;
 mod vocabulary;
 
-use super::error::DecoderError;
+use super::error::{DecoderError, QuestionError};
+use crate::cause::{Problem, source};
 use crate::prompt::PromptTokenizer;
 use llguidance::ParserFactory;
 use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};
@@ -85,10 +86,10 @@ impl Grammar {
 
     /// Over the text of each token, nothing for those that no answer may hold.
     fn over(texts: Vec<Vec<u8>>, end: u32) -> Result<Self, DecoderError> {
-        let failed = |message: String| DecoderError::Grammar { message };
-        let tokens = vocabulary::index(texts, end).map_err(failed)?;
+        let failed = |problem: Problem| DecoderError::Grammar { source: source(problem) };
+        let tokens = vocabulary::index(texts, end).map_err(|message| failed(message.into()))?;
         let factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &[SLICE.into()]);
-        let mut factory = factory.map_err(|e| failed(in_a_line(&e.to_string())))?;
+        let mut factory = factory.map_err(|e| failed(in_a_line(&e.to_string()).into()))?;
         factory.quiet();
         *factory.limits_mut() = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
         let grounded = GROUNDED.replace("{text}", TEXT).replace("{n}", NUMBER);
@@ -106,8 +107,8 @@ impl Grammar {
     /// The automaton that constrains an answer to this form; `None` for [`Form::Free`].
     ///
     /// # Errors
-    /// [`DecoderError::Schema`] if a schema cannot be used.
-    pub fn matcher(&self, form: &Form) -> Result<Option<Matcher>, DecoderError> {
+    /// [`QuestionError::Schema`] if a schema cannot be used.
+    pub fn matcher(&self, form: &Form) -> Result<Option<Matcher>, QuestionError> {
         let inner = match form {
             Form::Grounded => self.grounded.deep_clone(),
             Form::Json(schema) => self.with_schema(schema)?,
@@ -117,7 +118,7 @@ impl Grammar {
     }
 
     /// A copy of the matcher of this schema, which is compiled unless it is one of the latest schemas.
-    fn with_schema(&self, schema: &str) -> Result<llguidance::Matcher, DecoderError> {
+    fn with_schema(&self, schema: &str) -> Result<llguidance::Matcher, QuestionError> {
         let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
         let known = schemas.iter().position(|(text, _)| text == schema).and_then(|at| schemas.remove(at));
         let known = match known {
@@ -187,18 +188,19 @@ impl Matcher {
 }
 
 /// A grammar at its beginning, with the mask there, which copies have too.
-fn compile(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<llguidance::Matcher, String> {
-    let parser = factory.create_parser(grammar).map_err(|e| in_a_line(&e.to_string()))?;
+fn compile(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<llguidance::Matcher, Problem> {
+    let refused = |error: String| Problem::caused("it cannot be compiled", in_a_line(&error));
+    let parser = factory.create_parser(grammar).map_err(|e| refused(e.to_string()))?;
     let mut matcher = llguidance::Matcher::new(Ok(parser));
     match matcher.compute_mask() {
         Ok(_) => Ok(matcher),
         Err(_) if matcher.get_error().is_some_and(|e| e.starts_with(NOTHING)) => Err("nothing meets it".into()),
-        Err(error) => Err(in_a_line(&error.to_string())),
+        Err(error) => Err(refused(error.to_string())),
     }
 }
 
 fn failed(error: impl fmt::Display) -> DecoderError {
-    DecoderError::Grammar { message: in_a_line(&error.to_string()) }
+    DecoderError::Grammar { source: source(in_a_line(&error.to_string())) }
 }
 
 /// The library's messages without its states and traces; those about regular expressions draw a picture before they tell.

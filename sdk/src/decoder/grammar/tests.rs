@@ -252,8 +252,9 @@ fn chain(length: usize) -> String {
 #[case::far_away(r#"{"$ref":"https://example.com/schema.json"}"#, "example.com")]
 fn bad_schemas_are_refused(#[case] schema: &str, #[case] hint: &str) {
     let error = GRAMMAR.matcher(&Form::Json(schema.into())).err().unwrap();
-    let message = error.to_string();
-    assert!(matches!(error, DecoderError::Schema { .. }) && !message.contains('\n'), "{message}");
+    assert!(matches!(error, QuestionError::Schema { .. }), "{error}");
+    let message = crate::Error::from(error).full_message();
+    assert!(!message.contains('\n'), "{message}");
     println!("{message}");
     assert!(message.contains(hint), "{message}");
 }
@@ -288,7 +289,8 @@ fn hostile_schemas_are_bounded() {
             let mut wild = Wild(ChaCha8Rng::seed_from_u64(1));
             (0..50).try_for_each(|_| sampler.choose(&wild.logits(false)).and_then(|choice| sampler.accept(choice.token)))
         });
-        let verdict = verdict.and_then(|answered| answered).map_or_else(|e| e.to_string(), |()| "taken".into());
+        let verdict =
+            verdict.map_err(crate::Error::from).and_then(|answered| Ok(answered?)).map_or_else(|e| e.full_message(), |()| "taken".into());
         println!("{name}: {:?}, {verdict}", start.elapsed());
         // Seconds at most where it is bounded, hours where it is not; the limit leaves room for a slow machine.
         assert!(start.elapsed() < Duration::from_secs(600), "{name}");

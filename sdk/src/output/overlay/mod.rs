@@ -14,6 +14,7 @@ pub use names::short_name;
 use super::{OutputError, write_whole};
 use crate::Radiograph;
 use crate::anatomy::Side;
+use crate::cause::source;
 use crate::geometry::PixelBox;
 use canvas::{Area, Canvas, Paint};
 use image::{GrayImage, ImageFormat, Rgb, RgbImage};
@@ -164,7 +165,7 @@ impl Overlay {
         let mut bytes = Vec::new();
         self.render()
             .write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)
-            .map_err(|e| OutputError::Encode { path: path.into(), message: e.to_string() })?;
+            .map_err(|e| OutputError::Encode { path: path.into(), source: source(e) })?;
         write_whole(path, &bytes)
     }
 

@@ -4,6 +4,7 @@
 //! recursion goes. Its token reader does neither, and values that nobody asks for are never read.
 
 use super::sequence::{self, Broken, Encoding, Sequence, UNDEFINED};
+use crate::cause::Problem;
 use crate::radiograph::RadiographError;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
@@ -86,7 +87,7 @@ impl<'a, 'n> DataSet<'a, 'n> {
             _ => explicit_little_endian(),
         };
         let name = self.name;
-        let lost = |e: &dyn std::error::Error| data_damaged(name, format!("its elements cannot be followed ({e})"));
+        let lost = |e: &dyn std::error::Error| data_damaged(name, Problem::caused("its elements cannot be followed", e));
         let position = Cell::new(0);
         let follow = |from| LazyDataSetReader::new_with_ts(Tracked::new(part, from, &position), &written).map_err(|e| lost(&e));
         let mut reader = follow(0)?;
@@ -201,8 +202,8 @@ impl<'a, 'n> DataSet<'a, 'n> {
         }
     }
 
-    pub fn damaged(&self, message: impl Into<String>) -> RadiographError {
-        data_damaged(self.name, message.into())
+    pub fn damaged(&self, problem: impl Into<Problem>) -> RadiographError {
+        data_damaged(self.name, problem.into())
     }
 
     pub fn malformed(&self, message: impl Into<String>) -> RadiographError {
@@ -214,8 +215,8 @@ impl<'a, 'n> DataSet<'a, 'n> {
     }
 }
 
-fn data_damaged(name: &str, message: String) -> RadiographError {
-    RadiographError::Damaged { name: name.into(), message }
+fn data_damaged(name: &str, Problem { message, source }: Problem) -> RadiographError {
+    RadiographError::Damaged { name: name.into(), message, source }
 }
 
 /// A reader of a slice that tells how far it has come.

@@ -2,6 +2,7 @@
 
 use super::dataset::{BIG_ENDIAN, DataSet, Pixels, explicit_little_endian, text};
 use super::pixels::Shape;
+use crate::cause::source;
 use crate::radiograph::{RadiographError, memory};
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
@@ -41,6 +42,7 @@ pub(super) fn start<'a>(bytes: &'a [u8], name: &str) -> Result<Start<'a>, Radiog
         None => Err(RadiographError::Damaged {
             name: name.into(),
             message: "its file meta information breaks off or names no transfer syntax".into(),
+            source: None,
         }),
     }
 }
@@ -59,8 +61,8 @@ pub(super) fn body<'a>(start: &Start<'a>, name: &str) -> Result<Cow<'a, [u8]>, R
     let mut inflated = memory::room(BEGINNING as usize, name)?;
     let mut inflate = |inflated: &mut Vec<u8>, length: u64| {
         reader.by_ref().take(length).read_to_end(inflated).map_err(|e| {
-            let message = format!("its data set cannot be inflated ({e})");
-            RadiographError::Damaged { name: name.into(), message }
+            let message = "its data set cannot be inflated".into();
+            RadiographError::Damaged { name: name.into(), message, source: Some(source(e)) }
         })
     };
     inflate(&mut inflated, BEGINNING)?;

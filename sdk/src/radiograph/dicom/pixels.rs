@@ -4,6 +4,7 @@ use super::codestream::{self, Frame};
 use super::dataset::{BIG_ENDIAN, DataSet, Pixels, TOP};
 use super::display::Bits;
 use super::rle;
+use crate::cause::Problem;
 use crate::radiograph::stored::{Samples, Width};
 use crate::radiograph::{RadiographError, check_sides, entropy, memory};
 use dicom_core::value::C;
@@ -238,7 +239,7 @@ fn compressed(
     let width = if frame.precision == 8 { Width::One } else { Width::Two };
     let source = Source { uid, columns: shape.columns as u16, rows: shape.rows as u16, bits: 8 * width.bytes() as u16, packed };
     memory::available((shape.columns as usize + FILL) * (shape.rows as usize + FILL) * DECODER + 3 * packed.len(), data.name)?;
-    let unpacked = decode(&source).map_err(|e| data.damaged(format!("its compressed pixels cannot be decoded ({e})")))?;
+    let unpacked = decode(&source).map_err(|e| data.damaged(Problem::caused("its compressed pixels cannot be decoded", e)))?;
     // Of unpacked values, those bits count that the codestream says.
     let bits = Bits { stored: frame.precision, shift: 0, ..shape.bits };
     Ok(Unpacked { samples: whole(data, unpacked.into(), width, shape.pixels())?, bits, damage })

@@ -1,7 +1,8 @@
 //! JPEG. The decoder gives the picture in one piece, of one byte a pixel or three.
 
-use super::picture::{Raster, damaged};
+use super::picture::{Raster, UNDECODED, damaged};
 use super::{grey, turn};
+use crate::cause::Problem;
 use crate::radiograph::decoded::Noticed;
 use crate::radiograph::stored::{Samples, Width};
 use crate::radiograph::{RadiographError, check_sides, entropy, memory};
@@ -15,7 +16,7 @@ const FILL: usize = 32;
 
 pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError> {
     memory::available(2 * bytes.len(), name)?;
-    let mut decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|e| damaged(name, e))?;
+    let mut decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|e| damaged(name, Problem::caused(UNDECODED, e)))?;
     let (width, height) = decoder.dimensions();
     check_sides(width, height, name)?;
     let checked = entropy::check(bytes, [width, height]).map_err(|problem| damaged(name, problem))?;
@@ -25,7 +26,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
     let kept = if checked.in_scans { 2 * checked.components } else { 0 };
     memory::available((width as usize + FILL) * (height as usize + FILL) * (channels + kept), name)?;
     let mut pixels = memory::filled(0u8, width as usize * height as usize * channels, name)?;
-    decoder.read_image(&mut pixels).map_err(|e| damaged(name, e))?;
+    decoder.read_image(&mut pixels).map_err(|e| damaged(name, Problem::caused(UNDECODED, e)))?;
     let (depth, coloured) = if channels == 1 { (Width::One, 0) } else { (Width::Two, grey::in_place(&mut pixels)) };
     let colour = coloured as f32 / (width as f32 * height as f32);
     let (pixels, [width, height]) = turn::turn(pixels, depth.bytes(), [width, height], orientation, name)?;

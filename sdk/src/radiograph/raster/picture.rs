@@ -1,5 +1,6 @@
 //! What the decoders of PNG and JPEG return.
 
+use crate::cause::Problem;
 use crate::radiograph::RadiographError;
 use crate::radiograph::decoded::Noticed;
 use crate::radiograph::stored::Samples;
@@ -12,7 +13,11 @@ pub(super) struct Raster {
     pub noticed: Noticed,
 }
 
+/// The message about a file for which a decoder has an error.
+pub(super) const UNDECODED: &str = "its picture cannot be decoded";
+
 /// The error of a damaged picture.
-pub(super) fn damaged(name: &str, problem: impl std::fmt::Display) -> RadiographError {
-    RadiographError::Damaged { name: name.into(), message: problem.to_string() }
+pub(super) fn damaged(name: &str, problem: impl Into<Problem>) -> RadiographError {
+    let Problem { message, source } = problem.into();
+    RadiographError::Damaged { name: name.into(), message, source }
 }

@@ -3,6 +3,7 @@
 use super::grey::Layout;
 use super::picture::{self, Raster};
 use super::turn;
+use crate::cause::Problem;
 use crate::radiograph::decoded::Noticed;
 use crate::radiograph::stored::{Samples, Width};
 use crate::radiograph::{RadiographError, check_sides, memory};
@@ -11,7 +12,7 @@ use png::{BitDepth, Decoder, InterlaceInfo, Transformations, expand_interlaced_r
 use std::io::Cursor;
 
 pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError> {
-    let damaged = |problem: png::DecodingError| picture::damaged(name, problem);
+    let damaged = |error: png::DecodingError| picture::damaged(name, Problem::caused(picture::UNDECODED, error));
     let mut decoder = Decoder::new(Cursor::new(bytes));
     // Colour profiles and texts are compressed, so that a small one may unpack to gigabytes, and they do not matter here.
     decoder.set_ignore_iccp_chunk(true);
