@@ -214,6 +214,39 @@ typedef int32_t anx_status;
 #endif
 
 /**
+ * How important a message is.
+ */
+enum anx_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
+    /**
+     * A study or an answer: its size, times and flags.
+     */
+    ANX_LOG_DEBUG = 0,
+    /**
+     * The opening of an engine.
+     */
+    ANX_LOG_INFO = 1,
+    /**
+     * Something that may make results wrong or slow.
+     */
+    ANX_LOG_WARNING = 2,
+    /**
+     * A failure that ONNX Runtime reports. The call that failed returns an error, too.
+     */
+    ANX_LOG_ERROR = 3
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum anx_log_level anx_log_level;
+#else
+typedef int32_t anx_log_level;
+#endif
+#endif
+
+/**
  * How much a flag weighs.
  */
 enum anx_severity
@@ -368,6 +401,23 @@ typedef struct anx_error anx_error;
 typedef struct anx_study anx_study;
 
 /**
+ * Receives what an engine does, one message a call: when it is opened, the provider and why it was chosen, the version and path of ONNX
+ * Runtime, and seconds of each step; of each study its size, times and codes of flags; of each answer its tokens, times and why it ended;
+ * warnings; warnings and errors of ONNX Runtime. A message holds no data of patients: no names of files, texts, findings or pixels.
+ * A radiograph is named by the first 12 digits of its SHA-256.
+ *
+ * message: one line, UTF-8, NUL-terminated, valid during this call only; its wording may change. length: its bytes without the NUL.
+ * user_data: anx_engine_options.log_user_data. Any thread may call it, also several at once. The engine waits for it. It must return
+ * normally: no exception, no longjmp. It must not free a handle or call the library on one.
+ */
+typedef void (*anx_log_callback)(anx_log_level level, const char *message, size_t length, void *user_data);
+
+/**
+ * Frees what user_data points to.
+ */
+typedef void (*anx_free_callback)(void *user_data);
+
+/**
  * Options of anx_engine_open. Set struct_size to sizeof(anx_engine_options) and everything else to zero but what you
  * want to change. Strings are copied.
  */
@@ -409,6 +459,19 @@ typedef struct anx_engine_options {
      * the same either way.
      */
     size_t look_up;
+    /**
+     * Receives messages about what the engine does, or NULL. It may be called until the engine and the last of its studies are freed.
+     */
+    anx_log_callback log;
+    /**
+     * Handed to log as it is.
+     */
+    void *log_user_data;
+    /**
+     * Called once with log_user_data, or NULL: when log will not be called any more, or when anx_engine_open fails. Any thread may call
+     * it. It is not called if struct_size is wrong.
+     */
+    anx_free_callback log_free;
 } anx_engine_options;
 
 /**

@@ -397,6 +397,10 @@ private:
     detail::Owned<anx_study, anx_study_free> handle_;
 };
 
+// Receives what an engine does, one line a call; see anx_log_callback. Any thread may call it, also several at once, until the engine and
+// the last of its studies are gone. It must not throw.
+using LogCallback = std::function<void(anx_log_level level, std::string_view message)>;
+
 // How an engine is opened. Empty strings and zeros are the defaults.
 struct EngineOptions {
     std::string provider;    // "auto", "cpu", "cuda[:N]", "tensorrt[:N]"
@@ -405,6 +409,7 @@ struct EngineOptions {
     std::size_t memory_limit = 0; // bytes that the KV caches of all studies may take together; 0: no limit
     bool golden_check = true;     // false: only for a bundle that was opened before on this machine
     bool look_up = true;          // prompt look-up decoding; the answers are the same without it
+    LogCallback log;              // receives messages about what the engine does
 };
 
 // Grey pixels row by row from the top, 0 (black) to the type's largest value (white); width * height of them.
@@ -429,6 +434,11 @@ public:
         raw.memory_limit = options.memory_limit;
         raw.golden_check = detail::on_or_off(options.golden_check);
         raw.look_up = detail::on_or_off(options.look_up);
+        if (options.log) {
+            raw.log = forward;
+            raw.log_user_data = new LogCallback(options.log);
+            raw.log_free = [](void *user_data) noexcept { delete static_cast<LogCallback *>(user_data); };
+        }
         anx_engine *engine = nullptr;
         anx_error *error = nullptr;
         if (anx_engine_open(bundle.c_str(), &raw, &engine, &error) != ANX_OK) return detail::take(error);
@@ -509,6 +519,11 @@ public:
 
 private:
     explicit Engine(anx_engine *handle) : handle_(handle) {}
+
+    // An exception must not pass through the library: noexcept ends the program instead.
+    static void forward(anx_log_level level, const char *message, std::size_t length, void *user_data) noexcept {
+        (*static_cast<const LogCallback *>(user_data))(level, {message, length});
+    }
 
     template <class Call> static Result<Study> make(Call call) {
         anx_study *study = nullptr;

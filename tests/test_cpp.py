@@ -179,7 +179,8 @@ def test_the_header_is_strict_c89_and_cpp17(root, tmp_path):
         run(["gcc", f"-std={standard}", *STRICT, "-I", root / "include", "-fsyntax-only", source])
     # What C compilers may choose freely, the size of an enum, is fixed.
     fixed = tmp_path / "fixed.c"
-    wide = " && ".join(f"sizeof({name}) == 4" for name in ["anx_status", "anx_severity", "anx_finish", "anx_flow", "anx_switch"])
+    enums = ["anx_status", "anx_severity", "anx_finish", "anx_flow", "anx_switch", "anx_log_level"]
+    wide = " && ".join(f"sizeof({name}) == 4" for name in enums)
     fixed.write_text(f"#include <anatomix.h>\nint fixed[{wide} ? 1 : -1];\n")
     run(["gcc", "-fshort-enums", "-I", root / "include", "-fsyntax-only", fixed])
     # A failure that is not looked at is a warning.
@@ -344,6 +345,35 @@ def test_cpp_callers_side_by_side_get_what_the_command_line_gets(compiled, anato
     expected = [record(anatomix, environment, "ask", phantom_dicom, question, "--bundle", bundle)["text"] for question in asked]
     answers = "".join(f"{sentence}\t{text}\n" for text in expected * 4)
     assert run([program, bundle, phantom_dicom], environment) == answers
+
+
+LOGGED = r"""
+#include <anatomix.hpp>
+#include <iostream>
+
+int main(int, char **argv) {
+    auto lines = std::make_shared<std::vector<std::string>>();
+    anatomix::EngineOptions options;
+    options.log = [lines](anx_log_level level, std::string_view line) {
+        lines->push_back(std::to_string(level) + " " + std::string(line));
+    };
+    if (anatomix::Engine::open("no such bundle", options)) return 1;
+    {
+        auto study = anatomix::Engine::open(argv[1], options).value().study_from_file(argv[2]).value();
+        // The study keeps the callback.
+        options.log = nullptr;
+        if (!study.ask("Where is the left lung?") || lines.use_count() != 2) return 2;
+    }
+    for (const std::string &line : *lines) std::cout << line << "\n";
+    return lines.use_count() == 1 ? 0 : 3;
+}
+"""
+
+
+def test_cpp_receives_the_log(compiled, bundle, phantom_dicom, environment):
+    lines = run([compiled(LOGGED), bundle, phantom_dicom], environment).splitlines()
+    assert any(re.match(r"1 the bundle .* with ONNX Runtime 1\.", line) for line in lines), lines
+    assert [line.split()[1] for line in lines if line.startswith("0 ")] == ["study", "answer"]
 
 
 def test_cpp_fails_as_the_command_line_does(programs, bundle, tmp_path, environment):

@@ -21,7 +21,7 @@ pub enum Finish {
     StopText,
     /// The answer's deadline passed.
     Deadline,
-    /// The KV cache could not grow within the engine's memory budget; see [`crate::EngineBuilder::memory`].
+    /// The KV cache could not grow within the engine's memory budget; see [`crate::EngineBuilder::memory_limit`].
     Memory,
 }
 

@@ -9,6 +9,7 @@ use crate::findings::{LabelScore, StructureFinding};
 use crate::geometry::Letterbox;
 use crate::grounding;
 use crate::language::LanguageModel;
+use crate::log::{Log, LogLevel};
 use crate::perception::Perception;
 use crate::perception::flags::{Flag, FlaggedError};
 use crate::prompt::ContextTokens;
@@ -17,8 +18,12 @@ use crate::question::Question;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A study: one radiograph, perceived once, asked as often as you like. The prompt's context is computed with the first
-/// question and kept; every further one costs its own tokens only.
+/// One radiograph with what was perceived in it. Any number of questions may be asked of it. The first question prefills the prompt's
+/// context, which stays in the KV cache; each further question prefills its own tokens only.
+///
+/// # Threads
+/// A study may move between threads. Asking takes `&mut self`, so one caller asks at a time. Callers of the same engine with a study each
+/// ask at the same time.
 pub struct Study {
     pub(crate) model: Arc<LanguageModel>,
     pub(crate) name: String,
@@ -32,6 +37,7 @@ pub struct Study {
     pub(crate) context: ContextTokens,
     pub(crate) conversation: Option<Conversation>,
     pub(crate) cancel: CancelHandle,
+    pub(crate) log: Log,
 }
 
 impl Study {
@@ -205,7 +211,7 @@ impl Study {
             total: Some(milliseconds(opened + prefilled + decoded)),
             ..Timing::default()
         };
-        Answer {
+        let answer = Answer {
             question: question.words(),
             task: question.task,
             text: said.readable,
@@ -219,7 +225,31 @@ impl Study {
             flags: self.flags.clone(),
             provenance: Provenance { decoding: format!("{}, {}", question.sampling, question.form), ..self.provenance.clone() },
             timing,
-        }
+        };
+        self.log.write(LogLevel::Debug, || self.describe_answer(&answer));
+        answer
+    }
+
+    /// A line on this study for the log. It holds no text, name or finding.
+    pub(crate) fn describe(&self) -> String {
+        let flags: Vec<&str> = self.flags.iter().map(|flag| flag.code.name()).collect();
+        let flags = if flags.is_empty() { "no flags".into() } else { format!("flags {}", flags.join(", ")) };
+        format!("study {}: {} x {} pixels, {}, {flags}", self.log_name(), self.width(), self.height(), steps(&self.timing))
+    }
+
+    /// A line on an answer for the log.
+    fn describe_answer(&self, answer: &Answer) -> String {
+        let Answer { prefilled, tokens, runs, .. } = *answer;
+        let (study, finish) = (self.log_name(), answer.finish.name());
+        format!(
+            "answer on study {study}: {prefilled} tokens prefilled, {tokens} decoded in {runs} runs, {finish}, {}",
+            steps(&answer.timing)
+        )
+    }
+
+    /// How the log names this study: its name could hold a patient's.
+    fn log_name(&self) -> &str {
+        self.provenance.input_sha256.get(..12).unwrap_or_default()
     }
 
     /// How many questions the conversation holds: the last one that was asked of the radiograph alone, and those that followed
@@ -235,6 +265,10 @@ impl Study {
             conversation.rewind(turns);
         }
     }
+}
+
+fn steps(timing: &Timing) -> String {
+    timing.steps().map(|(step, milliseconds)| format!("{step} {milliseconds:.1} ms")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

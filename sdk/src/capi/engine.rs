@@ -4,11 +4,12 @@ use super::call::make;
 use super::error::anx_error;
 use super::failure::Failure;
 use super::handle::{Handle, read};
+use super::log::{Receiver, anx_free_callback, anx_log_callback};
 use super::options::{Options, read_options, switch};
 use super::status::anx_status;
 use super::strings::{Strings, optional_path, optional_text, path};
 use crate::engine::Engine;
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::ptr::null;
 
 /// An opened bundle on a provider. Threads may share it.
@@ -74,9 +75,16 @@ pub struct anx_engine_options {
     /// An anx_switch, by default on: prompt look-up decoding, by which one run of the decoder verifies several tokens. The answers are
     /// the same either way.
     pub look_up: usize,
+    /// Receives messages about what the engine does, or NULL. It may be called until the engine and the last of its studies are freed.
+    pub log: anx_log_callback,
+    /// Handed to log as it is.
+    pub log_user_data: *mut c_void,
+    /// Called once with log_user_data, or NULL: when log will not be called any more, or when anx_engine_open fails. Any thread may call
+    /// it. It is not called if struct_size is wrong.
+    pub log_free: anx_free_callback,
 }
 
-// SAFETY: repr(C), seven words, all zero means every default.
+// SAFETY: repr(C), words only, all zero means every default; an absent function is the null pointer.
 unsafe impl Options for anx_engine_options {
     const NAME: &'static str = "anx_engine_options";
 }
@@ -97,9 +105,14 @@ pub unsafe extern "C" fn anx_engine_open(
 ) -> anx_status {
     // SAFETY: NULL or valid pointers throughout, as the header asks; every helper looks for NULL.
     unsafe {
+        // Whatever fails from here on drops the receiver, which frees its user data.
+        let options = read_options(options).map(|options| {
+            let receiver = Receiver { callback: options.log, user_data: options.log_user_data, free: options.log_free };
+            (receiver, options)
+        });
         make(engine, error, || {
+            let (receiver, options) = options?;
             let bundle = path(bundle, "bundle")?;
-            let options = read_options(options)?;
             let mut builder = Engine::builder();
             if let Some(provider) = optional_text(options.provider, "options.provider")? {
                 let unknown = |problem: String| Failure::argument("options.provider", format!("cannot be used: {problem}"));
@@ -114,6 +127,9 @@ pub unsafe extern "C" fn anx_engine_open(
             }
             builder = builder.golden_check(switch(options.golden_check, true, "options.golden_check")?);
             builder = builder.look_up(switch(options.look_up, true, "options.look_up")?);
+            if let Some(log) = receiver.into_callback() {
+                builder = builder.log(log);
+            }
             Ok(anx_engine::new(builder.open(bundle)?))
         })
     }

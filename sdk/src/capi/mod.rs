@@ -25,6 +25,8 @@ mod error;
 
 mod record;
 
+mod log;
+
 mod engine;
 
 mod study;
@@ -47,6 +49,7 @@ pub use ask_many::*;
 pub use cancel::*;
 pub use engine::*;
 pub use error::*;
+pub use log::{anx_free_callback, anx_log_callback, anx_log_level};
 pub use options::anx_switch;
 pub use record::*;
 pub use saved::*;

@@ -21,12 +21,14 @@ pub(crate) use workers::Workers;
 pub use workers::cores;
 
 use crate::cause::{Source, source};
+use crate::log::{Log, LogLevel};
+use crate::text::brief;
 use ort::environment::Environment;
 use ort::ep::ExecutionProviderDispatch;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// How sessions are made.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +60,7 @@ pub struct Runtime {
     library: PathBuf,
     chosen: Provider,
     notes: Vec<String>,
+    log: Log,
 }
 
 /// Loading is process-wide: one environment, whichever engine asks first.
@@ -95,7 +98,12 @@ impl Runtime {
         };
         drop(slot);
         let (chosen, notes) = select::settle(options.provider, &environment)?;
-        Ok(Self { environment, options, library, chosen, notes })
+        Ok(Self { environment, options, library, chosen, notes, log: Log::default() })
+    }
+
+    /// Passes ONNX Runtime's warnings and errors about graphs that are loaded from now on to `log`.
+    pub(crate) fn with_log(self, log: Log) -> Self {
+        Self { log, ..self }
     }
 
     /// Loads a graph. Its external weights are mapped by ONNX Runtime from beside it, and those that kernels want packed are copied.
@@ -124,7 +132,7 @@ impl Runtime {
         let failed = |source| RuntimeError::Graph { path: path.into(), source };
         let threads = self.options.threads.unwrap_or_else(cores);
         let build = || -> Result<Session, Source> {
-            Session::builder(&self.environment)
+            let mut builder = Session::builder(&self.environment)
                 .map_err(source)?
                 .with_optimization_level(GraphOptimizationLevel::All)
                 .map_err(source)?
@@ -137,9 +145,15 @@ impl Runtime {
                 .with_config_entry("session.intra_op.spin_duration_us", "20")
                 .map_err(source)?
                 .with_execution_providers(providers)
-                .map_err(source)?
-                .commit_from_file(path)
-                .map_err(source)
+                .map_err(source)?;
+            if self.log.is_on() {
+                builder = builder
+                    .with_log_level(ort::logging::LogLevel::Warning)
+                    .map_err(source)?
+                    .with_logger(logger(self.log.clone(), path))
+                    .map_err(source)?;
+            }
+            builder.commit_from_file(path).map_err(source)
         };
         Graph::new(path, build().map_err(failed)?, self.chosen)
     }
@@ -163,6 +177,19 @@ impl Runtime {
     pub fn library(&self) -> &Path {
         &self.library
     }
+}
+
+/// What ONNX Runtime calls with its messages about a graph.
+fn logger(log: Log, path: &Path) -> ort::logging::LoggerFunction {
+    let graph = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Arc::new(move |level, _category, _id, _location, message| {
+        let level = match level {
+            ort::logging::LogLevel::Verbose | ort::logging::LogLevel::Info => LogLevel::Debug,
+            ort::logging::LogLevel::Warning => LogLevel::Warning,
+            ort::logging::LogLevel::Error | ort::logging::LogLevel::Fatal => LogLevel::Error,
+        };
+        log.write(level, || format!("ONNX Runtime on {graph}: {}", brief(message)));
+    })
 }
 
 /// All providers, the fastest first, with the reasons against those that cannot run.

@@ -34,6 +34,9 @@ pub struct Options {
     /// Do not run the bundle's golden input; only for a bundle that was opened before on this machine
     #[arg(long, global = true)]
     pub no_golden_check: bool,
+    /// Print to standard error what the engine does, with the time of each step
+    #[arg(long, global = true)]
+    pub log: bool,
 }
 
 impl Options {
@@ -76,6 +79,9 @@ impl Options {
         }
         if let Some(library) = &self.onnxruntime {
             builder = builder.library(library);
+        }
+        if self.log {
+            builder = builder.log(|level, message| remark(&format!("{level}: {message}")));
         }
         let engine = builder.open(folder);
         waiting.finish_and_clear();

@@ -1,0 +1,129 @@
+//! Perceiving: from radiographs to studies.
+
+use super::Engine;
+use crate::error::Result;
+use crate::geometry::Letterbox;
+use crate::log::LogLevel;
+use crate::perception::{Perception, flags};
+use crate::provenance::Timing;
+use crate::radiograph::Radiograph;
+use crate::study::Study;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use std::time::Instant;
+
+/// Measures the time of each step in milliseconds.
+#[derive(Clone)]
+struct Clock {
+    timing: Timing,
+    since: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { timing: Timing::default(), since: Instant::now() }
+    }
+
+    /// Ends a step that was done for `count` radiographs together.
+    fn lap(&mut self, step: fn(&mut Timing) -> &mut Option<f64>, count: usize) {
+        *step(&mut self.timing) = Some(self.since.elapsed().as_secs_f64() * 1e3 / count as f64);
+        self.restart();
+    }
+
+    fn restart(&mut self) {
+        self.since = Instant::now();
+    }
+}
+
+impl Engine {
+    /// Perceives a radiograph and retrieves a sentence for each structure. The language model is not used until the first question.
+    ///
+    /// # Errors
+    /// If a graph fails, or a part of the sentence database that is used is damaged.
+    pub fn study(&self, radiograph: &Radiograph) -> Result<Study> {
+        self.within(|| self.perceive(radiograph))
+    }
+
+    fn perceive(&self, radiograph: &Radiograph) -> Result<Study> {
+        let engine = &self.0;
+        let mut clock = Clock::start();
+        let image = radiograph.preprocess(&engine.bundle.manifest().preprocess)?;
+        clock.lap(|timing| &mut timing.preprocess, 1);
+        // The rest of the file's hash is computed meanwhile.
+        let (perception, _) = rayon::join(|| engine.module.run(&image), || radiograph.sha256());
+        clock.lap(|timing| &mut timing.perceive, 1);
+        self.perceived(radiograph, perception?, clock)
+    }
+
+    /// Perceives several radiographs. The results are those of [`Engine::study`] for each, in the same order; one that fails does not
+    /// affect the others. They are preprocessed in parallel, and one run of the perception module takes up to [`Engine::batch`] of them.
+    /// The timing of each is its share of the time that they took together.
+    ///
+    /// ```no_run
+    /// # fn main() -> anatomix::Result<()> {
+    /// use anatomix::{Engine, Radiograph};
+    /// let engine = Engine::builder().open("examples/reference-bundle")?;
+    /// let radiographs = [Radiograph::open("a.dcm")?, Radiograph::open("b.dcm")?];
+    /// for (radiograph, study) in radiographs.iter().zip(engine.studies(&radiographs)) {
+    ///     match study {
+    ///         Ok(study) => println!("{}: {} flags", study.name(), study.flags().len()),
+    ///         Err(error) => eprintln!("{}: {error}", radiograph.name()),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn studies(&self, radiographs: &[Radiograph]) -> Vec<Result<Study>> {
+        self.within(|| radiographs.chunks(self.batch()).flat_map(|batch| self.perceive_batch(batch)).collect())
+    }
+
+    /// Perceives radiographs in one run of the perception module. If that run fails, each is perceived by itself.
+    fn perceive_batch(&self, batch: &[Radiograph]) -> Vec<Result<Study>> {
+        let engine = &self.0;
+        let preprocess = &engine.bundle.manifest().preprocess;
+        let mut clock = Clock::start();
+        let prepared: Vec<_> = batch.par_iter().map(|radiograph| radiograph.preprocess(preprocess)).collect();
+        clock.lap(|timing| &mut timing.preprocess, batch.len());
+        let mut images = Vec::with_capacity(batch.len());
+        let failures: Vec<_> = prepared.into_iter().map(|one| one.map(|image| images.push(image)).err()).collect();
+        let hash = || batch.par_iter().for_each(|radiograph| _ = radiograph.sha256());
+        let (perceptions, ()) = rayon::join(|| engine.module.run_batch(&images), hash);
+        clock.lap(|timing| &mut timing.perceive, batch.len());
+        let mut perceptions = match perceptions {
+            Ok(perceptions) => perceptions.into_iter(),
+            Err(error) => {
+                engine.log.write(LogLevel::Warning, || {
+                    format!("a run on {} radiographs failed ({error}), so each is perceived by itself", images.len())
+                });
+                return batch.iter().map(|radiograph| self.perceive(radiograph)).collect();
+            }
+        };
+        let studies = batch.iter().zip(failures).filter_map(|(radiograph, failure)| match failure {
+            Some(error) => Some(Err(error.into())),
+            None => {
+                let study = self.perceived(radiograph, perceptions.next()?, clock.clone());
+                clock.restart();
+                Some(study)
+            }
+        });
+        studies.collect()
+    }
+
+    /// The largest number of radiographs that one run of [`Engine::studies`] takes: 8, or fewer if the bundle's input is so large that
+    /// the run would take much memory. Programs that open files for it need not open more than this at a time.
+    pub fn batch(&self) -> usize {
+        self.0.module.batch()
+    }
+
+    /// The study of a perception, with its flags.
+    fn perceived(&self, radiograph: &Radiograph, perception: Perception, mut clock: Clock) -> Result<Study> {
+        let letterbox = Letterbox::new(radiograph.width(), radiograph.height());
+        let mut study = self.0.assemble(radiograph.name(), letterbox, radiograph.sha256(), perception)?;
+        clock.lap(|timing| &mut timing.retrieve, 1);
+        study.timing = clock.timing;
+        study.flags = flags::of_radiograph(radiograph);
+        let margins: Vec<f32> = study.structures.iter().map(|s| s.sentence.margin).collect();
+        study.flags.extend(flags::of_perception(&study.perception.boxes, &margins, radiograph.header().orientation));
+        self.0.log.write(LogLevel::Debug, || study.describe());
+        Ok(study)
+    }
+}

@@ -1,0 +1,224 @@
+//! Engines, and studies that they make.
+
+use super::*;
+
+#[test]
+fn an_engine_tells_what_it_is() {
+    let engine = engine();
+    // SAFETY: a live handle.
+    unsafe {
+        assert!(!text(anx_engine_bundle_name(engine.0)).is_empty());
+        assert_eq!(text(anx_engine_bundle_sha256(engine.0)).len(), 64);
+        assert_eq!(text(anx_engine_provider(engine.0)), "cpu");
+        assert!(anx_engine_note(engine.0, anx_engine_note_count(engine.0)).is_null());
+    }
+}
+
+#[test]
+fn a_study_outlives_its_engine_and_lends_what_it_found() {
+    let study = study(&engine());
+    // SAFETY: a live handle, and what it lends while it lives.
+    unsafe {
+        let (width, height) = (anx_study_width(study) as f32, anx_study_height(study) as f32);
+        assert!(width >= 32.0 && height >= 32.0 && text(anx_study_name(study)).ends_with("phantom.dcm"));
+        assert_eq!((anx_study_structure_count(study), anx_study_label_count(study)), (36, 14));
+        for index in 0..36 {
+            let structure = *anx_study_structure(study, index);
+            assert_eq!(structure.index as usize, index);
+            let b = structure.bounds;
+            assert!(0.0 <= b.x0 && b.x0 <= b.x1 && b.x1 <= width && 0.0 <= b.y0 && b.y0 <= b.y1 && b.y1 <= height, "{b:?}");
+            assert!(!text(structure.name).is_empty() && !text(structure.sentence).is_empty());
+            assert!((-1.01..=1.01).contains(&structure.similarity) && structure.margin >= 0.0);
+        }
+        assert_eq!(text((*anx_study_structure(study, 11)).name), "Left lung");
+        assert_eq!(text((*anx_study_label(study, 9)).name), "Pleural Effusion");
+        assert!((0.0..=1.0).contains(&(*anx_study_label(study, 0)).score));
+        assert!(anx_study_structure(study, 36).is_null() && anx_study_label(study, usize::MAX).is_null());
+        assert!(anx_study_flag(study, anx_study_flag_count(study)).is_null());
+        for index in 0..anx_study_flag_count(study) {
+            assert!(!text((*anx_study_flag(study, index)).message).is_empty());
+        }
+        assert!(anx_study_timing_count(study) > 0 && (*anx_study_timing(study, 0)).milliseconds >= 0.0);
+        let provenance = *anx_study_provenance(study);
+        assert_eq!(text(provenance.intended_use), "research use, not a medical device");
+        assert!(text(provenance.onnx_runtime).starts_with("1."), "{}", text(provenance.onnx_runtime));
+        assert_eq!(text(provenance.input_sha256).len(), 64);
+        anx_study_free(study);
+    }
+}
+
+#[test]
+fn several_files_give_a_study_each_or_an_error() {
+    let engine = engine();
+    let [phantom, missing] = ["examples/phantom.dcm", "examples/no such.dcm"].map(file);
+    let open = |paths: &[*const c_char], studies: &mut [*mut anx_study], error| {
+        assert_eq!(paths.len(), studies.len());
+        // SAFETY: valid pointers, as many as are said.
+        unsafe { anx_studies_from_files(engine.0, paths.as_ptr(), paths.len(), studies.as_mut_ptr(), null_mut(), error) }
+    };
+    let mut studies = [null_mut(); 10];
+    let mut error = null_mut();
+    let status = open(&[phantom.as_ptr(); 10], &mut studies, &mut error);
+    check(status, error);
+    let alone = study(&engine);
+    for study in studies {
+        // SAFETY: live handles, freed once.
+        unsafe {
+            assert_eq!(anx_study_structure_count(study), 36);
+            let [a, b] = [study, alone].map(|study| anx_study_structure(study, 11));
+            assert_eq!((text((*a).sentence), (*a).bounds.x0.round()), (text((*b).sentence), (*b).bounds.x0.round()));
+            anx_study_free(study);
+        }
+    }
+    // SAFETY: freed once.
+    unsafe { anx_study_free(alone) };
+    // A radiograph that fails does not affect those before or after it.
+    let (mut studies, mut errors) = ([std::ptr::dangling_mut(); 3], [std::ptr::dangling_mut(); 3]);
+    let paths = [&phantom, &missing, &phantom].map(|path| path.as_ptr());
+    let (status, message, _) = failure(|error| {
+        // SAFETY: valid pointers, as many as are said.
+        unsafe { anx_studies_from_files(engine.0, paths.as_ptr(), 3, studies.as_mut_ptr(), errors.as_mut_ptr(), error) }
+    });
+    assert_eq!(status, anx_status::ANX_RADIOGRAPH_READ);
+    assert!(message.contains("no such.dcm"), "{message}");
+    assert_eq!(studies.map(|study| study.is_null()), [false, true, false]);
+    assert_eq!(errors.map(|error| error.is_null()), [true, false, true]);
+    // SAFETY: live handles, freed once.
+    unsafe {
+        assert_eq!((anx_error_code(errors[1]), text(anx_error_message(errors[1]))), (status, message.as_str()));
+        anx_error_free(errors[1]);
+        studies.into_iter().for_each(|study| anx_study_free(study));
+    }
+    let mut studies = [std::ptr::dangling_mut(); 2];
+    let (status, message, _) = failure(|error| open(&[phantom.as_ptr(), null()], &mut studies, error));
+    assert_eq!((status, message.as_str()), (anx_status::ANX_INVALID_ARGUMENT, "the argument paths is NULL; pass a path"));
+    assert!(studies.iter().all(|study| study.is_null()));
+    let status = open(&[], &mut [], &mut error);
+    check(status, error);
+}
+
+#[test]
+fn several_images_are_what_they_are_alone() {
+    let engine = engine();
+    let radiograph = anatomix::Radiograph::open(file("examples/phantom.dcm").to_str().unwrap()).unwrap();
+    let shown = radiograph.intensities().unwrap();
+    let coarse: Vec<u8> = shown.iter().map(|v| (v * 255.0) as u8).collect();
+    let fine: Vec<u16> = shown.iter().map(|v| (v * 65535.0) as u16).collect();
+    let (width, height, count) = (radiograph.width(), radiograph.height(), fine.len());
+    let images = [
+        anx_pixels { values: coarse.as_ptr().cast(), count, width, height, bits: 8 },
+        anx_pixels { values: fine.as_ptr().cast(), count, width, height, bits: 16 },
+    ];
+    let open = |images: &[anx_pixels], studies: &mut [*mut anx_study], error| {
+        // SAFETY: valid pointers, as many as are said.
+        unsafe { anx_studies_from_pixels(engine.0, images.as_ptr(), images.len(), studies.as_mut_ptr(), null_mut(), error) }
+    };
+    let (mut studies, mut error) = ([null_mut(); 2], null_mut());
+    let status = open(&images, &mut studies, &mut error);
+    check(status, error);
+    let (mut alone, mut error) = (null_mut(), null_mut());
+    // SAFETY: valid pointers; live handles, freed once.
+    unsafe {
+        let status = anx_study_from_pixels_u16(engine.0, width, height, fine.as_ptr(), count, &mut alone, &mut error);
+        check(status, error);
+        let [a, b] = [studies[1], alone].map(|study| anx_study_structure(study, 11));
+        assert_eq!((text((*a).sentence), (*a).bounds.x0.round()), (text((*b).sentence), (*b).bounds.x0.round()));
+        assert_eq!(anx_study_width(studies[0]), width);
+        [studies[0], studies[1], alone].into_iter().for_each(|study| anx_study_free(study));
+    }
+    let odd = fine.as_ptr().wrapping_byte_add(1);
+    let few = anx_pixels { count: count - 1, ..images[1] };
+    let (_, message, _) = failure(|error| open(&[images[0], few], &mut studies, error));
+    assert!(message.contains("pixels") && !studies[0].is_null() && studies[1].is_null(), "{message}");
+    // SAFETY: a live handle, freed once.
+    unsafe { anx_study_free(studies[0]) };
+    for (wrong, what) in [
+        (anx_pixels { bits: 12, ..images[1] }, "12 bits"),
+        (anx_pixels { values: odd.cast(), ..images[1] }, "aligned"),
+        (anx_pixels { values: null(), ..images[0] }, "images.values is NULL"),
+    ] {
+        let mut studies = [std::ptr::dangling_mut(); 2];
+        let (_, message, _) = failure(|error| open(&[images[0], wrong], &mut studies, error));
+        assert!(message.contains(what) && studies.iter().all(|study| study.is_null()), "{message}");
+    }
+}
+
+#[test]
+fn several_files_in_memory_are_what_they_are_alone() {
+    let engine = engine();
+    let phantom = std::fs::read(file("examples/phantom.dcm").to_str().unwrap()).unwrap();
+    let whole = anx_file { bytes: phantom.as_ptr(), size: phantom.len(), name: c"first".as_ptr() };
+    let open = |files: &[anx_file], studies: &mut [*mut anx_study], error| {
+        assert_eq!(files.len(), studies.len());
+        // SAFETY: valid pointers, as many as are said.
+        unsafe { anx_studies_from_bytes(engine.0, files.as_ptr(), files.len(), studies.as_mut_ptr(), null_mut(), error) }
+    };
+    let (mut studies, mut error) = ([null_mut(); 2], null_mut());
+    let status = open(&[whole, anx_file { name: null(), ..whole }], &mut studies, &mut error);
+    check(status, error);
+    let alone = study(&engine);
+    for (study, name) in studies.into_iter().zip(["first", "bytes"]) {
+        // SAFETY: live handles, freed once.
+        unsafe {
+            assert_eq!(text(anx_study_name(study)), name);
+            let [a, b] = [study, alone].map(|study| anx_study_structure(study, 11));
+            assert_eq!((text((*a).sentence), (*a).bounds.x0.round()), (text((*b).sentence), (*b).bounds.x0.round()));
+            anx_study_free(study);
+        }
+    }
+    // SAFETY: freed once.
+    unsafe { anx_study_free(alone) };
+    let cut = anx_file { size: 200, name: c"cut short".as_ptr(), ..whole };
+    let mut studies = [std::ptr::dangling_mut(); 2];
+    let (_, message, _) = failure(|error| open(&[cut, whole], &mut studies, error));
+    assert!(message.contains("cut short") && studies[0].is_null() && !studies[1].is_null(), "{message}");
+    // SAFETY: a live handle, freed once.
+    unsafe { anx_study_free(studies[1]) };
+    let (status, message, _) = failure(|error| open(&[whole, anx_file { bytes: null(), ..whole }], &mut studies, error));
+    assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
+    assert_eq!(message, "the argument files is NULL; pass the address of the data");
+}
+
+#[test]
+fn radiographs_that_cannot_be_used() {
+    use anx_status::*;
+    let engine = engine();
+    let mut study = std::ptr::dangling_mut();
+    let pixels = vec![0u16; 64 * 64];
+    // SAFETY: valid pointers or NULL; counts are true or refused.
+    unsafe {
+        let engine = engine.0;
+        let (words, bytes) = (pixels.as_ptr(), pixels.as_ptr().cast::<u8>());
+        let cases = [
+            (failure(|e| anx_study_from_file(engine, c"/no/such.dcm".as_ptr(), &mut study, e)), ANX_RADIOGRAPH_READ),
+            (failure(|e| anx_study_from_bytes(engine, b"text".as_ptr(), 4, null(), &mut study, e)), ANX_RADIOGRAPH_FORMAT),
+            (failure(|e| anx_study_from_bytes(engine, b"".as_ptr(), 0, null(), &mut study, e)), ANX_RADIOGRAPH_DAMAGED),
+            (failure(|e| anx_study_from_pixels_u8(engine, 8, 8, bytes, 64, &mut study, e)), ANX_RADIOGRAPH_SIZE),
+            (failure(|e| anx_study_from_pixels_u16(engine, 64, 65, words, 4096, &mut study, e)), ANX_RADIOGRAPH_SIZE),
+            (failure(|e| anx_study_from_pixels_u16(engine, 64, 64, words, usize::MAX, &mut study, e)), ANX_INVALID_ARGUMENT),
+            (failure(|e| anx_study_from_pixels_u16(engine, 64, 64, words.byte_add(1), 64, &mut study, e)), ANX_INVALID_ARGUMENT),
+            (failure(|e| anx_study_from_pixels_u8(engine, 64, 64, null(), 4096, &mut study, e)), ANX_INVALID_ARGUMENT),
+        ];
+        for ((status, message, _), expected) in cases {
+            assert_eq!(status, expected, "{message}");
+        }
+    }
+    assert!(study.is_null());
+}
+
+#[test]
+fn pixels_of_both_depths_agree() {
+    let engine = engine();
+    let narrow: Vec<u8> = (0..256 * 200).map(|i| ((i % 256) ^ (i / 256)) as u8).collect();
+    let wide: Vec<u16> = narrow.iter().map(|&v| u16::from(v) * 257).collect();
+    let (mut a, mut b, mut error) = (null_mut(), null_mut(), null_mut());
+    // SAFETY: valid pointers, true counts, live handles.
+    unsafe {
+        check(anx_study_from_pixels_u8(engine.0, 256, 200, narrow.as_ptr(), narrow.len(), &mut a, &mut error), error);
+        check(anx_study_from_pixels_u16(engine.0, 256, 200, wide.as_ptr(), wide.len(), &mut b, &mut error), error);
+        let (left, right) = ((*anx_study_structure(a, 4)).bounds, (*anx_study_structure(b, 4)).bounds);
+        assert!((left.x0 - right.x0).abs() < 0.5 && (left.y1 - right.y1).abs() < 0.5, "{left:?} {right:?}");
+        anx_study_free(a);
+        anx_study_free(b);
+    }
+}
