@@ -112,6 +112,13 @@ def test_the_tables_name_every_task_and_flag():
     assert not missing, f"docs/command-line.md lacks {missing}"
 
 
+def test_the_rust_example_is_an_example_of_the_crate():
+    """`cargo test` compiles the crate's examples. The C++ example is compared in test_cpp.py, and compiled and run there."""
+    blocks = re.findall(r"^```rust\n(.*?)^```", text(ROOT / "README.md"), re.MULTILINE | re.DOTALL)
+    example = text(ROOT / "sdk/examples/minimal.rs")
+    assert len(blocks) == 1 and example == f"//! The example of README.md.\n\n{blocks[0]}", "sdk/examples/minimal.rs is another example"
+
+
 def test_what_readme_says_to_copy_runs(tmp_path, root, phantom_dicom):
     """The four commands under "Install", then programs in C and C++ that are built and run with nothing but the copies."""
     needed(root / "target/release/libanatomix.so", "build")
