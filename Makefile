@@ -17,6 +17,9 @@ DEVICE ?= cpu
 COUNT ?= 600
 # Measurements of `make bench`; empty means all.
 WORKS ?=
+# Seconds for each target of `make fuzz`, and which of them; empty means all.
+FUZZ_SECONDS ?= 3600
+TARGET ?=
 
 # cargo writes to the folder in which this file and the tests look for its results.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -116,6 +119,10 @@ test-python: build trainer qemu ## Command line, bad input, C and C++, independe
 .PHONY: test-4b
 test-4b: build trainer ## Import, export in int4 and ask at MedGemma-4b's size with random weights: 20 GB of disk, half an hour
 	$(WITH_TORCH) .venv/bin/python tests/scale.py build/scale
+
+.PHONY: fuzz
+fuzz: $(ORT) ## Damaged input for each parser, an hour each (FUZZ_SECONDS), or for one of them (TARGET=dicom)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz/run.sh $(TARGET)
 
 .PHONY: check-format
 check-format:

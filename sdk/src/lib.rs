@@ -21,6 +21,8 @@ mod engine;
 mod error;
 mod files;
 mod findings;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod geometry;
 mod grounding;
 mod language;
