@@ -4,7 +4,7 @@ use super::prepared::PreparedQuestion;
 use super::text::Text;
 use crate::answer::Finish;
 use crate::control::{Flow, Patience};
-use crate::decoder::{Branch, Choice, Luck, Sampler};
+use crate::decoder::{AnswerAcceptance, Branch, Choice, Sampler};
 use crate::error::Result;
 use crate::language::LanguageModel;
 use crate::question::Question;
@@ -56,8 +56,8 @@ pub(super) struct Answering<'a> {
     pub computed: usize,
     /// Whether what comes next is to be computed by itself, as plain decoding would: the call was too close.
     pub alone: bool,
-    /// How drafts fared in this answer.
-    pub luck: Luck,
+    /// Acceptance of drafts in this answer.
+    pub acceptance: AnswerAcceptance,
     limit: usize,
     count: usize,
     runs: usize,
@@ -82,7 +82,7 @@ impl<'a> Answering<'a> {
             tokens,
             computed: 0,
             alone: false,
-            luck: Luck::default(),
+            acceptance: AnswerAcceptance::default(),
             limit: max_tokens,
             count: 0,
             runs: 0,

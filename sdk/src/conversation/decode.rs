@@ -118,8 +118,8 @@ impl Conversation {
         }
         let searched = start.elapsed();
         let candidate = |part: &Part| {
-            let (ahead, luck) = (progress.ahead(part.number), answers[part.number].luck);
-            Candidate { tokens: part.draft.len(), strength: part.strength, ahead, luck }
+            let (ahead, acceptance) = (progress.ahead(part.number), answers[part.number].acceptance);
+            Candidate { tokens: part.draft.len(), strength: part.strength, ahead, acceptance }
         };
         let candidates: Vec<Candidate> = parts.iter().map(candidate).collect();
         let plan = model.speculate(|speculation| {
@@ -264,10 +264,10 @@ impl Conversation {
 fn settle(speculation: &mut Speculation, answers: &mut [Answering], round: &Round, ran: &Ran, progress: &mut Progress) {
     let Some(plan) = &round.plan else { return };
     for (part, said) in round.parts.iter().zip(&ran.said) {
-        progress.said(part.number, said.len());
+        progress.add(part.number, said.len());
         let right = part.draft.iter().zip(said).take_while(|(draft, token)| draft == token).count();
         let wrong = right < part.draft.len().min(said.len());
-        speculation.learn(part.strength, &mut answers[part.number].luck, right, wrong);
+        speculation.learn(part.strength, &mut answers[part.number].acceptance, right, wrong);
     }
     speculation.settle(plan, ran.taken.as_secs_f64(), progress, |number| answers[number].is_over());
 }

@@ -23,7 +23,7 @@ pub use readable::Readable;
 pub use sampling::Sampling;
 pub(crate) use sampling::{Choice, Sampler};
 pub(crate) use slots::{Branch, Slot};
-pub(crate) use speculation::{Candidate, Luck, Plan, Progress, RunCosts, Speculation};
+pub(crate) use speculation::{AnswerAcceptance, Candidate, Plan, Progress, RunCosts, Speculation};
 pub(crate) use stops::Stops;
 
 use crate::anatomy::STRUCTURES;

@@ -1,5 +1,7 @@
 //! The regression corpus: damaged and odd inputs, and what fuzzing found. Nothing panics, and each error is one line that names the file.
 
+mod radiographs;
+
 use anatomix::Radiograph;
 use std::fs;
 use std::path::Path;

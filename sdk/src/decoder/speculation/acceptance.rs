@@ -1,22 +1,22 @@
-//! How often draft tokens are what the answer says, by how much speaks for them.
+//! How often draft tokens are accepted, by the strength of their draft.
 
 use crate::decoder::look_up::STRONGEST;
 
-/// About so many of the last draft tokens of a strength count.
+/// About this many of the latest draft tokens of a strength count.
 const MEMORY: f64 = 50.0;
-/// The share of draft tokens that is expected to be right where nothing speaks for them.
+/// The acceptance that is expected before anything was learned.
 const PRIOR: f64 = 0.25;
-/// About so many of an answer's last drafts tell how it differs from others.
+/// About this many of the latest drafts of an answer count.
 const ANSWER_MEMORY: f64 = 10.0;
 
-/// Acceptance by strength: a draft's strength grows by one with each token that was right.
+/// Acceptance by strength. With each accepted token the strength of the rest of the draft grows by one.
 #[derive(Clone, Debug)]
 pub(super) struct Acceptance {
     learned: [Share; STRONGEST + 1],
     estimates: [f64; STRONGEST + 1],
 }
 
-/// Weights of what was right and of all.
+/// The weights of accepted draft tokens and of all.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
     right: f64,
@@ -36,16 +36,16 @@ impl Acceptance {
         Self { learned: [Share::default(); STRONGEST + 1], estimates: [PRIOR; STRONGEST + 1] }
     }
 
-    /// How likely the next token of a draft of this strength is right.
+    /// The probability that the next token of a draft of this strength is accepted.
     pub fn of(&self, strength: usize) -> f64 {
         self.estimates[strength.min(STRONGEST)]
     }
 
-    /// Learns from a draft whose first `right` tokens were what the answer says, and the next one was not if it is `wrong`.
+    /// Learns from a draft: its first `right` tokens were decoded, and if it is `wrong` the next one was not.
     pub fn learn(&mut self, strength: usize, right: usize, wrong: bool) {
         let outcomes = std::iter::repeat_n(true, right).chain(wrong.then_some(false));
         outcomes.enumerate().for_each(|(at, outcome)| self.learned[(strength + at).min(STRONGEST)].learn(outcome));
-        // Before anything was compared, a strength is as good as the one below it.
+        // A strength of which nothing is known is as good as the one below it.
         let mut below = PRIOR;
         for (estimate, Share { right, all }) in self.estimates.iter_mut().zip(&self.learned) {
             *estimate = (right + below) / (all + 1.0);
@@ -54,15 +54,15 @@ impl Acceptance {
     }
 }
 
-/// How much more or less often drafts begin right in one answer than in others.
+/// How much less often drafts are accepted in one answer than in others of the same strength.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Luck {
+pub(crate) struct AnswerAcceptance {
     right: f64,
     expected: f64,
 }
 
-impl Luck {
-    /// What acceptance is multiplied with; at most 1.
+impl AnswerAcceptance {
+    /// The factor on [`Acceptance::of`] for this answer; at most 1.
     pub(super) fn factor(self) -> f64 {
         ((1.0 + self.right) / (1.0 + self.expected)).min(1.0)
     }
@@ -86,17 +86,17 @@ mod tests {
         assert!(acceptance.of(3) > 0.95 && acceptance.of(4) > 0.95 && acceptance.of(5) < 0.05);
         assert_eq!((acceptance.of(2), acceptance.of(6)), (0.25, acceptance.of(5)), "nothing was compared there");
         (0..50).for_each(|_| acceptance.learn(3, 0, true));
-        assert!(acceptance.of(3) < 0.4, "what was long ago counts little: {}", acceptance.of(3));
+        assert!(acceptance.of(3) < 0.4, "old drafts count little: {}", acceptance.of(3));
         acceptance.learn(STRONGEST, 40, true);
     }
 
     #[test]
     fn an_answer_differs_from_others() {
-        let mut luck = Luck::default();
-        assert_eq!(luck.factor(), 1.0);
-        (0..3).for_each(|_| luck.learn(false, 0.9));
-        assert!(luck.factor() < 0.35);
-        (0..20).for_each(|_| luck.learn(true, 0.9));
-        assert!(luck.factor() > 0.9);
+        let mut answer = AnswerAcceptance::default();
+        assert_eq!(answer.factor(), 1.0);
+        (0..3).for_each(|_| answer.learn(false, 0.9));
+        assert!(answer.factor() < 0.35);
+        (0..20).for_each(|_| answer.learn(true, 0.9));
+        assert!(answer.factor() > 0.9);
     }
 }

@@ -1,27 +1,27 @@
-//! What a run of several rows costs, learned from the runs that are made anyway.
+//! What a run of several rows costs, in runs of one row, learned from the runs that decoding makes.
 
-/// Rows that costs are kept of. More cost as if they were so many.
+/// Costs are kept for 1 to this many rows. Runs of more rows are taken to cost as much.
 pub(super) const MOST_ROWS: usize = 64;
-/// An estimate counts when so many runs were measured; before, a single one may have been disturbed.
+/// An estimate counts after this many measurements; a single one may have been disturbed.
 const ENOUGH: u32 = 3;
-/// An estimate counts if one of the last so many runs had as many rows.
+/// An estimate counts if it was measured within this many runs.
 const FRESH: u64 = 2000;
-/// As long as no run of two rows was made, rows are assumed to cost so many times what single ones do: other kernels may compute them.
+/// Before a run of two rows was measured, a run of n rows is taken to cost n times this: it may use other kernels than one row does.
 const UNKNOWN: f64 = 2.0;
-/// How far one run moves an estimate.
+/// One measurement changes an estimate by at most this factor.
 const STEP: f64 = 1.1;
-/// A run counts for so many times what it may cost at most: what it takes longer has other causes.
+/// A measurement is charged at most this many times the largest expected cost; the rest has other causes.
 const DISTURBED: f64 = 2.0;
 
-/// Costs of runs by their number of rows. The unit is what the last runs of one row took, over a cache of about the same length on a
-/// machine that was about as busy: ratios stay what they are when the cache grows or there are more callers.
+/// Costs of runs by their number of rows. The unit is the time of the latest runs of one row, so costs stay the same when the KV cache
+/// grows or other callers slow the machine down.
 #[derive(Clone, Debug)]
 pub(crate) struct RunCosts {
-    /// Where costs are given, not measured.
+    /// The costs are given and not measured.
     fixed: bool,
-    /// How long the last runs of one row took, in seconds.
+    /// Seconds of the latest runs of one row.
     singles: Recent,
-    /// How many runs were made.
+    /// Runs so far.
     runs: u64,
     measured: [Measured; MOST_ROWS + 1],
     /// The largest number of rows that was measured.
@@ -30,39 +30,39 @@ pub(crate) struct RunCosts {
     most: [f64; MOST_ROWS + 1],
 }
 
-/// How long the last few pieces of work took, in seconds.
+/// The last few measurements of one quantity.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Recent {
-    seconds: [f64; 5],
+    values: [f64; 5],
     count: usize,
 }
 
 impl Recent {
-    pub fn push(&mut self, seconds: f64) {
-        self.seconds[self.count % self.seconds.len()] = seconds;
+    pub fn push(&mut self, value: f64) {
+        self.values[self.count % self.values.len()] = value;
         self.count += 1;
     }
 
-    /// The median, of an even number the lower one: what else the machine does now and then is left out.
+    /// The lower median, which leaves out single runs that something else slowed down.
     pub fn median(&self) -> Option<f64> {
-        let mut last = self.seconds;
-        let last = &mut last[..self.count.min(self.seconds.len())];
+        let mut last = self.values;
+        let last = &mut last[..self.count.min(self.values.len())];
         last.sort_unstable_by(f64::total_cmp);
         last.len().checked_sub(1).map(|index| last[index / 2])
     }
 }
 
-/// What was measured of one number of rows.
+/// The measured cost of one number of rows.
 #[derive(Clone, Copy, Debug, Default)]
 struct Measured {
     cost: f64,
     count: u32,
-    /// How many runs had been made at the last measurement.
+    /// The run count at the last measurement.
     at: u64,
 }
 
 impl RunCosts {
-    /// Nothing is known yet.
+    /// Costs that are yet to be measured.
     pub fn measured() -> Self {
         let none = [Measured::default(); MOST_ROWS + 1];
         let ones = [1.0; MOST_ROWS + 1];
@@ -73,38 +73,38 @@ impl RunCosts {
         costs
     }
 
-    /// Each row behind the first costs `row`, whatever the machine does.
+    /// Given costs, which are never measured: each row after the first costs `row`.
     pub fn fixed(row: f64) -> Self {
         let cost: [f64; MOST_ROWS + 1] = std::array::from_fn(|rows| 1.0 + row * rows.saturating_sub(1) as f64);
         Self { fixed: true, likely: cost, most: cost, largest: MOST_ROWS, ..Self::measured() }
     }
 
-    /// Whether costs can be told at all: a run of one row has been made.
+    /// Whether the unit is known: a run of one row was measured.
     pub fn is_known(&self) -> bool {
         self.fixed || self.single().is_some()
     }
 
-    /// What a run of so many rows is likely to cost.
+    /// The expected cost of a run of this many rows.
     pub fn likely(&self, rows: usize) -> f64 {
         self.likely[rows.min(MOST_ROWS)]
     }
 
-    /// What it costs at most.
+    /// The largest cost that a run of this many rows is expected to have.
     pub fn most(&self, rows: usize) -> f64 {
         self.most[rows.min(MOST_ROWS)]
     }
 
-    /// How many rows may be tried next: twice as many as were.
+    /// The most rows that the next run may have: twice as many as were measured.
     pub fn reach(&self) -> usize {
         (2 * self.largest).min(MOST_ROWS)
     }
 
-    /// What so many seconds are in runs of one row.
+    /// Converts seconds to runs of one row.
     pub fn units(&self, seconds: f64) -> f64 {
         if self.fixed { 0.0 } else { self.single().map_or(0.0, |single| seconds / single) }
     }
 
-    /// Learns from a run of so many rows; what it counts for.
+    /// Learns from a run of this many rows. Returns the cost to charge for it.
     pub fn learn(&mut self, rows: usize, seconds: f64) -> f64 {
         if self.fixed {
             return self.likely(rows);
@@ -119,6 +119,11 @@ impl RunCosts {
         };
         let (cost, allowed) = ((seconds / single).max(1.0), DISTURBED * self.most(rows));
         self.measured[rows].learn(cost, self.runs);
+        if self.measured[rows].count >= ENOUGH {
+            // Fewer rows never cost more: estimates of them that are higher were disturbed, and are lowered.
+            let cost = self.measured[rows].cost;
+            self.measured[..rows].iter_mut().for_each(|fewer| fewer.cost = fewer.cost.min(cost));
+        }
         self.largest = self.largest.max(rows);
         self.estimate();
         cost.min(allowed)
@@ -128,8 +133,8 @@ impl RunCosts {
         self.singles.median().filter(|&single| single > 0.0)
     }
 
-    /// Estimates the costs of all numbers of rows: more rows never cost less. Between two that were measured they grow evenly; beyond
-    /// the last one all rows cost at most what those cost on average, and are likely to cost less.
+    /// Estimates the costs of all numbers of rows. More rows never cost less. Costs between two measured numbers are interpolated. Beyond
+    /// the largest measured number, the largest expected cost grows in proportion to the rows, the expected cost with their square root.
     fn estimate(&mut self) {
         let counts = |at: Measured| at.count >= ENOUGH && self.runs - at.at <= FRESH;
         let settled = (2..=MOST_ROWS).rev().find(|&rows| counts(self.measured[rows])).unwrap_or(1);
@@ -162,7 +167,7 @@ impl Measured {
     fn learn(&mut self, cost: f64, at: u64) {
         self.cost = match self.count {
             0 => cost,
-            // What disturbs a run makes it longer.
+            // Disturbances only make a run longer, so the shortest of the first ones counts.
             1 | 2 => self.cost.min(cost),
             _ => self.cost * (cost / self.cost).clamp(1.0 / STEP, STEP),
         };
@@ -175,7 +180,7 @@ impl Measured {
 mod tests {
     use super::*;
 
-    /// After runs of one row that take a millisecond.
+    /// Costs after five runs of one row that took a millisecond.
     fn costs() -> RunCosts {
         let mut costs = RunCosts::measured();
         assert!(!costs.is_known());
@@ -233,6 +238,16 @@ mod tests {
         (0..FRESH).for_each(|_| _ = costs.learn(1, 1e-3));
         (0..3).for_each(|_| _ = costs.learn(4, 2e-3));
         assert!(costs.likely(8) < 4.0 && costs.most(8) <= 4.0, "{} {}", costs.likely(8), costs.most(8));
+    }
+
+    #[test]
+    fn fewer_rows_cost_no_more() {
+        let mut costs = costs();
+        for (rows, cost) in [(2, 1.2), (4, 1.4), (8, 1.9), (16, 5.0), (20, 3.0)] {
+            (0..3).for_each(|_| _ = costs.learn(rows, cost * 1e-3));
+        }
+        assert_eq!((costs.likely(16), costs.most(16), costs.likely(20)), (3.0, 3.0, 3.0), "16 rows were disturbed");
+        assert!((costs.likely(8) - 1.9).abs() < 1e-9);
     }
 
     #[test]

@@ -1,105 +1,105 @@
-//! How many draft tokens a run verifies.
+//! Chooses how many draft tokens a run of the decoder verifies.
 //!
-//! A run of several rows costs more than one of one row: nearly nothing on a GPU, up to a row's share of computing on a CPU. It pays if
-//! enough draft tokens are accepted. So costs are measured ([`costs`]), acceptance is learned from every token whether its draft was
-//! verified or not ([`acceptance`]), and the lengths are chosen that promise most tokens for the time.
+//! A run of several rows costs more than a run of one row: almost nothing on a GPU, up to one run per row on a CPU. It pays off if enough
+//! draft tokens are accepted. Costs are measured ([`costs`]). Acceptance is learned from every decoded token, whether its draft was
+//! verified or not ([`acceptance`]). The chosen lengths give the most expected tokens for the time.
 //!
-//! An account makes sure that a promise that is not kept costs little. Decoding earns [`EARNED`] of the time that it takes without
-//! drafts, and what accepted drafts save; what other drafts cost is paid from that, in advance. So decoding takes at no time more than
-//! `1 + EARNED` times as long as without drafts, whatever is accepted. Nothing here reads a clock.
+//! An account bounds the loss from rejected drafts. Decoding earns [`EARNED`] of the time that it would take without drafts, and the time
+//! that accepted drafts save. Before a draft is verified, the account pays its largest expected cost. So at any moment decoding has taken
+//! at most `1 + EARNED` times as long as without drafts, as far as the measured costs are right. This module does not read a clock.
 
 mod acceptance;
 mod costs;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use acceptance::Luck;
+pub(crate) use acceptance::AnswerAcceptance;
 pub(crate) use costs::RunCosts;
 
 use acceptance::Acceptance;
 use costs::Recent;
 
-/// How much longer decoding may take because of drafts that are rejected, as a share of the time without drafts.
+/// How much longer rejected drafts may make decoding, as a share of the time without drafts.
 const EARNED: f64 = 0.03;
-/// The account holds at most so many runs of one row: so much may be lost when what was accepted for long is rejected from then on.
+/// The account holds at most the time of this many runs of one row. It bounds the loss when drafts that were accepted for long begin to be
+/// rejected.
 const MOST_CREDIT: f64 = 12.0;
-/// Draft tokens that are verified in a run, of all answers together.
+/// The most draft tokens that one run verifies, of all answers together.
 const MOST_DRAFT: usize = 32;
-/// Numbers of rows that runs have which verify a part of the drafts: a few, so that the cost of each is soon known.
+/// Rows of a run that verifies only a part of the drafts. They are few, so that each is soon measured.
 const SIZES: [usize; 10] = [2, 4, 6, 8, 12, 16, 20, 24, 32, 48];
-/// A draft has to promise so many times the tokens for the time that there are without it.
+/// A draft is verified if it promises at least this many times the tokens per time of a run without it.
 const WORTHWHILE: f64 = 1.05;
-
-/// What a token is worth of an answer that is one ahead of others: those take as long as the slowest one.
+/// A token of an answer that is n tokens ahead of the slowest one is worth this to the power of n, since all wait for the slowest.
 const WAITING: f64 = 0.95;
 
-/// What is known about the draft of one answer; an answer without one has no tokens.
+/// The draft of one answer, which is empty if none was found.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Candidate {
-    /// How many tokens it has.
+    /// Its number of tokens.
     pub tokens: usize,
-    /// How much speaks for it.
+    /// How many tokens matched where it was found; see [`LookUp::draft`](crate::decoder::LookUp::draft).
     pub strength: usize,
     /// How many tokens its answer is ahead of the slowest one.
     pub ahead: usize,
-    /// How drafts fared in this answer.
-    pub luck: Luck,
+    /// Acceptance in this answer.
+    pub acceptance: AnswerAcceptance,
 }
 
 /// What the next run verifies.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// How many tokens of each candidate.
+    /// How many draft tokens of each candidate.
     pub lengths: Vec<usize>,
-    /// What was taken from the account for it.
+    /// What the account paid for it.
     paid: f64,
-    /// Whether the run is made for one of several answers, without drafts as well.
+    /// The account is not charged: without drafts the run would be made, too.
     free: bool,
 }
 
 impl Plan {
-    /// No drafts for so many answers.
+    /// A run without drafts, of one token of each answer.
     pub fn plain(answers: usize) -> Self {
         Self { lengths: vec![0; answers], ..Self::default() }
     }
 
-    /// One of `open` answers computes a token by itself: the call was too close.
+    /// A run of one token of one of `open` answers, because its choice was too close in a run of several rows.
     pub fn alone(open: usize) -> Self {
         Self { free: open > 1, ..Self::plain(1) }
     }
 
-    /// Rows of a run that computes a token of each answer, and the drafts behind it.
+    /// Rows of the run: one of each answer, and one of each draft token.
     fn rows(&self) -> usize {
         self.lengths.len() + self.lengths.iter().sum::<usize>()
     }
 }
 
-/// How far answers are that are decoded together, in runs that it takes without drafts.
+/// How far answers that are decoded together have come, in runs that this takes without drafts.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
-    /// What all of them have reached that are not over.
+    /// Tokens of the slowest unfinished answer when [`Progress::since`] was last called.
     reached: usize,
-    /// What each has reached, once it has begun.
+    /// Tokens of each answer, once it has begun.
     tokens: Vec<Option<usize>>,
 }
 
 impl Progress {
-    /// Of so many answers.
+    /// No tokens yet.
     pub fn new(answers: usize) -> Self {
         Self { reached: 0, tokens: vec![None; answers] }
     }
 
-    /// An answer goes on by so many tokens.
-    pub fn said(&mut self, answer: usize, tokens: usize) {
+    /// Adds tokens to an answer. One that begins later than others begins where those are.
+    pub fn add(&mut self, answer: usize, tokens: usize) {
         *self.tokens[answer].get_or_insert(self.reached) += tokens;
     }
 
-    /// How many tokens an answer is ahead of the slowest one.
+    /// By how many tokens an answer is ahead of the slowest one.
     pub fn ahead(&self, answer: usize) -> usize {
         self.tokens[answer].map_or(0, |tokens| tokens.saturating_sub(self.reached))
     }
 
-    /// What it costs without drafts to come as far as the slowest answer has since the last time that this was asked.
+    /// What the progress of the slowest answer since the last call would cost without drafts.
     fn since(&mut self, costs: &RunCosts, is_over: impl Fn(usize) -> bool) -> f64 {
         let begun = || self.tokens.iter().enumerate().filter_map(|(answer, tokens)| Some((answer, (*tokens)?)));
         let open = begun().filter(|&(answer, _)| !is_over(answer)).map(|(_, tokens)| tokens).min();
@@ -111,18 +111,18 @@ impl Progress {
     }
 }
 
-/// Chooses drafts' lengths and keeps the account.
+/// Chooses the lengths of drafts and keeps the account.
 #[derive(Clone, Debug)]
 pub(crate) struct Speculation {
     costs: RunCosts,
     acceptance: Acceptance,
     searches: Recent,
-    /// In runs of one row.
+    /// The account, in runs of one row.
     credit: f64,
 }
 
 impl Speculation {
-    /// With an empty account.
+    /// Begins with an empty account.
     pub fn new(costs: RunCosts) -> Self {
         Self { costs, acceptance: Acceptance::new(), searches: Recent::default(), credit: 0.0 }
     }
@@ -132,47 +132,51 @@ impl Speculation {
         self.costs.learn(rows, seconds);
     }
 
-    /// Whether drafts are to be looked for: not while searching costs more than is earned.
+    /// Whether the account can pay for searching drafts.
     pub fn searches(&self) -> bool {
         self.credit >= 0.0
     }
 
-    /// Pays for a search of so many seconds.
+    /// Charges the account for a search that took `seconds`.
     pub fn searched(&mut self, seconds: f64) {
         self.searches.push(seconds);
         self.credit -= self.searches.median().map_or(0.0, |seconds| self.costs.units(seconds));
     }
 
-    /// Chooses how much of the drafts the next run verifies, which computes a token of each answer anyway, and pays for all of it being
-    /// rejected.
+    /// Chooses how many draft tokens the next run verifies besides computing one token of each answer. The account pays as if all of them
+    /// were rejected.
     pub fn plan(&mut self, candidates: &[Candidate]) -> Plan {
         let answers = candidates.len();
         let mut best = Plan::plain(answers);
         if !self.costs.is_known() {
             return best;
         }
+        let plain = self.costs.likely(answers);
+        let mut tokens_per_cost = WORTHWHILE * answers as f64 / plain;
         let mut promised = answers as f64;
-        let mut most_for_the_time = WORTHWHILE * promised / self.costs.likely(answers);
-        // How likely each draft is accepted up to and including its next token.
-        let mut next: Vec<f64> =
-            candidates.iter().map(|candidate| self.acceptance.of(candidate.strength) * candidate.luck.factor()).collect();
         let mut lengths = vec![0; answers];
+        // The probabilities that what is verified of a draft is accepted, and that its next token is accepted, too.
+        let mut accepted = vec![1.0; answers];
+        let first = |candidate: &Candidate| self.acceptance.of(candidate.strength) * candidate.acceptance.factor();
+        let mut next: Vec<f64> = candidates.iter().map(first).collect();
         for drafted in 1..=MOST_DRAFT.min(self.costs.reach().saturating_sub(answers)) {
-            let open = (0..answers).filter(|&at| lengths[at] < candidates[at].tokens);
+            let goes_on = |&at: &usize| lengths[at] < candidates[at].tokens;
             let worth = |at: usize| next[at] * WAITING.powi((candidates[at].ahead + lengths[at]) as i32);
-            let Some(at) = open.max_by(|&a, &b| worth(a).total_cmp(&worth(b))) else { break };
-            promised += next[at];
+            let Some(at) = (0..answers).filter(goes_on).max_by(|&a, &b| worth(a).total_cmp(&worth(b))) else { break };
             lengths[at] += 1;
+            accepted[at] = next[at];
+            promised += next[at];
             next[at] *= self.acceptance.of(candidates[at].strength + lengths[at]);
+            // What is left of a draft needs another run, which a draft as a whole saves: it counts as one without drafts.
+            let again = (0..answers).filter(|&at| lengths[at] < candidates[at].tokens).map(|at| accepted[at]).fold(0.0, f64::max);
             let rows = answers + drafted;
-            let for_the_time = promised / self.costs.likely(rows);
-            let whole = (0..answers).all(|at| lengths[at] == candidates[at].tokens);
-            if (whole || SIZES.contains(&rows)) && for_the_time > most_for_the_time {
+            let rate = (promised + again * answers as f64) / (self.costs.likely(rows) + again * plain);
+            if (again == 0.0 || SIZES.contains(&rows)) && rate > tokens_per_cost {
                 let paid = self.costs.most(rows) - self.without_progress(answers);
                 if paid > self.credit {
                     break;
                 }
-                most_for_the_time = for_the_time;
+                tokens_per_cost = rate;
                 best = Plan { lengths: lengths.clone(), paid, free: false };
             }
         }
@@ -180,20 +184,19 @@ impl Speculation {
         best
     }
 
-    /// What a run without drafts costs of what one with drafts does. Where one answer's next token is too close a call in a run of several
-    /// rows, it is computed again by itself, and the whole run was in vain; several answers take that with and without drafts.
+    /// The part of a run's cost that arises without drafts, too, when the run decodes no token. A single answer whose choice is too close
+    /// in a run of several rows is computed again in a run of one row, so the whole run was lost. Several answers have that risk anyway.
     fn without_progress(&self, answers: usize) -> f64 {
         if answers == 1 { 0.0 } else { self.costs.most(answers) }
     }
 
-    /// Takes a plan back that was not carried out.
+    /// Cancels a plan and pays back its price.
     pub fn withdraw(&mut self, plan: &mut Plan) {
         self.credit += plan.paid;
         *plan = Plan::plain(plan.lengths.len());
     }
 
-    /// Settles a run of so many seconds that computed a token of each answer and what was planned behind it, as far as all answers have
-    /// come by now.
+    /// Settles a planned run that took `seconds`: learns its cost and charges the account.
     pub fn settle(&mut self, plan: &Plan, seconds: f64, progress: &mut Progress, is_over: impl Fn(usize) -> bool) {
         let rows = plan.rows();
         let measured = self.costs.learn(rows, seconds);
@@ -210,10 +213,10 @@ impl Speculation {
         }
     }
 
-    /// Learns from a draft, verified or not, whose first `right` tokens the answer said, and then another one if it is `wrong`.
-    pub fn learn(&mut self, strength: usize, luck: &mut Luck, right: usize, wrong: bool) {
+    /// Learns from a draft, verified or not: its first `right` tokens were decoded, and if it is `wrong` the next one was not.
+    pub fn learn(&mut self, strength: usize, answer: &mut AnswerAcceptance, right: usize, wrong: bool) {
         if right > 0 || wrong {
-            luck.learn(right > 0, self.acceptance.of(strength));
+            answer.learn(right > 0, self.acceptance.of(strength));
             self.acceptance.learn(strength, right, wrong);
         }
     }

@@ -1,18 +1,18 @@
-//! Decoding on machines that are only reckoned with: whatever rows cost and whatever is accepted, drafts never cost more than they may.
+//! Decoding on simulated machines: whatever rows cost and whatever is accepted, drafts never cost more than the account allows.
 
 use super::*;
 use crate::decoder::look_up::STRONGEST;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// What a run of so many rows takes, in runs of one row.
+/// The cost of a run by its rows, in runs of one row.
 type Cost = fn(usize) -> f64;
 
 /// Tokens of a draft.
 const DRAFT: usize = 19;
 
-/// What a run of so many rows costs: nearly nothing more than one of one row (a GPU), what the reference bundle and a decoder of 4
-/// billion weights in 4 bits cost on a CPU, as much as the rows one by one, and as kernels for one row alone would make it.
+/// A GPU, where rows are almost free; the reference bundle and a decoder of 4 billion weights in 4 bits on a CPU; rows that cost as much
+/// together as one by one; and a kernel for one row that is much faster than the one for several.
 const MACHINES: [(&str, Cost); 5] = [
     ("GPU", |rows| 1.0 + 0.005 * (rows - 1) as f64),
     ("reference", |rows| 1.0 + 0.13 * (rows - 1) as f64),
@@ -21,23 +21,23 @@ const MACHINES: [(&str, Cost); 5] = [
     ("other kernels", |rows| if rows == 1 { 1.0 } else { 6.0 + 0.01 * rows as f64 }),
 ];
 
-/// A clock, and what decoding without drafts would have taken.
+/// A simulated machine, the time that it took, and the time that it would have taken without drafts.
 struct Machine {
     speculation: Speculation,
     cost: Cost,
     rng: ChaCha8Rng,
-    /// Whether the clock tells how busy the machine was besides.
+    /// Measured times contain what else the machine does.
     noisy: bool,
     total: f64,
     plain: f64,
-    /// Both when they were last set to nothing.
+    /// The sums of `total` and `plain` before they were last reset.
     before: [f64; 2],
-    /// Of how many choices one is too close a call in a run of several rows.
+    /// One choice in this many is too close in a run of several rows.
     close: u64,
 }
 
 impl Machine {
-    /// Opening a bundle has measured runs of one row and of two.
+    /// A machine on which opening the bundle measured runs of one row and of two.
     fn new(cost: Cost) -> Self {
         let mut costs = RunCosts::measured();
         [1, 1, 2, 2].iter().for_each(|&rows| _ = costs.learn(rows, cost(rows) * 2e-4));
@@ -49,6 +49,7 @@ impl Machine {
         self.rng.next_u64() % below
     }
 
+    /// Makes a run and returns how long it seems to take.
     fn take(&mut self, rows: usize) -> f64 {
         let cost = (self.cost)(rows);
         self.total += cost;
@@ -62,16 +63,16 @@ impl Machine {
         cost * disturbed * 2e-4
     }
 
-    /// Decodes answers of so many tokens together; `right` says of an answer and a place in it whether drafts are right there. Tells the
-    /// number of runs.
+    /// Decodes answers of `tokens` tokens together; `right` tells for an answer and a position in it whether drafts are right there.
+    /// Returns the number of runs.
     fn answer(&mut self, answers: usize, tokens: usize, strength: usize, right: impl Fn(&Self, usize, usize) -> bool) -> usize {
-        let (mut at, mut luck, mut streak, mut runs) = (vec![0; answers], vec![Luck::default(); answers], vec![0; answers], 0);
-        let mut progress = Progress::new(answers);
+        let (mut at, mut acceptance) = (vec![0; answers], vec![AnswerAcceptance::default(); answers]);
+        let (mut streak, mut runs, mut progress) = (vec![0; answers], 0, Progress::new(answers));
         while at.iter().any(|&at| at < tokens) {
             let open: Vec<usize> = (0..answers).filter(|&answer| at[answer] < tokens).collect();
             let candidate = |&answer: &usize| {
-                let strength = STRONGEST.min(strength + streak[answer]);
-                Candidate { tokens: DRAFT.min(tokens - at[answer] - 1), strength, ahead: progress.ahead(answer), luck: luck[answer] }
+                let (tokens, strength) = (DRAFT.min(tokens - at[answer] - 1), STRONGEST.min(strength + streak[answer]));
+                Candidate { tokens, strength, ahead: progress.ahead(answer), acceptance: acceptance[answer] }
             };
             let candidates: Vec<Candidate> = open.iter().map(candidate).collect();
             let plan = if self.speculation.searches() { self.speculation.plan(&candidates) } else { Plan::plain(open.len()) };
@@ -86,22 +87,22 @@ impl Machine {
                     close.push(answer);
                 }
                 at[answer] += said;
-                progress.said(answer, said);
+                progress.add(answer, said);
                 let (compared, wrong) = (all_right.min(said), all_right < said.min(draft));
-                self.speculation.learn(candidates[part].strength, &mut luck[answer], compared, wrong);
+                self.speculation.learn(candidates[part].strength, &mut acceptance[answer], compared, wrong);
                 streak[answer] = if wrong { 0 } else { streak[answer] + compared };
             }
             self.speculation.settle(&plan, taken, &mut progress, |answer| at[answer] >= tokens);
             for answer in close {
                 let taken = self.take(1);
-                // Of several answers it would be computed by itself without drafts, too.
+                // Several answers have close choices without drafts, too.
                 self.plain += if open.len() > 1 { 1.0 } else { 0.0 };
                 at[answer] += 1;
-                progress.said(answer, 1);
+                progress.add(answer, 1);
                 self.speculation.settle(&Plan::alone(open.len()), taken, &mut progress, |answer| at[answer] >= tokens);
             }
             runs += 1;
-            // Of several, what is said by now does not tell how long it would have taken: that depends on the last one.
+            // The time of several answers without drafts depends on the longest one, which is not known yet.
             let (total, plain) = (self.before[0] + self.total, self.before[1] + self.plain + at[0] as f64);
             assert!(self.noisy || answers > 1 || plain >= 0.95 * total, "{total} instead of {plain}, {} tokens of this answer", at[0]);
         }
@@ -109,7 +110,7 @@ impl Machine {
         runs
     }
 
-    /// How many times faster than without drafts it was since the last time that this was asked.
+    /// How many times faster than without drafts decoding was since the last call.
     fn gain(&mut self) -> f64 {
         let gain = self.plain / self.total;
         self.before = [self.before[0] + self.total, self.before[1] + self.plain];
@@ -124,7 +125,7 @@ fn rejected_drafts_cost_little_on_any_machine() {
         for strength in [2, 6, 20] {
             let mut machine = Machine::new(cost);
             (0..30).for_each(|_| _ = machine.answer(1, 64, strength, |_, _, _| false));
-            // What was never accepted is hardly ever verified: drafts are compared with what is said without being verified.
+            // Drafts are compared with decoded tokens without being verified, so those that are never accepted are hardly ever verified.
             let gain = machine.gain();
             assert!(gain > 0.99, "{name}: {gain}");
             machine.close = 3;
@@ -143,7 +144,7 @@ fn rejected_drafts_cost_little_on_any_machine() {
 fn accepted_drafts_pay_off() {
     for ((name, cost), floors) in MACHINES.into_iter().zip([[3.0, 14.0], [2.0, 4.5], [1.5, 3.0], [0.95, 0.95], [0.97, 0.97]]) {
         let mut machine = Machine::new(cost);
-        // Of a first answer of 200 tokens most comes from drafts already.
+        // Most tokens of a first answer of 200 come from drafts already.
         machine.answer(1, 200, 6, |_, _, _| true);
         let first = machine.gain();
         (0..20).for_each(|_| _ = machine.answer(1, 64, 6, |_, _, _| true));
@@ -154,8 +155,8 @@ fn accepted_drafts_pay_off() {
 
 #[test]
 fn grounded_answers_gain_as_much_as_they_did() {
-    // Of 16 tokens the first comes from the question's run. In half of the answers drafts are wrong about the second one, in a third of
-    // them about a coordinate.
+    // The first of 16 tokens comes from the question's prefill. Drafts are wrong about the second token in half of the answers, and about a
+    // coordinate in a third of them.
     let right = |answer: usize| {
         move |_: &Machine, _: usize, place: usize| match place {
             0 => !answer.is_multiple_of(2),
@@ -223,13 +224,13 @@ fn answers_together_share_a_run() {
         let mut machine = Machine::new(cost);
         (0..20).for_each(|_| _ = machine.answer(1, 64, 6, all));
         machine.gain();
-        // Where a third of them is never foretold, all together take as long as without drafts.
+        // If a third of the answers has wrong drafts only, all together take as long as without drafts.
         for (right, floor) in [(all, floor), (most, 0.96), (none, 0.99), (most, 0.96)] {
             (0..10).for_each(|_| _ = machine.answer(9, 64, 6, right));
             let gain = machine.gain();
             assert!(gain >= floor, "{name}: {gain}");
         }
-        // Where each fourth choice is close, that is no fault of the drafts.
+        // Close choices cost as much without drafts.
         let mut machine = Machine { close: 4, ..Machine::new(cost) };
         (0..20).for_each(|_| _ = machine.answer(9, 64, 6, all));
         let gain = machine.gain();
@@ -268,20 +269,20 @@ fn given_costs_make_equal_plans() {
 #[test]
 fn a_plan_that_is_taken_back_costs_nothing() {
     let mut speculation = Speculation::new(RunCosts::fixed(0.1));
-    let mut luck = Luck::default();
-    (0..20).for_each(|_| speculation.learn(6, &mut luck, 19, false));
-    let candidate = Candidate { tokens: DRAFT, strength: 6, ahead: 0, luck };
+    let mut acceptance = AnswerAcceptance::default();
+    (0..20).for_each(|_| speculation.learn(6, &mut acceptance, 19, false));
+    let candidate = Candidate { tokens: DRAFT, strength: 6, ahead: 0, acceptance };
     assert_eq!(speculation.plan(&[candidate]).lengths, [0], "nothing was earned yet");
     speculation.credit = MOST_CREDIT;
     let mut plan = speculation.plan(&[candidate]);
     assert!(plan.lengths[0] >= 15 && (speculation.credit - MOST_CREDIT + plan.paid).abs() < 1e-9);
     speculation.withdraw(&mut plan);
     assert_eq!((plan.lengths.as_slice(), speculation.credit), (&[0][..], MOST_CREDIT));
-    // A search that costs more than is earned is left out until it is paid for.
+    // After a search that costs more than is in the account, the next searches are left out until it is paid.
     let mut speculation = Speculation::new(RunCosts::measured());
     let mut progress = Progress::new(1);
     let mut run = |speculation: &mut Speculation| {
-        progress.said(0, 1);
+        progress.add(0, 1);
         speculation.settle(&Plan::plain(1), 1e-3, &mut progress, |_| false);
     };
     run(&mut speculation);
@@ -296,18 +297,18 @@ fn progress_is_what_the_slowest_answer_makes() {
     let costs = RunCosts::fixed(0.5);
     let mut progress = Progress::new(3);
     let over = |_| false;
-    progress.said(0, 5);
-    progress.said(1, 1);
+    progress.add(0, 5);
+    progress.add(1, 1);
     assert_eq!(progress.since(&costs, over), 1.5, "both are one token further");
-    progress.said(1, 2);
+    progress.add(1, 2);
     assert_eq!(progress.since(&costs, over), 3.0);
-    // One that begins later begins where the others are.
-    progress.said(2, 1);
+    // An answer that begins later begins where the others are.
+    progress.add(2, 1);
     assert_eq!(progress.since(&costs, over), 0.0);
-    progress.said(1, 1);
+    progress.add(1, 1);
     assert_eq!(progress.since(&costs, over), 2.0, "three went on");
-    // Where one is over, the others count; where all are, what they said.
-    progress.said(2, 9);
+    // Finished answers do not count, unless all are finished.
+    progress.add(2, 9);
     assert_eq!(progress.since(&costs, |answer| answer == 1), 1.5);
     assert_eq!(progress.since(&costs, |_| true), 8.0);
 }
