@@ -31,10 +31,10 @@ pub struct Arguments {
     /// Execution provider.
     #[arg(long, default_value = "cpu")]
     provider: Provider,
-    /// Number of engines that run in parallel [default: one per core, one on a GPU].
+    /// Number of images that are evaluated in parallel [default: one per core, one on a GPU].
     #[arg(long)]
     workers: Option<usize>,
-    /// Number of threads of each engine.
+    /// Number of threads of the engine. Each image is computed on one thread by default.
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// Print one JSON object instead of a table.

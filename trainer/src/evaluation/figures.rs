@@ -114,9 +114,9 @@ pub struct TaskFigures {
 /// Median times.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timings {
-    /// Number of engines that ran in parallel. Several engines slow each other down.
+    /// Number of images in parallel.
     pub workers: usize,
-    /// Number of threads of each engine.
+    /// Number of threads of the engine.
     pub threads: usize,
     /// Median milliseconds of each step of a study.
     pub study: BTreeMap<&'static str, f64>,

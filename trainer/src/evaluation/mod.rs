@@ -28,9 +28,9 @@ pub struct Settings {
     pub provider: Provider,
     /// Whether to mirror the images.
     pub flip: bool,
-    /// Number of engines that run in parallel.
+    /// Number of images that are evaluated in parallel, on one engine.
     pub workers: usize,
-    /// Number of threads of each engine.
+    /// Number of threads of the engine. With one, each worker computes on a thread of its own; workers share several.
     pub threads: usize,
 }
 
@@ -40,28 +40,24 @@ pub struct Settings {
 /// If the bundle cannot be opened, an image cannot be read or a graph fails.
 pub fn evaluate(settings: &Settings, cases: &[Case], progress: impl Fn() + Sync) -> Result<Figures> {
     let &Settings { ref bundle, provider, flip, workers, threads } = settings;
-    // Each worker has an engine of its own, because callers of one engine share its threads.
     let workers = workers.clamp(1, cases.len().max(1));
-    let open = || Engine::builder().provider(provider).threads(threads).open(bundle);
-    let engines = (0..workers).map(|_| open()).collect::<Result<Vec<Engine>, _>>()?;
-    let first = engines.first().context("there is at least one worker")?;
+    let engine = Engine::builder().provider(provider).threads(threads).open(bundle)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).build().context("cannot start the workers")?;
     let observations: Vec<Observation> = pool.install(|| {
         cases
             .par_iter()
             .with_max_len(1)
             .map(|case| {
-                let engine = rayon::current_thread_index().and_then(|i| engines.get(i)).unwrap_or(first);
-                let observation = observe(engine, case, flip);
+                let observation = observe(&engine, case, flip);
                 progress();
                 observation
             })
             .collect::<Result<_>>()
     })?;
     Ok(Figures {
-        bundle: first.bundle().manifest().name.clone(),
-        bundle_sha256: first.bundle().hash().into(),
-        provider: first.provider().to_string(),
+        bundle: engine.bundle().manifest().name.clone(),
+        bundle_sha256: engine.bundle().hash().into(),
+        provider: engine.provider().to_string(),
         images: observations.len(),
         flip,
         apm: Apm::of(&observations),

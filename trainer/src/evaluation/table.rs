@@ -90,7 +90,7 @@ fn footer(figures: &Figures) -> String {
     let answers: Vec<String> =
         figures.tasks.iter().filter_map(|(name, task)| Some(format!("{} {:.0}", name.replace('_', " "), task.milliseconds?))).collect();
     format!(
-        "weakest structures: {}\nmedian ms, {} engines of {} threads: {}; answers: {}\n{} on {} {}images, {}",
+        "weakest structures: {}\nmedian ms, {} images in parallel, {} threads: {}; answers: {}\n{} on {} {}images, {}",
         weakest.join(", "),
         timing.workers,
         timing.threads,
