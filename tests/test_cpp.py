@@ -97,7 +97,7 @@ int main(int, char **argv) {
     const std::string first = "Where is the left lung?", second = "What does it show?";
     Answer one = study.ask(first).value(), two = study.ask(second, {}, follow_up).value();
     std::cout << one.text() << "\n" << two.text() << "\n";
-    if (study.turns() != 2 || one.prefilled() < 300 || two.prefilled() > 60 || two.runs() > two.tokens()) return 3;
+    if (study.turns() != 2 || one.prefilled() < 300 || two.prefilled() > 60 || two.runs() == 0) return 3;
     // Rewound to the first answer, the same is said to the same.
     if (study.rewind(1).code != ANX_OK || study.turns() != 1) return 4;
     if (study.ask(second, {}, follow_up).value().text() != two.text()) return 5;
