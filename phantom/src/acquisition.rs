@@ -9,7 +9,7 @@ use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
 
 /// Font of the marker letters, the same as in the SDK's overlays.
-const FONT: &[u8] = anatomix::output::FONT;
+const FONT: &[u8] = anatomix::parts::FONT;
 
 pub(crate) fn expose(mut picture: Layer, scene: &Scene, rng: &mut impl Rng) -> Layer {
     let (width, height) = (picture.width, picture.height);

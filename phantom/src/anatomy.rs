@@ -2,7 +2,7 @@
 
 use crate::canvas::spline;
 use crate::frame::Point;
-use anatomix::anatomy::{STRUCTURES, Side};
+use anatomix::{STRUCTURES, Side};
 use rand::{Rng, RngExt};
 
 /// The outline and landmarks of one lung.

@@ -4,7 +4,7 @@ use crate::canvas::{Canvas, rod, spline};
 use crate::findings::Kind;
 use crate::frame::Point;
 use crate::scene::Scene;
-use anatomix::anatomy::Side;
+use anatomix::Side;
 use rand::{Rng, RngExt};
 
 pub(crate) fn draw(canvas: &mut Canvas, scene: &Scene, rng: &mut impl Rng) {

@@ -2,8 +2,7 @@
 
 use crate::anatomy::{Anatomy, rounded};
 use crate::frame::{Frame, Point};
-use anatomix::anatomy::{Label, Side};
-use anatomix::geometry::PixelBox;
+use anatomix::{Label, PixelBox, Side};
 use rand::{Rng, RngExt};
 
 /// A kind of finding or device.

@@ -1,6 +1,6 @@
 //! Pose and field of view: the mapping from world units to pixels.
 
-use anatomix::geometry::PixelBox;
+use anatomix::PixelBox;
 use libm::{sincosf, sinf};
 use rand::{Rng, RngExt};
 

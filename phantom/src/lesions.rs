@@ -112,7 +112,7 @@ fn edema(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &Layer, r
 
 /// Draws fluid below a meniscus that rises along the lateral wall.
 fn effusion(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &Layer) {
-    let lung = scene.anatomy.lung(finding.side.unwrap_or(anatomix::anatomy::Side::Right));
+    let lung = scene.anatomy.lung(finding.side.unwrap_or(anatomix::Side::Right));
     let top = finding.center[1];
     let wall = lung.wall(top) + 0.1;
     let mut points: Vec<Point> = spline(
@@ -130,7 +130,7 @@ fn effusion(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &Layer
 
 /// Draws the visceral pleural line of a collapsed lung, and air without vessels outside of it.
 fn pneumothorax(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &Layer) {
-    let lung = scene.anatomy.lung(finding.side.unwrap_or(anatomix::anatomy::Side::Right));
+    let lung = scene.anatomy.lung(finding.side.unwrap_or(anatomix::Side::Right));
     let (base, gap) = (finding.center[1], finding.radii[0]);
     let line: Vec<Point> = (0..=20)
         .map(|k| {
@@ -167,7 +167,7 @@ fn pneumothorax(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &L
 
 /// Draws a dense apical cap with an irregular lower border.
 fn thickening(canvas: &mut Canvas, scene: &Scene, finding: &Finding, lungs: &Layer) {
-    let lung = scene.anatomy.lung(finding.side.unwrap_or(anatomix::anatomy::Side::Right));
+    let lung = scene.anatomy.lung(finding.side.unwrap_or(anatomix::Side::Right));
     let mut rim = Canvas::new(canvas.frame);
     let line: Vec<Point> = lung.outline.iter().copied().filter(|p| p[1] < finding.center[1] && p[0] * lung.sign > 0.22).collect();
     let mut line = line;

@@ -9,7 +9,7 @@
 //! its version and on the processor's fused multiply-add.
 //!
 //! ```
-//! use anatomix::anatomy::Structure;
+//! use anatomix::Structure;
 //! let scene = anatomix_phantom::Scene::sample(7);
 //! let picture = scene.render();
 //! assert_eq!((picture.width, picture.height), (scene.frame.width, scene.frame.height));

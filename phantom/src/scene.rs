@@ -3,8 +3,7 @@
 use crate::anatomy::{Anatomy, Build};
 use crate::findings::{self, Finding, Kind, Zone};
 use crate::frame::{Frame, Point};
-use anatomix::anatomy::{LABELS, Label, STRUCTURES, Side, Structure};
-use anatomix::geometry::PixelBox;
+use anatomix::{LABELS, Label, PixelBox, STRUCTURES, Side, Structure};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

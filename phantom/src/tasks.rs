@@ -3,9 +3,8 @@
 use crate::findings::{Finding, Kind};
 use crate::scene::Scene;
 use crate::text;
-use anatomix::anatomy::{Side, Structure};
-use anatomix::geometry::{Letterbox, PixelBox};
-use anatomix::task::Task;
+use anatomix::parts::geometry::Letterbox;
+use anatomix::{PixelBox, Side, Structure, Task};
 use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -2,12 +2,12 @@
 
 use crate::findings::{Finding, Kind};
 use crate::scene::Scene;
-use anatomix::anatomy::{Label, Structure};
+use anatomix::{Label, Structure};
 
 /// The sentence on a structure, from the category and term of each finding in it.
 ///
 /// ```
-/// use anatomix::anatomy::Structure;
+/// use anatomix::Structure;
 /// let lung = Structure::LEFT_LUNG;
 /// assert_eq!(anatomix_phantom::text::sentence(lung, &[]), "Left lung is healthy.");
 /// ```

@@ -1,8 +1,6 @@
 //! Properties of all phantoms: geometry, sentences and labels agree with each other.
 
-use anatomix::anatomy::{Label, Structure};
-use anatomix::geometry::PixelBox;
-use anatomix::task::Task;
+use anatomix::{Label, PixelBox, Structure, Task};
 use anatomix_phantom::{Scene, tasks};
 use std::collections::{BTreeSet, HashMap};
 

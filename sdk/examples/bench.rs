@@ -10,10 +10,9 @@
 //! words in the structures' names, which often begins as the prompt does, and goes on otherwise. It prints what decoding takes in
 //! milliseconds, tokens and runs.
 
-use anatomix::anatomy::{STRUCTURES, Structure};
-use anatomix::radiograph::{Histogram, Preprocess};
-use anatomix::retrieval::{self, SentenceDatabase, SentenceList};
-use anatomix::{Engine, Provider, Question, Radiograph, Sampling, Task};
+use anatomix::parts::radiograph::{Histogram, Preprocess};
+use anatomix::parts::retrieval::{self, SentenceDatabase, SentenceList};
+use anatomix::{Engine, Provider, Question, Radiograph, STRUCTURES, Sampling, Structure, Task};
 use std::error::Error;
 use std::hint::black_box;
 use std::io::{BufRead, Write};

@@ -55,7 +55,7 @@ const PAIRS: [(u8, u8); 12] =
 /// One of the 36 anatomical structures. Left and right are the patient's, in a mirrored image as well.
 ///
 /// ```
-/// use anatomix::anatomy::{Side, Structure};
+/// use anatomix::{Side, Structure};
 /// let lung = Structure::from_name("Left lung").unwrap();
 /// assert_eq!(lung.index(), 11);
 /// assert_eq!(lung.side(), Some(Side::Left));

@@ -1,15 +1,16 @@
-//! The SDK's error type: one enum over those of its modules.
+//! Errors: one enum over those of the modules, each of which is here, too.
 
-use crate::bundle::BundleError;
 use crate::cause;
-use crate::decoder::{DecoderError, MemoryError, QuestionError};
-use crate::output::OutputError;
-use crate::perception::flags::FlaggedError;
-use crate::prompt::PromptError;
-use crate::radiograph::RadiographError;
-use crate::retrieval::RetrievalError;
-use crate::runtime::RuntimeError;
-use crate::saved::SavedError;
+
+pub use crate::bundle::BundleError;
+pub use crate::decoder::{DecoderError, MemoryError, QuestionError};
+pub use crate::output::OutputError;
+pub use crate::perception::flags::FlaggedError;
+pub use crate::prompt::PromptError;
+pub use crate::radiograph::RadiographError;
+pub use crate::retrieval::RetrievalError;
+pub use crate::runtime::RuntimeError;
+pub use crate::saved::SavedError;
 
 /// Any error of the SDK.
 ///

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 /// A structure with its box and its retrieved sentence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct StructureFinding {
     /// The structure.
     pub structure: Structure,
@@ -17,6 +18,7 @@ pub struct StructureFinding {
 
 /// A retrieved sentence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Retrieved {
     /// The sentence.
     pub text: String,
@@ -28,6 +30,7 @@ pub struct Retrieved {
 
 /// An image label with its score.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct LabelScore {
     /// The label.
     pub label: Label,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 /// A phrase of an answer with its bounding boxes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Grounding {
     /// The phrase; empty for boxes without a phrase.
     pub phrase: String,

@@ -100,7 +100,7 @@ impl Question {
     /// no other white space between values, and properties in the order of the schema. Boxes in it are on the prompt's grid of 0..=1024,
     /// unlike groundings. The model does not see the schema: the question must say what the answer should contain.
     ///
-    /// A schema that cannot be used is the error [`QuestionError::Schema`](crate::QuestionError::Schema) when the question is asked, before
+    /// A schema that cannot be used is the error [`QuestionError::Schema`](crate::error::QuestionError::Schema) when the question is asked, before
     /// anything is computed.
     ///
     /// ```
@@ -130,7 +130,7 @@ impl Question {
     /// such a radiograph is the error [`FlaggedError`] when it is asked, before anything is computed.
     ///
     /// [`FlagCode::withholds_answers`]: crate::FlagCode::withholds_answers
-    /// [`FlaggedError`]: crate::FlaggedError
+    /// [`FlaggedError`]: crate::error::FlaggedError
     #[must_use]
     pub fn accept_flags(self) -> Self {
         Self { accept_flags: true, ..self }

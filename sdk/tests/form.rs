@@ -1,6 +1,7 @@
 //! Constrained decoding: answers keep their form, also when tokens are sampled at a high temperature.
 
-use anatomix::{Answer, Engine, Error, Finish, Provider, Question, QuestionError, Radiograph, Sampling, Study, Task};
+use anatomix::error::QuestionError;
+use anatomix::{Answer, Engine, Error, Finish, Provider, Question, Radiograph, Sampling, Study, Task};
 use serde_json::Value;
 use std::path::Path;
 

@@ -2,7 +2,8 @@
 //! lies beyond a limit; what a library asked for without looking would end it.
 
 use anatomix::Radiograph;
-use anatomix::radiograph::{Histogram, Preprocess, RadiographError};
+use anatomix::error::RadiographError;
+use anatomix::parts::radiograph::{Histogram, Preprocess};
 use cap::Cap;
 use dicom_core::value::PixelFragmentSequence;
 use dicom_core::{DataElement, PrimitiveValue, VR};

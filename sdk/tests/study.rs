@@ -67,8 +67,8 @@ fn an_engine_notes_that_its_bundle_was_checked_on_other_processors() {
         std::fs::write(&path, manifest.to_string()).unwrap();
         Engine::builder().provider(Provider::Cpu).golden_check(false).open(folder.path()).unwrap().notes().to_vec()
     };
-    let own = anatomix::runtime::processor();
-    let others: Vec<&str> = anatomix::runtime::PROCESSORS.into_iter().filter(|name| *name != own).collect();
+    let own = anatomix::parts::runtime::processor();
+    let others: Vec<&str> = anatomix::parts::runtime::PROCESSORS.into_iter().filter(|name| *name != own).collect();
     assert_eq!(notes(&[]), Vec::<String>::new());
     assert_eq!(notes(&[others[0], own]), Vec::<String>::new());
     let notes = notes(&others);
@@ -190,7 +190,7 @@ fn an_answer_that_waits_for_its_listener_lets_others_answer() {
 
 #[test]
 fn more_threads_than_cores_are_refused() {
-    let cores = anatomix::runtime::cores();
+    let cores = anatomix::parts::runtime::cores();
     let open = |threads| Engine::builder().threads(threads).open("/no/such/bundle").map(|_| ()).unwrap_err().to_string();
     for threads in [cores + 1, 64 * cores, usize::MAX] {
         let told = open(threads);

@@ -1,7 +1,7 @@
 //! Output: JSON records, overlays, and atomic writing of files.
 
 mod file;
-pub mod overlay;
+pub(crate) mod overlay;
 mod record;
 
 pub use file::write_whole;
@@ -10,9 +10,6 @@ pub use record::{AskRecord, GroundingRecord, PerceiveRecord, StructureRecord};
 
 use crate::cause::Source;
 use std::path::PathBuf;
-
-/// The font DejaVu Sans, reduced to Latin letters; its licence is in `sdk/assets/`.
-pub const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans.ttf");
 
 /// Errors of writing a file. Each message names the path, the cause and what to do.
 #[derive(Debug, thiserror::Error)]

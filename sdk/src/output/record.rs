@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 /// The JSON record of a study.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct PerceiveRecord {
     /// The radiograph's path, or the name that was given for its pixels.
     pub image: String,
@@ -27,6 +28,7 @@ pub struct PerceiveRecord {
 
 /// The JSON record of a structure.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct StructureRecord {
     /// Index, 0 to 35.
     pub index: usize,
@@ -45,6 +47,7 @@ pub struct StructureRecord {
 
 /// The JSON record of an answer.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct AskRecord {
     /// The question as it was put to the model, with boxes in pixels.
     pub question: String,
@@ -77,6 +80,7 @@ pub struct AskRecord {
 
 /// The JSON record of a grounding.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct GroundingRecord {
     /// The phrase; empty for boxes without a phrase.
     pub phrase: String,

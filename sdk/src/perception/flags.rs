@@ -61,6 +61,7 @@ impl FlagCode {
     "{name} is flagged {}: {}; look at the image, and accept its flags to ask all the same (--accept-flags, accept_flags)",
     flag.code.name(), flag.message
 )]
+#[non_exhaustive]
 pub struct FlaggedError {
     /// The radiograph's path, or what stands for it.
     pub name: String,
@@ -71,6 +72,7 @@ pub struct FlaggedError {
 /// How much a flag weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Severity {
     /// Worth knowing.
     Info,
@@ -80,6 +82,7 @@ pub enum Severity {
 
 /// A doubt about a study.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Flag {
     /// Which doubt.
     pub code: FlagCode,

@@ -198,7 +198,7 @@ impl PromptTokenizer {
     }
 
     /// The underlying tokenizer.
-    pub fn inner(&self) -> &Tokenizer {
+    pub(crate) fn inner(&self) -> &Tokenizer {
         &self.tokenizer
     }
 

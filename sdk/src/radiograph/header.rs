@@ -5,6 +5,7 @@ use serde::Serialize;
 /// How the picture is turned, from Patient Orientation or, without one, from Image Orientation (Patient).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Orientation {
     /// The patient's left is on the right of the picture: the standard frontal display (`L\F`).
     Standard,
@@ -17,6 +18,7 @@ pub enum Orientation {
 /// Facts of a DICOM header that matter here; all absent for other formats.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub struct Header {
     pub sop_class_uid: Option<String>,
     /// The name of the SOP class, where images of that class are no projection radiographs: a CT, an ultrasound image, ...

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 /// How intensities are spread before the resize.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Histogram {
     /// Left as they are; only the final stretch to 0..1 acts.
     Stretch,

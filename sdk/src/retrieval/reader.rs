@@ -23,9 +23,9 @@ const PARALLEL_FROM: usize = 300_000;
 /// such as an embedding with a norm too small to be found, is reported only by [`SentenceDatabase::verify`].
 ///
 /// ```no_run
-/// # fn main() -> Result<(), anatomix::retrieval::RetrievalError> {
-/// use anatomix::anatomy::Structure;
-/// use anatomix::retrieval::SentenceDatabase;
+/// # fn main() -> Result<(), anatomix::error::RetrievalError> {
+/// use anatomix::Structure;
+/// use anatomix::parts::retrieval::SentenceDatabase;
 /// let database = SentenceDatabase::open("bundle/sentences.safetensors".as_ref(), 16)?;
 /// for hit in database.search(Structure::LEFT_LUNG, &[0.25; 16], 3)? {
 ///     println!("{:.2} {}", hit.similarity, database.sentence(Structure::LEFT_LUNG, hit.index)?);

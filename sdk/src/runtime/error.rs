@@ -34,6 +34,8 @@ pub enum RuntimeError {
     Port { graph: String, what: &'static str, name: String },
     #[error("{graph} cannot be computed; check that memory is left and that the bundle is whole (anatomix bundle verify)")]
     Run { graph: String, source: Source },
+    #[error("a tensor of shape {shape:?} cannot be made; give as many values as the shape says, or a smaller one")]
+    Tensor { shape: Vec<usize>, source: Source },
     #[error("{graph} gave {tensor} of shape {found:?} instead of {expected:?}; export the bundle again")]
     Shape { graph: String, tensor: String, found: Vec<i64>, expected: Vec<i64> },
     #[error(

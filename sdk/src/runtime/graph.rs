@@ -2,6 +2,7 @@
 
 use super::error::RuntimeError;
 use super::provider::Provider;
+use super::tensor::Tensor;
 use super::view::over;
 use crate::cause::source;
 use ort::AsPointer;
@@ -74,7 +75,12 @@ impl Graph {
     ///
     /// # Errors
     /// If an input is missing or has a wrong type or shape, or an operator fails.
-    pub fn run<N: AsRef<str>>(&self, inputs: &[(N, SessionInputValue)]) -> Result<Outputs<'_>, RuntimeError> {
+    pub fn compute<N: AsRef<str>>(&self, inputs: &[(N, Tensor)]) -> Result<Outputs<'_>, RuntimeError> {
+        self.run(&inputs.iter().map(|(name, tensor)| (name.as_ref(), (&tensor.0).into())).collect::<Vec<_>>())
+    }
+
+    /// [`Graph::compute`] on values of ONNX Runtime's binding, which may be borrowed.
+    pub(crate) fn run<N: AsRef<str>>(&self, inputs: &[(N, SessionInputValue)]) -> Result<Outputs<'_>, RuntimeError> {
         let names = inputs.iter().map(|(name, _)| CString::new(name.as_ref())).collect::<Result<Vec<_>, _>>();
         let names = names.map_err(|e| self.failed(e))?;
         let [names, outputs] = [&names, &self.outputs].map(|names| names.iter().map(|name| name.as_ptr()).collect::<Vec<_>>());
@@ -154,15 +160,20 @@ pub struct Outputs<'g> {
 
 impl Outputs<'_> {
     /// All outputs with their names, in the graph's order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &DynValue)> {
+    fn iter(&self) -> impl Iterator<Item = (&str, &DynValue)> {
         self.graph.session.outputs().iter().map(|output| output.name()).zip(&self.values)
     }
 
-    /// An output.
+    /// Shape and values of an output of type f32.
     ///
     /// # Errors
-    /// [`RuntimeError::Port`] if the graph has none of this name.
-    pub fn get(&self, name: &str) -> Result<&DynValue, RuntimeError> {
+    /// [`RuntimeError::Port`] if the graph has none of this name; [`RuntimeError::Run`] if it has another type.
+    pub fn get(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), RuntimeError> {
+        let (shape, values) = self.value(name)?.try_extract_tensor::<f32>().map_err(|e| self.graph.failed(e))?;
+        Ok((shape.iter().map(|&size| size as usize).collect(), values.to_vec()))
+    }
+
+    fn value(&self, name: &str) -> Result<&DynValue, RuntimeError> {
         let missing = || RuntimeError::Port { graph: self.graph.name.clone(), what: "output", name: name.into() };
         self.iter().find(|&(found, _)| found == name).map(|(_, value)| value).ok_or_else(missing)
     }
@@ -172,7 +183,7 @@ impl Outputs<'_> {
     /// # Errors
     /// [`RuntimeError::Shape`] where it has another.
     pub fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, RuntimeError> {
-        let (shape, values) = self.get(name)?.try_extract_tensor::<f32>().map_err(|e| self.graph.failed(e))?;
+        let (shape, values) = self.value(name)?.try_extract_tensor::<f32>().map_err(|e| self.graph.failed(e))?;
         let expected: Vec<i64> = expected.iter().map(|&d| d as i64).collect();
         if shape[..] != expected[..] {
             let (graph, found) = (self.graph.name.clone(), shape.to_vec());
@@ -189,11 +200,27 @@ pub struct Binding<'g> {
 }
 
 impl Binding<'_> {
+    /// Sets an input.
+    ///
+    /// # Errors
+    /// If the graph has none of this name.
+    pub fn set_input(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
+        self.input(name, &value.0).map_err(|e| self.graph.failed(e))
+    }
+
+    /// Sets the tensor that an output is written to. It may be one of the inputs.
+    ///
+    /// # Errors
+    /// If the graph has none of this name.
+    pub fn set_output(&mut self, name: &str, value: &mut Tensor) -> Result<(), RuntimeError> {
+        self.output(name, &mut value.0).map_err(|e| self.graph.failed(e))
+    }
+
     /// Gives the run an input.
     ///
     /// # Errors
     /// If the graph has none of this name, or the value cannot be brought to where the graph computes.
-    pub fn input<T: ValueTypeMarker + ?Sized>(&mut self, name: impl Into<String>, value: &Value<T>) -> ort::Result<()> {
+    pub(crate) fn input<T: ValueTypeMarker + ?Sized>(&mut self, name: impl Into<String>, value: &Value<T>) -> ort::Result<()> {
         self.inner.bind_input(name, value)
     }
 
@@ -201,7 +228,7 @@ impl Binding<'_> {
     ///
     /// # Errors
     /// If the graph has none of this name.
-    pub fn output<T: ValueTypeMarker + ?Sized>(&mut self, name: impl Into<String>, value: &mut Value<T>) -> ort::Result<()> {
+    pub(crate) fn output<T: ValueTypeMarker + ?Sized>(&mut self, name: impl Into<String>, value: &mut Value<T>) -> ort::Result<()> {
         self.inner.bind_output(name, value)
     }
 

@@ -58,6 +58,7 @@ impl FromStr for Provider {
 
 /// Whether a provider can run here.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Availability {
     /// The provider.
     pub provider: String,

@@ -4,7 +4,7 @@
 #[allow(dead_code)]
 mod file;
 
-use anatomix::perception::flags::of_radiograph;
+use anatomix::parts::perception::flags::of_radiograph;
 use anatomix::{FlagCode, Radiograph};
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};

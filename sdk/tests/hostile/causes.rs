@@ -2,8 +2,7 @@
 
 use super::{Copy, open, replaced};
 use anatomix::Error;
-use anatomix::bundle::BundleError;
-use anatomix::runtime::RuntimeError;
+use anatomix::error::{BundleError, RuntimeError};
 use serde_json::json;
 use std::error::Error as _;
 

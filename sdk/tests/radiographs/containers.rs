@@ -2,7 +2,7 @@
 
 use super::file::*;
 use anatomix::Radiograph;
-use anatomix::radiograph::RadiographError;
+use anatomix::error::RadiographError;
 use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids};
 use image::ImageFormat;

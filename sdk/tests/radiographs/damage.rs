@@ -1,7 +1,7 @@
 //! Pictures with a part missing: refused, or flagged where they could be read.
 
 use super::file::*;
-use anatomix::perception::flags::of_radiograph;
+use anatomix::parts::perception::flags::of_radiograph;
 use anatomix::{FlagCode, Radiograph};
 use dicom_dictionary_std::{tags, uids};
 use image::{GrayImage, ImageFormat};

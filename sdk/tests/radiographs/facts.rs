@@ -1,8 +1,8 @@
 //! Facts about the radiograph in the header, and the flags that follow from them.
 
 use super::file::*;
-use anatomix::perception::flags::of_radiograph;
-use anatomix::radiograph::Orientation;
+use anatomix::parts::perception::flags::of_radiograph;
+use anatomix::parts::radiograph::Orientation;
 use anatomix::{FlagCode, Radiograph};
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};

@@ -1,7 +1,7 @@
 //! What files say about how a picture is displayed, and colour in it.
 
 use super::file::*;
-use anatomix::perception::flags::of_radiograph;
+use anatomix::parts::perception::flags::of_radiograph;
 use anatomix::{FlagCode, Radiograph};
 use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage};
 

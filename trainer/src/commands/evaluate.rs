@@ -2,8 +2,7 @@
 
 use crate::evaluation::{Settings, evaluate, read, table};
 use crate::training::progress;
-use anatomix::Provider;
-use anatomix::task::Task;
+use anatomix::{Provider, Task};
 use anyhow::Result;
 use std::path::PathBuf;
 

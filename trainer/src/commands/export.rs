@@ -3,7 +3,7 @@
 use crate::export::{Check, Deviations, Measure, Measured, Settings, export};
 use crate::graph::onnx::{Operators, Precision};
 use crate::run::Run;
-use anatomix::runtime::PROCESSORS;
+use anatomix::parts::runtime::PROCESSORS;
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use std::path::PathBuf;
@@ -73,7 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
             made.missing.iter().for_each(|missing| eprintln!("  {missing}"));
         }
     }
-    if decoder == Precision::Bf16 && made.files.iter().any(|f| f == anatomix::bundle::DECODER) {
+    if decoder == Precision::Bf16 && made.files.iter().any(|f| f == anatomix::parts::bundle::DECODER) {
         eprintln!("decoder.onnx computes in bf16: it runs on CUDA; on a CPU it is refused when the bundle is opened");
     }
     match &made.check {

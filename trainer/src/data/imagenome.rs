@@ -1,7 +1,7 @@
 //! Chest ImaGenome scene graphs with the splits and labels of MIMIC-CXR.
 
-use anatomix::anatomy::{LABELS, Label, STRUCTURES, Structure};
-use anatomix::geometry::{Letterbox, NormalizedBox, PixelBox};
+use anatomix::parts::geometry::{Letterbox, NormalizedBox};
+use anatomix::{LABELS, Label, PixelBox, STRUCTURES, Structure};
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use serde::Deserialize;

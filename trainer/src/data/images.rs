@@ -2,7 +2,7 @@
 
 use crate::training::progress;
 use anatomix::Radiograph;
-use anatomix::radiograph::Preprocess;
+use anatomix::parts::radiograph::Preprocess;
 use anyhow::Result;
 use rayon::prelude::*;
 use std::path::PathBuf;

@@ -4,7 +4,8 @@
 //! with a prefilled context attends to the same tokens at the same positions.
 
 use crate::graph::CausalBatch;
-use anatomix::prompt::{ContextLine, PromptError, PromptTokenizer};
+use anatomix::error::PromptError;
+use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
 use tch::{Device, Tensor};
 
 /// Tokens of one context with its questions and answers.
@@ -38,7 +39,7 @@ impl Pack {
         Ok(pack)
     }
 
-    /// Makes a pack of a context without questions; see [`ContextTokens`](anatomix::prompt::ContextTokens) for the arguments.
+    /// Makes a pack of a context without questions; see [`ContextTokens`](anatomix::parts::prompt::ContextTokens) for the arguments.
     pub fn over(ids: Vec<i64>, visual_index: Vec<i64>) -> Self {
         let length = ids.len();
         Self { positions: (0..length as i64).collect(), segments: vec![0; length], weights: vec![0.0; length], ids, visual_index }

@@ -2,7 +2,7 @@
 
 use crate::data::imagenome::{self, Annotated};
 use crate::data::instruct;
-use anatomix::task::Task;
+use anatomix::Task;
 use anatomix_phantom::dataset::EVALUATION_SEEDS;
 use anatomix_phantom::tasks::Sample;
 use anyhow::{Result, ensure};

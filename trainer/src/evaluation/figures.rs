@@ -2,8 +2,7 @@
 
 use super::metrics::{F1, f1, mean, median};
 use super::observe::{Answered, Localised, Observation, Outcome};
-use anatomix::anatomy::{LABELS, Label, Structure};
-use anatomix::task::Task;
+use anatomix::{LABELS, Label, Structure, Task};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -217,8 +216,8 @@ fn share(flags: impl Iterator<Item = bool>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anatomix::STRUCTURES;
     use anatomix::Timing;
-    use anatomix::anatomy::STRUCTURES;
 
     fn observation(heart: Option<(f64, bool, bool)>, lung: f64, answers: Vec<Answered>) -> Observation {
         let mut structures = [None; STRUCTURES];

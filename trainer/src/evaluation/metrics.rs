@@ -1,7 +1,6 @@
 //! Metrics of answers and of labels.
 
-use anatomix::anatomy::{LABELS, Label};
-use anatomix::geometry::PixelBox;
+use anatomix::{LABELS, Label, PixelBox};
 
 /// For each predicted box the best IoU with an expected box, averaged over the predicted boxes; `None` without predicted boxes.
 pub fn mean_best_iou(predicted: &[PixelBox], expected: &[PixelBox]) -> Option<f64> {

@@ -3,11 +3,9 @@
 use super::cases::Case;
 use super::metrics::{labels_in, mean_best_iou, same_words};
 use super::rouge::rouge1;
-use anatomix::anatomy::{LABELS, STRUCTURES};
-use anatomix::geometry::{Letterbox, PixelBox};
-use anatomix::retrieval::is_finding;
-use anatomix::task::Task;
-use anatomix::{Answer, Engine, Question, Radiograph, Study, Timing};
+use anatomix::parts::geometry::Letterbox;
+use anatomix::parts::retrieval::is_finding;
+use anatomix::{Answer, Engine, LABELS, PixelBox, Question, Radiograph, STRUCTURES, Study, Task, Timing};
 use anatomix_phantom::tasks::Sample;
 use anyhow::{Context, Result, ensure};
 

@@ -108,9 +108,9 @@ mod tests {
     use super::super::figures::{Apm, Retrieval, TaskFigures, Timings};
     use super::super::observe::{Answered, Localised, Observation, Outcome};
     use super::*;
+    use anatomix::Task;
     use anatomix::Timing;
-    use anatomix::anatomy::{LABELS, STRUCTURES};
-    use anatomix::task::Task;
+    use anatomix::{LABELS, STRUCTURES};
 
     #[test]
     fn the_table_shows_which_floors_are_reached() {

@@ -2,7 +2,8 @@
 
 use super::settings::Settings;
 use crate::graph::onnx::Precision;
-use anatomix::runtime::{RuntimeError, processor};
+use anatomix::error::RuntimeError;
+use anatomix::parts::runtime::processor;
 use anatomix::{Engine, Error, Provider};
 use anyhow::{Context, Result};
 use serde::Serialize;

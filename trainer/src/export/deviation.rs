@@ -9,13 +9,13 @@ use crate::graph::onnx::{Operators, Precision};
 use crate::graph::{Params, Torch, causal_bias};
 use crate::models::gemma::{GemmaConfig, gemma};
 use crate::run::{self, ModelConfig, Run};
-use anatomix::bundle::{APM, DECODER, GOLDEN};
-use anatomix::geometry::NormalizedBox;
-use anatomix::prompt::PromptTokenizer;
-use anatomix::runtime::{Options, Provider, Runtime, RuntimeError};
+use anatomix::Provider;
+use anatomix::error::RuntimeError;
+use anatomix::parts::bundle::{APM, DECODER, GOLDEN};
+use anatomix::parts::geometry::NormalizedBox;
+use anatomix::parts::prompt::PromptTokenizer;
+use anatomix::parts::runtime::{Options, Runtime, Tensor as Input};
 use anyhow::{Context, Result};
-use ort::session::SessionInputValue;
-use ort::value::Tensor as Value;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::path::Path;
@@ -129,8 +129,8 @@ fn perception(runtime: &Runtime, graphs: [&Path; 2], models: &ModelConfig) -> Re
     let image = golden::image(models)?;
     let [expected, found] = graphs.map(|path| -> Result<[Vec<f32>; 2]> {
         let graph = runtime.graph(path)?;
-        let outputs = graph.run(&[("image", floats(&image)?)])?;
-        Ok([values(outputs.get("boxes")?)?, values(outputs.get("object_embeddings")?)?])
+        let outputs = graph.compute(&[("image", floats(&image)?)])?;
+        Ok([outputs.get("boxes")?.1, outputs.get("object_embeddings")?.1])
     });
     let ([boxes, embeddings], [our_boxes, our_embeddings]) = (expected?, found?);
     let area = |b: &[f32]| NormalizedBox::from_center(b[0], b[1], b[2], b[3]);
@@ -147,13 +147,13 @@ fn said(runtime: &Runtime, graphs: [&Path; 2], prompt: &Prompt, config: &GemmaCo
     let visual = batch.visual.as_ref().context("a prompt has visual features")?;
     let logits = |path: &Path| -> Result<Vec<f32>> {
         let graph = runtime.graph(path)?;
-        let mut inputs: Vec<(Cow<str>, SessionInputValue)> = vec![
+        let mut inputs: Vec<(Cow<str>, Input)> = vec![
             ("input_ids".into(), integers(&batch.ids)?),
             ("visual_index".into(), integers(&batch.visual_index)?),
             ("visual_features".into(), floats(visual)?),
             ("logit_positions".into(), integers(&batch.selected)?),
-            ("seqlens_k".into(), Value::from_array(([1usize], vec![length as i32 - 1]))?.into()),
-            ("total_sequence_length".into(), Value::from_array(([1usize], vec![length as i32]))?.into()),
+            ("seqlens_k".into(), Input::of_i32(&[1], vec![length as i32 - 1])?),
+            ("total_sequence_length".into(), Input::of_i32(&[1], vec![length as i32])?),
             ("position_ids".into(), integers(&batch.positions)?),
         ];
         for (name, window) in config.biases() {
@@ -163,11 +163,10 @@ fn said(runtime: &Runtime, graphs: [&Path; 2], prompt: &Prompt, config: &GemmaCo
         for layer in 0..config.num_hidden_layers {
             for part in ["key", "value"] {
                 let zeros = vec![0f32; cache.iter().product()];
-                inputs.push((format!("past_key_values.{layer}.{part}").into(), Value::from_array((cache, zeros))?.into()));
+                inputs.push((format!("past_key_values.{layer}.{part}").into(), Input::of_f32(&cache, zeros)?));
             }
         }
-        let outputs = graph.run(&inputs)?;
-        values(outputs.get("logits")?)
+        Ok(graph.compute(&inputs)?.get("logits")?.1)
     };
     let [expected, found] = graphs.map(logits);
     Ok(compared(Measured::Graphs, &expected?, &found?, config))
@@ -239,20 +238,16 @@ fn mean_and(values: impl Iterator<Item = f64>, worst: fn(f64, f64) -> f64) -> [f
     [mean, values.into_iter().reduce(worst).unwrap_or_default()]
 }
 
-fn floats(tensor: &Tensor) -> Result<SessionInputValue<'static>> {
-    Ok(Value::from_array((shape(tensor), Vec::<f32>::try_from(tensor.flatten(0, -1))?))?.into())
+fn floats(tensor: &Tensor) -> Result<Input> {
+    Ok(Input::of_f32(&shape(tensor), tensor.flatten(0, -1).try_into()?)?)
 }
 
-fn integers(tensor: &Tensor) -> Result<SessionInputValue<'static>> {
-    Ok(Value::from_array((shape(tensor), Vec::<i64>::try_from(tensor.flatten(0, -1))?))?.into())
+fn integers(tensor: &Tensor) -> Result<Input> {
+    Ok(Input::of_i64(&shape(tensor), tensor.flatten(0, -1).try_into()?)?)
 }
 
 fn shape(tensor: &Tensor) -> Vec<usize> {
     tensor.size().into_iter().map(|d| d as usize).collect()
-}
-
-fn values(output: &ort::value::DynValue) -> Result<Vec<f32>> {
-    Ok(output.try_extract_tensor::<f32>()?.1.to_vec())
 }
 
 #[cfg(test)]

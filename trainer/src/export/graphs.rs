@@ -7,7 +7,7 @@ use crate::models::apm::ApmConfig;
 use crate::models::gemma::gemma;
 use crate::models::projector::projector as project;
 use crate::run::ModelConfig;
-use anatomix::anatomy::{LABELS, STRUCTURES};
+use anatomix::{LABELS, STRUCTURES};
 use anyhow::{Result, bail, ensure};
 use std::path::Path;
 

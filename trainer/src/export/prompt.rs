@@ -2,8 +2,8 @@
 
 use crate::graph::CausalBatch;
 use crate::models::gemma::GemmaConfig;
-use anatomix::anatomy::Structure;
-use anatomix::prompt::{ContextLine, PromptTokenizer};
+use anatomix::Structure;
+use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::path::Path;

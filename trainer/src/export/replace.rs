@@ -1,7 +1,7 @@
 //! A folder that appears whole: it is made beside its place and then renamed.
 
 use crate::graph::onnx::is_own;
-use anatomix::bundle::{APM, DECODER, MANIFEST, Manifest, PROJECTOR};
+use anatomix::parts::bundle::{APM, DECODER, MANIFEST, Manifest, PROJECTOR};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};

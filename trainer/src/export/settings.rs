@@ -22,7 +22,7 @@ pub struct Settings {
     pub calibrate: Option<PathBuf>,
     /// Whether the SDK opens the bundle and runs its golden input before the bundle takes its place.
     pub golden: bool,
-    /// Kinds of processors on which the bundle was checked, for its manifest: names of [`anatomix::runtime::PROCESSORS`].
+    /// Kinds of processors on which the bundle was checked, for its manifest: names of [`anatomix::parts::runtime::PROCESSORS`].
     pub checked_on: Vec<String>,
 }
 

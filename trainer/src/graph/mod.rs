@@ -10,7 +10,7 @@ mod params;
 pub(crate) mod source;
 mod torch;
 
-use anatomix::bundle::{FULL_ATTENTION_BIAS, SLIDING_ATTENTION_BIAS};
+use anatomix::parts::bundle::{FULL_ATTENTION_BIAS, SLIDING_ATTENTION_BIAS};
 pub use error::ParamsError;
 pub use params::{Init, Params};
 use std::ops::Range;

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{bytes, json};
 use super::error::ImportError;
-use anatomix::prompt::{ADDED_TOKENS, CONTROL_TOKENS};
+use anatomix::parts::prompt::{ADDED_TOKENS, CONTROL_TOKENS};
 use serde::Deserialize;
 use std::path::Path;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;

@@ -3,7 +3,7 @@
 
 use super::dino::{self, DinoConfig};
 use crate::graph::{Activation, Conv, Init, Linear, Ops};
-use anatomix::anatomy::{LABELS, STRUCTURES};
+use anatomix::{LABELS, STRUCTURES};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 

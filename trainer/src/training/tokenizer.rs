@@ -3,7 +3,7 @@
 //! Each number from 0 to 1024 is one token, so that a coordinate is one token. Words are learned, and unknown characters fall back to
 //! bytes. The special tokens have the first ids, the prompt's among them in the published order.
 
-use anatomix::prompt::{ADDED_TOKENS, CONTROL_TOKENS};
+use anatomix::parts::prompt::{ADDED_TOKENS, CONTROL_TOKENS};
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

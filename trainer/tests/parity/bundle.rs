@@ -1,7 +1,7 @@
 //! Export of a complete run: two exports have the same bytes, the SDK opens the bundle, and ONNX Runtime reproduces the golden outputs.
 
 use crate::{difference, graph, input, output, random, shake};
-use anatomix::bundle::{APM, Bundle, GOLDEN, MANIFEST, PROJECTOR, SENTENCES};
+use anatomix::parts::bundle::{APM, Bundle, GOLDEN, MANIFEST, PROJECTOR, SENTENCES};
 use anatomix::{Engine, Provider, Structure};
 use anatomix_phantom::Scene;
 use anatomix_trainer::export::{Check, Measure, Settings, export};
@@ -121,7 +121,7 @@ fn whole_run() {
     let second = export(&run, &settings("b")).unwrap();
     assert_eq!((first.name.as_str(), &first.sha256), ("tiny", &second.sha256));
     assert!(first.sha256.is_some() && first.missing.is_empty());
-    assert_eq!(first.check, Check::Passed(anatomix::runtime::processor().into()));
+    assert_eq!(first.check, Check::Passed(anatomix::parts::runtime::processor().into()));
     let made = bytes(&out("a"));
     for (name, bytes) in bytes(&out("b")) {
         assert!(made[&name] == bytes, "{name} differs between two exports");
@@ -131,7 +131,7 @@ fn whole_run() {
     // ONNX Runtime reproduces the golden outputs of perception and projectors.
     let bundle = Bundle::open(out("a")).unwrap();
     assert_eq!(bundle.manifest().files.len() + 1, made.len());
-    assert!(anatomix::retrieval::SentenceDatabase::open(&bundle.file(SENTENCES), 6).is_ok());
+    assert!(anatomix::parts::retrieval::SentenceDatabase::open(&bundle.file(SENTENCES), 6).is_ok());
     let golden: BTreeMap<String, Tensor> = Tensor::read_safetensors(bundle.file(GOLDEN)).unwrap().into_iter().collect();
     let close = |name: &str, found: &Tensor| {
         let found = difference(found, &golden[name]) / golden[name].abs().max().double_value(&[]);
@@ -139,13 +139,13 @@ fn whole_run() {
         assert!(found < 1e-3, "{name} differs by {found}");
     };
     let perception = graph(&bundle.file(APM));
-    let outputs = perception.run(&[input("image", &golden["image"])]).unwrap();
+    let outputs = perception.compute(&[input("image", &golden["image"])]).unwrap();
     for name in ["boxes", "object_embeddings", "image_tokens", "image_logits"] {
         close(name, &output(&outputs, name));
     }
     let projectors = graph(&bundle.file(PROJECTOR));
     let inputs = ["image_tokens", "object_embeddings"].map(|name| input(name, &golden[name]));
-    let outputs = projectors.run(&inputs).unwrap();
+    let outputs = projectors.compute(&inputs).unwrap();
     close("visual_features", &output(&outputs, "visual_features"));
 
     // Opening an engine compares all golden outputs, including the language model's.

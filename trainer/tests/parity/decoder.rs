@@ -1,22 +1,20 @@
 //! `decoder.onnx` against libtorch: prefill in one run, in several chunks, and token by token. Past and present share their buffers.
 
 use crate::{difference, floats, graph, integers, random, shake};
-use anatomix::runtime::Graph;
+use anatomix::parts::runtime::{Graph, Tensor as Input};
 use anatomix_trainer::export::write_decoder;
 use anatomix_trainer::graph::onnx::{Operators, Precision};
 use anatomix_trainer::graph::{CausalBatch, Params, Torch, causal_bias};
 use anatomix_trainer::models::gemma::{GemmaConfig, gemma};
 use anatomix_trainer::models::lora::Lora;
 use anatomix_trainer::run::ModelConfig;
-use ort::memory::Allocator;
-use ort::value::Tensor as Value;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 const LENGTH: i64 = 23;
 const FEATURES: i64 = 11;
 /// Capacity of the KV cache. It is larger than needed, and the unused part is not initialised.
-const CAPACITY: i64 = 40;
+const CAPACITY: usize = 40;
 
 /// Models with a sliding window that is shorter than the prompt; layers 2 and 5 are global, the others local.
 fn models(tie_word_embeddings: bool) -> ModelConfig {
@@ -58,15 +56,15 @@ fn batch() -> CausalBatch {
 
 struct Decoder {
     graph: Graph,
-    caches: Vec<Value<f32>>,
+    caches: Vec<Input>,
     rows: i64,
     past: i64,
 }
 
 impl Decoder {
     fn new(path: &Path, rows: i64) -> Self {
-        let shape = [rows, 2, CAPACITY, 16];
-        let caches = (0..12).map(|_| Value::<f32>::new(&Allocator::default(), shape).unwrap()).collect();
+        let shape = [rows as usize, 2, CAPACITY, 16];
+        let caches = (0..12).map(|_| Input::uninitialised(&shape).unwrap()).collect();
         Self { graph: graph(path), caches, rows, past: 0 }
     }
 
@@ -75,21 +73,21 @@ impl Decoder {
         let part = |x: &Tensor| integers(&x.narrow(0, 0, self.rows).narrow(1, self.past, count));
         let total = (self.past + count) as i32;
         let mut binding = self.graph.binding().unwrap();
-        binding.input("input_ids", &part(&batch.ids)).unwrap();
-        binding.input("visual_index", &part(&batch.visual_index)).unwrap();
-        binding.input("visual_features", &floats(batch.visual.as_ref().unwrap())).unwrap();
+        binding.set_input("input_ids", &part(&batch.ids)).unwrap();
+        binding.set_input("visual_index", &part(&batch.visual_index)).unwrap();
+        binding.set_input("visual_features", &floats(batch.visual.as_ref().unwrap())).unwrap();
         let rows = self.rows as usize;
-        binding.input("seqlens_k", &Value::from_array(([rows], vec![total - 1; rows])).unwrap()).unwrap();
-        binding.input("total_sequence_length", &Value::from_array(([1usize; 0], vec![total])).unwrap()).unwrap();
-        binding.input("position_ids", &part(&batch.positions)).unwrap();
+        binding.set_input("seqlens_k", &Input::of_i32(&[rows], vec![total - 1; rows]).unwrap()).unwrap();
+        binding.set_input("total_sequence_length", &Input::of_i32(&[], vec![total]).unwrap()).unwrap();
+        binding.set_input("position_ids", &part(&batch.positions)).unwrap();
         for (name, window) in models(true).language.biases() {
-            binding.input(name, &floats(&causal_bias(self.past, count, window))).unwrap();
+            binding.set_input(name, &floats(&causal_bias(self.past, count, window))).unwrap();
         }
-        binding.input("logit_positions", &integers(&Tensor::from_slice(positions))).unwrap();
+        binding.set_input("logit_positions", &integers(&Tensor::from_slice(positions))).unwrap();
         for (i, cache) in self.caches.iter_mut().enumerate() {
             let name = |what: &str| format!("{what}.{}.{}", i / 2, ["key", "value"][i % 2]);
-            binding.input(name("past_key_values"), cache).unwrap();
-            binding.output(name("present"), cache).unwrap();
+            binding.set_input(&name("past_key_values"), cache).unwrap();
+            binding.set_output(&name("present"), cache).unwrap();
         }
         let shape = [rows, positions.len(), models(true).language.vocab_size as usize];
         let logits = binding.run("logits", &shape).unwrap();

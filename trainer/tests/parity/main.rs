@@ -4,10 +4,9 @@ mod bundle;
 mod decoder;
 mod perception;
 
-use anatomix::runtime::{Graph, Options, Outputs, Provider, Runtime};
+use anatomix::Provider;
+use anatomix::parts::runtime::{Graph, Options, Outputs, Runtime, Tensor as Input};
 use anatomix_trainer::graph::Params;
-use ort::session::SessionInputValue;
-use ort::value::Tensor as Value;
 use std::path::Path;
 use std::sync::OnceLock;
 use tch::{Kind, Tensor};
@@ -22,16 +21,16 @@ fn graph(path: &Path) -> Graph {
     runtime.graph(path).unwrap()
 }
 
-fn input<'a>(name: &'a str, tensor: &Tensor) -> (&'a str, SessionInputValue<'static>) {
-    (name, floats(tensor).into())
+fn input<'a>(name: &'a str, tensor: &Tensor) -> (&'a str, Input) {
+    (name, floats(tensor))
 }
 
-fn floats(tensor: &Tensor) -> Value<f32> {
-    Value::from_array((shape(tensor), Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap())).unwrap()
+fn floats(tensor: &Tensor) -> Input {
+    Input::of_f32(&shape(tensor), tensor.flatten(0, -1).try_into().unwrap()).unwrap()
 }
 
-fn integers(tensor: &Tensor) -> Value<i64> {
-    Value::from_array((shape(tensor), Vec::<i64>::try_from(tensor.flatten(0, -1)).unwrap())).unwrap()
+fn integers(tensor: &Tensor) -> Input {
+    Input::of_i64(&shape(tensor), tensor.flatten(0, -1).try_into().unwrap()).unwrap()
 }
 
 fn shape(tensor: &Tensor) -> Vec<usize> {
@@ -39,8 +38,8 @@ fn shape(tensor: &Tensor) -> Vec<usize> {
 }
 
 fn output(outputs: &Outputs, name: &str) -> Tensor {
-    let (shape, values) = outputs.get(name).unwrap().try_extract_tensor::<f32>().unwrap();
-    Tensor::from_slice(values).reshape(&shape[..])
+    let (shape, values) = outputs.get(name).unwrap();
+    Tensor::from_slice(&values).reshape(shape.into_iter().map(|size| size as i64).collect::<Vec<_>>())
 }
 
 /// Largest absolute difference; the shapes must be equal.

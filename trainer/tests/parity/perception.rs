@@ -53,7 +53,7 @@ fn perception_module() {
         let graph = graph(&path);
         for batch in [1, 2, 3] {
             let image = random(&[batch, 1, 96, 96]).sigmoid();
-            let outputs = graph.run(&[input("image", &image)]).unwrap();
+            let outputs = graph.compute(&[input("image", &image)]).unwrap();
             // An fp32 graph must agree with the trained parameters, other graphs with the rounded ones.
             let reference = if precision == Precision::Fp32 { &params } else { &settled };
             let expected = apm(&Torch::new(reference), &config, &TorchTensor(image.shallow_clone()));
@@ -91,7 +91,7 @@ fn projectors() {
         let path = folder.path().join(format!("{precision:?}.onnx"));
         let settled = write_projector(&path, &models, &params, precision).unwrap();
         let graph = graph(&path);
-        let outputs = graph.run(&[input("image_tokens", &tokens), input("object_embeddings", &objects)]).unwrap();
+        let outputs = graph.compute(&[input("image_tokens", &tokens), input("object_embeddings", &objects)]).unwrap();
         let expected = run(if precision == Precision::Fp32 { &params } else { &settled });
         let found = difference(&output(&outputs, "visual_features"), &expected);
         println!("projector {precision:?}: {found:.1e}");

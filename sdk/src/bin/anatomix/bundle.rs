@@ -3,9 +3,9 @@
 use crate::common::{Failure, Options, bar};
 use crate::shown::{out, remark};
 use anatomix::Error;
-use anatomix::bundle::{Bundle, SENTENCES};
-use anatomix::retrieval::SentenceDatabase;
-use anatomix::runtime;
+use anatomix::parts::bundle::{Bundle, SENTENCES};
+use anatomix::parts::retrieval::SentenceDatabase;
+use anatomix::parts::runtime;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 //! What commands share: options of the engine, where the bundle is, failures, progress.
 
 use crate::shown::remark;
-use anatomix::{Engine, Provider, runtime};
+use anatomix::parts::runtime;
+use anatomix::{Engine, Provider};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
@@ -53,7 +54,7 @@ impl Options {
             [Some(folder.join(REFERENCE[1])), repository].into_iter().flatten()
         });
         let tried: Vec<PathBuf> = std::iter::once(PathBuf::from(REFERENCE[0])).chain(beside).collect();
-        tried.iter().find(|folder| folder.join(anatomix::bundle::MANIFEST).exists()).cloned().ok_or_else(|| {
+        tried.iter().find(|folder| folder.join(anatomix::parts::bundle::MANIFEST).exists()).cloned().ok_or_else(|| {
             let places: Vec<String> = tried.iter().map(|path| path.display().to_string()).collect();
             Failure::Message(format!("no bundle was found; tried {}; name one with --bundle DIR or {VARIABLE}", places.join(", ")))
         })

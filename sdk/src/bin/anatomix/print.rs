@@ -2,7 +2,7 @@
 
 use crate::common::Failure;
 use crate::shown::{out, remark};
-use anatomix::retrieval::is_finding;
+use anatomix::parts::retrieval::is_finding;
 use anatomix::{Answer, Finish, Flag, Provenance, Severity, StructureFinding, Study, Timing};
 
 /// Cells of a label's bar.
@@ -71,7 +71,7 @@ pub fn flags(flags: &[Flag]) {
     for flag in flags {
         let severity = match flag.severity {
             Severity::Info => "note",
-            Severity::Warning => "warning",
+            _ => "warning",
         };
         remark(&format!("{severity}: {}: {}", flag.code.name(), flag.message));
     }

@@ -2,7 +2,7 @@
 
 use crate::common::{Failure, Options};
 use crate::shown::out;
-use anatomix::runtime::{self, Runtime, availability};
+use anatomix::parts::runtime::{self, Runtime, availability};
 use anatomix::{Error, Provider};
 use clap::Args;
 use serde_json::json;

@@ -1,8 +1,10 @@
 //! Drawing of rectangles, lines and text; shapes are antialiased by their signed distance.
 
-use crate::output::FONT;
 use ab_glyph::{Font, FontRef, PxScale};
 use image::{Rgb, RgbImage};
+
+/// The font DejaVu Sans, reduced to Latin letters; its licence is in `sdk/assets/`.
+pub const FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans.ttf");
 
 /// A rectangle in pixels of the canvas.
 #[derive(Clone, Copy, Debug, PartialEq)]

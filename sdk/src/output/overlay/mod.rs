@@ -9,7 +9,7 @@ mod names;
 mod picture;
 mod subject;
 
-pub use names::short_name;
+pub use canvas::FONT;
 
 use super::{OutputError, write_whole};
 use crate::Radiograph;

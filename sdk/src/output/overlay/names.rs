@@ -46,12 +46,7 @@ const SHORT: [&str; STRUCTURES] = [
 const SHOWN: [usize; 13] = [11, 20, 4, 14, 29, 23, 1, 8, 17, 9, 18, 33, 35];
 
 /// A structure's name in two or three words.
-///
-/// ```
-/// use anatomix::{anatomy::Structure, output::overlay::short_name};
-/// assert_eq!(short_name(Structure::HEART), "Heart");
-/// ```
-pub fn short_name(structure: Structure) -> &'static str {
+pub(super) fn short_name(structure: Structure) -> &'static str {
     SHORT.get(structure.index()).copied().unwrap_or_else(|| structure.name())
 }
 

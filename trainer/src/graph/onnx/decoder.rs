@@ -7,7 +7,7 @@ use super::quantize::{BLOCK, Layout};
 use super::stored::Held;
 use super::writer::{OnnxTensor, Writer};
 use crate::graph::{CausalAttention, Ops, TABLE};
-use anatomix::bundle::SLIDING_PLACES;
+use anatomix::parts::bundle::SLIDING_PLACES;
 use std::ops::Range;
 use tch::Tensor;
 

@@ -1,0 +1,85 @@
+"""The SDK's public interface: it names no type of a dependency, so that another version of one changes nothing for users.
+
+Read from the source: what `lib.rs`, `parts.rs`, `error.rs` and `output/mod.rs` re-export, and of these items each public function, field,
+variant and implemented trait.
+"""
+
+import re
+
+from test_structure import ROOT, code, uses
+
+SOURCE = ROOT / "sdk/src"
+EXPORTS = ["lib.rs", "parts.rs", "error.rs", "output/mod.rs"]
+# Dependencies whose types are part of the interface: rows of intensities, drawn overlays, and traits for JSON.
+SHOWN = {"ndarray", "image", "serde"}
+
+
+def dependencies():
+    section = (ROOT / "sdk/Cargo.toml").read_text().split("[dependencies]\n")[1].split("\n[")[0]
+    return {name.replace("-", "_") for name in re.findall(r"^([\w-]+) = ", section, re.MULTILINE)} - SHOWN
+
+
+def exported():
+    """Names of all items of the interface."""
+    return {name for file in EXPORTS for public, _, name in uses(code((SOURCE / file).read_text())) if public}
+
+
+def signatures(text, items):
+    """Everything in a file that a user of these items sees."""
+    for kind, name, body in re.findall(r"^pub (struct|enum|trait) (\w+)[^{;]*(\{.*?^\}|\([^)]*\);|;)", text, re.MULTILINE | re.DOTALL):
+        if name not in items:
+            continue
+        if kind == "enum":
+            yield from ((name, "".join(fields)) for fields in re.findall(r"\w+ \{([^}]*)\}|\w+\(([^)]*)\),", body))
+        else:
+            yield from ((name, field) for field in re.findall(r"\bpub (?:\w+: )?[^,;{]*[,;)]", body))
+    for head, name, body in re.findall(r"^impl(?:<[^{]*?>)? ((?:[^{]*? for )?(\w+)[^{]*)\{(.*?)^\}", text, re.MULTILINE | re.DOTALL):
+        if name in items:
+            yield name, head
+            yield from ((name, function) for function in re.findall(r"^    pub (?:const |unsafe |async )*fn [^{;]*", body, re.MULTILINE))
+    for function in re.findall(r"^pub (?:const |unsafe |async )*fn [^{;]*", text, re.MULTILINE):
+        if (name := re.search(r"fn (\w+)", function)[1]) in items:
+            yield name, function
+
+
+def leaks(text, items, foreign):
+    """What of these items names a type of a dependency."""
+    names = {name for _, path, name in uses(text) if path[0] in foreign} | {f"{crate}::" for crate in foreign}
+    pattern = "|".join(rf"\b{re.escape(name)}" + ("" if name.endswith(":") else r"\b") for name in sorted(names))
+    return [f"{name}: {' '.join(part.split())}" for name, part in signatures(text, items) if re.search(pattern, part)]
+
+
+def test_no_type_of_a_dependency_is_public():
+    items, foreign = exported(), dependencies()
+    assert {"ort", "tokenizers", "serde_json"} <= foreign and {"Engine", "Graph", "PromptTokenizer", "RuntimeError"} <= items
+    seen, found = 0, []
+    for path in SOURCE.rglob("*.rs"):
+        if path.relative_to(SOURCE).parts[0] not in ("bin", "capi"):
+            text = code(path.read_text())
+            seen += len(list(signatures(text, items)))
+            found += [f"{path.relative_to(SOURCE)}: {leak}" for leak in leaks(text, items, foreign)]
+    assert seen > 200, "hardly any signature was found: the reading is broken"
+    assert not found, "\n".join(found)
+
+
+def test_a_leak_is_found():
+    text = """
+use ort::session::Session;
+use tokenizers as t;
+pub struct Graph { pub session: Session, inner: t::Tokenizer }
+impl Graph {
+    pub fn run(&self, count: usize) -> usize { let session: Session = todo!(); count }
+    pub fn with(
+        &self,
+        session: &Session,
+    ) -> usize { 0 }
+    pub(crate) fn hidden(&self) -> Session { todo!() }
+}
+impl From<ort::Error> for Graph {
+}
+pub fn load() -> t::Tokenizer { todo!() }
+pub fn private() -> t::Tokenizer { todo!() }
+"""
+    found = leaks(text, {"Graph", "load"}, {"ort", "tokenizers"})
+    parts = ["Graph: pub session: Session", "Graph: From<ort::Error> for Graph", "Graph: pub fn with(", "load: pub fn load() -> t::Tokenizer"]
+    assert len(found) == len(parts) and all(any(leak.startswith(part) for leak in found) for part in parts), found
