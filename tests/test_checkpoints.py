@@ -14,7 +14,7 @@ from conftest import ROOT, needed
 from published import ADDED
 from safetensors.torch import load_file, save_file
 from scale import watched
-from test_import import close, complaints, decoder_logits, expected_logits, spoiled, trainer  # noqa: F401 (fixture)
+from importing import close, complaints, decoder_logits, expected_logits, spoiled, trainer  # noqa: F401 (fixture)
 
 MIB = 1 << 20
 # Sizes of the small language model, with the manifest's names.

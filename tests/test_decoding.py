@@ -1,6 +1,6 @@
 """Greedy decoding with the KV cache gives the tokens of transformers, which computes without a cache.
 
-The model is the imported one of test_import: its sliding window is shorter than the prompt, two of its layers are global, adapters are
+The model is the imported one of importing.py: its sliding window is shorter than the prompt, two of its layers are global, adapters are
 merged, and visual features replace some embeddings.
 """
 
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from ports import attention
 from safetensors.torch import load_file
-from test_import import close, folder_run, session, trainer  # noqa: F401 (fixtures)
+from importing import close, folder_run, session, trainer  # noqa: F401 (fixtures)
 from test_reference import Reader
 
 TOKENS = 128

@@ -1,6 +1,6 @@
 """`export` in all precisions: operators, bytes, reported deviations from fp32, and refused combinations.
 
-The runs are those of test_import, with random weights from published layouts.
+The runs are those of importing.py, with random weights from published layouts.
 """
 
 import json
@@ -15,7 +15,7 @@ from conftest import ROOT, needed
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_decoding import Cached, prompt  # noqa: F401 (fixture)
-from test_import import folder_run, session, trainer  # noqa: F401 (fixtures)
+from importing import folder_run, session, trainer  # noqa: F401 (fixtures)
 
 # Precisions of decoder and perception module, operators, smallest accepted top-1 agreement, smallest accepted box IoU.
 EXPORTS = [

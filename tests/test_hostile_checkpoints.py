@@ -13,7 +13,7 @@ import torch
 from published import ADDED
 from safetensors.torch import load_file, save_file
 from test_checkpoints import EMBEDDING, copied, refused, shards, small  # noqa: F401 (fixtures)
-from test_import import trainer  # noqa: F401 (fixture)
+from importing import trainer  # noqa: F401 (fixture)
 
 NORM = "model.norm.weight"
 

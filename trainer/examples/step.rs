@@ -1,4 +1,4 @@
-//! Computes losses and gradients of one optimiser step from given parameters and a given batch, for tests/test_gradients.py.
+//! Computes losses and gradients of one optimiser step from given parameters and a given batch, for tests/test_gradients_*.py.
 //!
 //! `step PHASE FOLDER` with PHASE `apm`, `language`, `align`, `instruct` or `full` (instruction tuning without adapters) reads from FOLDER
 //!

@@ -1,103 +1,22 @@
-"""One optimiser step against PyTorch: for the same parameters and batch, all losses and the gradients of all parameters agree.
+"""One optimiser step of the perception module: losses and gradients equal those of PyTorch for the same parameters and batch.
 
-The models here are independent of the trainer's: torchvision's ResNet blocks, PyTorch's attention and losses, transformers' Gemma 3 and
-peft's adapters. `step` is an example of the trainer's crate, which calls the same functions as the training loops.
+The reference is independent of the trainer: torchvision's ResNet blocks and box losses, PyTorch's attention, transformers' DINOv3.
 """
 
 import copy
-import json
 import math
-import os
-import re
-import subprocess
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import needed
-from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
+from gradients import LABELS, STRUCTURES, compare, differs, gradients, one_thread, shake, step  # noqa: F401 (fixtures)
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d, box_convert, generalized_box_iou
-from transformers import DINOv3ViTConfig, DINOv3ViTModel, Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import DINOv3ViTConfig, DINOv3ViTModel
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN as IMAGENET_MEAN
 from transformers.image_utils import IMAGENET_DEFAULT_STD as IMAGENET_STD
-
-LOSS, GRADIENT = 1e-5, 1e-4
-STRUCTURES, LABELS = 36, 14
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sets one thread, because models of this size are slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def step(root, tmp_path_factory):
-    """Runs the trainer's example `step`. Returns losses and gradients by name."""
-    program = needed(root / "target/release/examples/step", "trainer")
-
-    def step(phase: str, models: dict, parameters: dict, batch: dict, packs=(), losses=None) -> dict:
-        folder = tmp_path_factory.mktemp(phase)
-        tables = lambda tables: "\n".join(f"[{name}]\n{toml(table)}" for name, table in tables.items())
-        (folder / "models.toml").write_text(tables(models))
-        (folder / "losses.toml").write_text(toml(losses or {}))
-        (folder / "packs.json").write_text(json.dumps(packs))
-        whole = lambda tensors: {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-        save_file(whole({name: tensor.float() for name, tensor in parameters.items()}), folder / "params.safetensors")
-        save_file(whole(batch), folder / "batch.safetensors")
-        variables = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([program, phase, folder], env=variables, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return load_file(folder / "step.safetensors")
-
-    return step
-
-
-def toml(table: dict) -> str:
-    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in table.items())
-
-
-def deviations(found: dict, losses: dict, gradients: dict) -> tuple[float, float, str]:
-    """Largest relative deviation of a loss; largest deviation of a gradient's value relative to the gradient's largest value; and the name
-    of that gradient."""
-    loss = max(abs(found[name].item() - value.item()) / abs(value.item()) for name, value in losses.items())
-    ours = {name.removeprefix("gradient."): value for name, value in found.items() if name.startswith("gradient.")}
-    assert ours.keys() == gradients.keys(), ours.keys() ^ gradients.keys()
-    largest = max(value.abs().max().item() for value in gradients.values())
-    worst, where = 0.0, ""
-    for name, theirs in gradients.items():
-        assert ours[name].shape == theirs.shape, name
-        size = theirs.abs().max().item()
-        # A parameter without influence has a gradient of zero up to rounding. It is compared with the size of the others.
-        scale = size if size > 1e-6 * largest else largest
-        deviation = (ours[name].double() - theirs.double()).abs().max().item() / scale
-        if deviation > worst:
-            worst, where = deviation, name
-    return loss, worst, where
-
-
-def compare(what: str, found: dict, losses: dict, gradients: dict):
-    loss, gradient, where = deviations(found, losses, gradients)
-    print(f"{what}: {len(losses)} losses within {loss:.1e}, {len(gradients)} gradients within {gradient:.1e} ({where})")
-    assert loss < LOSS
-    assert gradient < GRADIENT, where
-
-
-def differs(what: str, found: dict, losses: dict, gradients: dict):
-    """Checks that a mistake would exceed the tolerance."""
-    loss, gradient, _ = deviations(found, losses, gradients)
-    print(f"  {what} would move losses by {loss:.1e} and gradients by {gradient:.1e}")
-    assert gradient > 10 * GRADIENT
-
-
-# ---- the perception module
 
 SIZES = {
     "image_size": 64,
@@ -261,22 +180,6 @@ def perception_losses(model: Perception, batch: dict, weights: dict, mistake="")
     return losses | {"loss": sum(weights[name] * part for name, part in parts.items())}
 
 
-def gradients(model: nn.Module, loss: torch.Tensor) -> dict:
-    model.zero_grad()
-    loss.backward()
-    return {name: tensor.grad.clone() for name, tensor in model.named_parameters() if tensor.grad is not None}
-
-
-@torch.no_grad()
-def shake(model: nn.Module):
-    """Adds noise to all parameters, because zeros and ones would hide mistakes."""
-    for name, tensor in model.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5)
-        elif tensor.dim() == 1:
-            tensor.add_(torch.randn_like(tensor) * 0.1)
-
-
 class Margin(TorchFunctionMode):
     """Smallest absolute input of all ReLUs, whose gradient jumps at zero."""
 
@@ -369,159 +272,3 @@ def test_perception_with_dinov3(step, registers, gated):
     model.backbone[0].body.rope_embeddings.inv_freq *= 1.01
     losses = perception_losses(model, batch, weights)
     differs("positions further apart by a hundredth", found, losses, published(gradients(model, losses["loss"])))
-
-
-# ---- the language model
-
-PATCHES, IMAGE_WIDTH, EMBEDDING, HIDDEN, INNER = 9, 24, 6, 40, 512
-LANGUAGE = {
-    "vocab_size": 131,
-    "hidden_size": HIDDEN,
-    "intermediate_size": 72,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "query_pre_attn_scalar": 20.0,
-    "sliding_window": 7,
-    "sliding_window_pattern": 3,
-    "rope_factor": 4.0,
-    "max_position_embeddings": 64,
-}
-LORA = {"rank": 3, "alpha": 6.0, "dropout": 0.0}
-
-
-class Projector(nn.Module):
-    """Projects image tokens and object embeddings to the decoder's width."""
-
-    def __init__(self):
-        super().__init__()
-        for name, inputs in [("image_projectionhead", IMAGE_WIDTH), ("obj_projectionhead", EMBEDDING)]:
-            head = nn.Module()
-            head.proj = nn.Sequential(nn.Linear(inputs, INNER), nn.GELU(), nn.LayerNorm(INNER), nn.Linear(INNER, HIDDEN))
-            setattr(self, name, head)
-
-    def forward(self, tokens, objects):
-        return torch.cat([self.image_projectionhead.proj(tokens), self.obj_projectionhead.proj(objects)], 1)
-
-
-def gemma(tied: bool, window=LANGUAGE["sliding_window"]) -> Gemma3ForCausalLM:
-    same = {name: value for name, value in LANGUAGE.items() if not name.startswith(("sliding", "rope", "query"))}
-    pattern = LANGUAGE["sliding_window_pattern"]
-    kinds = ["full_attention" if (i + 1) % pattern == 0 else "sliding_attention" for i in range(LANGUAGE["num_hidden_layers"])]
-    config = Gemma3TextConfig(
-        **same,
-        query_pre_attn_scalar=int(LANGUAGE["query_pre_attn_scalar"]),
-        sliding_window=window,
-        layer_types=kinds,
-        rope_parameters={
-            "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": LANGUAGE["rope_factor"]},
-            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
-        },
-        tie_word_embeddings=tied,
-        attn_implementation="eager",
-        attention_dropout=0.0,
-    )
-    model = Gemma3ForCausalLM(config).float()
-    shake(model)
-    return model
-
-
-def adapted(model: Gemma3ForCausalLM, tied: bool):
-    """The model with peft's adapters on all linear layers, and with embedding table and output layer trained in full."""
-    settings = LoraConfig(
-        r=LORA["rank"],
-        lora_alpha=LORA["alpha"],
-        lora_dropout=0.0,
-        target_modules=r".*\.layers\..*_proj",
-        modules_to_save=None if tied else ["embed_tokens", "lm_head"],
-    )
-    out = get_peft_model(model, settings)
-    for name, tensor in out.named_parameters():
-        if "lora_B" in name:
-            nn.init.normal_(tensor, std=0.1)
-        if tied and name.endswith("embed_tokens.weight"):
-            tensor.requires_grad_(True)
-    return out
-
-
-def published(name: str) -> str | None:
-    """The trainer's name of a parameter of peft or transformers; `None` for a copy that is not used."""
-    if "original_module" in name:
-        return None
-    name = name.removeprefix("base_model.model.")
-    return re.sub(r"\.(base_layer|default|modules_to_save)(?=\.)", "", name)
-
-
-def language_loss(model, projector, batch: dict, packs: list, by_tokens=False) -> torch.Tensor:
-    """The loss with each question in a sequence of its own after the context. The weight of an answer is the root of its length."""
-    features = projector(batch["image_tokens"], batch["object_embeddings"]) if batch else None
-    total, counted = 0.0, 0.0
-    for number, pack in enumerate(packs):
-        for question, answer in pack["turns"]:
-            ids = torch.tensor(pack["ids"] + question + answer)
-            hidden = model.get_input_embeddings()(ids)
-            if features is not None:
-                index = torch.tensor(pack["visual_index"] + [-1] * (len(question) + len(answer)))
-                hidden = torch.where((index >= 0)[:, None], features[number][index.clamp(min=0)], hidden)
-            logits = model(inputs_embeds=hidden[None], use_cache=False).logits[0]
-            weight = 1.0 if by_tokens else 1 / math.sqrt(len(answer))
-            first = len(pack["ids"]) + len(question) - 1
-            total = total + weight * F.cross_entropy(logits[first:-1], torch.tensor(answer), reduction="sum")
-            counted += weight * len(answer)
-    return total / counted
-
-
-def made_packs() -> list:
-    """Three contexts of different lengths with two to four questions each, and with visual features."""
-    draw = lambda count: torch.randint(LANGUAGE["vocab_size"], (count,)).tolist()
-    packs = []
-    for length, turns in [(19, [(3, 5), (4, 1), (2, 9), (6, 2)]), (31, [(5, 4), (3, 3)]), (12, [(2, 12), (7, 1), (1, 6)])]:
-        index = torch.where(torch.rand(length) < 0.4, torch.randint(PATCHES + STRUCTURES, (length,)), -1)
-        packs.append({"ids": draw(length), "visual_index": index.tolist(), "turns": [(draw(q), draw(a)) for q, a in turns]})
-    return packs
-
-
-PHASES = [("language", True), ("language", False), ("align", True), ("instruct", True), ("instruct", False), ("full", True)]
-
-
-@pytest.mark.parametrize("phase,tied", PHASES)
-def test_language(step, phase, tied):
-    torch.manual_seed(6)
-    base, projector, packs = gemma(tied), Projector(), made_packs()
-    shake(projector)
-    batch = {} if phase == "language" else {
-        "image_tokens": torch.randn(len(packs), PATCHES, IMAGE_WIDTH),
-        "object_embeddings": torch.randn(len(packs), STRUCTURES, EMBEDDING),
-    }
-    model = adapted(base, tied) if phase == "instruct" else base
-    if phase == "align":
-        model.requires_grad_(False)
-    whole = nn.ModuleDict({"model": model, "projector": projector})
-
-    def ours(tensors) -> dict:
-        out = {}
-        for name, tensor in tensors:
-            part, name = name.split(".", 1)
-            if part == "model":
-                name = published(name)
-            if name and not (tied and name == "lm_head.weight") and (batch or part == "model"):
-                out[name] = tensor
-        return out
-
-    models = {
-        "apm": {"width": IMAGE_WIDTH, "embedding": EMBEDDING},
-        "language": LANGUAGE | {"tie_word_embeddings": tied},
-        "lora": LORA,
-    }
-    found = step(phase, models, ours(whole.state_dict().items()), batch, packs)
-    loss = language_loss(model, projector, batch, packs)
-    compare(f"{phase}, tied {tied}", found, {"loss": loss}, ours(gradients(whole, loss).items()))
-    loss = language_loss(model, projector, batch, packs, by_tokens=True)
-    differs("weighing by tokens", found, {"loss": loss}, ours(gradients(whole, loss).items()))
-    if phase == "language":
-        wider = gemma(tied, LANGUAGE["sliding_window"] + 1)
-        wider.load_state_dict(base.state_dict())
-        whole = nn.ModuleDict({"model": wider, "projector": projector})
-        loss = language_loss(wider, projector, batch, packs)
-        differs("a window wider by one", found, {"loss": loss}, ours(gradients(whole, loss).items()))
