@@ -1,8 +1,8 @@
-//! What can be wrong with a radiograph.
+//! Errors of radiographs.
 
 use crate::cause::Source;
 
-/// Why a radiograph could not be opened. Messages name the file, what is wrong and what to do.
+/// A radiograph cannot be opened or used. Messages name the file, what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
@@ -24,11 +24,11 @@ pub enum RadiographError {
          check that it is a radiograph"
     )]
     Sides { name: String, width: u32, height: u32, least: u32, most: u32, pixels: u64 },
-    #[error("{name} takes {bytes} bytes of memory, which cannot be had; free memory, or export a smaller image")]
+    #[error("{name} needs {bytes} bytes of memory, but there is too little; free memory, or export a smaller image")]
     Memory { name: String, bytes: usize },
     #[error("{name} is said to have {width}x{height} pixels, but {found} were given; pass width * height pixels")]
     PixelCount { name: String, width: u32, height: u32, found: usize },
-    #[error("{name} has a header that cannot be followed: {message}; correct the header or export the image again")]
+    #[error("{name} has an invalid header: {message}; correct the header or export the image again")]
     Header { name: String, message: String },
     #[error(
         "{name} is written in {syntax} ({uid}), which cannot be read; \

@@ -1,34 +1,36 @@
-//! The hash of a file, which takes one core as long as making the network's input takes both.
+//! The hash of a file. One core needs as long for it as two cores need for the network's input.
 
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Bytes hashed in one go.
+/// Bytes that are hashed between two looks at the stop flag.
 const PART: usize = 1 << 18;
 
-/// The SHA-256 of a file, of which the first bytes have been seen.
+/// An unfinished SHA-256 of a file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hash {
     state: Sha256,
+    /// Number of bytes that are hashed.
     seen: usize,
 }
 
 impl Hash {
+    /// Continues to the end of `bytes`, the beginning of the file.
     fn see(&mut self, bytes: &[u8]) {
         self.state.update(&bytes[self.seen..]);
         self.seen = bytes.len();
     }
 
-    /// As much of `file` as there is time for before `stop` is set.
+    /// Continues with `file` until `stop` is set or the file ends.
     pub fn see_until(&mut self, file: &[u8], stop: &AtomicBool) {
         while self.seen < file.len() && !stop.load(Ordering::Relaxed) {
             self.see(&file[..file.len().min(self.seen + PART)]);
         }
     }
 
-    /// Of all of `file`, in hexadecimal.
+    /// The hash of the whole `file`, in hexadecimal.
     pub fn finish(mut self, file: &[u8]) -> String {
         self.see(file);
         format!("{:x}", Digest256(self.state.finalize().into()))
@@ -44,7 +46,7 @@ impl fmt::LowerHex for Digest256 {
     }
 }
 
-/// The SHA-256 of a file, finished when it is needed.
+/// The SHA-256 of a file, which is finished when it is first requested.
 #[derive(Clone, Debug)]
 pub(super) struct Fingerprint {
     begun: Hash,
@@ -56,7 +58,7 @@ impl Fingerprint {
         Self { begun, finished: OnceLock::new() }
     }
 
-    /// In hexadecimal; `file` is the whole file, which does not matter to a finished one.
+    /// The hash in hexadecimal. `file` is the whole file; it is not read if the hash is finished.
     pub fn of(&self, file: &[u8]) -> &str {
         self.finished.get_or_init(|| self.begun.clone().finish(file))
     }
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_goes_on_where_it_stopped() {
+    fn a_hash_continues_where_it_stopped() {
         let bytes: Vec<u8> = (0..2 * PART + 7).map(|i| (i * 31 % 251) as u8).collect();
         for length in [0, 1, PART, PART + 1, bytes.len()] {
             let file = &bytes[..length];

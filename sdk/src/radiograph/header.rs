@@ -1,8 +1,8 @@
-//! What a file says about the radiograph in it.
+//! What a file says about its radiograph.
 
 use serde::Serialize;
 
-/// How the picture is turned, from Patient Orientation or, without one, from Image Orientation (Patient).
+/// Orientation of the picture, from Patient Orientation or, if it is absent, from Image Orientation (Patient).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -11,17 +11,17 @@ pub enum Orientation {
     Standard,
     /// The patient's left is on the left of the picture (`R\F`).
     Mirrored,
-    /// Anything else: a lateral or axial view, or a picture that does not stand upright.
+    /// Any other: a lateral or axial view, or a picture that is not upright.
     Other,
 }
 
-/// Facts of a DICOM header that matter here; all absent for other formats.
+/// Facts from a DICOM header. All are absent for other formats.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)]
 #[non_exhaustive]
 pub struct Header {
     pub sop_class_uid: Option<String>,
-    /// The name of the SOP class, where images of that class are no projection radiographs: a CT, an ultrasound image, ...
+    /// Name of the SOP class if its images are not projection radiographs: a CT, an ultrasound image, ...
     pub other_sop_class: Option<String>,
     pub sop_instance_uid: Option<String>,
     pub study_instance_uid: Option<String>,
@@ -30,11 +30,11 @@ pub struct Header {
     pub body_part: Option<String>,
     pub view_position: Option<String>,
     pub orientation: Option<Orientation>,
-    /// Towards which side of the patient the picture's rows and columns run, as the header says it: `L\F`.
+    /// Directions of the picture's rows and columns in the patient, as the header gives them: `L\F`.
     pub patient_orientation: Option<String>,
     pub photometric: Option<String>,
-    /// Whether pixels are raw detector values, not meant for display.
+    /// Whether pixels are raw detector values that are not meant for display.
     pub for_processing: bool,
-    /// Millimetres between rows and between columns, where the header gives plausible ones.
+    /// Millimetres between rows, and between columns, if the header gives plausible values.
     pub pixel_spacing: Option<[f32; 2]>,
 }

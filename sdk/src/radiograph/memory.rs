@@ -1,11 +1,11 @@
-//! Memory whose amount follows from a file: where it cannot be had, that is an error of that file and not the end of the program.
+//! Allocations whose size follows from a file. If there is too little memory, reading that file fails; the process goes on.
 
 use super::RadiographError;
 
-/// Left for tables and the like, whose amount does not follow from a file: they are not asked for in this way.
+/// Bytes that have to remain free for tables and other allocations of fixed size, which are not checked.
 const FIXED: usize = 4 << 20;
 
-/// Room for so many values.
+/// An empty vector with room for `count` values.
 pub(super) fn room<T>(count: usize, name: &str) -> Result<Vec<T>, RadiographError> {
     let mut values = Vec::new();
     values.try_reserve_exact(count).map_err(|_| missing(count.saturating_mul(size_of::<T>()), name))?;
@@ -13,7 +13,7 @@ pub(super) fn room<T>(count: usize, name: &str) -> Result<Vec<T>, RadiographErro
     Ok(values)
 }
 
-/// So many copies of a value.
+/// `count` copies of a value.
 pub(super) fn filled<T: Clone>(value: T, count: usize, name: &str) -> Result<Vec<T>, RadiographError> {
     let mut values = room(count, name)?;
     values.resize(count, value);
@@ -27,13 +27,13 @@ pub(super) fn copied(bytes: &[u8], name: &str) -> Result<Vec<u8>, RadiographErro
     Ok(copy)
 }
 
-/// Makes sure that so many bytes can be had, before a library is called that ends the program where they cannot.
+/// Checks that this many bytes can be allocated, before a library is called that aborts the process if it cannot allocate them.
 pub(super) fn available(bytes: usize, name: &str) -> Result<(), RadiographError> {
-    let mut tried = Vec::<u8>::new();
-    let had = tried.try_reserve_exact(bytes.saturating_add(FIXED));
-    // A compiler may leave out an allocation that nobody looks at.
-    std::hint::black_box(&tried);
-    had.map_err(|_| missing(bytes, name))
+    let mut trial = Vec::<u8>::new();
+    let reserved = trial.try_reserve_exact(bytes.saturating_add(FIXED));
+    // Compilers may remove an allocation that is not used.
+    std::hint::black_box(&trial);
+    reserved.map_err(|_| missing(bytes, name))
 }
 
 fn missing(bytes: usize, name: &str) -> RadiographError {
@@ -45,14 +45,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_had_is_an_error() {
+    fn too_little_memory_is_an_error() {
         assert_eq!(filled(7u16, 3, "x").unwrap(), [7, 7, 7]);
         assert_eq!(copied(b"abc", "x").unwrap(), b"abc");
         assert!(available(1 << 20, "x").is_ok());
         let errors = [filled(0u32, usize::MAX / 8, "x").map(|_| ()), available(isize::MAX as usize, "x")];
         for error in errors {
             let message = error.unwrap_err().to_string();
-            assert!(message.starts_with("x takes ") && message.contains(';'), "{message}");
+            assert!(message.starts_with("x needs ") && message.contains(';'), "{message}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Radiographs: opening them, and preparing them for the network.
+//! Radiographs: reading them, and preparing them for the network.
 
 mod decoded;
 mod dicom;
@@ -39,8 +39,8 @@ const MAX_BYTES: u64 = 1 << 30;
 
 /// A frontal chest radiograph as intensities in display polarity: air dark, bone bright.
 ///
-/// Rows and columns are those of the picture as it is displayed. If a JPEG or PNG says in its EXIF data that it is to be turned, it is
-/// turned first, and all boxes are in pixels of the turned picture. DICOM pixels are never turned; see [`Header::orientation`].
+/// Rows and columns are those of the picture as it is displayed. If the EXIF data of a JPEG or PNG say that the picture has to be rotated,
+/// it is rotated first, and all boxes are in pixels of the rotated picture. DICOM pixels are not rotated; see [`Header::orientation`].
 ///
 /// # Memory
 /// A radiograph holds at most two bytes per pixel, or the file, and at most [`MAX_PIXELS`](Self::MAX_PIXELS) pixels. Reading one takes at
@@ -60,9 +60,9 @@ pub struct Radiograph {
 }
 
 impl Radiograph {
-    /// Most accepted pixels, several times what a radiograph has.
+    /// Largest accepted number of pixels, several times that of a radiograph.
     pub const MAX_PIXELS: u64 = sides::MAX_PIXELS;
-    /// Most bytes of memory that reading a radiograph takes for each of its pixels.
+    /// Largest amount of memory for reading a radiograph, in bytes per pixel.
     pub const BYTES_PER_PIXEL: u64 = 12;
 
     /// Opens a DICOM, PNG or JPEG file. Its first bytes decide which it is, not its name. Only regular files are opened, and at most 1 GiB
@@ -77,7 +77,7 @@ impl Radiograph {
         Self::from_file(bytes.into(), &name)
     }
 
-    /// Reads a DICOM, PNG or JPEG file from memory; `name` stands for it in messages.
+    /// Reads a DICOM, PNG or JPEG file from memory. `name` is its name in messages.
     ///
     /// # Errors
     /// [`RadiographError`], as [`Radiograph::open`].
@@ -91,19 +91,19 @@ impl Radiograph {
         }
         let (mut hash, is_decoded) = (Hash::default(), AtomicBool::new(false));
         let decode = || {
-            // Decoders copy by index and can panic on damaged data. Nothing is kept of what they had begun.
+            // Decoders can panic on damaged data. Nothing of a failed attempt is kept.
             let read =
                 AssertUnwindSafe(|| if dicom::is_dicom(&bytes) { dicom::decode(&bytes, name) } else { raster::decode(&bytes, name) });
             let decoded = catch_unwind(read);
             is_decoded.store(true, Ordering::Relaxed);
-            let gave_up = |_| RadiographError::Damaged { name: name.into(), message: "its decoder gave up".into(), source: None };
-            decoded.map_err(gave_up).flatten()
+            let failed = |_| RadiographError::Damaged { name: name.into(), message: "its decoder failed".into(), source: None };
+            decoded.map_err(failed).flatten()
         };
         let (decoded, ()) = rayon::join(decode, || hash.see_until(&bytes, &is_decoded));
         let Decoded { width, height, samples, levels, header, noticed } = decoded?;
         let (depth, within) = (samples.width, samples.within(&bytes));
         let (stored, sha256) = match (samples.bytes, within) {
-            // The file is kept for its pixels, so that there is time to hash the rest of it.
+            // The whole file is kept, so its hash can be finished later.
             (Cow::Borrowed(_), Some(at)) if matches!(bytes, Cow::Owned(_)) => {
                 (Stored::part(depth, bytes.into_owned(), at, levels), Fingerprint::begun(hash))
             }
@@ -119,19 +119,19 @@ impl Radiograph {
         Self::build([width, height], stored, header, noticed, sha256, name)
     }
 
-    /// From 8-bit grey pixels, row by row, bright for dense; for the opposite see [`Radiograph::inverted`].
+    /// Makes a radiograph of 8-bit grey pixels, row by row, in which bone is bright. For the opposite see [`Radiograph::inverted`].
     ///
     /// # Errors
-    /// If the sides are out of range or do not match the number of pixels, or memory cannot be had.
+    /// If the sides are out of range or do not match the number of pixels, or there is too little memory.
     pub fn from_pixels_u8(width: u32, height: u32, pixels: &[u8]) -> Result<Self, RadiographError> {
         Self::from_pixels([width, height], Width::One, pixels.len(), |bytes| bytes.extend_from_slice(pixels))
     }
 
-    /// From 16-bit grey pixels, row by row, bright for dense; 0 is black and 65535 white. For the opposite see
+    /// Makes a radiograph of 16-bit grey pixels, row by row, in which bone is bright; 0 is black and 65535 white. For the opposite see
     /// [`Radiograph::inverted`].
     ///
     /// # Errors
-    /// If the sides are out of range or do not match the number of pixels, or memory cannot be had.
+    /// If the sides are out of range or do not match the number of pixels, or there is too little memory.
     pub fn from_pixels_u16(width: u32, height: u32, pixels: &[u16]) -> Result<Self, RadiographError> {
         let write = |bytes: &mut Vec<u8>| bytes.extend(pixels.iter().flat_map(|pixel| pixel.to_le_bytes()));
         Self::from_pixels([width, height], Width::Two, pixels.len(), write)
@@ -199,7 +199,7 @@ impl Radiograph {
         self.stored.look_up(row * self.width as usize, self.stored.levels(), out, |level| level);
     }
 
-    /// The intensities below and above which this share of the pixels lies, to 1/4095.
+    /// The intensity below which this share of the pixels lies, and the one above which it lies. Both are multiples of 1/4095.
     pub fn percentiles(&self, share: f64) -> (f32, f32) {
         const LAST: f32 = 4095.0;
         let mut counts = [0u64; LAST as usize + 1];
@@ -211,7 +211,7 @@ impl Radiograph {
         (reach(bins(), outside) as f32 / LAST, reach(bins().rev(), outside) as f32 / LAST)
     }
 
-    /// What the file says about itself; empty for anything but DICOM.
+    /// What the header of a DICOM file says; empty for other formats.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -221,13 +221,13 @@ impl Radiograph {
         &self.noticed
     }
 
-    /// SHA-256 of the file, or of the pixels where there was no file, in hexadecimal. Of an uncompressed file it is finished when it
-    /// is first asked for; [`crate::Engine::study`] does that beside perception.
+    /// SHA-256 of the file, or of the pixels if there was no file, in hexadecimal. For an uncompressed file it is finished when it is first
+    /// requested; [`crate::Engine::study`] requests it while perception runs.
     pub fn sha256(&self) -> &str {
         self.sha256.of(self.stored.bytes())
     }
 
-    /// The file's path, or what stands for it in messages.
+    /// The file's path, or the name that was given for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -249,7 +249,7 @@ impl Radiograph {
         })
     }
 
-    /// With bright and dark swapped: for pixels that are bright where little of the beam is stopped, as in DICOM's MONOCHROME1.
+    /// With bright and dark swapped, for pixels in which air is bright, as in DICOM's MONOCHROME1.
     #[must_use]
     pub fn inverted(self) -> Self {
         Self { stored: self.stored.inverted(), intensities: OnceLock::new(), ..self }
@@ -258,7 +258,7 @@ impl Radiograph {
     /// The network's input, `size * size` values 0..1; see [`Preprocess`].
     ///
     /// # Errors
-    /// If memory cannot be had.
+    /// [`RadiographError::Memory`].
     pub fn preprocess(&self, preprocess: &Preprocess) -> Result<Vec<f32>, RadiographError> {
         preprocess.apply(&self.stored, self.width, self.height, &self.name)
     }
@@ -281,12 +281,12 @@ fn read(path: &Path, name: &str) -> Result<Vec<u8>, RadiographError> {
     Ok(bytes)
 }
 
-/// The bin at which more than `outside` values were passed.
+/// The first bin at which the counts add up to more than `outside`.
 fn reach<'a>(mut bins: impl Iterator<Item = (usize, &'a u64)>, outside: u64) -> usize {
-    let mut passed = 0;
+    let mut sum = 0;
     bins.find(|(_, count)| {
-        passed += **count;
-        passed > outside
+        sum += **count;
+        sum > outside
     })
     .map_or(0, |(bin, _)| bin)
 }

@@ -1,4 +1,4 @@
-//! From a radiograph to the network's input. The choices belong to the weights and are therefore data in the manifest.
+//! From a radiograph to the network's input. How this is done depends on the weights, so the manifest says it.
 
 use super::resize::Resize;
 use super::stored::Stored;
@@ -7,36 +7,36 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// How intensities are spread before the resize.
+/// How intensities are changed before the image is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Histogram {
-    /// Left as they are; only the final stretch to 0..1 acts.
+    /// They stay as they are until the final stretch to 0..1.
     Stretch,
-    /// Equalised over the original image, constant borders left out: whatever the tone curve of the source, equal
-    /// order of intensities gives an equal picture.
+    /// Their histogram is equalised over the original image without constant borders. Images that differ only in their tone curve become
+    /// equal.
     Equalize,
 }
 
 /// How a radiograph becomes the network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preprocess {
-    /// Version of what these fields mean; this SDK knows version 1.
+    /// Version of the meaning of these fields. This SDK supports version 1.
     pub version: u32,
     /// Side of the square input in pixels.
     pub size: u32,
-    /// How intensities are spread.
+    /// How intensities are changed.
     pub histogram: Histogram,
 }
 
 impl Preprocess {
     /// The network's input: `size * size` values 0..1, row by row, of `width * height` pixels.
     ///
-    /// Spread, zero-padded to a square (see [`Letterbox`]), resized by antialiased bilinear interpolation, stretched so
-    /// that the smallest value is 0 and the largest 1. A constant image gives zeros.
+    /// Intensities are changed, padded with zeros to a square (see [`Letterbox`]), resized by antialiased bilinear interpolation, and
+    /// stretched so that the smallest is 0 and the largest 1. A constant image gives zeros.
     pub(super) fn apply(&self, pixels: &Stored, width: u32, height: u32, name: &str) -> Result<Vec<f32>, RadiographError> {
-        // For the tables of counts and levels, whose size is fixed.
+        // The tables below have a fixed size.
         memory::available(0, name)?;
         let spread = match self.histogram {
             Histogram::Stretch => pixels.levels().into(),
@@ -55,20 +55,20 @@ fn bin(value: f32) -> usize {
     (value.clamp(0.0, 1.0) * (BINS - 1) as f32).round() as usize
 }
 
-/// The equalised value of each stored one: the share of pixels in bins below its own, half of its own included.
+/// The equalised intensity of each stored value: the share of pixels in lower bins, plus half of the share of its own bin.
 ///
-/// A border (collimation, padding, burnt-out air) is one exact value in many pixels. Counting it would squeeze the
-/// patient into the rest of the range, so a darkest or brightest value of more than one pixel in fifty is not counted.
+/// A border (collimation, padding, saturated air) has one exact value in many pixels. If it were counted, the patient would get the rest of
+/// the range only, so the darkest and the brightest value are not counted if more than one pixel in fifty has it.
 fn equalization(pixels: &Stored) -> Vec<f32> {
     let mut counts = vec![0u64; BINS];
     for (&count, &level) in pixels.counts().iter().zip(pixels.levels()) {
         counts[bin(level)] += u64::from(count);
     }
-    let much = pixels.len() as u64 / 50;
+    let border = pixels.len() as u64 / 50;
     let first = counts.iter().position(|&c| c > 0).unwrap_or(0);
     let last = counts.iter().rposition(|&c| c > 0).unwrap_or(0);
     for edge in [first, last] {
-        if counts[edge] > much {
+        if counts[edge] > border {
             counts[edge] = 0;
         }
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn tone_curves_do_not_matter_when_equalised() {
+    fn equalised_images_do_not_depend_on_the_tone_curve() {
         let image: Vec<f32> = (0..64 * 48).map(|i| ((i * 7919) % 4096) as f32 / 4096.0).collect();
         let curved: Vec<f32> = image.iter().map(|v| v.powf(0.4) * 0.9 + 0.05).collect();
         let (a, b) = (prepared(&EQUALIZE, &image, 64, 48), prepared(&EQUALIZE, &curved, 64, 48));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_dark_and_split_evenly() {
+    fn padding_is_black_and_on_both_sides() {
         let stretch = Preprocess { histogram: Histogram::Stretch, ..EQUALIZE };
         let out = prepared(&stretch, &[0.7; 64 * 32], 64, 32);
         let row = |y: usize| out[y * 32 + 16];

@@ -1,4 +1,4 @@
-//! The resize, in bands of rows that stay in a core's cache, so that nothing of the image's size is ever written.
+//! Resizing in bands of rows that fit into a core's cache, so that no intermediate result has the size of the image.
 
 use super::stored::Stored;
 use super::{RadiographError, memory};
@@ -11,13 +11,13 @@ use std::ops::Range;
 
 /// Most rows of a band.
 const BAND: usize = 32;
-/// Most pixels that a thread holds of the image at once, unless a band of one row needs more. Radiographs stay below with whole bands.
+/// Most pixels of the image that a thread holds, unless a band of one row needs more. For the usual sizes of radiographs, bands have all rows.
 const HELD: f64 = (1 << 22) as f64;
 
-/// From pixels to a square.
+/// A resize to a square.
 pub(super) struct Resize<'a> {
     pub pixels: &'a Stored,
-    /// What every stored value becomes.
+    /// The new intensity of each stored value.
     pub spread: &'a [f32],
     pub width: u32,
     pub height: u32,
@@ -25,27 +25,27 @@ pub(super) struct Resize<'a> {
     pub size: u32,
 }
 
-/// What a thread keeps from band to band.
+/// Buffers of a thread.
 #[derive(Default)]
 struct Scratch {
     resizer: Resizer,
     /// Rows of the padded image.
     rows: Vec<F32>,
-    /// The same, as many as the band has.
-    narrowed: Vec<F32>,
+    /// Rows of the band, as wide as the padded image.
+    shortened: Vec<F32>,
     band: Vec<F32>,
 }
 
 impl Resize<'_> {
-    /// Rows of a band: fewer for a large image, whose bands take more rows of it.
+    /// Number of rows of a band. It is smaller for large images, because each row of the band needs more rows of the image.
     fn rows(&self) -> usize {
         let side = f64::from(Letterbox::new(self.width, self.height).side());
         let scale = (side / f64::from(self.size)).max(1.0);
-        // The filter reaches one row further on both sides.
+        // The filter needs one more row on both sides.
         ((HELD / (side * scale) - 2.0) as usize).clamp(1, BAND)
     }
 
-    /// The square, row by row, its smallest value and its largest. `name` stands for the image in messages.
+    /// The square, row by row, and its smallest and largest value. `name` is the image's name for errors.
     pub fn square(&self, name: &str) -> Result<(Vec<f32>, f32, f32), RadiographError> {
         let size = self.size as usize;
         let mut square = memory::filled(0.0, size * size, name)?;
@@ -72,18 +72,18 @@ impl Resize<'_> {
         let count = out.len() / self.size as usize;
         let scale = f64::from(side) / f64::from(self.size);
         let (top, bottom) = (first as f64 * scale, ((first + count) as f64 * scale).min(f64::from(side)));
-        // The filter reaches this far beyond the middle of a row.
+        // Distance from the middle of a row to the last row that the filter needs.
         let reach = scale.max(1.0);
         let start = (top + scale / 2.0 - reach).floor().max(0.0);
         let end = (bottom - scale / 2.0 + reach).ceil().min(f64::from(side));
         self.padded(start as usize..end as usize, side as usize, &mut scratch.rows);
-        let Scratch { resizer, rows, narrowed, band } = scratch;
-        narrowed.resize(side as usize * count, F32::new(0.0));
+        let Scratch { resizer, rows, shortened, band } = scratch;
+        shortened.resize(side as usize * count, F32::new(0.0));
         band.resize(out.len(), F32::new(0.0));
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
-        // Rows first, because that is the cheaper direction.
+        // Vertically first, because that is cheaper.
         let source = TypedImageRef::new(side, (end - start) as u32, rows).ok()?;
-        let mut target = TypedImage::from_pixels_slice(side, count as u32, narrowed).ok()?;
+        let mut target = TypedImage::from_pixels_slice(side, count as u32, shortened).ok()?;
         resizer.resize_typed(&source, &mut target, &options.crop(0.0, top - start, f64::from(side), bottom - top)).ok()?;
         let mut finished = TypedImage::from_pixels_slice(self.size, count as u32, band).ok()?;
         resizer.resize_typed(&target, &mut finished, &options).ok()?;
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::radiograph::stored::Width;
 
-    /// Padded and resized in one piece.
+    /// The image, padded and resized in one piece.
     fn whole(resize: &Resize) -> Vec<f32> {
         let side = resize.width.max(resize.height);
         let mut rows = Vec::new();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn bands_are_what_the_whole_would_be() {
+    fn bands_equal_the_whole() {
         for (width, height, size) in [
             (301, 257, 64),
             (64, 301, 100),
@@ -142,7 +142,7 @@ mod tests {
             (64, 64, 64),
             (64, 48, 64),
             (500, 500, 1),
-            // So large against the square that bands have fewer rows.
+            // Sides at which bands have fewer rows.
             (2000, 64, 20),
             (64, 3000, 9),
         ] {

@@ -1,5 +1,5 @@
-//! Pixels as a file stores them, and what each stored value shows. There are few different values, so that whatever is
-//! done to intensities is done to the table, and pixels are looked up only when they are needed.
+//! Pixels as a file stores them, and a table with the intensity of each stored value. There are few different values, so operations on
+//! intensities change the table, and pixels are looked up when they are needed.
 
 use super::{RadiographError, memory};
 use rayon::prelude::*;
@@ -12,10 +12,10 @@ const PART: usize = 1 << 18;
 /// Most parts: each has a table with an entry for every possible value.
 const MAX_PARTS: usize = 8;
 
-/// How wide a stored value is.
+/// Width of a stored value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Width {
-    /// A byte.
+    /// One byte.
     One,
     /// Two bytes, little-endian.
     Two,
@@ -29,19 +29,19 @@ impl Width {
         }
     }
 
-    /// How many different values there are.
+    /// Number of different values.
     pub fn values(self) -> usize {
         1 << (8 * self.bytes())
     }
 
-    /// Of every value, as a share of the largest.
+    /// Each value as a share of the largest.
     pub fn shares(self) -> Vec<f32> {
         let last = self.values() - 1;
         (0..=last).map(|value| value as f32 / last as f32).collect()
     }
 }
 
-/// Stored values, one a pixel, row by row: a part of the bytes that were read, or unpacked from them.
+/// Stored values, one per pixel, row by row: a part of the file, or decompressed from it.
 #[derive(Debug)]
 pub(super) struct Samples<'a> {
     pub width: Width,
@@ -49,14 +49,14 @@ pub(super) struct Samples<'a> {
 }
 
 impl Samples<'_> {
-    /// Where in `file` they are, if that is where they are.
+    /// Their position in `file`, if they are a part of it.
     pub fn within(&self, file: &[u8]) -> Option<Range<usize>> {
         let start = self.bytes.as_ptr().addr().checked_sub(file.as_ptr().addr())?;
         let at = start..start.checked_add(self.bytes.len())?;
         (at.end <= file.len()).then_some(at)
     }
 
-    /// Which values occur.
+    /// Whether each value occurs.
     pub fn occurring(&self) -> Vec<bool> {
         tally(&self.bytes, self.width, |occurs: &mut bool| *occurs = true, |a, b| *a |= b)
     }
@@ -67,26 +67,26 @@ impl Samples<'_> {
 pub(super) struct Stored {
     width: Width,
     bytes: Arc<Vec<u8>>,
-    /// Where among the bytes the pixels are: the rest of a file is kept with them rather than copied away from.
+    /// Position of the pixels in the bytes. The rest of a file is kept, because that is cheaper than a copy of the pixels.
     at: Range<usize>,
-    /// What every possible value shows, 0..1.
+    /// Intensity 0..1 of each possible value.
     levels: Vec<f32>,
 }
 
 impl Stored {
-    /// From nothing but pixels, with a level for every value that they could have.
+    /// Makes an image of bytes that are its pixels, and the intensity of each possible value.
     pub fn new(width: Width, bytes: Vec<u8>, levels: Vec<f32>) -> Self {
         let at = 0..bytes.len();
         Self::part(width, bytes, at, levels)
     }
 
-    /// The same, from bytes that hold the pixels at `at`.
+    /// Makes an image of bytes that hold its pixels at `at`.
     pub fn part(width: Width, bytes: Vec<u8>, at: Range<usize>, levels: Vec<f32>) -> Self {
         debug_assert_eq!(levels.len(), width.values());
         Self { width, bytes: bytes.into(), at, levels }
     }
 
-    /// What every possible value shows, 0..1.
+    /// Intensity 0..1 of each possible value.
     pub fn levels(&self) -> &[f32] {
         &self.levels
     }
@@ -96,7 +96,7 @@ impl Stored {
         self.at.len() / self.width.bytes()
     }
 
-    /// All bytes that are kept: the whole file, if the pixels are a part of one.
+    /// All bytes: the whole file if the pixels are a part of one.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -105,15 +105,15 @@ impl Stored {
         &self.bytes[self.at.clone()]
     }
 
-    /// How many pixels have each value.
+    /// Number of pixels with each value.
     pub fn counts(&self) -> Vec<u32> {
         tally(self.pixels(), self.width, |count: &mut u32| *count += 1, |a, b| *a += b)
     }
 
-    /// What the pixels from the `first` on have in a table with an entry for every value, until `out` is full.
+    /// Fills `out` with the table entries of the pixels from `first` on. The table has an entry for each possible value.
     pub fn look_up<T>(&self, first: usize, table: &[f32], out: &mut [T], entry: impl Fn(f32) -> T) {
         let pixels = &self.pixels()[first * self.width.bytes()..];
-        // A table of a known length needs no look at whether an index is in it.
+        // The compiler omits bounds checks of tables of constant length.
         match self.width {
             Width::One => {
                 let Some(table) = table.first_chunk::<{ 1 << 8 }>() else { return };
@@ -133,20 +133,20 @@ impl Stored {
         self
     }
 
-    /// With each row of `columns` pixels reversed. `name` names the image in an error of memory.
+    /// With each row of `columns` pixels reversed. `name` is the image's name for errors.
     pub fn mirrored(&self, columns: usize, name: &str) -> Result<Self, RadiographError> {
         let mut bytes = memory::copied(self.pixels(), name)?;
         for row in bytes.chunks_exact_mut(columns * self.width.bytes()) {
             row.reverse();
-            // The bytes of a value as well, which has to be undone.
+            // This reversed the bytes of each value, too.
             row.chunks_exact_mut(self.width.bytes()).for_each(<[u8]>::reverse);
         }
         Ok(Self::new(self.width, bytes, self.levels.clone()))
     }
 }
 
-/// A table with an entry for every possible value: `see` is called with a value's entry for each pixel that has it, `add` adds the second
-/// of two tables' entries to the first.
+/// A table with an entry for each possible value. `see` is called for each pixel with the entry of its value; `add` adds an entry of another
+/// part's table.
 fn tally<T: Clone + Default + Send>(bytes: &[u8], width: Width, see: impl Fn(&mut T) + Sync, add: impl Fn(&mut T, T) + Sync) -> Vec<T> {
     let empty = || vec![T::default(); width.values()];
     let pixels = (bytes.len() / width.bytes()).div_ceil(MAX_PARTS).max(PART);

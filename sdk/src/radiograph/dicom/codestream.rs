@@ -1,4 +1,4 @@
-//! The first lines of a JPEG or JPEG 2000 codestream: what it will unpack to.
+//! Headers of JPEG and JPEG 2000 codestreams: sizes and precision of the picture.
 
 /// What a codestream announces.
 #[derive(Debug, PartialEq)]
@@ -8,17 +8,17 @@ pub(super) struct Frame {
     pub components: u32,
     /// Bits of a value.
     pub precision: u32,
-    /// What the decoder cannot do, or should not be asked to.
+    /// A feature of the codestream that the decoder does not support, or that would be too expensive.
     pub obstacle: Option<&'static str>,
 }
 
-/// From the frame header (SOF) of a JPEG.
+/// Reads the frame header (SOF) of a JPEG.
 pub(super) fn jpeg(bytes: &[u8]) -> Option<Frame> {
     let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
     loop {
         let [0xFF, marker, after @ ..] = rest else { return None };
         rest = match marker {
-            // Fill bytes, and markers that stand alone.
+            // Fill bytes, and markers without a segment.
             0xFF => rest.get(1..)?,
             0x01 | 0xD0..=0xD7 => after,
             0xD8..=0xDA => return None,
@@ -43,12 +43,12 @@ pub(super) fn jpeg(bytes: &[u8]) -> Option<Frame> {
     }
 }
 
-/// How far into the data a JPEG 2000 codestream may begin; before it stand the boxes of a JP2 file, where there are any.
+/// Largest offset of a JPEG 2000 codestream. It may be preceded by the boxes of a JP2 file.
 const SEARCHED: usize = 4096;
-/// Each tile costs the decoder some kilobytes before it has read any.
+/// Most tiles. The decoder allocates some kilobytes for each tile before it reads any.
 const MAX_TILES: u64 = 1 << 14;
 
-/// From the image and tile size (SIZ) of a JPEG 2000.
+/// Reads the image and tile size (SIZ) of a JPEG 2000.
 pub(super) fn jpeg_2000(bytes: &[u8]) -> Option<Frame> {
     let head = bytes.get(..SEARCHED).unwrap_or(bytes);
     let start = head.windows(4).position(|w| w == [0xFF, 0x4F, 0xFF, 0x51])?;
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jpeg_header_is_found_behind_other_segments() {
+    fn a_jpeg_header_is_found_after_other_segments() {
         let mut bytes = vec![0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 1, 2, 0xFF, 0xFF, 0xC3, 0, 11, 12, 1, 0, 2, 0, 1, 1, 0x11, 0];
         let frame = Frame { width: 512, height: 256, components: 1, precision: 12, obstacle: None };
         assert_eq!(jpeg(&bytes), Some(frame));

@@ -1,7 +1,7 @@
-//! The elements of a DICOM file that matter here, as slices of the file.
+//! The elements of a DICOM file that are used here, as slices of the file.
 //!
-//! dicom-rs can also build a whole object, but then a hostile file decides how much memory is allocated and how deep the
-//! recursion goes. Its token reader does neither, and values that nobody asks for are never read.
+//! dicom-rs can also build a whole object, but then a hostile file determines how much memory is allocated and how deep the recursion is.
+//! Its token reader allocates nothing and does not recurse, and values that are not used are not read.
 
 use super::sequence::{self, Broken, Encoding, Sequence, UNDEFINED};
 use crate::cause::Problem;
@@ -17,28 +17,28 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 
-/// Retired, but such files are kept.
+/// Explicit VR Big Endian, which is retired, but used by archived files.
 pub(super) const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
-/// Stands for "not in a sequence".
+/// The sequence of elements that are not in a sequence.
 pub(super) const TOP: Tag = Tag(0, 0);
-/// Groups kept: identification, acquisition, relationship, image, view codes, presentation.
+/// Groups that are kept: identification, acquisition, relationship, image, view codes, presentation.
 const GROUPS: [u16; 6] = [0x0008, 0x0018, 0x0020, 0x0028, 0x0054, 0x2050];
-/// Sequences of which the first item is kept.
+/// Sequences whose first item is kept.
 const SEQUENCES: [Tag; 4] = [tags::MODALITY_LUT_SEQUENCE, tags::VOILUT_SEQUENCE, tags::ANATOMIC_REGION_SEQUENCE, tags::VIEW_CODE_SEQUENCE];
-/// More elements of these groups than any image has; a limit is needed because each costs memory.
+/// Most elements of these groups. Images have far fewer, but each element takes memory.
 const MAX_ELEMENTS: usize = 1 << 14;
-/// Values kept of an element: a look-up table has the most.
+/// Most values of an element. Look-up tables have the most.
 const MAX_WORDS: usize = 1 << 16;
-/// Texts kept of an element: Image Orientation has the most that matter.
+/// Most texts of an element. Image Orientation has the most that are used.
 const MAX_VALUES: usize = 6;
-/// Characters kept of a text, which is the longest that a UID or a long string may be.
+/// Most characters of a text: the largest length of a UID or a long string.
 const MAX_TEXT: usize = 64;
 
-/// Elements of one file.
+/// The elements of a file.
 pub(super) struct DataSet<'a, 'n> {
-    /// What stands for the file in messages.
+    /// The file's name in messages.
     pub name: &'n str,
-    /// Pixel Data, where there are any.
+    /// Pixel Data, if they are present.
     pub pixels: Option<Pixels<'a>>,
     implicit: bool,
     big_endian: bool,
@@ -50,47 +50,47 @@ struct Element<'a> {
     value: &'a [u8],
 }
 
-/// Pixel Data as they lie in the file.
+/// Pixel Data as the file holds them.
 pub(super) enum Pixels<'a> {
-    /// Uncompressed; `swapped` if their bytes come in pairs of the other order.
+    /// Uncompressed; `swapped` if the two bytes of each word have the other order.
     Native { bytes: &'a [u8], swapped: bool },
-    /// Uncompressed, from this byte on as many as the header says: not all of them were there.
+    /// Uncompressed, with the start and length that the header gives; the data end before that.
     Cut { start: usize, length: usize },
-    /// Compressed, the offset table apart.
+    /// Compressed, with the offset table.
     Fragments { offsets: &'a [u8], parts: Vec<&'a [u8]> },
 }
 
 impl<'a, 'n> DataSet<'a, 'n> {
-    /// Follows `body` up to its pixels; what comes after them does not matter.
+    /// Reads `body` up to its pixels. What follows them is not used.
     pub fn read(body: &'a [u8], syntax: &str, name: &'n str) -> Result<Self, RadiographError> {
-        Self::follow(body, syntax, name, false)
+        Self::parse(body, syntax, name, false)
     }
 
-    /// The same of the beginning of a body, whose pixels may be [`Pixels::Cut`].
+    /// Reads the beginning of a body, whose pixels may be [`Pixels::Cut`].
     pub fn read_beginning(body: &'a [u8], syntax: &str, name: &'n str) -> Result<Self, RadiographError> {
-        Self::follow(body, syntax, name, true)
+        Self::parse(body, syntax, name, true)
     }
 
-    fn follow(body: &'a [u8], syntax: &str, name: &'n str, may_be_cut: bool) -> Result<Self, RadiographError> {
+    fn parse(body: &'a [u8], syntax: &str, name: &'n str, may_be_cut: bool) -> Result<Self, RadiographError> {
         let (implicit, big_endian) = (syntax == uids::IMPLICIT_VR_LITTLE_ENDIAN, syntax == BIG_ENDIAN);
         let mut data = Self { name, pixels: None, implicit, big_endian, elements: BTreeMap::new() };
         data.elements(body, Encoding { explicit: !implicit, big_endian }, TOP, may_be_cut)?;
         Ok(data)
     }
 
-    /// Takes what matters of the elements in `part`, which stand in the first item of a sequence, or in none.
+    /// Keeps the used elements of `part`, which is the first item of `sequence`, or the whole body for [`TOP`].
     fn elements(&mut self, part: &'a [u8], encoding: Encoding, sequence: Tag, may_be_cut: bool) -> Result<(), RadiographError> {
         let written = match (encoding.explicit, encoding.big_endian) {
             (false, _) => entries::IMPLICIT_VR_LITTLE_ENDIAN.erased(),
             (_, true) => entries::EXPLICIT_VR_BIG_ENDIAN.erased(),
-            // Compressed and deflated syntaxes are written so, too.
+            // Compressed and deflated syntaxes have the same encoding.
             _ => explicit_little_endian(),
         };
         let name = self.name;
-        let lost = |e: &dyn std::error::Error| data_damaged(name, Problem::caused("its elements cannot be followed", e));
+        let lost = |e: &dyn std::error::Error| data_damaged(name, Problem::caused("its elements cannot be read", e));
         let position = Cell::new(0);
-        let follow = |from| LazyDataSetReader::new_with_ts(Tracked::new(part, from, &position), &written).map_err(|e| lost(&e));
-        let mut reader = follow(0)?;
+        let reader_at = |from| LazyDataSetReader::new_with_ts(Tracked::new(part, from, &position), &written).map_err(|e| lost(&e));
+        let mut reader = reader_at(0)?;
         while let Some(token) = reader.advance() {
             match token.map_err(|e| lost(&e))? {
                 LazyDataToken::ElementHeader(_) => {}
@@ -101,7 +101,7 @@ impl<'a, 'n> DataSet<'a, 'n> {
                     if let Some(first) = found.first.filter(|_| sequence == TOP && SEQUENCES.contains(&tag)) {
                         self.elements(&part[first], inside, tag, false)?;
                     }
-                    reader = follow(found.end)?;
+                    reader = reader_at(found.end)?;
                 }
                 LazyDataToken::PixelSequenceStart => {
                     let found = sequence::fragments(part, position.get()).map_err(|broken| self.broken(&broken, tags::PIXEL_DATA))?;
@@ -136,8 +136,8 @@ impl<'a, 'n> DataSet<'a, 'n> {
                 }
                 LazyDataToken::ItemEnd => return Err(self.damaged("an item ends that did not begin")),
                 LazyDataToken::SequenceEnd => return Err(self.damaged("a sequence ends that did not begin")),
-                // There are no others yet.
-                _ => return Err(self.damaged("its elements cannot be followed")),
+                // No other tokens exist yet.
+                _ => return Err(self.damaged("its elements cannot be read")),
             }
         }
         Ok(())
@@ -157,12 +157,12 @@ impl<'a, 'n> DataSet<'a, 'n> {
         usize::try_from(start).ok().zip(usize::try_from(end).ok()).and_then(|(a, b)| body.get(a..b)).ok_or_else(cut)
     }
 
-    /// Whether `sequence` has an item that is not empty.
+    /// Whether the first item of `sequence` has an element.
     pub fn has(&self, sequence: Tag) -> bool {
         self.elements.range((sequence, TOP)..).next().is_some_and(|(&(found, _), _)| found == sequence)
     }
 
-    /// Values of 16 bits; nothing if the element is absent.
+    /// Values of 16 bits; `None` if the element is absent.
     pub fn words(&self, sequence: Tag, tag: Tag) -> Option<Vec<u16>> {
         let element = self.elements.get(&(sequence, tag))?;
         let word = if self.big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
@@ -174,7 +174,7 @@ impl<'a, 'n> DataSet<'a, 'n> {
         self.words(TOP, tag)?.first().copied()
     }
 
-    /// Whether a value that is US or SS by context is SS. Without stated representations only the context knows.
+    /// Whether a value is signed (SS) that is US or SS depending on the context. In implicit VR only the context decides.
     pub fn is_signed(&self, sequence: Tag, tag: Tag, context: bool) -> bool {
         match self.elements.get(&(sequence, tag)) {
             Some(element) if !self.implicit => element.vr == VR::SS,
@@ -182,18 +182,18 @@ impl<'a, 'n> DataSet<'a, 'n> {
         }
     }
 
-    /// All values of a text, cleaned; see [`text`].
+    /// All values of a text; see [`text`].
     pub fn texts(&self, sequence: Tag, tag: Tag) -> Vec<String> {
         let value = self.elements.get(&(sequence, tag)).map_or(&[][..], |element| element.value);
         value.split(|&b| b == b'\\').take(MAX_VALUES).map(text).collect()
     }
 
-    /// The first value of a text, cleaned; nothing if it is absent or empty.
+    /// The first value of a text; `None` if it is absent or empty. See [`text`].
     pub fn text(&self, sequence: Tag, tag: Tag) -> Option<String> {
         self.texts(sequence, tag).into_iter().next().filter(|text| !text.is_empty())
     }
 
-    /// The first value of a number in decimal text; nothing if it is absent or empty.
+    /// The first value of a decimal number; `None` if it is absent or empty. `what` is its name in messages.
     pub fn decimal(&self, tag: Tag, what: &str) -> Result<Option<f64>, RadiographError> {
         let Some(text) = self.text(TOP, tag) else { return Ok(None) };
         match text.parse::<f64>() {
@@ -219,14 +219,14 @@ fn data_damaged(name: &str, Problem { message, source }: Problem) -> RadiographE
     RadiographError::Damaged { name: name.into(), message, source }
 }
 
-/// A reader of a slice that tells how far it has come.
+/// A reader of a slice whose position can be read while the reader is borrowed.
 struct Tracked<'a> {
     cursor: Cursor<&'a [u8]>,
     position: &'a Cell<usize>,
 }
 
 impl<'a> Tracked<'a> {
-    /// Reads `bytes` from `start` on, keeping `position` up to date.
+    /// Reads `bytes` from `start` on, and updates `position`.
     fn new(bytes: &'a [u8], start: usize, position: &'a Cell<usize>) -> Self {
         let mut cursor = Cursor::new(bytes);
         cursor.set_position(start as u64);
@@ -255,10 +255,10 @@ pub(super) fn explicit_little_endian() -> TransferSyntax {
     entries::EXPLICIT_VR_LITTLE_ENDIAN.erased()
 }
 
-/// A text fit to be shown: bounded, trimmed, without control and formatting characters, whoever wrote it.
+/// A text that can be displayed: of bounded length, trimmed, without control and formatting characters.
 pub(super) fn text(value: &[u8]) -> String {
     let head = value.get(..4 * MAX_TEXT).unwrap_or(value);
-    let shown = |c: &char| c.is_alphanumeric() || c.is_ascii_graphic() || *c == ' ';
-    let clean: String = String::from_utf8_lossy(head).chars().filter(shown).take(MAX_TEXT).collect();
+    let is_kept = |c: &char| c.is_alphanumeric() || c.is_ascii_graphic() || *c == ' ';
+    let clean: String = String::from_utf8_lossy(head).chars().filter(is_kept).take(MAX_TEXT).collect();
     clean.trim().to_owned()
 }

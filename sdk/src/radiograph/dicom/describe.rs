@@ -1,4 +1,4 @@
-//! What a DICOM header says about the radiograph.
+//! Facts about the radiograph from its DICOM header.
 
 use super::dataset::{DataSet, TOP};
 use crate::radiograph::{Header, Orientation};
@@ -6,7 +6,7 @@ use dicom_core::Tag;
 use dicom_core::dictionary::UidDictionary;
 use dicom_dictionary_std::{StandardSopClassDictionary, tags, uids};
 
-/// Millimetres that a pixel of a radiograph can have.
+/// Plausible sizes of a pixel in millimetres.
 const PLAUSIBLE: std::ops::RangeInclusive<f32> = 0.01..=2.0;
 
 /// SOP classes whose images may be projection radiographs.
@@ -55,53 +55,53 @@ pub(super) fn header(data: &DataSet, file_class: Option<&str>) -> Header {
     }
 }
 
-/// Digital radiographs may give the view by a code only.
+/// The view position from View Code Sequence. Some digital radiographs have no other.
 fn view_code(data: &DataSet) -> Option<String> {
     let meaning = data.text(tags::VIEW_CODE_SEQUENCE, tags::CODE_MEANING)?.to_ascii_lowercase();
     let (pa, ap) = (["postero-anterior", "posterior-anterior"], ["antero-posterior", "anterior-posterior"]);
-    let says = |words: &[&str]| words.iter().any(|word| meaning.contains(word));
-    Some(if says(&pa) {
+    let contains = |words: &[&str]| words.iter().any(|word| meaning.contains(word));
+    Some(if contains(&pa) {
         "PA".into()
-    } else if says(&ap) {
+    } else if contains(&ap) {
         "AP".into()
     } else {
         meaning.to_ascii_uppercase()
     })
 }
 
-/// The name of an SOP class that the standard defines for something else than radiographs. Of a private class nothing is known.
+/// The name of a standard SOP class whose images are not radiographs; `None` for private classes, which are unknown.
 fn other_class(uid: &str) -> Option<String> {
     let known = StandardSopClassDictionary.by_uid(uid).filter(|_| !RADIOGRAPHS.contains(&uid))?;
     Some(known.name.to_owned())
 }
 
-/// How the picture is turned, and how the header says so.
+/// Orientation of the picture, and the directions in the header that it follows from.
 fn orientation(data: &DataSet) -> (Option<Orientation>, Option<String>) {
     let mut directions = data.texts(TOP, tags::PATIENT_ORIENTATION);
     if directions.iter().all(String::is_empty) {
         directions = directions_by_cosines(data).unwrap_or_default();
     }
     let of = |index: usize| directions.get(index).map_or("", String::as_str);
-    (turned(of(0), of(1)), (!directions.is_empty()).then(|| directions.join("\\")))
+    (classify(of(0), of(1)), (!directions.is_empty()).then(|| directions.join("\\")))
 }
 
-/// From the directions of rows and columns (DICOM PS3.3, C.7.6.1.1.1). Further letters of one say how far it is oblique: within the
-/// picture's plane that is no matter, out of it the view is another one.
-fn turned(row: &str, column: &str) -> Option<Orientation> {
-    let runs = |direction: &str, first: char, others: [char; 2]| {
+/// The orientation for these directions of rows and columns (DICOM PS3.3, C.7.6.1.1.1). Second and third letters mean that a direction is
+/// oblique: within the frontal plane this is accepted, out of it the view is another one.
+fn classify(row: &str, column: &str) -> Option<Orientation> {
+    let points = |direction: &str, first: char, others: [char; 2]| {
         direction.strip_prefix(first).is_some_and(|rest| rest.chars().all(|letter| others.contains(&letter)))
     };
-    let downwards = column.is_empty() || runs(column, 'F', ['L', 'R']);
+    let downwards = column.is_empty() || points(column, 'F', ['L', 'R']);
     match (row, column) {
         ("", "") => None,
         ("", _) if downwards => None,
-        _ if downwards && runs(row, 'L', ['H', 'F']) => Some(Orientation::Standard),
-        _ if downwards && runs(row, 'R', ['H', 'F']) => Some(Orientation::Mirrored),
+        _ if downwards && points(row, 'L', ['H', 'F']) => Some(Orientation::Standard),
+        _ if downwards && points(row, 'R', ['H', 'F']) => Some(Orientation::Mirrored),
         _ => Some(Orientation::Other),
     }
 }
 
-/// The same directions from Image Orientation (Patient), which cross-sectional images have instead: each vector's largest part.
+/// Directions from Image Orientation (Patient), which cross-sectional images have instead: the largest component of each vector.
 fn directions_by_cosines(data: &DataSet) -> Option<Vec<String>> {
     let cosines: Vec<f32> = data.texts(TOP, tags::IMAGE_ORIENTATION_PATIENT).iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
     let direction = |vector: &[f32; 3]| {
@@ -130,12 +130,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn oblique_directions_are_frontal_as_long_as_they_stay_in_the_plane() {
+    fn oblique_directions_in_the_frontal_plane_are_frontal() {
         let standard = [("L", "F"), ("LH", "F"), ("L", "FR"), ("LF", "FL"), ("L", "")];
         let other = [("A", "F"), ("L", "H"), ("F", "L"), ("LA", "F"), ("L", "FP"), ("R", "H"), ("LE", "VT"), ("", "H"), ("H", "")];
-        assert!(standard.iter().all(|(row, column)| turned(row, column) == Some(Orientation::Standard)));
-        assert!(other.iter().all(|(row, column)| turned(row, column) == Some(Orientation::Other)));
-        assert_eq!((turned("R", "F"), turned("RF", "FL")), (Some(Orientation::Mirrored), Some(Orientation::Mirrored)));
-        assert_eq!((turned("", ""), turned("", "F")), (None, None));
+        assert!(standard.iter().all(|(row, column)| classify(row, column) == Some(Orientation::Standard)));
+        assert!(other.iter().all(|(row, column)| classify(row, column) == Some(Orientation::Other)));
+        assert_eq!((classify("R", "F"), classify("RF", "FL")), (Some(Orientation::Mirrored), Some(Orientation::Mirrored)));
+        assert_eq!((classify("", ""), classify("", "F")), (None, None));
     }
 }

@@ -1,4 +1,4 @@
-//! From stored values to what a display shows: modality, value of interest, polarity, padding.
+//! The display chain, from stored values to displayed intensities: modality, value of interest (VOI), polarity, padding.
 
 use super::dataset::{DataSet, TOP};
 use super::lut::Lut;
@@ -8,24 +8,24 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use std::ops::RangeInclusive;
 
-/// Which bits of a stored word are the value.
+/// The bits of a stored word that are its value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Bits {
-    /// How many, 1 to 16.
+    /// Number of bits, 1 to 16.
     pub stored: u32,
-    /// How many lower ones do not count.
+    /// Number of lower bits that are not used.
     pub shift: u32,
-    /// Whether they are in two's complement.
+    /// Whether the value is in two's complement.
     pub signed: bool,
 }
 
 impl Bits {
-    /// How many different values there are.
+    /// Number of different values.
     fn count(self) -> usize {
         1 << self.stored
     }
 
-    /// The bits that count, as an index.
+    /// The index of a word's value: its used bits.
     fn index(self, word: usize) -> usize {
         (word >> self.shift) & (self.count() - 1)
     }
@@ -37,17 +37,17 @@ impl Bits {
     }
 }
 
-/// From stored values to the modality's own.
+/// The modality transform.
 #[derive(Debug, PartialEq)]
 enum Modality {
     Linear { slope: f64, intercept: f64 },
     Table(Lut),
 }
 
-/// What of them is of interest.
+/// The VOI transform.
 #[derive(Debug, PartialEq)]
 enum Interest {
-    /// The whole range that occurs.
+    /// The range of values that occur.
     Everything,
     Window {
         function: Function,
@@ -69,14 +69,14 @@ enum Function {
 pub(super) struct Display {
     modality: Modality,
     interest: Interest,
-    /// Whether small values are bright.
+    /// Whether small values are displayed bright.
     inverted: bool,
-    /// Stored values that are no image.
+    /// Stored values that are padding.
     padding: Option<RangeInclusive<i32>>,
 }
 
 impl Display {
-    /// From the header. Where it offers several windows or tables, the first; a table comes before a window.
+    /// Reads the header. Of several windows or tables the first is used, and a table takes precedence over a window.
     pub fn read(data: &DataSet, signed: bool) -> Result<Self, RadiographError> {
         let modality = match Lut::read(data, tags::MODALITY_LUT_SEQUENCE, signed, "Modality LUT")? {
             Some(table) => Modality::Table(table),
@@ -95,7 +95,7 @@ impl Display {
             None => window(data)?,
         };
         let is = |tag: Tag, expected: &str| data.text(TOP, tag).is_some_and(|found| found == expected);
-        // Both say the same, and a file for presentation in MONOCHROME1 has to say both.
+        // Both have the same meaning, and a file for presentation in MONOCHROME1 has both.
         let inverted = is(tags::PHOTOMETRIC_INTERPRETATION, "MONOCHROME1") || is(tags::PRESENTATION_LUT_SHAPE, "INVERSE");
         let stored = |tag: Tag| data.word(tag).map(|word| if signed { i32::from(word as i16) } else { i32::from(word) });
         let padding = stored(tags::PIXEL_PADDING_VALUE).map(|value| {
@@ -105,7 +105,7 @@ impl Display {
         Ok(Self { modality, interest, inverted, padding })
     }
 
-    /// What every possible stored word shows, 0..1, of which 0 is black.
+    /// The displayed intensity of each possible stored word, 0..1; 0 is black.
     pub fn levels(&self, samples: &Samples, bits: Bits) -> Vec<f32> {
         let mut levels: Vec<Option<f64>> = (0..bits.count()).map(|index| self.level(bits.value(index))).collect();
         if self.interest == Interest::Everything {
@@ -116,14 +116,14 @@ impl Display {
             stretch(&mut levels, &occurs);
         }
         let shown = |level: &Option<f64>| {
-            // Padding is black, whatever the polarity.
+            // Padding is black in both polarities.
             level.map_or(0.0, |level| if self.inverted { 1.0 - level } else { level }) as f32
         };
         let shown: Vec<f32> = levels.iter().map(shown).collect();
         (0..samples.width.values()).map(|word| shown[bits.index(word)]).collect()
     }
 
-    /// Of a stored value; nothing for padding. 0..1, unless everything is of interest and the range is yet to be found.
+    /// The level of a stored value; `None` for padding. It is 0..1, except for [`Interest::Everything`], where it is not scaled yet.
     fn level(&self, stored: i32) -> Option<f64> {
         if self.padding.as_ref().is_some_and(|padding| padding.contains(&stored)) {
             return None;
@@ -140,7 +140,7 @@ impl Display {
     }
 }
 
-/// Scales levels so that the smallest that occurs is 0 and the largest 1.
+/// Scales levels so that the smallest one that occurs is 0 and the largest 1.
 fn stretch(levels: &mut [Option<f64>], occurs: &[bool]) {
     let found = levels.iter().zip(occurs).filter(|&(_, &occurs)| occurs).filter_map(|(level, _)| *level);
     let (low, high) = found.fold((f64::MAX, f64::MIN), |(low, high), level| (low.min(level), high.max(level)));
@@ -150,7 +150,7 @@ fn stretch(levels: &mut [Option<f64>], occurs: &[bool]) {
     }
 }
 
-/// The first window, where there is one.
+/// The first window, if there is one.
 fn window(data: &DataSet) -> Result<Interest, RadiographError> {
     let center = data.decimal(tags::WINDOW_CENTER, "Window Center")?;
     let width = data.decimal(tags::WINDOW_WIDTH, "Window Width")?;
@@ -163,13 +163,13 @@ fn window(data: &DataSet) -> Result<Interest, RadiographError> {
     };
     let allowed = if function == Function::Linear { width >= 1.0 } else { width > 0.0 };
     if !allowed {
-        return Err(data.malformed(format!("Window Width is {width}, so that nothing would be seen through the window")));
+        return Err(data.malformed(format!("Window Width is {width}, which shows nothing")));
     }
     Ok(Interest::Window { function, center, width })
 }
 
 impl Function {
-    /// DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3; not yet clamped to 0..1.
+    /// The level of a value (DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3), not clamped to 0..1.
     fn level(self, value: f64, center: f64, width: f64) -> f64 {
         match self {
             // A window of width 1 is a threshold.
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn bits_are_cut_out_and_signed() {
+    fn values_are_taken_from_words() {
         let bits = Bits { stored: 12, shift: 4, signed: true };
         let value = |word| bits.value(bits.index(word));
         assert_eq!([value(0x0010), value(0xFFF0), value(0x8000), value(0x7FFF)], [1, -1, -2048, 2047]);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_stretched_to_what_occurs() {
+    fn values_that_occur_are_stretched_to_the_full_range() {
         let chain = display(Interest::Everything);
         assert_eq!(intensities(&chain, &[100, 150, 200]), [0.0, 0.5, 1.0]);
         assert_eq!(intensities(&chain, &[7, 7]), [0.0, 0.0]);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_black_in_either_polarity_and_not_counted() {
+    fn padding_is_black_in_both_polarities_and_does_not_count() {
         let mut chain = Display { padding: Some(0..=9), ..display(Interest::Everything) };
         assert_eq!(intensities(&chain, &[0, 9, 10, 30]), [0.0, 0.0, 0.0, 1.0]);
         chain.inverted = true;

@@ -1,4 +1,4 @@
-//! Where the data set of a file begins, and in which transfer syntax it is written.
+//! The beginning of a file: its transfer syntax, and the position of its data set.
 
 use super::dataset::{BIG_ENDIAN, DataSet, Pixels, explicit_little_endian, text};
 use super::pixels::Shape;
@@ -19,7 +19,7 @@ const PREAMBLE: usize = 128;
 const MAGIC: &[u8] = b"DICM";
 const META_GROUP: u16 = 0x0002;
 
-/// What stands before the data set.
+/// The beginning of a file, with its data set.
 pub(super) struct Start<'a> {
     /// UID of the transfer syntax.
     pub syntax: String,
@@ -29,7 +29,7 @@ pub(super) struct Start<'a> {
     body: &'a [u8],
 }
 
-/// Whether `bytes` begin as DICOM does: with a preamble, or as older devices write it, without one.
+/// Whether `bytes` begin as DICOM files do: with a preamble or, in files of older devices, without one.
 pub(in crate::radiograph) fn is_dicom(bytes: &[u8]) -> bool {
     meta_offset(bytes).is_some() || bare_syntax(bytes).is_some()
 }
@@ -47,11 +47,11 @@ pub(super) fn start<'a>(bytes: &'a [u8], name: &str) -> Result<Start<'a>, Radiog
     }
 }
 
-/// What is inflated of a data set before its pixels' size is known.
+/// Bytes of a deflated data set that are inflated before the size of its pixels is known.
 const BEGINNING: u64 = 16 << 20;
 
-/// The data set as it is read, inflated if need be. No more is inflated than its header and one frame take, because a small file could
-/// inflate to a thousand times its size.
+/// The data set, inflated if it is deflated. Only its header and one frame are inflated, because a small file can inflate to a thousand
+/// times its size.
 pub(super) fn body<'a>(start: &Start<'a>, name: &str) -> Result<Cow<'a, [u8]>, RadiographError> {
     let adapter = match TransferSyntaxRegistry.get(&start.syntax).map(|syntax| syntax.codec()) {
         Some(Codec::Dataset(Some(adapter))) => adapter,
@@ -89,7 +89,7 @@ fn meta_offset(bytes: &[u8]) -> Option<usize> {
     (bytes.starts_with(&[0x02, 0x00]) && has_vr(bytes) && bytes.get(3) == Some(&0)).then_some(0)
 }
 
-/// The transfer syntax of a data set with nothing before it: it must begin with group 0008, as an image does.
+/// The transfer syntax of a data set without file meta information. The data set of an image begins with group 0008.
 fn bare_syntax(bytes: &[u8]) -> Option<&'static str> {
     let &[a, b, c, d, length @ ..] = bytes.first_chunk::<8>()?;
     match ([a, b, c, d], has_vr(bytes)) {
@@ -100,12 +100,12 @@ fn bare_syntax(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether the first element states how its value is represented.
+/// Whether the first element has an explicit value representation.
 fn has_vr(bytes: &[u8]) -> bool {
     matches!(bytes, [_, _, _, _, a, b, ..] if VR::from_binary([*a, *b]).is_some())
 }
 
-/// What matters of the file meta information.
+/// The file meta information, as far as it is used.
 #[derive(Default)]
 struct Meta {
     syntax: Option<String>,
@@ -121,7 +121,7 @@ fn meta(bytes: &[u8], offset: usize) -> Meta {
     let Ok(mut reader) = LazyDataSetReader::new_with_ts(cursor, &explicit_little_endian()) else {
         return meta;
     };
-    // What follows is in another syntax, so that its first header may be read as nonsense: anything but group 2 ends it.
+    // The data set that follows may have another syntax, so its first header may be misread. Any group but 2 ends the loop.
     while let Some(Ok(token)) = reader.advance() {
         match token {
             LazyDataToken::ElementHeader(header) if header.tag.group() == META_GROUP => {}

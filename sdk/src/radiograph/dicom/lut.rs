@@ -1,4 +1,4 @@
-//! Look-up tables of the header.
+//! Look-up tables in the header.
 
 use super::dataset::DataSet;
 use crate::radiograph::RadiographError;
@@ -8,16 +8,16 @@ use dicom_dictionary_std::tags;
 /// A modality or VOI look-up table.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Lut {
-    /// The input that the first entry belongs to.
+    /// The input of the first entry.
     pub first: i32,
-    /// At least one.
+    /// At least one entry.
     pub entries: Vec<u16>,
     /// Bits of an entry.
     pub bits: u32,
 }
 
 impl Lut {
-    /// The first table of `sequence`; nothing if there is none. `what` names it in messages.
+    /// The first table of `sequence`, if there is one. `what` is its name in messages.
     pub fn read(data: &DataSet, sequence: Tag, signed: bool, what: &str) -> Result<Option<Self>, RadiographError> {
         if !data.has(sequence) {
             return Ok(None);
@@ -29,7 +29,7 @@ impl Lut {
         if !(8..=16).contains(&bits) {
             return Err(data.malformed(format!("its {what} has entries of {bits} bits, where 8 to 16 are possible")));
         }
-        // 65536 does not fit into the descriptor and is written as 0.
+        // 65536 does not fit into the descriptor, which has 0 instead.
         let count = if count == 0 { 1 << 16 } else { usize::from(count) };
         let words = data.words(sequence, tags::LUT_DATA).unwrap_or_default();
         let signed = data.is_signed(sequence, tags::LUT_DESCRIPTOR, signed);
@@ -40,20 +40,20 @@ impl Lut {
         }
     }
 
-    /// The entry of an input; inputs beyond the ends take the entry at that end.
+    /// The entry of an input. Inputs before the first entry or after the last have that entry.
     pub fn at(&self, input: f64) -> u16 {
         let last = self.entries.len().saturating_sub(1);
         let index = (input - f64::from(self.first)).round().clamp(0.0, last as f64) as usize;
         self.entries.get(index).copied().unwrap_or(0)
     }
 
-    /// The entry as a share of the largest one possible.
+    /// The entry as a share of the largest possible one.
     pub fn share(&self, input: f64) -> f64 {
         f64::from(self.at(input)) / f64::from((1u32 << self.bits) - 1)
     }
 }
 
-/// Entries of 8 bits may stand one or two to a word. Otherwise the number that was found.
+/// The entries in these words. A word may hold one or two entries of 8 bits. If there are too few, the error is their number.
 fn entries(mut words: Vec<u16>, count: usize, bits: u16) -> Result<Vec<u16>, usize> {
     if words.len() >= count {
         words.truncate(count);
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inputs_beyond_the_ends_take_the_last_entry_there() {
+    fn inputs_beyond_the_ends_have_the_entry_at_that_end() {
         let lut = Lut { first: -2, entries: vec![10, 20, 30], bits: 8 };
         let found: Vec<u16> = [-1e9, -2.0, -1.0, 0.0, 1.0, 1e9].iter().map(|&input| lut.at(input)).collect();
         assert_eq!(found, [10, 10, 20, 30, 30, 30]);

@@ -1,5 +1,5 @@
-//! DICOM. The structure is followed and compressed pixels are unpacked by dicom-rs; from stored values to what a display
-//! would show is our own, because every step of it matters and every number in it may be wrong.
+//! DICOM. dicom-rs parses the structure and decompresses pixels. The display chain, from stored values to what a display shows, is our own,
+//! because each of its steps changes the result and each number in a header may be wrong.
 
 mod codestream;
 mod dataset;
@@ -21,7 +21,7 @@ use std::borrow::Cow;
 
 pub(super) use file::is_dicom;
 
-/// One grey frame in display polarity.
+/// Decodes the only frame of a grey image, in display polarity.
 pub(super) fn decode<'a>(bytes: &'a [u8], name: &str) -> Result<Decoded<'a>, RadiographError> {
     let start = file::start(bytes, name)?;
     let coding = Coding::of(&start.syntax, name)?;

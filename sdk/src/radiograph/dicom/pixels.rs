@@ -1,4 +1,4 @@
-//! Stored values: what the header says about them, and how they are unpacked.
+//! Stored values: their description in the header, and their decompression.
 
 use super::codestream::{self, Frame};
 use super::dataset::{BIG_ENDIAN, DataSet, Pixels, TOP};
@@ -16,7 +16,7 @@ use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How pixels are packed.
+/// How pixels are stored.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Coding {
     Native,
@@ -27,7 +27,7 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// Of a transfer syntax, if it is one that can be read.
+    /// The coding of a transfer syntax that can be read.
     pub fn of(syntax: &str, name: &str) -> Result<Self, RadiographError> {
         Ok(match syntax {
             uids::IMPLICIT_VR_LITTLE_ENDIAN | uids::EXPLICIT_VR_LITTLE_ENDIAN | BIG_ENDIAN | uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN => {
@@ -48,11 +48,11 @@ impl Coding {
         })
     }
 
-    /// Whether a fragment is the first, or the only one, of a frame.
+    /// Whether a fragment is the first one of a frame.
     fn begins(self, fragment: &[u8], shape: &Shape) -> bool {
         match self {
             Self::Native | Self::EncapsulatedNative => false,
-            // The number of segments, and where the first begins.
+            // Number of segments, and offset of the first.
             Self::Rle => fragment.starts_with(&[shape.width.bytes() as u8, 0, 0, 0, 64, 0, 0, 0]),
             Self::Jpeg(_) => fragment.starts_with(&[0xFF, 0xD8, 0xFF]),
             Self::Jpeg2000(_) => fragment.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) || fragment.starts_with(b"\0\0\0\x0CjP  "),
@@ -60,9 +60,9 @@ impl Coding {
     }
 }
 
-/// Bytes that a decoder takes for each pixel, its result included.
+/// Bytes per pixel that a decoder allocates, including its result.
 const DECODER: usize = 10;
-/// Pixels that a decoder may add at the right and at the bottom, to fill up a block.
+/// Pixels that a decoder may add on the right and at the bottom to complete a block.
 const FILL: usize = 64;
 
 fn unsupported_syntax(uid: &str, detail: &str, name: &str) -> RadiographError {
@@ -70,24 +70,23 @@ fn unsupported_syntax(uid: &str, detail: &str, name: &str) -> RadiographError {
     RadiographError::TransferSyntax { name: name.into(), syntax: format!("{known}{detail}"), uid: uid.into() }
 }
 
-/// Size and form of the only frame.
+/// Size and format of the only frame.
 pub(super) struct Shape {
     pub columns: u32,
     pub rows: u32,
     pub bits: Bits,
-    /// Of an uncompressed value.
+    /// Width of an uncompressed value.
     width: Width,
 }
 
 impl Shape {
-    /// From the header, checked before anything is allocated.
+    /// Reads and checks the header, before anything is allocated.
     pub fn read(data: &DataSet) -> Result<Self, RadiographError> {
         if data.pixels.is_none() {
             return Err(data.unsupported("it holds no pixels; choose the file of its study that holds the image"));
         }
-        let word = |tag, what: &str| {
-            data.word(tag).ok_or_else(|| data.malformed(format!("{what} is missing, so that its pixels cannot be understood")))
-        };
+        let word =
+            |tag, what: &str| data.word(tag).ok_or_else(|| data.malformed(format!("{what} is missing, so its pixels cannot be read")));
         let (rows, columns) = (word(tags::ROWS, "Rows")?.into(), word(tags::COLUMNS, "Columns")?.into());
         check_sides(columns, rows, data.name)?;
         if let Some(frames) = data.decimal(tags::NUMBER_OF_FRAMES, "Number of Frames")?.filter(|&frames| frames > 1.0) {
@@ -119,7 +118,7 @@ impl Shape {
         self.columns as usize * self.rows as usize
     }
 
-    /// `length` bytes of uncompressed pixels, which must be those of one frame, whatever its header says of their number.
+    /// Checks that `length` bytes of uncompressed pixels are not several frames, whatever the header says. Returns the length.
     pub fn one_frame(&self, data: &DataSet, length: usize) -> Result<usize, RadiographError> {
         match length / (self.pixels() * self.width.bytes()) {
             0 | 1 => Ok(length),
@@ -129,19 +128,19 @@ impl Shape {
 }
 
 fn several(data: &DataSet, frames: impl std::fmt::Display) -> RadiographError {
-    data.unsupported(format!("it holds {frames} frames; export the one radiograph that is meant"))
+    data.unsupported(format!("it holds {frames} frames; export one of them as a single image"))
 }
 
-/// Values of the frame.
+/// The decompressed values of the frame.
 pub(super) struct Unpacked<'a> {
     pub samples: Samples<'a>,
-    /// Which of their bits count.
+    /// The bits of a value that are used.
     pub bits: Bits,
-    /// Why they may be damaged all the same.
+    /// Why they may be damaged although they could be decompressed.
     pub damage: Option<String>,
 }
 
-/// Unpacks the frame, if need be.
+/// Decompresses the frame, if it is compressed.
 pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) -> Result<Unpacked<'a>, RadiographError> {
     let mut packed: Cow<'a, [u8]> = match (&data.pixels, coding) {
         (Some(Pixels::Native { bytes, .. }), Coding::Native) => Cow::Borrowed(*bytes),
@@ -162,9 +161,9 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
         _ => return Err(data.damaged("its pixels are not packed as its transfer syntax says")),
     };
     if matches!(data.pixels, Some(Pixels::Native { swapped: true, .. })) {
-        let mut turned = memory::copied(&packed, data.name)?;
-        turned.as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.reverse());
-        packed = Cow::Owned(turned);
+        let mut swapped = memory::copied(&packed, data.name)?;
+        swapped.as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.reverse());
+        packed = Cow::Owned(swapped);
     }
     let exact = |samples| Unpacked { samples, bits: shape.bits, damage: None };
     match coding {
@@ -190,7 +189,7 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
     }
 }
 
-/// As many little-endian values as there are pixels.
+/// As many values as there are pixels; surplus bytes are cut off.
 fn whole<'a>(data: &DataSet, mut bytes: Cow<'a, [u8]>, width: Width, pixels: usize) -> Result<Samples<'a>, RadiographError> {
     let needed = pixels * width.bytes();
     if bytes.len() < needed {
@@ -203,8 +202,8 @@ fn whole<'a>(data: &DataSet, mut bytes: Cow<'a, [u8]>, width: Width, pixels: usi
     Ok(Samples { width, bytes })
 }
 
-/// What a codestream's own header announces. It is compared with the file's before a decoder sees it, so that neither can make the
-/// decoder allocate or write what the other does not announce.
+/// Checks a codestream's header against that of the file before a decoder is called, so that the decoder neither allocates nor writes more
+/// than both announce.
 fn announced(data: &DataSet, uid: &str, frame: Option<Frame>, shape: &Shape) -> Result<Frame, RadiographError> {
     let Some(frame) = frame else {
         return Err(data.damaged("its compressed pixels have no readable header"));
@@ -227,7 +226,7 @@ fn announced(data: &DataSet, uid: &str, frame: Option<Frame>, shape: &Shape) -> 
     }
 }
 
-/// JPEG and JPEG 2000.
+/// Decompresses JPEG and JPEG 2000.
 fn compressed(
     data: &DataSet,
     uid: &str,
@@ -240,7 +239,7 @@ fn compressed(
     let source = Source { uid, columns: shape.columns as u16, rows: shape.rows as u16, bits: 8 * width.bytes() as u16, packed };
     memory::available((shape.columns as usize + FILL) * (shape.rows as usize + FILL) * DECODER + 3 * packed.len(), data.name)?;
     let unpacked = decode(&source).map_err(|e| data.damaged(Problem::caused("its compressed pixels cannot be decoded", e)))?;
-    // Of unpacked values, those bits count that the codestream says.
+    // The codestream's precision is that of the decompressed values.
     let bits = Bits { stored: frame.precision, shift: 0, ..shape.bits };
     Ok(Unpacked { samples: whole(data, unpacked.into(), width, shape.pixels())?, bits, damage })
 }
@@ -250,16 +249,15 @@ fn decode(source: &Source) -> Result<Vec<u8>, String> {
         return Err("no decoder is built in".into());
     };
     let mut unpacked = Vec::new();
-    // The adapters copy by index and the JPEG 2000 decoder is translated C: both can panic on damaged data. Nothing but
-    // `unpacked` is touched, and after a panic it is dropped.
+    // The adapters and the JPEG 2000 decoder can panic on damaged data. Only `unpacked` is changed, which is dropped after a panic.
     match catch_unwind(AssertUnwindSafe(|| reader.decode_frame(source, 0, &mut unpacked))) {
         Ok(Ok(())) => Ok(unpacked),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the decoder gave up".into()),
+        Err(_) => Err("the decoder failed".into()),
     }
 }
 
-/// One compressed frame, as dicom-rs wants to see it.
+/// A compressed frame as an object of dicom-rs.
 struct Source<'a> {
     uid: &'a str,
     columns: u16,

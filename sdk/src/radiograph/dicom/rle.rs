@@ -1,9 +1,9 @@
-//! RLE Lossless (PackBits in byte planes). Our own, because dicom-rs believes the number of segments before it looks.
+//! RLE Lossless (PackBits in byte planes). The decoder is our own, because that of dicom-rs does not check the number of segments.
 
-/// A segment's longest run is 128 values from 2 bytes; what would need longer ones is cut off.
+/// Most values per byte of a segment: two bytes are a run of at most 128 values.
 const MOST_PER_BYTE: usize = 64;
 
-/// Fills `out` with little-endian values of `width` bytes; nothing if the data break off or contradict themselves.
+/// Fills `out` with little-endian values of `width` bytes. Returns `None` if the data are cut or contradict themselves.
 pub(super) fn decode(packed: &[u8], mut out: Vec<u8>, width: usize) -> Option<Vec<u8>> {
     let pixels = out.len() / width;
     let word = |i: usize| packed.get(4 * i..4 * i + 4)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes) as usize);
@@ -13,7 +13,7 @@ pub(super) fn decode(packed: &[u8], mut out: Vec<u8>, width: usize) -> Option<Ve
     for segment in 0..width {
         let start = word(1 + segment)?;
         let end = if segment + 1 < width { word(2 + segment)? } else { packed.len() };
-        // The most significant bytes come first.
+        // The first segment has the most significant bytes.
         let plane = out.iter_mut().skip(width - 1 - segment).step_by(width);
         unpack(packed.get(start..end)?, plane, pixels)?;
     }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_off_or_announces_too_much_is_refused() {
+    fn data_that_are_cut_or_announce_too_much_are_refused() {
         let bytes = packed();
         for length in 0..bytes.len() {
             assert_eq!(decode(&bytes[..length], vec![0; 8], 2), None, "{length}");

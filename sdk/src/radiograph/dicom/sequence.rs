@@ -1,25 +1,26 @@
-//! Sequences, which are stepped over: of a few, the first item is read, and nothing in the others matters here.
+//! Sequences. They are stepped over; the first item of a few is read.
 //!
-//! dicom-rs could follow them, but not those that somebody passed on without knowing them (representation UN, length undefined). These are
-//! written in implicit VR inside, whatever the file says (DICOM PS3.5, 6.2.2), and they are common behind an archive, also within others.
+//! dicom-rs cannot read sequences of unknown representation (UN) and undefined length, which systems write that do not know a private
+//! sequence. Their items are in implicit VR whatever the transfer syntax (DICOM PS3.5, 6.2.2). They are common in archived files, also
+//! inside other sequences.
 
 use dicom_core::{Tag, VR};
 use std::ops::Range;
 
-/// The length of what ends with a delimiter.
+/// The length of a sequence or item that ends with a delimiter.
 pub(super) const UNDEFINED: u32 = u32::MAX;
 const ITEM: Tag = Tag(0xFFFE, 0xE000);
 const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
 const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
-/// Deeper than any image; a limit is needed because each level costs memory.
+/// Most levels of sequences. Images have far fewer, but each level takes memory.
 const MAX_DEPTH: usize = 64;
-/// More than the largest accepted frame has in fragments of 32 KiB.
+/// Most fragments: more than those of the largest accepted frame at 32 KiB each.
 const MAX_FRAGMENTS: usize = 1 << 16;
 
-/// How elements are written.
+/// Encoding of elements.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct Encoding {
-    /// Whether each states how its value is represented.
+    /// Whether elements have explicit value representations.
     pub explicit: bool,
     pub big_endian: bool,
 }
@@ -27,42 +28,42 @@ pub(super) struct Encoding {
 impl Encoding {
     const IMPLICIT: Self = Self { explicit: false, big_endian: false };
 
-    /// How the items of a sequence are written whose header ends at `at`.
+    /// The encoding of the items of a sequence whose header ends at `at`.
     pub fn inside(self, body: &[u8], at: usize, length: u32) -> Self {
-        // Representation, two reserved bytes and the length come last in such a header.
+        // Such a header ends with the representation, two reserved bytes and the length.
         let representation = at.checked_sub(8).and_then(|start| body.get(start..start + 2));
         if self.explicit && length == UNDEFINED && representation == Some(b"UN") { Self::IMPLICIT } else { self }
     }
 }
 
-/// Why a sequence cannot be followed.
+/// Why a sequence cannot be read.
 #[derive(Debug, PartialEq)]
 pub(super) enum Broken {
-    /// It breaks off, or something stands in it that does not belong there.
+    /// It does not end, or contains something that is not an item.
     Unended,
-    /// It is nested deeper than any image's.
+    /// Sequences are nested too deeply.
     Deep,
-    /// Pixels come in more fragments than any image's.
+    /// There are too many fragments.
     Fragments,
 }
 
-/// A sequence in the bytes that hold it.
+/// The position of a sequence.
 #[derive(Debug, PartialEq)]
 pub(super) struct Sequence {
-    /// Where its first item lies, without delimiters.
+    /// Its first item without delimiters.
     pub first: Option<Range<usize>>,
-    /// Where it ends.
+    /// Its end.
     pub end: usize,
 }
 
 impl Sequence {
-    /// The sequence whose items begin at `at`.
+    /// Finds the end of the sequence whose items begin at `at`.
     pub fn read(body: &[u8], at: usize, length: u32, encoding: Encoding) -> Result<Self, Broken> {
         Walk { body, encoding }.sequence(at, length, 0)
     }
 }
 
-/// Fragments of compressed pixels, and where what follows them begins.
+/// The fragments of compressed pixels that begin at `at`.
 pub(super) fn fragments(body: &[u8], mut at: usize) -> Result<Vec<&[u8]>, Broken> {
     let walk = Walk { body, encoding: Encoding::IMPLICIT };
     let mut fragments = Vec::new();
@@ -102,12 +103,12 @@ impl Walk<'_> {
         Ok(if self.encoding.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
     }
 
-    /// Tag and length of an item or a delimiter, which have no representation.
+    /// Tag and length of an item or a delimiter, which have no value representation.
     fn item_header(&self, at: usize) -> Result<(Tag, u32), Broken> {
         Ok((Tag(self.short(at)?, self.short(at + 2)?), self.long(at + 4)?))
     }
 
-    /// Where something of this length ends.
+    /// The end of a value of this length.
     fn step(&self, at: usize, length: u32) -> Result<usize, Broken> {
         at.checked_add(length as usize).filter(|&end| end <= self.body.len()).ok_or(Broken::Unended)
     }
@@ -120,7 +121,7 @@ impl Walk<'_> {
         let mut first = None;
         loop {
             match stated {
-                // Where its end is known, the items behind the first do not matter.
+                // If the end is known, the items after the first are not used.
                 Some(end) if at >= end || first.is_some() => return Ok(Sequence { first, end }),
                 _ => {}
             }
@@ -143,7 +144,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Where the content of an item that ends with a delimiter ends, and where the delimiter does.
+    /// The end of an item's content, and of the delimiter after it.
     fn item(self, mut at: usize, depth: usize) -> Result<(usize, usize), Broken> {
         loop {
             let (tag, mut length) = self.item_header(at)?;
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_and_measured_parts_are_stepped_over() {
+    fn nested_sequences_are_stepped_over() {
         let unknown = |inside: &[u8]| {
             let nested = [piece(INNER, UNDEFINED), piece(ITEM_TAG, 4), vec![7; 4], piece(END_TAG, 0)].concat();
             [long(b"UN", UNDEFINED), piece(ITEM_TAG, UNDEFINED), nested, inside.to_vec(), piece(ITEM_END_TAG, 0), piece(END_TAG, 0)]
@@ -204,7 +205,7 @@ mod tests {
         let whole = [&alone[..], &[1, 2, 3]].concat();
         assert_eq!(read(&whole), Ok(Sequence { first: Some(20..alone.len() - 16), end: alone.len() }));
         assert_eq!(read(&whole[..alone.len() - 1]), Err(Broken::Unended));
-        // The same one within a sequence that is known, between elements with short and long headers.
+        // The same one inside a known sequence, between elements with short and long headers.
         let short = [&INNER[..], b"CS", &[2, 0], b"ab"].concat();
         let known = [
             [&INNER[..], b"SQ\0\0", &[0xFF; 4]].concat(),
@@ -216,7 +217,7 @@ mod tests {
         ]
         .concat();
         assert_eq!(read(&known).unwrap().end, known.len());
-        // Where it is measured, its first item is enough.
+        // If the length is known, only the first item is read.
         let measured = [piece(ITEM_TAG, 2), vec![7, 7], vec![0xEE; 9]].concat();
         let found = Sequence::read(&measured, 0, measured.len() as u32, EXPLICIT);
         assert_eq!(found, Ok(Sequence { first: Some(8..10), end: measured.len() }));

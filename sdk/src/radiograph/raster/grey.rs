@@ -1,26 +1,27 @@
-//! From colours to grey, a row or a picture at a time, and how much colour there was.
+//! Conversion of colours to grey, and the number of coloured pixels.
 
 use crate::radiograph::stored::Width;
 
-/// How far the channels of a pixel differ, as a share of the range, that is seen as colour. Lossy compression makes grey differ by less.
+/// Difference between the channels of a pixel, as a share of the range, above which it counts as coloured. Lossy compression causes smaller
+/// differences in grey pictures.
 const VISIBLE: f32 = 0.1;
 
-/// How pixels of a row are stored.
+/// Layout of a row's pixels.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
-    /// 1 is grey, 2 grey with alpha, 3 and 4 colours without and with alpha.
+    /// 1: grey, 2: grey with alpha, 3: colours, 4: colours with alpha.
     pub channels: usize,
-    /// Of a value; two bytes are big-endian.
+    /// Width of a value. Two bytes are big-endian.
     pub width: Width,
 }
 
 impl Layout {
-    /// How wide grey values are that keep what these hold.
+    /// Width of grey values without loss.
     pub fn grey(self) -> Width {
         if self.channels == 1 { self.width } else { Width::Two }
     }
 
-    /// Writes a row's grey values, little-endian, and tells in how many of its pixels colour is seen. What is transparent lies over black.
+    /// Writes a row's grey values, little-endian, over a black background. Returns the number of coloured pixels.
     pub fn row(self, row: &[u8], out: &mut [u8]) -> u64 {
         match (self.channels, self.width) {
             (1, Width::One) => {
@@ -41,7 +42,7 @@ impl Layout {
     }
 }
 
-/// Pixels of so many bytes, each value of so many.
+/// Converts pixels of `PIXEL` bytes with values of `VALUE` bytes.
 fn convert<const PIXEL: usize, const VALUE: usize>(row: &[u8], out: &mut [u8]) -> u64 {
     let value = |pixel: &[u8; PIXEL], channel: usize| match VALUE {
         1 => f32::from(pixel[channel]) / 255.0,
@@ -54,20 +55,20 @@ fn convert<const PIXEL: usize, const VALUE: usize>(row: &[u8], out: &mut [u8]) -
             3 => ([0, 1, 2].map(|channel| value(pixel, channel)), 1.0),
             _ => ([0, 1, 2].map(|channel| value(pixel, channel)), value(pixel, 3)),
         };
-        let (luma, is_coloured) = look(colour, alpha);
+        let (luma, is_coloured) = luminance(colour, alpha);
         *out = luma.to_le_bytes();
         coloured += u64::from(is_coloured);
     }
     coloured
 }
 
-/// Makes a picture of three bytes a pixel one of two, in the same place, and tells in how many pixels colour is seen.
+/// Converts three bytes per pixel to two, in place. Returns the number of coloured pixels.
 pub(super) fn in_place(picture: &mut Vec<u8>) -> u64 {
     let pixels = picture.len() / 3;
     let mut coloured = 0;
     for pixel in 0..pixels {
         let colour = [0, 1, 2].map(|channel| f32::from(picture[3 * pixel + channel]) / 255.0);
-        let (luma, is_coloured) = look(colour, 1.0);
+        let (luma, is_coloured) = luminance(colour, 1.0);
         picture[2 * pixel..2 * pixel + 2].copy_from_slice(&luma.to_le_bytes());
         coloured += u64::from(is_coloured);
     }
@@ -76,8 +77,8 @@ pub(super) fn in_place(picture: &mut Vec<u8>) -> u64 {
     coloured
 }
 
-/// How bright a pixel is, and whether colour is seen in it.
-fn look(colour: [f32; 3], alpha: f32) -> (u16, bool) {
+/// The luminance of a pixel, and whether it counts as coloured.
+fn luminance(colour: [f32; 3], alpha: f32) -> (u16, bool) {
     let [r, g, b] = colour;
     let (most, least) = (r.max(g).max(b), r.min(g).min(b));
     (((0.2126 * r + 0.7152 * g + 0.0722 * b) * alpha * 65535.0).round() as u16, (most - least) * alpha > VISIBLE)
@@ -101,7 +102,7 @@ mod tests {
         assert_eq!(read(1, Width::Two, &[1, 2, 3, 4]), (words(&[0x0102, 0x0304]), 0));
         assert_eq!(read(2, Width::One, &[255, 255, 255, 0, 51, 255]), (words(&[65535, 0, 13107]), 0));
         assert_eq!(read(2, Width::Two, &[0x33, 0x33, 255, 255]), (words(&[13107]), 0));
-        // Grey as colours, red, and red that nobody sees.
+        // Grey in colour channels, red, and transparent red.
         assert_eq!(read(3, Width::One, &[51, 51, 51, 255, 0, 0]), (words(&[13107, 13933]), 1));
         assert_eq!(read(3, Width::Two, &[255, 255, 0, 0, 0, 0]), (words(&[13933]), 1));
         assert_eq!(read(4, Width::One, &[255, 0, 0, 255, 255, 0, 0, 9]), (words(&[13933, 492]), 1));

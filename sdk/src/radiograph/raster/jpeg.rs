@@ -1,4 +1,4 @@
-//! JPEG. The decoder gives the picture in one piece, of one byte a pixel or three.
+//! JPEG. The decoder returns the picture in one piece, with one or three bytes per pixel.
 
 use super::picture::{Raster, UNDECODED, damaged};
 use super::{grey, turn};
@@ -11,7 +11,7 @@ use image::codecs::jpeg::JpegDecoder;
 use image::metadata::Orientation;
 use std::io::Cursor;
 
-/// Pixels that a decoder may add at the right and at the bottom, to fill up a unit of the widest subsampling.
+/// Pixels that a decoder may add on the right and at the bottom to complete a unit, at the coarsest subsampling.
 const FILL: usize = 32;
 
 pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError> {
@@ -22,7 +22,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
     let checked = entropy::check(bytes, [width, height]).map_err(|problem| damaged(name, problem))?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let channels = usize::from(decoder.color_type().channel_count());
-    // A picture in several scans is kept as coefficients of two bytes until the last one.
+    // The decoder keeps a picture in several scans as coefficients of two bytes until the last scan.
     let kept = if checked.in_scans { 2 * checked.components } else { 0 };
     memory::available((width as usize + FILL) * (height as usize + FILL) * (channels + kept), name)?;
     let mut pixels = memory::filled(0u8, width as usize * height as usize * channels, name)?;

@@ -1,6 +1,6 @@
 //! PNG and JPEG.
 //!
-//! A picture is read in rows, or in one piece where the decoder gives no rows, and kept as grey values of one or two bytes.
+//! PNG is read in rows, JPEG in one piece. Both become grey values of one or two bytes.
 
 mod grey;
 mod jpeg;

@@ -1,4 +1,4 @@
-//! PNG, row by row: beside the grey picture no more than a few rows are held, however many channels and bits they have.
+//! PNG, row by row: only the grey picture and a few rows are in memory, whatever the number of channels and bits.
 
 use super::grey::Layout;
 use super::picture::{self, Raster};
@@ -14,10 +14,10 @@ use std::io::Cursor;
 pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError> {
     let damaged = |error: png::DecodingError| picture::damaged(name, Problem::caused(picture::UNDECODED, error));
     let mut decoder = Decoder::new(Cursor::new(bytes));
-    // Colour profiles and texts are compressed, so that a small one may unpack to gigabytes, and they do not matter here.
+    // Colour profiles and texts are not used. They are compressed, so a small one can unpack to gigabytes.
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_ignore_text_chunk(true);
-    // Palettes become colours, transparent colours an alpha channel, fewer bits eight.
+    // Palettes become colours, transparent colours become an alpha channel, and fewer than eight bits become eight.
     decoder.set_transformations(Transformations::EXPAND);
     let (width, height) = decoder.read_header_info().map_err(damaged)?.size();
     check_sides(width, height, name)?;
@@ -33,7 +33,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
         let count = row.data().len() / layout.channels / layout.width.bytes();
         match row.interlace() {
             InterlaceInfo::Null(_) => {
-                // An animation's first frame may be smaller than the picture.
+                // The first frame of an animation can be smaller than the picture.
                 let out = pixels.chunks_exact_mut(stride).nth(rows).filter(|_| count == width as usize);
                 coloured += layout.row(row.data(), out.ok_or_else(|| picture::damaged(name, "its rows are not those of its header"))?);
             }
@@ -48,7 +48,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
     if !reader.info().interlaced && rows != height as usize {
         return Err(picture::damaged(name, "its rows are not those of its header"));
     }
-    // Metadata may follow the pixels. Where they break off, the picture is there all the same.
+    // Metadata may follow the pixels. The picture is complete even if they are cut.
     let _ = reader.finish();
     let orientation = reader.info().exif_metadata.as_deref().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
     let (pixels, [turned_width, turned_height]) = turn::turn(pixels, size, [width, height], orientation, name)?;

@@ -1,10 +1,10 @@
-//! Pictures whose metadata say how they are to be turned for display (EXIF orientation).
+//! The EXIF orientation of pictures.
 
 use crate::radiograph::RadiographError;
 use crate::radiograph::memory;
 use image::metadata::Orientation;
 
-/// Pixels of `size` bytes, `width * height` of them, turned; and the new width and height.
+/// Rotates and flips `width * height` pixels of `size` bytes. Returns the pixels with the new width and height.
 pub(super) fn turn(
     pixels: Vec<u8>,
     size: usize,
@@ -14,7 +14,7 @@ pub(super) fn turn(
 ) -> Result<(Vec<u8>, [u32; 2]), RadiographError> {
     use Orientation::*;
     let (last_x, last_y) = (width as usize - 1, height as usize - 1);
-    // Where each pixel of the new picture comes from.
+    // The old position of each new pixel.
     let source: fn(usize, usize, usize, usize) -> (usize, usize) = match orientation {
         NoTransforms => return Ok((pixels, [width, height])),
         FlipHorizontal => |x, y, last_x, _| (last_x - x, y),
@@ -25,8 +25,8 @@ pub(super) fn turn(
         Rotate90FlipH => |x, y, _, _| (y, x),
         Rotate270FlipH => |x, y, last_x, last_y| (last_x - y, last_y - x),
     };
-    let lies = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
-    let sides = if lies { [height, width] } else { [width, height] };
+    let swaps_sides = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
+    let sides = if swaps_sides { [height, width] } else { [width, height] };
     let mut turned = memory::filled(0, pixels.len(), name)?;
     for (y, row) in turned.chunks_exact_mut(sides[0] as usize * size).enumerate() {
         for (x, pixel) in row.chunks_exact_mut(size).enumerate() {
@@ -44,7 +44,7 @@ mod tests {
     use image::{DynamicImage, GrayImage, ImageBuffer};
 
     #[test]
-    fn all_eight_are_those_of_the_image_library() {
+    fn all_orientations_equal_those_of_the_image_library() {
         for exif in 1..=8 {
             let orientation = Orientation::from_exif(exif).unwrap();
             let bytes: Vec<u8> = (0..12).collect();
