@@ -34,24 +34,24 @@ impl CancelHandle {
     }
 }
 
-/// Cancellation and deadlines of the answers of one call.
+/// What ends the answers of one call early: the cancel handle, and the deadline of each question.
 #[derive(Clone, Copy)]
-pub(crate) struct Patience<'a> {
+pub(crate) struct StopCondition<'a> {
     pub cancel: &'a CancelHandle,
-    /// When the call began.
-    pub asked: Instant,
+    /// When the call began. Deadlines count from here.
+    pub start: Instant,
 }
 
-impl Patience<'_> {
+impl StopCondition<'_> {
     pub fn is_cancelled(self) -> bool {
         self.cancel.is_cancelled()
     }
 
-    /// The reason to end an answer now, if it was cancelled or its deadline has passed.
-    pub fn over(self, deadline: Option<Duration>) -> Option<Finish> {
+    /// Why an answer with this deadline ends now; `None` if it was not cancelled and its deadline has not passed.
+    pub fn reached(self, deadline: Option<Duration>) -> Option<Finish> {
         if self.is_cancelled() {
             return Some(Finish::Stopped);
         }
-        deadline.filter(|&time| self.asked.elapsed() >= time).map(|_| Finish::Deadline)
+        deadline.filter(|&time| self.start.elapsed() >= time).map(|_| Finish::Deadline)
     }
 }

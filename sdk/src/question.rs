@@ -81,7 +81,8 @@ impl Question {
         self
     }
 
-    /// Ends the answer this long after the call that asks. If the context is still being prefilled, the answer is empty.
+    /// Sets the time after which the answer ends, counted from the call that asks the question. If it passes during prefill, the answer is
+    /// empty.
     #[must_use]
     pub fn deadline(self, time: Duration) -> Self {
         Self { deadline: Some(time), ..self }
@@ -136,8 +137,8 @@ impl Question {
         Self { accept_flags: true, ..self }
     }
 
-    /// The question as it is put to the model, with boxes in pixels.
-    pub(crate) fn words(&self) -> String {
+    /// The text of the question in the wording of its task, with boxes in pixels.
+    pub(crate) fn full_text(&self) -> String {
         self.task.map_or_else(|| self.text.trim().to_string(), |task| task.question(&self.text))
     }
 }

@@ -1,8 +1,8 @@
-//! What belongs to one radiograph: what was perceived, and the questions that are asked of it.
+//! A study: the results of perception for one radiograph, and the questions about it.
 
 use crate::answer::{Answer, Finish};
-use crate::control::{CancelHandle, Flow, Patience};
-use crate::conversation::{Conversation, PreparedQuestion, Said, TextEnd};
+use crate::control::{CancelHandle, Flow, StopCondition};
+use crate::conversation::{Conversation, Generated, PreparedQuestion, TextEnd};
 use crate::decoder::QuestionError;
 use crate::error::Result;
 use crate::findings::{LabelScore, StructureFinding};
@@ -18,8 +18,8 @@ use crate::question::Question;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// One radiograph with what was perceived in it. Any number of questions may be asked of it. The first question prefills the prompt's
-/// context, which stays in the KV cache; each further question prefills its own tokens only.
+/// A study: one radiograph with the results of perception and retrieval, which can be asked any number of questions. The first question
+/// prefills the context, which stays in the KV cache. Each further question prefills its own tokens only.
 ///
 /// # Threads
 /// A study may move between threads. Asking takes `&mut self`, so one caller asks at a time. Callers of the same engine with a study each
@@ -41,7 +41,7 @@ pub struct Study {
 }
 
 impl Study {
-    /// The radiograph's path, or what stands for it.
+    /// The radiograph's path, or the name that it was given.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -61,17 +61,17 @@ impl Study {
         &self.structures
     }
 
-    /// The 14 image labels in index order; scores are not calibrated.
+    /// The 14 image labels in index order. Scores are not calibrated.
     pub fn labels(&self) -> &[LabelScore] {
         &self.labels
     }
 
-    /// What speaks against trusting this study.
+    /// Reasons not to trust this study.
     pub fn flags(&self) -> &[Flag] {
         &self.flags
     }
 
-    /// Where its results come from.
+    /// Versions, settings and hashes that the results depend on.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
     }
@@ -81,26 +81,26 @@ impl Study {
         &self.timing
     }
 
-    /// What the perception module saw, in the network's own frame.
+    /// The outputs of the perception module, with boxes relative to the network's input.
     pub fn perception(&self) -> &Perception {
         &self.perception
     }
 
-    /// Stops a running answer from another thread.
+    /// A handle that stops a running answer from another thread.
     pub fn cancel_handle(&self) -> CancelHandle {
         self.cancel.clone()
     }
 
-    /// Asks a question or sets a task.
+    /// Asks a question or sets a task. A question that is not a follow-up begins a new conversation.
     ///
     /// # Errors
-    /// If the question cannot be used, does not fit, or the model fails; or if the radiograph is flagged as no chest or not frontal and
-    /// the question does not accept that ([`Question::accept_flags`]).
+    /// If the question is invalid or too long, memory lacks, the model fails, or the radiograph is flagged as not a chest or not frontal and
+    /// the question does not accept that ([`Question::accept_flags`]). An invalid question leaves the conversation as it was.
     pub fn ask(&mut self, question: impl Into<Question>) -> Result<Answer> {
         self.ask_streaming(question, |_| Flow::Continue)
     }
 
-    /// Asks, and hands on the readable text piece by piece as it is decoded; the pieces add up to [`Answer::text`].
+    /// Asks a question and passes the text to a callback piece by piece while it is decoded. The pieces add up to [`Answer::text`].
     ///
     /// # Errors
     /// As [`Study::ask`].
@@ -109,9 +109,9 @@ impl Study {
         Ok(answers.remove(0))
     }
 
-    /// Asks several questions at once. They are decoded together over what the radiograph takes, which is there once, so that each
-    /// costs little more than its own tokens; greedy answers are those that the questions get one by one. Either all are
-    /// follow-ups or none is; the conversation stays as it was for follow-ups, and is over for others.
+    /// Asks several questions at once. Their answers are decoded together and share the KV cache of the context. Greedy answers are those
+    /// that the questions get one by one. Either all questions are follow-ups, and the conversation stays as it was, or none is, and the
+    /// conversation is empty afterwards.
     ///
     /// ```no_run
     /// # use anatomix::{Engine, Radiograph, Task};
@@ -131,7 +131,8 @@ impl Study {
         self.ask_many_streaming(questions, |_, _| Flow::Continue)
     }
 
-    /// [`Study::ask_many`], each answer handed on piece by piece with its question's index; [`Flow::Stop`] ends that answer alone.
+    /// [`Study::ask_many`] that passes each answer to a callback piece by piece, with the question's index. [`Flow::Stop`] ends that answer
+    /// and no other.
     ///
     /// # Errors
     /// As [`Study::ask_many`].
@@ -148,25 +149,25 @@ impl Study {
     fn answer_all(&mut self, questions: &[Question], as_turn: bool, on_piece: &mut impl FnMut(usize, &str) -> Flow) -> Result<Vec<Answer>> {
         self.cancel.reset();
         let cancel = self.cancel.clone();
-        let patience = Patience { cancel: &cancel, asked: Instant::now() };
+        let stop = StopCondition { cancel: &cancel, start: Instant::now() };
         let prepared = questions.iter().map(|question| self.prepare(question)).collect::<Result<Vec<_>>>()?;
         // The cache grows if other questions need more.
         let Some(room) = prepared.iter().map(PreparedQuestion::room).min() else { return Ok(Vec::new()) };
         if questions.iter().any(|question| question.follow_up != questions[0].follow_up) {
             return Err(QuestionError::FollowUps.into());
         }
-        // The context is prefilled as long as one of the questions is not over.
-        let goes_on = || questions.iter().any(|question| patience.over(question.deadline).is_none());
-        let Some((mut conversation, mut computed)) = self.converse(room, goes_on)? else {
-            return Ok(questions.iter().map(|question| self.unanswered(question, patience)).collect());
+        // Prefill of the context stops when every question was cancelled or has reached its deadline.
+        let goes_on = || questions.iter().any(|question| stop.reached(question.deadline).is_none());
+        let Some((mut conversation, mut computed)) = self.take_conversation(room, goes_on)? else {
+            return Ok(questions.iter().map(|question| self.unanswered(question, stop)).collect());
         };
-        let opened = patience.asked.elapsed();
-        let said = conversation.answer(&self.model, prepared, as_turn, patience, on_piece);
+        let before = stop.start.elapsed();
+        let generated = conversation.answer(&self.model, prepared, as_turn, stop, on_piece);
         self.conversation = Some(conversation);
-        let answers = questions.iter().zip(said?).map(|(question, mut said)| {
+        let answers = questions.iter().zip(generated?).map(|(question, mut generated)| {
             // The tokens of the context count for the first answer.
-            said.prefilled += std::mem::take(&mut computed);
-            self.answer(question, said, opened)
+            generated.prefilled += std::mem::take(&mut computed);
+            self.answer(question, generated, before)
         });
         Ok(answers.collect())
     }
@@ -179,49 +180,49 @@ impl Study {
         if let Some(flag) = self.flags.iter().find(|flag| flag.code.withholds_answers() && !question.accept_flags) {
             return Err(FlaggedError { name: self.name.clone(), flag: flag.clone() }.into());
         }
-        let text = grounding::question_to_grid(&question.words(), &self.letterbox)?;
+        let text = grounding::question_to_grid(&question.full_text(), &self.letterbox)?;
         let context = TextEnd { length: self.context.ids.len(), pending: &[], follows_turn: false };
         let end = self.conversation.as_ref().map_or(context, |conversation| conversation.end(question.follow_up));
         PreparedQuestion::new(&self.model, question, &text, end)
     }
 
-    /// The answer to a question whose time was over before the context was computed.
-    fn unanswered(&self, question: &Question, patience: Patience) -> Answer {
-        let finish = patience.over(question.deadline).unwrap_or(Finish::Stopped);
-        self.answer(question, Said::nothing(finish), patience.asked.elapsed())
+    /// The answer to a question that was stopped during prefill of the context.
+    fn unanswered(&self, question: &Question, stop: StopCondition) -> Answer {
+        let finish = stop.reached(question.deadline).unwrap_or(Finish::Stopped);
+        self.answer(question, Generated::empty(finish), stop.start.elapsed())
     }
 
-    /// The conversation that questions continue or begin anew, its context computed, and how many tokens that took now; nothing if that
+    /// Takes the conversation, or opens one and prefills the context. Also returns how many tokens were prefilled; `None` if the prefill
     /// was stopped.
-    fn converse(&mut self, room: usize, goes_on: impl Fn() -> bool) -> Result<Option<(Conversation, usize)>> {
-        if let Some(kept) = self.conversation.take() {
-            return Ok(Some((kept, 0)));
+    fn take_conversation(&mut self, room: usize, goes_on: impl Fn() -> bool) -> Result<Option<(Conversation, usize)>> {
+        if let Some(conversation) = self.conversation.take() {
+            return Ok(Some((conversation, 0)));
         }
         let opened = Conversation::open(&self.model, &self.context, &self.perception, room, goes_on)?;
         Ok(opened.map(|opened| (opened, self.context.ids.len())))
     }
 
-    /// What was said to a question; the context took `opened` before that.
-    fn answer(&self, question: &Question, said: Said, opened: Duration) -> Answer {
+    /// The answer to a question, from what was generated. `before` is the time that the call took until then.
+    fn answer(&self, question: &Question, generated: Generated, before: Duration) -> Answer {
         let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
-        let [prefilled, decoded] = said.timing;
+        let [prefilled, decoded] = generated.timing;
         let timing = Timing {
-            prefill: Some(milliseconds(opened + prefilled)),
+            prefill: Some(milliseconds(before + prefilled)),
             decode: Some(milliseconds(decoded)),
-            total: Some(milliseconds(opened + prefilled + decoded)),
+            total: Some(milliseconds(before + prefilled + decoded)),
             ..Timing::default()
         };
         let answer = Answer {
-            question: question.words(),
+            question: question.full_text(),
             task: question.task,
-            text: said.readable,
-            groundings: grounding::parse(&said.raw, &self.letterbox),
-            raw: said.raw,
-            prefilled: said.prefilled,
-            tokens: said.tokens,
-            runs: said.runs,
-            log_probabilities: said.log_probabilities,
-            finish: said.finish,
+            text: generated.readable,
+            groundings: grounding::parse(&generated.raw, &self.letterbox),
+            raw: generated.raw,
+            prefilled: generated.prefilled,
+            tokens: generated.tokens,
+            runs: generated.runs,
+            log_probabilities: generated.log_probabilities,
+            finish: generated.finish,
             flags: self.flags.clone(),
             provenance: Provenance { decoding: format!("{}, {}", question.sampling, question.form), ..self.provenance.clone() },
             timing,
@@ -252,14 +253,13 @@ impl Study {
         self.provenance.input_sha256.get(..12).unwrap_or_default()
     }
 
-    /// How many questions the conversation holds: the last one that was asked of the radiograph alone, and those that followed
-    /// it up.
+    /// The number of turns in the conversation: the last question that was not a follow-up, and the follow-ups after it.
     pub fn turns(&self) -> usize {
         self.conversation.as_ref().map_or(0, Conversation::turns)
     }
 
-    /// Forgets all questions and answers of the conversation but the first `turns`; the next follow-up continues from there. The
-    /// radiograph's own part stays computed.
+    /// Removes all turns of the conversation after the first `turns`. The next follow-up continues from there. The context stays in the KV
+    /// cache.
     pub fn rewind(&mut self, turns: usize) {
         if let Some(conversation) = &mut self.conversation {
             conversation.rewind(turns);

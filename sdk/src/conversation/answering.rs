@@ -1,33 +1,36 @@
-//! One answer while it is decoded: what was asked and said so far, how it goes on, and why it ended.
+//! The state of one answer while it is decoded.
 
 use super::prepared::PreparedQuestion;
-use super::text::Text;
+use super::text::AnswerText;
 use crate::answer::Finish;
-use crate::control::{Flow, Patience};
+use crate::control::{Flow, StopCondition};
 use crate::decoder::{AnswerAcceptance, Branch, Choice, Sampler};
 use crate::error::Result;
 use crate::language::LanguageModel;
 use crate::question::Question;
 use std::time::{Duration, Instant};
 
-/// An answer as the model gave it.
-pub(crate) struct Said {
-    /// As the model wrote it.
+/// A decoded answer.
+pub(crate) struct Generated {
+    /// The text as the model wrote it, with tags.
     pub raw: String,
-    /// As people read it.
+    /// The text without tags and coordinates.
     pub readable: String,
+    /// Number of tokens that were prefilled for the question.
     pub prefilled: usize,
+    /// Number of decoded tokens.
     pub tokens: usize,
+    /// Number of decoder runs after prefill.
     pub runs: usize,
     pub log_probabilities: Vec<f32>,
     pub finish: Finish,
-    /// How long the question took, and the answer after it.
+    /// Time of prefill and of decoding.
     pub timing: [Duration; 2],
 }
 
-impl Said {
-    /// Nothing: it ended before it began.
-    pub fn nothing(finish: Finish) -> Self {
+impl Generated {
+    /// The answer to a question that was not prefilled.
+    pub fn empty(finish: Finish) -> Self {
         Self {
             raw: String::new(),
             readable: String::new(),
@@ -41,31 +44,37 @@ impl Said {
     }
 }
 
+/// An answer that is being decoded.
 pub(super) struct Answering<'a> {
     question: &'a Question,
     pub branch: Branch,
     pub sampler: Sampler,
-    text: Text<'a>,
-    /// The question's tokens, then the answer's.
+    text: AnswerText<'a>,
+    /// The tokens of the question, then those of the answer.
     tokens: Vec<i64>,
-    /// How many are the question's.
-    asked: usize,
-    /// The question's words, each once.
+    /// Number of tokens of the question.
+    question_tokens: usize,
+    /// The words of the question, each once.
     words: Vec<i64>,
-    /// How many the cache holds, of those that count.
-    pub computed: usize,
-    /// Whether what comes next is to be computed by itself, as plain decoding would: the call was too close.
-    pub alone: bool,
+    /// How many of `tokens` are in the KV cache.
+    pub cached: usize,
+    /// Whether the next run computes this answer's next token and nothing else, as plain decoding does. It does so if the two best logits
+    /// of the last run, which had several rows, were too close to choose between.
+    pub needs_plain_run: bool,
     /// Acceptance of drafts in this answer.
     pub acceptance: AnswerAcceptance,
-    limit: usize,
-    count: usize,
+    /// Largest number of tokens of the answer.
+    max_tokens: usize,
+    /// Number of decoded tokens, without the end of the turn.
+    decoded: usize,
     runs: usize,
     log_probabilities: Vec<f32>,
     finish: Option<Finish>,
     start: Instant,
-    prefilled: Option<Duration>,
-    end: i64,
+    /// How long prefill took.
+    prefill_time: Option<Duration>,
+    /// The token that ends a turn.
+    end_of_turn: i64,
 }
 
 impl<'a> Answering<'a> {
@@ -76,21 +85,21 @@ impl<'a> Answering<'a> {
             question,
             branch,
             sampler,
-            text: Text::new(model, question),
-            asked: tokens.len(),
+            text: AnswerText::new(model, question),
+            question_tokens: tokens.len(),
             words,
             tokens,
-            computed: 0,
-            alone: false,
+            cached: 0,
+            needs_plain_run: false,
             acceptance: AnswerAcceptance::default(),
-            limit: max_tokens,
-            count: 0,
+            max_tokens,
+            decoded: 0,
             runs: 0,
             log_probabilities: Vec::new(),
             finish: None,
             start: Instant::now(),
-            prefilled: None,
-            end: i64::from(model.tokenizer.end_of_turn()),
+            prefill_time: None,
+            end_of_turn: i64::from(model.tokenizer.end_of_turn()),
         }
     }
 
@@ -98,73 +107,74 @@ impl<'a> Answering<'a> {
         self.finish.is_some()
     }
 
-    /// Whether anything was said.
-    pub fn has_begun(&self) -> bool {
-        self.count > 0
+    /// Whether a token was decoded.
+    pub fn has_tokens(&self) -> bool {
+        self.decoded > 0
     }
 
     /// Whether the question was prefilled.
     pub fn is_prefilled(&self) -> bool {
-        self.has_begun() || self.computed > 0
+        self.has_tokens() || self.cached > 0
     }
 
-    /// Why it ends now, if nobody waits for it any longer.
-    pub fn over(&self, patience: Patience) -> Option<Finish> {
-        patience.over(self.question.deadline)
+    /// Why the answer ends now; `None` if it was not cancelled and its deadline has not passed.
+    pub fn stop_reason(&self, stop: StopCondition) -> Option<Finish> {
+        stop.reached(self.question.deadline)
     }
 
-    /// Ends it here, unless it is over.
-    pub fn stop(&mut self, why: Finish) {
-        self.finish.get_or_insert(why);
+    /// Ends the answer. If it has ended already, `finish` is ignored.
+    pub fn end(&mut self, finish: Finish) {
+        self.finish.get_or_insert(finish);
     }
 
-    /// Question and answer, so far.
+    /// The tokens of the question, then those of the answer so far.
     pub fn tokens(&self) -> &[i64] {
         &self.tokens
     }
 
-    /// The question's words, each once.
+    /// The words of the question, each once.
     pub fn words(&self) -> &[i64] {
         &self.words
     }
 
-    /// Tokens that the next run has to compute.
-    pub fn waiting(&self) -> &[i64] {
-        let last = if self.is_catching_up() { 1 } else { 0 };
-        &self.tokens[self.computed..self.tokens.len() - last]
+    /// Tokens that the next run computes.
+    pub fn next_tokens(&self) -> &[i64] {
+        let last = if self.is_recomputing() { 1 } else { 0 };
+        &self.tokens[self.cached..self.tokens.len() - last]
     }
 
-    /// Whether what was said before is computed again, the last token left for a run of its own.
-    pub fn is_catching_up(&self) -> bool {
-        self.count > 0 && self.tokens.len() - self.computed > 1
+    /// Whether the next run computes decoded tokens again, because they were removed from the KV cache. The last token is left to the run
+    /// after it, which chooses the next one.
+    pub fn is_recomputing(&self) -> bool {
+        self.decoded > 0 && self.tokens.len() - self.cached > 1
     }
 
-    /// How many draft tokens may follow those.
-    pub fn longest_draft(&self) -> usize {
-        let goes_on = self.prefilled.is_some() && self.sampler.takes_drafts() && !self.is_catching_up();
-        if goes_on { self.limit.saturating_sub(self.count + 1) } else { 0 }
+    /// Largest number of draft tokens that the next run may verify.
+    pub fn max_draft(&self) -> usize {
+        let verifies = self.prefill_time.is_some() && self.sampler.takes_drafts() && !self.is_recomputing();
+        if verifies { self.max_tokens.saturating_sub(self.decoded + 1) } else { 0 }
     }
 
-    /// Takes what a run has chosen, token after token, and looks whether the answer ends.
+    /// Appends the tokens that a run has chosen, and ends the answer if one of them ends it or a limit is reached.
     ///
     /// # Errors
-    /// If a token is none of the tokenizer's.
-    pub fn take(&mut self, choices: &[Choice], patience: Patience, on_piece: &mut impl FnMut(&str) -> Flow) -> Result<()> {
-        match self.prefilled {
-            None => self.prefilled = Some(self.start.elapsed()),
+    /// If the tokenizer cannot decode a token.
+    pub fn append(&mut self, choices: &[Choice], stop: StopCondition, on_piece: &mut impl FnMut(&str) -> Flow) -> Result<()> {
+        match self.prefill_time {
+            None => self.prefill_time = Some(self.start.elapsed()),
             Some(_) => self.runs += 1,
         }
         for choice in choices {
-            if choice.token == self.end {
-                self.tokens.push(self.end);
+            if choice.token == self.end_of_turn {
+                self.tokens.push(self.end_of_turn);
                 self.finish = Some(Finish::EndOfTurn);
                 return Ok(());
             }
-            if self.count == self.limit {
+            if self.decoded == self.max_tokens {
                 self.finish = Some(Finish::MaxTokens);
                 return Ok(());
             }
-            self.count += 1;
+            self.decoded += 1;
             self.tokens.push(choice.token);
             if self.question.log_probabilities {
                 self.log_probabilities.push(choice.log_probability);
@@ -176,42 +186,42 @@ impl<'a> Answering<'a> {
         }
         self.finish = if choices.is_empty() {
             None
-        } else if self.count == self.limit {
+        } else if self.decoded == self.max_tokens {
             Some(Finish::MaxTokens)
         } else {
-            self.over(patience)
+            self.stop_reason(stop)
         };
         Ok(())
     }
 
-    /// What later answers may repeat.
-    pub fn to_remember(&self) -> &[i64] {
-        &self.tokens[self.asked..]
+    /// The tokens of the answer so far.
+    pub fn answer_tokens(&self) -> &[i64] {
+        &self.tokens[self.question_tokens..]
     }
 
-    /// Ends the answer; also tells which of its tokens a conversation still has to compute, and how many it may keep.
-    pub fn finish(mut self, on_piece: &mut impl FnMut(&str) -> Flow) -> (Said, usize, Vec<i64>) {
+    /// The answer, how many of its and its question's tokens a turn keeps in the KV cache, and the tokens that the next turn has to
+    /// compute.
+    pub fn finish(mut self, on_piece: &mut impl FnMut(&str) -> Flow) -> (Generated, usize, Vec<i64>) {
         let ended = self.finish.unwrap_or(Finish::Stopped);
         let (raw, readable, finish) = self.text.finish(ended, on_piece);
-        // Draft tokens behind the answer's end are forgotten. The answer's last token was never computed.
-        let kept = self.computed.min(self.tokens.len() - 1);
+        // Draft tokens after the end of the answer are not kept, and its last token was not computed.
+        let kept = self.cached.min(self.tokens.len() - 1);
         let mut pending = self.tokens.split_off(kept);
         if ended != Finish::EndOfTurn {
-            pending.push(self.end);
+            pending.push(self.end_of_turn);
         }
-        let taken = self.start.elapsed();
-        let prefilled = self.prefilled.unwrap_or(taken);
-        let said = Said {
+        let total = self.start.elapsed();
+        let prefill = self.prefill_time.unwrap_or(total);
+        let generated = Generated {
             raw,
             readable,
-            // One that was stopped while it waited was never computed.
-            prefilled: self.prefilled.map_or(0, |_| self.asked),
-            tokens: self.count,
+            prefilled: self.prefill_time.map_or(0, |_| self.question_tokens),
+            tokens: self.decoded,
             runs: self.runs,
             log_probabilities: self.log_probabilities,
             finish,
-            timing: [prefilled, taken.saturating_sub(prefilled)],
+            timing: [prefill, total.saturating_sub(prefill)],
         };
-        (said, kept, pending)
+        (generated, kept, pending)
     }
 }

@@ -1,39 +1,40 @@
-//! The loop that decodes answers: one, or several over the same text at once, with drafts of what comes next.
+//! The loop that decodes answers: one, or several over the same text.
 //!
-//! All that waits to be computed goes into one run: questions that were not read yet, each answer's last token, and behind it the draft
-//! tokens that the run verifies. An answer is the one that it would be by itself, token by token: where a run of several rows leaves a
-//! choice too close, what plain decoding computes is computed.
+//! Each run of the decoder computes all tokens that are known and not yet in the KV cache: questions that were not prefilled, the last
+//! token of each answer, and after it the draft tokens that the run verifies. Each answer has the tokens that plain decoding gives it. Where
+//! the two best logits of a run of several rows are too close to choose between, a run of one row computes them again.
 
 use super::Conversation;
 use super::answering::Answering;
 use crate::answer::Finish;
-use crate::control::{Flow, Patience};
+use crate::control::{Flow, StopCondition};
 use crate::decoder::{Branch, Candidate, Plan, Progress, QuestionError, Slot, Speculation, Step};
 use crate::error::{Error, Result};
 use crate::language::LanguageModel;
 use std::time::{Duration, Instant};
 
-/// Answers that are decoded at a time; further ones wait.
-const TOGETHER: usize = 16;
+/// Largest number of answers that are decoded at the same time. Further ones wait.
+const MAX_PARALLEL: usize = 16;
 
 /// What a run computes.
 struct Round {
     parts: Vec<Part>,
-    /// How much of each part's draft it verifies; none where it does not go on with answers only.
+    /// How many tokens of each draft it verifies; `None` for a run that prefills or recomputes.
     plan: Option<Plan>,
 }
 
 /// An answer's part of a run.
 struct Part {
     number: usize,
-    /// Tokens that may come next, and how much speaks for them.
+    /// Draft tokens.
     draft: Vec<i64>,
+    /// How well the draft's place matches; see [`crate::decoder::LookUp`].
     strength: usize,
-    /// How many of them the run verifies.
+    /// How many of the draft tokens the run verifies.
     verified: usize,
 }
 
-/// How a run went: how long it took, and what each part said.
+/// The outcome of a run: how long it took, and the tokens that it chose for each part.
 #[derive(Default)]
 struct Ran {
     taken: Duration,
@@ -47,62 +48,65 @@ impl Part {
 }
 
 impl Round {
-    /// Computes no draft.
-    fn leave_drafts(&mut self, model: &LanguageModel) {
+    /// Verifies no draft tokens.
+    fn drop_drafts(&mut self, model: &LanguageModel) {
         self.parts.iter_mut().for_each(|part| part.verified = 0);
         model.speculate(|speculation| self.plan.iter_mut().for_each(|plan| speculation.withdraw(plan)));
     }
 }
 
 impl Conversation {
-    /// Decodes answers until all are over. They continue what the cache holds now.
+    /// Decodes answers until all have ended. They continue the text in the KV cache.
+    ///
+    /// # Errors
+    /// If the model fails, or there is no memory for a question and no answer has a token.
     pub(super) fn decode(
         &mut self,
         model: &LanguageModel,
         answers: &mut [Answering],
-        patience: Patience,
+        stop: StopCondition,
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
     ) -> Result<()> {
         let base = self.cache.length();
-        let (mut together, mut refused, mut progress) = (TOGETHER, None, Progress::new(answers.len()));
+        let (mut max_parallel, mut no_memory, mut progress) = (MAX_PARALLEL, None, Progress::new(answers.len()));
         loop {
-            if patience.is_cancelled() {
-                answers.iter_mut().for_each(|answer| answer.stop(Finish::Stopped));
+            if stop.is_cancelled() {
+                answers.iter_mut().for_each(|answer| answer.end(Finish::Stopped));
             }
-            let mut round = self.round(model, answers, together, &progress);
+            let mut round = self.round(model, answers, max_parallel, &progress);
             if round.parts.is_empty() {
-                // What was said is not lost because others, or more of it, cannot be had.
-                return refused.filter(|_| !answers.iter().any(Answering::has_begun)).map_or(Ok(()), Err);
+                // An answer with tokens is returned, even if there was no memory for the rest of it or for another one.
+                return no_memory.filter(|_| !answers.iter().any(Answering::has_tokens)).map_or(Ok(()), Err);
             }
-            let mut obstacle = self.obstacle(model, answers, &round.parts)?;
-            if obstacle.is_some() {
-                // No answer gives way to a draft.
-                round.leave_drafts(model);
-                obstacle = self.obstacle(model, answers, &round.parts)?;
+            let mut error = self.make_room(model, answers, &round.parts)?;
+            if error.is_some() {
+                // Draft tokens are dropped before an answer is suspended.
+                round.drop_drafts(model);
+                error = self.make_room(model, answers, &round.parts)?;
             }
-            match obstacle {
+            match error {
                 None => {
-                    let ran = self.run(model, answers, &round, base, patience, on_piece)?;
+                    let ran = self.run(model, answers, &round, base, stop, on_piece)?;
                     model.speculate(|speculation| settle(speculation, answers, &round, &ran, &mut progress));
                 }
-                Some(obstacle) => match self.give_way(model, answers, &round.parts, base)? {
-                    Some(fewer) => together = fewer,
-                    None => refused = Some(obstacle),
+                Some(error) => match self.reduce(model, answers, &round.parts, base)? {
+                    Some(fewer) => max_parallel = fewer,
+                    None => no_memory = Some(error),
                 },
             }
         }
     }
 
-    /// What the next run computes: of all answers that go on, or of one whose next token was too close a call.
-    fn round(&self, model: &LanguageModel, answers: &[Answering], together: usize, progress: &Progress) -> Round {
+    /// Plans the next run: for all answers that have not ended, up to `max_parallel`, or for a single one that needs a plain run.
+    fn round(&self, model: &LanguageModel, answers: &[Answering], max_parallel: usize, progress: &Progress) -> Round {
         let plain = |number| Part { number, draft: Vec::new(), strength: 0, verified: 0 };
-        let open: Vec<usize> = (0..answers.len()).filter(|&number| !answers[number].is_over()).take(together).collect();
-        if let Some(&number) = open.iter().find(|&&number| answers[number].alone) {
+        let open: Vec<usize> = (0..answers.len()).filter(|&number| !answers[number].is_over()).take(max_parallel).collect();
+        if let Some(&number) = open.iter().find(|&&number| answers[number].needs_plain_run) {
             return Round { parts: vec![plain(number)], plan: Some(Plan::alone(open.len())) };
         }
         let mut parts: Vec<Part> = open.into_iter().map(plain).collect();
-        let reads = |part: &Part| answers[part.number].waiting().len() > 1 || answers[part.number].is_catching_up();
-        if parts.is_empty() || parts.iter().any(reads) {
+        let prefills = |part: &Part| answers[part.number].next_tokens().len() > 1 || answers[part.number].is_recomputing();
+        if parts.is_empty() || parts.iter().any(prefills) {
             return Round { parts, plan: None };
         }
         let Some(true) = model.speculate(|speculation| speculation.searches()) else {
@@ -112,7 +116,7 @@ impl Conversation {
         let start = Instant::now();
         for part in &mut parts {
             let answer = &answers[part.number];
-            if let Some(draft) = self.look_up.draft(answer.tokens(), answer.words(), answer.longest_draft()) {
+            if let Some(draft) = self.look_up.draft(answer.tokens(), answer.words(), answer.max_draft()) {
                 (part.draft, part.strength) = (draft.tokens.to_vec(), draft.strength);
             }
         }
@@ -132,9 +136,9 @@ impl Conversation {
         Round { parts, plan }
     }
 
-    /// Makes room for a run, or tells why there is none.
-    fn obstacle(&mut self, model: &LanguageModel, answers: &[Answering], parts: &[Part]) -> Result<Option<Error>> {
-        let rows: usize = parts.iter().map(|part| answers[part.number].waiting().len() + part.verified).sum();
+    /// Makes room in the KV cache for a run. Returns why there is none, or `None` if there is room.
+    fn make_room(&mut self, model: &LanguageModel, answers: &[Answering], parts: &[Part]) -> Result<Option<Error>> {
+        let rows: usize = parts.iter().map(|part| answers[part.number].next_tokens().len() + part.verified).sum();
         if self.cache.length() + rows <= self.cache.capacity() {
             return Ok(None);
         }
@@ -146,11 +150,12 @@ impl Conversation {
         }
     }
 
-    /// Where there is no room for a run, the last answer gives way, and where none is left to do so, fewer are decoded at a time: how
-    /// many. Where one alone finds no room, it ends as far as it has come.
-    fn give_way(&mut self, model: &LanguageModel, answers: &mut [Answering], parts: &[Part], base: usize) -> Result<Option<usize>> {
+    /// Reduces what the KV cache has to hold if there is no room for a run: suspends the last answer that is in it, or else the last one
+    /// of the run. Returns how many answers are decoded from now on. If the run has a single answer, that answer ends, and `None` is
+    /// returned.
+    fn reduce(&mut self, model: &LanguageModel, answers: &mut [Answering], parts: &[Part], base: usize) -> Result<Option<usize>> {
         let open: Vec<usize> = (0..answers.len()).filter(|&number| !answers[number].is_over()).collect();
-        if let Some(at) = (1..open.len()).rev().find(|&at| answers[open[at]].computed > 0) {
+        if let Some(at) = (1..open.len()).rev().find(|&at| answers[open[at]].cached > 0) {
             self.suspend(model, &mut answers[open[at]], base)?;
             return Ok(Some(at));
         }
@@ -159,49 +164,49 @@ impl Conversation {
         }
         for Part { number, .. } in parts {
             let answer = &mut answers[*number];
-            answer.stop(Finish::Memory);
-            self.cache.forget(answer.branch, base + answer.computed);
-            self.leave(answer, base);
+            answer.end(Finish::Memory);
+            self.cache.forget(answer.branch, base + answer.cached);
+            self.remove_ended(answer, base);
         }
         Ok(None)
     }
 
-    /// Forgets what was computed of an answer; what it said so far is computed again when its turn comes.
+    /// Removes an answer from the KV cache. It is computed again when there is room.
     fn suspend(&mut self, model: &LanguageModel, answer: &mut Answering, base: usize) -> Result<()> {
-        answer.computed = 0;
+        answer.cached = 0;
         self.cache.forget(answer.branch, base);
         Ok(model.decoder.compact(&mut self.cache)?)
     }
 
+    /// Runs the decoder and appends the tokens that it chooses to the answers.
     fn run(
         &mut self,
         model: &LanguageModel,
         answers: &mut [Answering],
         round: &Round,
         base: usize,
-        patience: Patience,
+        stop: StopCondition,
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
     ) -> Result<Ran> {
         let (mut ids, mut slots, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
         for part in &round.parts {
             let answer = &answers[part.number];
-            let (waiting, draft) = (answer.waiting(), part.verified());
-            slots.extend(Slot::run(answer.branch, base + answer.computed, waiting.len() + draft.len()));
-            ids.extend_from_slice(waiting);
-            if !answer.is_catching_up() {
+            let (next, draft) = (answer.next_tokens(), part.verified());
+            slots.extend(Slot::run(answer.branch, base + answer.cached, next.len() + draft.len()));
+            ids.extend_from_slice(next);
+            if !answer.is_recomputing() {
                 wanted.extend(ids.len() - 1..ids.len() + draft.len());
             }
             ids.extend_from_slice(draft);
         }
         let step = Step { ids: &ids, visual_index: &[], slots: &slots, wanted: &wanted };
-        // Questions and what is caught up with may be long.
-        let goes_on = || round.parts.iter().any(|part| answers[part.number].over(patience).is_none());
+        let goes_on = || round.parts.iter().any(|part| answers[part.number].stop_reason(stop).is_none());
         let start = Instant::now();
         let Some(logits) = model.decoder.run(&mut self.cache, &self.visual, step, goes_on)? else {
             for Part { number, .. } in &round.parts {
-                let why = answers[*number].over(patience).unwrap_or(Finish::Stopped);
-                answers[*number].stop(why);
-                self.leave(&answers[*number], base);
+                let finish = answers[*number].stop_reason(stop).unwrap_or(Finish::Stopped);
+                answers[*number].end(finish);
+                self.remove_ended(&answers[*number], base);
             }
             return Ok(Ran::default());
         };
@@ -210,21 +215,21 @@ impl Conversation {
         let mut said = Vec::with_capacity(round.parts.len());
         for part in &round.parts {
             let answer = &mut answers[part.number];
-            let waiting = answer.waiting().len();
-            if answer.is_catching_up() {
-                answer.computed += waiting;
+            let computed = answer.next_tokens().len();
+            if answer.is_recomputing() {
+                answer.cached += computed;
                 said.push(Vec::new());
                 continue;
             }
             let own: Vec<&[f32]> = rows.by_ref().take(1 + part.verified).collect();
             let mut choices = Vec::with_capacity(own.len());
-            let shared = ids.len() > waiting;
-            answer.alone = false;
+            let is_shared = ids.len() > computed;
+            answer.needs_plain_run = false;
             for (row, logits) in own.into_iter().enumerate() {
                 let choice = answer.sampler.choose(logits)?;
-                // Several rows at once are computed a little differently from what plain decoding computes.
-                if shared && choice.margin <= model.decoder.noise() * answer.sampler.stretch() {
-                    answer.alone = true;
+                // The logits of a run of several rows differ from those of plain decoding by rounding.
+                if is_shared && choice.margin <= model.decoder.noise() * answer.sampler.stretch() {
+                    answer.needs_plain_run = true;
                     break;
                 }
                 answer.sampler.accept(choice.token)?;
@@ -234,24 +239,24 @@ impl Conversation {
                 }
             }
             if !choices.is_empty() {
-                answer.computed += waiting + choices.len() - 1;
+                answer.cached += computed + choices.len() - 1;
             }
-            self.cache.forget(answer.branch, base + answer.computed);
-            answer.take(&choices, patience, &mut |piece: &str| on_piece(part.number, piece))?;
-            self.leave(answer, base);
+            self.cache.forget(answer.branch, base + answer.cached);
+            answer.append(&choices, stop, &mut |piece: &str| on_piece(part.number, piece))?;
+            self.remove_ended(answer, base);
             said.push(choices.iter().map(|choice| choice.token).collect::<Vec<_>>());
         }
         Ok(Ran { taken, said })
     }
 
-    /// Forgets what was computed of an answer that is over, unless the conversation goes on from it.
-    fn leave(&mut self, answer: &Answering, base: usize) {
+    /// Removes an answer that has ended from the KV cache, unless it is a turn of the conversation.
+    fn remove_ended(&mut self, answer: &Answering, base: usize) {
         if answer.is_over() && answer.branch != Branch::TRUNK {
             self.cache.forget(answer.branch, base);
         }
     }
 
-    /// Makes the cache large enough for so many tokens in all.
+    /// Makes room in the KV cache for `tokens` tokens in all.
     pub(super) fn reserve(&mut self, model: &LanguageModel, tokens: usize) -> Result<()> {
         if tokens > self.cache.capacity() {
             model.decoder.grow(&mut self.cache, tokens)?;

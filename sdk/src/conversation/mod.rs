@@ -1,4 +1,4 @@
-//! What the language model keeps of a study: the computed context, the turns that follow it, and how an answer is decoded.
+//! The conversation about one study: its KV cache with the prefilled context, and the turns after the context.
 
 mod answering;
 mod decode;
@@ -6,39 +6,40 @@ mod prepared;
 mod text;
 
 use crate::anatomy::Structure;
-use crate::control::{Flow, Patience};
+use crate::control::{Flow, StopCondition};
 use crate::decoder::{Branch, Cache, LookUp, Slot, Step};
 use crate::error::Result;
 use crate::language::LanguageModel;
 use crate::perception::Perception;
 use crate::prompt::{self, ContextTokens};
 use answering::Answering;
-pub(crate) use answering::Said;
+pub(crate) use answering::Generated;
 use ort::value::Tensor;
 pub(crate) use prepared::{PreparedQuestion, TextEnd};
 
-/// Visual features and the cache of a study, the turns in it, and what its answers are likely to repeat.
+/// What decoding needs of a study: its visual features, its KV cache, its turns, and the texts that drafts are looked up in.
 pub(crate) struct Conversation {
     visual: Tensor<f32>,
     cache: Cache,
     look_up: LookUp,
     turns: Vec<Turn>,
-    /// Tokens of the last turn that the next one computes with its question: an answer's last token is said, not computed.
+    /// Tokens of the last turn that are not in the KV cache. The next turn computes them together with its question.
     pending: Vec<i64>,
 }
 
-/// What a conversation was when a turn began.
+/// The state of the conversation before a turn.
 struct Turn {
+    /// Length of the text, in tokens.
     length: usize,
     pending: Vec<i64>,
 }
 
 impl Conversation {
-    /// Computes a study's context, with room for a first question and its answer. The result is `None` if `goes_on` returned false
-    /// meanwhile.
+    /// Prefills the context of a study. The KV cache has room for `room` tokens after it. `goes_on` is called between the runs of the
+    /// prefill; if it returns false, the prefill stops, and the result is `None`.
     ///
     /// # Errors
-    /// If they do not fit, memory cannot be had or may not be used, or the model fails.
+    /// If the context does not fit, there is no memory for the KV cache, or the model fails.
     pub fn open(
         model: &LanguageModel,
         context: &ContextTokens,
@@ -55,10 +56,12 @@ impl Conversation {
         Ok(computed.map(|_| Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() }))
     }
 
-    /// Goes on from a computed context, whose keys and values `rows` gives as [`crate::decoder::Decoder::read_cache`] gave them.
+    /// Restores a conversation without turns. `rows` returns the keys and values of the context, as [`Decoder::read_cache`] returned them.
     ///
     /// # Errors
-    /// If they are not the context's, or memory cannot be had or may not be used.
+    /// If their sizes are not those of the context, or there is no memory for the KV cache.
+    ///
+    /// [`Decoder::read_cache`]: crate::decoder::Decoder::read_cache
     pub fn restore(
         model: &LanguageModel,
         context: &ContextTokens,
@@ -71,12 +74,12 @@ impl Conversation {
         Ok(Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() })
     }
 
-    /// What was computed.
+    /// The KV cache.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
 
-    /// What a study's answers repeat: the context's lines, and the boxes of structures under their names.
+    /// The texts that answers tend to repeat: the context, and each structure's name with its box.
     fn look_up(model: &LanguageModel, context: &ContextTokens, perception: &Perception) -> Result<LookUp> {
         let grounded = Structure::all().zip(&perception.boxes);
         let grounded =
@@ -86,12 +89,12 @@ impl Conversation {
         Ok(LookUp::new(texts, |token| model.tokenizer.word(token)))
     }
 
-    /// How many questions were asked and answered since the context.
+    /// Number of turns.
     pub fn turns(&self) -> usize {
         self.turns.len()
     }
 
-    /// Forgets all turns but the first `turns`. What their answers said may still be looked up.
+    /// Removes all turns after the first `turns`. Drafts are still looked up in their answers.
     pub fn rewind(&mut self, turns: usize) {
         if let Some(turn) = self.turns.drain(turns.min(self.turns.len())..).next() {
             self.cache.rewind(turn.length);
@@ -118,12 +121,12 @@ impl Conversation {
         model: &LanguageModel,
         questions: Vec<PreparedQuestion>,
         as_turn: bool,
-        patience: Patience,
+        stop: StopCondition,
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
-    ) -> Result<Vec<Said>> {
+    ) -> Result<Vec<Generated>> {
         let follow_up = questions.iter().any(|prepared| prepared.question.follow_up);
         if as_turn {
-            // Memory is reserved before anything is removed, so that a question without room changes nothing.
+            // Memory is reserved before turns are removed, so that a question without room changes nothing.
             let tokens = questions.iter().map(|prepared| prepared.start + prepared.room()).max();
             self.reserve(model, tokens.unwrap_or(0))?;
         }
@@ -134,22 +137,22 @@ impl Conversation {
         let branch = |number| if as_turn { Branch::TRUNK } else { Branch::new(number) };
         let answers = questions.into_iter().enumerate();
         let mut answers: Vec<_> = answers.map(|(number, prepared)| Answering::new(model, prepared, branch(number))).collect();
-        let decoded = self.decode(model, &mut answers, patience, on_piece);
+        let decoded = self.decode(model, &mut answers, stop, on_piece);
         if decoded.is_err() || !as_turn || !answers.iter().all(Answering::is_prefilled) {
             self.rewind(kept);
         }
         decoded?;
-        let said = answers.into_iter().enumerate().map(|(number, answer)| {
+        let generated = answers.into_iter().enumerate().map(|(number, answer)| {
             if answer.is_prefilled() {
-                self.look_up.add(answer.to_remember(), |token| model.tokenizer.word(token));
+                self.look_up.add(answer.answer_tokens(), |token| model.tokenizer.word(token));
             }
-            let (said, computed, pending) = answer.finish(&mut |piece: &str| on_piece(number, piece));
+            let (generated, cached, pending) = answer.finish(&mut |piece: &str| on_piece(number, piece));
             if self.turns.len() > kept {
-                self.cache.rewind(start + computed);
+                self.cache.rewind(start + cached);
                 self.pending = pending;
             }
-            said
+            generated
         });
-        Ok(said.collect())
+        Ok(generated.collect())
     }
 }

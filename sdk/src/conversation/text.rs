@@ -1,4 +1,4 @@
-//! The text of an answer as it grows.
+//! The text of an answer while it is decoded.
 
 use crate::answer::Finish;
 use crate::cause::source;
@@ -10,12 +10,12 @@ use crate::question::Question;
 use tokenizers::tokenizer::DecodeStream;
 use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
-/// The answer's text as it grows: as the model writes it, and as people read it.
-pub(crate) struct Text<'a> {
+/// The text of an answer: as the model writes it, and without tags and coordinates.
+pub(super) struct AnswerText<'a> {
     model: &'a LanguageModel,
     stream: TokenStream<'a>,
     raw: String,
-    /// JSON has none: what looks like a tag in it is its own.
+    /// Removes tags and coordinates. JSON is not filtered, because a tag in it is part of a string.
     filter: Option<Readable>,
     stops: Stops,
     readable: String,
@@ -23,7 +23,7 @@ pub(crate) struct Text<'a> {
 
 type TokenStream<'a> = DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
-impl<'a> Text<'a> {
+impl<'a> AnswerText<'a> {
     pub fn new(model: &'a LanguageModel, question: &Question) -> Self {
         Self {
             model,
@@ -35,13 +35,16 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Adds a token; what can be read by now is handed on. Tells if the answer ends there.
+    /// Appends a token and passes the text that is certain by now to the callback. Returns why the answer ends there, if it does.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot decode the token.
     pub fn push(&mut self, token: i64, on_piece: &mut impl FnMut(&str) -> Flow) -> Result<Option<Finish>> {
         let id = u32::try_from(token).map_err(|e| DecoderError::Text { source: source(e) })?;
         let piece = match self.stream.step(id) {
             Ok(piece) => piece,
             Err(_) => {
-                // Tokens before made no character together, as drawn ones may.
+                // Sampled byte tokens may not add up to a character. A replacement character stands for them.
                 self.stream = self.model.tokenizer.inner().decode_stream(false);
                 let piece = self.stream.step(id).map_err(|e| DecoderError::Text { source: source(e) })?;
                 Some(format!("{}{}", char::REPLACEMENT_CHARACTER, piece.unwrap_or_default()))
@@ -51,7 +54,7 @@ impl<'a> Text<'a> {
         self.raw.push_str(&piece);
         let piece = self.filter.as_mut().map_or(piece.clone(), |filter| filter.push(&piece));
         let (certain, ends) = self.stops.push(&piece);
-        let flow = self.hand_on(&certain, on_piece);
+        let flow = self.emit(&certain, on_piece);
         Ok(match flow {
             _ if ends => Some(Finish::StopText),
             Flow::Stop => Some(Finish::Stopped),
@@ -59,12 +62,13 @@ impl<'a> Text<'a> {
         })
     }
 
-    fn hand_on(&mut self, piece: &str, on_piece: &mut impl FnMut(&str) -> Flow) -> Flow {
+    fn emit(&mut self, piece: &str, on_piece: &mut impl FnMut(&str) -> Flow) -> Flow {
         self.readable.push_str(piece);
         if piece.is_empty() { Flow::Continue } else { on_piece(piece) }
     }
 
-    /// The whole text, as the model wrote it and as people read it, and why it ended: what was held back may hold a text that ends it.
+    /// The whole text as the model wrote it, the text without tags and coordinates, and why the answer ended: the text that was held back
+    /// may contain a stop text.
     pub fn finish(mut self, mut finish: Finish, on_piece: &mut impl FnMut(&str) -> Flow) -> (String, String, Finish) {
         if finish != Finish::StopText {
             let (mut rest, ends) = self.stops.push(&self.filter.take().map_or_else(String::new, Readable::finish));
@@ -73,7 +77,7 @@ impl<'a> Text<'a> {
             } else {
                 rest.push_str(&std::mem::take(&mut self.stops).finish());
             }
-            self.hand_on(&rest, on_piece);
+            self.emit(&rest, on_piece);
         }
         (self.raw, self.readable, finish)
     }
