@@ -165,7 +165,7 @@ impl Conversation {
         for Part { number, .. } in parts {
             let answer = &mut answers[*number];
             answer.end(Finish::Memory);
-            self.cache.forget(answer.branch, base + answer.cached);
+            self.cache.remove(answer.branch, base + answer.cached);
             self.remove_ended(answer, base);
         }
         Ok(None)
@@ -174,7 +174,7 @@ impl Conversation {
     /// Removes an answer from the KV cache. It is computed again when there is room.
     fn suspend(&mut self, model: &LanguageModel, answer: &mut Answering, base: usize) -> Result<()> {
         answer.cached = 0;
-        self.cache.forget(answer.branch, base);
+        self.cache.remove(answer.branch, base);
         Ok(model.decoder.compact(&mut self.cache)?)
     }
 
@@ -241,7 +241,7 @@ impl Conversation {
             if !choices.is_empty() {
                 answer.cached += computed + choices.len() - 1;
             }
-            self.cache.forget(answer.branch, base + answer.cached);
+            self.cache.remove(answer.branch, base + answer.cached);
             answer.append(&choices, stop, &mut |piece: &str| on_piece(part.number, piece))?;
             self.remove_ended(answer, base);
             said.push(choices.iter().map(|choice| choice.token).collect::<Vec<_>>());
@@ -252,7 +252,7 @@ impl Conversation {
     /// Removes an answer that has ended from the KV cache, unless it is a turn of the conversation.
     fn remove_ended(&mut self, answer: &Answering, base: usize) {
         if answer.is_over() && answer.branch != Branch::TRUNK {
-            self.cache.forget(answer.branch, base);
+            self.cache.remove(answer.branch, base);
         }
     }
 

@@ -1,10 +1,10 @@
-//! The budget of an engine: the memory that the KV caches of all its studies may take together.
+//! The memory budget of an engine: how many bytes the KV caches of all its studies may take together.
 
 use super::error::MemoryError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How much memory is reserved, and how much may be.
+/// How many bytes are reserved, and how many may be.
 #[derive(Debug)]
 pub(super) struct Budget {
     used: AtomicU64,
@@ -12,7 +12,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes; of any number for `None`.
+    /// A budget of `limit` bytes; `None` means no limit.
     pub fn new(limit: Option<u64>) -> Arc<Self> {
         Arc::new(Self { used: AtomicU64::new(0), limit: limit.unwrap_or(u64::MAX) })
     }
@@ -20,7 +20,7 @@ impl Budget {
     /// Reserves bytes.
     ///
     /// # Errors
-    /// [`MemoryError::Budget`] where fewer are left.
+    /// [`MemoryError::Budget`] if fewer are left.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reserved, MemoryError> {
         let fits = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
         match self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) {
@@ -29,7 +29,7 @@ impl Budget {
         }
     }
 
-    fn give_back(&self, bytes: u64) {
+    fn release(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::AcqRel);
     }
 
@@ -40,7 +40,7 @@ impl Budget {
     }
 }
 
-/// A part of the budget; given back when it is dropped.
+/// A reserved part of the budget. Dropping it releases the bytes.
 #[derive(Debug)]
 pub(super) struct Reserved {
     budget: Arc<Budget>,
@@ -48,28 +48,28 @@ pub(super) struct Reserved {
 }
 
 impl Reserved {
-    /// How many bytes it holds.
+    /// Number of reserved bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Takes over another part of the same budget.
+    /// Adds another part of the same budget.
     pub fn join(&mut self, mut other: Self) {
         debug_assert!(Arc::ptr_eq(&self.budget, &other.budget));
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
-    /// Keeps `bytes` of it, or all where it holds fewer, and gives back the rest.
+    /// Keeps at most `bytes` bytes and releases the rest.
     pub fn shrink(&mut self, bytes: u64) {
         let surplus = self.bytes.saturating_sub(bytes);
         self.bytes -= surplus;
-        self.budget.give_back(surplus);
+        self.budget.release(surplus);
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
+        self.budget.release(self.bytes);
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_refused_and_comes_back() {
+    fn too_much_is_refused_and_dropped_parts_are_released() {
         let budget = Budget::new(Some(100));
         let first = budget.reserve(60).unwrap();
         let error = budget.reserve(41).unwrap_err();

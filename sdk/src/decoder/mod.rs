@@ -1,4 +1,4 @@
-//! The language model over a cache of its own for each study (paper, section 3.2).
+//! The decoder of the language model, which computes tokens over the KV cache of a study (paper, section 3.2).
 
 mod budget;
 mod cache;
@@ -37,41 +37,41 @@ use ort::memory::Allocator;
 use ort::value::{Tensor, TensorRef};
 use std::sync::Arc;
 
-/// The projectors and the decoder on a provider.
+/// The projectors and the decoder, loaded on an execution provider.
 pub struct Decoder {
     graph: Graph,
     projector: Graph,
     sizes: DecoderSizes,
     apm: ApmSizes,
-    /// Inputs that say what a layer sees, for layers of each window.
+    /// Names of the attention biases, with the window of the layers that take them.
     biases: Vec<(&'static str, Option<usize>)>,
-    /// Which layers have a window, as far as the graph tells.
+    /// Which layers have a sliding window. On a GPU they are not sliding layers of the [`Layout`].
     windowed: Arc<[bool]>,
     layout: Layout,
     budget: Arc<Budget>,
 }
 
-/// Longest run in tokens on a GPU; see [`LONGEST_RUN`] for the CPU.
+/// Largest number of tokens of a run on a GPU; see [`LONGEST_RUN`] for the CPU.
 const LONGEST_RUN_GPU: usize = 512;
 
-/// Tokens that continue a cache, and where their logits are wanted.
+/// Tokens to compute.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     /// Token ids.
     pub ids: &'a [i64],
-    /// For each the row of the visual features that takes its place, or -1; empty where none is taken.
+    /// For each token, the row of the visual features that replaces its embedding, or -1. May be empty if there are only text tokens.
     pub visual_index: &'a [i64],
-    /// For each its place in its text.
+    /// For each token, its branch and position.
     pub slots: &'a [Slot],
-    /// Which of `ids` logits are wanted of, in ascending order.
+    /// Indices of the tokens whose logits are returned, in ascending order.
     pub wanted: &'a [usize],
 }
 
 impl Decoder {
-    /// Loads `projector.onnx` and `decoder.onnx`. All caches together may take `memory` bytes; any number for `None`.
+    /// Loads `projector.onnx` and `decoder.onnx`. All KV caches together take at most `memory` bytes; `None` means no limit.
     ///
     /// # Errors
-    /// If one cannot be loaded or lacks an input or output, or the provider cannot compute in the decoder's precision.
+    /// If a graph cannot be loaded or lacks an input or output, or the provider does not support the decoder's precision.
     pub fn load(runtime: &Runtime, bundle: &Bundle, memory: Option<u64>) -> Result<Self, RuntimeError> {
         let precision = &bundle.manifest().decoder.precision;
         if precision == cache::BF16 && runtime.provider() == Provider::Cpu {
@@ -94,10 +94,10 @@ impl Decoder {
         }
         let kinds = [(FULL_ATTENTION_BIAS, None), (SLIDING_ATTENTION_BIAS, sizes.sliding_window)];
         let biases = kinds.into_iter().filter(|(name, _)| graph.has_input(name)).collect();
-        // A cache may be given from any place on where the graph names its places so.
+        // The name of this dimension says that the graph accepts a view of the cache from a later place on.
         let slides = |layer| graph.dimension(&format!("past_key_values.{layer}.key"), 2) == Some(SLIDING_PLACES);
         let windowed: Arc<[bool]> = (0..sizes.layers).map(slides).collect();
-        // On a GPU the cache's addresses are not for us to move.
+        // A view of a cache is an address inside its buffer, which cannot be computed for memory of a GPU.
         let (sliding, device) = match runtime.provider() {
             Provider::Cuda(device) | Provider::TensorRt(device) => (vec![false; sizes.layers].into(), Some(device)),
             _ => (Arc::clone(&windowed), None),
@@ -107,7 +107,7 @@ impl Decoder {
         Ok(Self { graph, projector, sizes, apm, biases, windowed, layout, budget: Budget::new(memory) })
     }
 
-    /// The projector's graph and the language model's, for tests.
+    /// The graphs of the projector and of the decoder.
     #[cfg(test)]
     pub(crate) fn graphs(&mut self) -> [&mut Graph; 2] {
         [&mut self.projector, &mut self.graph]
@@ -118,13 +118,13 @@ impl Decoder {
         &self.sizes
     }
 
-    /// By how much two logits may differ between a run of one token and a run of several over the same cache: rounding, and
-    /// for quantised weights other kernels, which round activations by other groups (0.03 were measured).
+    /// Upper bound of the difference between the logits of a token in a run of one row and in a run of several. They differ by rounding; with
+    /// quantised weights more, because their kernels for several rows quantise activations in other groups (0.03 was measured).
     pub fn noise(&self) -> f32 {
         if self.sizes.precision.starts_with("int") { 0.1 } else { 1e-3 }
     }
 
-    /// Visual features `[patches + 36, hidden]` of what the perception module saw.
+    /// Computes the visual features `[patches + 36, hidden]` from the outputs of the perception module.
     ///
     /// # Errors
     /// If the graph fails.
@@ -138,28 +138,27 @@ impl Decoder {
         outputs.read("visual_features", &[1, patches + STRUCTURES, self.sizes.hidden])
     }
 
-    /// An empty cache for a text of `context` tokens, computed once, and for `room` more at least, as far as the model's context goes.
+    /// An empty KV cache for a context of `context` tokens and at least `room` tokens after it, within the model's longest context.
     ///
     /// # Errors
-    /// If memory cannot be had or may not be used.
+    /// [`MemoryError`] if the budget is exceeded or allocation fails.
     pub fn cache(&self, context: usize, room: usize) -> crate::Result<Cache> {
         let capacity = self.layout.capacity(context.saturating_add(room));
         let reserved = self.budget.reserve(self.layout.bytes(capacity, context))?;
         let needed = reserved.bytes();
-        let make = |allocator: &Allocator| Cache::new(allocator, &self.layout, capacity, context, reserved);
-        // The cache lies where attention is computed, so that it never travels.
+        let allocate = |allocator: &Allocator| Cache::new(allocator, &self.layout, capacity, context, reserved);
+        // The cache lies in the memory of the device that computes attention, so that it is not copied between runs.
         let cache = match self.layout.device() {
-            Some(device) => self.graph.with_memory_of(device, make),
-            None => make(&Allocator::default()),
+            Some(device) => self.graph.with_memory_of(device, allocate),
+            None => allocate(&Allocator::default()),
         };
         Ok(cache.map_err(|e| unallocated(needed, &e))?)
     }
 
-    /// Gives a cache room for at least this many tokens, and for a quarter more than it had where the budget allows it. What it holds
-    /// stays.
+    /// Enlarges a cache for at least this number of tokens, and by at least a quarter if the budget allows it.
     ///
     /// # Errors
-    /// If the model's context is shorter, or memory cannot be had or may not be used; the cache is then as it was.
+    /// If the model's longest context is shorter, the budget is exceeded or allocation fails. What the cache holds stays.
     pub fn grow(&self, cache: &mut Cache, tokens: usize) -> crate::Result<()> {
         let (limit, old) = (self.sizes.max_context, cache.capacity());
         if tokens > limit {
@@ -167,45 +166,45 @@ impl Decoder {
         }
         let reserve = |tokens| {
             let capacity = self.layout.capacity(tokens);
-            self.budget.reserve(cache.missing(capacity)).map(|reserved| (capacity, reserved))
+            self.budget.reserve(cache.bytes_to_grow(capacity)).map(|reserved| (capacity, reserved))
         };
         let (capacity, reserved) = reserve(tokens.max(old + old / 4)).or_else(|_| reserve(tokens))?;
         let needed = reserved.bytes();
         Ok(cache.grow(capacity, reserved).map_err(|e| unallocated(needed, &e))?)
     }
 
-    /// Closes the gaps that forgotten tokens left in a cache.
+    /// Closes the gaps that removed tokens left in a cache.
     ///
     /// # Errors
-    /// If what it holds cannot be moved.
+    /// If keys or values cannot be copied from or to a GPU.
     pub fn compact(&self, cache: &mut Cache) -> Result<(), RuntimeError> {
         cache.compact().map_err(failed)
     }
 
-    /// Bytes that a cache for `tokens` tokens takes at most, all but the last `turn` of which are computed once; more tokens never take
-    /// less.
+    /// Upper bound of the bytes of a cache for `tokens` tokens, of which at most `turn` come after the context. It never decreases with the
+    /// number of tokens.
     pub fn cache_bytes(&self, tokens: usize, turn: usize) -> u64 {
-        self.layout.price(tokens, turn)
+        self.layout.max_bytes(tokens, turn)
     }
 
-    /// How many values [`Decoder::read_cache`] gives.
+    /// Number of values that [`Decoder::read_cache`] returns.
     pub(crate) fn saved_values(&self, cache: &Cache, index: usize, length: usize) -> usize {
         cache.needed(index, length).len() * self.sizes.kv_heads * self.sizes.head_dim
     }
 
-    /// Keys (even `index`) or values (odd) that the layer `index / 2` holds of a cache's first `length` tokens, or of the last of them
-    /// where its window reaches no further: `[kv_heads, tokens, head_dim]`.
+    /// Keys (even `index`) or values (odd `index`) of layer `index / 2`, `[kv_heads, tokens, head_dim]`: of the first `length` tokens, or, in a
+    /// sliding layer, of those among them that the next token attends to.
     ///
     /// # Errors
-    /// If they cannot be copied from the device.
+    /// If they cannot be copied from a GPU.
     pub(crate) fn read_cache(&self, cache: &Cache, index: usize, length: usize) -> Result<Vec<f32>, RuntimeError> {
         cache.rows(index, cache.needed(index, length)).map_err(failed)
     }
 
-    /// A cache that holds what [`Decoder::read_cache`] gave of `length` tokens, asked for one after the other.
+    /// A cache of `length` tokens. `rows` is called with each index in order and returns what [`Decoder::read_cache`] returned.
     ///
     /// # Errors
-    /// If they are not of so many tokens, or memory cannot be had or may not be used.
+    /// If the sizes are wrong, the budget is exceeded or allocation fails.
     pub(crate) fn restore_cache(&self, length: usize, mut rows: impl FnMut(usize) -> crate::Result<Vec<f32>>) -> crate::Result<Cache> {
         let limit = self.sizes.max_context;
         if length > limit {
@@ -223,22 +222,22 @@ impl Decoder {
         Ok(cache)
     }
 
-    /// Whether a layer's keys or values of a text of `length` tokens are `values` numbers: those of all tokens, or, where the layer has a
-    /// window, of those that the next token sees.
+    /// Whether `values` is a valid number of keys or values for a text of `length` tokens: of all tokens, or, if the layer has a sliding
+    /// window, of those that the next token attends to.
     pub(crate) fn can_restore(&self, index: usize, length: usize, values: usize) -> bool {
         let seen = self.sizes.sliding_window.filter(|_| self.windowed[index / 2]).map(|window| length.min(window - 1));
         values == self.values(length) || Some(values) == seen.map(|tokens| self.values(tokens))
     }
 
-    /// How many numbers a layer's keys, or its values, of so many tokens are.
+    /// Number of keys, or of values, of this number of tokens in one layer.
     fn values(&self, tokens: usize) -> usize {
         self.sizes.kv_heads * tokens * self.sizes.head_dim
     }
 
-    /// Visual features as an input of [`Decoder::run`]; made once for a study.
+    /// Makes a tensor of visual features, the input of [`Decoder::run`]. It is made once for each study.
     ///
     /// # Errors
-    /// If they do not have the decoder's width.
+    /// If the features do not have the decoder's width.
     pub fn visual(&self, features: Vec<f32>) -> Result<Tensor<f32>, RuntimeError> {
         let hidden = self.sizes.hidden;
         Tensor::from_array(([features.len() / hidden, hidden], features)).map_err(failed)
@@ -277,7 +276,7 @@ impl Decoder {
         Ok(Some(logits))
     }
 
-    /// Computes the last tokens of a cache.
+    /// Computes the last tokens of a cache in one run.
     fn run_once(
         &self,
         cache: &mut Cache,
@@ -289,8 +288,8 @@ impl Decoder {
         let (count, rows, total) = (ids.len(), wanted.len(), cache.length());
         let length = i32::try_from(total).unwrap_or(i32::MAX);
         let positions: Vec<i64> = cache.slots()[total - count..].iter().map(|slot| slot.position as i64).collect();
-        // Layers with a window compute with what it reaches only.
-        let start = self.layout.slides().map_or(0, |window| slots::first_seen(cache.slots(), count, window));
+        // Sliding layers get a view of the cache that begins at the first place that one of the tokens attends to.
+        let start = self.layout.sliding_window().map_or(0, |window| slots::first_attended(cache.slots(), count, window));
         cache.slide(count, start).map_err(failed)?;
         let biases = self.biases.iter().map(|&(name, window)| {
             let from = window.map_or(0, |_| start);

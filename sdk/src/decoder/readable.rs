@@ -1,22 +1,24 @@
-//! From the model's text to what people read: grounding tags and coordinates are taken out while the text streams.
+//! Removes grounding tags and coordinates from the text of an answer while it streams.
 
 const BOX: &str = "<box>";
 const BOX_END: &str = "</box>";
-/// Tags that vanish, with what they leave behind.
-const TAGS: [(&str, &str); 5] = [("<ref>", ""), ("</ref>", ""), ("<end_of_turn>", ""), ("<eos>", ""), ("</box>", "")];
+/// Tags that are removed; the text between them stays.
+const TAGS: [&str; 5] = ["<ref>", "</ref>", "<end_of_turn>", "<eos>", "</box>"];
 
-/// A filter for streamed text.
+/// A filter that turns the model's text into the text without tags and coordinates.
 #[derive(Clone, Debug, Default)]
 pub struct Readable {
+    /// Text that may be the beginning of a tag.
     pending: String,
     in_box: bool,
-    /// A space that is due before more text: none is left at the end or where a box stood alone.
+    /// Whether a space precedes the next character. Spaces at the beginning, at the end and around removed tags are not doubled.
     space: bool,
+    /// Whether a character was written.
     written: bool,
 }
 
 impl Readable {
-    /// Takes a piece of the model's text and returns what can be read of it so far.
+    /// Appends a piece of the model's text and returns the text that is certain by now.
     pub fn push(&mut self, piece: &str) -> String {
         self.pending.push_str(piece);
         let mut out = String::new();
@@ -37,10 +39,9 @@ impl Readable {
             if self.pending.starts_with(BOX) {
                 self.pending.drain(..BOX.len());
                 self.in_box = true;
-            } else if let Some((tag, left)) = TAGS.iter().find(|(tag, _)| self.pending.starts_with(tag)) {
+            } else if let Some(tag) = TAGS.iter().find(|tag| self.pending.starts_with(**tag)) {
                 self.pending.drain(..tag.len());
-                self.write(left, &mut out);
-            } else if TAGS.iter().map(|t| t.0).chain([BOX]).any(|tag| tag.starts_with(self.pending.as_str())) {
+            } else if TAGS.into_iter().chain([BOX]).any(|tag| tag.starts_with(self.pending.as_str())) {
                 return out;
             } else {
                 self.pending.remove(0);
@@ -49,7 +50,7 @@ impl Readable {
         }
     }
 
-    /// What is left at the end.
+    /// The text that is still held back at the end of the answer.
     pub fn finish(mut self) -> String {
         let mut out = String::new();
         if !self.in_box {
@@ -79,7 +80,7 @@ mod tests {
     use super::Readable;
     use proptest::prelude::*;
 
-    fn of(text: &str) -> String {
+    fn filtered(text: &str) -> String {
         let mut filter = Readable::default();
         let mut out = filter.push(text);
         out.push_str(&filter.finish());
@@ -87,11 +88,11 @@ mod tests {
     }
 
     #[test]
-    fn tags_and_coordinates_vanish() {
+    fn tags_and_coordinates_are_removed() {
         let text = "<ref>nodule</ref><box>(1,2),(3,4)</box><box>(5,6),(7,8)</box> <ref>pacemaker</ref><box>(1,1),(2,2)</box>";
-        assert_eq!(of(text), "nodule pacemaker");
-        assert_eq!(of("The lungs <are> clear. x < y<end_of_turn>"), "The lungs <are> clear. x < y");
-        assert_eq!(of("<box>(1,2),(3"), "");
+        assert_eq!(filtered(text), "nodule pacemaker");
+        assert_eq!(filtered("The lungs <are> clear. x < y<end_of_turn>"), "The lungs <are> clear. x < y");
+        assert_eq!(filtered("<box>(1,2),(3"), "");
     }
 
     proptest! {
@@ -105,7 +106,7 @@ mod tests {
                 streamed.push_str(&filter.push(&piece.iter().collect::<String>()));
             }
             streamed.push_str(&filter.finish());
-            prop_assert_eq!(streamed, of(&text));
+            prop_assert_eq!(streamed, filtered(&text));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How the next token is chosen: the most likely one, or one drawn by likelihood.
+//! Choosing the next token: greedy or sampled, with penalties and constraints.
 
 use super::error::{DecoderError, QuestionError};
 use super::grammar::Matcher;
@@ -7,19 +7,20 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::fmt;
 
-/// How tokens are chosen. By default the most likely one is taken, always; an answer is then the same every time.
+/// How tokens are chosen. By default decoding is greedy: the most likely token is taken, and equal questions get equal answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// How freely tokens are drawn: 0 takes the most likely one, 1 draws as likely as the model says, more evens it out.
+    /// Divides the logits before sampling, 0 to 100. With 0, decoding is greedy; with 1, tokens are drawn by the model's probabilities; larger
+    /// values make these more uniform.
     pub temperature: f32,
-    /// Draws among this many of the most likely tokens; 0 for all.
+    /// Samples among this number of the most likely tokens; 0 means all.
     pub top_k: usize,
-    /// Draws among the fewest most likely tokens that are this probable together, above 0 to 1; 1 for all.
+    /// Samples among the fewest most likely tokens whose probabilities add up to this, above 0 and at most 1; 1 means all.
     pub top_p: f32,
-    /// Divides positive logits of tokens that the answer holds already, and multiplies negative ones (Keskar et al. 2019);
-    /// 1 leaves them. Coordinates repeat: much more than 1 harms boxes.
+    /// Divides positive logits of tokens that are already in the answer, and multiplies negative ones (Keskar et al. 2019), 0.01 to 100; 1
+    /// changes nothing. Because coordinates repeat tokens, values far above 1 make boxes wrong.
     pub repetition_penalty: f32,
-    /// Equal seeds draw equal answers.
+    /// Seed of the random numbers. Equal seeds give equal answers.
     pub seed: u64,
 }
 
@@ -30,15 +31,15 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Whether the most likely token is taken.
+    /// Whether decoding is greedy.
     pub fn is_greedy(&self) -> bool {
         self.temperature == 0.0
     }
 
-    /// Whether everything is in its range.
+    /// Checks the ranges of all settings.
     ///
     /// # Errors
-    /// With what is not.
+    /// [`QuestionError::Sampling`] for the first setting that is out of range.
     pub(crate) fn check(&self) -> Result<(), QuestionError> {
         let wrong = |name, value: f32, allowed| Err(QuestionError::Sampling { name, value, allowed });
         match *self {
@@ -68,87 +69,91 @@ impl fmt::Display for Sampling {
 pub(crate) struct Choice {
     /// The token.
     pub token: i64,
-    /// How far its logit lies above the next one's, at least, where it is the most likely; infinite where it was drawn.
+    /// A lower bound of the difference between its logit and the next largest one; infinite if the token was sampled.
     pub margin: f32,
-    /// Natural logarithm of its probability by the model, before temperature, penalties and form; NaN where nobody asked.
+    /// Natural logarithm of its probability under the model, before temperature, penalty and constraints; NaN if it was not requested.
     pub log_probability: f32,
 }
 
-/// Chooses an answer's tokens.
+/// Chooses the tokens of one answer.
 pub(crate) struct Sampler {
     sampling: Sampling,
     rng: ChaCha8Rng,
-    said: Vec<i64>,
+    /// The different tokens of the answer so far, if there is a repetition penalty.
+    used: Vec<i64>,
     log_probabilities: bool,
-    form: Option<Matcher>,
+    /// Constrains the answer to its form.
+    matcher: Option<Matcher>,
 }
 
 impl Sampler {
-    /// For one answer, which keeps this form.
+    /// A sampler for one answer, which `matcher` constrains.
     ///
     /// # Errors
-    /// [`QuestionError::Sampling`] for a setting out of range.
-    pub fn new(sampling: Sampling, log_probabilities: bool, form: Option<Matcher>) -> Result<Self, QuestionError> {
+    /// [`QuestionError::Sampling`] if a setting is out of range.
+    pub fn new(sampling: Sampling, log_probabilities: bool, matcher: Option<Matcher>) -> Result<Self, QuestionError> {
         sampling.check()?;
-        Ok(Self { sampling, rng: ChaCha8Rng::seed_from_u64(sampling.seed), said: Vec::new(), log_probabilities, form })
+        Ok(Self { sampling, rng: ChaCha8Rng::seed_from_u64(sampling.seed), used: Vec::new(), log_probabilities, matcher })
     }
 
-    /// Whether draft tokens may be verified: where no token is drawn.
+    /// Whether draft tokens can be verified, which takes greedy decoding.
     pub fn takes_drafts(&self) -> bool {
         self.sampling.is_greedy()
     }
 
-    /// How much larger a difference between two logits can become by what is done to them.
+    /// The largest factor by which the repetition penalty enlarges a difference between two logits.
     pub fn stretch(&self) -> f32 {
         self.sampling.repetition_penalty.max(1.0 / self.sampling.repetition_penalty)
     }
 
-    /// Chooses a token by the logits of all: among those that the form allows here.
+    /// Chooses one of the allowed tokens, by the logits of all tokens.
     ///
     /// # Errors
-    /// [`DecoderError::Grammar`] if the form takes too much to follow.
+    /// [`DecoderError::Grammar`] if the grammar exceeds its limits.
     pub fn choose(&mut self, logits: &[f32]) -> Result<Choice, DecoderError> {
         let penalised = self.penalise(logits);
-        let weighed = penalised.as_deref().unwrap_or(logits);
+        let adjusted = penalised.as_deref().unwrap_or(logits);
         let (token, margin) = if self.sampling.is_greedy() {
-            self.most_likely(weighed)?
+            self.most_likely(adjusted)?
         } else {
-            let mask = self.form.as_mut().map(Matcher::mask).transpose()?;
-            (self.draw(weighed, mask.as_ref()), f32::INFINITY)
+            let mask = self.matcher.as_mut().map(Matcher::mask).transpose()?;
+            (self.draw(adjusted, mask.as_ref()), f32::INFINITY)
         };
         let log_probability = if self.log_probabilities { log_probability(logits, token) } else { f32::NAN };
         Ok(Choice { token, margin, log_probability })
     }
 
-    /// Tells that a token is part of the answer.
+    /// Appends a token to the answer.
     ///
     /// # Errors
     /// As [`Sampler::choose`].
     pub fn accept(&mut self, token: i64) -> Result<(), DecoderError> {
-        if self.sampling.repetition_penalty != 1.0 && !self.said.contains(&token) {
-            self.said.push(token);
+        if self.sampling.repetition_penalty != 1.0 && !self.used.contains(&token) {
+            self.used.push(token);
         }
-        self.form.as_mut().map_or(Ok(()), |form| form.accept(token))
+        self.matcher.as_mut().map_or(Ok(()), |matcher| matcher.accept(token))
     }
 
-    /// To ask whether one token is allowed costs far less than to find all that are, and the most likely one nearly always is. Its
-    /// margin is then the one over all tokens, which is not larger than that over the allowed ones.
+    /// The most likely allowed token and its margin. The mask of allowed tokens is computed only if the most likely token is not allowed,
+    /// because a check of one token is much faster. If it is allowed, its margin over all tokens is a lower bound of that over the allowed
+    /// ones.
     fn most_likely(&mut self, logits: &[f32]) -> Result<(i64, f32), DecoderError> {
         let (token, margin) = most_likely(logits);
-        let Some(form) = &mut self.form else { return Ok((token, margin)) };
-        if form.allows(token)? {
+        let Some(matcher) = &mut self.matcher else { return Ok((token, margin)) };
+        if matcher.allows(token)? {
             return Ok((token, margin));
         }
-        let mask = form.mask()?;
+        let mask = matcher.mask()?;
         Ok(most_likely_of(logits.iter().copied().enumerate().filter(|&(token, _)| mask.is_allowed(token as u32))))
     }
 
+    /// The logits after the repetition penalty; `None` if it changes nothing.
     fn penalise(&self, logits: &[f32]) -> Option<Vec<f32>> {
-        if self.said.is_empty() {
+        if self.used.is_empty() {
             return None;
         }
         let mut logits = logits.to_vec();
-        for &token in &self.said {
+        for &token in &self.used {
             if let Some(logit) = usize::try_from(token).ok().and_then(|token| logits.get_mut(token)) {
                 let penalty = self.sampling.repetition_penalty;
                 *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
@@ -157,6 +162,7 @@ impl Sampler {
         Some(logits)
     }
 
+    /// Samples a token.
     fn draw(&mut self, logits: &[f32], mask: Option<&SimpleVob>) -> i64 {
         let Sampling { temperature, top_k, top_p, .. } = self.sampling;
         let allowed = |&(token, _): &(usize, f32)| mask.is_none_or(|mask| mask.is_allowed(token as u32));
@@ -169,7 +175,7 @@ impl Sampler {
         candidates.sort_unstable_by(by_likelihood);
         let largest = candidates.first().map_or(0.0, |c| c.1);
         let mut total = 0.0;
-        // Running sums of probabilities, not normalised.
+        // Cumulative sums of probabilities that are not normalised.
         let sums: Vec<f64> = candidates
             .iter()
             .map(|&(_, logit)| {
@@ -184,8 +190,8 @@ impl Sampler {
     }
 }
 
-/// The most likely token, the first of equals, and how far its logit lies above the next.
-pub(crate) fn most_likely(logits: &[f32]) -> (i64, f32) {
+/// The token with the largest logit, the first of equals, and the difference to the next largest one.
+fn most_likely(logits: &[f32]) -> (i64, f32) {
     most_likely_of(logits.iter().copied().enumerate())
 }
 
@@ -202,6 +208,7 @@ fn most_likely_of(mut logits: impl Iterator<Item = (usize, f32)>) -> (i64, f32) 
     (best.0, best.1 - next)
 }
 
+/// Natural logarithm of the probability of a token.
 fn log_probability(logits: &[f32], token: i64) -> f32 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
@@ -215,6 +222,7 @@ mod tests {
 
     const LOGITS: [f32; 5] = [0.0, 2.0, 1.0, -1.0, 2.0];
 
+    /// How often each token is sampled, as a share.
     fn shares(sampling: Sampling) -> [f64; 5] {
         let mut sampler = Sampler::new(sampling, false, None).unwrap();
         let mut counts = [0.0; 5];
@@ -223,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn greedy_takes_the_first_of_the_most_likely() {
+    fn greedy_decoding_takes_the_first_of_the_most_likely() {
         let mut sampler = Sampler::new(Sampling::default(), true, None).unwrap();
         let choice = sampler.choose(&LOGITS).unwrap();
         assert_eq!((choice.token, choice.margin), (1, 0.0));
@@ -233,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_follow_the_likelihoods() {
+    fn samples_follow_the_probabilities() {
         let expected: Vec<f64> = LOGITS.iter().map(|&l| f64::from(l / 2.0).exp()).collect();
         let total: f64 = expected.iter().sum();
         let found = shares(Sampling { temperature: 2.0, ..Sampling::default() });
@@ -242,7 +250,7 @@ mod tests {
         }
         let found = shares(Sampling { temperature: 1.0, top_k: 2, ..Sampling::default() });
         assert!((found[1] - 0.5).abs() < 0.015 && found[1] + found[4] > 0.999, "{found:?}");
-        // Both twos make 0.78 of all, with the one 0.93.
+        // The two tokens with logit 2 have a probability of 0.78 together, and 0.93 with the token with logit 1.
         let found = shares(Sampling { temperature: 1.0, top_p: 0.78, ..Sampling::default() });
         assert!(found[1] + found[4] > 0.999, "{found:?}");
         let found = shares(Sampling { temperature: 1.0, top_p: 0.9, ..Sampling::default() });
@@ -250,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_seeds_draw_equally() {
+    fn equal_seeds_give_equal_answers() {
         let draw = |seed| {
             let mut sampler = Sampler::new(Sampling { temperature: 1.0, seed, ..Sampling::default() }, false, None).unwrap();
             (0..50).map(|_| sampler.choose(&LOGITS).unwrap().token).collect::<Vec<_>>()
@@ -260,20 +268,20 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_becomes_less_likely() {
+    fn tokens_of_the_answer_become_less_likely() {
         let mut sampler = Sampler::new(Sampling { repetition_penalty: 3.0, ..Sampling::default() }, false, None).unwrap();
-        let said: Vec<i64> = (0..3)
+        let chosen: Vec<i64> = (0..3)
             .map(|_| {
                 let token = sampler.choose(&LOGITS).unwrap().token;
                 sampler.accept(token).unwrap();
                 token
             })
             .collect();
-        assert_eq!(said, [1, 4, 2]);
+        assert_eq!(chosen, [1, 4, 2]);
     }
 
     #[test]
-    fn a_penalty_stretches_what_logits_may_differ_by() {
+    fn a_penalty_enlarges_differences_between_logits() {
         let noise = 0.1;
         for penalty in [0.5, 1.0, 3.0] {
             let mut sampler = Sampler::new(Sampling { repetition_penalty: penalty, ..Sampling::default() }, false, None).unwrap();

@@ -1,6 +1,6 @@
-//! Texts that end an answer.
+//! Stop texts.
 
-/// Holds readable text back while it may turn out to be the beginning of a text that ends the answer.
+/// Looks for stop texts while the text of an answer streams, and holds text back that may be the beginning of one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stops {
     texts: Vec<String>,
@@ -8,12 +8,12 @@ pub(crate) struct Stops {
 }
 
 impl Stops {
-    /// Over texts; empty ones are left out.
+    /// Looks for these texts. Empty ones are ignored.
     pub fn new(texts: &[String]) -> Self {
         Self { texts: texts.iter().filter(|text| !text.is_empty()).cloned().collect(), held: String::new() }
     }
 
-    /// Takes a piece; returns what is certain by now, and whether the answer ends there.
+    /// Appends a piece. Returns the text that is certain by now, and whether the answer ends after it.
     pub fn push(&mut self, piece: &str) -> (String, bool) {
         self.held.push_str(piece);
         if let Some(end) = self.texts.iter().filter_map(|text| self.held.find(text.as_str())).min() {
@@ -25,7 +25,7 @@ impl Stops {
         (self.held.drain(..certain).collect(), false)
     }
 
-    /// What was held back for nothing.
+    /// The text that is still held back at the end of the answer.
     pub fn finish(self) -> String {
         self.held
     }
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_text_ends_the_answer() {
+    fn the_first_occurrence_ends_the_answer() {
         assert_eq!(
             run(&["Impression"], &["Clear. ", "Impr", "ession: none"]),
             (vec!["Clear. ".into(), String::new(), String::new()], true)
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looked_like_one_is_handed_on() {
+    fn text_that_only_begins_like_a_stop_text_is_returned() {
         assert_eq!(run(&["Impression"], &["an Impr", "int"]), (vec!["an ".into(), "Imprint".into(), String::new()], false));
         assert_eq!(run(&["."], &["a"]), (vec!["a".into(), String::new()], false));
         assert_eq!(run(&["aab"], &["aa", "a", "a"]), (vec![String::new(), "a".into(), "a".into(), "aa".into()], false));

@@ -1,4 +1,4 @@
-//! Caches of two layers, of which the first slides.
+//! Tests of the KV cache.
 
 use super::super::budget::Budget;
 use super::*;
@@ -6,7 +6,7 @@ use crate::runtime::{Options, Provider, Runtime};
 
 const WINDOW: usize = 4;
 
-/// Two layers, of which the first slides.
+/// Two layers, of which the first is a sliding layer.
 fn layout() -> Layout {
     let sizes = DecoderSizes {
         layers: 2,
@@ -21,13 +21,13 @@ fn layout() -> Layout {
     Layout::new(&sizes, [true, false].into(), None)
 }
 
-fn empty(layout: &Layout, budget: &Arc<Budget>, capacity: usize, floor: usize) -> Cache {
+fn empty(layout: &Layout, budget: &Arc<Budget>, capacity: usize, context: usize) -> Cache {
     Runtime::load(Options { provider: Provider::Cpu, ..Options::default() }).unwrap();
-    let reserved = budget.reserve(layout.bytes(capacity, floor)).unwrap();
-    Cache::new(&Allocator::default(), layout, capacity, floor, reserved).unwrap()
+    let reserved = budget.reserve(layout.bytes(capacity, context)).unwrap();
+    Cache::new(&Allocator::default(), layout, capacity, context, reserved).unwrap()
 }
 
-/// A cache for a text of 1,000 tokens and 24 more, with the text in it: places are told apart by their values.
+/// A cache for 1,024 tokens that holds a context of 1,000 tokens. Each place has values of its own.
 fn filled() -> Cache {
     filled_from(&Budget::new(None))
 }
@@ -45,22 +45,22 @@ fn firsts(cache: &Cache, index: usize, places: Range<usize>) -> Vec<f32> {
 }
 
 #[test]
-fn layers_that_slide_take_what_they_reach() {
+fn sliding_layers_have_room_for_what_tokens_attend_to() {
     let layout = layout();
     assert_eq!(layout.places(true, 1024, 1000), WINDOW + LONGEST_RUN);
-    assert_eq!(layout.places(true, 4000, 1000), 4000 - 997, "all that follows the text");
+    assert_eq!(layout.places(true, 4000, 1000), 4000 - 997, "all that follows the context");
     assert_eq!((layout.places(true, 100, 90), layout.places(false, 100, 90)), (100, 100));
-    // Two heads of 1,024 places; two of 132 places, and 128 places behind them.
+    // Two heads of 1,024 places, and two of 132 places with 128 spare places after them.
     assert_eq!(layout.bytes(1024, 1000), (2 * 1024 + 2 * 132 + 128) * 2 * 2 * 4);
-    let whole = Layout { sliding: [false, false].into(), ..layout };
-    assert_eq!(whole.bytes(1024, 1000), 2 * 1024 * 2 * 2 * 2 * 4);
+    let full = Layout { sliding: [false, false].into(), ..layout };
+    assert_eq!(full.bytes(1024, 1000), 2 * 1024 * 2 * 2 * 2 * 4);
 }
 
 #[test]
-fn what_is_needed_of_all_tokens_is_kept() {
+fn needed_keys_and_values_are_kept() {
     let cache = filled();
-    // A token behind the text sees itself and three before.
-    assert_eq!((cache.sliding.from, cache.whole.from), (997, 0));
+    // A token after the context attends to itself and the three tokens before it.
+    assert_eq!((cache.sliding.from, cache.full.from), (997, 0));
     assert_eq!(firsts(&cache, 0, 997..1000), [1994.0, 1996.0, 1998.0, 11994.0, 11996.0, 11998.0]);
     assert_eq!(firsts(&cache, 3, 0..1000)[..2], [0.0, 2.0]);
     let read = |cache: &Cache| (0..4).map(|index| cache.rows(index, cache.needed(index, 1000)).unwrap()).collect::<Vec<_>>();
@@ -72,7 +72,7 @@ fn what_is_needed_of_all_tokens_is_kept() {
 }
 
 #[test]
-fn it_slides_grows_and_goes_back() {
+fn a_cache_slides_grows_and_is_rewound() {
     let budget = Budget::new(None);
     let mut cache = filled_from(&budget);
     let append = |cache: &mut Cache, count| {
@@ -83,18 +83,18 @@ fn it_slides_grows_and_goes_back() {
     append(&mut cache, 20);
     cache.rewind(1000);
     assert_eq!((cache.length(), cache.sliding.from), (1000, 997));
-    let reserved = budget.reserve(cache.missing(2048)).unwrap();
+    let reserved = budget.reserve(cache.bytes_to_grow(2048)).unwrap();
     cache.grow(2048, reserved).unwrap();
     assert_eq!((cache.capacity(), cache.sliding.capacity), (2048, 2048 - 997));
     assert_eq!(firsts(&cache, 1, 998..1000), [1996.0, 1998.0, 11996.0, 11998.0]);
-    // However far it goes, it can return to the text's end.
+    // However long the conversation, the cache can be rewound to the end of the context.
     for _ in 0..4 {
         append(&mut cache, 250);
     }
     assert_eq!(cache.sliding.from, 997);
     cache.rewind(1000);
     assert_eq!(firsts(&cache, 0, 998..1000), [1996.0, 1998.0, 11996.0, 11998.0]);
-    // Within the text there is no way back but to its beginning, from where it is computed run by run.
+    // A rewind into the context removes all of it. It is then computed again, run by run.
     let mut cache = filled();
     cache.rewind(500);
     assert_eq!((cache.length(), cache.sliding.from), (0, 0));
@@ -110,12 +110,12 @@ fn gaps_are_closed_in_all_layers() {
     cache.slide(3, 997).unwrap();
     for index in 0..4 {
         let part = cache.part(index);
-        let values = cache.held[index].tensor.try_extract_tensor_mut::<f32>().unwrap().1;
+        let values = cache.tensors[index].tensor.try_extract_tensor_mut::<f32>().unwrap().1;
         for place in 1000..1003 {
             values[(place - part.from) * 2] = place as f32;
         }
     }
-    cache.forget(one, 1000);
+    cache.remove(one, 1000);
     cache.compact().unwrap();
     assert_eq!(cache.length(), 1001);
     for index in 0..4 {
@@ -123,24 +123,24 @@ fn gaps_are_closed_in_all_layers() {
     }
 }
 
-/// Bytes of the tensors that a cache holds, as ONNX Runtime tells them.
-fn held(cache: &Cache) -> u64 {
-    let bytes = |held: &Held| {
-        let values = held.tensor.shape().num_elements();
-        let each = if *held.tensor.data_type() == TensorElementType::Bfloat16 { 2 } else { 4 };
+/// Bytes of the tensors of a cache, from their shapes.
+fn allocated(cache: &Cache) -> u64 {
+    let bytes = |keys: &LayerTensor| {
+        let values = keys.tensor.shape().num_elements();
+        let each = if *keys.tensor.data_type() == TensorElementType::Bfloat16 { 2 } else { 4 };
         (values * each) as u64
     };
-    cache.held.iter().map(bytes).sum()
+    cache.tensors.iter().map(bytes).sum()
 }
 
-/// Layouts of various windows, layers and types.
+/// Layouts with different windows, sizes and types.
 fn layouts() -> impl Iterator<Item = Layout> {
     let windows = [None, Some(1), Some(4), Some(129), Some(512), Some(5000)];
     windows.into_iter().flat_map(|window| {
         [(1, "fp32", 10_000), (3, "bf16", 2048), (2, "fp32", 2049)].map(|(kv_heads, precision, max_context)| {
             let sizes = layout().sizes;
             let sizes = DecoderSizes { kv_heads, sliding_window: window, max_context, precision: precision.into(), layers: 3, ..sizes };
-            // Most layers of published models slide.
+            // Most layers of published models are sliding layers.
             Layout::new(&sizes, [true, true, false].map(|slides| slides && window.is_some()).into(), None)
         })
     })
@@ -151,14 +151,22 @@ fn what_is_reserved_is_what_is_allocated() {
     for layout in layouts() {
         let budget = Budget::new(None);
         for tokens in [1, 127, 128, 129, 1000, 2047, 2048] {
-            for floor in [0, 1, tokens / 2, tokens] {
+            for context in [0, 1, tokens / 2, tokens] {
                 let capacity = layout.capacity(tokens);
-                let mut cache = empty(&layout, &budget, capacity, floor);
-                assert_eq!((held(&cache), layout.bytes(capacity, floor)), (budget.used(), budget.used()), "{layout:?} {tokens} {floor}");
+                let mut cache = empty(&layout, &budget, capacity, context);
+                assert_eq!(
+                    (allocated(&cache), layout.bytes(capacity, context)),
+                    (budget.used(), budget.used()),
+                    "{layout:?} {tokens} {context}"
+                );
                 let larger = layout.capacity(capacity + 300);
-                let reserved = budget.reserve(cache.missing(larger)).unwrap();
+                let reserved = budget.reserve(cache.bytes_to_grow(larger)).unwrap();
                 cache.grow(larger, reserved).unwrap();
-                assert_eq!((held(&cache), layout.bytes(larger, floor)), (budget.used(), budget.used()), "{layout:?} {larger} {floor}");
+                assert_eq!(
+                    (allocated(&cache), layout.bytes(larger, context)),
+                    (budget.used(), budget.used()),
+                    "{layout:?} {larger} {context}"
+                );
             }
         }
         assert_eq!(budget.used(), 0);
@@ -166,49 +174,49 @@ fn what_is_reserved_is_what_is_allocated() {
 }
 
 #[test]
-fn the_price_never_falls_and_is_enough() {
+fn the_upper_bound_never_falls_and_is_enough() {
     const TURN: usize = 768;
     for layout in layouts() {
         let most = layout.sizes.max_context;
         let mut before = 0;
         for tokens in (0..1500).chain((most - 300).max(1500)..most + 1000).chain([1 << 20, usize::MAX]) {
-            let price = layout.price(tokens, TURN);
-            assert!(price >= before, "{tokens} tokens: {price} bytes instead of {before} or more");
-            before = price;
-            // Whatever part of the last tokens is a question with its answer.
+            let bound = layout.max_bytes(tokens, TURN);
+            assert!(bound >= before, "{tokens} tokens: {bound} bytes instead of {before} or more");
+            before = bound;
+            // The context may be longer than the bound assumes.
             for turn in [0, 1, TURN / 2, TURN] {
                 let real = layout.bytes(layout.capacity(tokens), tokens.min(most).saturating_sub(turn));
-                assert!(real <= price, "{tokens} tokens, of which a turn has {turn}: {real} bytes instead of {price} at most");
+                assert!(real <= bound, "{tokens} tokens, of which a turn has {turn}: {real} bytes instead of {bound} at most");
             }
         }
-        assert_eq!(before, layout.price(most, TURN));
+        assert_eq!(before, layout.max_bytes(most, TURN));
     }
 }
 
 #[test]
-fn growth_that_fails_gives_its_memory_back() {
-    // No machine has a layer without a window of so many places, while one with a window would hold 2,000 more than now.
+fn growth_that_fails_releases_its_memory() {
+    // Memory for a full layer with this many places exists on no machine. The sliding layer, which grows first, gets about 2,000 places.
     const MOST: usize = 1 << 42;
     let layout = layout();
     let budget = Budget::new(None);
     let mut cache = empty(&layout, &budget, 1024, MOST - 2000);
     cache.advance(&Slot::run(Branch::TRUNK, 0, 100).collect::<Vec<_>>());
     for index in 0..4 {
-        let values = cache.held[index].tensor.try_extract_tensor_mut::<f32>().unwrap().1;
+        let values = cache.tensors[index].tensor.try_extract_tensor_mut::<f32>().unwrap().1;
         values.iter_mut().zip(0u16..).for_each(|(value, number)| *value = f32::from(number));
     }
     let read = |cache: &Cache| (0..4).map(|index| cache.rows(index, 0..100).unwrap()).collect::<Vec<_>>();
     let (rows, used) = (read(&cache), budget.used());
     assert!(layout.places(true, MOST, MOST - 2000) > 2 * cache.sliding.capacity);
     for _ in 0..2 {
-        let reserved = budget.reserve(cache.missing(MOST)).unwrap();
+        let reserved = budget.reserve(cache.bytes_to_grow(MOST)).unwrap();
         cache.grow(MOST, reserved).unwrap_err();
-        assert_eq!((budget.used(), held(&cache)), (used, used));
+        assert_eq!((budget.used(), allocated(&cache)), (used, used));
         assert_eq!((cache.capacity(), cache.length(), read(&cache)), (1024, 100, rows.clone()));
     }
-    // It is as usable as before.
-    let reserved = budget.reserve(cache.missing(2048)).unwrap();
+    // The cache can still be used.
+    let reserved = budget.reserve(cache.bytes_to_grow(2048)).unwrap();
     cache.grow(2048, reserved).unwrap();
     assert_eq!((cache.capacity(), read(&cache)), (2048, rows));
-    assert_eq!((held(&cache), budget.used()), (budget.used(), layout.bytes(2048, MOST - 2000)));
+    assert_eq!((allocated(&cache), budget.used()), (budget.used(), layout.bytes(2048, MOST - 2000)));
 }

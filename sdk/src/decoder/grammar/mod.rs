@@ -1,7 +1,7 @@
-//! What form an answer keeps: a grammar over tokens (llguidance) says at each place which of them may follow.
+//! Constrained decoding: a grammar (llguidance) that says which tokens may come next in an answer.
 //!
-//! It is about text, not about tokens: tags count as their text, however it is split, so what holds here holds for whoever reads
-//! the answer. A grammar guarantees form, never truth.
+//! A grammar describes the text of the answer, not its tokens: a tag is constrained as text, however it is split into tokens. A grammar
+//! guarantees the form of an answer, but not that the answer is right.
 
 mod schema;
 mod vocabulary;
@@ -16,40 +16,41 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// Answers in [`Form::Grounded`]: text and groundings. It is one regular expression, so that no parser is needed beside the
-/// automaton, and the automaton is back where it was after each character of plain text.
+/// The grammar of [`Form::Grounded`]: text and groundings. It is a single regular expression, so it needs an automaton but no parser, and
+/// the automaton returns to the same state after each character of plain text.
 ///
-/// A `<` is text where a number, a space or a sign follows, as in "SpO2 < 90 %" or "<5 mm"; else it opens a tag.
+/// A `<` is text if a number, a space or a sign follows, as in "SpO2 < 90 %" or "<5 mm". Otherwise it opens a tag.
 const GROUNDED: &str = r#"
 start: /({text}|<ref>{text}+<\/ref>|<box>\({n},{n}\),\({n},{n}\)<\/box>)*/
 "#;
-/// A character of text: no control characters but tabulator and line breaks.
+/// A character of text. The only control characters are tabulator and line breaks.
 const TEXT: &str = r"([^<\x00-\x08\x0B\x0C\x0E-\x1F\x7F]|<[ =0-9.+\-])";
-/// 0 to 1024, without leading zeros.
+/// An integer from 0 to 1024 without leading zeros.
 const NUMBER: &str = r"(0|[1-9][0-9]{0,2}|10[01][0-9]|102[0-4])";
 
-/// Tokens of these characters alone, which are most, are allowed or refused as one instead of one by one: they are text in
-/// groundings, and text in JSON. Each such set costs memory for another index of the vocabulary, 15 to 40 MiB for a large one.
+/// Most tokens have no other characters than these, which are text both in groundings and in JSON strings. The library checks all these
+/// tokens together instead of one by one. Each such set takes another index of the vocabulary: 15 to 40 MiB for a large one.
 const SLICE: &str = r#"[^"\\<\x00-\x1F\x7F]+"#;
 
-/// How the library says that no token may come next.
-const NOTHING: &str = "NoExtensionBias";
+/// Beginning of the library's message that no token may come next.
+const NO_TOKEN: &str = "NoExtensionBias";
 
-/// So many compiled schemas are kept for questions to come.
+/// Number of compiled schemas that are kept for later questions.
 const SCHEMAS: usize = 8;
 
-/// What form an answer keeps.
+/// The form that an answer is constrained to.
 ///
-/// A limit that cuts an answer (tokens, time, a stop text, the listener) may cut its form too; [`Finish`](crate::Finish) tells.
+/// If a limit ends an answer (number of tokens, deadline, stop text, callback), its form may be incomplete; see
+/// [`Finish`](crate::Finish).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Form {
-    /// Text in which every `<ref>` is closed around a phrase and every box is four integers from 0 to 1024.
+    /// Text with well-formed groundings: each `<ref>` encloses a phrase and is closed, and each box has four integers from 0 to 1024.
     #[default]
     Grounded,
-    /// JSON that meets this schema, see [`Question::json_schema`](crate::Question::json_schema).
+    /// JSON that conforms to this schema; see [`Question::json_schema`](crate::Question::json_schema).
     Json(String),
-    /// Whatever the model says.
+    /// Any text: decoding is not constrained.
     Free,
 }
 
@@ -63,12 +64,13 @@ impl fmt::Display for Form {
     }
 }
 
-/// The grammars of a language model's answers, compiled for its tokens.
+/// The grammars of answers, compiled for the vocabulary of a language model.
 pub(crate) struct Grammar {
     factory: ParserFactory,
     grounded: llguidance::Matcher,
-    /// Those asked for last, the latest at the end.
+    /// The last schemas that were used, with their matchers. The latest one is at the end.
     schemas: Mutex<VecDeque<(String, llguidance::Matcher)>>,
+    /// The token that ends a turn.
     end: u32,
     /// How many schemas were compiled.
     #[cfg(test)]
@@ -76,20 +78,20 @@ pub(crate) struct Grammar {
 }
 
 impl Grammar {
-    /// For a tokenizer, and a model with logits for so many tokens.
+    /// Compiles the grammar of groundings for a tokenizer and a model that has logits for `vocabulary` tokens.
     ///
     /// # Errors
-    /// [`DecoderError::Grammar`] if the vocabulary is too large or lacks what tags are made of.
+    /// [`DecoderError::Grammar`] if the vocabulary is too large, or no token of it can begin an answer.
     pub fn new(tokenizer: &PromptTokenizer, vocabulary: usize) -> Result<Self, DecoderError> {
-        Self::over(vocabulary::of(tokenizer, vocabulary), tokenizer.end_of_turn())
+        Self::compile(vocabulary::texts(tokenizer, vocabulary), tokenizer.end_of_turn())
     }
 
-    /// Over the text of each token, nothing for those that no answer may hold.
-    fn over(texts: Vec<Vec<u8>>, end: u32) -> Result<Self, DecoderError> {
+    /// Compiles the grammar for the texts of all tokens. Tokens with an empty text are not allowed in answers.
+    fn compile(texts: Vec<Vec<u8>>, end: u32) -> Result<Self, DecoderError> {
         let failed = |problem: Problem| DecoderError::Grammar { source: source(problem) };
         let tokens = vocabulary::index(texts, end).map_err(|message| failed(message.into()))?;
         let factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &[SLICE.into()]);
-        let mut factory = factory.map_err(|e| failed(in_a_line(&e.to_string()).into()))?;
+        let mut factory = factory.map_err(|e| failed(first_line(&e.to_string()).into()))?;
         factory.quiet();
         *factory.limits_mut() = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
         let grounded = GROUNDED.replace("{text}", TEXT).replace("{n}", NUMBER);
@@ -142,7 +144,7 @@ impl Grammar {
     }
 }
 
-/// Holds one answer to its form.
+/// Constrains one answer to its form.
 pub(crate) struct Matcher {
     inner: llguidance::Matcher,
     end: u32,
@@ -152,7 +154,7 @@ impl Matcher {
     /// Whether a token may come next.
     ///
     /// # Errors
-    /// [`DecoderError::Grammar`] if the grammar takes too much to follow.
+    /// [`DecoderError::Grammar`] if the grammar exceeds its limits.
     pub fn allows(&mut self, token: i64) -> Result<bool, DecoderError> {
         let Ok(token) = u32::try_from(token) else { return Ok(false) };
         if self.is_over() {
@@ -161,7 +163,7 @@ impl Matcher {
         Ok(self.inner.validate_tokens(&[token]).map_err(failed)? == 1)
     }
 
-    /// All tokens that may come next: one at least.
+    /// All tokens that may come next. There is at least one.
     ///
     /// # Errors
     /// As [`Matcher::allows`].
@@ -169,7 +171,7 @@ impl Matcher {
         self.inner.compute_mask_or_eos().map_err(failed)
     }
 
-    /// Goes on behind a token.
+    /// Appends a token to the answer.
     ///
     /// # Errors
     /// As [`Matcher::allows`], and if the token may not come next.
@@ -181,33 +183,34 @@ impl Matcher {
         self.inner.consume_token(token).map_err(failed)
     }
 
-    /// Whether nothing but the end of the turn may come next.
+    /// Whether only the end of the turn may come next.
     fn is_over(&self) -> bool {
         matches!(self.inner.stop_reason(), StopReason::NoExtension | StopReason::NoExtensionBias | StopReason::EndOfSentence)
     }
 }
 
-/// A grammar at its beginning, with the mask there, which copies have too.
+/// Compiles a grammar and computes the mask of the first token, which copies of the matcher share.
 fn compile(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<llguidance::Matcher, Problem> {
-    let refused = |error: String| Problem::caused("it cannot be compiled", in_a_line(&error));
+    let refused = |error: String| Problem::caused("it cannot be compiled", first_line(&error));
     let parser = factory.create_parser(grammar).map_err(|e| refused(e.to_string()))?;
     let mut matcher = llguidance::Matcher::new(Ok(parser));
     match matcher.compute_mask() {
         Ok(_) => Ok(matcher),
-        Err(_) if matcher.get_error().is_some_and(|e| e.starts_with(NOTHING)) => Err("nothing meets it".into()),
+        Err(_) if matcher.get_error().is_some_and(|e| e.starts_with(NO_TOKEN)) => Err("nothing conforms to it".into()),
         Err(error) => Err(refused(error.to_string())),
     }
 }
 
 fn failed(error: impl fmt::Display) -> DecoderError {
-    DecoderError::Grammar { source: source(in_a_line(&error.to_string())) }
+    DecoderError::Grammar { source: source(first_line(&error.to_string())) }
 }
 
-/// The library's messages without its states and traces; those about regular expressions draw a picture before they tell.
-fn in_a_line(message: &str) -> String {
+/// The first line of a message of the library, without states and traces. A message about a regular expression quotes it before a line with
+/// the error, which is appended.
+fn first_line(message: &str) -> String {
     let first = message.lines().next().unwrap_or_default();
-    let told = message.lines().find_map(|line| line.strip_prefix("error: ")).filter(|_| first.ends_with(':'));
-    told.map_or_else(|| first.into(), |told| format!("{first} {told}"))
+    let error = message.lines().find_map(|line| line.strip_prefix("error: ")).filter(|_| first.ends_with(':'));
+    error.map_or_else(|| first.into(), |error| format!("{first} {error}"))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ static TOKENIZER: LazyLock<PromptTokenizer> = LazyLock::new(|| {
 const VOCABULARY: usize = 2300;
 static GRAMMAR: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(&TOKENIZER, VOCABULARY).unwrap());
 
-/// Logits of a model that says anything, tags, brackets and numbers above all.
+/// Random logits. Tags, brackets and numbers are likelier than other tokens.
 struct Wild(ChaCha8Rng);
 
 impl Wild {
@@ -248,7 +248,7 @@ fn chain(length: usize) -> String {
 #[case::nothing_meets_it(r#"{"type":"integer","minimum":3,"maximum":2}"#, "minimum")]
 #[case::wrong_expression(r#"{"type":"string","pattern":"(a"}"#, "unclosed group")]
 #[case::nowhere(r##"{"$ref":"#/$defs/none"}"##, "none")]
-#[case::a_circle(r##"{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}}}"##, "nothing meets it")]
+#[case::a_circle(r##"{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}}}"##, "nothing conforms to it")]
 #[case::far_away(r#"{"$ref":"https://example.com/schema.json"}"#, "example.com")]
 fn bad_schemas_are_refused(#[case] schema: &str, #[case] hint: &str) {
     let error = GRAMMAR.matcher(&Form::Json(schema.into())).err().unwrap();
