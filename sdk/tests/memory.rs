@@ -99,7 +99,7 @@ fn a_question_that_there_is_no_room_for_changes_nothing() {
     let mut study = study(&engine);
     let first = study.ask(QUESTION).unwrap();
     let wordy = "Where is the left lung? ".repeat(40);
-    assert!(study.ask(wordy.as_str()).unwrap_err().to_string().contains("ask less"));
+    assert!(study.ask(wordy.as_str()).unwrap_err().to_string().contains("ask fewer questions"));
     assert_eq!(study.turns(), 1);
     // Among several questions only the one that needs too much memory ends without an answer. Its position does not matter, nor whether
     // the context is prefilled already.
@@ -118,7 +118,7 @@ fn a_question_that_there_is_no_room_for_changes_nothing() {
             assert_eq!((answer.finish, answer.tokens, answer.text.as_str()), expected, "{number} of {at}");
         }
     }
-    assert!(study.ask_many([wordy(), wordy()]).unwrap_err().to_string().contains("ask less"));
+    assert!(study.ask_many([wordy(), wordy()]).unwrap_err().to_string().contains("ask fewer questions"));
 }
 
 #[test]

@@ -1,18 +1,20 @@
-//! Errors of asking: what is wrong with a question, memory that cannot be had, and failures of the language model.
+//! Errors of questions, of memory for KV caches, and of the language model.
 
 use crate::bundle::DECODER;
 use crate::cause::{Source, source};
 use crate::runtime::RuntimeError;
 
-/// What can be wrong with a question, its options included. The text of a question has its own errors, see
-/// [`PromptError`](crate::prompt::PromptError).
+/// Errors of a question and its options. Errors of its text are [`PromptError`](crate::prompt::PromptError).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum QuestionError {
-    #[error("the context takes {context} tokens and the question {question}, which leaves no room in {limit}; ask something shorter")]
+    #[error(
+        "the text before the question has {context} tokens and the question {question}, which leaves no room for an answer in the model's \
+         {limit}; shorten the question or begin a new conversation"
+    )]
     TooLong { context: usize, question: usize, limit: usize },
-    #[error("some of the questions are follow-ups and some are not; ask either kind by itself")]
+    #[error("some of the questions are follow-ups and some are not; ask the follow-ups in a call of their own")]
     FollowUps,
     #[error("{name} is {value}, but must be {allowed}")]
     Sampling { name: &'static str, value: f32, allowed: &'static str },
@@ -20,38 +22,41 @@ pub enum QuestionError {
     Schema { message: String, source: Option<Source> },
 }
 
-/// Why there is no memory for computed tokens.
+/// Why there is no memory for a KV cache.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum MemoryError {
     #[error(
-        "the engine's studies hold {used} of {limit} bytes for computed tokens, and {needed} more are needed; free a study, ask less at \
-         once, or allow more"
+        "the KV caches of the engine's studies hold {used} of {limit} bytes, and {needed} more are needed; free a study, ask fewer questions \
+         at once, or raise the limit"
     )]
     Budget { needed: u64, used: u64, limit: u64 },
-    #[error("{needed} bytes for computed tokens cannot be allocated; free studies, ask less at once, or use a larger machine")]
+    #[error(
+        "{needed} bytes for a KV cache cannot be allocated; free a study, ask fewer questions at once, or use a machine with more memory"
+    )]
     Allocation { needed: u64, source: Source },
 }
 
-/// How the language model can fail on a question that can be asked.
+/// Errors of the language model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum DecoderError {
-    #[error("the tokenizer gives the token {token}, but the language model knows {vocabulary}; export the bundle again")]
+    #[error("the tokenizer gives the token {token}, but the language model has {vocabulary} tokens; export the bundle again")]
     Token { token: i64, vocabulary: usize },
-    #[error("the tokens of the language model's answer cannot be read; export the bundle again")]
+    #[error("the tokens of the answer cannot be decoded; export the bundle again")]
     Text { source: Source },
-    #[error("the answer cannot be held to its form; ask for a simpler one, or for an unconstrained answer")]
+    #[error("the answer cannot be constrained to its form; use a simpler JSON schema or an unconstrained answer")]
     Grammar { source: Source },
 }
 
-/// Memory for a cache was within the budget, but the system has none.
+/// The error of an allocation for a KV cache that failed.
 pub(super) fn unallocated(needed: u64, error: &ort::Error) -> MemoryError {
     MemoryError::Allocation { needed, source: source(error) }
 }
 
+/// The error of a run of the decoder.
 pub(super) fn failed(error: ort::Error) -> RuntimeError {
     RuntimeError::Run { graph: DECODER.into(), source: source(error) }
 }

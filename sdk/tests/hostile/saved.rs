@@ -153,7 +153,7 @@ fn saving_that_fails_changes_nothing() {
     // After the failure, the memory of the prefilled context is free again.
     let mut other = perceive(&engine, "other");
     other.save().unwrap();
-    check_message(&unnamable.save().unwrap_err().full_message(), &["bytes for computed tokens", "free a study"]);
+    check_message(&unnamable.save().unwrap_err().full_message(), &["the KV caches of", "free a study"]);
     drop(other);
     // A failed save keeps the study's prefilled context and its turns.
     let first = unnamable.ask("Where is the left lung?").unwrap();
@@ -162,5 +162,5 @@ fn saving_that_fails_changes_nothing() {
     let again = unnamable.ask("Where is the left lung?").unwrap();
     assert_eq!((again.text, again.prefilled < 30), (first.text, true));
     let mut small = perceive(&with(1000), "small");
-    check_message(&small.save().unwrap_err().full_message(), &["of 1000 bytes for computed tokens"]);
+    check_message(&small.save().unwrap_err().full_message(), &["of 1000 bytes"]);
 }
