@@ -16,16 +16,17 @@ use std::time::{Duration, Instant};
 /// Largest number of answers that are decoded at the same time. Further ones wait.
 const MAX_PARALLEL: usize = 16;
 
-/// What a run computes.
-struct Round {
-    parts: Vec<Part>,
+/// What a run of the decoder computes.
+struct Run {
+    parts: Vec<RunPart>,
     /// How many tokens of each draft it verifies; `None` for a run that prefills or recomputes.
     plan: Option<Plan>,
 }
 
-/// An answer's part of a run.
-struct Part {
-    number: usize,
+/// The part of a run that belongs to one answer.
+struct RunPart {
+    /// Index of the answer.
+    answer: usize,
     /// Draft tokens.
     draft: Vec<i64>,
     /// How well the draft's place matches; see [`crate::decoder::LookUp`].
@@ -34,20 +35,21 @@ struct Part {
     verified: usize,
 }
 
-/// The outcome of a run: how long it took, and the tokens that it chose for each part.
+/// The outcome of a run.
 #[derive(Default)]
-struct Ran {
-    taken: Duration,
-    said: Vec<Vec<i64>>,
+struct Outcome {
+    time: Duration,
+    /// The tokens that it chose for each part.
+    tokens: Vec<Vec<i64>>,
 }
 
-impl Part {
+impl RunPart {
     fn verified(&self) -> &[i64] {
         &self.draft[..self.verified]
     }
 }
 
-impl Round {
+impl Run {
     /// Verifies no draft tokens.
     fn drop_drafts(&mut self, model: &LanguageModel) {
         self.parts.iter_mut().for_each(|part| part.verified = 0);
@@ -73,23 +75,23 @@ impl Conversation {
             if stop.is_cancelled() {
                 answers.iter_mut().for_each(|answer| answer.end(Finish::Stopped));
             }
-            let mut round = self.round(model, answers, max_parallel, &progress);
-            if round.parts.is_empty() {
+            let mut run = self.next_run(model, answers, max_parallel, &progress);
+            if run.parts.is_empty() {
                 // An answer with tokens is returned, even if there was no memory for the rest of it or for another one.
                 return no_memory.filter(|_| !answers.iter().any(Answering::has_tokens)).map_or(Ok(()), Err);
             }
-            let mut error = self.make_room(model, answers, &round.parts)?;
+            let mut error = self.make_room(model, answers, &run.parts)?;
             if error.is_some() {
                 // Draft tokens are dropped before an answer is suspended.
-                round.drop_drafts(model);
-                error = self.make_room(model, answers, &round.parts)?;
+                run.drop_drafts(model);
+                error = self.make_room(model, answers, &run.parts)?;
             }
             match error {
                 None => {
-                    let ran = self.run(model, answers, &round, base, stop, on_piece)?;
-                    model.speculate(|speculation| settle(speculation, answers, &round, &ran, &mut progress));
+                    let outcome = self.run(model, answers, &run, base, stop, on_piece)?;
+                    model.speculate(|speculation| learn(speculation, answers, &run, &outcome, &mut progress));
                 }
-                Some(error) => match self.reduce(model, answers, &round.parts, base)? {
+                Some(error) => match self.reduce(model, answers, &run.parts, base)? {
                     Some(fewer) => max_parallel = fewer,
                     None => no_memory = Some(error),
                 },
@@ -98,31 +100,31 @@ impl Conversation {
     }
 
     /// Plans the next run: for all answers that have not ended, up to `max_parallel`, or for a single one that needs a plain run.
-    fn round(&self, model: &LanguageModel, answers: &[Answering], max_parallel: usize, progress: &Progress) -> Round {
-        let plain = |number| Part { number, draft: Vec::new(), strength: 0, verified: 0 };
-        let open: Vec<usize> = (0..answers.len()).filter(|&number| !answers[number].is_over()).take(max_parallel).collect();
-        if let Some(&number) = open.iter().find(|&&number| answers[number].needs_plain_run) {
-            return Round { parts: vec![plain(number)], plan: Some(Plan::alone(open.len())) };
+    fn next_run(&self, model: &LanguageModel, answers: &[Answering], max_parallel: usize, progress: &Progress) -> Run {
+        let plain = |answer| RunPart { answer, draft: Vec::new(), strength: 0, verified: 0 };
+        let open: Vec<usize> = (0..answers.len()).filter(|&answer| !answers[answer].is_over()).take(max_parallel).collect();
+        if let Some(&answer) = open.iter().find(|&&answer| answers[answer].needs_plain_run) {
+            return Run { parts: vec![plain(answer)], plan: Some(Plan::alone(open.len())) };
         }
-        let mut parts: Vec<Part> = open.into_iter().map(plain).collect();
-        let prefills = |part: &Part| answers[part.number].next_tokens().len() > 1 || answers[part.number].is_recomputing();
+        let mut parts: Vec<RunPart> = open.into_iter().map(plain).collect();
+        let prefills = |part: &RunPart| answers[part.answer].next_tokens().len() > 1 || answers[part.answer].is_recomputing();
         if parts.is_empty() || parts.iter().any(prefills) {
-            return Round { parts, plan: None };
+            return Run { parts, plan: None };
         }
         let Some(true) = model.speculate(|speculation| speculation.searches()) else {
             let plan = Plan::plain(parts.len());
-            return Round { parts, plan: Some(plan) };
+            return Run { parts, plan: Some(plan) };
         };
         let start = Instant::now();
         for part in &mut parts {
-            let answer = &answers[part.number];
+            let answer = &answers[part.answer];
             if let Some(draft) = self.look_up.draft(answer.tokens(), answer.words(), answer.max_draft()) {
                 (part.draft, part.strength) = (draft.tokens.to_vec(), draft.strength);
             }
         }
         let searched = start.elapsed();
-        let candidate = |part: &Part| {
-            let (ahead, acceptance) = (progress.ahead(part.number), answers[part.number].acceptance);
+        let candidate = |part: &RunPart| {
+            let (ahead, acceptance) = (progress.ahead(part.answer), answers[part.answer].acceptance);
             Candidate { tokens: part.draft.len(), strength: part.strength, ahead, acceptance }
         };
         let candidates: Vec<Candidate> = parts.iter().map(candidate).collect();
@@ -133,12 +135,12 @@ impl Conversation {
         for (part, &length) in parts.iter_mut().zip(plan.iter().flat_map(|plan| &plan.lengths)) {
             part.verified = length;
         }
-        Round { parts, plan }
+        Run { parts, plan }
     }
 
     /// Makes room in the KV cache for a run. Returns why there is none, or `None` if there is room.
-    fn make_room(&mut self, model: &LanguageModel, answers: &[Answering], parts: &[Part]) -> Result<Option<Error>> {
-        let rows: usize = parts.iter().map(|part| answers[part.number].next_tokens().len() + part.verified).sum();
+    fn make_room(&mut self, model: &LanguageModel, answers: &[Answering], parts: &[RunPart]) -> Result<Option<Error>> {
+        let rows: usize = parts.iter().map(|part| answers[part.answer].next_tokens().len() + part.verified).sum();
         if self.cache.length() + rows <= self.cache.capacity() {
             return Ok(None);
         }
@@ -153,8 +155,8 @@ impl Conversation {
     /// Reduces what the KV cache has to hold if there is no room for a run: suspends the last answer that is in it, or else the last one
     /// of the run. Returns how many answers are decoded from now on. If the run has a single answer, that answer ends, and `None` is
     /// returned.
-    fn reduce(&mut self, model: &LanguageModel, answers: &mut [Answering], parts: &[Part], base: usize) -> Result<Option<usize>> {
-        let open: Vec<usize> = (0..answers.len()).filter(|&number| !answers[number].is_over()).collect();
+    fn reduce(&mut self, model: &LanguageModel, answers: &mut [Answering], parts: &[RunPart], base: usize) -> Result<Option<usize>> {
+        let open: Vec<usize> = (0..answers.len()).filter(|&answer| !answers[answer].is_over()).collect();
         if let Some(at) = (1..open.len()).rev().find(|&at| answers[open[at]].cached > 0) {
             self.suspend(model, &mut answers[open[at]], base)?;
             return Ok(Some(at));
@@ -162,8 +164,8 @@ impl Conversation {
         if parts.len() > 1 {
             return Ok(Some(parts.len() - 1));
         }
-        for Part { number, .. } in parts {
-            let answer = &mut answers[*number];
+        for part in parts {
+            let answer = &mut answers[part.answer];
             answer.end(Finish::Memory);
             self.cache.remove(answer.branch, base + answer.cached);
             self.remove_ended(answer, base);
@@ -183,14 +185,14 @@ impl Conversation {
         &mut self,
         model: &LanguageModel,
         answers: &mut [Answering],
-        round: &Round,
+        run: &Run,
         base: usize,
         stop: StopCondition,
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
-    ) -> Result<Ran> {
+    ) -> Result<Outcome> {
         let (mut ids, mut slots, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
-        for part in &round.parts {
-            let answer = &answers[part.number];
+        for part in &run.parts {
+            let answer = &answers[part.answer];
             let (next, draft) = (answer.next_tokens(), part.verified());
             slots.extend(Slot::run(answer.branch, base + answer.cached, next.len() + draft.len()));
             ids.extend_from_slice(next);
@@ -200,25 +202,26 @@ impl Conversation {
             ids.extend_from_slice(draft);
         }
         let step = Step { ids: &ids, visual_index: &[], slots: &slots, wanted: &wanted };
-        let goes_on = || round.parts.iter().any(|part| answers[part.number].stop_reason(stop).is_none());
+        let goes_on = || run.parts.iter().any(|part| answers[part.answer].stop_reason(stop).is_none());
         let start = Instant::now();
         let Some(logits) = model.decoder.run(&mut self.cache, &self.visual, step, goes_on)? else {
-            for Part { number, .. } in &round.parts {
-                let finish = answers[*number].stop_reason(stop).unwrap_or(Finish::Stopped);
-                answers[*number].end(finish);
-                self.remove_ended(&answers[*number], base);
+            for part in &run.parts {
+                let answer = &mut answers[part.answer];
+                let finish = answer.stop_reason(stop).unwrap_or(Finish::Stopped);
+                answer.end(finish);
+                self.remove_ended(answer, base);
             }
-            return Ok(Ran::default());
+            return Ok(Outcome::default());
         };
-        let taken = start.elapsed();
+        let time = start.elapsed();
         let mut rows = logits.chunks_exact(model.decoder.sizes().vocabulary);
-        let mut said = Vec::with_capacity(round.parts.len());
-        for part in &round.parts {
-            let answer = &mut answers[part.number];
+        let mut tokens = Vec::with_capacity(run.parts.len());
+        for part in &run.parts {
+            let answer = &mut answers[part.answer];
             let computed = answer.next_tokens().len();
             if answer.is_recomputing() {
                 answer.cached += computed;
-                said.push(Vec::new());
+                tokens.push(Vec::new());
                 continue;
             }
             let own: Vec<&[f32]> = rows.by_ref().take(1 + part.verified).collect();
@@ -242,11 +245,11 @@ impl Conversation {
                 answer.cached += computed + choices.len() - 1;
             }
             self.cache.remove(answer.branch, base + answer.cached);
-            answer.append(&choices, stop, &mut |piece: &str| on_piece(part.number, piece))?;
+            answer.append(&choices, stop, &mut |piece: &str| on_piece(part.answer, piece))?;
             self.remove_ended(answer, base);
-            said.push(choices.iter().map(|choice| choice.token).collect::<Vec<_>>());
+            tokens.push(choices.iter().map(|choice| choice.token).collect::<Vec<_>>());
         }
-        Ok(Ran { taken, said })
+        Ok(Outcome { time, tokens })
     }
 
     /// Removes an answer that has ended from the KV cache, unless it is a turn of the conversation.
@@ -265,14 +268,14 @@ impl Conversation {
     }
 }
 
-/// Learns from a run how long it took, and which drafts were right.
-fn settle(speculation: &mut Speculation, answers: &mut [Answering], round: &Round, ran: &Ran, progress: &mut Progress) {
-    let Some(plan) = &round.plan else { return };
-    for (part, said) in round.parts.iter().zip(&ran.said) {
-        progress.add(part.number, said.len());
-        let right = part.draft.iter().zip(said).take_while(|(draft, token)| draft == token).count();
-        let wrong = right < part.draft.len().min(said.len());
-        speculation.learn(part.strength, &mut answers[part.number].acceptance, right, wrong);
+/// Learns the cost of a run, and which draft tokens were accepted.
+fn learn(speculation: &mut Speculation, answers: &mut [Answering], run: &Run, outcome: &Outcome, progress: &mut Progress) {
+    let Some(plan) = &run.plan else { return };
+    for (part, tokens) in run.parts.iter().zip(&outcome.tokens) {
+        progress.add(part.answer, tokens.len());
+        let right = part.draft.iter().zip(tokens).take_while(|(draft, token)| draft == token).count();
+        let wrong = right < part.draft.len().min(tokens.len());
+        speculation.learn(part.strength, &mut answers[part.answer].acceptance, right, wrong);
     }
-    speculation.settle(plan, ran.taken.as_secs_f64(), progress, |number| answers[number].is_over());
+    speculation.settle(plan, outcome.time.as_secs_f64(), progress, |answer| answers[answer].is_over());
 }
