@@ -33,7 +33,7 @@ pub struct Question {
     pub log_probabilities: bool,
     /// The form that constrained decoding enforces; by default, well-formed groundings.
     pub form: Form,
-    /// Whether the model sees the earlier questions and answers of the study's conversation.
+    /// Whether the earlier questions and answers of the study's conversation are part of the prompt.
     pub follow_up: bool,
     /// Whether the question is answered even if the radiograph is flagged as not a chest or not frontal.
     pub accept_flags: bool,
@@ -99,10 +99,10 @@ impl Question {
     /// [`Answer::text`](crate::Answer::text) is then the JSON, complete unless a limit ends it. So give strings, arrays and numbers a
     /// maximum length in the schema, or a model that is unsure may not come to an end. The JSON has a space after each `,` and `:` and
     /// no other white space between values, and properties in the order of the schema. Boxes in it are on the prompt's grid of 0..=1024,
-    /// unlike groundings. The model does not see the schema: the question must say what the answer should contain.
+    /// unlike groundings. The schema is not part of the prompt, so the question must say what the answer should contain.
     ///
-    /// A schema that cannot be used is the error [`QuestionError::Schema`](crate::error::QuestionError::Schema) when the question is asked, before
-    /// anything is computed.
+    /// A schema that cannot be used is the error [`QuestionError::Schema`](crate::error::QuestionError::Schema) when the question is asked,
+    /// before anything is computed.
     ///
     /// ```
     /// use anatomix::Question;
@@ -121,7 +121,7 @@ impl Question {
         Self { form: Form::Free, ..self }
     }
 
-    /// Continues the study's conversation: the model sees the earlier questions and answers.
+    /// Continues the study's conversation: the earlier questions and answers are part of the prompt.
     #[must_use]
     pub fn follow_up(self) -> Self {
         Self { follow_up: true, ..self }

@@ -94,8 +94,8 @@ impl Study {
     /// Asks a question or sets a task. A question that is not a follow-up begins a new conversation.
     ///
     /// # Errors
-    /// If the question is invalid or too long, memory lacks, the model fails, or the radiograph is flagged as not a chest or not frontal and
-    /// the question does not accept that ([`Question::accept_flags`]). An invalid question leaves the conversation as it was.
+    /// If the question is invalid or too long, memory lacks, the model fails, or the radiograph is flagged as not a chest or not
+    /// frontal and the question does not accept that ([`Question::accept_flags`]). An invalid question leaves the conversation as it was.
     pub fn ask(&mut self, question: impl Into<Question>) -> Result<Answer> {
         self.ask_streaming(question, |_| Flow::Continue)
     }
@@ -157,8 +157,8 @@ impl Study {
             return Err(QuestionError::FollowUps.into());
         }
         // Prefill of the context stops when every question was cancelled or has reached its deadline.
-        let goes_on = || questions.iter().any(|question| stop.reached(question.deadline).is_none());
-        let Some((mut conversation, mut computed)) = self.take_conversation(room, goes_on)? else {
+        let may_continue = || questions.iter().any(|question| stop.reached(question.deadline).is_none());
+        let Some((mut conversation, mut computed)) = self.take_conversation(room, may_continue)? else {
             return Ok(questions.iter().map(|question| self.unanswered(question, stop)).collect());
         };
         let before = stop.start.elapsed();
@@ -194,11 +194,11 @@ impl Study {
 
     /// Takes the conversation, or opens one and prefills the context. Also returns how many tokens were prefilled; `None` if the prefill
     /// was stopped.
-    fn take_conversation(&mut self, room: usize, goes_on: impl Fn() -> bool) -> Result<Option<(Conversation, usize)>> {
+    fn take_conversation(&mut self, room: usize, may_continue: impl Fn() -> bool) -> Result<Option<(Conversation, usize)>> {
         if let Some(conversation) = self.conversation.take() {
             return Ok(Some((conversation, 0)));
         }
-        let opened = Conversation::open(&self.model, &self.context, &self.perception, room, goes_on)?;
+        let opened = Conversation::open(&self.model, &self.context, &self.perception, room, may_continue)?;
         Ok(opened.map(|opened| (opened, self.context.ids.len())))
     }
 

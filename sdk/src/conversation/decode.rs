@@ -1,8 +1,8 @@
 //! The loop that decodes answers: one, or several over the same text.
 //!
 //! Each run of the decoder computes all tokens that are known and not yet in the KV cache: questions that were not prefilled, the last
-//! token of each answer, and after it the draft tokens that the run verifies. Each answer has the tokens that plain decoding gives it. Where
-//! the two best logits of a run of several rows are too close to choose between, a run of one row computes them again.
+//! token of each answer, and after it the draft tokens that the run verifies. Each answer has the tokens that plain decoding gives it.
+//! Where the two best logits of a run of several rows are too close to choose between, a run of one row computes them again.
 
 use super::Conversation;
 use super::answering::Answering;
@@ -190,21 +190,21 @@ impl Conversation {
         stop: StopCondition,
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
     ) -> Result<Outcome> {
-        let (mut ids, mut slots, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut slots, mut logit_positions) = (Vec::new(), Vec::new(), Vec::new());
         for part in &run.parts {
             let answer = &answers[part.answer];
             let (next, draft) = (answer.next_tokens(), part.verified());
             slots.extend(Slot::run(answer.branch, base + answer.cached, next.len() + draft.len()));
             ids.extend_from_slice(next);
             if !answer.is_recomputing() {
-                wanted.extend(ids.len() - 1..ids.len() + draft.len());
+                logit_positions.extend(ids.len() - 1..ids.len() + draft.len());
             }
             ids.extend_from_slice(draft);
         }
-        let step = Step { ids: &ids, visual_index: &[], slots: &slots, wanted: &wanted };
-        let goes_on = || run.parts.iter().any(|part| answers[part.answer].stop_reason(stop).is_none());
+        let step = Step { ids: &ids, visual_index: &[], slots: &slots, logit_positions: &logit_positions };
+        let may_continue = || run.parts.iter().any(|part| answers[part.answer].stop_reason(stop).is_none());
         let start = Instant::now();
-        let Some(logits) = model.decoder.run(&mut self.cache, &self.visual, step, goes_on)? else {
+        let Some(logits) = model.decoder.run(&mut self.cache, &self.visual, step, may_continue)? else {
             for part in &run.parts {
                 let answer = &mut answers[part.answer];
                 let finish = answer.stop_reason(stop).unwrap_or(Finish::Stopped);

@@ -35,7 +35,7 @@ struct Turn {
 }
 
 impl Conversation {
-    /// Prefills the context of a study. The KV cache has room for `room` tokens after it. `goes_on` is called between the runs of the
+    /// Prefills the context of a study. The KV cache has room for `room` tokens after it. `may_continue` is called between the runs of the
     /// prefill; if it returns false, the prefill stops, and the result is `None`.
     ///
     /// # Errors
@@ -45,14 +45,14 @@ impl Conversation {
         context: &ContextTokens,
         perception: &Perception,
         room: usize,
-        goes_on: impl Fn() -> bool,
+        may_continue: impl Fn() -> bool,
     ) -> Result<Option<Self>> {
         let visual = model.decoder.visual(model.decoder.project(perception)?)?;
         let look_up = Self::look_up(model, context, perception)?;
         let mut cache = model.decoder.cache(context.ids.len(), room)?;
         let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, context.ids.len()).collect();
-        let step = Step { ids: &context.ids, visual_index: &context.visual_index, slots: &slots, wanted: &[] };
-        let computed = model.decoder.run(&mut cache, &visual, step, goes_on)?;
+        let step = Step { ids: &context.ids, visual_index: &context.visual_index, slots: &slots, logit_positions: &[] };
+        let computed = model.decoder.run(&mut cache, &visual, step, may_continue)?;
         Ok(computed.map(|_| Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() }))
     }
 

@@ -80,8 +80,8 @@ impl Layout {
         tokens.checked_next_multiple_of(GROWTH).unwrap_or(usize::MAX).min(self.sizes.max_context)
     }
 
-    /// Number of places that a layer has room for, in a cache for `capacity` tokens after a context of `context` tokens. A sliding layer has
-    /// room for all places that a token after the context attends to, and for the longest run.
+    /// Number of places that a layer has room for, in a cache for `capacity` tokens after a context of `context` tokens. A sliding layer
+    /// has room for all places that a token after the context attends to, and for the longest run.
     fn places(&self, slides: bool, capacity: usize, context: usize) -> usize {
         if !slides {
             return capacity;
@@ -108,9 +108,9 @@ impl Layout {
         self.shape(slides, places).iter().fold(value as u64, |bytes, &side| bytes.saturating_mul(side as u64))
     }
 
-    /// Shape of the keys of a layer, or of its values. The heads of a sliding layer lie one after the other in one row of places. A run binds
-    /// a view of that row that begins at a later place. Spare places after the last head keep the view inside the tensor; there are as many
-    /// as the latest first place of a view.
+    /// Shape of the keys of a layer, or of its values. The heads of a sliding layer lie one after the other in one row of places. A run
+    /// binds a view of that row that begins at a later place. Spare places after the last head keep the view inside the tensor; there are
+    /// as many as the latest first place of a view.
     fn shape(&self, slides: bool, capacity: usize) -> [usize; 4] {
         let DecoderSizes { kv_heads, head_dim, .. } = self.sizes;
         if slides { [1, 1, kv_heads * capacity + self.latest_start(capacity), head_dim] } else { [1, kv_heads, capacity, head_dim] }
@@ -208,8 +208,8 @@ impl Cache {
         self.slots.extend(slots);
     }
 
-    /// Makes room in sliding layers for the last `count` places, which are about to be computed and attend to no place before `start`. Keys and
-    /// values that no later token attends to are dropped.
+    /// Makes room in sliding layers for the last `count` places, which are about to be computed and attend to no place before `start`. Keys
+    /// and values that no later token attends to are dropped.
     pub(super) fn slide(&mut self, count: usize, start: usize) -> ort::Result<()> {
         if self.length() - self.sliding.from <= self.sliding.capacity {
             return Ok(());
@@ -237,8 +237,8 @@ impl Cache {
         Ok(())
     }
 
-    /// Enlarges the cache to `capacity` tokens. The memory that this adds ([`Cache::bytes_to_grow`]) is reserved already. For one layer at a
-    /// time, the old and the new tensors are held together.
+    /// Enlarges the cache to `capacity` tokens. The memory that this adds ([`Cache::bytes_to_grow`]) is reserved already. For one layer at
+    /// a time, the old and the new tensors are held together.
     ///
     /// # Errors
     /// If allocation fails. The cache can still be used, and layers that have grown shrink again. If the allocation of the smaller tensors
@@ -279,8 +279,8 @@ impl Cache {
         (if self.layout.sliding[index / 2] { self.layout.first_needed(length) } else { 0 })..length
     }
 
-    /// Fills an empty cache, tensor by tensor, with a text of `length` tokens that fits. `rows` returns keys or values of the last tokens of
-    /// the text, as [`Cache::rows`] does: at least those that are [needed](Cache::needed).
+    /// Fills an empty cache, tensor by tensor, with a text of `length` tokens that fits. `rows` returns keys or values of the last tokens
+    /// of the text, as [`Cache::rows`] does: at least those that are [needed](Cache::needed).
     pub(super) fn fill(&mut self, length: usize, mut rows: impl FnMut(usize) -> crate::Result<Vec<f32>>) -> crate::Result<()> {
         let DecoderSizes { kv_heads, head_dim, .. } = self.layout.sizes;
         let (head, first_needed) = (kv_heads * head_dim, self.layout.first_needed(length));

@@ -28,8 +28,8 @@ pub enum QuestionError {
 #[allow(missing_docs)]
 pub enum MemoryError {
     #[error(
-        "the KV caches of the engine's studies hold {used} of {limit} bytes, and {needed} more are needed; free a study, ask fewer questions \
-         at once, or raise the limit"
+        "the KV caches of the engine's studies hold {used} of {limit} bytes, and {needed} more are needed; free a study, ask fewer \
+         questions at once, or raise the limit"
     )]
     Budget { needed: u64, used: u64, limit: u64 },
     #[error(

@@ -1,6 +1,6 @@
 //! Prompt look-up decoding (Saxena, 2023). Most of an answer occurs in the prompt or in an earlier answer. So the tokens that followed the
-//! last ones there are a draft of the next ones. The decoder verifies several draft tokens in one run, and the answer is that of plain greedy
-//! decoding.
+//! last ones there are a draft of the next ones. The decoder verifies several draft tokens in one run, and the answer is that of plain
+//! greedy decoding.
 //!
 //! Many answers begin with the same tokens, so the last tokens alone do not tell places apart. Places where words of the question follow
 //! are preferred.

@@ -64,7 +64,7 @@ pub struct Step<'a> {
     /// For each token, its branch and position.
     pub slots: &'a [Slot],
     /// Indices of the tokens whose logits are returned, in ascending order.
-    pub wanted: &'a [usize],
+    pub logit_positions: &'a [usize],
 }
 
 impl Decoder {
@@ -118,8 +118,8 @@ impl Decoder {
         &self.sizes
     }
 
-    /// Upper bound of the difference between the logits of a token in a run of one row and in a run of several. They differ by rounding; with
-    /// quantised weights more, because their kernels for several rows quantise activations in other groups (0.03 was measured).
+    /// Upper bound of the difference between the logits of a token in a run of one row and in a run of several. They differ by rounding;
+    /// with quantised weights more, because their kernels for several rows quantise activations in other groups (0.03 was measured).
     pub fn noise(&self) -> f32 {
         if self.sizes.precision.starts_with("int") { 0.1 } else { 1e-3 }
     }
@@ -192,8 +192,8 @@ impl Decoder {
         cache.needed(index, length).len() * self.sizes.kv_heads * self.sizes.head_dim
     }
 
-    /// Keys (even `index`) or values (odd `index`) of layer `index / 2`, `[kv_heads, tokens, head_dim]`: of the first `length` tokens, or, in a
-    /// sliding layer, of those among them that the next token attends to.
+    /// Keys (even `index`) or values (odd `index`) of layer `index / 2`, `[kv_heads, tokens, head_dim]`: of the first `length` tokens, or,
+    /// in a sliding layer, of those among them that the next token attends to.
     ///
     /// # Errors
     /// If they cannot be copied from a GPU.
@@ -225,8 +225,8 @@ impl Decoder {
     /// Whether `values` is a valid number of keys or values for a text of `length` tokens: of all tokens, or, if the layer has a sliding
     /// window, of those that the next token attends to.
     pub(crate) fn can_restore(&self, index: usize, length: usize, values: usize) -> bool {
-        let seen = self.sizes.sliding_window.filter(|_| self.windowed[index / 2]).map(|window| length.min(window - 1));
-        values == self.values(length) || Some(values) == seen.map(|tokens| self.values(tokens))
+        let attended = self.sizes.sliding_window.filter(|_| self.windowed[index / 2]).map(|window| length.min(window - 1));
+        values == self.values(length) || Some(values) == attended.map(|tokens| self.values(tokens))
     }
 
     /// Number of keys, or of values, of this number of tokens in one layer.
@@ -243,12 +243,19 @@ impl Decoder {
         Tensor::from_array(([features.len() / hidden, hidden], features)).map_err(failed)
     }
 
-    /// Appends tokens to the cache and returns the logits `[wanted, vocabulary]`. A long text is computed in several runs. Before each
-    /// of them but the first, `goes_on` is called; if it returns false, none of the tokens stays in the cache, and the result is `None`.
+    /// Appends tokens to the cache and returns the logits `[positions, vocabulary]`. A long text is computed in several runs. Before each
+    /// of them but the first, `may_continue` is called; if it returns false, none of the tokens stays in the cache, and the result is
+    /// `None`.
     ///
     /// # Errors
     /// If the cache is full, a token is unknown, or the graph fails. None of the tokens stays in the cache then.
-    pub fn run(&self, cache: &mut Cache, visual: &Tensor<f32>, step: Step, goes_on: impl Fn() -> bool) -> crate::Result<Option<Vec<f32>>> {
+    pub fn run(
+        &self,
+        cache: &mut Cache,
+        visual: &Tensor<f32>,
+        step: Step,
+        may_continue: impl Fn() -> bool,
+    ) -> crate::Result<Option<Vec<f32>>> {
         let vocabulary = self.sizes.vocabulary;
         if let Some(&token) = step.ids.iter().find(|&&id| usize::try_from(id).is_ok_and(|id| id >= vocabulary) || id < 0) {
             return Err(DecoderError::Token { token, vocabulary }.into());
@@ -256,18 +263,19 @@ impl Decoder {
         if cache.length() + step.ids.len() > cache.capacity() {
             return Err(QuestionError::TooLong { context: cache.length(), question: step.ids.len(), limit: cache.capacity() }.into());
         }
-        let mut logits = Vec::with_capacity(step.wanted.len() * vocabulary);
+        let mut logits = Vec::with_capacity(step.logit_positions.len() * vocabulary);
         let longest = if self.layout.device().is_some() { LONGEST_RUN_GPU } else { LONGEST_RUN };
         for from in (0..step.ids.len()).step_by(longest) {
-            if from > 0 && !goes_on() {
+            if from > 0 && !may_continue() {
                 cache.rewind(cache.length() - from);
                 return Ok(None);
             }
             let to = step.ids.len().min(from + longest);
-            let wanted: Vec<i64> = step.wanted.iter().filter(|&&at| (from..to).contains(&at)).map(|at| (at - from) as i64).collect();
+            let logit_positions: Vec<i64> =
+                step.logit_positions.iter().filter(|&&at| (from..to).contains(&at)).map(|at| (at - from) as i64).collect();
             let visual_index = step.visual_index.get(from..to).map_or_else(|| vec![-1; to - from], <[i64]>::to_vec);
             cache.advance(&step.slots[from..to]);
-            let computed = self.run_once(cache, visual, step.ids[from..to].to_vec(), visual_index, wanted);
+            let computed = self.run_once(cache, visual, step.ids[from..to].to_vec(), visual_index, logit_positions);
             if computed.is_err() {
                 cache.rewind(cache.length() - to);
             }
@@ -283,9 +291,9 @@ impl Decoder {
         visual: &Tensor<f32>,
         ids: Vec<i64>,
         visual_index: Vec<i64>,
-        wanted: Vec<i64>,
+        logit_positions: Vec<i64>,
     ) -> Result<Vec<f32>, RuntimeError> {
-        let (count, rows, total) = (ids.len(), wanted.len(), cache.length());
+        let (count, rows, total) = (ids.len(), logit_positions.len(), cache.length());
         let length = i32::try_from(total).unwrap_or(i32::MAX);
         let positions: Vec<i64> = cache.slots()[total - count..].iter().map(|slot| slot.position as i64).collect();
         // Sliding layers get a view of the cache that begins at the first place that one of the tokens attends to.
@@ -307,7 +315,7 @@ impl Decoder {
             for (name, places, bias) in biases {
                 binding.input(name, &Tensor::from_array(([1, 1, count, places], bias))?)?;
             }
-            binding.input("logit_positions", &Tensor::from_array(([rows], wanted))?)?;
+            binding.input("logit_positions", &Tensor::from_array(([rows], logit_positions))?)?;
             cache.bind(&mut binding, start)
         };
         bind().map_err(failed)?;

@@ -10,8 +10,8 @@ use std::fmt;
 /// How tokens are chosen. By default decoding is greedy: the most likely token is taken, and equal questions get equal answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits before sampling, 0 to 100. With 0, decoding is greedy; with 1, tokens are drawn by the model's probabilities; larger
-    /// values make these more uniform.
+    /// Divides the logits before sampling, 0 to 100. With 0, decoding is greedy; with 1, tokens are drawn by the model's probabilities;
+    /// larger values make these more uniform.
     pub temperature: f32,
     /// Samples among this number of the most likely tokens; 0 means all.
     pub top_k: usize,

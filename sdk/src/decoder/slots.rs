@@ -1,7 +1,7 @@
 //! The tokens in the places of a KV cache, and which of them each token attends to.
 //!
-//! A text may have several continuations, called **branches**. Their tokens lie in one KV cache, in the order in which they were computed. A
-//! token attends to the shared text, called the **trunk**, and to its own branch. So several questions share one copy of the context.
+//! A text may have several continuations, called **branches**. Their tokens lie in one KV cache, in the order in which they were computed.
+//! A token attends to the shared text, called the **trunk**, and to its own branch. So several questions share one copy of the context.
 
 /// Attention bias that masks a place. It is below every score, and finite in fp32 and bf16.
 const MASKED: f32 = -1e30;

@@ -42,15 +42,20 @@ pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModu
     let visual = decoder.visual(expected)?;
     let mut cache = decoder.cache(ids.len(), 0)?;
     let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, ids.len()).collect();
-    let step = Step { ids: &ids, visual_index: &visual_index, slots: &slots, wanted: &[ids.len() - 1] };
+    let step = Step { ids: &ids, visual_index: &visual_index, slots: &slots, logit_positions: &[ids.len() - 1] };
     compare("logits", &decoder.run(&mut cache, &visual, step, || true)?.unwrap_or_default(), &golden.floats("logits")?, said)?;
 
     let room = ids.len().min(cache.capacity() - ids.len());
     for rows in TIMED.into_iter().filter(|&rows| rows <= room) {
         let slots: Vec<_> = Slot::run(Branch::TRUNK, ids.len(), rows).collect();
-        let wanted: Vec<usize> = (0..rows).collect();
+        let logit_positions: Vec<usize> = (0..rows).collect();
         let start = Instant::now();
-        decoder.run(&mut cache, &visual, Step { ids: &ids[..rows], visual_index: &[], slots: &slots, wanted: &wanted }, || true)?;
+        decoder.run(
+            &mut cache,
+            &visual,
+            Step { ids: &ids[..rows], visual_index: &[], slots: &slots, logit_positions: &logit_positions },
+            || true,
+        )?;
         let time = start.elapsed();
         model.speculate(|speculation| speculation.measured(rows, time.as_secs_f64()));
         cache.rewind(ids.len());

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 /// Longest schema in bytes.
 const MAX_SCHEMA: usize = 65_536;
-/// Stack of the thread that compiles a schema. The compiler recurses as deep as the schema nests, and the size of a caller's stack is unknown.
+/// Stack of the thread that compiles a schema. The compiler recurses as deep as the schema nests, and the size of a caller's stack is
+/// unknown.
 const STACK: usize = 64 << 20;
 
 /// Compiles a schema.

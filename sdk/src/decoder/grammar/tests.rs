@@ -11,22 +11,22 @@ use std::time::{Duration, Instant};
 static TOKENIZER: LazyLock<PromptTokenizer> = LazyLock::new(|| {
     PromptTokenizer::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle/tokenizer.json")).unwrap()
 });
-/// The model has logits for more tokens than its tokenizer knows, as Gemma has.
+/// Number of logits. As in Gemma, it is larger than the number of tokens of the tokenizer.
 const VOCABULARY: usize = 2300;
 static GRAMMAR: LazyLock<Grammar> = LazyLock::new(|| Grammar::new(&TOKENIZER, VOCABULARY).unwrap());
 
 /// Random logits. Tags, brackets and numbers are likelier than other tokens.
-struct Wild(ChaCha8Rng);
+struct RandomLogits(ChaCha8Rng);
 
-impl Wild {
-    fn logits(&mut self, hopes_to_end: bool) -> Vec<f32> {
+impl RandomLogits {
+    fn logits(&mut self, prefers_end: bool) -> Vec<f32> {
         let mut logits: Vec<f32> = (0..VOCABULARY).map(|_| self.uniform() * 8.0).collect();
         let liked =
             ["<ref>", "</ref>", "<box>", "</box>", "(", ")", ",", "0", "1", "1024", "10", "<", "),(", "<image>", "<eos>", "<obj_3>"];
         for token in liked.iter().filter_map(|text| TOKENIZER.id(text)) {
             logits[token as usize] += self.uniform() * 6.0;
         }
-        if hopes_to_end {
+        if prefers_end {
             logits[TOKENIZER.end_of_turn() as usize] = 100.0;
         }
         logits
@@ -37,28 +37,29 @@ impl Wild {
     }
 }
 
-/// An answer of at least `least` tokens to wild logits: its tokens before the end of the turn, if that came.
+/// The tokens of an answer to random logits, and whether it ended by itself. From `least` tokens on the end of the turn has the largest
+/// logit, and after `most` tokens the answer is cut.
 fn answer(form: &Form, sampling: Sampling, least: usize, most: usize) -> (Vec<u32>, bool) {
-    let mut wild = Wild(ChaCha8Rng::seed_from_u64(sampling.seed));
+    let mut random = RandomLogits(ChaCha8Rng::seed_from_u64(sampling.seed));
     let mut sampler = Sampler::new(sampling, false, GRAMMAR.matcher(form).unwrap()).unwrap();
-    let mut said = Vec::new();
-    while said.len() < most {
-        let choice = sampler.choose(&wild.logits(said.len() >= least)).unwrap();
+    let mut tokens = Vec::new();
+    while tokens.len() < most {
+        let choice = sampler.choose(&random.logits(tokens.len() >= least)).unwrap();
         sampler.accept(choice.token).unwrap();
         let token = choice.token as u32;
         if token == TOKENIZER.end_of_turn() {
-            return (said, true);
+            return (tokens, true);
         }
-        said.push(token);
+        tokens.push(token);
     }
-    (said, false)
+    (tokens, false)
 }
 
 fn decode(tokens: &[u32]) -> String {
     TOKENIZER.inner().decode(tokens, false).unwrap()
 }
 
-/// Counts phrases and boxes. Says what is wrong with a text, read by hand from its start to its end.
+/// Parses a text without the grammar. Returns the number of phrases and boxes, or the place where it is not well-formed.
 fn well_formed(text: &str) -> Result<[usize; 2], String> {
     let (mut found, mut rest) = ([0; 2], text);
     let plain = |text: &str| text.split('<').skip(1).all(|after| after.starts_with([' ', '=', '.', '+', '-']) || starts_with_digit(after));
@@ -101,7 +102,7 @@ fn starts_with_digit(text: &str) -> bool {
 }
 
 #[test]
-fn the_reader_sees_what_is_wrong() {
+fn the_reader_of_these_tests_finds_errors() {
     assert_eq!(well_formed("a <ref>mass, < 5 mm</ref><box>(0,1024),(7,10)</box> b <5"), Ok([1, 1]));
     for wrong in [
         "<ref>mass",
@@ -127,37 +128,37 @@ fn the_reader_sees_what_is_wrong() {
 #[case(1.5, 1.3)]
 #[case(0.0, 1.0)]
 #[case(0.0, 1.3)]
-fn whatever_the_model_says_is_well_formed(#[case] temperature: f32, #[case] repetition_penalty: f32) {
+fn answers_to_random_logits_are_well_formed(#[case] temperature: f32, #[case] repetition_penalty: f32) {
     let (mut tokens, mut found, controls) = (0, [0; 2], TOKENIZER.controls());
     for seed in 0..24 {
         let sampling = Sampling { temperature, repetition_penalty, seed, ..Sampling::default() };
-        let (said, ended) = answer(&Form::Grounded, sampling, 250, 4000);
-        let text = decode(&said);
+        let (answered, ended) = answer(&Form::Grounded, sampling, 250, 4000);
+        let text = decode(&answered);
         assert!(ended, "{seed}: {text}");
-        assert!(said.iter().all(|token| !controls.contains_key(token)), "{seed}: {text}");
+        assert!(answered.iter().all(|token| !controls.contains_key(token)), "{seed}: {text}");
         let [phrases, boxes] = well_formed(&text).unwrap_or_else(|wrong| panic!("{seed}: {wrong} in {text:?}"));
         found = [found[0] + phrases, found[1] + boxes];
-        tokens += said.len();
+        tokens += answered.len();
     }
     assert!(tokens >= 6000 && found[0] > 24 && found[1] > 24, "{tokens} tokens with {found:?}");
-    // Without the grammar the same logits give no such thing.
+    // Without the grammar, the same logits give text that is not well-formed.
     let sampling = Sampling { temperature, repetition_penalty, ..Sampling::default() };
-    let (said, _) = answer(&Form::Free, sampling, 250, 300);
-    assert!(said.iter().any(|token| controls.contains_key(token)) && well_formed(&decode(&said)).is_err());
+    let (answered, _) = answer(&Form::Free, sampling, 250, 300);
+    assert!(answered.iter().any(|token| controls.contains_key(token)) && well_formed(&decode(&answered)).is_err());
 }
 
 #[test]
-fn one_token_is_allowed_just_where_all_allowed_ones_hold_it() {
+fn checks_of_single_tokens_agree_with_the_mask() {
     let schema = r#"{"type":"object","properties":{"a":{"type":"string"},"b":{"type":"integer"}},"required":["a","b"]}"#;
     for form in [Form::Grounded, Form::Json(schema.into())] {
         let mut sampler = GRAMMAR.matcher(&form).unwrap().unwrap();
-        let mut wild = Wild(ChaCha8Rng::seed_from_u64(5));
+        let mut random = RandomLogits(ChaCha8Rng::seed_from_u64(5));
         for _ in 0..60 {
             let mask = sampler.mask().unwrap();
             for token in 0..VOCABULARY as i64 {
                 assert_eq!(sampler.allows(token).unwrap(), mask.is_allowed(token as u32), "{form}: {token}");
             }
-            let logits = wild.logits(false);
+            let logits = random.logits(false);
             let allowed = (0..VOCABULARY as u32).filter(|&token| mask.is_allowed(token));
             let token = allowed.max_by(|&a, &b| logits[a as usize].total_cmp(&logits[b as usize])).unwrap();
             sampler.accept(i64::from(token)).unwrap();
@@ -167,22 +168,26 @@ fn one_token_is_allowed_just_where_all_allowed_ones_hold_it() {
 }
 
 #[test]
-fn greedy_takes_the_most_likely_allowed_token() {
+fn greedy_decoding_takes_the_most_likely_allowed_token() {
     let mut sampler = Sampler::new(Sampling::default(), true, GRAMMAR.matcher(&Form::Grounded).unwrap()).unwrap();
     let id = |text: &str| TOKENIZER.id(text).unwrap() as usize;
     let mut logits = vec![0.0; VOCABULARY];
     (logits[id("</ref>")], logits[id("<ref>")], logits[id(",")]) = (9.0, 5.0, 3.0);
     let choice = sampler.choose(&logits).unwrap();
-    assert_eq!((choice.token, choice.margin), (id("<ref>") as i64, 2.0), "nothing is open");
-    // As probable as the model says, which knows of no form.
+    assert_eq!((choice.token, choice.margin), (id("<ref>") as i64, 2.0), "no phrase is open, so its end is not allowed");
+    // The log probability is that of the model, without the constraint.
     let expected = 5.0 - (9f64.exp() + 5f64.exp() + 3f64.exp() + (VOCABULARY - 3) as f64).ln();
     assert!((f64::from(choice.log_probability) - expected).abs() < 1e-4, "{}", choice.log_probability);
     sampler.accept(choice.token).unwrap();
-    assert_eq!(sampler.choose(&logits).unwrap().token, id(",") as i64, "a phrase is not empty, and holds no phrase");
+    assert_eq!(sampler.choose(&logits).unwrap().token, id(",") as i64, "a phrase is not empty, and does not contain a phrase");
     sampler.accept(id(",") as i64).unwrap();
     assert_eq!(sampler.choose(&logits).unwrap(), sampler.choose(&logits).unwrap());
     let closing = sampler.choose(&logits).unwrap();
-    assert_eq!((closing.token, closing.margin), (id("</ref>") as i64, 4.0), "over all, if the most likely one is allowed");
+    assert_eq!(
+        (closing.token, closing.margin),
+        (id("</ref>") as i64, 4.0),
+        "the margin is over all tokens if the most likely one is allowed"
+    );
 }
 
 const SCHEMA: &str = r#"{
@@ -201,11 +206,11 @@ const SCHEMA: &str = r#"{
 #[case(0.0)]
 #[case(1.5)]
 #[case(30.0)]
-fn json_meets_its_schema(#[case] temperature: f32) {
+fn json_conforms_to_its_schema(#[case] temperature: f32) {
     for seed in 0..40 {
         let sampling = Sampling { temperature, seed, ..Sampling::default() };
-        let (said, ended) = answer(&Form::Json(SCHEMA.into()), sampling, 0, 400);
-        let text = decode(&said);
+        let (answered, ended) = answer(&Form::Json(SCHEMA.into()), sampling, 0, 400);
+        let text = decode(&answered);
         assert!(ended, "{text}");
         let value: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
         assert_eq!(value.as_object().unwrap().len(), 4, "{text}");
@@ -218,7 +223,7 @@ fn json_meets_its_schema(#[case] temperature: f32) {
 }
 
 #[test]
-fn schemas_are_kept_for_questions_to_come() {
+fn compiled_schemas_are_kept_for_later_questions() {
     let grammar = Grammar::new(&TOKENIZER, VOCABULARY).unwrap();
     for count in (0..3 * SCHEMAS).chain([0, 3 * SCHEMAS - 1]) {
         let schema = format!(r#"{{"const": {count}}}"#);
@@ -259,7 +264,7 @@ fn bad_schemas_are_refused(#[case] schema: &str, #[case] hint: &str) {
     assert!(message.contains(hint), "{message}");
 }
 
-/// What may be refused or taken, but soon, and without a panic or an overflow of the stack.
+/// These schemas are refused or compiled in bounded time, without a panic or a stack overflow.
 #[test]
 fn hostile_schemas_are_bounded() {
     let string = |pattern: &str| format!(r#"{{"type":"string","pattern":"{pattern}"}}"#);
@@ -286,8 +291,8 @@ fn hostile_schemas_are_bounded() {
         let start = Instant::now();
         let verdict = GRAMMAR.matcher(&Form::Json(schema)).map(|matcher| {
             let mut sampler = Sampler::new(Sampling { temperature: 1.0, ..Sampling::default() }, false, matcher).unwrap();
-            let mut wild = Wild(ChaCha8Rng::seed_from_u64(1));
-            (0..50).try_for_each(|_| sampler.choose(&wild.logits(false)).and_then(|choice| sampler.accept(choice.token)))
+            let mut random = RandomLogits(ChaCha8Rng::seed_from_u64(1));
+            (0..50).try_for_each(|_| sampler.choose(&random.logits(false)).and_then(|choice| sampler.accept(choice.token)))
         });
         let verdict =
             verdict.map_err(crate::Error::from).and_then(|answered| Ok(answered?)).map_or_else(|e| e.full_message(), |()| "taken".into());
