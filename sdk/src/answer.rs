@@ -40,7 +40,7 @@ impl Finish {
 }
 
 /// An answer of the language model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Answer {
     /// The question as it was put to the model, with boxes in pixels.

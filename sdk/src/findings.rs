@@ -2,10 +2,9 @@
 
 use crate::anatomy::{Label, Structure};
 use crate::geometry::PixelBox;
-use serde::Serialize;
 
 /// A structure with its box and its retrieved sentence.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StructureFinding {
     /// The structure.
@@ -17,7 +16,7 @@ pub struct StructureFinding {
 }
 
 /// A retrieved sentence.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Retrieved {
     /// The sentence.
@@ -29,7 +28,7 @@ pub struct Retrieved {
 }
 
 /// An image label with its score.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LabelScore {
     /// The label.

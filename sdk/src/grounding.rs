@@ -2,10 +2,9 @@
 
 use crate::geometry::{Letterbox, NormalizedBox, PROMPT_GRID, PixelBox};
 use crate::prompt::PromptError;
-use serde::Serialize;
 
 /// A phrase of an answer with its bounding boxes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Grounding {
     /// The phrase; empty for boxes without a phrase.

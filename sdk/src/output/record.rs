@@ -1,4 +1,4 @@
-//! Results as JSON, for the command line and for other languages.
+//! Results as JSON. These records are the only JSON form of a study and of an answer: the types of the results do not serialise.
 
 use crate::{Answer, Finish, Flag, Grounding, LabelScore, PixelBox, Provenance, StructureFinding, Study, Task, Timing};
 use serde::Serialize;

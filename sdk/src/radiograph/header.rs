@@ -1,10 +1,7 @@
 //! What a file says about its radiograph.
 
-use serde::Serialize;
-
 /// Orientation of the picture, from Patient Orientation or, if it is absent, from Image Orientation (Patient).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Orientation {
     /// The patient's left is on the right of the picture: the standard frontal display (`L\F`).
@@ -16,7 +13,7 @@ pub enum Orientation {
 }
 
 /// Facts from a DICOM header. All are absent for other formats.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[allow(missing_docs)]
 #[non_exhaustive]
 pub struct Header {

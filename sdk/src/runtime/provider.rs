@@ -8,8 +8,7 @@ use std::str::FromStr;
 const CHOICE: &str = "choose auto, cpu, cuda[:N] or tensorrt[:N], N being the number of a GPU, from 0 on";
 
 /// Where graphs are computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Provider {
     /// The fastest that can run here; falls back to the CPU and says so.
