@@ -8,13 +8,13 @@ use crate::cause::causes;
 use crate::decoder::{Form, Grammar, Readable, Stops};
 use crate::geometry::{Letterbox, PixelBox};
 use crate::grounding;
+use crate::hash::Digest;
 use crate::perception::flags;
 use crate::prompt::PromptTokenizer;
 use crate::retrieval::SentenceDatabase;
 use crate::{Engine, Provider, Radiograph, Structure, Task};
 use dicom_dictionary_std::uids;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -209,8 +209,8 @@ fn composed(parts: &[u8]) -> Vec<u8> {
     let length = ends.max().unwrap_or(0).min(MOST_TENSORS) as usize;
     let mut file = [&(head.len() as u64).to_le_bytes(), head.as_bytes()].concat();
     file.extend(values.iter().cycle().take(length.saturating_sub(32)));
-    let checksum = Sha256::digest(&file);
-    file.extend_from_slice(&checksum);
+    let checksum = Digest::of(&file);
+    file.extend_from_slice(&checksum.0);
     file
 }
 

@@ -28,6 +28,7 @@ mod findings;
 pub mod fuzzing;
 mod geometry;
 mod grounding;
+mod hash;
 mod language;
 mod log;
 pub mod output;

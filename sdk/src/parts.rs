@@ -18,6 +18,11 @@ pub mod geometry {
     pub use crate::geometry::{Letterbox, NormalizedBox, PROMPT_GRID};
 }
 
+/// SHA-256.
+pub mod hash {
+    pub use crate::hash::{Digest, Hasher};
+}
+
 /// The perception module, and flags.
 pub mod perception {
     pub use crate::perception::{Perception, PerceptionModule};

@@ -14,10 +14,9 @@ pub use manifest::{ApmSizes, DecoderSizes, FileEntry, GraphSettings, Manifest, P
 
 use crate::cause::Problem;
 use crate::files;
-use crate::radiograph::Digest256;
+use crate::hash::{Digest, Hasher};
 use crate::text::brief;
 use layout::{DATABASE_HASHED_ON_OPEN, GRAPHS, HASHED_ON_OPEN, MAX_MANIFEST, REQUIRED};
-use sha2::{Digest, Sha256};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -57,7 +56,7 @@ impl Bundle {
         if let Some(name) = REQUIRED.iter().find(|n| !manifest.files.contains_key(**n)) {
             return Err(invalid(format!("it does not list {name}").into()));
         }
-        let bundle = Self { folder, hash: format!("{:x}", Digest256(Sha256::digest(&bytes).into())), manifest };
+        let bundle = Self { folder, hash: Digest::of(&bytes).to_string(), manifest };
         bundle.check_files()?;
         let is_hashed = |(name, entry): &(&String, &FileEntry)| name.as_str() != SENTENCES || entry.bytes <= DATABASE_HASHED_ON_OPEN;
         let hashed = || bundle.manifest.files.iter().filter(is_hashed);
@@ -169,12 +168,12 @@ fn check_regular(path: &Path) -> Result<u64, BundleError> {
 pub fn hash_file(path: &Path, mut progress: impl FnMut(u64)) -> Result<String, BundleError> {
     let failed = |source| BundleError::Read { path: path.into(), source };
     let mut file = files::open(path).map_err(failed)?;
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::default();
     let mut buffer = vec![0; 1 << 20];
     loop {
         let count = file.read(&mut buffer).map_err(failed)?;
         if count == 0 {
-            return Ok(format!("{:x}", Digest256(hash.finalize().into())));
+            return Ok(hash.finish().to_string());
         }
         hash.update(&buffer[..count]);
         progress(count as u64);

@@ -1,7 +1,6 @@
 //! The hash of a file. One core needs as long for it as two cores need for the network's input.
 
-use sha2::{Digest, Sha256};
-use std::fmt;
+use crate::hash::Hasher;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +10,7 @@ const PART: usize = 1 << 18;
 /// An unfinished SHA-256 of a file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hash {
-    state: Sha256,
+    state: Hasher,
     /// Number of bytes that are hashed.
     seen: usize,
 }
@@ -33,16 +32,7 @@ impl Hash {
     /// The hash of the whole `file`, in hexadecimal.
     pub fn finish(mut self, file: &[u8]) -> String {
         self.see(file);
-        format!("{:x}", Digest256(self.state.finalize().into()))
-    }
-}
-
-/// Formats a SHA-256 digest in hexadecimal with `{:x}`.
-pub(crate) struct Digest256(pub [u8; 32]);
-
-impl fmt::LowerHex for Digest256 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.state.finish().to_string()
     }
 }
 
@@ -79,7 +69,7 @@ mod tests {
         let bytes: Vec<u8> = (0..2 * PART + 7).map(|i| (i * 31 % 251) as u8).collect();
         for length in [0, 1, PART, PART + 1, bytes.len()] {
             let file = &bytes[..length];
-            let expected = format!("{:x}", Digest256(Sha256::digest(file).into()));
+            let expected = crate::hash::Digest::of(file).to_string();
             for seen in [0, length / 2, length] {
                 let mut hash = Hash::default();
                 hash.see(&file[..seen]);

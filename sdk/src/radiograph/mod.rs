@@ -14,17 +14,16 @@ mod sides;
 mod stored;
 
 pub use error::RadiographError;
-pub(crate) use hash::Digest256;
 pub use header::{Header, Orientation};
 pub use preprocess::{Histogram, Preprocess};
 pub(crate) use sides::check_sides;
 
 use crate::files;
+use crate::hash::Digest;
 use decoded::{Decoded, Noticed};
 use hash::{Fingerprint, Hash};
 use ndarray::ArrayView2;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::fs;
 use std::io::ErrorKind;
@@ -146,7 +145,7 @@ impl Radiograph {
         }
         let mut pixels = memory::room(count * depth.bytes(), NAME)?;
         write(&mut pixels);
-        let hash = format!("{:x}", Digest256(Sha256::digest(&pixels).into()));
+        let hash = Digest::of(&pixels).to_string();
         Self::build(sides, Stored::new(depth, pixels, depth.shares()), Header::default(), Noticed::default(), hash.into(), NAME)
     }
 

@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::geometry::Letterbox;
+use crate::hash::Digest;
 use crate::perception::Perception;
 use crate::perception::flags::Flag;
 use crate::radiograph::check_sides;
@@ -24,7 +25,6 @@ use crate::text::brief;
 use error::VERSION;
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -129,14 +129,14 @@ impl Study {
             return Err(failure);
         }
         if let Some((content, checksum)) = bytes.split_last_chunk_mut::<SHA256>() {
-            *checksum = Sha256::digest(content).into();
+            *checksum = Digest::of(content).0;
         }
         Ok(bytes)
     }
 }
 
-/// Bytes of a SHA-256.
-const SHA256: usize = 32;
+/// Bytes of the checksum.
+const SHA256: usize = Digest::BYTES;
 
 /// The name of a layer's keys or values.
 fn cached(index: usize) -> String {
@@ -226,7 +226,7 @@ impl Engine {
             std::cmp::Ordering::Greater => return Err(SavedError::Newer { name: name.into(), found }.into()),
             std::cmp::Ordering::Equal => {}
         }
-        let whole = bytes.split_last_chunk::<SHA256>().is_some_and(|(content, checksum)| Sha256::digest(content)[..] == checksum[..]);
+        let whole = bytes.split_last_chunk::<SHA256>().is_some_and(|(content, checksum)| Digest::of(content).0 == *checksum);
         if !whole {
             return Err(damaged("its bytes do not have the SHA-256 that they had when it was saved".into()).into());
         }

@@ -3,13 +3,13 @@
 use crate::data::imagenome::{self, Annotated};
 use crate::data::instruct;
 use anatomix::Task;
+use anatomix::parts::hash::Digest;
 use anatomix_phantom::dataset::EVALUATION_SEEDS;
 use anatomix_phantom::tasks::Sample;
 use anyhow::{Result, ensure};
 use rand::SeedableRng;
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
-use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// An annotated image with the questions on it.
@@ -57,7 +57,7 @@ fn choose(id: &str, samples: Vec<Sample>, tasks: &[Task], questions: usize) -> V
     let mut chosen: Vec<usize> = tasks
         .iter()
         .flat_map(|&task| {
-            let mut rng = ChaCha8Rng::from_seed(Sha256::digest(format!("{id} {task}")).into());
+            let mut rng = ChaCha8Rng::from_seed(Digest::of(format!("{id} {task}").as_bytes()).0);
             samples.iter().enumerate().filter(|(_, s)| s.task == task).map(|(i, _)| i).sample(&mut rng, questions)
         })
         .collect();

@@ -1,8 +1,8 @@
 //! Tensors of a checkpoint, which are read in blocks of a few megabytes.
 
+use anatomix::parts::hash::{Digest, Hasher};
 use half::{bf16, f16};
 use safetensors::Dtype;
-use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -113,13 +113,13 @@ impl Stored {
         Ok(self.dtype == other.dtype && self.shape == other.shape && self.digest()? == other.digest()?)
     }
 
-    fn digest(&self) -> io::Result<[u8; 32]> {
-        let mut hash = Sha256::new();
+    fn digest(&self) -> io::Result<Digest> {
+        let mut hash = Hasher::default();
         self.read(&mut |block| {
             hash.update(block);
             Ok(())
         })?;
-        Ok(hash.finalize().into())
+        Ok(hash.finish())
     }
 
     /// The table with `count` further rows, each of which is the mean of the existing rows. (`resize_token_embeddings` of transformers
