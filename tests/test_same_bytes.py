@@ -27,7 +27,7 @@ SWITCHES = {
     "the C library without FMA": {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX2,-FMA,-FMA4"},
 }
 # With AVX2 and without AVX-512; without either, and without fused multiply-add. Each export takes half a minute.
-EMULATED = [("Haswell", WEIGHTS), ("Haswell", CODES), ("Nehalem", WEIGHTS)]
+EMULATED = [("Haswell", WEIGHTS), ("Haswell", CODES), ("Nehalem", CODES)]
 
 
 @pytest.fixture(scope="module")
