@@ -8,7 +8,7 @@
  *     anx_engine *engine = NULL;
  *     anx_study *study = NULL;
  *     if (anx_engine_open("bundle", NULL, &engine, &error) != ANX_OK ||
- *         anx_study_from_file(engine, "chest.dcm", &study, &error) != ANX_OK) {
+ *         anx_study_from_file(engine, "chest.dcm", NULL, &study, &error) != ANX_OK) {
  *         fprintf(stderr, "%s\n", anx_error_message(error));
  *     }
  *     for (size_t i = 0; i < anx_study_structure_count(study); i++) {
@@ -34,9 +34,11 @@
  * accessor returns belong to the handle: they are read-only and valid until the handle is freed. Take structs by index,
  * one at a time: later versions may append fields to those whose description does not say otherwise.
  *
- * Threads. Any number of threads may use an engine at once, and so may answers, errors and cancel handles. A study may
- * move between threads, but only one at a time may ask it: a second call returns ANX_BUSY. Any thread may read what a
- * study perceived at any time. No thread may free a handle while another uses it.
+ * Threads. Any number of threads may use an engine at once, and its weights are in memory once. Callers of an engine with
+ * one thread (anx_engine_options.threads) compute side by side, each on its own core; callers of an engine with several
+ * threads share them; on a GPU, runs take turns. A study may move between threads, but one thread at a time asks it: a
+ * second call returns ANX_BUSY. So threads that ask at the same time need a study each. Any thread may read what a study
+ * perceived, and answers and errors, at any time, and use cancel handles. No thread may free a handle while another uses it.
  *
  * Errors. A call that can fail returns anx_status. It takes an optional anx_error **. If that is not NULL, it is set to
  * an error that the caller owns, or to NULL on success; an error that was there before is not freed. Outputs are set to
@@ -98,6 +100,14 @@ enum anx_status
      * Another call is using this study: from another thread, or from the callback of its running ask.
      */
     ANX_BUSY = 4,
+    /**
+     * The call was stopped by a cancel handle before it was finished.
+     */
+    ANX_STOPPED = 5,
+    /**
+     * The call was not finished when its deadline passed.
+     */
+    ANX_DEADLINE = 6,
     /**
      * The radiograph cannot be used for another reason: several frames, an unsupported transfer syntax, ...
      */
@@ -368,6 +378,31 @@ typedef int32_t anx_switch;
 #endif
 
 /**
+ * What the smallest and the largest pixel value look like: DICOM's photometric interpretation.
+ */
+enum anx_photometric
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
+    /**
+     * 0 is black, as air in a radiograph; the largest value is white.
+     */
+    ANX_MONOCHROME2 = 0,
+    /**
+     * 0 is white; the largest value is black.
+     */
+    ANX_MONOCHROME1 = 1
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum anx_photometric anx_photometric;
+#else
+typedef int32_t anx_photometric;
+#endif
+#endif
+
+/**
  * An answer of the language model. It never changes, so threads may share it; it needs neither study nor engine.
  */
 typedef struct anx_answer anx_answer;
@@ -378,8 +413,10 @@ typedef struct anx_answer anx_answer;
 typedef struct anx_bytes anx_bytes;
 
 /**
- * Stops a study's running answer; may be used from any thread. Owned by the caller, free it with anx_cancel_free. It may
- * outlive its study and then does nothing.
+ * Stops a call from any thread. Owned by the caller, who frees it with anx_cancel_free, at any time and in any order.
+ *
+ * There are two kinds. The handle of a study, from anx_study_cancel_handle, stops the ask that is running on that study. A handle from
+ * anx_cancel_new stops the calls that make studies and were given it in anx_perceive_options.cancel.
  */
 typedef struct anx_cancel anx_cancel;
 
@@ -395,8 +432,8 @@ typedef struct anx_engine anx_engine;
 typedef struct anx_error anx_error;
 
 /**
- * One radiograph, perceived, and what was asked of it. Used by one thread at a time; a call that comes while another is
- * running fails with ANX_BUSY, but reading what was perceived is allowed at any time.
+ * One radiograph with what was perceived in it, and its conversation. One thread at a time asks it: a call that comes while another is
+ * running fails with ANX_BUSY. Any thread may read what was perceived at any time. Studies of the same engine are asked side by side.
  */
 typedef struct anx_study anx_study;
 
@@ -408,7 +445,7 @@ typedef struct anx_study anx_study;
  *
  * message: one line, UTF-8, NUL-terminated, valid during this call only; its wording may change. length: its bytes without the NUL.
  * user_data: anx_engine_options.log_user_data. Any thread may call it, also several at once. The engine waits for it. It must return
- * normally: no exception, no longjmp. It must not free a handle or call the library on one.
+ * normally: no exception, no longjmp. Of the library's functions it may call anx_cancel_request.
  */
 typedef void (*anx_log_callback)(anx_log_level level, const char *message, size_t length, void *user_data);
 
@@ -621,6 +658,69 @@ typedef struct anx_provenance {
 } anx_provenance;
 
 /**
+ * Options of the calls that make studies of radiographs. Set struct_size to sizeof(anx_perceive_options) and everything else to zero but
+ * what you want to change.
+ */
+typedef struct anx_perceive_options {
+    /**
+     * sizeof(anx_perceive_options).
+     */
+    size_t struct_size;
+    /**
+     * What is not perceived so many milliseconds after the call began fails with ANX_DEADLINE; 0 for no deadline. Reading and preprocessing
+     * an image are not interrupted; the run of the perception module is.
+     */
+    size_t deadline_ms;
+    /**
+     * A handle from anx_cancel_new, or NULL: what is not perceived when anx_cancel_request is called fails with ANX_STOPPED.
+     */
+    const struct anx_cancel *cancel;
+} anx_perceive_options;
+
+/**
+ * An image in memory as grey pixels. Set struct_size to sizeof(anx_pixels) and everything else that you do not need to zero.
+ */
+typedef struct anx_pixels {
+    /**
+     * sizeof(anx_pixels).
+     */
+    size_t struct_size;
+    /**
+     * The pixels, row by row from the top, borrowed for the call: uint8_t, or uint16_t in the machine's byte order and aligned.
+     */
+    const void *values;
+    /**
+     * How many bytes can be read there, so that a mistake is noticed: from the first pixel to the last, with or without the gap after
+     * the last row.
+     */
+    size_t size;
+    /**
+     * Bytes from the beginning of a row to the beginning of the next, or 0 if there are no gaps between rows.
+     */
+    size_t stride;
+    /**
+     * Pixels of a row, 32 to 20000.
+     */
+    uint32_t width;
+    /**
+     * Number of rows, 32 to 20000.
+     */
+    uint32_t height;
+    /**
+     * Bits that a pixel takes in memory: 8 or 16.
+     */
+    uint32_t bits_allocated;
+    /**
+     * Bits of a value, 1 to bits_allocated: the largest value is 2^bits_stored - 1, and a larger one is an error. 0 for bits_allocated.
+     */
+    uint32_t bits_stored;
+    /**
+     * An anx_photometric.
+     */
+    size_t photometric;
+} anx_pixels;
+
+/**
  * A file that is in memory. This struct never grows.
  */
 typedef struct anx_file {
@@ -637,32 +737,6 @@ typedef struct anx_file {
      */
     const char *name;
 } anx_file;
-
-/**
- * An image that is in memory as grey pixels. This struct never grows.
- */
-typedef struct anx_pixels {
-    /**
-     * Row by row from the top, without gaps, as anx_study_from_pixels_u8 or anx_study_from_pixels_u16 takes them.
-     */
-    const void *values;
-    /**
-     * How many there are, width * height, so that a mistake is noticed.
-     */
-    size_t count;
-    /**
-     * 32 to 20000.
-     */
-    uint32_t width;
-    /**
-     * 32 to 20000.
-     */
-    uint32_t height;
-    /**
-     * Bits of each: 8 or 16.
-     */
-    uint32_t bits;
-} anx_pixels;
 
 /**
  * Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, never cut within a character, valid during
@@ -868,60 +942,28 @@ const char *anx_engine_note(const struct anx_engine *engine,
                             size_t index);
 
 /**
- * Opens a radiograph's file, DICOM, PNG or JPEG (its first bytes decide, not its name), and perceives it: boxes,
- * sentences, labels, flags.
+ * Makes a handle that stops perceiving; see anx_perceive_options.cancel. One handle may be given to several calls.
  *
- * path: the file. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
- * Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_RADIOGRAPH, ANX_RUNTIME.
- * Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so where the header does. Asking
- * such a study has to be allowed, see anx_ask_options.accept_flags.
+ * cancel: takes the handle, which the caller frees with anx_cancel_free; NULL on failure.
+ * Fails with ANX_INVALID_ARGUMENT.
  */
-anx_status anx_study_from_file(const struct anx_engine *engine,
-                               const char *path,
-                               struct anx_study **study,
-                               struct anx_error **error);
+anx_status anx_cancel_new(struct anx_cancel **cancel, struct anx_error **error);
 
 /**
- * Like anx_study_from_file for a file that is in memory already.
+ * Stops calls. Returns at once; cannot fail. For NULL it does nothing.
  *
- * bytes, size: the file's content, borrowed for the call. name: stands for it in messages and as the study's name, or
- * NULL.
+ * With the handle of a study: the ask that is running returns ANX_OK with the tokens decoded so far, perhaps none, and
+ * ANX_FINISH_STOPPED, after the current run of the decoder: one step, or one part of a prefill. An anx_study_save that prefills the
+ * context fails with ANX_STOPPED. An ask that begins later is not stopped.
+ * With a handle of anx_cancel_new: the calls that were given it fail with ANX_STOPPED within one operator of the perception module, and
+ * so do all calls that are given it later.
  */
-anx_status anx_study_from_bytes(const struct anx_engine *engine,
-                                const uint8_t *bytes,
-                                size_t size,
-                                const char *name,
-                                struct anx_study **study,
-                                struct anx_error **error);
+void anx_cancel_request(const struct anx_cancel *cancel);
 
 /**
- * Perceives an image that is in memory as 8-bit grey pixels.
- *
- * width, height: 32 to 20000. pixels: row by row from the top, without gaps, 0 (black, air) to 255 (white, bone),
- * borrowed for the call. count: how many pixels there are, width * height, so that a mistake is noticed.
- * study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
- * Fails with ANX_INVALID_ARGUMENT, ANX_RADIOGRAPH_SIZE, or in the hundred of ANX_RUNTIME.
- * There is no header, hence no flag that rests on one.
+ * Frees a cancel handle; the study is not touched. NULL does nothing.
  */
-anx_status anx_study_from_pixels_u8(const struct anx_engine *engine,
-                                    uint32_t width,
-                                    uint32_t height,
-                                    const uint8_t *pixels,
-                                    size_t count,
-                                    struct anx_study **study,
-                                    struct anx_error **error);
-
-/**
- * Like anx_study_from_pixels_u8 for 16-bit pixels in the machine's byte order, 0 (black, air) to 65535 (white, bone).
- * Pixels of fewer bits are to be shifted up; pixels must be aligned as uint16_t is.
- */
-anx_status anx_study_from_pixels_u16(const struct anx_engine *engine,
-                                     uint32_t width,
-                                     uint32_t height,
-                                     const uint16_t *pixels,
-                                     size_t count,
-                                     struct anx_study **study,
-                                     struct anx_error **error);
+void anx_cancel_free(struct anx_cancel *cancel);
 
 /**
  * Makes a handle with which any thread can stop this study's running answer; it can be made while one is running.
@@ -1000,11 +1042,52 @@ const struct anx_timing *anx_study_timing(const struct anx_study *study, size_t 
 const struct anx_provenance *anx_study_provenance(const struct anx_study *study);
 
 /**
+ * Opens a radiograph's file, DICOM, PNG or JPEG (its first bytes decide, not its name), and perceives it: boxes, sentences, labels, flags.
+ *
+ * path: the file. options: NULL for the defaults. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_RADIOGRAPH, ANX_RETRIEVAL, ANX_RUNTIME. The engine
+ * can be used as before after every failure.
+ * Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so where the header does. Asking
+ * such a study has to be allowed, see anx_ask_options.accept_flags.
+ */
+anx_status anx_study_from_file(const struct anx_engine *engine,
+                               const char *path,
+                               const struct anx_perceive_options *options,
+                               struct anx_study **study,
+                               struct anx_error **error);
+
+/**
+ * Like anx_study_from_file for a file that is in memory already.
+ *
+ * bytes, size: the file's content, borrowed for the call. name: stands for it in messages and as the study's name, or
+ * NULL.
+ */
+anx_status anx_study_from_bytes(const struct anx_engine *engine,
+                                const uint8_t *bytes,
+                                size_t size,
+                                const char *name,
+                                const struct anx_perceive_options *options,
+                                struct anx_study **study,
+                                struct anx_error **error);
+
+/**
+ * Like anx_study_from_file for an image that is in memory as grey pixels. There is no header, hence no flag that rests on one.
+ *
+ * pixels: the image.
+ */
+anx_status anx_study_from_pixels(const struct anx_engine *engine,
+                                 const struct anx_pixels *pixels,
+                                 const struct anx_perceive_options *options,
+                                 struct anx_study **study,
+                                 struct anx_error **error);
+
+/**
  * Opens the files of several radiographs and perceives them together: the studies are those that anx_study_from_file
  * makes of each. Files are read side by side, and several images are looked at in one run of the perception module, as
  * many as its input's size allows in bounded memory (8, or fewer); any number may be given.
  *
- * paths: the files, borrowed for the call. count: how many there are; with 0 nothing happens.
+ * paths: the files, borrowed for the call. count: how many there are; with 0 nothing happens. options: NULL for the defaults; a stop or
+ * a deadline ends the whole call: studies that are made by then are given, and all others fail.
  * studies: room for count pointers; takes the new studies in the order of the paths, each of which the caller frees with
  * anx_study_free; NULL for each file that failed. errors: NULL, or room for count pointers; takes why each file failed, which
  * the caller frees with anx_error_free; NULL for each study that was made.
@@ -1015,6 +1098,7 @@ const struct anx_provenance *anx_study_provenance(const struct anx_study *study)
 anx_status anx_studies_from_files(const struct anx_engine *engine,
                                   const char *const *paths,
                                   size_t count,
+                                  const struct anx_perceive_options *options,
                                   struct anx_study **studies,
                                   struct anx_error **errors,
                                   struct anx_error **error);
@@ -1028,19 +1112,21 @@ anx_status anx_studies_from_files(const struct anx_engine *engine,
 anx_status anx_studies_from_bytes(const struct anx_engine *engine,
                                   const struct anx_file *files,
                                   size_t count,
+                                  const struct anx_perceive_options *options,
                                   struct anx_study **studies,
                                   struct anx_error **errors,
                                   struct anx_error **error);
 
 /**
- * Like anx_studies_from_files for images that are in memory as grey pixels: the studies are those that anx_study_from_pixels_u8 or
- * anx_study_from_pixels_u16 makes of each.
+ * Like anx_studies_from_files for images that are in memory as grey pixels: the studies are those that anx_study_from_pixels makes of
+ * each.
  *
- * images: their pixels, borrowed for the call.
+ * images: count pointers to images.
  */
 anx_status anx_studies_from_pixels(const struct anx_engine *engine,
-                                   const struct anx_pixels *images,
+                                   const struct anx_pixels *const *images,
                                    size_t count,
+                                   const struct anx_perceive_options *options,
                                    struct anx_study **studies,
                                    struct anx_error **errors,
                                    struct anx_error **error);
@@ -1079,19 +1165,6 @@ anx_status anx_study_ask_many(struct anx_study *study,
                               struct anx_error **error);
 
 /**
- * Stops the ask that is running on the study now: within one step of the language model, or one part of the context or of a long
- * question while that is computed, that call returns ANX_OK with what was decoded so far, be it nothing, and ANX_FINISH_STOPPED.
- * An anx_study_save that computes the context fails with ANX_DECODER. Returns at once; cannot fail. While nothing is running, and
- * for NULL, it does nothing: what starts later is not stopped.
- */
-void anx_cancel_request(const struct anx_cancel *cancel);
-
-/**
- * Frees a cancel handle; the study is not touched. NULL does nothing.
- */
-void anx_cancel_free(struct anx_cancel *cancel);
-
-/**
  * How many questions the study's conversation holds: the last one that was asked of the radiograph alone, and those that
  * followed it up. 0 for NULL, and while an ask is running.
  */
@@ -1111,7 +1184,8 @@ anx_status anx_study_rewind(struct anx_study *study, size_t turns, struct anx_er
  *
  * bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They say what the radiograph shows:
  * keep them as you keep the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_DECODER, ANX_SAVED, or in the hundred of ANX_RUNTIME; the study is then as it was.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_DECODER, ANX_SAVED, or in the hundred of ANX_RUNTIME; the study is then as
+ * it was.
  */
 anx_status anx_study_save(struct anx_study *study,
                           struct anx_bytes **bytes,
@@ -1120,7 +1194,8 @@ anx_status anx_study_save(struct anx_study *study,
 /**
  * Makes a study from the bytes of anx_study_save. Nothing is perceived again; the first question costs its own tokens only.
  *
- * bytes, size: borrowed for the call; all of them, with the checksum at their end. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
+ * bytes, size: all bytes, with the checksum at their end; borrowed for the call. study: takes the new study, which the caller frees with
+ * anx_study_free; NULL on failure.
  * Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, ANX_DECODER, or in the hundreds of ANX_RUNTIME, ANX_PROMPT.
  */
 anx_status anx_study_load(const struct anx_engine *engine,

@@ -46,7 +46,7 @@ int main(int argc, char **argv) {
     asking.callback = on_piece;
     asking.user_data = &streamed;
     if (anx_engine_open(argv[1], &options, &engine, &error) != ANX_OK ||
-        anx_study_from_file(engine, argv[2], &study, &error) != ANX_OK ||
+        anx_study_from_file(engine, argv[2], NULL, &study, &error) != ANX_OK ||
         anx_study_ask(study, NULL, &asking, &answer, &error) != ANX_OK) {
         fprintf(stderr, "%s\n", anx_error_message(error));
         return 1;
@@ -116,11 +116,7 @@ int main(int, char **argv) {
     if (!held.ask(first)) return 8;
     auto refused = small.study_from_file(argv[2]).value().ask(first);
     if (refused || refused.error().code != ANX_DECODER) return 9;
-    // Two images in one call.
-    Image<std::uint8_t> grey{64, 48, std::vector<std::uint8_t>(64 * 48, 7)};
-    for (int i = 0; i < 64 * 48; i++) grey.pixels[i] = static_cast<std::uint8_t>(i);
-    auto studies = engine.studies_from_pixels<std::uint8_t>({grey, grey});
-    return studies.size() == 2 && studies[1].value().width() == 64 && studies[1].value().height() == 48 ? 0 : 10;
+    return 0;
 }
 """
 
@@ -179,7 +175,7 @@ def test_the_header_is_strict_c89_and_cpp17(root, tmp_path):
         run(["gcc", f"-std={standard}", *STRICT, "-I", root / "include", "-fsyntax-only", source])
     # What C compilers may choose freely, the size of an enum, is fixed.
     fixed = tmp_path / "fixed.c"
-    enums = ["anx_status", "anx_severity", "anx_finish", "anx_flow", "anx_switch", "anx_log_level"]
+    enums = ["anx_status", "anx_severity", "anx_finish", "anx_flow", "anx_switch", "anx_log_level", "anx_photometric"]
     wide = " && ".join(f"sizeof({name}) == 4" for name in enums)
     fixed.write_text(f"#include <anatomix.h>\nint fixed[{wide} ? 1 : -1];\n")
     run(["gcc", "-fshort-enums", "-I", root / "include", "-fsyntax-only", fixed])
@@ -345,6 +341,79 @@ def test_cpp_callers_side_by_side_get_what_the_command_line_gets(compiled, anato
     expected = [record(anatomix, environment, "ask", phantom_dicom, question, "--bundle", bundle)["text"] for question in asked]
     answers = "".join(f"{sentence}\t{text}\n" for text in expected * 4)
     assert run([program, bundle, phantom_dicom], environment) == answers
+
+
+PIXELS = r"""
+#include <anatomix.hpp>
+
+using namespace anatomix;
+
+static bool same(const Study &a, const Study &b) {
+    const Box x = a.structures().at(11).bounds, y = b.structures().at(11).bounds;
+    return x.x0 == y.x0 && x.y1 == y.y1;
+}
+
+int main(int, char **argv) {
+    auto engine = Engine::open(argv[1]).value();
+    const std::uint32_t width = 64, height = 48;
+    std::vector<std::uint16_t> values(width * height), inverted, rows;
+    for (std::size_t i = 0; i < values.size(); i++) values[i] = static_cast<std::uint16_t>(i * i % 4096);
+    for (std::uint16_t value : values) inverted.push_back(static_cast<std::uint16_t>(4095 - value));
+    for (std::size_t i = 0; i < values.size(); i++) {
+        rows.push_back(values[i]);
+        if (i % width == width - 1) rows.insert(rows.end(), {0, 4095});
+    }
+    Pixels plain(width, height, values), monochrome1(width, height, inverted), gaps(width, height, rows);
+    plain.bits_stored = monochrome1.bits_stored = gaps.bits_stored = 12;
+    monochrome1.photometric = ANX_MONOCHROME1;
+    gaps.stride = 2 * (width + 2);
+    auto study = engine.study_from_pixels(plain).value();
+    if (study.width() != width || study.height() != height) return 1;
+    for (const Pixels &other : {monochrome1, gaps}) {
+        if (!same(engine.study_from_pixels(other).value(), study)) return 2;
+    }
+    if (engine.studies_from_pixels({plain, gaps}).at(1).value().width() != width) return 3;
+    plain.bits_stored = 10;
+    auto wrong = engine.study_from_pixels(plain);
+    return wrong || wrong.error().code != ANX_INVALID_ARGUMENT ? 4 : 0;
+}
+"""
+
+
+def test_cpp_takes_pixels(compiled, bundle, environment):
+    run([compiled(PIXELS, "-fno-exceptions", "-fno-rtti"), bundle], environment)
+
+
+STOPPED = r"""
+#include <anatomix.hpp>
+
+using namespace anatomix;
+
+int main(int, char **argv) {
+    auto cancel = CancelHandle::create().value();
+    EngineOptions logged;
+    // The first study that is finished cancels the call.
+    logged.log = [cancel](anx_log_level level, std::string_view line) {
+        if (level == ANX_LOG_DEBUG && line.find("study ") == 0) cancel.cancel();
+    };
+    auto engine = Engine::open(argv[1], logged).value();
+    PerceiveOptions options;
+    options.deadline = std::chrono::milliseconds(1);
+    auto late = engine.study_from_file(argv[2], options);
+    if (late || late.error().code != ANX_DEADLINE) return 1;
+    options.deadline = std::chrono::minutes(10);
+    options.cancel = cancel;
+    auto studies = engine.studies_from_files(std::vector<std::string>(20, argv[2]), options);
+    if (!studies.front() || studies.back() || studies.back().error().code != ANX_STOPPED) return 2;
+    auto stopped = engine.study_from_file(argv[2], options);
+    if (stopped || stopped.error().code != ANX_STOPPED) return 3;
+    return engine.study_from_file(argv[2]) ? 0 : 4;
+}
+"""
+
+
+def test_cpp_stops_perceiving(compiled, bundle, phantom_dicom, environment):
+    run([compiled(STOPPED, "-fno-exceptions", "-fno-rtti"), bundle, phantom_dicom], environment)
 
 
 LOGGED = r"""

@@ -1,8 +1,9 @@
-//! Ways to stop an answer while it is decoded: the streaming callback, a cancel handle, and the deadline.
+//! Ways to stop a call: the streaming callback of an answer, a cancel handle, and the deadline.
 
 use crate::answer::Finish;
-use std::sync::Arc;
+use crate::runtime::Stop;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// What the callback of a streamed answer returns.
@@ -14,24 +15,65 @@ pub enum Flow {
     Stop,
 }
 
-/// Stops a study's running answer from another thread.
+/// Stops a call from any thread. Clones stop the same calls.
+///
+/// There are two kinds. The handle of a study ([`Study::cancel_handle`](crate::Study::cancel_handle)) stops the answer that is being
+/// decoded. A handle that the caller makes ([`CancelHandle::new`]) stops the perceiving calls that it is given to
+/// ([`PerceiveOptions::cancel`](crate::PerceiveOptions::cancel)), also those that begin after it was cancelled.
 #[derive(Clone, Debug, Default)]
-pub struct CancelHandle(Arc<AtomicBool>);
+pub struct CancelHandle(Arc<Cancel>);
+
+#[derive(Debug, Default)]
+struct Cancel {
+    requested: AtomicBool,
+    /// Runs of graphs that are to be stopped.
+    runs: Mutex<Vec<Weak<Stop>>>,
+}
 
 impl CancelHandle {
+    /// Makes a handle for perceiving.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Stops the answer that is being decoded, after the current run of the decoder: one step, or one chunk of a prefill. If no answer is
-    /// being decoded, this does nothing.
+    /// being decoded, a study's handle does nothing. Perceiving stops within one operator of the perception module.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.requested.store(true, Ordering::SeqCst);
+        let runs = std::mem::take(&mut *self.0.runs.lock().unwrap_or_else(PoisonError::into_inner));
+        runs.iter().filter_map(Weak::upgrade).for_each(|run| run.request());
+    }
+
+    /// Stops these runs when the handle is cancelled, at once if it was cancelled before.
+    pub(crate) fn watch(&self, run: &Arc<Stop>) {
+        let mut runs = self.0.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.retain(|run| run.strong_count() > 0);
+        runs.push(Arc::downgrade(run));
+        drop(runs);
+        if self.is_cancelled() {
+            run.request();
+        }
     }
 
     pub(crate) fn reset(&self) {
-        self.0.store(false, Ordering::Release);
+        self.0.requested.store(false, Ordering::Release);
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.requested.load(Ordering::SeqCst)
     }
+}
+
+/// A perceiving call that was stopped before it was finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoppedError {
+    /// Its cancel handle was used.
+    #[error("the radiograph was not perceived, because the call was cancelled")]
+    Cancelled,
+    /// Its deadline passed.
+    #[error("the radiograph was not perceived before the deadline; allow more time")]
+    Deadline,
 }
 
 /// What ends the answers of one call early: the cancel handle, and the deadline of each question.

@@ -19,11 +19,17 @@ use std::sync::Arc;
 
 mod builder;
 mod golden;
+mod limits;
 mod perceive;
 #[cfg(test)]
 mod side_by_side;
+#[cfg(test)]
+mod stopping;
 
 pub use builder::EngineBuilder;
+#[cfg(feature = "capi")]
+pub(crate) use limits::Limits;
+pub use limits::PerceiveOptions;
 
 /// An opened bundle. Cloning it is cheap, and the clones share everything.
 ///
@@ -60,6 +66,7 @@ pub(crate) struct Inner {
     sentences: SentenceDatabase,
     pub(crate) model: Arc<LanguageModel>,
     log: Log,
+    timer: limits::Timer,
 }
 
 /// How many tokens [`Engine::study_bytes`] allows for a question.

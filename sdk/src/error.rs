@@ -3,6 +3,7 @@
 use crate::cause;
 
 pub use crate::bundle::BundleError;
+pub use crate::control::StoppedError;
 pub use crate::decoder::{DecoderError, MemoryError, QuestionError};
 pub use crate::output::OutputError;
 pub use crate::perception::flags::FlaggedError;
@@ -23,6 +24,8 @@ pub use crate::saved::SavedError;
 pub enum Error {
     #[error(transparent)]
     Radiograph(#[from] RadiographError),
+    #[error(transparent)]
+    Stopped(#[from] StoppedError),
     #[error(transparent)]
     Flagged(#[from] FlaggedError),
     #[error(transparent)]

@@ -49,7 +49,7 @@ pub use anatomy::{LABELS, Label, STRUCTURES, Side, Structure};
 pub use answer::{Answer, Finish};
 pub use control::{CancelHandle, Flow};
 pub use decoder::{Form, Sampling};
-pub use engine::{Engine, EngineBuilder};
+pub use engine::{Engine, EngineBuilder, PerceiveOptions};
 pub use error::{Error, Result};
 pub use findings::{LabelScore, Retrieved, StructureFinding};
 pub use geometry::PixelBox;

@@ -74,7 +74,8 @@ fn c_has_the_same_choice() {
         let asking = anx_ask_options { struct_size: size_of::<anx_ask_options>(), ..std::mem::zeroed() };
         let (mut engine, mut study, mut answer, mut error) = (null_mut(), null_mut(), null_mut(), null_mut());
         assert_eq!(anx_engine_open(bundle.as_ptr(), &options, &mut engine, &mut error), anx_status::ANX_OK);
-        let status = anx_study_from_bytes(engine, bytes.as_ptr(), bytes.len(), c"hand.dcm".as_ptr(), &mut study, &mut error);
+        let status =
+            anx_study_from_bytes(engine, bytes.as_ptr(), bytes.len(), c"hand.dcm".as_ptr(), std::ptr::null(), &mut study, &mut error);
         assert_eq!(status, anx_status::ANX_OK);
         assert_eq!(CStr::from_ptr((*anx_study_flag(study, 0)).code), c"not_chest");
         let question = c"Where is the heart?".as_ptr();

@@ -45,20 +45,21 @@ fn outputs_are_null_after_every_failure() {
     let path = c"no such file".as_ptr();
     let (paths, texts): ([*const c_char; 3], _) = ([path; 3], [path; COUNT]);
     let (engine, study, pixels) = (null(), null_mut(), [0u8; 4]);
-    let (files, images) = (null::<anx_file>(), null::<anx_pixels>());
+    let (files, images) = (null::<anx_file>(), null::<*const anx_pixels>());
     // SAFETY: pointers are valid or NULL, and the arrays are at least as long as the counts.
     let called = unsafe {
         [
             check("anx_engine_open", 1, |out, error| anx_engine_open(path, null(), out, error)),
             check("anx_engine_open", 1, |out, error| anx_engine_open(null(), null(), out, error)),
-            check("anx_study_from_file", 1, |out, error| anx_study_from_file(engine, path, out, error)),
-            check("anx_study_from_bytes", 1, |out, error| anx_study_from_bytes(engine, pixels.as_ptr(), 4, path, out, error)),
-            check("anx_study_from_pixels_u8", 1, |out, error| anx_study_from_pixels_u8(engine, 2, 2, pixels.as_ptr(), 4, out, error)),
-            check("anx_study_from_pixels_u16", 1, |out, error| anx_study_from_pixels_u16(engine, 2, 2, null(), 4, out, error)),
+            check("anx_study_from_file", 1, |out, error| anx_study_from_file(engine, path, null(), out, error)),
+            check("anx_study_from_bytes", 1, |out, error| anx_study_from_bytes(engine, pixels.as_ptr(), 4, path, null(), out, error)),
+            check("anx_study_from_pixels", 1, |out, error| anx_study_from_pixels(engine, null(), null(), out, error)),
             check("anx_study_cancel_handle", 1, |out, error| anx_study_cancel_handle(study, out, error)),
-            check_each("anx_studies_from_files", |out, each, error| anx_studies_from_files(engine, paths.as_ptr(), 3, out, each, error)),
-            check_each("anx_studies_from_bytes", |out, each, error| anx_studies_from_bytes(engine, files, 3, out, each, error)),
-            check_each("anx_studies_from_pixels", |out, each, error| anx_studies_from_pixels(engine, images, 3, out, each, error)),
+            check_each("anx_studies_from_files", |out, each, error| {
+                anx_studies_from_files(engine, paths.as_ptr(), 3, null(), out, each, error)
+            }),
+            check_each("anx_studies_from_bytes", |out, each, error| anx_studies_from_bytes(engine, files, 3, null(), out, each, error)),
+            check_each("anx_studies_from_pixels", |out, each, error| anx_studies_from_pixels(engine, images, 3, null(), out, each, error)),
             check("anx_study_ask", 1, |out, error| anx_study_ask(study, path, null(), out, error)),
             check("anx_study_ask_many", 3, |out, error| anx_study_ask_many(study, texts.as_ptr(), null(), 3, out, error)),
             check("anx_study_ask_many", COUNT, |out, error| anx_study_ask_many(study, texts.as_ptr(), null(), COUNT, out, error)),
@@ -66,5 +67,7 @@ fn outputs_are_null_after_every_failure() {
             check("anx_study_load", 1, |out, error| anx_study_load(engine, pixels.as_ptr(), 4, out, error)),
         ]
     };
-    assert_eq!(BTreeSet::from(called), with_outputs(), "functions of the header that are not called here, or the other way round");
+    // It fails for want of an output alone.
+    let called = called.into_iter().chain(["anx_cancel_new".into()]);
+    assert_eq!(called.collect::<BTreeSet<_>>(), with_outputs(), "functions of the header that are not called here, or the other way round");
 }

@@ -1,11 +1,16 @@
-//! Stopping an answer from another thread.
+//! Stopping a call from another thread.
 
+use super::call::make;
+use super::error::anx_error;
 use super::handle::{Handle, read};
+use super::status::anx_status;
 use crate::control::CancelHandle;
 
-/// Stops a study's running answer; may be used from any thread. Owned by the caller, free it with anx_cancel_free. It may
-/// outlive its study and then does nothing.
-pub struct anx_cancel(CancelHandle);
+/// Stops a call from any thread. Owned by the caller, who frees it with anx_cancel_free, at any time and in any order.
+///
+/// There are two kinds. The handle of a study, from anx_study_cancel_handle, stops the ask that is running on that study. A handle from
+/// anx_cancel_new stops the calls that make studies and were given it in anx_perceive_options.cancel.
+pub struct anx_cancel(pub(super) CancelHandle);
 
 impl Handle for anx_cancel {
     const NAME: &'static str = "cancel";
@@ -17,10 +22,23 @@ impl anx_cancel {
     }
 }
 
-/// Stops the ask that is running on the study now: within one step of the language model, or one part of the context or of a long
-/// question while that is computed, that call returns ANX_OK with what was decoded so far, be it nothing, and ANX_FINISH_STOPPED.
-/// An anx_study_save that computes the context fails with ANX_DECODER. Returns at once; cannot fail. While nothing is running, and
-/// for NULL, it does nothing: what starts later is not stopped.
+/// Makes a handle that stops perceiving; see anx_perceive_options.cancel. One handle may be given to several calls.
+///
+/// cancel: takes the handle, which the caller frees with anx_cancel_free; NULL on failure.
+/// Fails with ANX_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_cancel_new(cancel: *mut *mut anx_cancel, error: *mut *mut anx_error) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe { make(cancel, error, || Ok(anx_cancel::new(CancelHandle::new()))) }
+}
+
+/// Stops calls. Returns at once; cannot fail. For NULL it does nothing.
+///
+/// With the handle of a study: the ask that is running returns ANX_OK with the tokens decoded so far, perhaps none, and
+/// ANX_FINISH_STOPPED, after the current run of the decoder: one step, or one part of a prefill. An anx_study_save that prefills the
+/// context fails with ANX_STOPPED. An ask that begins later is not stopped.
+/// With a handle of anx_cancel_new: the calls that were given it fail with ANX_STOPPED within one operator of the perception module, and
+/// so do all calls that are given it later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_cancel_request(cancel: *const anx_cancel) {
     // SAFETY: NULL or a live handle, as the header asks.

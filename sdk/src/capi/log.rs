@@ -25,7 +25,7 @@ pub enum anx_log_level {
 ///
 /// message: one line, UTF-8, NUL-terminated, valid during this call only; its wording may change. length: its bytes without the NUL.
 /// user_data: anx_engine_options.log_user_data. Any thread may call it, also several at once. The engine waits for it. It must return
-/// normally: no exception, no longjmp. It must not free a handle or call the library on one.
+/// normally: no exception, no longjmp. Of the library's functions it may call anx_cancel_request.
 pub type anx_log_callback =
     Option<unsafe extern "C" fn(level: anx_log_level, message: *const c_char, length: usize, user_data: *mut c_void)>;
 

@@ -29,15 +29,19 @@ mod log;
 
 mod engine;
 
+mod cancel;
+
 mod study;
+
+mod pixels;
+
+mod perceive;
 
 mod studies;
 
 mod ask;
 
 mod ask_many;
-
-mod cancel;
 
 mod saved;
 
@@ -51,6 +55,8 @@ pub use engine::*;
 pub use error::*;
 pub use log::{anx_free_callback, anx_log_callback, anx_log_level};
 pub use options::anx_switch;
+pub use perceive::{anx_perceive_options, anx_study_from_bytes, anx_study_from_file, anx_study_from_pixels};
+pub use pixels::{anx_photometric, anx_pixels};
 pub use record::*;
 pub use saved::*;
 pub use status::*;

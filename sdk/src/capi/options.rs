@@ -49,12 +49,21 @@ pub(super) unsafe trait Options: Sized {
 /// # Safety
 /// NULL, or as many readable bytes as the first word says.
 pub(super) unsafe fn read_options<T: Options>(options: *const T) -> Result<T, Failure> {
+    // SAFETY: the same promise.
+    unsafe { read_sized(options, "options") }
+}
+
+/// Reads a struct as [`read_options`] does; `argument` is its name in messages.
+///
+/// # Safety
+/// NULL, or as many readable bytes as the first word says.
+pub(super) unsafe fn read_sized<T: Options>(options: *const T, argument: &str) -> Result<T, Failure> {
     const { assert!(size_of::<T>().is_multiple_of(WORD) && size_of::<T>() <= MOST) };
     let mut read = MaybeUninit::<T>::zeroed();
     if !options.is_null() {
         // SAFETY: the first word is readable by the caller's promise.
         let size = unsafe { options.cast::<usize>().read() };
-        let invalid = |problem: String| Failure::argument("options", format!("{problem}; set struct_size to sizeof({})", T::NAME));
+        let invalid = |problem: String| Failure::argument(argument, format!("{problem}; set struct_size to sizeof({})", T::NAME));
         if size == 0 || size > MOST || !size.is_multiple_of(WORD) {
             return Err(invalid(format!("has the struct_size {size}")));
         }

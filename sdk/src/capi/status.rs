@@ -1,6 +1,7 @@
 //! Status numbers, and which error has which.
 
 use crate::bundle::BundleError;
+use crate::control::StoppedError;
 use crate::decoder::QuestionError;
 use crate::error::Error;
 use crate::prompt::PromptError;
@@ -25,6 +26,10 @@ pub enum anx_status {
     ANX_POISONED = 3,
     /// Another call is using this study: from another thread, or from the callback of its running ask.
     ANX_BUSY = 4,
+    /// The call was stopped by a cancel handle before it was finished.
+    ANX_STOPPED = 5,
+    /// The call was not finished when its deadline passed.
+    ANX_DEADLINE = 6,
 
     /// The radiograph cannot be used for another reason: several frames, an unsupported transfer syntax, ...
     ANX_RADIOGRAPH = 100,
@@ -96,13 +101,15 @@ impl anx_status {
     pub(super) fn of(error: &Error) -> Self {
         match error {
             Error::Radiograph(e) => radiograph(e),
+            Error::Stopped(StoppedError::Cancelled) | Error::Saved(SavedError::Cancelled) => ANX_STOPPED,
+            Error::Stopped(StoppedError::Deadline) => ANX_DEADLINE,
             Error::Flagged(_) => ANX_RADIOGRAPH_FLAGGED,
             Error::Bundle(e) => bundle(e),
             Error::Retrieval(_) => ANX_RETRIEVAL,
             Error::Runtime(e) => runtime(e),
             Error::Prompt(e) => prompt(e),
             Error::Question(QuestionError::Schema { .. }) => ANX_DECODER_SCHEMA,
-            Error::Question(_) | Error::Memory(_) | Error::Decoder(_) | Error::Saved(SavedError::Cancelled) => ANX_DECODER,
+            Error::Question(_) | Error::Memory(_) | Error::Decoder(_) => ANX_DECODER,
             Error::Output(_) => ANX_OUTPUT,
             Error::Saved(_) => ANX_SAVED,
         }

@@ -5,21 +5,24 @@ use super::engine::anx_engine;
 use super::error::anx_error;
 use super::failure::{Failure, catch};
 use super::handle::with;
+use super::perceive::{anx_perceive_options, limits, name};
+use super::pixels::{Pixels, anx_pixels, read_pixels};
 use super::status::anx_status;
 use super::strings::path;
-use super::study::{anx_study, array, name};
-use crate::engine::Engine;
-use crate::radiograph::{Radiograph, RadiographError};
+use super::study::{anx_study, array};
+use crate::engine::{Engine, Limits};
+use crate::radiograph::Radiograph;
 use crate::study::Study;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use std::ffi::{c_char, c_void};
+use std::ffi::c_char;
 use std::path::PathBuf;
 
 /// Opens the files of several radiographs and perceives them together: the studies are those that anx_study_from_file
 /// makes of each. Files are read side by side, and several images are looked at in one run of the perception module, as
 /// many as its input's size allows in bounded memory (8, or fewer); any number may be given.
 ///
-/// paths: the files, borrowed for the call. count: how many there are; with 0 nothing happens.
+/// paths: the files, borrowed for the call. count: how many there are; with 0 nothing happens. options: NULL for the defaults; a stop or
+/// a deadline ends the whole call: studies that are made by then are given, and all others fail.
 /// studies: room for count pointers; takes the new studies in the order of the paths, each of which the caller frees with
 /// anx_study_free; NULL for each file that failed. errors: NULL, or room for count pointers; takes why each file failed, which
 /// the caller frees with anx_error_free; NULL for each study that was made.
@@ -31,13 +34,14 @@ pub unsafe extern "C" fn anx_studies_from_files(
     engine: *const anx_engine,
     paths: *const *const c_char,
     count: usize,
+    options: *const anx_perceive_options,
     studies: *mut *mut anx_study,
     errors: *mut *mut anx_error,
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
     unsafe {
-        several(engine, count, studies, errors, error, || {
+        several(engine, count, options, studies, errors, error, || {
             let paths = array(paths, count, "paths")?;
             let paths = paths.iter().map(|&file| path(file, "paths")).collect::<Result<Vec<PathBuf>, Failure>>()?;
             Ok((paths, |path: &PathBuf| Radiograph::open(path)))
@@ -66,13 +70,14 @@ pub unsafe extern "C" fn anx_studies_from_bytes(
     engine: *const anx_engine,
     files: *const anx_file,
     count: usize,
+    options: *const anx_perceive_options,
     studies: *mut *mut anx_study,
     errors: *mut *mut anx_error,
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
     unsafe {
-        several(engine, count, studies, errors, error, || {
+        several(engine, count, options, studies, errors, error, || {
             let files = array(files, count, "files")?;
             let files = files.iter().map(|file| Ok((array(file.bytes, file.size, "files")?, name(file.name)?)));
             let files = files.collect::<Result<Vec<(&[u8], &str)>, Failure>>()?;
@@ -81,66 +86,26 @@ pub unsafe extern "C" fn anx_studies_from_bytes(
     }
 }
 
-/// An image that is in memory as grey pixels. This struct never grows.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct anx_pixels {
-    /// Row by row from the top, without gaps, as anx_study_from_pixels_u8 or anx_study_from_pixels_u16 takes them.
-    pub values: *const c_void,
-    /// How many there are, width * height, so that a mistake is noticed.
-    pub count: usize,
-    /// 32 to 20000.
-    pub width: u32,
-    /// 32 to 20000.
-    pub height: u32,
-    /// Bits of each: 8 or 16.
-    pub bits: u32,
-}
-
-/// Pixels of one image.
-enum Pixels<'a> {
-    U8(&'a [u8]),
-    U16(&'a [u16]),
-}
-
-impl anx_pixels {
-    /// # Safety
-    /// `values` is NULL or readable, as many as are said.
-    unsafe fn read<'a>(&self) -> Result<Pixels<'a>, Failure> {
-        // SAFETY: the same promise; alignment is looked at.
-        unsafe {
-            match self.bits {
-                8 => Ok(Pixels::U8(array(self.values.cast(), self.count, "images.values")?)),
-                16 => Ok(Pixels::U16(array(self.values.cast(), self.count, "images.values")?)),
-                bits => Err(Failure::argument("images", format!("has pixels of {bits} bits; pass 8 or 16"))),
-            }
-        }
-    }
-}
-
-/// Like anx_studies_from_files for images that are in memory as grey pixels: the studies are those that anx_study_from_pixels_u8 or
-/// anx_study_from_pixels_u16 makes of each.
+/// Like anx_studies_from_files for images that are in memory as grey pixels: the studies are those that anx_study_from_pixels makes of
+/// each.
 ///
-/// images: their pixels, borrowed for the call.
+/// images: count pointers to images.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_studies_from_pixels(
     engine: *const anx_engine,
-    images: *const anx_pixels,
+    images: *const *const anx_pixels,
     count: usize,
+    options: *const anx_perceive_options,
     studies: *mut *mut anx_study,
     errors: *mut *mut anx_error,
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
     unsafe {
-        several(engine, count, studies, errors, error, || {
+        several(engine, count, options, studies, errors, error, || {
             let images = array(images, count, "images")?;
-            let images = images.iter().map(|image| Ok((image.width, image.height, image.read()?)));
-            let images = images.collect::<Result<Vec<_>, Failure>>()?;
-            Ok((images, |(width, height, pixels): &(u32, u32, Pixels)| match pixels {
-                Pixels::U8(pixels) => Radiograph::from_pixels_u8(*width, *height, pixels),
-                Pixels::U16(pixels) => Radiograph::from_pixels_u16(*width, *height, pixels),
-            }))
+            let images = images.iter().map(|&image| read_pixels(image, "images")).collect::<Result<Vec<_>, Failure>>()?;
+            Ok((images, |pixels: &Pixels| pixels.open()))
         })
     }
 }
@@ -149,9 +114,10 @@ pub unsafe extern "C" fn anx_studies_from_pixels(
 ///
 /// # Safety
 /// Each pointer NULL or valid.
-unsafe fn several<S: Sync, O: Fn(&S) -> Result<Radiograph, RadiographError> + Sync>(
+unsafe fn several<S: Sync, E: Into<Failure>, O: Fn(&S) -> Result<Radiograph, E> + Sync>(
     engine: *const anx_engine,
     count: usize,
+    options: *const anx_perceive_options,
     studies: *mut *mut anx_study,
     errors: *mut *mut anx_error,
     error: *mut *mut anx_error,
@@ -164,10 +130,11 @@ unsafe fn several<S: Sync, O: Fn(&S) -> Result<Radiograph, RadiographError> + Sy
                 if count == 0 {
                     return Ok(Vec::new());
                 }
+                let limits = limits(options, &engine.engine)?;
                 let (sources, open) = sources()?;
                 let mut made = Vec::with_capacity(sources.len());
                 for batch in sources.chunks(engine.engine.batch()) {
-                    made.extend(perceive(&engine.engine, batch, &open).into_iter().map(|study| study.map(anx_study::new)));
+                    made.extend(perceive(&engine.engine, batch, &open, &limits).into_iter().map(|study| study.map(anx_study::new)));
                 }
                 Ok(made)
             })
@@ -175,16 +142,23 @@ unsafe fn several<S: Sync, O: Fn(&S) -> Result<Radiograph, RadiographError> + Sy
     }
 }
 
-/// What becomes of each source of a batch, in order. A panic in opening one is the failure of that one.
-fn perceive<S: Sync>(
+/// The study of each source of a batch, in order, or why it failed. If opening one panics, that one failed.
+fn perceive<S: Sync, E: Into<Failure>>(
     engine: &Engine,
     batch: &[S],
-    open: &(impl Fn(&S) -> Result<Radiograph, RadiographError> + Sync),
+    open: &(impl Fn(&S) -> Result<Radiograph, E> + Sync),
+    limits: &Limits,
 ) -> Vec<Result<Study, Failure>> {
-    let opened: Vec<Result<Radiograph, Failure>> = engine.within(|| batch.par_iter().map(|source| catch(|| Ok(open(source)?))).collect());
+    let open = |source: &S| {
+        catch(|| {
+            limits.check()?;
+            open(source).map_err(Into::into)
+        })
+    };
+    let opened: Vec<Result<Radiograph, Failure>> = engine.within(|| batch.par_iter().map(open).collect());
     let mut whole = Vec::new();
     let failures: Vec<Option<Failure>> = opened.into_iter().map(|one| one.map(|radiograph| whole.push(radiograph)).err()).collect();
-    let mut made = engine.studies(&whole).into_iter();
+    let mut made = engine.studies_within(&whole, limits).into_iter();
     let outcomes = failures.into_iter().filter_map(|failure| match failure {
         Some(failure) => Some(Err(failure)),
         None => made.next().map(|study| study.map_err(Failure::from)),
@@ -200,7 +174,7 @@ mod tests {
     use super::super::study::anx_study_free;
     use super::*;
     use std::path::Path;
-    use std::ptr::null_mut;
+    use std::ptr::{null, null_mut};
 
     #[test]
     fn a_panic_on_one_image_takes_nothing_from_the_others_nor_from_the_engine() {
@@ -216,16 +190,16 @@ mod tests {
         unsafe {
             assert_eq!(anx_engine_open(bundle.as_ptr(), &options, &mut engine, &mut error), anx_status::ANX_OK);
             let (mut studies, mut errors) = ([null_mut(); 3], [null_mut(); 3]);
-            let status = several(engine, 3, studies.as_mut_ptr(), errors.as_mut_ptr(), &mut error, || Ok((paths.to_vec(), open)));
+            let status = several(engine, 3, null(), studies.as_mut_ptr(), errors.as_mut_ptr(), &mut error, || Ok((paths.to_vec(), open)));
             assert_eq!(status, anx_status::ANX_PANIC);
             assert_eq!(studies.map(<*mut anx_study>::is_null), [false, true, false]);
             assert_eq!(errors.map(<*mut anx_error>::is_null), [true, false, true]);
             [error, errors[1]].into_iter().for_each(|error| Handle::free(error));
             studies.into_iter().for_each(|study| anx_study_free(study));
             // A panic on the engine itself, and the engine after it.
-            let status = super::super::study::perceive(engine, &mut studies[0], null_mut(), || Ok(""), |path| open(&path));
+            let status = super::super::perceive::perceive(engine, null(), &mut studies[0], null_mut(), || Ok(""), |path| open(&path));
             assert_eq!((status, studies[0].is_null()), (anx_status::ANX_PANIC, true));
-            let status = super::super::study::perceive(engine, &mut studies[0], null_mut(), || Ok(paths[0]), |path| open(&path));
+            let status = super::super::perceive::perceive(engine, null(), &mut studies[0], null_mut(), || Ok(paths[0]), |path| open(&path));
             assert_eq!((status, studies[0].is_null()), (anx_status::ANX_OK, false));
             anx_study_free(studies[0]);
             anx_engine_free(engine);

@@ -2,23 +2,21 @@
 
 use super::call::make;
 use super::cancel::anx_cancel;
-use super::engine::anx_engine;
 use super::error::anx_error;
 use super::failure::Failure;
-use super::handle::{Handle, Poison, Poisonable, check_array, on, read, with};
+use super::handle::{Handle, Poison, Poisonable, check_array, on, read};
 use super::record::{Record, anx_box, anx_flag, anx_provenance, anx_timing, item};
 use super::status::anx_status;
-use super::strings::{Strings, optional_text, path};
+use super::strings::Strings;
 use crate::control::CancelHandle;
-use crate::radiograph::{Radiograph, RadiographError};
 use crate::study::Study;
 use std::ffi::c_char;
 use std::ptr::{from_ref, null};
 use std::slice;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
-/// One radiograph, perceived, and what was asked of it. Used by one thread at a time; a call that comes while another is
-/// running fails with ANX_BUSY, but reading what was perceived is allowed at any time.
+/// One radiograph with what was perceived in it, and its conversation. One thread at a time asks it: a call that comes while another is
+/// running fails with ANX_BUSY. Any thread may read what was perceived at any time. Studies of the same engine are asked side by side.
 pub struct anx_study {
     pub(super) study: Mutex<Study>,
     cancel: CancelHandle,
@@ -107,119 +105,6 @@ impl anx_study {
             poison: Poison::default(),
             study: Mutex::new(study),
         }
-    }
-}
-
-/// Opens a radiograph's file, DICOM, PNG or JPEG (its first bytes decide, not its name), and perceives it: boxes,
-/// sentences, labels, flags.
-///
-/// path: the file. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
-/// Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_RADIOGRAPH, ANX_RUNTIME.
-/// Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so where the header does. Asking
-/// such a study has to be allowed, see anx_ask_options.accept_flags.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn anx_study_from_file(
-    engine: *const anx_engine,
-    path: *const c_char,
-    study: *mut *mut anx_study,
-    error: *mut *mut anx_error,
-) -> anx_status {
-    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe { perceive(engine, study, error, || self::path(path, "path"), Radiograph::open) }
-}
-
-/// Like anx_study_from_file for a file that is in memory already.
-///
-/// bytes, size: the file's content, borrowed for the call. name: stands for it in messages and as the study's name, or
-/// NULL.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn anx_study_from_bytes(
-    engine: *const anx_engine,
-    bytes: *const u8,
-    size: usize,
-    name: *const c_char,
-    study: *mut *mut anx_study,
-    error: *mut *mut anx_error,
-) -> anx_status {
-    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe {
-        let file = || Ok((array(bytes, size, "bytes")?, self::name(name)?));
-        perceive(engine, study, error, file, |(bytes, name)| Radiograph::from_bytes(bytes, name))
-    }
-}
-
-/// What stands for a file in memory.
-///
-/// # Safety
-/// NULL or NUL-terminated, and unchanged for the length of the call.
-pub(super) unsafe fn name<'a>(name: *const c_char) -> Result<&'a str, Failure> {
-    // SAFETY: the same promise.
-    Ok(unsafe { optional_text(name, "name") }?.unwrap_or("bytes"))
-}
-
-/// Perceives an image that is in memory as 8-bit grey pixels.
-///
-/// width, height: 32 to 20000. pixels: row by row from the top, without gaps, 0 (black, air) to 255 (white, bone),
-/// borrowed for the call. count: how many pixels there are, width * height, so that a mistake is noticed.
-/// study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_RADIOGRAPH_SIZE, or in the hundred of ANX_RUNTIME.
-/// There is no header, hence no flag that rests on one.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn anx_study_from_pixels_u8(
-    engine: *const anx_engine,
-    width: u32,
-    height: u32,
-    pixels: *const u8,
-    count: usize,
-    study: *mut *mut anx_study,
-    error: *mut *mut anx_error,
-) -> anx_status {
-    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe {
-        let pixels = || array(pixels, count, "pixels");
-        perceive(engine, study, error, pixels, |pixels| Radiograph::from_pixels_u8(width, height, pixels))
-    }
-}
-
-/// Like anx_study_from_pixels_u8 for 16-bit pixels in the machine's byte order, 0 (black, air) to 65535 (white, bone).
-/// Pixels of fewer bits are to be shifted up; pixels must be aligned as uint16_t is.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn anx_study_from_pixels_u16(
-    engine: *const anx_engine,
-    width: u32,
-    height: u32,
-    pixels: *const u16,
-    count: usize,
-    study: *mut *mut anx_study,
-    error: *mut *mut anx_error,
-) -> anx_status {
-    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe {
-        let pixels = || array(pixels, count, "pixels");
-        perceive(engine, study, error, pixels, |pixels| Radiograph::from_pixels_u16(width, height, pixels))
-    }
-}
-
-/// Perceives what `source` gives, as `open` opens it.
-///
-/// # Safety
-/// Pointers are NULL or valid for the length of the call.
-pub(super) unsafe fn perceive<S: Send>(
-    engine: *const anx_engine,
-    study: *mut *mut anx_study,
-    error: *mut *mut anx_error,
-    source: impl FnOnce() -> Result<S, Failure>,
-    open: impl FnOnce(S) -> Result<Radiograph, RadiographError> + Send,
-) -> anx_status {
-    // SAFETY: the same promise.
-    unsafe {
-        make(study, error, || {
-            with(engine, |engine| {
-                let source = source()?;
-                let radiograph = engine.engine.within(|| open(source))?;
-                Ok(anx_study::new(engine.engine.study(&radiograph)?))
-            })
-        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Options of an engine, and opening it.
 
+use super::limits::Timer;
 use super::{Engine, Inner, golden};
 use crate::bundle::{Bundle, GOLDEN, SENTENCES};
 use crate::decoder::RunCosts;
@@ -152,7 +153,18 @@ impl EngineBuilder {
         processor.iter().for_each(|note| log.write(LogLevel::Warning, || note.clone()));
         log.write(LogLevel::Info, || format!("opening took {}", steps.describe()));
         let notes = runtime.notes().iter().cloned().chain(processor).collect();
-        Ok(Engine(Arc::new(Inner { bundle, provider, onnx_runtime, notes, workers, module, sentences, model, log })))
+        Ok(Engine(Arc::new(Inner {
+            bundle,
+            provider,
+            onnx_runtime,
+            notes,
+            workers,
+            module,
+            sentences,
+            model,
+            log,
+            timer: Timer::default(),
+        })))
     }
 }
 

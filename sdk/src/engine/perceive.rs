@@ -1,7 +1,9 @@
 //! Perceiving: from radiographs to studies.
 
 use super::Engine;
-use crate::error::Result;
+use super::limits::{Limits, PerceiveOptions};
+use crate::control::StoppedError;
+use crate::error::{Error, Result};
 use crate::geometry::Letterbox;
 use crate::log::LogLevel;
 use crate::perception::{Perception, flags};
@@ -40,18 +42,30 @@ impl Engine {
     /// # Errors
     /// If a graph fails, or a part of the sentence database that is used is damaged.
     pub fn study(&self, radiograph: &Radiograph) -> Result<Study> {
-        self.within(|| self.perceive(radiograph))
+        self.study_within(radiograph, &Limits::default())
     }
 
-    fn perceive(&self, radiograph: &Radiograph) -> Result<Study> {
-        let engine = &self.0;
-        let mut clock = Clock::start();
-        let image = radiograph.preprocess(&engine.bundle.manifest().preprocess)?;
-        clock.lap(|timing| &mut timing.preprocess, 1);
-        // The rest of the file's hash is computed meanwhile.
-        let (perception, _) = rayon::join(|| engine.module.run(&image), || radiograph.sha256());
-        clock.lap(|timing| &mut timing.perceive, 1);
-        self.perceived(radiograph, perception?, clock)
+    /// Perceives a radiograph as [`Engine::study`] does, but can be stopped by a deadline or a cancel handle. Preprocessing is not
+    /// interrupted; the run of the perception module is, between two of its operators. The engine can be used as before afterwards.
+    ///
+    /// ```no_run
+    /// # fn main() -> anatomix::Result<()> {
+    /// # use anatomix::error::StoppedError;
+    /// # use anatomix::{Engine, Error, PerceiveOptions, Radiograph};
+    /// # let engine = Engine::builder().open("examples/reference-bundle")?;
+    /// let options = PerceiveOptions::new().deadline(std::time::Duration::from_secs(2));
+    /// match engine.study_with(&Radiograph::open("chest.dcm")?, &options) {
+    ///     Err(Error::Stopped(StoppedError::Deadline)) => println!("not perceived within two seconds"),
+    ///     study => println!("{} flags", study?.flags().len()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Engine::study`], and [`StoppedError`](crate::error::StoppedError) if the call was stopped before the perception module was finished.
+    pub fn study_with(&self, radiograph: &Radiograph, options: &PerceiveOptions) -> Result<Study> {
+        self.study_within(radiograph, &self.limits(options)?)
     }
 
     /// Perceives several radiographs. The results are those of [`Engine::study`] for each, in the same order; one that fails does not
@@ -73,28 +87,85 @@ impl Engine {
     /// # }
     /// ```
     pub fn studies(&self, radiographs: &[Radiograph]) -> Vec<Result<Study>> {
-        self.within(|| radiographs.chunks(self.batch()).flat_map(|batch| self.perceive_batch(batch)).collect())
+        self.studies_within(radiographs, &Limits::default())
+    }
+
+    /// Perceives several radiographs as [`Engine::studies`] does, but can be stopped by a deadline or a cancel handle. A stop ends the
+    /// whole call: studies that are finished by then are returned, the results of all others are [`StoppedError`](crate::error::StoppedError).
+    ///
+    /// # Errors
+    /// If ONNX Runtime or the system lacks the memory or the thread that a limit takes; nothing is perceived then.
+    pub fn studies_with(&self, radiographs: &[Radiograph], options: &PerceiveOptions) -> Result<Vec<Result<Study>>> {
+        Ok(self.studies_within(radiographs, &self.limits(options)?))
+    }
+
+    /// The largest number of radiographs that one run of [`Engine::studies`] takes: 8, or fewer if the bundle's input is so large that
+    /// the run would take much memory. Programs that open files for it need not open more than this at a time.
+    pub fn batch(&self) -> usize {
+        self.0.module.batch()
+    }
+
+    /// The limits of a call that begins now.
+    ///
+    /// # Errors
+    /// If ONNX Runtime or the system lacks the memory or the thread for it.
+    pub(crate) fn limits(&self, options: &PerceiveOptions) -> Result<Limits> {
+        Limits::new(options, &self.0.timer)
+    }
+
+    /// [`Engine::study_with`] within the limits of a call that has begun.
+    pub(crate) fn study_within(&self, radiograph: &Radiograph, limits: &Limits) -> Result<Study> {
+        self.within(|| self.perceive(radiograph, limits))
+    }
+
+    /// [`Engine::studies_with`] within the limits of a call that has begun.
+    pub(crate) fn studies_within(&self, radiographs: &[Radiograph], limits: &Limits) -> Vec<Result<Study>> {
+        self.within(|| radiographs.chunks(self.batch()).flat_map(|batch| self.perceive_batch(batch, limits)).collect())
+    }
+
+    fn perceive(&self, radiograph: &Radiograph, limits: &Limits) -> Result<Study> {
+        let engine = &self.0;
+        limits.check()?;
+        let mut clock = Clock::start();
+        let images = [radiograph.preprocess(&engine.bundle.manifest().preprocess)?];
+        clock.lap(|timing| &mut timing.preprocess, 1);
+        limits.check()?;
+        // The rest of the file's hash is computed meanwhile.
+        let (perceptions, _) = rayon::join(|| engine.module.run_batch(&images, limits.stop()), || radiograph.sha256());
+        clock.lap(|timing| &mut timing.perceive, 1);
+        let perceptions = limits.of_run(perceptions)?;
+        let perception = perceptions.into_iter().next().unwrap_or_else(|| unreachable!("a run gives a perception for each image"));
+        self.perceived(radiograph, perception, clock)
     }
 
     /// Perceives radiographs in one run of the perception module. If that run fails, each is perceived by itself.
-    fn perceive_batch(&self, batch: &[Radiograph]) -> Vec<Result<Study>> {
+    fn perceive_batch(&self, batch: &[Radiograph], limits: &Limits) -> Vec<Result<Study>> {
         let engine = &self.0;
+        let stopped = |error: StoppedError| batch.iter().map(|_| Err(error.into())).collect();
+        if let Err(error) = limits.check() {
+            return stopped(error);
+        }
         let preprocess = &engine.bundle.manifest().preprocess;
         let mut clock = Clock::start();
         let prepared: Vec<_> = batch.par_iter().map(|radiograph| radiograph.preprocess(preprocess)).collect();
         clock.lap(|timing| &mut timing.preprocess, batch.len());
+        if let Err(error) = limits.check() {
+            return stopped(error);
+        }
         let mut images = Vec::with_capacity(batch.len());
         let failures: Vec<_> = prepared.into_iter().map(|one| one.map(|image| images.push(image)).err()).collect();
         let hash = || batch.par_iter().for_each(|radiograph| _ = radiograph.sha256());
-        let (perceptions, ()) = rayon::join(|| engine.module.run_batch(&images), hash);
+        let (perceptions, ()) = rayon::join(|| engine.module.run_batch(&images, limits.stop()), hash);
         clock.lap(|timing| &mut timing.perceive, batch.len());
-        let mut perceptions = match perceptions {
+        let mut perceptions = match limits.of_run(perceptions) {
             Ok(perceptions) => perceptions.into_iter(),
+            Err(Error::Stopped(error)) => return stopped(error),
             Err(error) => {
                 engine.log.write(LogLevel::Warning, || {
-                    format!("a run on {} radiographs failed ({error}), so each is perceived by itself", images.len())
+                    let (count, error) = (images.len(), error.full_message());
+                    format!("a run on {count} radiographs failed, so each is perceived by itself: {error}")
                 });
-                return batch.iter().map(|radiograph| self.perceive(radiograph)).collect();
+                return batch.iter().map(|radiograph| self.perceive(radiograph, limits)).collect();
             }
         };
         let studies = batch.iter().zip(failures).filter_map(|(radiograph, failure)| match failure {
@@ -106,12 +177,6 @@ impl Engine {
             }
         });
         studies.collect()
-    }
-
-    /// The largest number of radiographs that one run of [`Engine::studies`] takes: 8, or fewer if the bundle's input is so large that
-    /// the run would take much memory. Programs that open files for it need not open more than this at a time.
-    pub fn batch(&self) -> usize {
-        self.0.module.batch()
     }
 
     /// The study of a perception, with its flags.

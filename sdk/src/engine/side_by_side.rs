@@ -19,7 +19,7 @@ fn runs_of_two_callers_are_in_flight_at_the_same_time() {
         // On one core callers wait for its thread before they perceive.
         graphs.push(inner.module.graph());
     }
-    graphs.into_iter().for_each(|graph| graph.meeting = Some(Meeting::of(2)));
+    graphs.into_iter().for_each(|graph| graph.meeting = Some(Arc::new(Meeting::of(2))));
 
     let radiograph = Radiograph::open(file("phantom.dcm")).unwrap();
     let ask = || {

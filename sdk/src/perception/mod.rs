@@ -6,7 +6,7 @@ use crate::anatomy::{LABELS, STRUCTURES, Structure};
 use crate::bundle::{APM, ApmSizes, Bundle};
 use crate::cause::source;
 use crate::geometry::NormalizedBox;
-use crate::runtime::{Graph, Runtime, RuntimeError};
+use crate::runtime::{Graph, Runtime, RuntimeError, Stop};
 use ort::value::TensorRef;
 
 /// Most radiographs of one run.
@@ -85,19 +85,19 @@ impl PerceptionModule {
     /// # Errors
     /// If the graph fails or gives other shapes than the manifest says.
     pub fn run(&self, image: &[f32]) -> Result<Perception, RuntimeError> {
-        self.compute(1, image)?.pop().ok_or_else(Self::sizes_differ)
+        self.compute(1, image, None)?.pop().ok_or_else(Self::sizes_differ)
     }
 
-    /// Looks at several in one run of the graph, each as in [`PerceptionModule::run`]; what it sees in one does not depend on the
-    /// others.
+    /// Runs the graph once for several radiographs, unless `stop` is requested. The result for each is that of
+    /// [`PerceptionModule::run`] and does not depend on the others.
     ///
     /// # Errors
-    /// As [`PerceptionModule::run`].
-    pub fn run_batch(&self, images: &[Vec<f32>]) -> Result<Vec<Perception>, RuntimeError> {
+    /// As [`PerceptionModule::run`], and if the run is stopped.
+    pub(crate) fn run_batch(&self, images: &[Vec<f32>], stop: Option<&Stop>) -> Result<Vec<Perception>, RuntimeError> {
         match images {
             [] => Ok(Vec::new()),
-            [image] => self.compute(1, image),
-            _ => self.compute(images.len(), &images.concat()),
+            [image] => self.compute(1, image, stop),
+            _ => self.compute(images.len(), &images.concat(), stop),
         }
     }
 
@@ -112,10 +112,10 @@ impl PerceptionModule {
         &mut self.graph
     }
 
-    fn compute(&self, count: usize, images: &[f32]) -> Result<Vec<Perception>, RuntimeError> {
+    fn compute(&self, count: usize, images: &[f32], stop: Option<&Stop>) -> Result<Vec<Perception>, RuntimeError> {
         let failed = |e: ort::Error| RuntimeError::Run { graph: APM.into(), source: source(e) };
         let input = TensorRef::from_array_view(([count, 1, self.side, self.side], images)).map_err(failed)?;
-        let outputs = self.graph.run(&[("image", input.into())])?;
+        let outputs = self.graph.run_until(&[("image", input.into())], stop)?;
         let ApmSizes { patches, token_width, embedding_width } = self.sizes;
         let read = |name, shape: &[usize]| outputs.read(name, shape);
         let all = [

@@ -2,6 +2,7 @@
 
 use super::error::RuntimeError;
 use super::provider::Provider;
+use super::stop::Stop;
 use super::tensor::Tensor;
 use super::view::over;
 use crate::cause::source;
@@ -28,7 +29,7 @@ pub struct Graph {
     turns: Option<Mutex<()>>,
     /// Where the tests count who is inside.
     #[cfg(test)]
-    pub(crate) meeting: Option<tests::Meeting>,
+    pub(crate) meeting: Option<std::sync::Arc<tests::Meeting>>,
 }
 
 impl Graph {
@@ -81,6 +82,18 @@ impl Graph {
 
     /// [`Graph::compute`] on values of ONNX Runtime's binding, which may be borrowed.
     pub(crate) fn run<N: AsRef<str>>(&self, inputs: &[(N, SessionInputValue)]) -> Result<Outputs<'_>, RuntimeError> {
+        self.run_until(inputs, None)
+    }
+
+    /// Runs the graph unless `stop` is requested.
+    ///
+    /// # Errors
+    /// As [`Graph::run`], and if the run is stopped.
+    pub(crate) fn run_until<N: AsRef<str>>(
+        &self,
+        inputs: &[(N, SessionInputValue)],
+        stop: Option<&Stop>,
+    ) -> Result<Outputs<'_>, RuntimeError> {
         let names = inputs.iter().map(|(name, _)| CString::new(name.as_ref())).collect::<Result<Vec<_>, _>>();
         let names = names.map_err(|e| self.failed(e))?;
         let [names, outputs] = [&names, &self.outputs].map(|names| names.iter().map(|name| name.as_ptr()).collect::<Vec<_>>());
@@ -90,12 +103,13 @@ impl Graph {
             let _turn = self.enter();
             // SAFETY: the session lives as long as `self`, and may be run by several threads (see `Graph`; where that does not
             // hold, the turn is held). Names end with NUL, there are as many as values, and all pointers are valid for the call.
+            // The options of the run are NULL or outlive it; other threads only set their flag, which ONNX Runtime allows during a run.
             // Outputs that are NULL are made by ONNX Runtime.
             #[allow(unsafe_code)]
             unsafe {
                 (ort::api().Run)(
                     self.session.ptr().cast_mut(),
-                    null(),
+                    stop.map_or(null(), Stop::ptr),
                     names.as_ptr(),
                     values.as_ptr(),
                     values.len(),
@@ -143,7 +157,7 @@ impl Graph {
     fn enter(&self) -> Option<MutexGuard<'_, ()>> {
         let turn = self.turn();
         #[cfg(test)]
-        self.meeting.iter().for_each(tests::Meeting::arrive);
+        self.meeting.iter().for_each(|meeting| meeting.arrive());
         turn
     }
 
@@ -279,6 +293,11 @@ pub(crate) mod tests {
     impl Meeting {
         pub fn of(expected: usize) -> Self {
             Self { expected, inside: Mutex::new(0), arrived: Condvar::new() }
+        }
+
+        /// How many are there.
+        pub fn present(&self) -> usize {
+            *self.inside.lock().unwrap()
         }
 
         /// Returns when all are there, at once if they have met before. No two meet where one waits for the other's end.

@@ -3,6 +3,8 @@
 #![allow(unsafe_code)]
 
 mod log;
+mod perceiving;
+mod pixels;
 mod questions;
 mod studies;
 mod without_bundle;
@@ -82,7 +84,7 @@ fn engine() -> Engine {
 fn study(engine: &Engine) -> *mut anx_study {
     let (mut study, mut error) = (null_mut(), null_mut());
     // SAFETY: valid pointers.
-    let status = unsafe { anx_study_from_file(engine.0, file("examples/phantom.dcm").as_ptr(), &mut study, &mut error) };
+    let status = unsafe { anx_study_from_file(engine.0, file("examples/phantom.dcm").as_ptr(), null(), &mut study, &mut error) };
     check(status, error);
     study
 }

@@ -54,7 +54,7 @@ fn several_files_give_a_study_each_or_an_error() {
     let open = |paths: &[*const c_char], studies: &mut [*mut anx_study], error| {
         assert_eq!(paths.len(), studies.len());
         // SAFETY: valid pointers, as many as are said.
-        unsafe { anx_studies_from_files(engine.0, paths.as_ptr(), paths.len(), studies.as_mut_ptr(), null_mut(), error) }
+        unsafe { anx_studies_from_files(engine.0, paths.as_ptr(), paths.len(), null(), studies.as_mut_ptr(), null_mut(), error) }
     };
     let mut studies = [null_mut(); 10];
     let mut error = null_mut();
@@ -77,7 +77,7 @@ fn several_files_give_a_study_each_or_an_error() {
     let paths = [&phantom, &missing, &phantom].map(|path| path.as_ptr());
     let (status, message, _) = failure(|error| {
         // SAFETY: valid pointers, as many as are said.
-        unsafe { anx_studies_from_files(engine.0, paths.as_ptr(), 3, studies.as_mut_ptr(), errors.as_mut_ptr(), error) }
+        unsafe { anx_studies_from_files(engine.0, paths.as_ptr(), 3, null(), studies.as_mut_ptr(), errors.as_mut_ptr(), error) }
     });
     assert_eq!(status, anx_status::ANX_RADIOGRAPH_READ);
     assert!(message.contains("no such.dcm"), "{message}");
@@ -98,52 +98,6 @@ fn several_files_give_a_study_each_or_an_error() {
 }
 
 #[test]
-fn several_images_are_what_they_are_alone() {
-    let engine = engine();
-    let radiograph = anatomix::Radiograph::open(file("examples/phantom.dcm").to_str().unwrap()).unwrap();
-    let shown = radiograph.intensities().unwrap();
-    let coarse: Vec<u8> = shown.iter().map(|v| (v * 255.0) as u8).collect();
-    let fine: Vec<u16> = shown.iter().map(|v| (v * 65535.0) as u16).collect();
-    let (width, height, count) = (radiograph.width(), radiograph.height(), fine.len());
-    let images = [
-        anx_pixels { values: coarse.as_ptr().cast(), count, width, height, bits: 8 },
-        anx_pixels { values: fine.as_ptr().cast(), count, width, height, bits: 16 },
-    ];
-    let open = |images: &[anx_pixels], studies: &mut [*mut anx_study], error| {
-        // SAFETY: valid pointers, as many as are said.
-        unsafe { anx_studies_from_pixels(engine.0, images.as_ptr(), images.len(), studies.as_mut_ptr(), null_mut(), error) }
-    };
-    let (mut studies, mut error) = ([null_mut(); 2], null_mut());
-    let status = open(&images, &mut studies, &mut error);
-    check(status, error);
-    let (mut alone, mut error) = (null_mut(), null_mut());
-    // SAFETY: valid pointers; live handles, freed once.
-    unsafe {
-        let status = anx_study_from_pixels_u16(engine.0, width, height, fine.as_ptr(), count, &mut alone, &mut error);
-        check(status, error);
-        let [a, b] = [studies[1], alone].map(|study| anx_study_structure(study, 11));
-        assert_eq!((text((*a).sentence), (*a).bounds.x0.round()), (text((*b).sentence), (*b).bounds.x0.round()));
-        assert_eq!(anx_study_width(studies[0]), width);
-        [studies[0], studies[1], alone].into_iter().for_each(|study| anx_study_free(study));
-    }
-    let odd = fine.as_ptr().wrapping_byte_add(1);
-    let few = anx_pixels { count: count - 1, ..images[1] };
-    let (_, message, _) = failure(|error| open(&[images[0], few], &mut studies, error));
-    assert!(message.contains("pixels") && !studies[0].is_null() && studies[1].is_null(), "{message}");
-    // SAFETY: a live handle, freed once.
-    unsafe { anx_study_free(studies[0]) };
-    for (wrong, what) in [
-        (anx_pixels { bits: 12, ..images[1] }, "12 bits"),
-        (anx_pixels { values: odd.cast(), ..images[1] }, "aligned"),
-        (anx_pixels { values: null(), ..images[0] }, "images.values is NULL"),
-    ] {
-        let mut studies = [std::ptr::dangling_mut(); 2];
-        let (_, message, _) = failure(|error| open(&[images[0], wrong], &mut studies, error));
-        assert!(message.contains(what) && studies.iter().all(|study| study.is_null()), "{message}");
-    }
-}
-
-#[test]
 fn several_files_in_memory_are_what_they_are_alone() {
     let engine = engine();
     let phantom = std::fs::read(file("examples/phantom.dcm").to_str().unwrap()).unwrap();
@@ -151,7 +105,7 @@ fn several_files_in_memory_are_what_they_are_alone() {
     let open = |files: &[anx_file], studies: &mut [*mut anx_study], error| {
         assert_eq!(files.len(), studies.len());
         // SAFETY: valid pointers, as many as are said.
-        unsafe { anx_studies_from_bytes(engine.0, files.as_ptr(), files.len(), studies.as_mut_ptr(), null_mut(), error) }
+        unsafe { anx_studies_from_bytes(engine.0, files.as_ptr(), files.len(), null(), studies.as_mut_ptr(), null_mut(), error) }
     };
     let (mut studies, mut error) = ([null_mut(); 2], null_mut());
     let status = open(&[whole, anx_file { name: null(), ..whole }], &mut studies, &mut error);
@@ -184,41 +138,18 @@ fn radiographs_that_cannot_be_used() {
     use anx_status::*;
     let engine = engine();
     let mut study = std::ptr::dangling_mut();
-    let pixels = vec![0u16; 64 * 64];
     // SAFETY: valid pointers or NULL; counts are true or refused.
     unsafe {
         let engine = engine.0;
-        let (words, bytes) = (pixels.as_ptr(), pixels.as_ptr().cast::<u8>());
         let cases = [
-            (failure(|e| anx_study_from_file(engine, c"/no/such.dcm".as_ptr(), &mut study, e)), ANX_RADIOGRAPH_READ),
-            (failure(|e| anx_study_from_bytes(engine, b"text".as_ptr(), 4, null(), &mut study, e)), ANX_RADIOGRAPH_FORMAT),
-            (failure(|e| anx_study_from_bytes(engine, b"".as_ptr(), 0, null(), &mut study, e)), ANX_RADIOGRAPH_DAMAGED),
-            (failure(|e| anx_study_from_pixels_u8(engine, 8, 8, bytes, 64, &mut study, e)), ANX_RADIOGRAPH_SIZE),
-            (failure(|e| anx_study_from_pixels_u16(engine, 64, 65, words, 4096, &mut study, e)), ANX_RADIOGRAPH_SIZE),
-            (failure(|e| anx_study_from_pixels_u16(engine, 64, 64, words, usize::MAX, &mut study, e)), ANX_INVALID_ARGUMENT),
-            (failure(|e| anx_study_from_pixels_u16(engine, 64, 64, words.byte_add(1), 64, &mut study, e)), ANX_INVALID_ARGUMENT),
-            (failure(|e| anx_study_from_pixels_u8(engine, 64, 64, null(), 4096, &mut study, e)), ANX_INVALID_ARGUMENT),
+            (failure(|e| anx_study_from_file(engine, c"/no/such.dcm".as_ptr(), null(), &mut study, e)), ANX_RADIOGRAPH_READ),
+            (failure(|e| anx_study_from_bytes(engine, b"text".as_ptr(), 4, null(), null(), &mut study, e)), ANX_RADIOGRAPH_FORMAT),
+            (failure(|e| anx_study_from_bytes(engine, b"".as_ptr(), 0, null(), null(), &mut study, e)), ANX_RADIOGRAPH_DAMAGED),
+            (failure(|e| anx_study_from_bytes(engine, b"".as_ptr(), usize::MAX, null(), null(), &mut study, e)), ANX_INVALID_ARGUMENT),
         ];
         for ((status, message, _), expected) in cases {
             assert_eq!(status, expected, "{message}");
         }
     }
     assert!(study.is_null());
-}
-
-#[test]
-fn pixels_of_both_depths_agree() {
-    let engine = engine();
-    let narrow: Vec<u8> = (0..256 * 200).map(|i| ((i % 256) ^ (i / 256)) as u8).collect();
-    let wide: Vec<u16> = narrow.iter().map(|&v| u16::from(v) * 257).collect();
-    let (mut a, mut b, mut error) = (null_mut(), null_mut(), null_mut());
-    // SAFETY: valid pointers, true counts, live handles.
-    unsafe {
-        check(anx_study_from_pixels_u8(engine.0, 256, 200, narrow.as_ptr(), narrow.len(), &mut a, &mut error), error);
-        check(anx_study_from_pixels_u16(engine.0, 256, 200, wide.as_ptr(), wide.len(), &mut b, &mut error), error);
-        let (left, right) = ((*anx_study_structure(a, 4)).bounds, (*anx_study_structure(b, 4)).bounds);
-        assert!((left.x0 - right.x0).abs() < 0.5 && (left.y1 - right.y1).abs() < 0.5, "{left:?} {right:?}");
-        anx_study_free(a);
-        anx_study_free(b);
-    }
 }

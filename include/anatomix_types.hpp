@@ -1,0 +1,275 @@
+// Values of the C++ classes in anatomix.hpp, which includes this file: errors, results, options.
+
+#ifndef ANATOMIX_TYPES_HPP
+#define ANATOMIX_TYPES_HPP
+
+#include "anatomix.h"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace anatomix {
+
+// Why a call failed. The code is stable, the message is for people.
+struct Error {
+    anx_status code = ANX_OK;
+    std::string message;
+    std::string cause; // what lies beneath; often empty
+};
+
+// A value, or the error that came instead of it.
+template <class T> class [[nodiscard]] Result {
+public:
+    Result(T value) : held_(std::move(value)) {}
+    Result(Error error) : held_(std::move(error)) {}
+
+    explicit operator bool() const { return std::holds_alternative<T>(held_); }
+
+    // The value. Without one the program ends with the error's message, so ask first where failure is to be survived.
+    T &value() & { return checked(held_); }
+    const T &value() const & { return checked(held_); }
+    T value() && { return std::move(checked(held_)); }
+
+    // The error; ANX_OK and empty strings where there is a value.
+    Error error() const {
+        const Error *error = std::get_if<Error>(&held_);
+        return error ? *error : Error{};
+    }
+
+private:
+    template <class Held> static auto &checked(Held &held) {
+        if (auto *value = std::get_if<T>(&held)) return *value;
+        std::fprintf(stderr, "anatomix: %s\n", std::get_if<Error>(&held)->message.c_str());
+        std::abort();
+    }
+
+    std::variant<T, Error> held_;
+};
+
+namespace detail {
+
+template <auto Free> struct Deleter {
+    template <class T> void operator()(T *handle) const { Free(handle); }
+};
+template <class T, auto Free> using Owned = std::unique_ptr<T, Deleter<Free>>;
+
+inline std::size_t on_or_off(bool value) { return value ? ANX_ON : ANX_OFF; }
+
+inline std::size_t milliseconds(std::chrono::milliseconds time) {
+    return time.count() > 0 ? static_cast<std::size_t>(time.count()) : 0;
+}
+
+inline std::string text(const char *borrowed) { return borrowed ? borrowed : ""; }
+
+inline Error take(anx_error *owned) {
+    Owned<anx_error, anx_error_free> error(owned);
+    return {anx_error_code(owned), text(anx_error_message(owned)), text(anx_error_cause(owned))};
+}
+
+// Everything that count and item give for a handle.
+template <class Handle, class Item, class Convert>
+auto collect(const Handle *handle, std::size_t (*count)(const Handle *), const Item *(*item)(const Handle *, std::size_t),
+             Convert convert) {
+    std::vector<decltype(convert(*item(handle, 0)))> all;
+    all.reserve(count(handle));
+    for (std::size_t i = 0; i < count(handle); i++) all.push_back(convert(*item(handle, i)));
+    return all;
+}
+
+} // namespace detail
+
+// A box in pixels of the original image: x0, y0, x1, y1.
+using Box = anx_box;
+
+// An anatomical structure with its place and the most similar sentence of the bundle's database.
+struct Structure {
+    std::uint32_t index; // 0 to 35, the same in every bundle
+    std::string name;    // left and right are the patient's
+    Box bounds;
+    std::string sentence;
+    float similarity; // cosine, -1 to 1; not calibrated
+    float margin;     // to the next sentence
+};
+
+// An image label; the score, 0 to 1, is not calibrated.
+struct Label {
+    std::string name;
+    float score;
+};
+
+// Something that speaks against trusting a result.
+struct Flag {
+    std::string code; // a stable name, such as "mirrored"
+    anx_severity severity;
+    std::string message;
+};
+
+// A phrase of an answer with its places.
+struct Grounding {
+    std::string phrase;
+    std::vector<Box> boxes;
+};
+
+// How long a step took.
+struct Timing {
+    std::string step;
+    double milliseconds;
+};
+
+// Where a result comes from; see anx_provenance.
+struct Provenance {
+    std::string sdk, bundle, bundle_sha256, provider, precision, input_sha256, decoding, scores, intended_use,
+        onnx_runtime;
+};
+
+namespace detail {
+
+inline Structure structure(const anx_structure &s) {
+    return {s.index, text(s.name), s.bounds, text(s.sentence), s.similarity, s.margin};
+}
+inline Label label(const anx_label &l) { return {text(l.name), l.score}; }
+inline Flag flag(const anx_flag &f) { return {text(f.code), f.severity, text(f.message)}; }
+inline Timing timing(const anx_timing &t) { return {text(t.step), t.milliseconds}; }
+inline Grounding grounding(const anx_grounding &g) {
+    return {text(g.phrase), std::vector<Box>(g.boxes, g.boxes + g.box_count)};
+}
+inline Provenance provenance(const anx_provenance *p) {
+    if (!p) return {};
+    return {text(p->sdk),          text(p->bundle),   text(p->bundle_sha256), text(p->provider),    text(p->precision),
+            text(p->input_sha256), text(p->decoding), text(p->scores),        text(p->intended_use),
+            text(p->onnx_runtime)};
+}
+
+} // namespace detail
+
+// The nine tasks.
+enum class Task {
+    report,
+    classification,
+    abnormality_detection,
+    phrase_grounding,
+    anatomy_grounding,
+    grounded_diagnosis,
+    grounded_captioning,
+    open_question,
+    closed_question,
+};
+
+// A task's name, as the command line and the C interface have it.
+constexpr const char *name(Task task) {
+    constexpr const char *names[] = {"report",
+                                     "classification",
+                                     "abnormality_detection",
+                                     "phrase_grounding",
+                                     "anatomy_grounding",
+                                     "grounded_diagnosis",
+                                     "grounded_captioning",
+                                     "open_question",
+                                     "closed_question"};
+    return names[static_cast<std::size_t>(task)];
+}
+
+// Receives an answer piece by piece as it is decoded; returns whether to go on. It must not throw.
+using Callback = std::function<bool(std::string_view piece)>;
+
+// What may be said with a question.
+struct AskOptions {
+    std::optional<Task> task;   // makes answers more reliable where it is known
+    std::size_t max_tokens = 0; // 0: the default
+    double temperature = 0;     // 0 takes the most likely token, always; 1 draws as likely as the model says
+    std::size_t top_k = 0;      // draws among so many of the most likely tokens; 0: among all
+    double top_p = 1;           // draws among the fewest most likely tokens that are this probable together
+    double repetition_penalty = 1;
+    std::uint64_t seed = 0; // equal seeds draw equal answers
+    std::vector<std::string> stop; // texts that end the answer, and are left out
+    std::chrono::milliseconds deadline{0}; // ends the answer as far as it has come; 0: never
+    bool log_probabilities = false;        // see Answer::log_probabilities
+    bool follow_up = false;                // continues the study's conversation
+    std::string json_schema;    // the answer is JSON that meets it, see anx_ask_options; empty: text with groundings
+    bool unconstrained = false; // the answer may be anything; else groundings are well formed
+    bool accept_flags = false;  // asks even what is flagged "not_chest" or "not_frontal"; else that is ANX_RADIOGRAPH_FLAGGED
+};
+
+// One of several questions that are asked at once.
+struct Question {
+    std::string text; // may be empty for a task that needs no question
+    AskOptions options = {};
+    Callback on_piece = {}; // receives its answer
+};
+
+// Stops calls from any thread. Copies stop the same calls.
+class CancelHandle {
+public:
+    // A handle for PerceiveOptions::cancel. That of an answer comes from Study::cancel_handle.
+    static Result<CancelHandle> create() {
+        anx_cancel *cancel = nullptr;
+        anx_error *error = nullptr;
+        if (anx_cancel_new(&cancel, &error) != ANX_OK) return detail::take(error);
+        return CancelHandle(cancel);
+    }
+
+    void cancel() const { anx_cancel_request(handle_.get()); }
+    // The C handle, still owned by this object.
+    const anx_cancel *get() const { return handle_.get(); }
+
+private:
+    friend class Study;
+    explicit CancelHandle(anx_cancel *handle) : handle_(handle, anx_cancel_free) {}
+    std::shared_ptr<anx_cancel> handle_;
+};
+
+// How a radiograph is perceived. A study that is not made in time is the error ANX_DEADLINE, one that was cancelled ANX_STOPPED.
+struct PerceiveOptions {
+    std::chrono::milliseconds deadline{0}; // 0: never
+    std::optional<CancelHandle> cancel;    // from CancelHandle::create
+};
+
+// An image in memory as grey pixels, row by row from the top; see anx_pixels. The values are borrowed: they stay where they are until the
+// study is made. Change the fields for gaps between rows, fewer bits, or MONOCHROME1.
+struct Pixels {
+    Pixels(std::uint32_t width, std::uint32_t height, const std::vector<std::uint8_t> &values)
+        : values(values.data()), size(values.size()), width(width), height(height), bits_allocated(8) {}
+    Pixels(std::uint32_t width, std::uint32_t height, const std::vector<std::uint16_t> &values)
+        : values(values.data()), size(values.size() * 2), width(width), height(height), bits_allocated(16) {}
+    // What is borrowed must outlive this.
+    Pixels(std::uint32_t, std::uint32_t, std::vector<std::uint8_t> &&) = delete;
+    Pixels(std::uint32_t, std::uint32_t, std::vector<std::uint16_t> &&) = delete;
+
+    const void *values;
+    std::size_t size;       // in bytes
+    std::size_t stride = 0; // bytes from row to row; 0: no gaps
+    std::uint32_t width, height;
+    std::uint32_t bits_allocated;
+    std::uint32_t bits_stored = 0; // 0: all that are allocated
+    anx_photometric photometric = ANX_MONOCHROME2;
+};
+
+// Receives what an engine does, one line a call; see anx_log_callback. Any thread may call it, also several at once, until the engine and
+// the last of its studies are gone. It must not throw.
+using LogCallback = std::function<void(anx_log_level level, std::string_view message)>;
+
+// How an engine is opened. Empty strings and zeros are the defaults.
+struct EngineOptions {
+    std::string provider;    // "auto", "cpu", "cuda[:N]", "tensorrt[:N]"
+    std::size_t threads = 0; // on the CPU; 0: all cores
+    std::string library;     // path of ONNX Runtime's library
+    std::size_t memory_limit = 0; // bytes that the KV caches of all studies may take together; 0: no limit
+    bool golden_check = true;     // false: only for a bundle that was opened before on this machine
+    bool look_up = true;          // prompt look-up decoding; the answers are the same without it
+    LogCallback log;              // receives messages about what the engine does
+};
+
+} // namespace anatomix
+
+#endif // ANATOMIX_TYPES_HPP

@@ -1,0 +1,143 @@
+//! Making a study: perceiving one radiograph.
+
+use super::call::make;
+use super::cancel::anx_cancel;
+use super::engine::anx_engine;
+use super::error::anx_error;
+use super::failure::Failure;
+use super::handle::with;
+use super::options::{Options, read_options};
+use super::pixels::{Pixels, anx_pixels, read_pixels};
+use super::status::anx_status;
+use super::strings::{optional_text, path};
+use super::study::{anx_study, array};
+use crate::engine::{Engine, Limits, PerceiveOptions};
+use crate::radiograph::Radiograph;
+use std::ffi::c_char;
+use std::time::Duration;
+
+/// Options of the calls that make studies of radiographs. Set struct_size to sizeof(anx_perceive_options) and everything else to zero but
+/// what you want to change.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_perceive_options {
+    /// sizeof(anx_perceive_options).
+    pub struct_size: usize,
+    /// What is not perceived so many milliseconds after the call began fails with ANX_DEADLINE; 0 for no deadline. Reading and preprocessing
+    /// an image are not interrupted; the run of the perception module is.
+    pub deadline_ms: usize,
+    /// A handle from anx_cancel_new, or NULL: what is not perceived when anx_cancel_request is called fails with ANX_STOPPED.
+    pub cancel: *const anx_cancel,
+}
+
+// SAFETY: repr(C), words only, all zero means every default.
+unsafe impl Options for anx_perceive_options {
+    const NAME: &'static str = "anx_perceive_options";
+}
+
+/// The limits of a call that begins now.
+///
+/// # Safety
+/// NULL or valid options, whose handle is NULL or live.
+pub(super) unsafe fn limits(options: *const anx_perceive_options, engine: &Engine) -> Result<Limits, Failure> {
+    // SAFETY: the same promise.
+    let (options, cancel) = unsafe {
+        let options = read_options(options)?;
+        (options, options.cancel.as_ref())
+    };
+    let mut limits = PerceiveOptions::new();
+    limits.deadline = (options.deadline_ms > 0).then(|| Duration::from_millis(options.deadline_ms as u64));
+    limits.cancel = cancel.map(|anx_cancel(handle)| handle.clone());
+    Ok(engine.limits(&limits)?)
+}
+
+/// Opens a radiograph's file, DICOM, PNG or JPEG (its first bytes decide, not its name), and perceives it: boxes, sentences, labels, flags.
+///
+/// path: the file. options: NULL for the defaults. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_RADIOGRAPH, ANX_RETRIEVAL, ANX_RUNTIME. The engine
+/// can be used as before after every failure.
+/// Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so where the header does. Asking
+/// such a study has to be allowed, see anx_ask_options.accept_flags.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_from_file(
+    engine: *const anx_engine,
+    path: *const c_char,
+    options: *const anx_perceive_options,
+    study: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe { perceive(engine, options, study, error, || self::path(path, "path"), Radiograph::open) }
+}
+
+/// Like anx_study_from_file for a file that is in memory already.
+///
+/// bytes, size: the file's content, borrowed for the call. name: stands for it in messages and as the study's name, or
+/// NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_from_bytes(
+    engine: *const anx_engine,
+    bytes: *const u8,
+    size: usize,
+    name: *const c_char,
+    options: *const anx_perceive_options,
+    study: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe {
+        let file = || Ok((array(bytes, size, "bytes")?, self::name(name)?));
+        perceive(engine, options, study, error, file, |(bytes, name)| Radiograph::from_bytes(bytes, name))
+    }
+}
+
+/// Like anx_study_from_file for an image that is in memory as grey pixels. There is no header, hence no flag that rests on one.
+///
+/// pixels: the image.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_from_pixels(
+    engine: *const anx_engine,
+    pixels: *const anx_pixels,
+    options: *const anx_perceive_options,
+    study: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
+    unsafe { perceive(engine, options, study, error, || read_pixels(pixels, "pixels"), |pixels: Pixels| pixels.open()) }
+}
+
+/// What stands for a file in memory.
+///
+/// # Safety
+/// NULL or NUL-terminated, and unchanged for the length of the call.
+pub(super) unsafe fn name<'a>(name: *const c_char) -> Result<&'a str, Failure> {
+    // SAFETY: the same promise.
+    Ok(unsafe { optional_text(name, "name") }?.unwrap_or("bytes"))
+}
+
+/// Perceives what `source` gives, as `open` opens it.
+///
+/// # Safety
+/// Pointers are NULL or valid for the length of the call.
+pub(super) unsafe fn perceive<S: Send, E: Into<Failure> + Send>(
+    engine: *const anx_engine,
+    options: *const anx_perceive_options,
+    study: *mut *mut anx_study,
+    error: *mut *mut anx_error,
+    source: impl FnOnce() -> Result<S, Failure>,
+    open: impl FnOnce(S) -> Result<Radiograph, E> + Send,
+) -> anx_status {
+    // SAFETY: the same promise.
+    unsafe {
+        make(study, error, || {
+            with(engine, |engine| {
+                let engine = &engine.engine;
+                let limits = limits(options, engine)?;
+                let source = source()?;
+                limits.check()?;
+                let radiograph = engine.within(|| open(source)).map_err(Into::into)?;
+                Ok(anx_study::new(engine.study_within(&radiograph, &limits)?))
+            })
+        })
+    }
+}

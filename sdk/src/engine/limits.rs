@@ -1,0 +1,149 @@
+//! When perceiving is to end before it is finished: a cancel handle and a deadline.
+
+use crate::cause::source;
+use crate::control::{CancelHandle, StoppedError};
+use crate::error::{Error, Result};
+use crate::runtime::{RuntimeError, Stop};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Options of perceiving.
+///
+/// ```
+/// use anatomix::{CancelHandle, PerceiveOptions};
+/// use std::time::Duration;
+/// let cancel = CancelHandle::new();
+/// let options = PerceiveOptions::new().deadline(Duration::from_secs(2)).cancel(&cancel);
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct PerceiveOptions {
+    /// Time after which the call ends with [`StoppedError::Deadline`] for what is not perceived by then; no limit by default.
+    pub deadline: Option<Duration>,
+    /// A handle with which any thread ends the call with [`StoppedError::Cancelled`] for what is not perceived by then.
+    pub cancel: Option<CancelHandle>,
+}
+
+impl PerceiveOptions {
+    /// Makes default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends the call this long after it began.
+    #[must_use]
+    pub fn deadline(self, time: Duration) -> Self {
+        Self { deadline: Some(time), ..self }
+    }
+
+    /// Ends the call when this handle is cancelled, or at once if it was cancelled before.
+    #[must_use]
+    pub fn cancel(self, handle: &CancelHandle) -> Self {
+        Self { cancel: Some(handle.clone()), ..self }
+    }
+}
+
+/// The limits of one call.
+#[derive(Default)]
+pub(crate) struct Limits {
+    cancel: Option<CancelHandle>,
+    end: Option<Instant>,
+    /// Stops the call's runs of graphs; `None` if there is no limit.
+    stop: Option<Arc<Stop>>,
+}
+
+impl Limits {
+    /// The limits of a call that begins now.
+    ///
+    /// # Errors
+    /// If ONNX Runtime or the system lacks the memory or the thread for it.
+    pub(super) fn new(options: &PerceiveOptions, timer: &Timer) -> Result<Self> {
+        let PerceiveOptions { deadline, cancel } = options;
+        // A deadline beyond what the clock can represent is none.
+        let end = deadline.and_then(|time| Instant::now().checked_add(time));
+        if cancel.is_none() && end.is_none() {
+            return Ok(Self::default());
+        }
+        let stop = Arc::new(Stop::new()?);
+        cancel.iter().for_each(|handle| handle.watch(&stop));
+        end.map_or(Ok(()), |end| timer.request_at(end, &stop))?;
+        Ok(Self { cancel: cancel.clone(), end, stop: Some(stop) })
+    }
+
+    /// What the call's runs of graphs take.
+    pub(super) fn stop(&self) -> Option<&Stop> {
+        self.stop.as_deref()
+    }
+
+    /// The outcome of a run of a graph. If the run failed because it was stopped, the error says why it was.
+    pub(super) fn of_run<T>(&self, outcome: Result<T, RuntimeError>) -> Result<T> {
+        outcome.map_err(|error| match self.check() {
+            Err(stopped) if self.stop().is_some_and(Stop::is_requested) => stopped.into(),
+            _ => Error::Runtime(error),
+        })
+    }
+
+    /// Checks that the call may go on.
+    ///
+    /// # Errors
+    /// If it was cancelled or its deadline has passed.
+    pub fn check(&self) -> Result<(), StoppedError> {
+        if self.cancel.as_ref().is_some_and(CancelHandle::is_cancelled) {
+            return Err(StoppedError::Cancelled);
+        }
+        self.end.filter(|&end| end <= Instant::now()).map_or(Ok(()), |_| Err(StoppedError::Deadline))
+    }
+}
+
+/// Requests stops at their deadlines, for all calls of an engine: on one thread, which begins with the first deadline and ends with the
+/// engine.
+#[derive(Default)]
+pub(super) struct Timer(Mutex<Option<Sender<Alarm>>>);
+
+type Alarm = (Instant, Weak<Stop>);
+
+impl Timer {
+    /// Requests a stop at a time, unless it is dropped before.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    fn request_at(&self, end: Instant, stop: &Arc<Stop>) -> Result<(), RuntimeError> {
+        let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sender.is_none() {
+            let (send, receive) = channel();
+            let started = thread::Builder::new().name("anatomix timer".into()).spawn(move || keep_time(&receive));
+            started.map_err(|e| RuntimeError::Threads { threads: 1, source: source(e) })?;
+            *sender = Some(send);
+        }
+        // The thread receives for as long as there is a sender.
+        sender.iter().for_each(|sender| _ = sender.send((end, Arc::downgrade(stop))));
+        Ok(())
+    }
+}
+
+/// Receives alarms and requests their stops, until there is no sender.
+fn keep_time(receive: &Receiver<Alarm>) {
+    let mut alarms: Vec<Alarm> = Vec::new();
+    loop {
+        let next = alarms.iter().map(|(end, _)| *end).min();
+        let received = match next {
+            Some(end) => receive.recv_timeout(end.saturating_duration_since(Instant::now())),
+            None => receive.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match received {
+            Ok(alarm) => alarms.push(alarm),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let now = Instant::now();
+        alarms.retain(|(end, stop)| {
+            let Some(stop) = stop.upgrade() else { return false };
+            if *end <= now {
+                stop.request();
+            }
+            *end > now
+        });
+    }
+}

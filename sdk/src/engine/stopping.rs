@@ -1,0 +1,111 @@
+//! Tests: a run of the perception module that is in flight is stopped by a cancel handle or a deadline.
+
+use super::limits::{Limits, PerceiveOptions, Timer};
+use super::{Engine, Inner};
+use crate::control::{CancelHandle, StoppedError};
+use crate::error::{Error, Result};
+use crate::radiograph::Radiograph;
+use crate::runtime::{Meeting, Provider};
+use crate::study::Study;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
+}
+
+/// Waits until something is so, for a minute at most.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// An engine whose first run of the perception module is held back until the test arrives at the meeting, too.
+fn held_back() -> (Engine, Arc<Meeting>) {
+    let mut engine = Engine::builder().provider(Provider::Cpu).golden_check(false).open(example("reference-bundle")).unwrap();
+    let meeting = Arc::new(Meeting::of(2));
+    let inner: &mut Inner = Arc::get_mut(&mut engine.0).unwrap();
+    inner.module.graph().meeting = Some(Arc::clone(&meeting));
+    (engine, meeting)
+}
+
+fn stopped(outcome: Result<Study>) -> Option<StoppedError> {
+    match outcome {
+        Err(Error::Stopped(error)) => Some(error),
+        Err(error) => panic!("{}", error.full_message()),
+        Ok(_) => None,
+    }
+}
+
+#[test]
+fn a_cancel_handle_stops_a_run_in_flight() {
+    let (engine, meeting) = held_back();
+    let radiographs = vec![Radiograph::open(example("phantom.dcm")).unwrap(); 2];
+    let cancel = CancelHandle::new();
+    let options = PerceiveOptions::new().cancel(&cancel).deadline(Duration::from_secs(600));
+    scope(|scope| {
+        let caller = scope.spawn(|| engine.studies_with(&radiographs, &options).unwrap());
+        wait_until("a run is in flight", || meeting.present() == 1);
+        cancel.cancel();
+        meeting.arrive();
+        let outcomes = caller.join().unwrap().into_iter().map(stopped).collect::<Vec<_>>();
+        assert_eq!(outcomes, [Some(StoppedError::Cancelled); 2]);
+    });
+    // The failed run was not repeated for each radiograph: it alone and the test were at the meeting.
+    assert_eq!(meeting.present(), 2);
+    assert_eq!(engine.studies(&radiographs).into_iter().filter(Result::is_ok).count(), 2);
+}
+
+#[test]
+fn a_deadline_stops_a_run_in_flight() {
+    let (engine, meeting) = held_back();
+    let radiograph = Radiograph::open(example("phantom.dcm")).unwrap();
+    // Long enough to be in flight on a slow machine, or the test waits in vain.
+    let limits = engine.limits(&PerceiveOptions::new().deadline(Duration::from_secs(5))).unwrap();
+    scope(|scope| {
+        let caller = scope.spawn(|| engine.study_within(&radiograph, &limits));
+        wait_until("a run is in flight", || meeting.present() == 1);
+        wait_until("its stop is requested", || limits.stop().unwrap().is_requested());
+        meeting.arrive();
+        assert_eq!(stopped(caller.join().unwrap()), Some(StoppedError::Deadline));
+    });
+    assert!(engine.study(&radiograph).is_ok());
+}
+
+#[test]
+fn nothing_runs_after_a_stop() {
+    let (engine, meeting) = held_back();
+    let radiographs = vec![Radiograph::open(example("phantom.dcm")).unwrap(); 2];
+    let cancelled = CancelHandle::new();
+    cancelled.cancel();
+    for (options, expected) in [
+        (PerceiveOptions::new().deadline(Duration::ZERO), StoppedError::Deadline),
+        (PerceiveOptions::new().cancel(&cancelled), StoppedError::Cancelled),
+    ] {
+        assert_eq!(stopped(engine.study_with(&radiographs[0], &options)), Some(expected));
+        for outcome in engine.studies_with(&radiographs, &options).unwrap() {
+            assert_eq!(stopped(outcome), Some(expected));
+        }
+    }
+    assert_eq!(meeting.present(), 0);
+    // A deadline beyond the clock's range is none.
+    scope(|scope| {
+        scope.spawn(|| meeting.arrive());
+        assert_eq!(stopped(engine.study_with(&radiographs[0], &PerceiveOptions::new().deadline(Duration::MAX))), None);
+    });
+}
+
+#[test]
+fn a_timer_requests_stops_in_the_order_of_their_deadlines() {
+    Engine::builder().golden_check(false).open(example("reference-bundle")).unwrap();
+    let timer = Timer::default();
+    let limits = |time| Limits::new(&PerceiveOptions::new().deadline(time), &timer).unwrap();
+    let [late, early] = [Duration::from_secs(600), Duration::from_millis(1)].map(limits);
+    wait_until("the early stop is requested", || early.stop().unwrap().is_requested());
+    assert!(!late.stop().unwrap().is_requested());
+}
