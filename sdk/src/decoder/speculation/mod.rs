@@ -26,12 +26,12 @@ const EARNED: f64 = 0.03;
 const MOST_CREDIT: f64 = 12.0;
 /// The most draft tokens that one run verifies, of all answers together.
 const MOST_DRAFT: usize = 32;
-/// Rows of a run that verifies only a part of the drafts. They are few, so that each is soon measured.
-const SIZES: [usize; 10] = [2, 4, 6, 8, 12, 16, 20, 24, 32, 48];
+/// The rows that a run which verifies only a part of the drafts may have. They are few, so that each is soon measured.
+const PARTIAL_ROWS: [usize; 10] = [2, 4, 6, 8, 12, 16, 20, 24, 32, 48];
 /// A draft is verified if it promises at least this many times the tokens per time of a run without it.
 const WORTHWHILE: f64 = 1.05;
-/// A token of an answer that is n tokens ahead of the slowest one is worth this to the power of n, since all wait for the slowest.
-const WAITING: f64 = 0.95;
+/// The value of a token is multiplied by this for each token that its answer is ahead of the slowest one, because all wait for that.
+const LEAD_DISCOUNT: f64 = 0.95;
 
 /// The draft of one answer, which is empty if none was found.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,7 +53,7 @@ pub(crate) struct Plan {
     pub lengths: Vec<usize>,
     /// What the account paid for it.
     paid: f64,
-    /// The account is not charged: without drafts the run would be made, too.
+    /// Whether the run is free of charge, because plain decoding would make it, too.
     free: bool,
 }
 
@@ -74,7 +74,7 @@ impl Plan {
     }
 }
 
-/// How far answers that are decoded together have come, in runs that this takes without drafts.
+/// The decoded tokens of answers that are decoded together. Plain decoding needs one run for each token.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     /// Tokens of the slowest unfinished answer when [`Progress::since`] was last called.
@@ -161,17 +161,17 @@ impl Speculation {
         let mut next: Vec<f64> = candidates.iter().map(first).collect();
         for drafted in 1..=MOST_DRAFT.min(self.costs.reach().saturating_sub(answers)) {
             let goes_on = |&at: &usize| lengths[at] < candidates[at].tokens;
-            let worth = |at: usize| next[at] * WAITING.powi((candidates[at].ahead + lengths[at]) as i32);
+            let worth = |at: usize| next[at] * LEAD_DISCOUNT.powi((candidates[at].ahead + lengths[at]) as i32);
             let Some(at) = (0..answers).filter(goes_on).max_by(|&a, &b| worth(a).total_cmp(&worth(b))) else { break };
             lengths[at] += 1;
             accepted[at] = next[at];
             promised += next[at];
             next[at] *= self.acceptance.of(candidates[at].strength + lengths[at]);
-            // What is left of a draft needs another run, which a draft as a whole saves: it counts as one without drafts.
+            // Verifying only a part of a draft leaves tokens for another run. The rate includes that run, as one without drafts.
             let again = (0..answers).filter(|&at| lengths[at] < candidates[at].tokens).map(|at| accepted[at]).fold(0.0, f64::max);
             let rows = answers + drafted;
             let rate = (promised + again * answers as f64) / (self.costs.likely(rows) + again * plain);
-            if (again == 0.0 || SIZES.contains(&rows)) && rate > tokens_per_cost {
+            if (again == 0.0 || PARTIAL_ROWS.contains(&rows)) && rate > tokens_per_cost {
                 let paid = self.costs.most(rows) - self.without_progress(answers);
                 if paid > self.credit {
                     break;
