@@ -11,15 +11,15 @@ use std::path::Path;
 #[derive(Clone, Copy)]
 enum Drafts {
     None,
-    /// As the engine measures the machine: how many runs an answer takes is left to it.
+    /// By the costs that the engine measures, so that the number of runs depends on the machine.
     Measured,
-    /// By what a further row of a run is taken to cost, so that runs can be counted on any machine.
+    /// By a given cost of a row, so that the number of runs is the same on every machine.
     ByCost(f32),
 }
 
-/// What a row costs with the reference bundle on a CPU.
+/// About the cost of a row with the reference bundle on a CPU.
 const USUAL: Drafts = Drafts::ByCost(0.15);
-/// Drafts are as long and as many as can be.
+/// Rows cost nothing, so that all draft tokens are verified.
 const FREE: Drafts = Drafts::ByCost(0.0);
 
 fn engine(drafts: Drafts) -> Engine {
@@ -55,13 +55,14 @@ fn questions() -> Vec<Question> {
     Structure::all().flat_map(of).chain(tasks).chain(cut).collect()
 }
 
-fn said(answer: &Answer) -> (&str, &[Grounding], usize, Finish) {
+/// What must be equal in equal answers.
+fn essentials(answer: &Answer) -> (&str, &[Grounding], usize, Finish) {
     (&answer.raw, &answer.groundings, answer.tokens, answer.finish)
 }
 
-/// The same tokens, each as probable: in 4 bits as far as kernels agree.
+/// Asserts that two answers have the same tokens with the same log probabilities. In 4 bits, these differ by more, because kernels do.
 fn assert_same(plain: &Answer, quick: &Answer) {
-    assert_eq!(said(plain), said(quick), "{:?}", plain.question);
+    assert_eq!(essentials(plain), essentials(quick), "{:?}", plain.question);
     let allowed = if plain.provenance.precision.starts_with("int") { 0.2 } else { 2e-3 };
     for (token, (a, b)) in plain.log_probabilities.iter().zip(&quick.log_probabilities).enumerate() {
         assert!((a - b).abs() < allowed, "{:?}: token {token} at {a} and {b}", plain.question);
@@ -75,7 +76,7 @@ fn boxes(answer: &Answer) -> usize {
 #[test]
 fn answers_are_those_of_plain_decoding() {
     let (plain, quick) = (engine(Drafts::None), engine(USUAL));
-    let (mut asked, mut tokens, mut runs, mut grounded, mut mended) = (0, 0, 0, [0; 2], 0);
+    let (mut asked, mut tokens, mut runs, mut grounded, mut completed) = (0, 0, 0, [0; 2], 0);
     for radiograph in radiographs() {
         let [mut a, mut b, mut free] = [&plain, &quick, &quick].map(|engine| engine.study(&radiograph).unwrap());
         for question in questions() {
@@ -83,10 +84,10 @@ fn answers_are_those_of_plain_decoding() {
             let (a, b) = (a.ask(question.clone()).unwrap(), b.ask(question.clone()).unwrap());
             assert_same(&a, &b);
             let free = free.ask(question.clone().unconstrained()).unwrap();
-            if said(&free) != said(&b) {
-                // Where the model by itself breaks off a box or a phrase, the grammar lets it finish.
-                assert!(boxes(&free) <= boxes(&b), "{question:?}: {:?} instead of {:?}", said(&free), said(&b));
-                mended += 1;
+            if essentials(&free) != essentials(&b) {
+                // The grammar completes boxes and phrases that the unconstrained model leaves incomplete.
+                assert!(boxes(&free) <= boxes(&b), "{question:?}: {:?} instead of {:?}", essentials(&free), essentials(&b));
+                completed += 1;
             }
             assert_eq!(a.runs, a.tokens - usize::from(a.finish == Finish::MaxTokens), "plain decoding runs once a token");
             asked += 1;
@@ -97,9 +98,9 @@ fn answers_are_those_of_plain_decoding() {
         }
     }
     println!(
-        "{asked} questions: {tokens} runs plain, {runs} with look-up; of grounded answers {grounded:?}; {mended} mended by the grammar"
+        "{asked} questions: {tokens} runs plain, {runs} with look-up; of grounded answers {grounded:?}; {completed} completed by the grammar"
     );
-    assert!(mended * 100 < asked && asked >= 500 && runs * 3 < tokens * 2 && grounded[1] * 2 < grounded[0]);
+    assert!(completed * 100 < asked && asked >= 500 && runs * 3 < tokens * 2 && grounded[1] * 2 < grounded[0]);
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn answers_together_are_those_of_plain_decoding() {
             assert_eq!(together.len(), questions.len());
             for (question, b) in questions.iter().zip(&together) {
                 let a = a.ask(question.clone()).unwrap();
-                assert_eq!(said(&a), said(b), "{question:?}");
+                assert_eq!(essentials(&a), essentials(b), "{question:?}");
                 asked += 1;
                 (tokens, runs) = (tokens + a.runs, runs + b.runs);
             }

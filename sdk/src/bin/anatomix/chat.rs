@@ -133,7 +133,7 @@ fn plain(input: &mut impl BufRead) -> Result<Option<String>, Failure> {
     let mut line = Vec::new();
     input.take(LONGEST_LINE as u64 + 1).read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
     if line.len() > LONGEST_LINE {
-        return Err(Failure::Fatal(format!("a line has more than {LONGEST_LINE} bytes; ask something shorter")));
+        return Err(Failure::Fatal(format!("a line has more than {LONGEST_LINE} bytes; enter a shorter one")));
     }
     if line.is_empty() {
         return Ok(None);
