@@ -1,25 +1,25 @@
-//! Files that are read: regular ones, and no more of them than is allowed.
+//! Reading of regular files of bounded size.
 
 use std::fs::{self, File, Metadata};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::Path;
 
-/// Opens a regular file. A pipe would wait for somebody who writes to it, and a device may have no end.
+/// Opens a regular file. Other kinds are refused: opening a pipe waits for its writer, and a device may have no end.
 ///
 /// # Errors
-/// If it is anything else, or cannot be opened.
+/// If the path is not a regular file, or cannot be opened.
 pub(crate) fn open(path: &Path) -> Result<File> {
-    // Before it is opened, since opening a pipe waits already; and afterwards, since another file may have taken its place.
-    regular(&fs::metadata(path)?)?;
+    // The first check is needed because opening a pipe waits. The second is needed because the file may be replaced in between.
+    check_regular(&fs::metadata(path)?)?;
     let file = File::open(path)?;
-    regular(&file.metadata()?)?;
+    check_regular(&file.metadata()?)?;
     Ok(file)
 }
 
-/// All bytes of a regular file of at most `limit` bytes.
+/// Returns the bytes of a regular file that has at most `limit` bytes.
 ///
 /// # Errors
-/// If it is larger or no regular file, cannot be read, or the memory cannot be had.
+/// If the file is larger or not a regular file, cannot be read, or does not fit into memory.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = open(path)?;
     let size = file.metadata()?.len().min(limit);
@@ -32,7 +32,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn regular(metadata: &Metadata) -> Result<()> {
+fn check_regular(metadata: &Metadata) -> Result<()> {
     if metadata.is_file() { Ok(()) } else { Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file")) }
 }
 
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_end_is_not_read() {
+    fn large_files_and_devices_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, [7; 100]).unwrap();

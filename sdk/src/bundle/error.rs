@@ -1,10 +1,10 @@
-//! Why a bundle cannot be used.
+//! Errors of bundles.
 
 use super::layout::SCHEMA;
 use crate::cause::Source;
 use std::path::PathBuf;
 
-/// What can be wrong with a bundle.
+/// What can be wrong with a bundle. Each message names the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]

@@ -1,10 +1,9 @@
-//! Which other files an ONNX graph takes its weights from.
+//! Finds the files that an ONNX graph takes weights from.
 //!
-//! ONNX Runtime opens those files when it loads the graph, so the manifest has to vouch for each of them. A graph is a protobuf message.
-//! It is walked without copies and allocations, whatever it holds, and only where tensors can be in it. What is not understood is an
-//! error.
+//! ONNX Runtime opens these files when it loads the graph, so the manifest must list each of them. A graph is a protobuf message. Only
+//! the parts of it that can hold tensors are read, without copies or allocations. A part that cannot be parsed is an error.
 
-/// Messages of the ONNX format in which tensors can be.
+/// Messages of the ONNX format that can hold tensors.
 #[derive(Clone, Copy)]
 enum Message {
     Model,
@@ -15,12 +14,12 @@ enum Message {
     SparseTensor,
     Function,
     Training,
-    /// A key and its value. Those of a tensor tell where its data are.
+    /// A key with its value. The entries of a tensor say where its data are.
     Entry,
 }
 
 impl Message {
-    /// The message that a field of this number holds, by ONNX 1.20.
+    /// The kind of message that the field with this number holds in ONNX 1.20; `None` if it holds no tensors.
     fn inner(self, number: u32) -> Option<Self> {
         use Message::*;
         Some(match (self, number) {
@@ -37,18 +36,18 @@ impl Message {
     }
 }
 
-/// Numbers of the fields that are looked at.
+/// Numbers of other fields that are read.
 const OPERATOR: u32 = 4;
 const KEY: u32 = 1;
 const VALUE: u32 = 2;
 
-/// How deep messages may nest. Readers of protobuf allow as much.
+/// Largest depth of nested messages, as in protobuf's own readers.
 const DEPTH: usize = 100;
 
-/// Hands the name of each file that the graph takes data from to `check`.
+/// Calls `check` with the name of each file that the graph takes weights from.
 ///
 /// # Errors
-/// What `check` says, or why these bytes cannot be used as a graph.
+/// The error of `check`, or the reason why the bytes cannot be used as a graph.
 pub(super) fn check_files(graph: &[u8], check: &impl Fn(&[u8]) -> Result<(), String>) -> Result<(), String> {
     walk(graph, Message::Model, DEPTH, check)
 }
@@ -70,14 +69,14 @@ fn walk(message: &[u8], kind: Message, depth: usize, check: &impl Fn(&[u8]) -> R
         }
     }
     if is_location {
-        // A reader takes the last value; all of them have to be allowed.
+        // Readers use the last value of a repeated field. All of them are checked.
         let values = Fields(message).filter_map(Result::ok).filter(|&(number, _)| number == VALUE);
         values.map(|(_, value)| value).try_for_each(check)?;
     }
     Ok(())
 }
 
-/// The fields of a message that hold bytes: their numbers and what they hold. Others are passed over.
+/// Iterates over the fields of a message that hold bytes, as (number, bytes). Other fields are skipped.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
@@ -99,7 +98,7 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The next field; nothing where the message is damaged.
+    /// Reads the next field. Its value is `None` if it does not hold bytes. Returns `None` if the message is damaged.
     fn field(&mut self) -> Option<(u32, Option<&'a [u8]>)> {
         let tag = u32::try_from(self.number()?).ok()?;
         let value = match tag & 7 {
@@ -121,7 +120,7 @@ impl<'a> Fields<'a> {
         Some(taken)
     }
 
-    /// A number of up to 64 bits, seven in each byte, the lowest first.
+    /// Reads a variable-length integer of at most 64 bits: seven bits in each byte, the lowest first.
     fn number(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {

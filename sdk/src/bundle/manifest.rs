@@ -1,4 +1,4 @@
-//! The manifest: what belongs to the weights and is therefore data, not code.
+//! The manifest: the settings and sizes that belong to a model's weights, and the list of the bundle's files.
 
 use super::error::BundleError;
 use super::layout::{APM, DECODER, GOLDEN, MANIFEST, MAX_GOLDEN, MAX_GRAPH, PROJECTOR, TOKENIZER};
@@ -10,47 +10,48 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Largest accepted side of the network's input, number of patches, of tokens, of layers: sizes are allocated from these.
+/// Largest accepted side of the network's input, number of patches, number of tokens, and number of layers. Memory is allocated by these
+/// sizes.
 const LIMITS: [usize; 4] = [4096, 65_536, 262_144, 1024];
-/// Longest accepted text, and longest name of a file, in bytes.
+/// Largest accepted length of a text and of a file's name, in bytes.
 const LONGEST_TEXT: usize = 200;
 const LONGEST_NAME: usize = 100;
-/// Most accepted kinds of processors.
+/// Largest accepted number of kinds of processors.
 const MOST_PROCESSORS: usize = 64;
 
-/// A bundle's description. Unknown fields are ignored, so that a newer writer of the same schema can add some.
+/// The description of a bundle. Unknown fields are ignored, so that a newer trainer can add fields to the same schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of this description.
+    /// Version of the manifest's format.
     pub schema: u32,
     /// The bundle's name.
     pub name: String,
-    /// What made it.
+    /// The program that wrote it.
     pub created_by: String,
-    /// How a radiograph becomes the network's input.
+    /// How a radiograph is turned into the network's input.
     pub preprocess: Preprocess,
     /// Sizes of the perception module.
     pub apm: ApmSizes,
-    /// The prompt.
+    /// Settings of the prompt.
     pub prompt: PromptSettings,
     /// Sizes of the language model.
     pub decoder: DecoderSizes,
-    /// Kinds of processors on which whoever exported the bundle says that it computes the same, by the names of
-    /// [`crate::runtime::PROCESSORS`]. It is what was said at the export, not where the export ran: equal runs give equal bytes on
-    /// every machine. Nothing is said where it is empty, as in bundles of before.
+    /// Kinds of processors, by the names of [`crate::runtime::PROCESSORS`], on which the bundle's author checked that it computes the
+    /// same. An option of the export sets it, not the machine that the export runs on, so that exports of one training have the same
+    /// bytes everywhere. It is empty in older bundles and if nothing was checked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checked_on: Vec<String>,
-    /// How the graphs were written, where that is not the usual way.
+    /// How the graphs were written; `None` for fp32 with operators of ONNX Runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graphs: Option<GraphSettings>,
-    /// Every other file of the bundle.
+    /// All other files of the bundle, by name.
     pub files: BTreeMap<String, FileEntry>,
 }
 
 /// Sizes of the perception module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApmSizes {
-    /// Image tokens.
+    /// Number of image tokens.
     pub patches: usize,
     /// Width of an image token.
     pub token_width: usize,
@@ -58,58 +59,58 @@ pub struct ApmSizes {
     pub embedding_width: usize,
 }
 
-/// The prompt.
+/// Settings of the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptSettings {
-    /// Version of its text.
+    /// Version of the prompt's format.
     pub version: u32,
 }
 
 /// Sizes of the language model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecoderSizes {
-    /// Layers.
+    /// Number of layers.
     pub layers: usize,
-    /// Key and value heads.
+    /// Number of key and value heads.
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Width of a token's features.
+    /// Width of the hidden state.
     pub hidden: usize,
-    /// Rows of the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub vocabulary: usize,
-    /// How many tokens back a local layer sees, itself included; `None` where there is no such layer.
+    /// Length of the sliding window in tokens, the current token included; `None` if no layer has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sliding_window: Option<usize>,
-    /// Longest context in tokens, answer included.
+    /// Largest number of tokens of context, question and answer together.
     pub max_context: usize,
-    /// How weights are stored.
+    /// Precision of the stored weights.
     pub precision: String,
 }
 
-/// How graphs were written. Without it they compute in fp32, the decoder in operators of ONNX Runtime.
+/// How graphs were written. Without these settings they compute in fp32, and the decoder uses operators of ONNX Runtime.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GraphSettings {
-    /// What the perception module computes in: `fp32`, `fp16` or `int8`.
+    /// Precision that the perception module computes in: `fp32`, `fp16` or `int8`.
     pub apm_precision: String,
-    /// What the decoder is written in: `fused`, with operators of ONNX Runtime, or `portable`, of the ONNX standard only. Inputs,
-    /// outputs and the cache that is past and present are the same.
+    /// Operators of the decoder: `fused` for operators of ONNX Runtime, `portable` for operators of the ONNX standard only. Inputs and
+    /// outputs are the same.
     pub decoder_operators: String,
-    /// How far the perception module's outputs may be from the golden ones, relative to a tensor's largest value.
+    /// Allowed difference of the perception module's outputs from the golden outputs, relative to a tensor's largest value.
     pub apm_tolerance: f32,
-    /// The same for the logits.
+    /// Allowed difference of the decoder's logits from the golden logits, relative to the largest one.
     pub decoder_tolerance: f32,
 }
 
-/// Allowed difference from golden outputs, relative to a tensor's largest value, where a bundle does not say.
+/// Allowed difference from golden outputs, relative to a tensor's largest value, for bundles without [`GraphSettings`].
 pub const TOLERANCE: f32 = 1e-3;
-/// No bundle may allow more than this.
+/// Largest difference that a bundle may allow.
 const MAX_TOLERANCE: f32 = 0.25;
 
-/// A file of the bundle.
+/// Size and hash of a file of the bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
     /// SHA-256 in hexadecimal.
     pub sha256: String,
@@ -139,27 +140,26 @@ impl FileEntry {
 }
 
 impl Manifest {
-    /// Allowed differences from golden outputs: the perception module's and the decoder's.
+    /// Allowed differences from golden outputs: of the perception module and of the decoder.
     pub fn tolerances(&self) -> (f32, f32) {
         self.graphs.as_ref().map_or((TOLERANCE, TOLERANCE), |g| (g.apm_tolerance, g.decoder_tolerance))
     }
 
-    /// What an engine on the CPU of this kind of processor has to say about the bundle: a line where the bundle was checked on
-    /// others only.
+    /// A note for an engine on a CPU of this kind, if the bundle was checked on other kinds of processors only.
     pub fn processor_note(&self, processor: &str) -> Option<String> {
         let others = &self.checked_on;
         if others.is_empty() || others.iter().any(|one| one == processor) {
             return None;
         }
         Some(format!(
-            "the bundle {} was checked on {}, not on {processor}, which this processor is; its golden input tells whether it computes \
+            "the bundle {} was checked on {}, not on {processor}, which this processor is; the golden input checks whether it computes \
              the same here",
             self.name,
             others.join(", ")
         ))
     }
 
-    /// Checks what does not follow from the types: versions, sizes, the lengths of texts, and the names of files.
+    /// Checks versions, sizes, lengths of texts, and names of files.
     pub(super) fn check(&self, path: &Path) -> Result<(), BundleError> {
         for (what, found, known) in [("the preprocessing", self.preprocess.version, 1), ("the prompt", self.prompt.version, PROMPT_VERSION)]
         {
@@ -217,7 +217,7 @@ mod tests {
         let mut value: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         value.as_object_mut().unwrap().remove("checked_on");
         let read = |value: &serde_json::Value| serde_json::from_value::<Manifest>(value.clone()).unwrap();
-        // A manifest of before says nothing, so nothing is said about it; nor is anything written where nothing was said.
+        // An older manifest has no such field: there is no note, and the field is not written.
         let manifest = read(&value);
         assert_eq!(manifest.processor_note("x86-64"), None);
         assert!(!serde_json::to_string(&manifest).unwrap().contains("checked_on"));

@@ -1,4 +1,4 @@
-//! Bundles: the folder that holds everything a model needs, described by a manifest and checked on opening.
+//! Bundles: folders with the files of a model, which a manifest describes.
 
 mod error;
 mod graph;
@@ -20,7 +20,7 @@ use layout::{DATABASE_HASHED_ON_OPEN, GRAPHS, HASHED_ON_OPEN, MAX_MANIFEST, REQU
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// An opened bundle whose files are all there.
+/// An opened bundle: a folder whose files agree with its manifest.
 #[derive(Clone, Debug)]
 pub struct Bundle {
     folder: PathBuf,
@@ -29,13 +29,12 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Opens a bundle. The manifest is read, and the files that it lists are compared with it: they have to be regular files of the
-    /// listed sizes, and to have the listed hashes where the bundle is not larger than 256 MiB (of the sentence database only where it is
-    /// not larger than 1 MiB; for the rest call [`Bundle::verify`]). Graphs may take weights from listed files only, so that nothing is
-    /// used which the manifest does not vouch for.
+    /// Opens a bundle. The files that the manifest lists must be regular files of the listed sizes, and graphs must take their weights
+    /// from listed files. Hashes are compared if the bundle has at most 256 MiB; the sentence database's hash only if it has at most
+    /// 1 MiB. [`Bundle::verify`] compares all hashes.
     ///
     /// # Errors
-    /// [`BundleError`], naming the file.
+    /// [`BundleError`], which names the file.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, BundleError> {
         let folder = folder.as_ref().to_path_buf();
         let path = folder.join(MANIFEST);
@@ -43,7 +42,7 @@ impl Bundle {
         let bytes = files::read(&path, MAX_MANIFEST).map_err(|source| BundleError::Read { path: path.clone(), source })?;
         let invalid = |problem| invalid(&path, problem);
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| invalid(Problem::caused("it is not JSON", e)))?;
-        // The schema first: fields of another one may not fit.
+        // The schema is checked first, because the fields of another schema may differ.
         let schema = value.get("schema").and_then(serde_json::Value::as_u64).ok_or_else(|| invalid("it has no schema number".into()))?;
         match schema.cmp(&u64::from(SCHEMA)) {
             std::cmp::Ordering::Less => return Err(BundleError::OlderSchema { path, found: schema }),
@@ -67,7 +66,7 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// Checks that all listed files are there and have the listed sizes.
+    /// Checks that all listed files exist and have the listed sizes.
     fn check_files(&self) -> Result<(), BundleError> {
         for (name, entry) in &self.manifest.files {
             let path = self.file(name);
@@ -82,7 +81,7 @@ impl Bundle {
         Ok(())
     }
 
-    /// Checks that a graph takes its weights from listed files.
+    /// Checks that a graph takes its weights from listed files only.
     fn check_graph(&self, name: &str) -> Result<(), BundleError> {
         let path = self.file(name);
         let bytes = files::read(&path, MAX_GRAPH).map_err(|source| BundleError::Read { path: path.clone(), source })?;
@@ -96,7 +95,7 @@ impl Bundle {
         graph::check_files(&bytes, &listed).map_err(|message| BundleError::Graph { path, message })
     }
 
-    /// Compares the SHA-256 of every file; `progress` is called with the bytes read since its last call.
+    /// Compares the SHA-256 of every file. `progress` is called with the number of bytes read since its last call.
     ///
     /// # Errors
     /// [`BundleError::Altered`] for the first file that differs.
@@ -119,7 +118,7 @@ impl Bundle {
         Ok(())
     }
 
-    /// A file of the bundle.
+    /// The path of a file of the bundle.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -129,12 +128,12 @@ impl Bundle {
         &self.folder
     }
 
-    /// What the bundle says about itself.
+    /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// SHA-256 of the manifest, which holds those of all other files.
+    /// SHA-256 of the manifest, which holds the hashes of all other files.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -149,7 +148,7 @@ fn invalid(path: &Path, Problem { message, source }: Problem) -> BundleError {
     BundleError::Manifest { path: path.into(), message, source }
 }
 
-/// Checks that a file of a bundle is a regular one, not a link that may lead anywhere, and returns its size in bytes.
+/// Checks that a path is a regular file and not a symbolic link. Returns the file's size in bytes.
 fn check_regular(path: &Path) -> Result<u64, BundleError> {
     let metadata = std::fs::symlink_metadata(path).map_err(|source| BundleError::Read { path: path.into(), source })?;
     let what = match metadata.file_type() {
@@ -161,10 +160,10 @@ fn check_regular(path: &Path) -> Result<u64, BundleError> {
     Err(BundleError::NotRegular { path: path.into(), what })
 }
 
-/// SHA-256 of a regular file in hexadecimal, read in pieces.
+/// SHA-256 of a regular file in hexadecimal. `progress` is called with the number of bytes read since its last call.
 ///
 /// # Errors
-/// If it cannot be read.
+/// If the file cannot be read.
 pub fn hash_file(path: &Path, mut progress: impl FnMut(u64)) -> Result<String, BundleError> {
     let failed = |source| BundleError::Read { path: path.into(), source };
     let mut file = files::open(path).map_err(failed)?;
@@ -184,7 +183,7 @@ pub fn hash_file(path: &Path, mut progress: impl FnMut(u64)) -> Result<String, B
 mod tests {
     use super::*;
 
-    /// The reference bundle with this many more bytes in its database, which the manifest knows of but for the hash.
+    /// A copy of the reference bundle whose sentence database is this much longer. The manifest has its new size, but its old hash.
     fn with_longer_database(more: usize) -> tempfile::TempDir {
         let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle");
         let folder = tempfile::tempdir().unwrap();
