@@ -1,4 +1,4 @@
-//! A loaded graph, which any number of threads may run at the same time.
+//! A loaded graph, which several threads may run at the same time.
 
 use super::error::RuntimeError;
 use super::provider::Provider;
@@ -15,19 +15,18 @@ use std::path::Path;
 use std::ptr::{NonNull, null, null_mut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A graph as ONNX Runtime loaded it. Its weights are in memory once, however many threads run it.
+/// A graph that ONNX Runtime has loaded. Its weights are in memory once, and several threads may run it.
 ///
-/// ONNX Runtime's design lets several threads run one session: kernels are stateless, and what a run changes belongs to that run
-/// (its "High level design": "Multiple threads can invoke the Run() method on the same inference session object"). `ort` takes
-/// `&mut Session` for a run all the same, because it has seen providers for GPUs crash. So runs on the CPU overlap; on any other
-/// provider they take turns.
+/// By ONNX Runtime's "High level design", several threads can call `Run()` of one session: kernels are stateless, and a run changes only
+/// its own state. `ort` asks for `&mut Session`, because providers for GPUs crashed. So runs on the CPU overlap, and runs on any other
+/// provider take turns.
 pub struct Graph {
     name: String,
     session: Session,
     outputs: Vec<CString>,
-    /// Held during a run, where runs of the provider take turns.
+    /// Held during a run; `None` if runs may overlap.
     turns: Option<Mutex<()>>,
-    /// Where the tests count who is inside.
+    /// Counts the runs in progress, for tests.
     #[cfg(test)]
     pub(crate) meeting: Option<std::sync::Arc<tests::Meeting>>,
 }
@@ -64,7 +63,7 @@ impl Graph {
         self.session.inputs().iter().any(|input| input.name() == name)
     }
 
-    /// The name that the graph gives to the size of an input along an axis; nothing where it has none.
+    /// The symbolic name of an input's dimension; `None` if the dimension has no name.
     pub fn dimension(&self, input: &str, axis: usize) -> Option<&str> {
         match self.session.inputs().iter().find(|found| found.name() == input)?.dtype() {
             ValueType::Tensor { dimension_symbols, .. } => dimension_symbols.get(axis).map(String::as_str),
@@ -72,7 +71,7 @@ impl Graph {
         }
     }
 
-    /// Runs the graph. Any number of threads may do so at the same time.
+    /// Runs the graph. Several threads may do so at the same time.
     ///
     /// # Errors
     /// If an input is missing or has a wrong type or shape, or an operator fails.
@@ -101,10 +100,10 @@ impl Graph {
         let mut computed = vec![null_mut(); outputs.len()];
         let status = {
             let _turn = self.enter();
-            // SAFETY: the session lives as long as `self`, and may be run by several threads (see `Graph`; where that does not
-            // hold, the turn is held). Names end with NUL, there are as many as values, and all pointers are valid for the call.
-            // The options of the run are NULL or outlive it; other threads only set their flag, which ONNX Runtime allows during a run.
-            // Outputs that are NULL are made by ONNX Runtime.
+            // SAFETY: the session lives as long as `self`. Several threads may run it, or `_turn` keeps them apart (see `Graph`). Names
+            // end with NUL, there are as many names as values, and all pointers are valid for the call. The options of the run are NULL
+            // or outlive it; other threads only set their flag, which ONNX Runtime allows during a run. ONNX Runtime allocates outputs
+            // that are NULL.
             #[allow(unsafe_code)]
             unsafe {
                 (ort::api().Run)(
@@ -124,24 +123,24 @@ impl Graph {
         unsafe { ort::Error::result_from_status(status) }.map_err(|e| self.failed(e))?;
         let owned = |value| {
             let value = NonNull::new(value).ok_or_else(|| self.failed("ONNX Runtime made no output"))?;
-            // SAFETY: the run made the value for its caller, and nobody else holds it. It holds the allocator of its memory itself.
+            // SAFETY: the run made the value for its caller, and nothing else owns it. The value keeps the allocator of its memory.
             #[allow(unsafe_code)]
             Ok(unsafe { DynValue::from_ptr(value, Some(&Allocator::default())) })
         };
-        // All of them are owned before one that is missing is an error.
+        // All values are owned before a missing one is an error, so that none leaks.
         let values: Vec<_> = computed.into_iter().map(owned).collect();
         Ok(Outputs { graph: self, values: values.into_iter().collect::<Result<_, _>>()? })
     }
 
-    /// A run whose inputs and outputs lie where the caller wants them.
+    /// Prepares a run whose inputs and outputs are bound to tensors of the caller.
     ///
     /// # Errors
-    /// If there is no memory for it.
+    /// If memory cannot be allocated.
     pub fn binding(&self) -> Result<Binding<'_>, RuntimeError> {
         Ok(Binding { graph: self, inner: self.session.create_binding().map_err(|e| self.failed(e))? })
     }
 
-    /// Does something with memory of this GPU, which the graph's provider manages, while no run does.
+    /// Calls `work` with the allocator of this GPU's memory, which the graph's provider owns. No run is in progress meanwhile.
     pub(crate) fn with_memory_of<T>(&self, device: i32, work: impl FnOnce(&Allocator) -> ort::Result<T>) -> ort::Result<T> {
         let _turn = self.turn();
         let place = MemoryInfo::new(AllocationDevice::CUDA, device, AllocatorType::Device, MemoryType::Default)?;
@@ -149,11 +148,11 @@ impl Graph {
     }
 
     fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        // A run that panicked has changed nothing of the session's.
+        // A run that panicked has not changed the session.
         self.turns.as_ref().map(|turns| turns.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The turn of a run that begins now.
+    /// Waits for the turn of a run that begins now.
     fn enter(&self) -> Option<MutexGuard<'_, ()>> {
         let turn = self.turn();
         #[cfg(test)]
@@ -166,7 +165,7 @@ impl Graph {
     }
 }
 
-/// What a run of a [`Graph`] gave.
+/// The outputs of a run of a [`Graph`].
 pub struct Outputs<'g> {
     graph: &'g Graph,
     values: Vec<DynValue>,
@@ -195,7 +194,7 @@ impl Outputs<'_> {
     /// The values of an output, if it has the expected shape.
     ///
     /// # Errors
-    /// [`RuntimeError::Shape`] where it has another.
+    /// [`RuntimeError::Shape`] if it has another shape.
     pub fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, RuntimeError> {
         let (shape, values) = self.value(name)?.try_extract_tensor::<f32>().map_err(|e| self.graph.failed(e))?;
         let expected: Vec<i64> = expected.iter().map(|&d| d as i64).collect();
@@ -217,7 +216,7 @@ impl Binding<'_> {
     /// Sets an input.
     ///
     /// # Errors
-    /// If the graph has none of this name.
+    /// If the graph has no input of this name, or the value cannot be copied to the provider's device.
     pub fn set_input(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
         self.input(name, &value.0).map_err(|e| self.graph.failed(e))
     }
@@ -225,29 +224,23 @@ impl Binding<'_> {
     /// Sets the tensor that an output is written to. It may be one of the inputs.
     ///
     /// # Errors
-    /// If the graph has none of this name.
+    /// If the graph has no output of this name.
     pub fn set_output(&mut self, name: &str, value: &mut Tensor) -> Result<(), RuntimeError> {
         self.output(name, &mut value.0).map_err(|e| self.graph.failed(e))
     }
 
-    /// Gives the run an input.
-    ///
-    /// # Errors
-    /// If the graph has none of this name, or the value cannot be brought to where the graph computes.
+    /// [`Binding::set_input`] with a value of `ort`.
     pub(crate) fn input<T: ValueTypeMarker + ?Sized>(&mut self, name: impl Into<String>, value: &Value<T>) -> ort::Result<()> {
         self.inner.bind_input(name, value)
     }
 
-    /// Lets the run write an output into a value, which may be one of its inputs.
-    ///
-    /// # Errors
-    /// If the graph has none of this name.
+    /// [`Binding::set_output`] with a value of `ort`.
     pub(crate) fn output<T: ValueTypeMarker + ?Sized>(&mut self, name: impl Into<String>, value: &mut Value<T>) -> ort::Result<()> {
         self.inner.bind_output(name, value)
     }
 
-    /// Runs the graph, and returns the values of the one output that was not bound before, which has this shape. Any number of
-    /// threads may run a graph at the same time.
+    /// Runs the graph and returns the values of `output`, which has this shape and must not be bound before. Several threads may run a
+    /// graph at the same time.
     ///
     /// # Errors
     /// If an input is missing, the output has another shape, or an operator fails.
@@ -255,15 +248,15 @@ impl Binding<'_> {
         let graph = self.graph;
         let mut values = vec![0.0; shape.iter().product()];
         let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-        // SAFETY: the tensor is bound for this run alone, and dropped with the binding before the values are used.
+        // SAFETY: the tensor is bound for this run only, and the binding is dropped before the values are read.
         #[allow(unsafe_code)]
         let tensor = unsafe { over(&mut values, &shape) };
         let bound = tensor.and_then(|mut tensor| self.inner.bind_output(output, &mut tensor));
         bound.map_err(|e| graph.failed(e))?;
         let status = {
             let _turn = graph.enter();
-            // SAFETY: the binding was made by this session, which lives as long as `graph`, and no other thread has it. Several
-            // threads may run a session (see `Graph`; where that does not hold, the turn is held).
+            // SAFETY: the binding belongs to this session, which lives as long as `graph`, and no other thread has it. Several threads
+            // may run a session, or `_turn` keeps them apart (see `Graph`).
             #[allow(unsafe_code)]
             unsafe {
                 (ort::api().RunWithBinding)(graph.session.ptr().cast_mut(), null(), self.inner.ptr())
@@ -283,7 +276,7 @@ pub(crate) mod tests {
     use std::sync::Condvar;
     use std::time::Duration;
 
-    /// Holds runs back, between their turn and ONNX Runtime, until so many of them are there at the same time.
+    /// A meeting point of runs, between their turn and the call of ONNX Runtime: each waits until the expected number has arrived.
     pub(crate) struct Meeting {
         expected: usize,
         inside: Mutex<usize>,
@@ -295,12 +288,12 @@ pub(crate) mod tests {
             Self { expected, inside: Mutex::new(0), arrived: Condvar::new() }
         }
 
-        /// How many are there.
+        /// How many runs have arrived.
         pub fn present(&self) -> usize {
             *self.inside.lock().unwrap()
         }
 
-        /// Returns when all are there, at once if they have met before. No two meet where one waits for the other's end.
+        /// Returns when all have arrived. Runs that take turns never meet.
         pub fn arrive(&self) {
             let mut inside = self.inside.lock().unwrap();
             *inside += 1;

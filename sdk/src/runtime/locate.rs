@@ -1,4 +1,4 @@
-//! Where ONNX Runtime is: the caller's choice, the environment, beside this library or the program, the system.
+//! Finds ONNX Runtime's library: the caller's choice, else `ORT_DYLIB_PATH`, else beside this library or the program, else the system's.
 
 use super::error::RuntimeError;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const NAMES: [&str; 2] = ["libonnxruntime.so", "libonnxruntime.so.1"];
 
 pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, RuntimeError> {
-    // Whoever names a library means that one: no silent substitute.
+    // A library that is named is not replaced by another one.
     if let Some(path) =
         chosen.map(Path::to_path_buf).or_else(|| std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty()).map(PathBuf::from))
     {
@@ -23,7 +23,7 @@ pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, RuntimeError> {
         }
     }
     for name in NAMES {
-        // SAFETY: opening ONNX Runtime runs its initialisers only, and it is what the caller asked to be loaded.
+        // SAFETY: opening ONNX Runtime runs its initialisers only, and the caller asked for it.
         #[allow(unsafe_code)]
         if unsafe { libloading::Library::new(name) }.is_ok() {
             return Ok(name.into());
@@ -33,20 +33,20 @@ pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     Err(RuntimeError::NotFound { tried })
 }
 
-/// The folder of the library or program that this code is part of.
+/// The folder of the library or program that contains this code.
 fn own_folder() -> Option<PathBuf> {
     let here = own_folder as fn() -> Option<PathBuf> as usize;
     mapped_file(here)?.parent().map(Path::to_path_buf)
 }
 
-/// The library that ONNX Runtime was loaded from, without links, if `chosen` names another one.
+/// The path of the loaded ONNX Runtime with links resolved, if `chosen` is another file; else `None`.
 pub(super) fn other(chosen: &Path, found: &Path) -> Option<PathBuf> {
-    // A name without a folder was found by the system, not in the current folder.
+    // A name without a folder was found by the system's loader, not in the current folder.
     let loaded = mapped_file(ort::api().CreateEnv as usize).or_else(|| found.canonicalize().ok()).unwrap_or_else(|| found.into());
     (chosen.canonicalize().ok().as_ref() != Some(&loaded)).then_some(loaded)
 }
 
-/// The file that is mapped at an address of this process.
+/// The file that is mapped at this address of the process.
 fn mapped_file(address: usize) -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|line| {

@@ -1,4 +1,4 @@
-//! ONNX Runtime: found and loaded at run time, never linked; sessions on the chosen provider.
+//! ONNX Runtime, which is found and loaded at run time: its library, the choice of a provider, and graphs.
 
 mod error;
 mod graph;
@@ -34,19 +34,19 @@ use ort::session::builder::GraphOptimizationLevel;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// How sessions are made.
+/// Options of ONNX Runtime.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// ONNX Runtime's library; found by itself where this is `None`.
+    /// Path of ONNX Runtime's library; `None` to search for it.
     pub library: Option<PathBuf>,
-    /// Where to compute.
+    /// The provider.
     pub provider: Provider,
-    /// Threads of an operator on the CPU, 1 to [`cores`]; as many as that for `None`.
+    /// Number of threads of an operator on the CPU, 1 to [`cores`]; `None` means [`cores`].
     pub threads: Option<usize>,
 }
 
 impl Options {
-    /// Makes sure that the machine has so many threads.
+    /// Checks the number of threads.
     ///
     /// # Errors
     /// [`RuntimeError::TooManyThreads`] for 0 and for more than [`cores`].
@@ -57,7 +57,7 @@ impl Options {
     }
 }
 
-/// ONNX Runtime with the provider that was settled on.
+/// The loaded ONNX Runtime with the chosen provider.
 pub struct Runtime {
     environment: Environment,
     options: Options,
@@ -67,15 +67,15 @@ pub struct Runtime {
     log: Log,
 }
 
-/// Loading is process-wide: one environment, whichever engine asks first.
+/// The process's only environment, with the path of its library. The first engine creates it.
 static ENVIRONMENT: Mutex<Option<(Environment, PathBuf)>> = Mutex::new(None);
 
 impl Runtime {
-    /// Finds and loads ONNX Runtime and settles on a provider. A process loads one library, which stays.
+    /// Finds and loads ONNX Runtime and chooses a provider. A process loads one library, which stays loaded.
     ///
     /// # Errors
-    /// If more threads are asked for than there are, no library is found, another one than the requested was loaded before, or an
-    /// explicitly requested provider cannot run.
+    /// If there are fewer cores than threads, no library is found, another library than the requested one is loaded, or the requested
+    /// provider cannot run.
     pub fn load(options: Options) -> Result<Self, RuntimeError> {
         options.check()?;
         let mut slot = ENVIRONMENT.lock().unwrap_or_else(|e| e.into_inner());
@@ -110,20 +110,20 @@ impl Runtime {
         Self { log, ..self }
     }
 
-    /// Loads a graph. Its external weights are mapped by ONNX Runtime from beside it, and those that kernels want packed are copied.
+    /// Loads a graph. ONNX Runtime maps the weights from files beside it, and copies weights that its kernels pack.
     ///
     /// # Errors
-    /// If it cannot be loaded.
+    /// If the graph cannot be loaded.
     pub fn graph(&self, path: &Path) -> Result<Graph, RuntimeError> {
         self.load_graph(path, select::dispatches(self.chosen))
     }
 
-    /// Loads a graph whose runs are short and many, from several callers at once: the decoder. ONNX Runtime's arena has one lock, which
-    /// callers of a single-threaded engine would spend much of their time on, so that such a graph takes its memory from the system.
-    /// (With several threads in a run the lock matters less, and the arena saves memory.)
+    /// Loads a graph that several callers run at the same time in many short runs: the decoder. On an engine of one thread, such a graph
+    /// allocates from the system, because callers would wait for the lock of ONNX Runtime's arena. With several threads in a run this
+    /// costs less, and the arena saves memory.
     ///
     /// # Errors
-    /// If it cannot be loaded.
+    /// If the graph cannot be loaded.
     pub fn graph_for_callers(&self, path: &Path) -> Result<Graph, RuntimeError> {
         let providers = match (self.chosen, self.options.threads) {
             (Provider::Cpu, Some(1)) => vec![ort::ep::CPU::default().with_arena_allocator(false).build()],
@@ -140,7 +140,7 @@ impl Runtime {
                 .map_err(source)?
                 .with_optimization_level(GraphOptimizationLevel::All)
                 .map_err(source)?
-                // A pattern is traced for each set of shapes and kept beside what the first run took; decoding has a new set a step.
+                // ONNX Runtime keeps a memory pattern for each set of shapes. Each step of decoding has new shapes.
                 .with_memory_pattern(false)
                 .map_err(source)?
                 .with_intra_threads(threads)
@@ -162,12 +162,12 @@ impl Runtime {
         Graph::new(path, build().map_err(failed)?, self.chosen)
     }
 
-    /// The provider that sessions run on.
+    /// The chosen provider.
     pub fn provider(&self) -> Provider {
         self.chosen
     }
 
-    /// Why `auto` settled on it, a line each.
+    /// Why `auto` chose this provider, one line for each reason.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -177,7 +177,7 @@ impl Runtime {
         version::version(&self.library)
     }
 
-    /// The loaded library.
+    /// Path of the loaded library.
     pub fn library(&self) -> &Path {
         &self.library
     }
@@ -196,7 +196,7 @@ fn logger(log: Log, path: &Path) -> ort::logging::LoggerFunction {
     })
 }
 
-/// All providers, the fastest first, with the reasons against those that cannot run.
+/// All providers, the fastest first, each with the reason if it cannot run here.
 pub fn availability(runtime: &Runtime) -> Vec<Availability> {
     [Provider::TensorRt(0), Provider::Cuda(0), Provider::Cpu]
         .map(|provider| {

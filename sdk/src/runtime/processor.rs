@@ -1,9 +1,9 @@
-//! Kinds of processors, told apart by the instructions that ONNX Runtime's kernels for 8 bits are made of.
+//! Kinds of processors, by the instructions that ONNX Runtime's kernels for 8 bits use.
 //!
-//! Kernels of one kind compute what those of another do, up to rounding, as long as nothing overflows in them. Those of processors
-//! without VNNI add pairs of products in 16 bits, so a graph that is right on one kind is not right on all kinds by itself.
+//! Kernels for different kinds give the same results up to rounding, unless a sum overflows. Kernels for processors without VNNI add pairs
+//! of products in 16 bits, which can overflow. So a graph that is correct on one kind may be wrong on another.
 
-/// Every name that [`processor`] gives.
+/// All names that [`processor`] can return.
 pub const PROCESSORS: [&str; 9] = [
     "x86-64 AVX-512 VNNI",
     "x86-64 AVX-VNNI",
@@ -16,7 +16,7 @@ pub const PROCESSORS: [&str; 9] = [
     "another processor",
 ];
 
-/// The kind of the processor that this runs on, one of [`PROCESSORS`].
+/// The kind of this machine's processor, one of [`PROCESSORS`].
 pub fn processor() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {

@@ -1,24 +1,24 @@
-//! The execution providers that a user can name.
+//! Execution providers: where graphs are computed.
 
 use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
 
-/// What may be chosen.
+/// The choices, for messages.
 const CHOICE: &str = "choose auto, cpu, cuda[:N] or tensorrt[:N], N being the number of a GPU, from 0 on";
 
 /// Where graphs are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Provider {
-    /// The fastest that can run here; falls back to the CPU and says so.
+    /// CUDA if it can run here, else the CPU; [`Engine::notes`](crate::Engine::notes) says why.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// An NVIDIA GPU through CUDA; the number is the device's.
+    /// An NVIDIA GPU through CUDA, with the number of the device.
     Cuda(i32),
-    /// An NVIDIA GPU through TensorRT, with CUDA for what TensorRT does not take.
+    /// An NVIDIA GPU through TensorRT, with CUDA for operators that TensorRT does not support.
     TensorRt(i32),
 }
 
@@ -61,9 +61,9 @@ impl FromStr for Provider {
 pub struct Availability {
     /// The provider.
     pub provider: String,
-    /// Whether it can.
+    /// Whether it can run here.
     pub available: bool,
-    /// Why not.
+    /// The reason if it cannot.
     pub reason: Option<String>,
 }
 

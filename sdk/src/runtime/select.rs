@@ -1,4 +1,4 @@
-//! Which provider runs here, and why another one does not.
+//! The choice of a provider, with the reasons against others.
 
 use super::error::RuntimeError;
 use super::provider::Provider;
@@ -15,14 +15,15 @@ pub(super) fn settle(wanted: Provider, environment: &Environment) -> Result<(Pro
             source,
         });
     }
-    // TensorRT builds engines for minutes on first use: it is never chosen without being asked for.
+    // TensorRT builds its engines for minutes on first use, so it is used only if it is asked for.
     match probe(Provider::Cuda(0), environment) {
         Ok(()) => Ok((Provider::Cuda(0), vec![])),
         Err(reason) => Ok((Provider::Cpu, vec![format!("cuda is not used: {reason}")])),
     }
 }
 
-/// Registers the provider on an empty session: ONNX Runtime then loads its libraries and finds its device, or says why not.
+/// Checks whether a provider can run here, by registering it with an empty session: ONNX Runtime then loads the provider's libraries and
+/// looks for its device.
 pub(super) fn probe(provider: Provider, environment: &Environment) -> Result<(), Problem> {
     let available = match provider {
         Provider::Cuda(device) | Provider::TensorRt(device) if device < 0 => {

@@ -1,21 +1,21 @@
-//! Memory that is there already as a tensor, without a copy.
+//! Tensors over existing memory, without a copy.
 
 use ort::AsPointer;
 use ort::memory::{Allocator, MemoryInfo};
 use ort::value::DynTensor;
 use std::ptr::{NonNull, null_mut};
 
-/// `[1, heads, rows, width]` in fp32 on the CPU over the memory of a tensor that holds heads of so many rows one after the other, each
-/// from its row `first` on: the last `first` rows of each are the next one's, or what the tensor holds behind the last head.
+/// A view `[1, heads, rows, width]` in fp32 on the CPU over a tensor whose heads of `rows` rows lie one after the other. The view of each
+/// head begins at the head's row `first`. So its last `first` rows are rows of the next head, or spare rows behind the last head.
 ///
 /// # Errors
-/// If it ends before that.
+/// If the tensor ends before the view.
 pub(crate) fn rows_from(tensor: &mut DynTensor, [heads, rows]: [usize; 2], first: usize) -> ort::Result<DynTensor> {
     let (shape, values) = tensor.try_extract_tensor_mut::<f32>()?;
     let width = shape.last().map_or(0, |&width| width as usize);
     let start = first * width;
     let part = values.get_mut(start..start + heads * rows * width).ok_or_else(|| ort::Error::new("a view ends behind its tensor"))?;
-    // SAFETY: the view is bound for one run, over which its cache is borrowed.
+    // SAFETY: the view is bound for one run, during which the cache is borrowed.
     #[allow(unsafe_code)]
     unsafe {
         over(part, &[1, heads as i64, rows as i64, width as i64])
@@ -25,10 +25,11 @@ pub(crate) fn rows_from(tensor: &mut DynTensor, [heads, rows]: [usize; 2], first
 /// A tensor of this shape over values on the CPU.
 ///
 /// # Safety
-/// The tensor keeps their address only: no run may use it after they are gone, and nobody may touch them while one does.
+/// The tensor holds only the address of the values. No run may use it after the values are dropped, and the values must not be accessed
+/// during a run that uses it.
 ///
 /// # Errors
-/// If they are fewer than the shape says.
+/// If there are fewer values than the shape says.
 #[allow(unsafe_code)]
 pub(super) unsafe fn over(values: &mut [f32], shape: &[i64]) -> ort::Result<DynTensor> {
     let mut view = null_mut();
@@ -47,6 +48,6 @@ pub(super) unsafe fn over(values: &mut [f32], shape: &[i64]) -> ort::Result<DynT
     // SAFETY: the status is what the call returned, and was not freed.
     unsafe { ort::Error::result_from_status(status) }?;
     let view = NonNull::new(view).ok_or_else(|| ort::Error::new("ONNX Runtime made no tensor"))?;
-    // SAFETY: the value was made just now and nobody else holds it. It does not own its data, so no allocator frees that.
+    // SAFETY: the value was just created and nothing else owns it. It does not own its data, so no allocator frees them.
     Ok(unsafe { DynTensor::from_ptr(view, Some(&Allocator::default())) })
 }

@@ -1,50 +1,51 @@
-//! Threads for what an engine does beside the graphs.
+//! Threads for the work of an engine outside the graphs.
 
 use super::error::RuntimeError;
 use crate::cause::source;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many threads the machine runs at a time: its cores, or fewer where the process may use fewer. More than that cannot be asked for.
+/// Number of cores that the process may use, which is the largest number of threads that an engine may be given.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-/// Threads for callers of an engine that is to use fewer threads than there are cores: each caller gets as many as were asked for. Where
-/// there are more callers than cores for them, callers share.
+/// Thread pools for the callers of an engine that uses fewer threads than there are cores. Each caller gets a pool with the requested
+/// number of threads. If there are more callers than cores for their threads, callers share pools.
 pub(crate) struct Workers {
     threads: usize,
-    /// Most pools: all of them together have a thread for each core.
+    /// Largest number of pools. All pools together have a thread for each core.
     most: usize,
     first: Arc<ThreadPool>,
-    /// Those that were needed besides.
+    /// Pools that were started when all others had callers.
     more: Mutex<Vec<Arc<ThreadPool>>>,
 }
 
 impl Workers {
-    /// Workers of so many threads for each caller; nothing where rayon's own threads, one for each core, serve.
+    /// Starts a pool of `threads` threads. Returns `None` if rayon's global pool, which has a thread for each core, has no more threads
+    /// than that.
     ///
     /// # Errors
-    /// If the system gives no more threads.
+    /// If the system cannot start the threads.
     pub fn new(threads: Option<usize>) -> Result<Option<Self>, RuntimeError> {
         let cores = cores();
         let Some(threads) = threads.filter(|&threads| threads < cores) else { return Ok(None) };
         Ok(Some(Self { threads, most: cores.div_ceil(threads), first: start(threads)?, more: Mutex::default() }))
     }
 
-    /// Does a caller's work on its threads.
+    /// Runs a caller's work in a pool.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.pool().install(work)
     }
 
-    /// The pool with the fewest callers: one without any, as long as there may be more pools.
+    /// The pool with the fewest callers. A new pool is started if all have callers and there are fewer than `most`.
     fn pool(&self) -> Arc<ThreadPool> {
         let mut more = self.more.lock().unwrap_or_else(PoisonError::into_inner);
         let least = [&self.first].into_iter().chain(more.iter()).min_by_key(|pool| Arc::strong_count(pool)).unwrap_or(&self.first);
         let least = Arc::clone(least);
-        // One reference is kept here, one is ours, and each caller has one.
+        // One reference is in `self`, one is in `least`, and each caller has one.
         let is_busy = Arc::strong_count(&least) > 2;
-        // Where the system gives no more threads, callers share.
+        // Callers share pools if the system cannot start more threads.
         let another = (is_busy && more.len() + 1 < self.most).then(|| start(self.threads).ok()).flatten();
         more.extend(another.clone());
         another.unwrap_or(least)
@@ -63,13 +64,13 @@ mod tests {
     use std::thread::{ThreadId, current, scope};
 
     #[test]
-    fn callers_have_threads_of_their_own_as_far_as_there_are_cores() {
+    fn callers_have_their_own_threads_as_long_as_there_are_cores() {
         let workers = Workers { threads: 1, most: 2, first: start(1).unwrap(), more: Mutex::default() };
         let meeting = Meeting::of(2);
         let meet = || workers.within(|| (meeting.arrive(), current().id()).1);
         let [one, two]: [ThreadId; 2] = scope(|scope| [scope.spawn(meet), scope.spawn(meet)].map(|caller| caller.join().unwrap()));
         assert_ne!(one, two);
-        // One caller after the other needs no more, and neither do more callers than cores.
+        // No further pool is started for callers that come one after the other, nor for more callers than cores.
         let used: Vec<_> = (0..4).map(|_| workers.within(|| current().id())).collect();
         assert!(used.iter().all(|id| [one, two].contains(id)));
         scope(|scope| (0..8).for_each(|_| _ = scope.spawn(|| workers.within(|| ()))));
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn rayons_own_threads_serve_where_they_are_no_more() {
+    fn the_global_pool_is_used_if_it_has_no_more_threads() {
         assert!(Workers::new(None).unwrap().is_none());
         assert!(Workers::new(Some(cores())).unwrap().is_none());
         assert_eq!(Workers::new(Some(1)).unwrap().is_some(), cores() > 1);
