@@ -20,7 +20,7 @@ pub struct Provenance {
     pub input_sha256: String,
     /// How tokens were chosen, and the form of the answer, for example "greedy, grounded".
     pub decoding: String,
-    /// How scores may be interpreted.
+    /// Calibration of scores: `uncalibrated`.
     pub scores: String,
     /// Intended use of the results.
     pub intended_use: String,
@@ -53,7 +53,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Name and milliseconds of each step that was taken, in order.
+    /// Name and milliseconds of each step that has a time, in order.
     pub fn steps(&self) -> impl Iterator<Item = (&'static str, f64)> {
         let Self { preprocess, perceive, retrieve, prefill, decode, total } = *self;
         let steps = [

@@ -1,32 +1,32 @@
-//! Quality flags: what speaks against trusting a study, as codes with messages.
+//! Flags: reasons not to trust a study.
 
 use crate::anatomy::{STRUCTURES, Side, Structure};
 use crate::geometry::NormalizedBox;
 use crate::radiograph::{Orientation, Radiograph};
 use serde::{Deserialize, Serialize};
 
-/// Which doubt.
+/// The kind of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FlagCode {
-    /// Left and right are swapped against the header or the standard display.
+    /// The picture is mirrored: left and right are swapped, compared with the header or the standard display.
     Mirrored,
     /// The image is nearly constant.
     NearConstant,
-    /// Some boxes are nearly empty.
+    /// Some boxes have almost no area.
     DegenerateBoxes,
-    /// Another sentence is nearly as similar as the retrieved one.
+    /// For some structures, another sentence is nearly as similar as the retrieved one.
     LowMargin,
-    /// The header names a projection that is not frontal, or a picture that does not stand upright.
+    /// The header says that the projection is not frontal, or that the picture is not upright.
     NotFrontal,
-    /// The header names another body part, modality or kind of image.
+    /// The header says that the image is of another body part, modality or kind.
     NotChest,
     /// The header says that the pixels are not meant for display.
     ForProcessing,
     /// The picture is a colour photograph or has coloured parts.
     Colour,
-    /// The file's compressed pixels can be read, but not all of them are as an encoder writes them.
+    /// The file's compressed pixels can be decoded, but a part of them is not as an encoder would write it.
     DamagedPixels,
 }
 
@@ -48,14 +48,15 @@ impl FlagCode {
 }
 
 impl FlagCode {
-    /// Whether a radiograph with this flag is asked only by questions that accept its flags
-    /// ([`Question::accept_flags`](crate::Question::accept_flags)): it is none that the model was made for.
+    /// Whether questions on a radiograph with this flag are refused unless they accept its flags
+    /// ([`Question::accept_flags`](crate::Question::accept_flags)), because the model was not made for such an image.
     pub fn withholds_answers(self) -> bool {
         matches!(self, Self::NotFrontal | Self::NotChest)
     }
 }
 
-/// A question was asked of a radiograph that the model was not made for, and does not accept its flags.
+/// A question was refused, because the radiograph is flagged as one that the model was not made for and the question does not accept its
+/// flags.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{name} is flagged {}: {}; look at the image, and accept its flags to ask all the same (--accept-flags, accept_flags)",
@@ -63,51 +64,51 @@ impl FlagCode {
 )]
 #[non_exhaustive]
 pub struct FlaggedError {
-    /// The radiograph's path, or what stands for it.
+    /// The radiograph's path, or the name that was given for its bytes.
     pub name: String,
     /// The first flag that withholds answers.
     pub flag: Flag,
 }
 
-/// How much a flag weighs.
+/// The severity of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Severity {
-    /// Worth knowing.
+    /// Results can be used; the flag is a hint.
     Info,
-    /// Results should not be used without looking.
+    /// Results should not be used before a person has looked at the image.
     Warning,
 }
 
-/// A doubt about a study.
+/// A reason not to trust a study.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Flag {
-    /// Which doubt.
+    /// The kind of the flag.
     pub code: FlagCode,
-    /// How much it weighs.
+    /// The severity.
     pub severity: Severity,
-    /// What was seen, for people.
+    /// The reason in a sentence, for people.
     pub message: String,
 }
 
-/// The spread between the 1st and 99th percentile of intensities below which an image counts as constant.
+/// An image is nearly constant if the 1st and 99th percentile of its intensities differ by less than this.
 const LEAST_SPREAD: f32 = 0.01;
-/// The share of coloured pixels from which on an image counts as coloured; a written mark or two stay below.
+/// An image is coloured if at least this share of its pixels is. A few coloured marks are fewer.
 const LEAST_COLOUR: f32 = 0.01;
-/// The side of a box, as a share of the square, below which it counts as empty.
+/// A box is nearly empty if its width or height is less than this share of the square's side.
 const LEAST_SIDE: f32 = 0.004;
-/// The difference of similarities below which a retrieval counts as undecided.
+/// A retrieval is flagged if its margin is smaller than this.
 const LEAST_MARGIN: f32 = 0.01;
-/// How many of the twelve pairs must be swapped for an image to count as mirrored.
+/// An image is mirrored if at least this many of the twelve pairs of structures are swapped.
 const SWAPPED_PAIRS: usize = 9;
 
 fn warning(code: FlagCode, message: String) -> Flag {
     Flag { code, severity: Severity::Warning, message }
 }
 
-/// What the file and its pixels say, before any network has looked.
+/// The flags that follow from a radiograph's header and pixels.
 pub fn of_radiograph(radiograph: &Radiograph) -> Vec<Flag> {
     let mut flags = Vec::new();
     let (low, high) = radiograph.percentiles(0.01);
@@ -156,7 +157,7 @@ pub fn of_radiograph(radiograph: &Radiograph) -> Vec<Flag> {
     flags
 }
 
-/// What the boxes and sentences say. `margins` holds one value for each structure.
+/// The flags that follow from boxes and retrieved sentences. `margins` has one value for each structure.
 pub fn of_perception(boxes: &[NormalizedBox], margins: &[f32], orientation: Option<Orientation>) -> Vec<Flag> {
     let mut flags = Vec::new();
     flags.extend(mirrored(boxes, orientation));
@@ -176,7 +177,7 @@ pub fn of_perception(boxes: &[NormalizedBox], margins: &[f32], orientation: Opti
     flags
 }
 
-/// Labels follow the patient, so that the boxes themselves tell on which side of the picture the patient's left is.
+/// Checks on which side of the picture the patient's left structures are.
 fn mirrored(boxes: &[NormalizedBox], orientation: Option<Orientation>) -> Option<Flag> {
     let center = |s: Structure| boxes.get(s.index()).map_or(0.0, |b| b.x0 + b.x1);
     let swapped = Structure::all()
@@ -206,7 +207,7 @@ fn is_radiography(modality: &str) -> bool {
     matches!(modality, "CR" | "DX" | "RG" | "XA" | "RF" | "OT")
 }
 
-/// Whether one of the words names the chest or what is looked at in it. SCRIBE is not a rib.
+/// Whether a body part is the chest or lies in it. Whole words are compared, so that SCRIBE is not a rib.
 fn is_chest(part: &str) -> bool {
     const KNOWN: [&str; 11] =
         ["CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "THORAX", "TORAX", "TÓRAX", "LUNG", "LUNGS", "RIB", "RIBS", "HEART"];
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn sides_are_held_against_the_header() {
+    fn sides_are_compared_with_the_header() {
         let codes = |mirrored, orientation| {
             of_perception(&boxes(mirrored), &[1.0; STRUCTURES], orientation).iter().map(|f| f.code).collect::<Vec<_>>()
         };

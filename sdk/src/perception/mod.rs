@@ -9,17 +9,17 @@ use crate::geometry::NormalizedBox;
 use crate::runtime::{Graph, Runtime, RuntimeError, Stop};
 use ort::value::TensorRef;
 
-/// Most radiographs of one run.
+/// Largest number of radiographs in one run.
 const MAX_BATCH: usize = 8;
-/// Most pixels of one run, of all its radiographs together: two of 1024 x 1024.
+/// Largest number of pixels in one run, of all its radiographs together: two of 1024 x 1024.
 const BATCH_PIXELS: usize = 2 << 20;
 
-/// What the module sees in one radiograph.
+/// The module's outputs for one radiograph.
 #[derive(Clone, Debug)]
 pub struct Perception {
     /// A box for each structure, in the letterboxed square.
     pub boxes: Vec<NormalizedBox>,
-    /// The boxes as the network gives them: centre and size, `[36, 4]`.
+    /// The boxes as centre and size, `[36, 4]`, which is the form of the network's output.
     pub centers: Vec<f32>,
     /// Object embeddings, `[36, embedding_width]`.
     pub object_embeddings: Vec<f32>,
@@ -31,7 +31,7 @@ pub struct Perception {
 }
 
 impl Perception {
-    /// From the network's outputs, if they have the module's shapes.
+    /// Makes the outputs of one radiograph; `None` if they have other sizes than the manifest says.
     pub(crate) fn new(
         centers: Vec<f32>,
         object_embeddings: Vec<f32>,
@@ -60,7 +60,7 @@ impl Perception {
     }
 }
 
-/// The module on a provider.
+/// The loaded perception module.
 pub struct PerceptionModule {
     graph: Graph,
     sizes: ApmSizes,
@@ -80,10 +80,10 @@ impl PerceptionModule {
         Ok(Self { graph, sizes: manifest.apm, side: manifest.preprocess.size as usize })
     }
 
-    /// Looks at a preprocessed radiograph: `side * side` values 0..1, row by row.
+    /// Runs the module on a preprocessed radiograph: `side * side` values 0..1, row by row.
     ///
     /// # Errors
-    /// If the graph fails or gives other shapes than the manifest says.
+    /// If the graph fails or its outputs have other shapes than the manifest says.
     pub fn run(&self, image: &[f32]) -> Result<Perception, RuntimeError> {
         self.compute(1, image, None)?.pop().ok_or_else(Self::sizes_differ)
     }
@@ -101,12 +101,12 @@ impl PerceptionModule {
         }
     }
 
-    /// How many radiographs are worth one run: it takes memory for each of them, and the more the larger they are.
+    /// Largest number of radiographs in one run, so that its memory stays bounded.
     pub fn batch(&self) -> usize {
         (BATCH_PIXELS / (self.side * self.side).max(1)).clamp(1, MAX_BATCH)
     }
 
-    /// Its graph, for tests.
+    /// The graph, for tests.
     #[cfg(test)]
     pub(crate) fn graph(&mut self) -> &mut Graph {
         &mut self.graph

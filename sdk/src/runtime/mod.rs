@@ -101,7 +101,7 @@ impl Runtime {
             }
         };
         drop(slot);
-        let (chosen, notes) = select::settle(options.provider, &environment)?;
+        let (chosen, notes) = select::choose(options.provider, &environment)?;
         Ok(Self { environment, options, library, chosen, notes, log: Log::default() })
     }
 

@@ -7,7 +7,7 @@ use ort::environment::Environment;
 use ort::ep::{CUDA, ExecutionProvider, ExecutionProviderDispatch, TensorRT};
 use ort::session::Session;
 
-pub(super) fn settle(wanted: Provider, environment: &Environment) -> Result<(Provider, Vec<String>), RuntimeError> {
+pub(super) fn choose(wanted: Provider, environment: &Environment) -> Result<(Provider, Vec<String>), RuntimeError> {
     if wanted != Provider::Auto {
         return probe(wanted, environment).map(|()| (wanted, vec![])).map_err(|Problem { message, source }| RuntimeError::Provider {
             provider: wanted,

@@ -1,12 +1,12 @@
-//! Why a saved study cannot be used, or a study not be saved.
+//! Errors of saved studies.
 
 use crate::cause::Source;
 use std::path::PathBuf;
 
-/// Version of the layout. Layouts 1 and 2 had no checksum and are not read.
+/// Version of the layout. Layouts 1 and 2 have no checksum and are refused.
 pub(super) const VERSION: u32 = 3;
 
-/// What can be wrong with a saved study, or prevent a study from being saved.
+/// Why a saved study cannot be used, or a study cannot be saved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]

@@ -1,9 +1,8 @@
-//! A study as bytes: what was perceived and the KV cache of its context, so that a program can return to it without computing either
-//! again.
+//! Saved studies: a study as bytes, with the outputs of perception and the KV cache of its context, so that neither is computed again.
 //!
-//! The bytes are a safetensors file. Its metadata hold a [`Header`]; its tensors are what the perception module gave, and the keys and
-//! values of each layer. Its last tensor, and so its last 32 bytes, is the SHA-256 of all bytes before it. A study belongs to one bundle,
-//! whose hash the header names; sentences and the prompt follow from what was perceived and are made anew.
+//! The bytes are a safetensors file. Its metadata hold a [`Header`]. Its tensors are the outputs of the perception module, and the keys
+//! and values of each layer. Its last tensor, and so its last 32 bytes, is the SHA-256 of all bytes before it. A study belongs to one
+//! bundle, whose hash is in the header. Sentences and the prompt are made again from the outputs of perception.
 
 mod error;
 
@@ -32,13 +31,13 @@ use std::path::Path;
 
 /// The key under which the metadata hold the [`Header`].
 const KEY: &str = "anatomix.study";
-/// The tensors that the perception module gave.
-const SEEN: [&str; 4] = ["boxes", "object_embeddings", "image_tokens", "image_logits"];
-/// The tensor that holds the checksum. The format orders tensors by the size of their values, so the only one of bytes is the last.
+/// The tensors with the outputs of the perception module.
+const PERCEIVED: [&str; 4] = ["boxes", "object_embeddings", "image_tokens", "image_logits"];
+/// The tensor with the checksum. The format sorts tensors by the size of their type, so the only tensor of bytes is the last one.
 const CHECKSUM: &str = "sha256";
-/// Largest accepted head of the file in bytes: the header and the list of tensors.
+/// Largest accepted head of the file, which holds the header and the list of tensors, in bytes.
 const MAX_HEAD: usize = 4 << 20;
-/// What stands for a study in messages if there is no path.
+/// The name in messages of a study that is not read from a file.
 const NAME: &str = "the saved study";
 
 #[derive(Serialize, Deserialize)]
@@ -52,25 +51,26 @@ struct Header {
     flags: Vec<Flag>,
 }
 
-/// What headers of all layouts have.
+/// The part of a header that all layouts have.
 #[derive(Deserialize)]
 struct Layout {
     version: u32,
 }
 
-/// Whether these bytes are a saved study, as far as their beginning tells.
+/// Whether the bytes begin as a saved study does.
 pub fn is_saved(bytes: &[u8]) -> bool {
     let start = &bytes[..bytes.len().min(4096)];
     bytes.get(8) == Some(&b'{') && start.windows(KEY.len()).any(|window| window == KEY.as_bytes())
 }
 
 impl Study {
-    /// The study as bytes, for [`Engine::load_study`]. The study's context is computed first where that was not done yet, and stays
-    /// computed. The turns of a conversation are left out. With published sizes a study takes about a third of a gigabyte, see
+    /// Returns the study as bytes, for [`Engine::load_study`]. If the context is not yet in the KV cache, it is prefilled first and stays
+    /// there. The turns of the conversation are not saved. At the published sizes a saved study has about a third of a gigabyte; see
     /// [`Engine::study_bytes`].
     ///
     /// # Errors
-    /// If the model fails, memory cannot be had, or a [`crate::CancelHandle`] stops the computation. The study is then as it was before.
+    /// If the model fails, memory cannot be allocated, or a [`crate::CancelHandle`] stops the prefill
+    /// ([`SavedError::Cancelled`](crate::error::SavedError::Cancelled)). The study is then unchanged.
     pub fn save(&mut self) -> Result<Vec<u8>> {
         let model = std::sync::Arc::clone(&self.model);
         let was_computed = self.conversation.is_some();
@@ -106,7 +106,7 @@ impl Study {
         let failure = OnceCell::new();
         let floats = |count, read| Part { dtype: Dtype::F32, shape: [count], read, failure: &failure };
         let Perception { centers, object_embeddings, image_tokens, image_logits, .. } = &self.perception;
-        let seen = SEEN.into_iter().zip([centers, object_embeddings, image_tokens, image_logits]).map(|(name, values)| {
+        let perceived = PERCEIVED.into_iter().zip([centers, object_embeddings, image_tokens, image_logits]).map(|(name, values)| {
             let read: Read = Box::new(|| Ok(to_bytes(values)));
             (name.to_string(), floats(values.len(), read))
         });
@@ -116,12 +116,12 @@ impl Study {
             (cached(index), floats(decoder.saved_values(cache, index, length), read))
         });
         let checksum = Part { dtype: Dtype::U8, shape: [SHA256], read: Box::new(|| Ok(vec![0; SHA256])), failure: &failure };
-        let parts: Vec<_> = seen.chain(computed).chain([(CHECKSUM.to_string(), checksum)]).collect();
-        // Where the bytes cannot be had, that is an error; the serializer would abort.
+        let parts: Vec<_> = perceived.chain(computed).chain([(CHECKSUM.to_string(), checksum)]).collect();
+        // The serializer aborts if it cannot allocate, so the allocation is tried here first.
         let bytes = parts.iter().map(|(_, part)| part.data_len()).sum::<usize>() + MAX_HEAD;
         Vec::<u8>::new()
             .try_reserve_exact(bytes)
-            .map_err(|_| unsaved(format!("{bytes} bytes of memory cannot be had; free some").into()))?;
+            .map_err(|_| unsaved(format!("{bytes} bytes of memory cannot be allocated; free some").into()))?;
         let metadata = HashMap::from([(KEY.to_string(), header)]);
         let mut bytes =
             safetensors::serialize(parts, Some(metadata)).map_err(|e| unsaved(Problem::caused("it cannot be written as bytes", e)))?;
@@ -149,12 +149,12 @@ fn to_bytes(values: &[f32]) -> Vec<u8> {
 
 type Read<'a> = Box<dyn Fn() -> Result<Vec<u8>> + 'a>;
 
-/// A tensor of the bytes. It is read when it is written, so that no more than one of them is held beside the bytes.
+/// A tensor of the file. Its values are read when they are written, so that at most one tensor is held beside the bytes.
 struct Part<'a> {
     dtype: Dtype,
     shape: [usize; 1],
     read: Read<'a>,
-    /// Takes the first error of any part.
+    /// The first error of any part.
     failure: &'a OnceCell<Error>,
 }
 
@@ -181,32 +181,32 @@ impl View for Part<'_> {
 }
 
 impl Engine {
-    /// A study from what [`Study::save`] gave. Its first question costs its own tokens only.
+    /// Loads a study from the bytes of [`Study::save`]. Its context is in the KV cache, so its first question prefills only its own tokens.
     ///
     /// # Errors
-    /// If the bytes are damaged, or of another bundle or version, or memory cannot be had or may not be used.
+    /// If the bytes are damaged, or belong to another bundle or version, or memory cannot be allocated within the engine's limit.
     pub fn load_study(&self, bytes: &[u8]) -> Result<Study> {
         self.within(|| self.load(bytes, NAME))
     }
 
-    /// [`Engine::load_study`] from a file, whose path is named in errors. No more is read than a study of this bundle can have.
+    /// Loads a study from a file, whose path is named in errors. At most as many bytes are read as a study of this bundle can have.
     ///
     /// # Errors
-    /// If the file cannot be read, or as [`Engine::load_study`].
+    /// If the file cannot be read, and as [`Engine::load_study`].
     pub fn open_study(&self, path: impl AsRef<Path>) -> Result<Study> {
         let path = path.as_ref();
         let bytes = files::read(path, self.largest_study()).map_err(|source| SavedError::Read { path: path.into(), source })?;
         self.within(|| self.load(&bytes, &path.display().to_string()))
     }
 
-    /// Bytes that a saved study of this bundle has at most.
+    /// Largest size of a saved study of this bundle in bytes.
     fn largest_study(&self) -> u64 {
         let manifest = self.bundle().manifest();
         let (apm, decoder) = (&manifest.apm, &manifest.decoder);
-        let seen = (STRUCTURES * (4 + apm.embedding_width) + apm.patches * apm.token_width + LABELS) as u64;
+        let perceived = (STRUCTURES * (4 + apm.embedding_width) + apm.patches * apm.token_width + LABELS) as u64;
         let computed = [2, decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.max_context];
         let computed = computed.iter().fold(1u64, |product, &size| product.saturating_mul(size as u64));
-        seen.saturating_add(computed).saturating_mul(size_of::<f32>() as u64).saturating_add(MAX_HEAD as u64)
+        perceived.saturating_add(computed).saturating_mul(size_of::<f32>() as u64).saturating_add(MAX_HEAD as u64)
     }
 
     fn load(&self, bytes: &[u8], name: &str) -> Result<Study> {
@@ -242,14 +242,14 @@ impl Engine {
         }
         let file = SafeTensors::deserialize(bytes).map_err(|e| content(Problem::caused("its tensors cannot be read", e)))?;
         let engine = self.inner();
-        let tensors = SEEN.len() + 2 * engine.model.decoder.sizes().layers + 1;
+        let tensors = PERCEIVED.len() + 2 * engine.model.decoder.sizes().layers + 1;
         if file.len() != tensors {
             return Err(content(format!("it has {} tensors instead of {tensors}", file.len()).into()).into());
         }
         let floats = |name: &str| read(&file, name).map_err(content);
-        let [boxes, objects, tokens, logits] = SEEN.map(floats);
+        let [boxes, objects, tokens, logits] = PERCEIVED.map(floats);
         let perception = Perception::new(boxes?, objects?, tokens?, logits?, self.bundle().manifest().apm)
-            .ok_or_else(|| content("what was perceived has other sizes than the bundle's".into()))?;
+            .ok_or_else(|| content("the outputs of perception have other sizes than the bundle's".into()))?;
         let letterbox = Letterbox::new(header.width, header.height);
         let mut study = engine.assemble(&header.name, letterbox, &header.input_sha256, perception)?;
         study.flags = header.flags;
