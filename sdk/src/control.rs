@@ -64,15 +64,15 @@ impl CancelHandle {
     }
 }
 
-/// A perceiving call that was stopped before it was finished.
+/// A call that was stopped before it was finished: perceiving a radiograph, or saving a study.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoppedError {
     /// Its cancel handle was used.
-    #[error("the radiograph was not perceived, because the call was cancelled")]
+    #[error("the call was cancelled before it was finished; call again for the result")]
     Cancelled,
     /// Its deadline passed.
-    #[error("the radiograph was not perceived before the deadline; allow more time")]
+    #[error("the deadline passed before the call was finished; allow more time")]
     Deadline,
 }
 

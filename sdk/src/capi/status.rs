@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::prompt::PromptError;
 use crate::radiograph::RadiographError;
 use crate::runtime::RuntimeError;
-use crate::saved::SavedError;
 
 /// How a call ended. Numbers are part of the interface: they are never reused for another meaning, and later versions may
 /// add some, so treat an unknown number by its hundred. In each hundred the round number stands for whatever none of the
@@ -101,7 +100,7 @@ impl anx_status {
     pub(super) fn of(error: &Error) -> Self {
         match error {
             Error::Radiograph(e) => radiograph(e),
-            Error::Stopped(StoppedError::Cancelled) | Error::Saved(SavedError::Cancelled) => ANX_STOPPED,
+            Error::Stopped(StoppedError::Cancelled) => ANX_STOPPED,
             Error::Stopped(StoppedError::Deadline) => ANX_DEADLINE,
             Error::Flagged(_) => ANX_RADIOGRAPH_FLAGGED,
             Error::Bundle(e) => bundle(e),

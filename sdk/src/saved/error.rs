@@ -25,6 +25,4 @@ pub enum SavedError {
     Bundle { name: String, found: String, expected: String },
     #[error("the study cannot be saved: {message}")]
     Unsaved { message: String, source: Option<Source> },
-    #[error("the study was not saved, because computing its context was cancelled; save it again")]
-    Cancelled,
 }

@@ -10,6 +10,7 @@ pub use error::SavedError;
 
 use crate::anatomy::{LABELS, STRUCTURES};
 use crate::cause::Problem;
+use crate::control::StoppedError;
 use crate::conversation::Conversation;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -70,14 +71,14 @@ impl Study {
     ///
     /// # Errors
     /// If the model fails, memory cannot be allocated, or a [`crate::CancelHandle`] stops the prefill
-    /// ([`SavedError::Cancelled`](crate::error::SavedError::Cancelled)). The study is then unchanged.
+    /// ([`StoppedError`](crate::error::StoppedError)). The study is then unchanged.
     pub fn save(&mut self) -> Result<Vec<u8>> {
         let model = std::sync::Arc::clone(&self.model);
         let was_computed = self.conversation.is_some();
         if !was_computed {
             self.cancel.reset();
             let opened = Conversation::open(&model, &self.context, &self.perception, 0, || !self.cancel.is_cancelled())?;
-            self.conversation = Some(opened.ok_or(SavedError::Cancelled)?);
+            self.conversation = Some(opened.ok_or(StoppedError::Cancelled)?);
         }
         let saved = self.serialize();
         if saved.is_err() && !was_computed {
