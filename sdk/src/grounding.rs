@@ -13,7 +13,8 @@ pub struct Grounding {
     pub boxes: Vec<PixelBox>,
 }
 
-/// Parses the groundings in a model's text. Malformed boxes are skipped.
+/// Parses the groundings in a model's text. Malformed boxes are skipped. A model may write any two opposite corners of a box; the result has
+/// `x0 <= x1` and `y0 <= y1`.
 pub fn parse(text: &str, letterbox: &Letterbox) -> Vec<Grounding> {
     let mut out: Vec<Grounding> = Vec::new();
     let mut rest = text;
@@ -25,10 +26,11 @@ pub fn parse(text: &str, letterbox: &Letterbox) -> Vec<Grounding> {
             out.push(Grounding { phrase: phrase.trim().into(), boxes: vec![] });
             rest = after;
         } else if let Some((inner, after)) = enclosed(rest, "<box>", "</box>") {
-            if let Some(grid) = corners::<u32>(inner).filter(|g| g.iter().all(|&v| v <= PROMPT_GRID)) {
+            if let Some([x0, y0, x1, y1]) = corners::<u32>(inner).filter(|g| g.iter().all(|&v| v <= PROMPT_GRID)) {
                 if out.is_empty() {
                     out.push(Grounding { phrase: String::new(), boxes: vec![] });
                 }
+                let grid = [x0.min(x1), y0.min(y1), x0.max(x1), y0.max(y1)];
                 let bounds = letterbox.restore(&NormalizedBox::from_grid(grid));
                 out.last_mut().into_iter().for_each(|g| g.boxes.push(bounds));
             }
@@ -98,6 +100,13 @@ mod tests {
         assert_eq!((found[1].phrase.as_str(), found[1].boxes.len()), ("mass", 0));
         assert_eq!(parse("<box>(1,2),(3,4)</box>", &WIDE)[0].phrase, "");
         assert_eq!(parse("<ref><ref>mass</ref>", &WIDE)[0].phrase, "mass");
+    }
+
+    #[test]
+    fn corners_may_be_written_in_any_order() {
+        for text in ["<box>(0,256),(512,768)</box>", "<box>(512,256),(0,768)</box>", "<box>(512,768),(0,256)</box>"] {
+            assert_eq!(parse(text, &WIDE)[0].boxes, [PixelBox::new(0.0, 0.0, 1024.0, 1024.0)], "{text}");
+        }
     }
 
     #[test]
