@@ -1,5 +1,5 @@
-//! Which values activations take: the perception module is run on images, for an export in 8 bits. In fp64, since every machine must
-//! find the same ranges.
+//! Calibration for an export in 8 bits: the perception module runs on images, and the ranges of its activations are observed. It computes in
+//! fp64, so that every machine finds the same ranges.
 
 use super::phantom::phantom;
 use crate::graph::Params;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
-/// How many images are looked at, at most.
+/// Most images.
 const IMAGES: usize = 64;
 
 /// Ranges of a module's activations on the radiographs of a folder, or on phantoms of training seeds.
@@ -27,7 +27,7 @@ pub(super) fn ranges(models: &ModelConfig, params: &Params, images: Option<&Path
     let side = models.apm.image_size;
     for index in 0..count {
         let radiograph = match &files {
-            // Spread over the folder.
+            // Files are chosen evenly over the folder.
             Some(files) => Radiograph::open(&files[index * files.len() / count])?,
             None => phantom(index as u64, models)?,
         };
@@ -41,7 +41,7 @@ pub(super) fn ranges(models: &ModelConfig, params: &Params, images: Option<&Path
     Ok(ranges)
 }
 
-/// All files of a folder, in order.
+/// All files of a folder, sorted.
 fn radiographs(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = || format!("cannot read {}", folder.display());
     let entries = std::fs::read_dir(folder).with_context(failed)?;

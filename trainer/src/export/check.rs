@@ -1,4 +1,4 @@
-//! Whether the SDK opens what was written: its golden input must come out before a bundle takes its place.
+//! The check of a new bundle: the SDK has to open it and reproduce its golden input before it is installed.
 
 use super::settings::Settings;
 use crate::graph::onnx::Precision;
@@ -9,23 +9,23 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use std::path::Path;
 
-/// What became of a bundle's golden input.
+/// Result of the golden check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
-    /// The SDK reproduced it on this kind of processor.
+    /// The SDK reproduced the golden input on this kind of processor.
     Passed(String),
-    /// It was not run, for this reason.
+    /// The check was not run, for this reason.
     LeftOut(String),
 }
 
-/// Opens a bundle that is not in its place yet.
+/// Checks the bundle in `folder`, which is not installed yet.
 ///
 /// # Errors
 /// If the SDK does not open it, or ONNX Runtime is not found.
 pub(super) fn check(folder: &Path, settings: &Settings) -> Result<Check> {
     if !settings.golden {
-        return Ok(Check::LeftOut("it was not asked for".into()));
+        return Ok(Check::LeftOut("it was not requested".into()));
     }
     if settings.decoder == Precision::Bf16 {
         return Ok(Check::LeftOut("a CPU has no operators for a decoder in bf16; open the bundle once on the GPU that it is for".into()));

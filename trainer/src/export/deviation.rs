@@ -1,6 +1,6 @@
-//! How far exported graphs are from fp32: both run by ONNX Runtime on the golden input. A decoder that a CPU has no operators for,
-//! or that is too large to be written once more in fp32, is measured by its weights: the training reader computes with those that
-//! the graph holds and with the run's own.
+//! Deviations of exported graphs from fp32. ONNX Runtime runs a graph and the same graph in fp32 on the golden input. If a CPU has no
+//! operators for a decoder, or it is too large to be written again in fp32, libtorch computes with the graph's weights and with the run's
+//! weights instead.
 
 use super::prompt::Prompt;
 use super::settings::{Measure, Settings};
@@ -24,60 +24,62 @@ use tch::{Device, Tensor};
 /// Deviations from the same graphs in fp32.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Deviations {
-    /// The perception module's.
+    /// Deviation of the perception module.
     pub apm: Option<ApmDeviation>,
-    /// The decoder's.
+    /// Deviation of the decoder.
     pub decoder: Option<DecoderDeviation>,
-    /// What was not measured, and why.
+    /// What was not measured, with the reasons.
     pub notes: Vec<String>,
 }
 
-/// What a perception module sees in the golden image, against fp32.
+/// Deviation of a perception module from fp32 on the golden image.
 #[derive(Clone, Debug, Serialize)]
 pub struct ApmDeviation {
-    /// Mean intersection over union of the 36 boxes, and the smallest.
+    /// Intersection over union of the 36 boxes: the mean and the smallest.
     pub box_iou: [f64; 2],
-    /// Mean cosine between object embeddings, and the smallest.
+    /// Cosine between object embeddings: the mean and the smallest.
     pub embedding_cosine: [f64; 2],
 }
 
-/// What was compared of a decoder.
+/// How a decoder was compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measured {
-    /// The graphs as ONNX Runtime computes them.
+    /// Both graphs were run by ONNX Runtime.
     Graphs,
-    /// The weights as the graph holds them, computed with in fp32.
+    /// libtorch computed with both sets of weights in fp32.
     Weights,
 }
 
-/// What a decoder says to the golden prompt, against fp32.
+/// Deviation of a decoder from fp32 on the golden prompt.
 #[derive(Clone, Debug, Serialize)]
 pub struct DecoderDeviation {
-    /// What was compared.
+    /// How it was compared.
     pub by: Measured,
-    /// At how many positions, the prompt's last ones.
+    /// Number of compared positions, the last ones of the prompt.
     pub positions: usize,
-    /// Share of them whose most likely token is the same.
+    /// Share of positions with the same most likely token.
     pub top1_agreement: f64,
-    /// Mean Kullback-Leibler divergence from fp32 in nats, and the largest.
+    /// Kullback-Leibler divergence from fp32 in nats: the mean and the largest.
     pub kl: [f64; 2],
 }
 
-/// Weights up to which a decoder is also written in fp32 without being asked to.
+/// Largest number of weights of a decoder that [`Measure::Auto`] writes again in fp32.
 const MEASURED: i64 = 500_000_000;
-/// Logits that are held of a graph.
+/// Largest number of compared logits.
 const MAX_LOGITS: i64 = 1 << 24;
-/// A layer that has an adapter where any has.
+/// A layer that has an adapter if the model has adapters.
 const ADAPTED: &str = "self_attn.q_proj";
 
-/// A decoder's parameters: as its graph holds them, and as the run gave them.
+/// Parameters of a decoder.
 pub(super) struct Decoder {
-    pub settled: Params,
-    pub given: Params,
+    /// As the graph holds them.
+    pub stored: Params,
+    /// As the run holds them.
+    pub original: Params,
 }
 
-/// Measures what was written into the folder.
+/// Measures the graphs in `folder`.
 pub(super) fn measure(folder: &Path, run: &Run, models: &ModelConfig, settings: &Settings, decoder: Option<Decoder>) -> Result<Deviations> {
     let mut found = Deviations::default();
     let exact = |precision| precision == Precision::Fp32;
@@ -95,7 +97,7 @@ pub(super) fn measure(folder: &Path, run: &Run, models: &ModelConfig, settings: 
         }
         Err(error) => return Err(error.into()),
     };
-    // Beside the graphs that are measured: a place that is large enough.
+    // On the same disk as the graphs, which is large enough.
     let scratch = tempfile::tempdir_in(folder.parent().unwrap_or(folder)).context("cannot make a folder for graphs in fp32")?;
     if let (true, Some(runtime)) = (wants_apm, &runtime) {
         let reference = scratch.path().join(APM);
@@ -117,10 +119,10 @@ pub(super) fn measure(folder: &Path, run: &Run, models: &ModelConfig, settings: 
     found.decoder = Some(match runtime.filter(|_| affordable && settings.decoder != Precision::Bf16) {
         Some(runtime) => {
             let reference = scratch.path().join(DECODER);
-            graphs::decoder(&reference, models, &decoder.given, Precision::Fp32, Operators::Fused)?;
-            said(&runtime, [&reference, &folder.join(DECODER)], &prompt, &models.language)?
+            graphs::decoder(&reference, models, &decoder.original, Precision::Fp32, Operators::Fused)?;
+            by_graphs(&runtime, [&reference, &folder.join(DECODER)], &prompt, &models.language)?
         }
-        None => meant(&decoder, models, &prompt)?,
+        None => by_weights(&decoder, models, &prompt)?,
     });
     Ok(found)
 }
@@ -140,8 +142,8 @@ fn perception(runtime: &Runtime, graphs: [&Path; 2], models: &ModelConfig) -> Re
     Ok(ApmDeviation { box_iou: mean_and(ious, f64::min), embedding_cosine: mean_and(cosines, f64::min) })
 }
 
-/// Both graphs run.
-fn said(runtime: &Runtime, graphs: [&Path; 2], prompt: &Prompt, config: &GemmaConfig) -> Result<DecoderDeviation> {
+/// Runs both graphs.
+fn by_graphs(runtime: &Runtime, graphs: [&Path; 2], prompt: &Prompt, config: &GemmaConfig) -> Result<DecoderDeviation> {
     let (length, wanted) = (prompt.len(), positions(prompt, config));
     let batch = prompt.batch(wanted);
     let visual = batch.visual.as_ref().context("a prompt has visual features")?;
@@ -172,19 +174,19 @@ fn said(runtime: &Runtime, graphs: [&Path; 2], prompt: &Prompt, config: &GemmaCo
     Ok(compared(Measured::Graphs, &expected?, &found?, config))
 }
 
-/// Both sets of weights computed with, one matrix in memory at a time.
-fn meant(decoder: &Decoder, models: &ModelConfig, prompt: &Prompt) -> Result<DecoderDeviation> {
+/// Computes with both sets of weights. One matrix is in memory at a time.
+fn by_weights(decoder: &Decoder, models: &ModelConfig, prompt: &Prompt) -> Result<DecoderDeviation> {
     let batch = prompt.batch(positions(prompt, &models.language));
-    let adapted = decoder.given.shape(&format!("model.layers.0.{ADAPTED}.lora_A.weight")).is_some();
+    let adapted = decoder.original.shape(&format!("model.layers.0.{ADAPTED}.lora_A.weight")).is_some();
     let logits = |params: &Params, lora| -> Result<Vec<f32>> {
         let logits = gemma(&Torch { lora, batch: Some(&batch), ..Torch::new(params) }, &models.language).0;
         Ok(logits.flatten(0, -1).try_into()?)
     };
-    let expected = logits(&decoder.given, Some(&models.lora).filter(|_| adapted))?;
-    Ok(compared(Measured::Weights, &expected, &logits(&decoder.settled, None)?, &models.language))
+    let expected = logits(&decoder.original, Some(&models.lora).filter(|_| adapted))?;
+    Ok(compared(Measured::Weights, &expected, &logits(&decoder.stored, None)?, &models.language))
 }
 
-/// How many positions are compared.
+/// Number of compared positions.
 fn positions(prompt: &Prompt, config: &GemmaConfig) -> i64 {
     prompt.len().min(MAX_LOGITS / config.vocab_size).max(1)
 }
@@ -211,7 +213,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE)
 }
 
-/// The most likely token, the first of equals as in decoding.
+/// The most likely token; the first one if several are equally likely, as in decoding.
 fn best(logits: &[f32]) -> usize {
     (0..logits.len()).reduce(|best, token| if logits[token] > logits[best] { token } else { best }).unwrap_or_default()
 }
@@ -231,7 +233,7 @@ fn divergence(expected: &[f32], found: &[f32]) -> f64 {
     terms.sum::<f64>().max(0.0)
 }
 
-/// The mean, and what `worst` makes of all.
+/// The mean and the worst value.
 fn mean_and(values: impl Iterator<Item = f64>, worst: fn(f64, f64) -> f64) -> [f64; 2] {
     let values: Vec<f64> = values.collect();
     let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;

@@ -1,8 +1,7 @@
-//! The golden input: a phantom with what the training reader makes of it, from the parameters as the graphs hold them.
+//! The golden input: a phantom, and the outputs that libtorch computes for it with the parameters that the graphs hold.
 //!
-//! An engine that opens a bundle computes the same on its own provider and compares. The figures are computed in fp64 and stored on
-//! a grid, and what is decided on the way (the sentences and places that the prompt names) is decided by stored figures, so that
-//! every machine writes the same file.
+//! An engine that opens a bundle computes the outputs on its own provider and compares them. Outputs are computed in fp64 and rounded to a
+//! grid, and the sentences and boxes of the prompt follow from the rounded figures, so that every machine writes the same file.
 
 use super::grid::rounded;
 use super::phantom::phantom;
@@ -22,31 +21,25 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// Parameters as the three graphs hold them.
-pub(super) struct Settled<'a> {
+pub(super) struct Stored<'a> {
     pub apm: &'a Params,
     pub projector: &'a Params,
     pub decoder: &'a Params,
 }
 
-/// Writes input and outputs of every graph.
-pub(super) fn write(
-    path: &Path,
-    models: &ModelConfig,
-    settled: &Settled,
-    tokenizer: &PromptTokenizer,
-    lists: &[SentenceList],
-) -> Result<()> {
+/// Writes the inputs and outputs of each graph.
+pub(super) fn write(path: &Path, models: &ModelConfig, stored: &Stored, tokenizer: &PromptTokenizer, lists: &[SentenceList]) -> Result<()> {
     let image = image(models)?;
-    let seen = apm(&Torch::double(settled.apm), &models.apm, &TorchTensor(image.to_kind(Kind::Double)));
+    let seen = apm(&Torch::double(stored.apm), &models.apm, &TorchTensor(image.to_kind(Kind::Double)));
     let widths = (models.apm.width, models.apm.embedding, models.language.hidden_size);
-    let visual = projector(&Torch::double(settled.projector), widths, &seen.image_tokens, &seen.object_embeddings).0;
+    let visual = projector(&Torch::double(stored.projector), widths, &seen.image_tokens, &seen.object_embeddings).0;
     let visual = rounded("visual_features", &visual)?;
     let boxes = rounded("boxes", &seen.boxes.0)?;
     let object_embeddings = rounded("object_embeddings", &seen.object_embeddings.0)?;
 
     let lines = lines(&boxes, &object_embeddings, lists)?;
     let batch = Prompt::new(tokenizer, &lines, visual.flatten(0, 1), &models.language)?.batch(1);
-    let ops = Torch { batch: Some(&batch), ..Torch::double(settled.decoder) };
+    let ops = Torch { batch: Some(&batch), ..Torch::double(stored.decoder) };
     let logits = gemma(&ops, &models.language).0.unsqueeze(0);
 
     let tensors = [
@@ -63,14 +56,14 @@ pub(super) fn write(
     Tensor::write_safetensors(&tensors, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A phantom that was never trained on, as the network reads it: `[1, 1, S, S]`.
+/// A phantom that is not used in training, as the network's input `[1, 1, S, S]`.
 pub(super) fn image(models: &ModelConfig) -> Result<Tensor> {
     let side = models.apm.image_size;
     let radiograph = phantom(EVALUATION_SEEDS, models)?;
     Ok(Tensor::from_slice(&radiograph.preprocess(&models.preprocess())?).reshape([1, 1, side, side]))
 }
 
-/// The context's lines: predicted boxes and the nearest sentences, all from figures as they are stored.
+/// The lines of the context: predicted boxes and the nearest sentences, both from rounded figures.
 fn lines(boxes: &Tensor, embeddings: &Tensor, lists: &[SentenceList]) -> Result<Vec<ContextLine>> {
     let boxes: Vec<f32> = boxes.flatten(0, -1).try_into()?;
     let width = embeddings.size()[2] as usize;
@@ -85,8 +78,8 @@ fn lines(boxes: &Tensor, embeddings: &Tensor, lists: &[SentenceList]) -> Result<
         .collect()
 }
 
-/// The sentence whose embedding, of length one, has the largest product with this one; the first of equals. The grid's values have so few
-/// bits that the products and their sum are exact.
+/// The sentence whose normalised embedding has the largest dot product with `embedding`; the first one if several are equal. Values on the
+/// grid have so few bits that products and sums are exact.
 fn nearest<'a>(embedding: &[f32], list: &'a SentenceList) -> Option<&'a String> {
     let product = |row: &[f32]| row.iter().zip(embedding).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
     let products = list.embeddings.chunks_exact(embedding.len()).map(product);
@@ -99,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_of_equally_near_sentences() {
+    fn the_first_of_equally_near_sentences_is_taken() {
         let sentences = ["a", "b", "c", "d"].map(String::from).to_vec();
         let list = SentenceList { sentences, embeddings: vec![0.0, 1.0, 0.6, 0.8, 0.8, 0.6, 0.6, 0.8] };
         assert_eq!(nearest(&[0.0, 2.0], &list).unwrap(), "a");

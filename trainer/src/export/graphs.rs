@@ -11,17 +11,17 @@ use anatomix::{LABELS, STRUCTURES};
 use anyhow::{Result, bail, ensure};
 use std::path::Path;
 
-/// What the perception module's graph is called.
+/// Name of the perception module's graph.
 const APM: &str = "anatomy perception module";
 const BATCH: Dim = Dim::Free("batch");
 const OBJECTS: Dim = Dim::Is(STRUCTURES as i64);
 
-/// Writes the perception module: `image` `[B, 1, S, S]` to `boxes`, `object_embeddings`, `image_tokens`, `image_logits`. In 8
-/// bits its convolutions and its transformer's products with weights are rounded, by the `ranges` of their activations; the encoder's
-/// attention, norms and heads compute in fp32.
+/// Writes the perception module: `image` `[B, 1, S, S]` to `boxes`, `object_embeddings`, `image_tokens`, `image_logits`. In 8 bits, its
+/// convolutions and its transformer's products with weights are rounded with the `ranges` of their activations; attention in the encoder,
+/// norms and heads compute in fp32.
 ///
 /// # Errors
-/// If the files cannot be written or a weight does not fit the storage.
+/// If the files cannot be written, or a weight is not finite in the type in which it is stored.
 pub fn apm(path: &Path, config: &ApmConfig, params: &Params, precision: Precision, ranges: Option<Ranges>) -> Result<Params> {
     check_apm(precision)?;
     let writer = match (precision, ranges) {
@@ -42,7 +42,7 @@ pub fn apm(path: &Path, config: &ApmConfig, params: &Params, precision: Precisio
 /// Writes the projectors: `image_tokens` and `object_embeddings` to `visual_features` `[B, P + 36, hidden]`.
 ///
 /// # Errors
-/// If the files cannot be written or a weight does not fit the storage.
+/// If the files cannot be written, or a weight is not finite in the type in which it is stored.
 pub fn projector(path: &Path, models: &ModelConfig, params: &Params, precision: Precision) -> Result<Params> {
     let writer = Writer::create(path, "projectors", params, precision)?;
     let (patches, width, embedding) = (models.apm.patches(), models.apm.width, models.apm.embedding);
@@ -54,25 +54,26 @@ pub fn projector(path: &Path, models: &ModelConfig, params: &Params, precision: 
     writer.finish()
 }
 
-/// Writes the language model over its cache, adapters merged. Prefill, decoding and verifying are the same graph:
+/// Writes the language model with its adapters merged. The same graph is used for prefill, decoding and the verification of draft tokens:
 ///
-/// - `input_ids` `[B, T]` continue the cache; where `visual_index` `[B, T]` is not -1, that row of `visual_features`
-///   `[V, hidden]` (at least one) takes the token's place.
+/// - `input_ids` `[B, T]` continue the KV cache. If `visual_index` `[B, T]` of a token is not -1, that row of `visual_features`
+///   `[V, hidden]` (at least one row) replaces its embedding.
 /// - `past_key_values.N.key|value` `[B, kv_heads, capacity, head_dim]`; `present.N.key|value` may be the same buffers.
-/// - `seqlens_k` `[B]` counts all tokens, these included, minus one; `total_sequence_length` is the largest count.
-/// - `position_ids` `[B, T]` are the tokens' positions in their text, for the rotation. They need not be their places in the cache:
-///   several continuations of one text may lie there one after the other.
-/// - `full_attention_bias`, `sliding_attention_bias` `[1, 1, T, total]`, for layers with and without a window: 0 where a token sees
-///   a place of the cache, -1e30 where it does not. What comes later in the cache is never seen.
-/// - Where a layer's cache has `sliding_capacity` places, it may be given from any place on: `sliding_attention_bias` then has
-///   columns for the places from there on.
+/// - `seqlens_k` `[B]` is the number of all tokens, including these, minus one; `total_sequence_length` is the largest number.
+/// - `position_ids` `[B, T]` are the tokens' positions in their text, for the rotary embedding. They may differ from their places in the
+///   cache, which can hold several continuations of one text.
+/// - `full_attention_bias`, `sliding_attention_bias` `[1, 1, T, total]`, for layers without and with a window: 0 for places of the cache
+///   that a token attends to, -1e30 for others. Later places are always masked.
+/// - If a layer's cache has `sliding_capacity` places, it may be bound from a later place on: `sliding_attention_bias` then has columns
+///   for the places from there on.
 /// - `logits` `[B, K, vocabulary]` of the `logit_positions` `[K]` among these `T` tokens.
 ///
-/// All is fp32 but the cache, which is of the type that is computed in. Parameters may be lazy: at most a layer's matrix or a
-/// block of the embedding table's rows is in memory.
+/// All floating-point inputs and outputs are fp32, except the KV cache, which has the type of the arithmetic. Of lazy parameters, at most a
+/// layer's matrix or a block of the embedding table's rows is in memory.
 ///
 /// # Errors
-/// If the precision does not suit the model or the operators, the files cannot be written or a weight does not fit the storage.
+/// If the precision is not supported for the model or the operators, the files cannot be written, or a weight is not finite in the type in
+/// which it is stored.
 pub fn decoder(path: &Path, models: &ModelConfig, params: &Params, precision: Precision, operators: Operators) -> Result<Params> {
     check_decoder(precision, operators)?;
     let config = &models.language;
@@ -94,10 +95,10 @@ pub fn decoder(path: &Path, models: &ModelConfig, params: &Params, precision: Pr
     writer.finish()
 }
 
-/// Whether a decoder can be written so.
+/// Checks that a decoder can be written with this precision and these operators.
 ///
 /// # Errors
-/// With the reason and what to choose instead.
+/// If it cannot, with the reason and alternatives.
 pub fn check_decoder(precision: Precision, operators: Operators) -> Result<()> {
     ensure!(
         precision != Precision::Fp16,
@@ -112,10 +113,10 @@ pub fn check_decoder(precision: Precision, operators: Operators) -> Result<()> {
     Ok(())
 }
 
-/// Whether a perception module can be written so.
+/// Checks that a perception module can be written with this precision.
 ///
 /// # Errors
-/// With what to choose instead.
+/// If it cannot, with alternatives.
 pub fn check_apm(precision: Precision) -> Result<()> {
     ensure!(
         matches!(precision, Precision::Fp32 | Precision::Fp16Weights | Precision::Fp16 | Precision::Int8),

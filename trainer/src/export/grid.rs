@@ -1,18 +1,18 @@
-//! How figures are stored so that every machine stores the same bytes.
+//! Rounding of stored figures, so that every machine stores the same bytes.
 //!
-//! Processors, libraries and thread counts add up in different orders. Figures that are computed in fp64 then differ by 1e-16 of their
-//! tensor's largest value on average, and a figure that lies this close to a boundary between two stored values is stored as one here and
-//! as the other there. Of the 33,000 figures of the reference bundle, one in a thousand exports would differ somewhere if they were
-//! rounded to fp32, of a large bundle most would; on a grid of 2^14 steps it is one in 25 million, and for a hundred times as many figures
-//! and deeper networks still less than one in 10,000. The grid moves a figure by at most 6e-5 of the largest; the golden check allows 1e-3.
+//! The order of sums depends on processor, libraries and number of threads. Figures in fp64 then differ by 1e-16 of their tensor's largest
+//! value on average, and a figure that is this close to a rounding boundary is rounded up on one machine and down on another. If the 33,000
+//! figures of the reference bundle were rounded to fp32, one export in a thousand would differ; of a large bundle most would. On a grid of
+//! 2^14 steps it is one in 25 million, and for a hundred times as many figures and deeper networks less than one in 10,000. The grid
+//! changes a figure by at most 6e-5 of the largest; the golden check allows 1e-3.
 
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
-/// Steps of the grid up to the power of two above a tensor's largest value, as a power of two.
+/// Binary logarithm of the number of steps from 0 to the power of two above a tensor's largest value.
 const BITS: i32 = 14;
 
-/// A tensor that was computed in fp64, rounded to the grid, in fp32, which holds the grid's values exactly.
+/// Rounds a tensor in fp64 to the grid. The result is in fp32, which represents the grid's values exactly.
 ///
 /// # Errors
 /// If a value is not finite.
@@ -23,7 +23,7 @@ pub(super) fn rounded(name: &str, values: &Tensor) -> Result<Tensor> {
     if largest == 0.0 {
         return Ok(values.to_kind(Kind::Float).contiguous());
     }
-    // A power of two: dividing by it and multiplying with it are exact.
+    // Division and multiplication by a power of two are exact.
     let step = libm::scalbn(1.0, libm::ilogb(largest) + 1 - BITS);
     Ok(((values / step).round() * step).to_kind(Kind::Float).contiguous())
 }
@@ -42,14 +42,14 @@ mod tests {
         let largest = values.abs().max().double_value(&[]);
         let moved = (&stored - &values).abs().max().double_value(&[]) / largest;
         assert!(moved > 1e-5 && moved < 6.2e-5, "{moved}");
-        // Ten times what kernels differ by: of half a million figures, none is expected to be stored otherwise.
+        // Ten times the difference between kernels. Of half a million figures, none is expected to change.
         let noise = Tensor::randn([500, 1000], options) * (1e-15 * largest);
         let noisy = values + noise;
         assert!(rounded("values", &noisy).unwrap().equal(&stored));
     }
 
     #[test]
-    fn zeros_and_what_is_not_finite() {
+    fn zeros_stay_and_infinite_values_are_errors() {
         let zeros = Tensor::zeros([3], (Kind::Double, Device::Cpu));
         assert!(rounded("values", &zeros).unwrap().equal(&zeros.to_kind(Kind::Float)));
         for bad in [f64::NAN, f64::INFINITY] {

@@ -1,4 +1,4 @@
-//! The manifest: sizes for the SDK, and size and hash of every file.
+//! The manifest: sizes of the models, and size and hash of each file.
 
 use super::files::{sync, write as write_file};
 use super::settings::Settings;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Describes all files that are in the folder.
+/// Writes the manifest for the files in the folder.
 pub(super) fn write(folder: &Path, name: &str, models: &ModelConfig, settings: &Settings) -> Result<()> {
     let language = &models.language;
     let manifest = Manifest {
@@ -45,7 +45,7 @@ pub(super) fn write(folder: &Path, name: &str, models: &ModelConfig, settings: &
     sync(&path)
 }
 
-/// What a reader of the bundle has to know of its graphs; nothing where they compute in fp32.
+/// Settings of the graphs; `None` if they compute in fp32.
 fn graphs(settings: &Settings) -> Option<GraphSettings> {
     let &Settings { apm, decoder, operators, .. } = settings;
     let plain = |precision| matches!(precision, Precision::Fp32 | Precision::Fp16Weights);
@@ -57,8 +57,8 @@ fn graphs(settings: &Settings) -> Option<GraphSettings> {
     })
 }
 
-/// Golden outputs are computed in fp32 from the weights as stored. What a provider may differ by is what its activations are
-/// rounded by: to 8 bits in front of products with quantised weights, to 16 in graphs of 16 bits.
+/// Tolerance of the golden check. Golden outputs are computed from the stored weights, so providers differ only by the rounding of
+/// activations: to 8 bits before products with quantised weights, to 16 bits in graphs of 16 bits.
 fn tolerance(precision: Precision) -> f32 {
     match precision {
         Precision::Fp32 | Precision::Fp16Weights => TOLERANCE,

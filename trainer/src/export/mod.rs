@@ -1,8 +1,8 @@
-//! From a run to a bundle: three graphs, the sentence database, the tokenizer, a golden input and the manifest. A run that does
-//! not hold all of it yet gives the graphs of what it holds.
+//! Export of a run as a bundle: three graphs, the sentence database, the tokenizer, a golden input and the manifest. An incomplete run is
+//! exported as the graphs of the models that it has.
 //!
-//! Equal runs give equal bytes: nothing in a bundle depends on when, where or how often it was made, nor on the machine. What is
-//! computed for it is computed in fp64 and stored on a [`grid`], or by operations that are exact or have one order.
+//! Equal runs give equal bytes: a bundle depends neither on the time, the folder or the number of the export nor on the machine. Stored
+//! figures are computed in fp64 and rounded to a [`grid`], or by operations that are exact or have a fixed order.
 
 mod calibration;
 mod check;
@@ -37,38 +37,38 @@ use serde::Serialize;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
-/// What was written.
+/// The result of an export.
 #[derive(Clone, Debug, Serialize)]
 pub struct Exported {
     /// The bundle's name.
     pub name: String,
-    /// All files, in order.
+    /// Names of all files, sorted.
     pub files: Vec<String>,
-    /// Their size in bytes.
+    /// Total size of the files in bytes.
     pub bytes: u64,
-    /// SHA-256 of the manifest; `None` for a part of a bundle.
+    /// SHA-256 of the manifest; `None` for an incomplete bundle.
     pub sha256: Option<String>,
-    /// What the run lacks for a bundle, with what makes it.
+    /// What the run lacks for a bundle, with the commands that make it.
     pub missing: Vec<String>,
-    /// Whether the bundle's golden input came out right.
+    /// Result of the golden check.
     pub check: Check,
-    /// How far the graphs are from fp32.
+    /// Deviations of the graphs from fp32.
     pub deviations: Deviations,
 }
 
-/// Exports a run. The folder appears whole or not at all: a bundle if the run holds everything, otherwise graphs alone. A bundle that the
-/// SDK does not reproduce the golden input of leaves what was at its place as it was.
+/// Exports a run: as a bundle if the run is complete, otherwise as graphs alone. The folder appears completely or not at all. If the SDK does
+/// not reproduce the bundle's golden input, an earlier bundle in the same place stays.
 ///
 /// # Errors
-/// If the run holds nothing to export, a file of it does not fit its configuration, a precision does not suit its model, the
-/// folder cannot be written, or the SDK does not open what was written.
+/// If the run has no model, one of its files does not fit its configuration, a precision is not supported for its model, the folder cannot
+/// be written, or the SDK does not open the bundle.
 pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     check_apm(settings.apm)?;
     check_decoder(settings.decoder, settings.operators)?;
     let models = run.models()?;
-    let held = Held::look(run)?;
-    if !(held.apm || held.language || held.adapter) {
-        bail!("{} holds no model to export; it lacks {}", run.folder.display(), held.missing.join("; "));
+    let parts = Parts::find(run)?;
+    if !(parts.apm || parts.language || parts.adapter) {
+        bail!("{} holds no model to export; it lacks {}", run.folder.display(), parts.missing.join("; "));
     }
     let place = replace::Place::new(&settings.out)?;
     let folder = place.folder();
@@ -78,7 +78,7 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
 
     let mut apm = None;
     let mut database = None;
-    if held.apm {
+    if parts.apm {
         begin(bundle::APM);
         let path = run.file(run::APM);
         let perception = Params::load(&path, Device::Cpu)?;
@@ -86,12 +86,12 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
         let ranges = int8.then(|| calibration::ranges(&models, &perception, settings.calibrate.as_deref())).transpose()?;
         apm = Some(graphs::apm(&folder.join(bundle::APM), &models.apm, &perception, settings.apm, ranges)?);
         bar.inc(1);
-        if held.whole() {
+        if parts.is_complete() {
             begin(bundle::SENTENCES);
             database = Some(sentences(&Database::build(run, &models, &perception, Kind::Double)?)?);
             perception.check(&path)?;
         } else {
-            // The projection of sentences is part of the file too, unless the module was imported alone.
+            // The projection of sentences is in the same file, unless the module was imported alone.
             if perception.shape(TEXT_PROJECTION).is_some() {
                 let sentence = TorchTensor(Tensor::zeros([1, models.text.width], (Kind::Float, Device::Cpu)));
                 let _ = project(&Torch::new(&perception), &models.text, models.apm.embedding, &sentence);
@@ -100,15 +100,15 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
         }
         bar.inc(1);
     }
-    let language = language(run, &held)?;
+    let language = language(run, &parts)?;
     let mut projector = None;
-    if held.projectors {
+    if parts.projectors {
         begin(bundle::PROJECTOR);
         projector = Some(graphs::projector(&folder.join(bundle::PROJECTOR), &models, &language, settings.projector())?);
         bar.inc(1);
     }
     let mut decoder = None;
-    if held.language {
+    if parts.language {
         begin(bundle::DECODER);
         let path = folder.join(bundle::DECODER);
         decoder = Some(graphs::decoder(&path, &models, &language, settings.decoder, settings.operators)?);
@@ -123,7 +123,7 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     if let (Some(apm), Some(projector), Some(decoder), Some(database)) = (&apm, &projector, &decoder, &database) {
         let path = folder.join(bundle::SENTENCES);
         retrieval::write(&path, database)?;
-        // Readers check what they use only.
+        // Opening does not check everything.
         SentenceDatabase::open(&path, models.apm.embedding as usize)?.verify()?;
         begin(bundle::TOKENIZER);
         let source = run.file(run::TOKENIZER);
@@ -133,8 +133,8 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
         bar.inc(1);
 
         begin(bundle::GOLDEN);
-        let settled = golden::Settled { apm, projector, decoder };
-        golden::write(&folder.join(bundle::GOLDEN), &models, &settled, &tokenizer, database)?;
+        let stored = golden::Stored { apm, projector, decoder };
+        golden::write(&folder.join(bundle::GOLDEN), &models, &stored, &tokenizer, database)?;
         bar.inc(1);
 
         begin(bundle::MANIFEST);
@@ -142,7 +142,7 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
         bar.inc(1);
     }
     drop((apm, projector));
-    let check = if held.whole() {
+    let check = if parts.is_complete() {
         begin("golden input");
         check::check(folder, settings)?
     } else {
@@ -150,22 +150,22 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     };
     bar.inc(1);
     begin("deviations");
-    let decoder = decoder.map(|settled| deviation::Decoder { settled, given: language });
+    let decoder = decoder.map(|stored| deviation::Decoder { stored, original: language });
     let deviations = deviation::measure(folder, run, &models, settings, decoder)?;
     bar.finish_and_clear();
     let (files, bytes) = contents(folder)?;
     place.install()?;
-    let sha256 = if held.whole() { Some(bundle::Bundle::open(&settings.out)?.hash().into()) } else { None };
-    Ok(Exported { name, files, bytes, sha256, missing: held.missing, check, deviations })
+    let sha256 = if parts.is_complete() { Some(bundle::Bundle::open(&settings.out)?.hash().into()) } else { None };
+    Ok(Exported { name, files, bytes, sha256, missing: parts.missing, check, deviations })
 }
 
-/// A parameter of the projection of sentences.
+/// A parameter that exists if the file has the projection of sentences.
 const TEXT_PROJECTION: &str = "project_head.proj.0.weight";
-/// A parameter of the projectors.
+/// A parameter that exists if the file has the projectors.
 const PROJECTORS: &str = "image_projectionhead.proj.0.weight";
 
-/// What a run holds.
-struct Held {
+/// The parts of a run.
+struct Parts {
     apm: bool,
     language: bool,
     adapter: bool,
@@ -173,8 +173,8 @@ struct Held {
     missing: Vec<String>,
 }
 
-impl Held {
-    fn look(run: &Run) -> Result<Self> {
+impl Parts {
+    fn find(run: &Run) -> Result<Self> {
         let has = |file: &str| run.file(file).exists();
         let needed = [
             (run::TOKENIZER, "`train text` or `import --language`"),
@@ -186,7 +186,7 @@ impl Held {
         ];
         let missing = needed.into_iter().filter(|(file, _)| !has(file)).map(|(file, steps)| format!("{file}, from {steps}"));
         let mut missing: Vec<String> = missing.collect();
-        // What was imported may lack a part of a file that training writes whole.
+        // Imported files may lack a part that training always writes.
         let mut part = |file: &str, name: &str, lacking: &str| {
             let there = has(file) && Params::lazy(&[run.file(file)])?.shape(name).is_some();
             if has(file) && !there {
@@ -199,19 +199,19 @@ impl Held {
         Ok(Self { apm: has(run::APM), language: has(run::LANGUAGE), adapter: has(run::ADAPTER), projectors, missing })
     }
 
-    fn whole(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.missing.is_empty()
     }
 }
 
-/// Base model, projectors and adapters; what was trained in full stands in the base's place.
-fn language(run: &Run, held: &Held) -> Result<Params> {
-    let files = [(held.language, run::LANGUAGE), (held.adapter, run::ADAPTER)];
+/// Parameters of base model, projectors and adapters. Parameters that were trained in full replace those of the base model.
+fn language(run: &Run, parts: &Parts) -> Result<Params> {
+    let files = [(parts.language, run::LANGUAGE), (parts.adapter, run::ADAPTER)];
     let files: Vec<PathBuf> = files.into_iter().filter(|(there, _)| *there).map(|(_, file)| run.file(file)).collect();
     Ok(Params::lazy(&files)?)
 }
 
-/// A database as it is stored: its writer makes rows of length one of these, by operations that are the same anywhere.
+/// The sentences with embeddings on the grid. The database's writer normalises them by operations that give the same bits everywhere.
 fn sentences(database: &Database) -> Result<Vec<SentenceList>> {
     let lists = database.sentences.iter().zip(&database.embeddings);
     lists

@@ -1,4 +1,4 @@
-//! What a decoder is measured on: the golden prompt, or the like of it in words alone where a run has no image to show.
+//! The prompt of the golden input, which decoders are measured with. For a run without a perception module there is one of text alone.
 
 use crate::graph::CausalBatch;
 use crate::models::gemma::GemmaConfig;
@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// What the prompt asks.
+/// The question of the prompt.
 const QUESTION: &str = "Where is the heart?";
 
-/// Products that the prompt may take in the language model: some seconds on two cores.
+/// Most multiplications in the language model for the prompt. They take some seconds on two cores.
 const WORK: i64 = 1_000_000_000_000;
 
-/// Tokens, and the visual features that stand in place of some.
+/// Tokens, and the visual features that replace some of them.
 pub(super) struct Prompt {
     ids: Vec<i64>,
     index: Vec<i64>,
@@ -24,21 +24,21 @@ pub(super) struct Prompt {
 }
 
 impl Prompt {
-    /// A study's context with a question, cut to its end for a large model: everyone who opens the bundle computes this.
+    /// A study's context with a question. For large models only its end is kept, because it is computed whenever the bundle is opened.
     pub fn new(tokenizer: &PromptTokenizer, lines: &[ContextLine], visual: Tensor, config: &GemmaConfig) -> Result<Self> {
         let patches = visual.size()[0] - Structure::all().len() as i64;
         let context = tokenizer.context(lines, patches as usize)?;
         let question = tokenizer.question(QUESTION)?;
         let mut index = [context.visual_index, vec![-1; question.len()]].concat();
         let mut ids = [context.ids, question].concat();
-        let left_out = ids.len().saturating_sub((WORK / config.weights().max(1)).max(1) as usize);
-        ids.drain(..left_out);
-        index.drain(..left_out);
+        let cut = ids.len().saturating_sub((WORK / config.weights().max(1)).max(1) as usize);
+        ids.drain(..cut);
+        index.drain(..cut);
         check(&ids, config)?;
         Ok(Self { ids, index, visual })
     }
 
-    /// The same in words alone, for a language model without projectors: every token stands for itself.
+    /// A prompt without visual features, for a language model without projectors.
     pub fn of_words(tokenizer: &PromptTokenizer, config: &GemmaConfig) -> Result<Self> {
         let line = |structure: Structure| {
             let at = structure.index() as u32;
@@ -51,7 +51,7 @@ impl Prompt {
         Ok(prompt)
     }
 
-    /// The prompt of a golden input.
+    /// Reads the prompt of a golden input.
     pub fn read(golden: &Path) -> Result<Self> {
         let golden: BTreeMap<String, Tensor> = Tensor::read_safetensors(golden)?.into_iter().collect();
         let tensor = |name: &str| golden.get(name).with_context(|| format!("the golden input lacks {name}"));
@@ -59,12 +59,12 @@ impl Prompt {
         Ok(Self { ids: integers("input_ids")?, index: integers("visual_index")?, visual: tensor("visual_features")?.flatten(0, 1) })
     }
 
-    /// How many tokens.
+    /// Number of tokens.
     pub fn len(&self) -> i64 {
         self.ids.len() as i64
     }
 
-    /// One sequence, of whose last positions as many logits are wanted.
+    /// A batch of this sequence, with logits at its last `wanted` positions.
     pub fn batch(&self, wanted: i64) -> CausalBatch {
         let length = self.len();
         CausalBatch {

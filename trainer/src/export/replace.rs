@@ -1,4 +1,4 @@
-//! A folder that appears whole: it is made beside its place and then renamed.
+//! Installation of a bundle: the folder is made next to its place and then renamed, so that it appears completely or not at all.
 
 use crate::graph::onnx::is_own;
 use anatomix::parts::bundle::{APM, DECODER, MANIFEST, Manifest, PROJECTOR};
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// Where a bundle will stand, with the folder in which it is made until then.
+/// The place of a bundle, and the folder in which it is made.
 pub(super) struct Place {
     out: PathBuf,
     scratch: TempDir,
@@ -15,7 +15,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Prepares a place.
+    /// Checks the place, and makes the folder next to it.
     pub fn new(out: &Path) -> Result<Self> {
         check_replaceable(out)?;
         let parent = match out.parent() {
@@ -30,14 +30,14 @@ impl Place {
         Ok(Self { out: out.into(), scratch, folder })
     }
 
-    /// Where to write.
+    /// The folder to write to.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Moves the finished folder to its place; what stood there goes away with the scratch folder.
+    /// Moves the finished folder to its place. An earlier bundle is deleted with the temporary folder.
     pub fn install(self) -> Result<()> {
-        // Again, as an export takes its time.
+        // Checked again, because the export took time.
         check_replaceable(&self.out)?;
         let failed = || format!("cannot put the bundle at {}", self.out.display());
         let previous = self.scratch.path().join("previous");
@@ -55,14 +55,14 @@ impl Place {
     }
 }
 
-/// Whether a folder holds nothing but graphs that this program wrote, as the export of a part of a run does.
+/// Whether a folder has only graphs that this program wrote, as after the export of an incomplete run.
 fn is_partial(out: &Path, names: &[String]) -> bool {
     let graphs = [APM, PROJECTOR, DECODER];
     let known = |name: &String| graphs.iter().any(|graph| name == graph || *name == format!("{graph}.data"));
     names.iter().all(known) && graphs.iter().filter(|g| names.iter().any(|n| n.starts_with(**g))).all(|g| is_own(&out.join(g)))
 }
 
-/// Only a bundle, a part of one, or an empty folder, makes way: nothing of anybody's own is ever deleted.
+/// Checks that `out` does not exist, is empty, or is a bundle or a part of one, so that no other files are deleted.
 fn check_replaceable(out: &Path) -> Result<()> {
     if !out.exists() {
         return Ok(());

@@ -1,14 +1,14 @@
-//! What an export is asked for.
+//! Settings of an export.
 
 use crate::graph::onnx::{Operators, Precision};
 use std::path::PathBuf;
 
-/// What to make.
+/// Settings of an export.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The bundle's folder. One that is there is replaced if it is a bundle or a part of one.
+    /// The bundle's folder. An existing one is replaced if it is a bundle or a part of one.
     pub out: PathBuf,
-    /// The bundle's name; the run folder's where this is `None`.
+    /// The bundle's name; `None` for the name of the run's folder.
     pub name: Option<String>,
     /// The perception module's precision.
     pub apm: Precision,
@@ -18,16 +18,16 @@ pub struct Settings {
     pub operators: Operators,
     /// Whether deviations from fp32 are measured.
     pub measure: Measure,
-    /// Radiographs that an export of the perception module in int8 is calibrated with; phantoms where this is `None`.
+    /// Folder of radiographs with which the perception module is calibrated in int8; `None` for phantoms.
     pub calibrate: Option<PathBuf>,
-    /// Whether the SDK opens the bundle and runs its golden input before the bundle takes its place.
+    /// Whether the SDK opens the bundle and checks its golden input before the bundle is installed.
     pub golden: bool,
     /// Kinds of processors on which the bundle was checked, for its manifest: names of [`anatomix::parts::runtime::PROCESSORS`].
     pub checked_on: Vec<String>,
 }
 
 impl Settings {
-    /// The usual precisions: fp32 arithmetic on weights in fp16.
+    /// Default settings: arithmetic in fp32 on weights in fp16.
     pub fn new(out: impl Into<PathBuf>) -> Self {
         Self {
             out: out.into(),
@@ -42,18 +42,18 @@ impl Settings {
         }
     }
 
-    /// The projectors compute in fp32 always; their weights are as large as the decoder's where those are in fp32.
+    /// Precision of the projectors. They compute in fp32; their weights are in fp32 if those of the decoder are.
     pub(super) fn projector(&self) -> Precision {
         if self.decoder == Precision::Fp32 { Precision::Fp32 } else { Precision::Fp16Weights }
     }
 }
 
-/// Whether deviations are measured: it takes ONNX Runtime, and memory and disk for graphs in fp32.
+/// Whether deviations are measured, which needs ONNX Runtime, and memory and disk space for graphs in fp32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Measure {
-    /// By the graphs, where ONNX Runtime is found and the decoder has at most half a billion weights; otherwise by the weights.
+    /// By running the graphs if ONNX Runtime is found and the decoder has at most half a billion weights, otherwise by the weights.
     Auto,
-    /// By the graphs, whatever their size.
+    /// By running the graphs.
     Always,
     /// Never.
     Never,

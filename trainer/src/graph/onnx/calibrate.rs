@@ -1,5 +1,5 @@
-//! Convolutions and products in 8 bits: the ranges of activations, observed on images, and the nodes that round to them and back.
-//! ONNX Runtime fuses such pairs of nodes with the operator between them.
+//! Convolutions and matrix products in 8 bits. Activations and weights are written as pairs of nodes that quantise and dequantise. ONNX
+//! Runtime fuses them with the operator that uses them.
 
 use super::file::GraphFile;
 use super::precision::Precision;
@@ -11,35 +11,35 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use tch::Tensor;
 
-/// Codes of a weight go from minus to plus this. An activation's code is at most 255, and x86-64 processors without VNNI add two
-/// products at a time in 16 bits, where more than 32,767 is cut off: `2 * 255 * 64` is less. With codes up to 127 boxes were wrong there.
+/// Largest code of a weight; the smallest is its negative. Kernels for x86-64 processors without VNNI add two products in 16 bits, and
+/// saturate at 32,767. Codes of activations are at most 255, and `2 * 255 * 64` is below that. With codes up to 127, boxes were wrong there.
 const WEIGHT_CODES: f64 = 64.0;
 
 impl<'a> Writer<'a> {
-    /// A graph that is not written, but notes which activations 8 bits would round.
+    /// Makes a writer without files, which collects the names of the activations that a graph in 8 bits would round.
     pub(super) fn observing(params: &'a Params) -> Self {
         let mut writer = Self::over(GraphFile::unwritten(), params, Precision::Fp32);
         writer.calibration = Calibration::Observe(RefCell::default());
         writer
     }
 
-    /// The activations that 8 bits would round, once an observing writer has read the model.
+    /// The names that a writer made by [`Writer::observing`] has collected.
     pub(super) fn observed(self) -> BTreeSet<String> {
         if let Calibration::Observe(seen) = self.calibration { seen.into_inner() } else { BTreeSet::new() }
     }
 
-    /// Writes convolutions and products in 8 bits: weights by output, activations by the ranges that were observed.
+    /// Makes the writer round convolutions and matrix products to 8 bits: weights with a step for each output, activations by these ranges.
     pub fn rounding(mut self, ranges: Ranges) -> Self {
         self.calibration = Calibration::Apply(ranges);
         self
     }
 
-    /// An activation in front of an operator of 8 bits; `None` where its range is not known, or nothing is rounded.
+    /// Rounds an activation for an operator in 8 bits; `None` if its range is unknown or the graph is not in 8 bits.
     pub(super) fn activation(&self, x: &OnnxTensor) -> Option<OnnxTensor> {
         self.activation_and_scale(x, &x.name).map(|(rounded, _)| rounded)
     }
 
-    /// The same with the step between its codes; its range is that of the value `like`.
+    /// Like [`Writer::activation`], with the range of the value `like`. Also returns the step between codes.
     pub(super) fn activation_and_scale(&self, x: &OnnxTensor, like: &str) -> Option<(OnnxTensor, f32)> {
         match &self.calibration {
             Calibration::None => None,
@@ -74,8 +74,8 @@ impl<'a> Writer<'a> {
         (OnnxTensor { name: back, known: None }, step)
     }
 
-    /// A kernel `[out, in, k, k]` with a step for each output, and the bias in steps of products: as nodes, and as the kernel
-    /// that they give.
+    /// Rounds a kernel `[out, in, k, k]` with a step for each output, and its bias with the step of products. Returns both as nodes, and the
+    /// rounded kernel.
     pub(super) fn rounded_kernel(&self, name: &str, kernel: &Tensor, bias: &Tensor, step: f32) -> ([OnnxTensor; 2], Tensor) {
         let rows = rounded_rows(&kernel.flatten(1, -1));
         let product = &rows.steps * f64::from(step);
@@ -86,13 +86,13 @@ impl<'a> Writer<'a> {
         ([codes, bias], rows.back().view_as(kernel))
     }
 
-    /// A matrix `[out, in]` with a step for each output: as a node, transposed, and as the matrix that it gives.
+    /// Rounds a matrix `[out, in]` with a step for each output. Returns a node with the transposed matrix, and the rounded matrix.
     pub(super) fn rounded_matrix(&self, name: &str, matrix: &Tensor) -> (OnnxTensor, Tensor) {
         let rows = rounded_rows(matrix);
         (self.dequantized(name, &rows.codes.tr(), &rows.steps, DataType::Int8, 1), rows.back())
     }
 
-    /// Stores codes with a step for each place of an axis, and gives what they stand for.
+    /// Stores codes with a step for each index of an axis. Returns the dequantised value.
     fn dequantized(&self, name: &str, codes: &Tensor, steps: &Tensor, data_type: DataType, axis: i64) -> OnnxTensor {
         let [stored, scales, zeros, used] = ["codes", "scale", "zero", "f32"].map(|part| format!("{name}.{part}"));
         {
@@ -113,12 +113,13 @@ pub(super) struct RoundedRows {
 }
 
 impl RoundedRows {
-    /// The matrix that they give.
+    /// The rounded matrix.
     pub fn back(&self) -> Tensor {
         &self.codes * self.steps.unsqueeze(1)
     }
 }
 
+/// Rounds the rows of a matrix `[out, in]`.
 pub(super) fn rounded_rows(matrix: &Tensor) -> RoundedRows {
     let largest = matrix.abs().amax([1i64].as_slice(), false);
     let steps = (largest / WEIGHT_CODES).clamp_min(f64::from(f32::MIN_POSITIVE));

@@ -1,5 +1,5 @@
-//! Convolutions as nodes. In 8 bits one of a single channel with stride 2 (the stem) reads the image's four phases as channels:
-//! a product over one channel at a time would leave most of a register empty.
+//! Convolutions. In 8 bits, the stem (one channel, stride 2) is written as a convolution with stride 1 over the image's four phases as
+//! channels, because with a single channel the kernel would use a small part of each register.
 
 use super::proto::AttributeProto;
 use super::writer::{OnnxTensor, Writer};
@@ -7,12 +7,12 @@ use crate::graph::Conv;
 use tch::Tensor;
 
 impl Writer<'_> {
-    /// A convolution with a kernel `[out, in, k, k]` that the other reader has to know, too, as it is rounded.
+    /// Writes a convolution with the kernel `[out, in, k, k]`, and keeps the rounded kernel.
     pub(super) fn convolution(&self, x: &OnnxTensor, name: &str, kernel: Tensor, bias: Tensor, size: Conv) -> OnnxTensor {
         let weight = format!("{name}.weight");
         let folds = self.calibration.is_wanted() && size.inputs == 1 && size.stride == 2 && size.kernel % 4 == 3;
         let pad = size.kernel / 2;
-        // Phases have the values of the image.
+        // The phases have the range of the image.
         let like = x.name.clone();
         let (x, side, stride, pads) = if folds {
             let phases = self.node("SpaceToDepth", &[x], vec![AttributeProto::int("blocksize", 2)]);
@@ -25,11 +25,11 @@ impl Writer<'_> {
         let (x, kernel, bias) = match self.activation_and_scale(&x, &like) {
             Some((x, step)) => {
                 let ([kernel, bias], back) = self.rounded_kernel(name, &fold(&kernel), &bias, step);
-                self.settled.insert(&weight, if folds { unfolded(&back) } else { back });
+                self.kept.insert(&weight, if folds { unfolded(&back) } else { back });
                 (x, kernel, bias)
             }
             None => {
-                let kernel = fold(&self.settle(&weight, kernel));
+                let kernel = fold(&self.keep(&weight, kernel));
                 (x, self.known(weight, kernel), self.known(format!("{name}.bias"), bias))
             }
         };
@@ -39,7 +39,7 @@ impl Writer<'_> {
             AttributeProto::ints("strides", &[stride; 2]),
         ];
         let out = self.named_node(name.into(), "Conv", &[&x, &kernel, &bias], attributes);
-        // Known from here on, should a sum need it in 8 bits.
+        // Requests the range of the result, because a sum may need it in 8 bits.
         if !self.calibration.is_applied() {
             self.activation(&out);
         }
@@ -47,15 +47,15 @@ impl Writer<'_> {
     }
 }
 
-/// A kernel `[out, 1, k, k]` of stride 2 over pixels as one of stride 1 over their phases, `[out, 4, h, h]` with `h = (k + 1) / 2`:
-/// the padding, half of `k`, is odd, so with a row and a column of zeros in front the kernel begins at an even pixel.
+/// Converts a kernel `[out, 1, k, k]` with stride 2 to a kernel with stride 1 over phases, `[out, 4, h, h]` with `h = (k + 1) / 2`. The
+/// padding, `k / 2`, is odd, so a row and a column of zeros are put in front, with which the kernel begins at an even pixel.
 fn folded(kernel: &Tensor) -> Tensor {
     let (outputs, half) = (kernel.size()[0], (kernel.size()[2] + 1) / 2);
     let even = kernel.constant_pad_nd([1, 0, 1, 0]).reshape([outputs, half, 2, half, 2]);
     even.permute([0, 2, 4, 1, 3]).reshape([outputs, 4, half, half])
 }
 
-/// The kernel that was [`folded`].
+/// The inverse of [`folded`].
 fn unfolded(kernel: &Tensor) -> Tensor {
     let (outputs, half) = (kernel.size()[0], kernel.size()[2]);
     let even = kernel.reshape([outputs, 2, 2, half, half]).permute([0, 3, 1, 4, 2]).reshape([outputs, 1, 2 * half, 2 * half]);
@@ -68,7 +68,7 @@ mod tests {
     use tch::{Device, Kind};
 
     #[test]
-    fn phases_give_the_same() {
+    fn a_kernel_over_phases_is_equal() {
         for side in [3, 7] {
             let image = Tensor::randn([2, 1, 16, 16], (Kind::Double, Device::Cpu));
             let kernel = Tensor::randn([5, 1, side, side], (Kind::Double, Device::Cpu));

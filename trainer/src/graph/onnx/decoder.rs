@@ -1,4 +1,4 @@
-//! What only a decoder has: tables, quantised products, and attention over the cache, fused or in standard operators.
+//! Operations of decoders: embedding tables, products with quantised weights, and attention over the KV cache.
 
 use super::file::{Dim, value_info};
 use super::precision::Operators;
@@ -11,22 +11,22 @@ use anatomix::parts::bundle::SLIDING_PLACES;
 use std::ops::Range;
 use tch::Tensor;
 
-/// ONNX Runtime's own operators.
+/// Domain of ONNX Runtime's own operators.
 const CONTRIB: &str = "com.microsoft";
-/// Rows of a table that are in memory at a time.
+/// Number of rows in memory at a time of a table.
 const ROWS: i64 = 4096;
-/// Score of what is not seen: smaller than any, and finite in fp32 and bf16.
-const UNSEEN: f64 = -1e30;
+/// Bias of masked scores. It is finite in fp32 and bf16.
+const MASKED: f64 = -1e30;
 
 impl Writer<'_> {
-    /// Stores a table row block by row block, as it is, and gives the value that nodes use.
+    /// Stores a table without quantisation, in blocks of rows. Returns the value that nodes use.
     fn table(&self, name: &str, size: [i64; 2]) -> OnnxTensor {
         let [rows, columns] = size;
         let values = (rows * columns) as usize;
         let stored = self.stored_type(values);
         self.file.borrow_mut().begin(name, &size, stored, (values * stored.kind().elt_size_in_bytes()) as u64);
         for (from, count) in blocks(rows) {
-            // The type follows from the whole table, whatever is left for the last block.
+            // `rounded` chooses the type by the size of the block, but the type is that of the whole table.
             let part = self.params.rows(name, &size, TABLE, from, count);
             let part = self.rounded(name, part.to_kind(stored.kind()).to_kind(tch::Kind::Float));
             self.file.borrow_mut().values(&part, stored);
@@ -35,14 +35,14 @@ impl Writer<'_> {
         self.named(&self.widened(name, stored))
     }
 
-    /// Stores codes, scales and zero points of a table that is read in blocks of rows.
+    /// Quantises and stores a table that is read in blocks of rows. Returns the names of codes, scales and zero points.
     fn store_table(&self, name: &str, size: [i64; 2], dims: &[i64], layout: Layout) -> [String; 3] {
         let names = self.store_blocks(name, dims, size[0], layout, |from, count| self.params.rows(name, &size, TABLE, from, count));
         self.held.borrow_mut().insert(name.into(), Held::Blocks { names: names.clone(), rows: 0..size[0], layout });
         names
     }
 
-    /// Stores codes, scales and zero points of a matrix that comes in blocks of rows.
+    /// Quantises and stores a matrix, of which `next` returns blocks of rows. Returns the names of codes, scales and zero points.
     fn store_blocks(&self, name: &str, dims: &[i64], rows: i64, layout: Layout, next: impl Fn(i64, i64) -> Tensor) -> [String; 3] {
         let names = [name.to_string(), format!("{name}.scales"), format!("{name}.zeros")];
         let mut file = self.file.borrow_mut();
@@ -67,7 +67,7 @@ impl Writer<'_> {
         names
     }
 
-    /// `x W^T` with quantised weights; `out` names the node, and these rows of them are parameters by themselves.
+    /// Writes `x W^T` with quantised weights. `out` is the name of the node, `parameters` are the names of ranges of rows.
     pub(super) fn quantized_product(
         &self,
         x: &OnnxTensor,
@@ -94,14 +94,14 @@ impl Writer<'_> {
             AttributeProto::int("N", rows),
             AttributeProto::int("bits", i64::from(layout.bits)),
             AttributeProto::int("block_size", BLOCK as i64),
-            // Activations in 8 bits, also by blocks: what the CPU is fastest at.
+            // Activations are quantised to 8 bits in blocks, which is the fastest setting on CPUs.
             AttributeProto::int("accuracy_level", 4),
         ];
         self.push("MatMulNBits", CONTRIB, &inputs, vec![out.clone()], attributes);
         OnnxTensor { name: out, known: None }
     }
 
-    /// Embedded tokens in fp32, scaled.
+    /// Scaled embeddings of the tokens, in fp32.
     pub(super) fn embedded(&self, name: &str, size: [i64; 2], scale: f64) -> OnnxTensor {
         let ids = self.named("input_ids");
         let Some(bits) = self.precision.bits() else {
@@ -128,13 +128,13 @@ impl Writer<'_> {
         self.scale(&text, scale)
     }
 
-    /// The logits: `x` times the transpose of a table, which may be stored already.
+    /// Logits: `x` times the transpose of a table, which may be the embedding table.
     pub(super) fn head(&self, x: &OnnxTensor, name: &str, size: [i64; 2]) -> OnnxTensor {
         let [rows, columns] = size;
         let tied = self.stored.borrow().get(name).cloned();
         let Some(bits) = self.precision.bits() else {
             let transposed = match tied {
-                // What is stored already is not stored twice.
+                // The embedding table is stored already.
                 Some(used) => self.node("Transpose", &[&self.named(&used)], vec![AttributeProto::ints("perm", &[1, 0])]),
                 None => self.known(format!("{name}.T"), self.parameter(name, &size, TABLE).permute([1, 0])),
             };
@@ -143,7 +143,7 @@ impl Writer<'_> {
         let layout = Layout { bits, columns: columns as usize };
         let dims = [rows, layout.blocks() as i64, layout.block_bytes() as i64];
         let names = if tied.is_some() {
-            // The same bytes in the shape that this operator wants.
+            // This operator expects the same bytes in another shape.
             let codes = format!("{name}.blocks");
             self.file.borrow_mut().alias(&codes, name, &dims);
             [codes, format!("{name}.scales"), format!("{name}.zeros")]
@@ -154,22 +154,22 @@ impl Writer<'_> {
         self.matmul_nbits(x, out, &names, rows, layout)
     }
 
-    /// Cosines or sines of the rotary positions, `[max_positions, head_dim / 2]`.
+    /// Table of cosines or sines for the rotary embedding, `[max_positions, head_dim / 2]`.
     fn rotary(&self, spec: &CausalAttention, part: &str, f: fn(f64) -> f64) -> OnnxTensor {
         let name = format!("rotary.{}.{part}", if spec.window.is_some() { "local" } else { "global" });
         if self.stored.borrow_mut().insert(name.clone(), name.clone()).is_none() {
             let frequencies = spec.frequencies();
-            // The angle in single precision, as the training reader and the published one have it.
+            // Angles are in fp32, as in training and in transformers.
             let angle = |position: i64, frequency: f64| f64::from(position as f32 * frequency as f32);
             let values: Vec<f32> = (0..self.max_positions).flat_map(|p| frequencies.iter().map(move |w| f(angle(p, *w)) as f32)).collect();
             let table = Tensor::from_slice(&values).reshape([self.max_positions, -1]);
-            // Never stored in less than is computed in: half precision would move far positions.
+            // It is stored in the type of the arithmetic, because fp16 would change the angles of late positions.
             self.file.borrow_mut().weight(&name, &table, self.precision.compute());
         }
         self.named(&name)
     }
 
-    /// The layer's cache: past keys and values as inputs, present ones as outputs with these names.
+    /// Declares the layer's KV cache. Returns the inputs with past keys and values, and the names of the outputs with present ones.
     fn cache(&self, spec: &CausalAttention) -> ([OnnxTensor; 2], [String; 2]) {
         let cache = |what: &str, part: &str| format!("{what}.{}.{part}", spec.layer);
         let places = if self.slides(spec) { SLIDING_PLACES } else { "capacity" };
@@ -183,13 +183,13 @@ impl Writer<'_> {
         (past, present)
     }
 
-    /// Whether a layer's cache may be given from any place on: where it has a window, and computes on the CPU, whose operator would
-    /// compute all scores and throw away those behind the window.
+    /// Whether a caller may bind the layer's cache from a later place on. This is so for layers with a window in fp32, because the CPU's
+    /// attention operator would compute the scores of all places and discard those outside the window.
     fn slides(&self, spec: &CausalAttention) -> bool {
         spec.window.is_some() && self.operators == Operators::Fused && self.precision.compute() == DataType::Float
     }
 
-    /// Last place of a layer's cache, and how many places it has: those for which its bias has columns.
+    /// The last place of the layer's cache and the number of its places, which is the number of columns of its bias.
     fn lengths(&self, spec: &CausalAttention) -> [OnnxTensor; 2] {
         let (last, total) = (self.named("seqlens_k"), self.named("total_sequence_length"));
         if !self.slides(spec) {
@@ -204,7 +204,7 @@ impl Writer<'_> {
         [last, seen]
     }
 
-    /// Attention as one operator of ONNX Runtime.
+    /// Attention as a single operator of ONNX Runtime.
     pub(super) fn fused_attention(&self, q: &OnnxTensor, k: &OnnxTensor, v: &OnnxTensor, spec: &CausalAttention) -> OnnxTensor {
         let (past, present) = self.cache(spec);
         let (cos, sin) = (self.rotary(spec, "cos", libm::cos), self.rotary(spec, "sin", libm::sin));
@@ -224,8 +224,8 @@ impl Writer<'_> {
         OnnxTensor { name: out, known: None }
     }
 
-    /// The same in standard operators. Keys and values are scattered into the past's places, so that one buffer may be past and
-    /// present here too; the rows of a batch must be equally long, or a shorter one's unused places hold finite numbers.
+    /// Attention in standard operators. Keys and values are scattered into the past cache, so that past and present may be the same buffer.
+    /// The sequences of a batch must have the same length, or the unused places of shorter ones must hold finite numbers.
     pub(super) fn portable_attention(&self, q: &OnnxTensor, k: &OnnxTensor, v: &OnnxTensor, spec: &CausalAttention) -> OnnxTensor {
         let (past, present) = self.cache(spec);
         let (heads, pairs, width) = (spec.heads, spec.kv_heads, spec.head_dim);
@@ -255,7 +255,7 @@ impl Writer<'_> {
         let seen = [(&past[0], &k, &present[0]), (&past[1], &v, &present[1])].map(|(past, new, present)| {
             let axis = vec![AttributeProto::int("axis", 2)];
             self.push("ScatterElements", "", &[past.name.clone(), places.name.clone(), new.name.clone()], vec![present.clone()], axis);
-            // What lies behind the last token is whatever memory held.
+            // Places after the last token are not initialised.
             self.node("Slice", &[&self.named(present), &self.integers(&[0]), &total, &self.integers(&[2])], vec![])
         });
         // Queries in groups that share keys and values: [B, kv, group, T, width].
@@ -268,13 +268,13 @@ impl Writer<'_> {
         self.reshape(&mixed, &[0, -1, heads * width])
     }
 
-    /// What a layer's scores take added, by query and place, `[1, 1, T, total]`: 0 for what is seen, very little for what is not.
+    /// The bias of a layer's scores, `[1, 1, T, total]`: 0 for visible places, -1e30 for masked ones.
     fn bias(&self, spec: &CausalAttention) -> OnnxTensor {
         let name = spec.bias();
         self.shared(&format!("bias/{name}"), || self.entry(&self.named(name)))
     }
 
-    /// The same, and nothing that comes later in the cache is seen: what the fused operator sees to by itself. `[B, 1, 1, T, total]`
+    /// The same bias with later places masked, which the fused operator does itself. `[B, 1, 1, T, total]`
     fn causal_bias(&self, spec: &CausalAttention) -> OnnxTensor {
         self.shared(&format!("mask/{}", spec.bias()), || {
             let (zero, one) = (self.scalar(0), self.scalar(1));
@@ -282,11 +282,11 @@ impl Writer<'_> {
             let places = self.node("Range", &[&zero, &total, &one], vec![]);
             let rows = self.node("Unsqueeze", &[&self.places(), &self.integers(&[1, 2, -1])], vec![]);
             let seen = self.node("GreaterOrEqual", &[&rows, &places], vec![]);
-            self.node("Where", &[&seen, &self.bias(spec), &self.number(UNSEEN)], vec![])
+            self.node("Where", &[&seen, &self.bias(spec), &self.number(MASKED)], vec![])
         })
     }
 
-    /// Place of each token in the cache, `[B, T]`: the last one's is `seqlens_k`.
+    /// Place of each token in the cache, `[B, T]`. That of the last token is `seqlens_k`.
     fn places(&self) -> OnnxTensor {
         self.shared("places", || {
             let part = vec![AttributeProto::int("start", 1), AttributeProto::int("end", 2)];
@@ -299,7 +299,7 @@ impl Writer<'_> {
         })
     }
 
-    /// All tokens, these included, `[1]`.
+    /// Number of all tokens, including those of this run, `[1]`.
     fn total(&self) -> OnnxTensor {
         self.shared("total", || {
             let total = self.named("total_sequence_length");
@@ -308,7 +308,7 @@ impl Writer<'_> {
         })
     }
 
-    /// A value that several layers use: made by the first, outside of any layer's scope.
+    /// A value that several layers use. `make` is called for the first one, outside of the layer's scope.
     fn shared(&self, name: &str, make: impl FnOnce() -> OnnxTensor) -> OnnxTensor {
         let key = format!("shared {name}");
         if let Some(found) = self.stored.borrow().get(&key) {
@@ -329,7 +329,7 @@ impl Writer<'_> {
         self.named(&name)
     }
 
-    /// The root-mean-square norm in standard operators; the mean in fp32 whatever is computed in.
+    /// The root-mean-square norm in standard operators. The mean is computed in fp32.
     pub(super) fn portable_rms_norm(&self, x: &OnnxTensor, name: &str, scale: &OnnxTensor, epsilon: f64) -> OnnxTensor {
         let normed = self.in_float(x, |x| {
             let mean = self.node("ReduceMean", &[&self.mul(x, x), &self.integers(&[-1])], vec![AttributeProto::int("keepdims", 1)]);

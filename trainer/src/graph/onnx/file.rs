@@ -1,4 +1,4 @@
-//! The files of a graph: nodes in `NAME.onnx`, weights in `NAME.onnx.data`, streamed tensor by tensor.
+//! The files of a graph: nodes in `NAME.onnx`, weights in `NAME.onnx.data`. Weights are written tensor by tensor.
 
 use super::proto::{
     DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
@@ -14,26 +14,26 @@ use tch::{Device, Tensor};
 /// A dimension of an input or output.
 #[derive(Clone, Copy, Debug)]
 pub enum Dim {
-    /// Known.
+    /// A fixed size.
     Is(i64),
-    /// Free, with a name.
+    /// A free size with this name.
     Free(&'static str),
 }
 
-/// Offsets of tensors, so that they can be mapped as they are.
+/// Alignment of tensors in the data file, so that they can be memory-mapped.
 const ALIGNMENT: u64 = 64;
-/// The opset that graphs are written in; TensorRT's parser takes it too.
+/// Version of the operator set. TensorRT's parser supports it.
 const OPSET: i64 = 21;
-/// The version of the file format that goes with it.
+/// Version of the file format for this operator set.
 const IR_VERSION: i64 = 10;
-/// What a graph says it was made by.
+/// The producer in the file.
 const PRODUCER: &str = "anatomix-trainer";
-/// Graphs are smaller than this in bytes: their weights are beside them.
+/// Largest size of a graph in bytes, without its data file.
 const MAX_GRAPH: u64 = 64 << 20;
 
 pub(super) struct GraphFile {
     pub graph: GraphProto,
-    /// Outputs that are listed after all others: a reader looks for logits first, not for caches.
+    /// Outputs of the KV cache, which are listed after all others.
     pub caches: Vec<ValueInfoProto>,
     path: PathBuf,
     data: BufWriter<Box<dyn Write>>,
@@ -49,20 +49,20 @@ impl GraphFile {
         Ok(Self { graph, caches: Vec::new(), path: path.into(), data: BufWriter::new(Box::new(file)), offset: 0, failure: None })
     }
 
-    /// A graph that is never written: its nodes alone are wanted.
+    /// Makes a graph without files, of which only the nodes are used.
     pub fn unwritten() -> Self {
         let data: Box<dyn Write> = Box::new(std::io::sink());
         let (graph, path) = Default::default();
         Self { graph, caches: Vec::new(), path, data: BufWriter::new(data), offset: 0, failure: None }
     }
 
-    /// Adds an initializer from a tensor, in the data file.
+    /// Adds an initializer with a tensor's values, in the data file.
     pub fn weight(&mut self, name: &str, tensor: &Tensor, data_type: DataType) {
         self.begin(name, &tensor.size(), data_type, (tensor.numel() * data_type.kind().elt_size_in_bytes()) as u64);
         self.values(tensor, data_type);
     }
 
-    /// Adds an initializer of so many bytes, which are to be appended next.
+    /// Adds an initializer of `bytes` bytes in the data file, which have to be appended next.
     pub fn begin(&mut self, name: &str, dims: &[i64], data_type: DataType, bytes: u64) {
         let padding = self.offset.next_multiple_of(ALIGNMENT) - self.offset;
         self.append(&vec![0; padding as usize]);
@@ -91,7 +91,7 @@ impl GraphFile {
         self.append(&bytes);
     }
 
-    /// Appends bytes. A failure is told by [`GraphFile::finish`].
+    /// Appends bytes to the data file. [`GraphFile::finish`] returns the error of a failure.
     pub fn append(&mut self, bytes: &[u8]) {
         self.offset += bytes.len() as u64;
         if let Err(error) = self.data.write_all(bytes) {
@@ -99,13 +99,13 @@ impl GraphFile {
         }
     }
 
-    /// Adds an initializer of another shape over the bytes of one that is there: they are stored once.
+    /// Adds an initializer with another shape that shares the bytes of an existing one.
     pub fn alias(&mut self, name: &str, of: &str, dims: &[i64]) {
         let found = self.graph.initializer.iter().find(|t| t.name == of).cloned();
         self.graph.initializer.extend(found.map(|tensor| TensorProto { name: name.into(), dims: dims.into(), ..tensor }));
     }
 
-    /// Adds a small integer initializer, in the graph itself.
+    /// Adds an initializer of integers, in the graph itself.
     pub fn integers(&mut self, name: &str, values: &[i64], dims: &[i64]) {
         self.graph.initializer.push(TensorProto {
             dims: dims.into(),
@@ -116,7 +116,7 @@ impl GraphFile {
         });
     }
 
-    /// Adds a number, in the graph itself.
+    /// Adds an initializer of a number, in the graph itself.
     pub fn number(&mut self, name: &str, value: f32, data_type: DataType) {
         let raw_data = match data_type {
             DataType::Half => half::f16::from_f32(value).to_le_bytes().into(),
@@ -126,7 +126,7 @@ impl GraphFile {
         self.graph.initializer.push(TensorProto { data_type: data_type as i32, name: name.into(), raw_data, ..Default::default() });
     }
 
-    /// Adds a byte, in the graph itself.
+    /// Adds an initializer of a byte, in the graph itself.
     pub fn byte(&mut self, name: &str, value: u8) {
         let (data_type, raw_data) = (DataType::UInt8 as i32, vec![value]);
         self.graph.initializer.push(TensorProto { data_type, name: name.into(), raw_data, ..Default::default() });
@@ -136,7 +136,7 @@ impl GraphFile {
         self.graph.node.push(node);
     }
 
-    /// Writes both files, and returns the data file for reading with its initializers.
+    /// Finishes both files. Returns the data file, opened for reading, and the initializers.
     pub fn finish(mut self) -> Result<(File, Vec<TensorProto>)> {
         let path = self.path.clone();
         let failed = || format!("cannot write {}", path.display());

@@ -1,4 +1,4 @@
-//! The reader that writes: a model's function becomes an ONNX graph with its weights in an external data file.
+//! The export of models as ONNX graphs, with weights in an external data file.
 
 mod calibrate;
 mod conv;

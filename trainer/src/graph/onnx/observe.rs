@@ -1,4 +1,4 @@
-//! The reader that computes beside the one that writes: which values the activations take that an export in 8 bits rounds.
+//! Observation of the ranges of activations, for an export in 8 bits.
 
 use super::proto::DataType;
 use super::writer::{OnnxTensor, Writer};
@@ -10,15 +10,16 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// Runs a model in fp64 and as a graph at once: the graph names what is rounded, the tensors say how large it is.
+/// An implementation of [`Ops`] that computes a model in fp64 and writes it as a graph at the same time. The graph gives the names of the
+/// activations, the tensors give their ranges.
 pub struct Observer<'a> {
     torch: Torch<'a>,
     writer: Writer<'a>,
-    /// Ends of every value that was computed, by its name in the graph.
+    /// Smallest and largest element of each computed value, by its name in the graph.
     ends: RefCell<BTreeMap<String, [f64; 2]>>,
 }
 
-/// A value in both readers.
+/// A value in both implementations.
 #[derive(Clone, Debug)]
 pub struct Observed {
     computed: TorchTensor,
@@ -26,18 +27,18 @@ pub struct Observed {
 }
 
 impl<'a> Observer<'a> {
-    /// Over parameters in fp32.
+    /// Makes an observer of a model with these parameters, in fp32.
     pub fn new(params: &'a Params) -> Self {
         Self { torch: Torch::double(params), writer: Writer::observing(params), ends: RefCell::default() }
     }
 
-    /// An input of the model.
+    /// Declares an input of the model, with its values.
     pub fn input(&self, name: &str, values: &Tensor) -> Observed {
         let dims: Vec<Dim> = values.size().into_iter().map(Dim::Is).collect();
         self.noted(TorchTensor(values.to_kind(Kind::Double)), self.writer.input(name, DataType::Float, &dims))
     }
 
-    /// Adds the ranges of what 8 bits would round, after the model was run.
+    /// Adds the ranges of the activations that 8 bits would round. The model must have been run before.
     ///
     /// # Errors
     /// If a value is not finite.
@@ -51,7 +52,7 @@ impl<'a> Observer<'a> {
     }
 
     fn noted(&self, computed: TorchTensor, written: OnnxTensor) -> Observed {
-        // What is known before the model runs is not rounded as an activation.
+        // Constants are not activations.
         if written.known.is_none() {
             let (low, high) = computed.0.aminmax(None, false);
             let ends = [low, high].map(|end| end.double_value(&[]));
@@ -61,7 +62,7 @@ impl<'a> Observer<'a> {
     }
 }
 
-/// Both readers' results of one operation.
+/// The results of an operation in both implementations.
 macro_rules! both {
     ($self:ident.$operation:ident($($value:ident),*; $($argument:expr),*)) => {
         $self.noted(

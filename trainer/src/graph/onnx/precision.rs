@@ -1,41 +1,41 @@
-//! What a graph computes in and how its weights are stored.
+//! Number formats and operators of exported graphs.
 
 use super::proto::DataType;
 use serde::Serialize;
 use std::fmt;
 
-/// What a graph computes in and how its weights are stored. Inputs and outputs are fp32, but a decoder's cache is of the type
-/// that it computes in.
+/// Number formats of a graph's arithmetic and weights. Inputs and outputs are fp32, except that a decoder's KV cache has the type of the
+/// arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// Arithmetic and weights in fp32.
     Fp32,
-    /// Weights in fp16, widened when the graph is loaded; arithmetic in fp32.
+    /// Weights in fp16, converted when the graph is loaded; arithmetic in fp32.
     Fp16Weights,
     /// Arithmetic and weights in fp16.
     Fp16,
-    /// Arithmetic and weights in bf16, for CUDA; the CPU has no such operators.
+    /// Arithmetic and weights in bf16, for CUDA. ONNX Runtime has no such operators for CPUs.
     Bf16,
-    /// Decoder: weights in 8 bits in blocks of 64. Perception: weights of convolutions and of the transformer's products in 7 bits and
-    /// their activations in 8, calibrated on images.
+    /// Decoder: weights in 8 bits, in blocks of 64. Perception: weights of convolutions and of the transformer's products in 7 bits, their
+    /// activations in 8 bits, calibrated on images.
     Int8,
     /// Weights in 4 bits in blocks of 64.
     Int4,
 }
 
-/// Which operators a decoder is written in.
+/// Operators of a decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Operators {
-    /// Those of ONNX Runtime too: attention over the cache is one operator.
+    /// Also those of ONNX Runtime, where attention over the KV cache is a single operator.
     Fused,
-    /// Those of the ONNX standard only, for TensorRT and other runtimes.
+    /// Only those of the ONNX standard, for TensorRT and other runtimes.
     Portable,
 }
 
 impl Precision {
-    /// What the manifest calls it.
+    /// The name in the manifest.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",

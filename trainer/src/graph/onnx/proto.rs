@@ -1,4 +1,4 @@
-//! The part of the ONNX format that is written here, as protobuf messages. Numbers are the format's field tags.
+//! Protobuf messages of the ONNX format, as far as they are written here. Tags are those of the format.
 
 use prost::Message;
 
@@ -141,7 +141,7 @@ pub enum DimensionValue {
 pub enum DataType {
     /// 32-bit floating point.
     Float = 1,
-    /// Bytes.
+    /// Unsigned 8-bit integers.
     UInt8 = 2,
     /// 8-bit integers.
     Int8 = 3,
@@ -156,7 +156,7 @@ pub enum DataType {
 }
 
 impl DataType {
-    /// The same as a kind of tensor.
+    /// The type of libtorch's tensors.
     pub(super) fn kind(self) -> tch::Kind {
         match self {
             Self::Float => tch::Kind::Float,

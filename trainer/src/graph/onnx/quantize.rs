@@ -1,49 +1,48 @@
-//! Weights in few bits, in blocks of columns with a scale and a zero point each, as `MatMulNBits` and `GatherBlockQuantized` read
-//! them.
+//! Weights in 4 or 8 bits for the operators `MatMulNBits` and `GatherBlockQuantized`. Blocks of columns have a scale and a zero point.
 
 use rayon::prelude::*;
 
-/// Columns that share a scale and a zero point. With 64, ONNX Runtime decodes a third faster than with 32, and 4-bit weights are
-/// rounded about as coarsely as by llama.cpp's Q4_0 (0.087 of their deviation, Q4_0 0.083; with 32 0.077).
+/// Columns of a block. With 64, ONNX Runtime decodes a third faster than with 32. The error of 4-bit weights is then 0.087 of their standard
+/// deviation; llama.cpp's Q4_0 has 0.083, and blocks of 32 have 0.077.
 pub(super) const BLOCK: usize = 64;
 
-/// Rows of a matrix, quantised: `w = (code - zero) * scale`.
+/// Quantised rows of a matrix: `w = (code - zero) * scale`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Quantized {
-    /// `[rows, blocks, 64 bits / 8]`, the earlier of two 4-bit codes in the lower half of a byte.
+    /// `[rows, blocks, 64 * bits / 8]`. The lower half of a byte has the first of two 4-bit codes.
     pub codes: Vec<u8>,
     /// `[rows, blocks]`.
     pub scales: Vec<f32>,
-    /// `[rows, blocks bits / 8]`, each row filled to whole bytes.
+    /// `[rows, blocks * bits / 8]`, where rows are padded to whole bytes.
     pub zeros: Vec<u8>,
 }
 
-/// How a row of a matrix is laid out.
+/// Layout of a row of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Bits of a code, 4 or 8.
     pub bits: u8,
-    /// Columns of the matrix; the last block is filled with zeros.
+    /// Columns of the matrix. The last block is padded with zeros.
     pub columns: usize,
 }
 
 impl Layout {
-    /// Blocks of a row.
+    /// Number of blocks of a row.
     pub fn blocks(self) -> usize {
         self.columns.div_ceil(BLOCK)
     }
 
-    /// Bytes of a block's codes.
+    /// Number of bytes of a block's codes.
     pub fn block_bytes(self) -> usize {
         BLOCK * usize::from(self.bits) / 8
     }
 
-    /// Bytes of a row's codes.
+    /// Number of bytes of a row's codes.
     pub fn row_bytes(self) -> usize {
         self.blocks() * self.block_bytes()
     }
 
-    /// Bytes of a row's zero points.
+    /// Number of bytes of a row's zero points.
     pub fn zero_bytes(self) -> usize {
         (self.blocks() * usize::from(self.bits)).div_ceil(8)
     }
@@ -66,7 +65,7 @@ impl Layout {
             let (step, zero) = self.range(values);
             *scale = step;
             let code = |v: f32| ((v / step).round_ties_even() + f32::from(zero)).clamp(0.0, self.largest()) as u8;
-            // What fills the last block stands for 0.
+            // Padding has the code of 0.
             let mut padded = [zero; BLOCK];
             padded.iter_mut().zip(values).for_each(|(code_of, &v)| *code_of = code(v));
             if self.bits == 4 {
@@ -79,11 +78,11 @@ impl Layout {
         }
     }
 
-    /// Scale and zero point such that the block's values and 0 can be expressed.
+    /// Scale and zero point for a range that includes all values of the block and 0.
     fn range(self, values: &[f32]) -> (f32, u8) {
         let (low, high) = values.iter().fold((0f32, 0f32), |(low, high), &v| (low.min(v), high.max(v)));
         let step = (high - low) / self.largest();
-        // Also where the range is so small that dividing by the step would overflow.
+        // A subnormal step would make the division overflow.
         if !step.is_normal() {
             return (1.0, 0);
         }
@@ -94,7 +93,7 @@ impl Layout {
         if self.bits == 4 { 15.0 } else { 255.0 }
     }
 
-    /// The values that rows stand for.
+    /// The values of quantised rows.
     pub fn dequantize(self, rows: &Quantized) -> Vec<f32> {
         let count = rows.scales.len() / self.blocks().max(1);
         let mut values = Vec::with_capacity(count * self.columns);
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_come_back() {
+    fn dequantised_values_are_close() {
         for (bits, allowed) in [(4, 0.5001), (8, 0.5001)] {
             for columns in [32, 72, 40, 1] {
                 let layout = Layout { bits, columns };
@@ -133,7 +132,7 @@ mod tests {
                 let back = layout.dequantize(&rows);
                 for (i, (a, b)) in values.iter().zip(&back).enumerate() {
                     let scale = rows.scales[i / columns * layout.blocks() + i % columns / BLOCK];
-                    // Half a step, and as much again at the ends, where the zero point was rounded.
+                    // Half a step, and half a step more at the ends, because the zero point is rounded.
                     assert!((a - b).abs() <= 2.0 * allowed * scale, "{bits} bits, {columns} columns: {a} became {b}");
                 }
             }

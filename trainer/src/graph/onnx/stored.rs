@@ -1,4 +1,4 @@
-//! Weights as a graph's data file holds them, read back.
+//! Parameters that are read back from a graph's data file.
 
 use super::proto::{DataType, TensorProto};
 use super::quantize::{Layout, Quantized};
@@ -11,14 +11,14 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
-/// Which initializers of a graph hold a parameter, and how.
+/// The initializers that hold a parameter.
 #[derive(Clone, Debug)]
 pub(super) enum Held {
-    /// As it is, `[out, in]`.
+    /// The parameter itself, `[out, in]`.
     Plain(String),
-    /// `[in, out]`, of which these outputs.
+    /// These columns of a matrix `[in, out]`, transposed.
     Transposed(String, Range<i64>),
-    /// Codes, scales and zero points, of which these rows.
+    /// These rows of codes, scales and zero points.
     Blocks { names: [String; 3], rows: Range<i64>, layout: Layout },
 }
 
@@ -29,14 +29,14 @@ enum Place {
     Blocks { file: Arc<File>, at: [u64; 3], first: i64, shape: [i64; 2], layout: Layout },
 }
 
-/// The large parameters of a graph that was written, under the model's own names.
+/// The large parameters of a written graph, by their names in the model.
 #[derive(Debug)]
 pub(super) struct Written {
     places: BTreeMap<String, Place>,
 }
 
 impl Written {
-    /// Finds the parameters in a data file.
+    /// Finds the positions of parameters in the data file.
     pub fn new(file: File, held: BTreeMap<String, Held>, initializers: &[TensorProto]) -> io::Result<Self> {
         let file = Arc::new(file);
         let by_name: BTreeMap<&str, &TensorProto> = initializers.iter().map(|t| (t.name.as_str(), t)).collect();

@@ -1,4 +1,4 @@
-//! A graph while it is written: its names, its nodes, its weights.
+//! A graph that is being written.
 
 use super::file::{Dim, GraphFile, value_info};
 use super::precision::{Operators, Precision};
@@ -13,35 +13,36 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Weights with fewer values than this stay in fp32 whatever the storage: biases, norms, scales.
+/// Weights with fewer values (biases, norms, scales) are stored in the type of the arithmetic.
 const SMALL: usize = 1024;
 
-/// Writes a model as an ONNX graph.
+/// An implementation of [`Ops`](crate::graph::Ops) that writes a model as an ONNX graph.
 pub struct Writer<'a> {
     pub(super) params: &'a Params,
     pub(super) precision: Precision,
     pub(super) operators: Operators,
     pub(super) lora: Option<&'a Lora>,
-    /// Longest context that rotary tables are written for.
+    /// Number of positions of rotary tables.
     pub(super) max_positions: i64,
     pub(super) file: RefCell<GraphFile>,
-    /// What the graph computes with, as parameters of the same model: small ones and those that were folded.
-    pub(super) settled: Params,
-    /// The others, which are read back from the data file.
+    /// Parameters as the graph holds them: those that are kept in memory, because they are small or folded.
+    pub(super) kept: Params,
+    /// The other parameters, which are read back from the data file.
     pub(super) held: RefCell<BTreeMap<String, Held>>,
     problems: RefCell<Vec<String>>,
     pub(super) calibration: Calibration,
-    /// For each initializer the value that nodes refer to: itself, or itself widened.
+    /// For each initializer the value that nodes use: the initializer itself, or the result of its conversion.
     pub(super) stored: RefCell<BTreeMap<String, String>>,
     pub(super) scope: RefCell<String>,
-    /// How often a name was asked for.
+    /// How often each name was requested.
     names: RefCell<BTreeMap<String, usize>>,
 }
 
-/// A value of the graph, or something known already that is stored when a node needs it.
+/// A value of the graph, or a constant that is stored when a node uses it.
 #[derive(Debug)]
 pub struct OnnxTensor {
     pub(super) name: String,
+    /// The value of a constant.
     pub(super) known: Option<Tensor>,
 }
 
@@ -55,7 +56,7 @@ impl<'a> Writer<'a> {
     /// Starts a graph at `path` (`*.onnx`).
     ///
     /// # Errors
-    /// If the data file cannot be made.
+    /// If the data file cannot be created.
     pub fn create(path: &Path, name: &str, params: &'a Params, precision: Precision) -> Result<Self> {
         Ok(Self::over(GraphFile::create(path, name)?, params, precision))
     }
@@ -68,7 +69,7 @@ impl<'a> Writer<'a> {
             lora: None,
             max_positions: 0,
             file: RefCell::new(file),
-            settled: Params::create(Device::Cpu),
+            kept: Params::create(Device::Cpu),
             held: Default::default(),
             problems: Default::default(),
             calibration: Default::default(),
@@ -78,7 +79,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Merges adapters into the linear layers, and prepares rotary tables for a decoder.
+    /// Makes the writer merge adapters into linear layers, and sets the number of positions of rotary tables.
     pub fn decoder(mut self, lora: &'a Lora, max_positions: i64, operators: Operators) -> Self {
         self.operators = operators;
         self.lora = Some(lora);
@@ -92,7 +93,7 @@ impl<'a> Writer<'a> {
         OnnxTensor { name: name.into(), known: None }
     }
 
-    /// Declares an output in fp32: the value takes this name.
+    /// Declares an output in fp32. The value is renamed to `name`.
     pub fn output(&self, value: &OnnxTensor, name: &str, dims: &[Dim]) {
         let value = &self.cast(value, self.precision.compute(), DataType::Float);
         let mut file = self.file.borrow_mut();
@@ -104,12 +105,12 @@ impl<'a> Writer<'a> {
         file.graph.output.push(value_info(name, DataType::Float, dims));
     }
 
-    /// Writes the files and returns the parameters as the graph holds them, under the model's own names: adapters merged,
-    /// batch norms folded, rounded to the storage. The other reader computes with them what the graph computes. Large ones are
-    /// read from the data file each time they are asked for, which therefore has to stay.
+    /// Writes the files. Returns the parameters as the graph holds them, by their names in the model: adapters are merged, batch norms are
+    /// folded, and values are rounded to the type in which they are stored. With them, [`Torch`](crate::graph::Torch) computes what the
+    /// graph computes. Large parameters are read from the data file at each request, so the file must not be removed.
     ///
     /// # Errors
-    /// If the files cannot be written or a weight does not fit the storage.
+    /// If the files cannot be written, or a weight is not finite in the type in which it is stored.
     pub fn finish(self) -> Result<Params> {
         let problems = self.problems.into_inner();
         anyhow::ensure!(
@@ -119,21 +120,21 @@ impl<'a> Writer<'a> {
         );
         let (data, initializers) = self.file.into_inner().finish()?;
         let written = Written::new(data, self.held.into_inner(), &initializers).context("cannot read the weights that were written")?;
-        Ok(self.settled.with_source(Box::new(written)))
+        Ok(self.kept.with_source(Box::new(written)))
     }
 
     pub(super) fn known(&self, name: impl Into<String>, tensor: Tensor) -> OnnxTensor {
         OnnxTensor { name: name.into(), known: Some(tensor) }
     }
 
-    /// A parameter as the graph will hold it, kept for the other reader.
-    pub(super) fn settle(&self, name: &str, tensor: Tensor) -> Tensor {
+    /// Rounds a parameter as the graph will hold it, and keeps it for the result of [`Writer::finish`].
+    pub(super) fn keep(&self, name: &str, tensor: Tensor) -> Tensor {
         let rounded = self.rounded(name, tensor);
-        self.settled.insert(name, rounded.shallow_clone());
+        self.kept.insert(name, rounded.shallow_clone());
         rounded
     }
 
-    /// A parameter, or a part of it, as the graph will hold it.
+    /// Rounds a parameter, or a part of it, as the graph will hold it.
     pub(super) fn rounded(&self, name: &str, tensor: Tensor) -> Tensor {
         let tensor = tensor.detach();
         let stored = self.stored_type(tensor.numel());
@@ -147,20 +148,20 @@ impl<'a> Writer<'a> {
         rounded
     }
 
-    /// The type that a weight of so many values is stored in.
+    /// The type in which a weight with this number of values is stored.
     pub(super) fn stored_type(&self, values: usize) -> DataType {
         if values >= SMALL && self.calibration.is_applied() {
-            // Half is close enough to fp32 where the kernels are of 8 bits.
+            // In a graph in 8 bits, fp16 is precise enough for the other weights.
             return DataType::Half;
         }
         if values >= SMALL { self.precision.storage() } else { self.precision.compute() }
     }
 
     pub(super) fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
-        self.settle(name, self.params.weight(name, shape, init))
+        self.keep(name, self.params.weight(name, shape, init))
     }
 
-    /// The name that a node uses for a value; what is known is stored first.
+    /// The name that nodes use for a value. A constant is stored first.
     pub(super) fn reference(&self, value: &OnnxTensor) -> String {
         let Some(tensor) = &value.known else { return value.name.clone() };
         if let Some(name) = self.stored.borrow().get(&value.name) {
@@ -168,13 +169,13 @@ impl<'a> Writer<'a> {
         }
         let compute = self.precision.compute();
         let wanted = self.stored_type(tensor.numel());
-        // Parameters were rounded when they were read; a table that was computed here may need its full precision.
+        // Parameters are rounded already. Computed tables may need their full precision.
         let stored = if wanted == compute || round(tensor, wanted).equal(tensor) { wanted } else { compute };
         self.file.borrow_mut().weight(&value.name, tensor, stored);
         self.widened(&value.name, stored)
     }
 
-    /// The name that nodes use for an initializer of this type.
+    /// The name that nodes use for an initializer of this type, which is converted to the type of the arithmetic.
     pub(super) fn widened(&self, name: &str, stored: DataType) -> String {
         let compute = self.precision.compute();
         let mut used = name.to_string();
@@ -187,12 +188,12 @@ impl<'a> Writer<'a> {
         used
     }
 
-    /// A value in another type.
+    /// Converts a value.
     pub(super) fn cast(&self, value: &OnnxTensor, from: DataType, to: DataType) -> OnnxTensor {
         if from == to { value.clone() } else { self.node("Cast", &[value], vec![AttributeProto::int("to", to as i64)]) }
     }
 
-    /// An fp32 input in the type that is computed in.
+    /// Converts an input in fp32 to the type of the arithmetic.
     pub fn entry(&self, input: &OnnxTensor) -> OnnxTensor {
         self.cast(input, DataType::Float, self.precision.compute())
     }
@@ -209,7 +210,7 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// The name itself, or with a number where it was taken.
+    /// The name itself, or with a number if it is in use.
     pub(super) fn unique(&self, name: String) -> String {
         let mut names = self.names.borrow_mut();
         let count = names.entry(name.clone()).or_insert(0);
@@ -217,14 +218,14 @@ impl<'a> Writer<'a> {
         if *count == 1 { name } else { format!("{name}_{}", *count - 1) }
     }
 
-    /// A node that is named after the model's part that is being written.
+    /// Adds a node that is named by the current scope.
     pub(super) fn node(&self, op: &str, inputs: &[&OnnxTensor], attributes: Vec<AttributeProto>) -> OnnxTensor {
         let scope = self.scope.borrow().clone();
         let name = if scope.is_empty() { op.into() } else { format!("{scope}/{op}") };
         self.named_node(name, op, inputs, attributes)
     }
 
-    /// A node that is named after its parameters.
+    /// Adds a node with this name, or the name with a number if it is in use.
     pub(super) fn named_node(&self, name: String, op: &str, inputs: &[&OnnxTensor], attributes: Vec<AttributeProto>) -> OnnxTensor {
         let inputs: Vec<String> = inputs.iter().map(|i| self.reference(i)).collect();
         let name = self.unique(name);
@@ -240,7 +241,7 @@ impl<'a> Writer<'a> {
         OnnxTensor { name, known: None }
     }
 
-    /// A number in the type that is computed in.
+    /// A number in the type of the arithmetic.
     pub(super) fn number(&self, value: f64) -> OnnxTensor {
         self.number_in(value, self.precision.compute())
     }
@@ -254,13 +255,13 @@ impl<'a> Writer<'a> {
         OnnxTensor { name, known: None }
     }
 
-    /// An input that was declared.
+    /// The value of this name.
     pub(super) fn named(&self, name: &str) -> OnnxTensor {
         OnnxTensor { name: name.into(), known: None }
     }
 }
 
-/// To another precision and back.
+/// Rounds to another type.
 fn round(tensor: &Tensor, data_type: DataType) -> Tensor {
     tensor.to_kind(data_type.kind()).to_kind(Kind::Float)
 }
