@@ -1,6 +1,6 @@
-"""Times AnatomiX beside what a user would pick instead: `make bench`. One table: work, ours, peer, ratio, floor.
+"""Compares AnatomiX with other libraries for the same work: `make bench`. Prints a table of work, ours, peer, ratio and floor.
 
-Both sides take turns in one run, with the same threads; figures are medians. A ratio above 1 means that we are faster.
+Both sides alternate in one run, with the same number of threads. Figures are medians. A ratio above 1 means that AnatomiX is faster.
 """
 
 import argparse
@@ -19,12 +19,12 @@ WORKS = {work.__name__: work for work in [*images.WORKS, *language.WORKS]}
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("works", nargs="*", choices=[*WORKS, []], help="which; all if not said")
-    asked = parser.parse_args().works
+    parser.add_argument("works", nargs="*", choices=[*WORKS, []], help="the works to measure; all by default")
+    chosen = parser.parse_args().works
     FOLDER.mkdir(parents=True, exist_ok=True)
-    # Always in this order: what OpenVINO does to the process's memory makes what comes after it faster.
+    # The order is fixed, because OpenVINO changes the process's allocator, which makes later works faster.
     for name, work in WORKS.items():
-        if name in asked or not asked:
+        if name in chosen or not chosen:
             with table.attempt(name):
                 work()
     table.write()

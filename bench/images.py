@@ -1,4 +1,4 @@
-"""What is done before the language model: file to tensor, the perception module, retrieval."""
+"""Comparisons without the language model: file to tensor, the perception module, retrieval."""
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def numpy_search(tables, query):
 
 
 def tensor():
-    """From a file to what a network reads."""
+    """From a file to the network's input."""
     import cv2
     import pydicom
     import torch
@@ -116,7 +116,7 @@ def perception():
 
         return once
 
-    # What processors without VNNI multiply in 8 bits is at most twice what they do in fp32, and OpenVINO has no bf16 to use there.
+    # Processors without VNNI do at most twice as many multiplications in 8 bits as in fp32, and have no bf16 for OpenVINO.
     for precision, name, peer, least in [
         ("int8", "PyTorch eager", eager, floor(8.0, without_vnni=3.0)),
         ("int8", "OpenVINO bf16", lambda: openvino_module(exported, image.numpy()), floor(1.3, without_vnni=None)),

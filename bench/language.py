@@ -1,4 +1,4 @@
-"""The language model: prefill, decoding, look-up, several questions on one study, cold start."""
+"""Comparisons of the language model: prefill, decoding, prompt look-up, several questions on a study, cold start."""
 
 import sys
 from pathlib import Path
@@ -10,9 +10,9 @@ from peers import Genai, Llama
 from sides import BENCH, PHANTOM, REFERENCE, THREADS, Failed, Ours, fresh
 from table import attempt, row
 
-# A letter that is a token by itself, to fill up with.
+# A letter that is a token by itself, for padding.
 LETTER = "z"
-# Sides of the image and a sentence for each structure that make prompts of nearly so many tokens; the question fills up the rest.
+# For each length of a prompt in tokens the side of the image and the sentence of each structure. Padding of the question does the rest.
 LENGTHS = {1024: (96, f"ok {{}}{5 * LETTER}."), 2500: (1024, f"Structure {{}} is healthy{9 * LETTER}.")}
 NEW = 64
 
@@ -23,20 +23,20 @@ def language_bundle(length):
 
 
 def question_for(length):
-    """A question that makes a prompt of so many tokens."""
-    asked, bundle = "Where is the heart?", language_bundle(length)
+    """A question with which the prompt has this length."""
+    question, bundle = "Where is the heart?", language_bundle(length)
     for _ in range(3):
-        ours = Ours("ask", bundle, PHANTOM, "plain", 1, questions=[asked])
+        ours = Ours("ask", bundle, PHANTOM, "plain", 1, questions=[question])
         ours()
         ours.close()
         if ours.numbers[3] == length:
-            return asked
-        asked += LETTER * int(length - ours.numbers[3])
-    raise Failed(f"no prompt of {length} tokens can be made; remove build/bench")
+            return question
+        question += LETTER * int(length - ours.numbers[3])
+    raise Failed(f"a prompt of {length} tokens cannot be made; remove build/bench")
 
 
 def decoder():
-    """Prefill and decode of a Gemma of 121 million weights in int4."""
+    """Prefill and decoding of a Gemma with 121 million weights in int4."""
     published_parts()
     models = {"onnxruntime-genai": lambda: Genai(genai_model(PARTS / "gemma", "int4")), "llama.cpp Q4_0": llama_model}
     peers = {}
@@ -48,7 +48,7 @@ def decoder():
             decoder_at(length, peers)
 
 
-# Least ratios of prefill and decode, and what they should be.
+# Floors of prefill and decoding, and the ratio that both should reach later.
 DECODER_FLOORS = {
     "onnxruntime-genai": (1.5, 1.1, None),
     "llama.cpp Q4_0": (floor(0.9, without_vnni=1.1), floor(0.9, without_vnni=0.95), floor(1.1, without_vnni=None)),
@@ -68,7 +68,7 @@ def decoder_at(length, peers):
         for peer in sides.values():
             prefill, decode = peer(prompt, NEW)
             figures[-1] += [prefill / prompt, decode]
-    # The first turn warms up.
+    # The first round is a warm-up.
     ours_prefill, ours_decode, *others = (median(side) for side in zip(*figures[1:], strict=True))
     for at, name in enumerate(sides):
         prefill_floor, decode_floor, wish = DECODER_FLOORS[name]
@@ -83,7 +83,7 @@ GROUNDED = [f"Where is the {name}?" for name in PLACES]
 
 
 def look_up():
-    """Grounded answers with look-up beside plain decoding."""
+    """Grounded answers with prompt look-up, compared with plain decoding."""
     sides = [Ours("ask", REFERENCE, PHANTOM, mode, 64, questions=GROUNDED) for mode in ["look-up", "plain"]]
     figures = []
     for _ in range(15):
@@ -95,8 +95,9 @@ def look_up():
 
 
 def rejected_drafts():
-    """Answers that often begin as the prompt does and never go on as it does, with look-up beside plain decoding."""
-    # Words are cut to so many letters: of random weights' prompts, whole names would be accepted in part.
+    """Answers whose words begin like words of the prompt and continue differently, so that all drafts are rejected: with prompt look-up,
+    compared with plain decoding."""
+    # Number of letters to which words are cut. With random weights, drafts of whole words would sometimes be accepted.
     models = {
         "reference bundle": (lambda: REFERENCE, 99),
         "121 M Gemma int4": (lambda: language_bundle(min(LENGTHS)), 1),
@@ -106,7 +107,7 @@ def rejected_drafts():
         work = f"32 tokens, every draft is rejected, {name}"
         with attempt(work):
             quick, plain = [], []
-            # Where a process has its weights in memory makes a difference of some percent: both take turns in several processes.
+            # The position of the weights in memory changes times by some percent, so several processes are measured.
             for _ in range(3):
                 sides = [Ours("rejected", bundle(), PHANTOM, mode, 32, letters) for mode in ["look-up", "plain"]]
                 for _ in range(7):
@@ -118,7 +119,7 @@ def rejected_drafts():
 
 
 def nine_questions():
-    """From an image to nine answers, beside as many prefills and answers of the same lengths."""
+    """From an image to nine answers, compared with prefills and answers of the same lengths."""
     questions = [*GROUNDED, "Is there a pleural effusion?", "What is the diagnosis?"]
     ours = Ours("ask", REFERENCE, PHANTOM, "look-up", 64, questions=[questions[0], questions[0]])
     ours()
@@ -134,7 +135,7 @@ def nine_questions():
     def peer():
         total = 0.0
         for prompt, new in zip(lengths, answered, strict=True):
-            # An answer's end is a token, too.
+            # The end of an answer is a token, too.
             prefill, decode = genai(prompt, int(new) + 1)
             total += prefill + decode * new
         return total
@@ -149,7 +150,7 @@ def nine_questions():
 
 
 def cold_start():
-    """Fresh processes, from their start to a first token; ours reads the image and runs the perception module, too."""
+    """New processes, from their start to the first token. Ours also reads the image and runs the perception module."""
     published_parts()
     length = min(LENGTHS)
     questions = [question_for(length)]
@@ -167,7 +168,7 @@ def cold_start():
 
 
 def grammar():
-    """What it costs that answers keep a form: on the reference bundle, whose steps are very short, and on a larger decoder."""
+    """The cost of constrained decoding: with the reference bundle, whose steps are very short, and with a larger decoder."""
     for bundle, temperature, rounds in [(REFERENCE, 0, 9), (REFERENCE, 1, 9), (language_bundle(min(LENGTHS)), 0, 3)]:
         ours = Ours("form", bundle, PHANTOM, temperature)
         figures = []
@@ -176,7 +177,7 @@ def grammar():
             figures.append(ours.numbers[1:])
         *forms, free = (median(side) / 1e3 for side in zip(*figures, strict=True))
         where = "reference bundle" if bundle == REFERENCE else "121 M Gemma int4"
-        how = "drawn at temperature 1" if temperature else "greedy"
+        how = "sampled at temperature 1" if temperature else "greedy"
         # At most 5 % of a step.
         for form, taken in zip(["with groundings", "of JSON by a schema"], forms, strict=True):
             row(f"a token {form}, {where}, {how}", "ourselves unconstrained", taken, free, 1 / 1.05)
@@ -184,7 +185,7 @@ def grammar():
 
 
 def callers():
-    """Reports of one caller and of two, on one engine of one thread."""
+    """Reports of two callers, compared with those of one, on an engine with one thread."""
     work = "reports of two callers of an engine of one thread, reference bundle"
     with attempt(work):
         if THREADS < 2:

@@ -1,4 +1,4 @@
-"""What is measured with: bundles of ours, and the same models as the peers want them."""
+"""Models for measurements: as bundles, and in the formats of other libraries."""
 
 import json
 import re
@@ -9,8 +9,8 @@ import numpy as np
 from sides import FOLDER, REFERENCE, TRAINER, run
 
 PARTS = FOLDER / "published"
-# The sizes of a Gemma of 121 million weights, and of one as wide as MedGemma-4b. That has 4 layers instead of 34 and an eighth of the
-# vocabulary, so layers and vocabulary have about the same shares of a run as in MedGemma-4b.
+# Sizes of a Gemma with 121 million weights, and of one with the width of MedGemma-4b. The latter has 4 layers instead of 34 and an eighth
+# of the vocabulary, so that layers and output layer have about the same shares of the time as in MedGemma-4b.
 GEMMA = {
     "hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18, "num_attention_heads": 4, "num_key_value_heads": 1,
     "sliding_window": 512,
@@ -19,12 +19,12 @@ WIDE = {
     "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4,
     "sliding_window": 1024,
 }  # fmt: skip
-# Blocks of so many weights share a scale, ours and onnxruntime-genai's; llama.cpp's Q4_0 has 32.
+# Weights of a block, for bundles and for onnxruntime-genai. Blocks of llama.cpp's Q4_0 have 32.
 BLOCK = 64
 
 
 def published_parts():
-    """The perception module at its published size, a Gemma of 121 million weights, projectors: with random weights."""
+    """Makes a perception module of the published size, a Gemma with 121 million weights and projectors, with random weights."""
     import published
     import torch
     from safetensors.torch import save_file
@@ -41,12 +41,12 @@ def published_parts():
 
 
 def language_parts(folder, sizes):
-    """A Gemma of these sizes with adapters and projectors: with random weights."""
+    """Makes a Gemma of these sizes with adapters and projectors, with random weights."""
     import published
     from safetensors.torch import save_file
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-    # Numbers are tokens, as in the reference bundle: prompts are then short enough for all lengths.
+    # Numbers are tokens, as in the reference bundle, so that prompts are short enough for all lengths.
     published.gemma_tokenizer(folder / "gemma", ["\nemb:", " box:", "),(", *map(str, range(1025))])
     config = Gemma3TextConfig(vocab_size=32768, head_dim=256, query_pre_attn_scalar=256, max_position_embeddings=8192, **sizes)
     model = Gemma3ForCausalLM(config).eval()
@@ -57,13 +57,13 @@ def language_parts(folder, sizes):
 
 
 def published_bundle(name, *options, image_size=1024, sentence="Structure {} is healthy.", language=PARTS):
-    """A bundle of the published sizes, written by the trainer as it is now. `language` is the folder of the language model."""
+    """A bundle of the published sizes, exported again if the trainer has changed. `language` is the folder of the language model."""
     which = "" if language == PARTS else f"-{language.name}"
     folder, bundle = FOLDER / f"run-{image_size}{which}", FOLDER / f"bundle-{name}"
     manifest, sentences = bundle / "manifest.json", [[sentence.format(i)] for i in range(36)]
     made = bundle.with_suffix(".json")
-    made_of = json.loads(made.read_text()) if made.exists() else None
-    if manifest.exists() and manifest.stat().st_mtime > TRAINER.stat().st_mtime and made_of == sentences:
+    current = json.loads(made.read_text()) if made.exists() else None
+    if manifest.exists() and manifest.stat().st_mtime > TRAINER.stat().st_mtime and current == sentences:
         return bundle
     made.unlink(missing_ok=True)
     published_parts()
@@ -80,7 +80,7 @@ def published_bundle(name, *options, image_size=1024, sentence="Structure {} is 
 
 
 def wide_bundle():
-    """A bundle whose language model is as wide as MedGemma-4b's, in int4."""
+    """A bundle whose language model has the width of MedGemma-4b, in int4."""
     import torch
 
     folder = FOLDER / "wide"
@@ -93,7 +93,7 @@ def wide_bundle():
 
 
 def genai_model(source, precision):
-    """A Gemma for onnxruntime-genai, by its own builder in its fastest setting: logits of the last token only."""
+    """A Gemma for onnxruntime-genai, made by its builder with the fastest settings: logits of the last token only."""
     out = FOLDER / f"genai-{source.name}-{precision}"
     if (out / "genai_config.json").exists():
         return out
@@ -103,7 +103,7 @@ def genai_model(source, precision):
     construct = gemma.__init__
 
     def flat_names(self, config, *arguments, **named):
-        # It reads the names of transformers 4.
+        # The builder expects the names of transformers 4.
         config.rope_theta = config.rope_parameters["full_attention"]["rope_theta"]
         config.rope_local_base_freq = config.rope_parameters["sliding_attention"]["rope_theta"]
         construct(self, config, *arguments, **named)
@@ -119,7 +119,7 @@ def genai_model(source, precision):
 
 
 def reference_language():
-    """A Gemma of the reference bundle's shape with random weights, in Hugging Face layout."""
+    """A Gemma of the reference bundle's sizes with random weights, in the format of Hugging Face."""
     import published
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
@@ -145,7 +145,7 @@ def reference_language():
     return out
 
 
-# Names of a layer's parts in Hugging Face's files and in GGUF.
+# Names of a layer's tensors in Hugging Face's files and in GGUF.
 GGUF = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
@@ -155,7 +155,7 @@ GGUF = {
 
 
 def llama_model():
-    """The Gemma of 121 million weights for llama.cpp, in Q4_0."""
+    """The Gemma with 121 million weights for llama.cpp, in Q4_0."""
     import gguf
     from llama_cpp import llama_cpp
     from safetensors.numpy import load_file
@@ -178,7 +178,7 @@ def llama_model():
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_parameters"]["full_attention"]["rope_theta"])
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    # It wants a tokenizer, whose words are of no concern here.
+    # llama.cpp requires a tokenizer. Its words are not used.
     kinds = [gguf.TokenType.CONTROL] * 4 + [gguf.TokenType.BYTE] * 256
     words = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
     words += [f"word{i}" for i in range(config["vocab_size"] - len(words))]
@@ -189,7 +189,7 @@ def llama_model():
     writer.add_eos_token_id(1)
     writer.add_bos_token_id(2)
     for name, tensor in load_file(PARTS / "gemma/model.safetensors").items():
-        # Gemma's norms scale by one more than their weight.
+        # Gemma's norms scale by 1 + weight.
         tensor = tensor.astype(np.float32) + (1 if "norm" in name else 0)
         layer = re.fullmatch(r"model\.layers\.(\d+)\.(.*)\.weight", name)
         outer = {"model.embed_tokens.weight": "token_embd", "model.norm.weight": "output_norm"}
@@ -201,6 +201,6 @@ def llama_model():
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0
     if llama_cpp.llama_model_quantize(str(whole).encode(), str(out).encode(), settings):
-        raise RuntimeError(f"llama.cpp does not quantise {whole}")
+        raise RuntimeError(f"llama.cpp failed to quantise {whole}")
     whole.unlink()
     return out

@@ -1,5 +1,5 @@
-"""Where a perception module's time goes: `operators.py GRAPH` prints ONNX Runtime's milliseconds of a run by operator, and for
-convolutions in fp32, whose weights' shapes the profile holds, how many multiply-adds they are."""
+"""Profiles a perception module: `operators.py GRAPH` prints the milliseconds of each operator in a run of ONNX Runtime. For convolutions in
+fp32, whose weights' shapes are in the profile, it also prints the number of multiply-adds."""
 
 import json
 import sys

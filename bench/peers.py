@@ -1,4 +1,4 @@
-"""The peers' side of the language model. As a program: `peers.py MODEL PROMPT` is onnxruntime-genai from a cold start to a first
+"""Other libraries that run language models. As a program, `peers.py MODEL PROMPT` is a cold start of onnxruntime-genai to the first
 token."""
 
 import sys
@@ -6,7 +6,7 @@ import time
 
 
 def tokens(count):
-    """Random ones: what they are does not matter to any side."""
+    """Random token ids. Their values do not change the time of any library."""
     import numpy as np
 
     return np.random.default_rng(3).integers(300, 600, count).astype(np.int32)
@@ -22,7 +22,7 @@ class Genai:
         self.model = onnxruntime_genai.Model(onnxruntime_genai.Config(str(folder)))
 
     def __call__(self, prompt, new):
-        """Prefills so many tokens and decodes so many more, the first included: milliseconds of the prefill and of a token."""
+        """Prefills `prompt` tokens and generates `new` tokens. Returns the milliseconds to the first token, and of each later token."""
         ids = tokens(prompt)[None]
         params = self.library.GeneratorParams(self.model)
         params.set_search_options(max_length=prompt + new, min_length=prompt + new, do_sample=False)
@@ -52,7 +52,7 @@ class Llama:
         settings = llama_cpp.llama_context_default_params()
         settings.n_ctx, settings.n_batch = context, context
         settings.n_threads = settings.n_threads_batch = threads
-        # Layers with a window keep no more than that.
+        # Layers with a sliding window cache the window only.
         settings.swa_full = False
         self.context = llama_cpp.llama_init_from_model(model, settings)
         self.vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
@@ -60,7 +60,7 @@ class Llama:
     def decode(self, ids):
         array = (self.library.llama_token * len(ids))(*ids)
         if self.library.llama_decode(self.context, self.library.llama_batch_get_one(array, len(ids))):
-            raise RuntimeError("llama.cpp does not compute")
+            raise RuntimeError("llama.cpp failed to decode")
         logits = self.library.llama_get_logits_ith(self.context, -1)
         return int(self.numpy.ctypeslib.as_array(logits, (self.vocabulary,)).argmax())
 

@@ -1,4 +1,4 @@
-"""Both sides of a comparison, and how they take turns."""
+"""The two sides of a comparison, and their alternation."""
 
 import contextlib
 import os
@@ -20,46 +20,46 @@ os.environ["ORT_DYLIB_PATH"] = str(ROOT / ".deps/onnxruntime/libonnxruntime.so")
 
 
 def environment(questions):
-    """What the SDK's side reads its questions from."""
+    """The environment of the SDK's side, with a file of these questions."""
     path = FOLDER / "questions.txt"
     path.write_text("\n".join(questions))
     return {**os.environ, "ANATOMIX_QUESTIONS": str(path)}
 
 
 class Failed(Exception):
-    """A program of ours did not do its work. Its last words say why."""
+    """A program of this project failed. The message has its last line."""
 
 
 def run(command, **options):
-    """Runs a program of ours to its end, and gives what it printed."""
+    """Runs a program of this project. Returns its output."""
     result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)
     if result.returncode:
         raise Failed(f"{Path(command[0]).name}: {last(result.stderr)} (exit {result.returncode})")
     return result.stdout
 
 
-def last(said):
-    """The last line of what a program said."""
-    return next((line for line in reversed(said.splitlines()) if line.strip()), "said nothing")
+def last(output):
+    """The last line of a program's output."""
+    return next((line for line in reversed(output.splitlines()) if line.strip()), "no output")
 
 
 class Ours:
-    """The SDK's side: does its work once whenever it is asked to."""
+    """The SDK's side, a process that does its work once for each call. `numbers` has the figures of the last call."""
 
     def __init__(self, *arguments, questions=()):
         self.command = [BENCH, *map(str, arguments)]
-        self.said = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True, env=environment(questions)
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment(questions)
         )
         if self.process.stdout.readline().strip() != "ready":
             self.fail()
 
     def fail(self):
-        """It has ended, or ends now, without having answered."""
+        """Raises the error of a process that gave no answer."""
         self.close()
-        self.said.seek(0)
-        raise Failed(f"{last(self.said.read())} (exit {self.process.returncode})")
+        self.errors.seek(0)
+        raise Failed(f"{last(self.errors.read())} (exit {self.process.returncode})")
 
     def __call__(self):
         try:
@@ -79,12 +79,14 @@ class Ours:
 
 
 def fresh(command, questions=()):
-    """A process from its start until it says something: milliseconds until then, and the most memory it held, in MiB."""
+    """Runs a new process. Returns the milliseconds from its start to its first line, and its peak memory in MiB."""
     runner = [sys.executable, "-S", Path(__file__).with_name("fresh.py"), *map(str, command)]
     return [float(number) for number in run(runner, env=environment(questions)).split()]
 
 
 def timed(work):
+    """A function that does the work and returns its milliseconds."""
+
     def run():
         start = time.perf_counter()
         work()

@@ -1,4 +1,4 @@
-"""The table: work, ours, peer, ratio, floor, and whether the floor was reached."""
+"""The table of results."""
 
 import datetime
 import json
@@ -18,7 +18,8 @@ PEERS = [
 
 
 def row(work, peer, ours, theirs, floor=None, unit="ms", amount=None, wish=None):
-    """Adds a line. Figures are milliseconds or others of which less is better; with an amount they become that many a second."""
+    """Adds a row. Lower figures (milliseconds, MiB) are better. With an amount, they are shown as amounts per second. `wish` is the floor
+    that should be reached later."""
     ratio = theirs / ours
     show = lambda x: f"{amount / x * 1e3:,.0f} {unit}" if amount else f"{x:,.0f} {unit}" if x >= 1000 else f"{x:,.2f} {unit}"
     floors = "-" if floor is None else f"{floor:.3g}" + (f" (wish {wish:g})" if wish else "")
@@ -30,13 +31,13 @@ def row(work, peer, ours, theirs, floor=None, unit="ms", amount=None, wish=None)
 
 @contextmanager
 def attempt(work):
-    """What this machine cannot do (a bundle that is refused, a peer that is missing) becomes a row that says so, and the rest goes on."""
+    """Turns an exception (a refused bundle, a missing library) into a row that reports it, so that the other works are still measured."""
     try:
         yield
     except Exception as error:
         traceback.print_exc()
-        said = " ".join(f"{type(error).__name__}: {error}".split()).replace("|", "/")
-        line = [work, "-", f"cannot be measured here: {said}", "-", "-", "-"]
+        message = " ".join(f"{type(error).__name__}: {error}".split()).replace("|", "/")
+        line = [work, "-", f"cannot be measured here: {message}", "-", "-", "-"]
         ROWS.append(dict(zip(HEAD, line, strict=True)))
         print("  ".join(line), flush=True)
 
@@ -52,7 +53,7 @@ def versions():
 
 
 def write():
-    """Prints the table as Markdown and leaves it in build/bench.md and build/bench.json."""
+    """Prints the table as Markdown, and writes it to build/bench.md and build/bench.json."""
     about = {
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
@@ -61,8 +62,9 @@ def write():
         "versions": versions(),
     }
     lines = [
-        f"{about['date']}, {about['processor']}, floors of {about['kind']}, {THREADS} threads on both sides. Medians of alternating runs; a ratio above 1 means that",
-        "we are faster, or smaller. " + ", ".join(f"{name} {number}" for name, number in about["versions"].items()) + ".",
+        f"{about['date']}, {about['processor']}, floors of {about['kind']}, {THREADS} threads on both sides.",
+        "Medians of alternating runs; a ratio above 1 means that AnatomiX is faster, or needs less memory.",
+        ", ".join(f"{name} {number}" for name, number in about["versions"].items()) + ".",
         "",
         "| " + " | ".join(HEAD) + " |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -1,14 +1,18 @@
-//! The SDK's side of `make bench`: prepares a work, then does it once for every line on standard input and prints how many
-//! milliseconds that took, so that another program can take turns with it.
+//! The SDK's side of `make bench`. It prepares a work, then does it once for each line on standard input and prints its milliseconds, so
+//! that another program can alternate with it.
 //!
-//! `bench retrieval DATABASE WIDTH`, which `bench sentences EMBEDDINGS WIDTH DATABASE` makes of 36 equally long lists of fp32;
-//! `bench tensor IMAGE SIDE`, or `hashed` for the file's SHA-256 as well; `bench perceive BUNDLE IMAGE`; `bench ask BUNDLE IMAGE
-//! plain|look-up|together MAX`; `bench cold BUNDLE IMAGE golden-check|no-golden-check` answers with one token and ends. The last two ask
-//! what the file holds that ANATOMIX_QUESTIONS names, a question a line, each about the study only. `bench form BUNDLE IMAGE
-//! TEMPERATURE` asks for reports grounded, as JSON by a schema, and unconstrained in turns and prints what a token takes of each, in
-//! microseconds. `bench rejected BUNDLE IMAGE plain|look-up MAX LETTERS` lets a schema say what the answer is: the first letters of the
-//! words in the structures' names, which often begins as the prompt does, and goes on otherwise. It prints what decoding takes in
-//! milliseconds, tokens and runs.
+//! - `bench sentences EMBEDDINGS WIDTH DATABASE` writes a database of 36 lists of the same length, from embeddings in fp32, and ends.
+//! - `bench retrieval DATABASE WIDTH` searches that database.
+//! - `bench tensor|hashed IMAGE SIDE` makes the network's input; `hashed` also computes the file's SHA-256.
+//! - `bench perceive BUNDLE IMAGE` runs the perception module.
+//! - `bench ask BUNDLE IMAGE plain|look-up|together MAX` asks the questions in the file ANATOMIX_QUESTIONS, one per line, each about the
+//!   study alone. It also prints milliseconds and tokens of prefill and decoding.
+//! - `bench cold BUNDLE IMAGE golden-check|no-golden-check` asks the question in that file for one token, and ends.
+//! - `bench callers BUNDLE IMAGE THREADS COUNT` asks for reports from several threads. It also prints the number of reports and tokens.
+//! - `bench form BUNDLE IMAGE TEMPERATURE` asks for reports with groundings, as JSON by a schema, and unconstrained. It also prints the
+//!   microseconds per token of each.
+//! - `bench rejected BUNDLE IMAGE plain|look-up MAX LETTERS` asks for an answer that a schema fixes: the first letters of the words in the
+//!   structures' names, so that drafts from the prompt are rejected. It also prints milliseconds, tokens and runs of decoding.
 
 use anatomix::parts::radiograph::{Histogram, Preprocess};
 use anatomix::parts::retrieval::{self, SentenceDatabase, SentenceList};
@@ -18,7 +22,7 @@ use std::hint::black_box;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-/// What an answer in JSON has to meet: text of any words.
+/// The schema of answers in JSON. Their text is free.
 const SCHEMA: &str = r#"{
     "type": "object",
     "properties": {
@@ -29,12 +33,12 @@ const SCHEMA: &str = r#"{
     "additionalProperties": false
 }"#;
 
-/// How many reports each caller asks for in a turn, each on a study of its own.
+/// Reports of each caller, each on a study of its own.
 const REPORTS: usize = 5;
 
-type Anyhow<T> = Result<T, Box<dyn Error>>;
+type Outcome<T> = Result<T, Box<dyn Error>>;
 
-fn main() -> Anyhow<()> {
+fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
@@ -146,7 +150,7 @@ fn main() -> Anyhow<()> {
             study.ask(question.clone().max_tokens(1))?;
             let saved = study.save()?;
             each(|| {
-                // One without earlier answers, which this one would repeat.
+                // A study without earlier answers, from which drafts would be taken.
                 let answer = engine.load_study(&saved)?.ask(question.clone())?;
                 Ok(format!("{} {} {}", answer.timing.decode.unwrap_or_default(), answer.tokens, answer.runs))
             })
@@ -159,25 +163,27 @@ fn main() -> Anyhow<()> {
     }
 }
 
-fn open(bundle: &str, image: &str, look_up: bool) -> Anyhow<(Engine, Radiograph)> {
+fn open(bundle: &str, image: &str, look_up: bool) -> Outcome<(Engine, Radiograph)> {
     Ok((Engine::builder().provider(Provider::Cpu).look_up(look_up).open(bundle)?, Radiograph::open(image)?))
 }
 
-fn each(mut work: impl FnMut() -> Anyhow<String>) -> Anyhow<()> {
+/// Does the work once for each line on standard input. Prints its milliseconds and the text that it returns.
+fn each(mut work: impl FnMut() -> Outcome<String>) -> Outcome<()> {
     each_timed(|| {
         let start = Instant::now();
-        let said = work()?;
-        Ok((start.elapsed().as_secs_f64() * 1e3, said))
+        let figures = work()?;
+        Ok((start.elapsed().as_secs_f64() * 1e3, figures))
     })
 }
 
-fn each_timed(mut work: impl FnMut() -> Anyhow<(f64, String)>) -> Anyhow<()> {
+/// Like [`each`], for work that measures its own milliseconds.
+fn each_timed(mut work: impl FnMut() -> Outcome<(f64, String)>) -> Outcome<()> {
     work()?;
     println!("ready");
     for line in std::io::stdin().lock().lines() {
         line?;
-        let (milliseconds, said) = work()?;
-        println!("{milliseconds} {said}");
+        let (milliseconds, figures) = work()?;
+        println!("{milliseconds} {figures}");
         std::io::stdout().flush()?;
     }
     Ok(())
