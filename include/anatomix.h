@@ -65,15 +65,14 @@
 #include <stdint.h>
 
 /**
- * Version of the interface that this header describes. It grows by one with every release that adds something. What was there
- * before keeps working, so a program may run with a library whose anx_abi_version() is equal or greater; see docs/abi.md.
+ * Version of the interface that this header describes. It grows by one with every release that adds something. A program runs with every
+ * library whose anx_abi_version() is equal or greater; see docs/abi.md.
  */
 #define ANX_ABI_VERSION 1
 
 /**
- * How a call ended. Numbers are part of the interface: they are never reused for another meaning, and later versions may
- * add some, so treat an unknown number by its hundred. In each hundred the round number stands for whatever none of the
- * others describes; the error's message always does.
+ * How a call ended. Numbers keep their meaning. Later versions may add some, so treat an unknown number by its hundred: the first
+ * number of each hundred stands for all failures that none of the others describes. The error's message always says what failed.
  */
 enum anx_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -89,7 +88,8 @@ enum anx_status
      */
     ANX_INVALID_ARGUMENT = 1,
     /**
-     * A defect of the library stopped the call, which gave nothing. A study it was called on is poisoned; an engine stays usable.
+     * A defect of the library stopped the call, which has no result. If the call was on a study, the study is poisoned; an engine can be
+     * used as before.
      */
     ANX_PANIC = 2,
     /**
@@ -129,11 +129,11 @@ enum anx_status
      */
     ANX_RADIOGRAPH_SIZE = 104,
     /**
-     * The memory that the radiograph takes cannot be had.
+     * There is not enough memory for the radiograph.
      */
     ANX_RADIOGRAPH_MEMORY = 105,
     /**
-     * The radiograph is flagged as no chest or not frontal, and the question does not accept its flags; see
+     * The radiograph is flagged "not_chest" or "not_frontal", and the question does not accept flags; see
      * anx_ask_options.accept_flags.
      */
     ANX_RADIOGRAPH_FLAGGED = 106,
@@ -257,7 +257,7 @@ typedef int32_t anx_log_level;
 #endif
 
 /**
- * How much a flag weighs.
+ * How severe a flag is.
  */
 enum anx_severity
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -265,11 +265,11 @@ enum anx_severity
 #endif
  {
     /**
-     * Good to know.
+     * For information.
      */
     ANX_INFO = 0,
     /**
-     * Do not rely on the result without looking at the image.
+     * Look at the image before the result is relied on.
      */
     ANX_WARNING = 1
 };
@@ -294,23 +294,23 @@ enum anx_finish
      */
     ANX_FINISH_END_OF_TURN = 0,
     /**
-     * The limit on tokens was reached: the answer is cut.
+     * The limit on tokens was reached: the answer is incomplete.
      */
     ANX_FINISH_MAX_TOKENS = 1,
     /**
-     * The callback or a cancel handle stopped it.
+     * The callback or a cancel handle stopped the answer.
      */
     ANX_FINISH_STOPPED = 2,
     /**
-     * A text of the options' stop was reached, and is left out.
+     * A text of anx_ask_options.stop was reached; it is not part of the answer.
      */
     ANX_FINISH_STOP_TEXT = 3,
     /**
-     * The options' deadline was over: the answer is cut.
+     * The deadline of the options passed: the answer is incomplete.
      */
     ANX_FINISH_DEADLINE = 4,
     /**
-     * It would have taken more memory than the engine's options allow: the answer is cut.
+     * The KV cache could not grow within anx_engine_options.memory_limit: the answer is incomplete.
      */
     ANX_FINISH_MEMORY = 5
 };
@@ -331,11 +331,11 @@ enum anx_flow
 #endif
  {
     /**
-     * More.
+     * Decoding continues.
      */
     ANX_CONTINUE = 0,
     /**
-     * No more.
+     * The answer ends.
      */
     ANX_STOP = 1
 };
@@ -403,7 +403,7 @@ typedef int32_t anx_photometric;
 #endif
 
 /**
- * An answer of the language model. It never changes, so threads may share it; it needs neither study nor engine.
+ * An answer of the language model. It never changes, so threads may share it. It does not need its study or engine.
  */
 typedef struct anx_answer anx_answer;
 
@@ -421,13 +421,12 @@ typedef struct anx_bytes anx_bytes;
 typedef struct anx_cancel anx_cancel;
 
 /**
- * An opened bundle on a provider. Threads may share it.
+ * An opened bundle on a provider. Any number of threads may use it at once.
  */
 typedef struct anx_engine anx_engine;
 
 /**
- * Why a call failed. Owned by the caller from the moment it is given; free it with anx_error_free. It never changes, so
- * threads may share it.
+ * Why a call failed. Owned by the caller, who frees it with anx_error_free. It never changes, so threads may share it.
  */
 typedef struct anx_error anx_error;
 
@@ -465,19 +464,19 @@ typedef struct anx_engine_options {
     size_t struct_size;
     /**
      * Where to compute: "auto" (or NULL), "cpu", "cuda", "cuda:N", "tensorrt", "tensorrt:N", N being the device's
-     * number. "auto" takes what can run here and notes why; any other that cannot run is an error.
+     * number. "auto" takes CUDA if it works and the CPU otherwise, see anx_engine_note; another provider that cannot run is an error.
      */
     const char *provider;
     /**
-     * Threads on the CPU that one caller computes with, for the graphs and for what is done before and after them: at most as many
-     * as the process may use cores, or 0 for all of these. More than that are ANX_INVALID_ARGUMENT. Opening takes up to three for a
-     * moment. Callers of an engine of one thread compute side by side; callers of an engine of several share the graphs' threads.
+     * Number of CPU threads that one caller computes with, for the graphs and for the steps before and after them: 1 to the number of
+     * cores that the process may use, or 0 for all of them. More are ANX_INVALID_ARGUMENT. Opening takes up to three for a moment.
+     * Callers of an engine with one thread compute side by side; callers of an engine with several threads share them.
      */
     size_t threads;
     /**
-     * Path of ONNX Runtime's library, or NULL: then the environment variable ORT_DYLIB_PATH, then beside libanatomix.so
-     * and beside the program, then the system's search path. A process loads one library, which stays; to name another one
-     * after that is an error.
+     * Path of ONNX Runtime's library, or NULL: then it is searched for by the environment variable ORT_DYLIB_PATH, beside
+     * libanatomix.so, beside the program and on the system's search path. A process loads one library and keeps it; a later engine that
+     * names another one is an error.
      */
     const char *library;
     /**
@@ -535,7 +534,7 @@ typedef struct anx_box {
 } anx_box;
 
 /**
- * An anatomical structure with its place and the most similar sentence of the bundle's database.
+ * An anatomical structure with its bounding box and the most similar sentence of the bundle's database.
  */
 typedef struct anx_structure {
     /**
@@ -547,7 +546,7 @@ typedef struct anx_structure {
      */
     const char *name;
     /**
-     * Where it is.
+     * Its bounding box.
      */
     struct anx_box bounds;
     /**
@@ -559,7 +558,7 @@ typedef struct anx_structure {
      */
     float similarity;
     /**
-     * How much less similar the next sentence is, 0 to 2; near 0 the choice was arbitrary.
+     * How much less similar the second-best sentence is, 0 to 2; near 0 the choice between them is arbitrary.
      */
     float margin;
 } anx_structure;
@@ -579,7 +578,7 @@ typedef struct anx_label {
 } anx_label;
 
 /**
- * Something that speaks against trusting a result.
+ * A reason not to trust a result.
  */
 typedef struct anx_flag {
     /**
@@ -588,7 +587,7 @@ typedef struct anx_flag {
      */
     const char *code;
     /**
-     * How much it weighs.
+     * How severe it is.
      */
     anx_severity severity;
     /**
@@ -598,7 +597,7 @@ typedef struct anx_flag {
 } anx_flag;
 
 /**
- * How long a step took.
+ * The time of a step.
  */
 typedef struct anx_timing {
     /**
@@ -612,7 +611,7 @@ typedef struct anx_timing {
 } anx_timing;
 
 /**
- * Where a result comes from; keep it with the result.
+ * Versions, settings and hashes that a result depends on; keep it with the result.
  */
 typedef struct anx_provenance {
     /**
@@ -640,15 +639,15 @@ typedef struct anx_provenance {
      */
     const char *input_sha256;
     /**
-     * How tokens are chosen, and what form they keep: "greedy, grounded".
+     * How tokens were chosen, and the form of the answer, for example "greedy, grounded".
      */
     const char *decoding;
     /**
-     * What scores and similarities are: "uncalibrated".
+     * How scores and similarities may be interpreted: "uncalibrated".
      */
     const char *scores;
     /**
-     * What all of this is for: "research use, not a medical device".
+     * Intended use of the results: "research use, not a medical device".
      */
     const char *intended_use;
     /**
@@ -739,10 +738,10 @@ typedef struct anx_file {
 } anx_file;
 
 /**
- * Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, never cut within a character, valid during
- * this call only. length: its bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to go
- * on or ANX_STOP (anything else) to end the answer here. It runs on the thread that asks. It must return normally: no
- * exception, no longjmp. It must not free the study; asking the same study from it fails with ANX_BUSY.
+ * Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, whole characters, valid during this call only. length: its
+ * bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to continue or ANX_STOP (anything else) to end the
+ * answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. It must not free the study; asking the
+ * same study from it fails with ANX_BUSY.
  */
 typedef int (*anx_piece_callback)(const char *piece, size_t length, void *user_data);
 
@@ -756,17 +755,18 @@ typedef struct anx_ask_options {
      */
     size_t struct_size;
     /**
-     * The question's task, or NULL for a question in free words; a bare phrase or box is put into its task's words: "report",
+     * The question's task, or NULL for a question in free words. With a task, a text that is only a phrase or box is put into the
+     * task's wording. Tasks: "report",
      * "classification", "abnormality_detection", "phrase_grounding", "anatomy_grounding", "grounded_diagnosis",
      * "grounded_captioning", "open_question", "closed_question".
      */
     const char *task;
     /**
-     * Most tokens to decode, or 0 for the default.
+     * Largest number of tokens of the answer, or 0 for the default, 512.
      */
     size_t max_tokens;
     /**
-     * Called with every piece of the answer as it is decoded, or NULL.
+     * Receives every piece of the answer as it is decoded, or NULL.
      */
     anx_piece_callback callback;
     /**
@@ -774,27 +774,28 @@ typedef struct anx_ask_options {
      */
     void *user_data;
     /**
-     * How freely tokens are drawn: 0 takes the most likely one, always; 1 draws as likely as the model says; at most 100.
+     * Sampling temperature: 0 for greedy decoding, which takes the most likely token; 1 samples by the model's probabilities; at most
+     * 100.
      */
     double temperature;
     /**
-     * Draws among this many of the most likely tokens; 0 for all.
+     * Samples among this many of the most likely tokens; 0 for all.
      */
     size_t top_k;
     /**
-     * Draws among the fewest most likely tokens that are this probable together, above 0 to 1; 0 for all.
+     * Samples among the smallest set of most likely tokens whose probabilities sum to this, above 0 to 1; 0 for all.
      */
     double top_p;
     /**
-     * Divides positive logits of tokens that the answer holds already, and multiplies negative ones; 0 or 1 leaves them.
+     * Divides the positive logits of tokens that occur in the answer, and multiplies their negative ones; 0 or 1 for none.
      */
     double repetition_penalty;
     /**
-     * Equal seeds draw equal answers.
+     * Seed of sampling: equal seeds give equal answers.
      */
     uint64_t seed;
     /**
-     * stop_count texts, UTF-8, or NULL: the answer ends before the first of them that it would hold.
+     * Stop texts, UTF-8, stop_count of them, or NULL: the answer ends before the first occurrence of any of them.
      */
     const char *const *stop;
     /**
@@ -802,7 +803,7 @@ typedef struct anx_ask_options {
      */
     size_t stop_count;
     /**
-     * The answer ends, as far as it has come, after this many milliseconds, the context's included; 0 for never.
+     * The answer ends with the tokens decoded so far after this many milliseconds, prefill included; 0 for no deadline.
      */
     size_t deadline_ms;
     /**
@@ -816,9 +817,10 @@ typedef struct anx_ask_options {
      */
     size_t follow_up;
     /**
-     * A JSON schema, UTF-8, of at most 65,536 bytes, or NULL: the answer is JSON that meets it, whole unless a limit cuts it; see
-     * anx_answer_finish. Bound strings, arrays and numbers in it, so that an unsure model comes to an end. Boxes in it are on a
-     * grid of 1024 over the padded square, not pixels. The model does not see the schema: say in words what is wanted.
+     * A JSON schema, UTF-8, of at most 65,536 bytes, or NULL: decoding is constrained to JSON that conforms to it, complete unless a
+     * limit ends the answer; see anx_answer_finish. Give strings, arrays and numbers a maximum length in the schema, or an unsure model
+     * may not come to an end. Boxes in the JSON are on a grid of 1024 over the padded square, not in pixels. The model does not see
+     * the schema: the question must say what the answer should contain.
      */
     const char *json_schema;
     /**
@@ -834,11 +836,11 @@ typedef struct anx_ask_options {
 } anx_ask_options;
 
 /**
- * A phrase of an answer with its places.
+ * A phrase of an answer with its bounding boxes.
  */
 typedef struct anx_grounding {
     /**
-     * The phrase, as it stands in the answer's text.
+     * The phrase, as it occurs in the answer's text.
      */
     const char *phrase;
     /**
@@ -894,8 +896,8 @@ void anx_error_free(struct anx_error *error);
  * bundle: path of the bundle's folder. options: NULL for the defaults. engine: takes the new engine, which the caller
  * frees with anx_engine_free; NULL on failure.
  * Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT.
- * Takes from a part of a second to many, by the bundle's size; a bundle larger than 256 MiB is compared by size only,
- * not by hash ("anatomix bundle verify" does that).
+ * Takes from a part of a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
+ * only; "anatomix bundle verify" compares their hashes.
  */
 anx_status anx_engine_open(const char *bundle,
                            const struct anx_engine_options *options,
@@ -903,7 +905,7 @@ anx_status anx_engine_open(const char *bundle,
                            struct anx_error **error);
 
 /**
- * Frees an engine; studies made from it go on working and keep what they need. NULL does nothing.
+ * Frees an engine. Its studies can still be used; they keep what they need. NULL does nothing.
  */
 void anx_engine_free(struct anx_engine *engine);
 
@@ -913,7 +915,7 @@ void anx_engine_free(struct anx_engine *engine);
 const char *anx_engine_bundle_name(const struct anx_engine *engine);
 
 /**
- * SHA-256 of the bundle's manifest in hexadecimal; it names the bundle for good. Borrowed from the engine; NULL for NULL.
+ * SHA-256 of the bundle's manifest in hexadecimal, which identifies the bundle. Borrowed from the engine; NULL for NULL.
  */
 const char *anx_engine_bundle_sha256(const struct anx_engine *engine);
 
@@ -923,8 +925,9 @@ const char *anx_engine_bundle_sha256(const struct anx_engine *engine);
 const char *anx_engine_provider(const struct anx_engine *engine);
 
 /**
- * Bytes that a study with so many computed tokens takes at most, those of its context included; it takes them from its first ask
- * on until it is freed. More tokens never take less, and from the model's longest context on they take the same. 0 for NULL.
+ * Bytes that the KV cache of a study with this many computed tokens takes at most, the tokens of its context included. A study takes them
+ * from its first ask on until it is freed. The number never falls with more tokens, and stays the same from the model's longest context
+ * on. 0 for NULL.
  */
 size_t anx_engine_study_bytes(const struct anx_engine *engine,
                               size_t tokens);
@@ -966,7 +969,7 @@ void anx_cancel_request(const struct anx_cancel *cancel);
 void anx_cancel_free(struct anx_cancel *cancel);
 
 /**
- * Makes a handle with which any thread can stop this study's running answer; it can be made while one is running.
+ * Makes a handle that stops this study's running ask from any thread; it may be made while an ask is running.
  *
  * cancel: takes the handle, which the caller frees with anx_cancel_free; NULL on failure.
  * Fails with ANX_INVALID_ARGUMENT.
@@ -974,13 +977,14 @@ void anx_cancel_free(struct anx_cancel *cancel);
 anx_status anx_study_cancel_handle(const struct anx_study *study, struct anx_cancel **cancel, struct anx_error **error);
 
 /**
- * Frees a study; its answers and cancel handles go on. Not while a call on it is running. NULL does nothing.
+ * Frees a study; its answers and cancel handles stay valid. Must not be called while another call on the study is running. NULL does
+ * nothing.
  */
 void anx_study_free(struct anx_study *study);
 
 /**
- * The file's path, or what stands for it; in a path that is not UTF-8, what cannot be read is U+FFFD. Borrowed from the
- * study; NULL for NULL.
+ * The file's path, or the name that was given; bytes of a path that are not UTF-8 become U+FFFD. Borrowed from the study; NULL for
+ * NULL.
  */
 const char *anx_study_name(const struct anx_study *study);
 
@@ -1017,7 +1021,7 @@ size_t anx_study_label_count(const struct anx_study *study);
 const struct anx_label *anx_study_label(const struct anx_study *study, size_t index);
 
 /**
- * How many flags there are; 0 where nothing was noticed, and for NULL.
+ * How many flags there are; 0 for NULL.
  */
 size_t anx_study_flag_count(const struct anx_study *study);
 
@@ -1032,12 +1036,12 @@ const struct anx_flag *anx_study_flag(const struct anx_study *study, size_t inde
 size_t anx_study_timing_count(const struct anx_study *study);
 
 /**
- * A step's time. Borrowed from the study; NULL where index is not below anx_study_timing_count.
+ * The time of a step. Borrowed from the study; NULL where index is not below anx_study_timing_count.
  */
 const struct anx_timing *anx_study_timing(const struct anx_study *study, size_t index);
 
 /**
- * Where the study's results come from. Borrowed from the study; NULL for NULL.
+ * Versions, settings and hashes that the study's results depend on. Borrowed from the study; NULL for NULL.
  */
 const struct anx_provenance *anx_study_provenance(const struct anx_study *study);
 
@@ -1083,17 +1087,17 @@ anx_status anx_study_from_pixels(const struct anx_engine *engine,
 
 /**
  * Opens the files of several radiographs and perceives them together: the studies are those that anx_study_from_file
- * makes of each. Files are read side by side, and several images are looked at in one run of the perception module, as
- * many as its input's size allows in bounded memory (8, or fewer); any number may be given.
+ * makes of each. Files are read in parallel, and one run of the perception module takes several images: 8, or fewer if the bundle's input
+ * is large. Any number of files may be given.
  *
  * paths: the files, borrowed for the call. count: how many there are; with 0 nothing happens. options: NULL for the defaults; a stop or
  * a deadline ends the whole call: studies that are made by then are given, and all others fail.
  * studies: room for count pointers; takes the new studies in the order of the paths, each of which the caller frees with
  * anx_study_free; NULL for each file that failed. errors: NULL, or room for count pointers; takes why each file failed, which
  * the caller frees with anx_error_free; NULL for each study that was made.
- * A file that fails takes nothing from the others: their studies are given and belong to the caller, whatever the call
- * returns. It returns ANX_OK if all studies were made, else the status of the first file that failed, as anx_study_from_file
- * does, and error says why that one did. With an argument that cannot be used it makes no study, and gives no errors either.
+ * A file that fails does not affect the others: their studies are returned and belong to the caller, whatever the call returns. It
+ * returns ANX_OK if all studies were made, else the status of the first file that failed, and error is about that file. With an argument
+ * that cannot be used there are no studies, and all errors are NULL.
  */
 anx_status anx_studies_from_files(const struct anx_engine *engine,
                                   const char *const *paths,
@@ -1132,12 +1136,12 @@ anx_status anx_studies_from_pixels(const struct anx_engine *engine,
                                    struct anx_error **error);
 
 /**
- * Asks the study a question, or sets it a task, and waits for the answer. The first ask computes the study's context,
- * later ones go on from it. Answers do not see each other's questions, unless options.follow_up says so.
+ * Asks the study a question and waits for the answer. The first ask prefills the study's context, which stays in the KV cache. The model
+ * does not see earlier questions and answers, unless options.follow_up is on.
  *
  * question: UTF-8; a region is written <box>(x0,y0),(x1,y1)</box> in pixels of the original image. NULL or empty for a
- * task that needs no question. options: NULL for the defaults. answer: takes the answer, which the caller frees with
- * anx_answer_free; NULL on failure. An answer that was stopped or cut is a success; see anx_answer_finish.
+ * task that has an instruction of its own. options: NULL for the defaults. answer: takes the answer, which the caller frees with
+ * anx_answer_free; NULL on failure. An answer that was stopped or is incomplete is a success; see anx_answer_finish.
  * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_RADIOGRAPH_FLAGGED, or in the hundreds of ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
  * Does not guarantee that the answer is true, complete or grounded; research use, not a medical device.
  */
@@ -1148,13 +1152,13 @@ anx_status anx_study_ask(struct anx_study *study,
                          struct anx_error **error);
 
 /**
- * Asks the study several questions at once and waits for all answers. They are decoded together over what the radiograph takes,
- * which is there once: each costs little more than its own tokens. Greedy answers are those of anx_study_ask. Either all
- * questions are follow-ups or none is.
+ * Asks the study several questions at once and waits for all answers. They are decoded together and share the KV cache of the context, so
+ * that each costs little more than its own tokens. Greedy answers are those of anx_study_ask. Either all questions are follow-ups or none
+ * is.
  *
  * questions: count of them, as anx_study_ask takes one; at most 1024. options: NULL for the defaults of all, or count pointers,
- * each NULL or the options of that question; its callback receives the pieces of that answer and ends that answer alone.
- * answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also where count is too large.
+ * each NULL or the options of that question, whose callback receives the pieces of that answer and ends that answer only.
+ * answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also if count is too large.
  * Fails as anx_study_ask does, with the first question that fails; then there are no answers.
  */
 anx_status anx_study_ask_many(struct anx_study *study,
@@ -1165,25 +1169,26 @@ anx_status anx_study_ask_many(struct anx_study *study,
                               struct anx_error **error);
 
 /**
- * How many questions the study's conversation holds: the last one that was asked of the radiograph alone, and those that
- * followed it up. 0 for NULL, and while an ask is running.
+ * How many questions the study's conversation has: the last one that was no follow-up, and the follow-ups after it. 0 for NULL, and while
+ * an ask is running.
  */
 size_t anx_study_turns(const struct anx_study *study);
 
 /**
- * Forgets all questions and answers of the study's conversation but the first turns; the next follow-up goes on from
- * there. What was computed of the radiograph stays.
+ * Removes all questions and answers from the study's conversation but the first turns; the next follow-up continues from there. The
+ * context stays in the KV cache.
  * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY.
  */
-anx_status anx_study_rewind(struct anx_study *study, size_t turns, struct anx_error **error);
+anx_status anx_study_rewind(struct anx_study *study,
+                            size_t turns,
+                            struct anx_error **error);
 
 /**
- * Gives the study as bytes, with everything that was computed of it, so that anx_study_load goes on from there, in this
- * process or another with the same bundle. Its context is computed first where no question was asked yet; the conversation is
- * left out.
+ * Makes bytes of the study, with its perception and its prefilled context but without its conversation, for anx_study_load in this or
+ * another process with the same bundle. The context is prefilled first if no question was asked yet.
  *
- * bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They say what the radiograph shows:
- * keep them as you keep the radiograph.
+ * bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They describe the patient: protect them as you
+ * protect the radiograph.
  * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_DECODER, ANX_SAVED, or in the hundred of ANX_RUNTIME; the study is then as
  * it was.
  */
@@ -1192,7 +1197,8 @@ anx_status anx_study_save(struct anx_study *study,
                           struct anx_error **error);
 
 /**
- * Makes a study from the bytes of anx_study_save. Nothing is perceived again; the first question costs its own tokens only.
+ * Makes a study from the bytes of anx_study_save. Nothing is perceived or prefilled again, so the first question costs its own tokens
+ * only.
  *
  * bytes, size: all bytes, with the checksum at their end; borrowed for the call. study: takes the new study, which the caller frees with
  * anx_study_free; NULL on failure.
@@ -1237,7 +1243,7 @@ const char *anx_answer_raw(const struct anx_answer *answer);
 const char *anx_answer_question(const struct anx_answer *answer);
 
 /**
- * The name of the question's task, or NULL where none was named. Borrowed from the answer.
+ * The name of the question's task, or NULL if none was given. Borrowed from the answer.
  */
 const char *anx_answer_task(const struct anx_answer *answer);
 
@@ -1258,20 +1264,19 @@ const struct anx_grounding *anx_answer_grounding(const struct anx_answer *answer
 size_t anx_answer_tokens(const struct anx_answer *answer);
 
 /**
- * How many tokens were computed before the answer's first one: those of the question, and those of the study's context where it was
- * not there yet; 0 for NULL.
+ * How many tokens were prefilled for this answer: those of the question, and those of the study's context if it was not in the KV cache
+ * yet; 0 for NULL.
  */
 size_t anx_answer_prefilled(const struct anx_answer *answer);
 
 /**
- * How many runs of the language model the answer took, the question's not counted: fewer than tokens where they were looked up; 0 for
- * NULL.
+ * How many runs of the decoder these tokens took, without prefill: fewer than tokens if draft tokens were accepted; 0 for NULL.
  */
 size_t anx_answer_runs(const struct anx_answer *answer);
 
 /**
- * Natural logarithms of the tokens' probabilities by the model, anx_answer_tokens of them, at most 0; not calibrated. Borrowed
- * from the answer; NULL where the options did not ask for them, and for NULL.
+ * Natural logarithm of the probability of each token under the model, anx_answer_tokens values of at most 0; not calibrated. Borrowed
+ * from the answer; NULL if the options did not ask for them, and for NULL.
  */
 const float *anx_answer_log_probabilities(const struct anx_answer *answer);
 
@@ -1296,12 +1301,12 @@ const struct anx_flag *anx_answer_flag(const struct anx_answer *answer, size_t i
 size_t anx_answer_timing_count(const struct anx_answer *answer);
 
 /**
- * A step's time. Borrowed from the answer; NULL where index is not below anx_answer_timing_count.
+ * The time of a step. Borrowed from the answer; NULL where index is not below anx_answer_timing_count.
  */
 const struct anx_timing *anx_answer_timing(const struct anx_answer *answer, size_t index);
 
 /**
- * Where the answer comes from. Borrowed from the answer; NULL for NULL.
+ * Versions, settings and hashes that the answer depends on. Borrowed from the answer; NULL for NULL.
  */
 const struct anx_provenance *anx_answer_provenance(const struct anx_answer *answer);
 

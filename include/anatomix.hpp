@@ -27,7 +27,7 @@
 
 namespace anatomix {
 
-// What the language model said, and where.
+// An answer of the language model, with groundings.
 class Answer {
 public:
     // Readable text, without tags and coordinates.
@@ -35,13 +35,13 @@ public:
     // As the model wrote it: with tags, and with boxes on a grid of 1024 over the padded square, not in pixels.
     std::string raw() const { return detail::text(anx_answer_raw(handle_.get())); }
     std::string question() const { return detail::text(anx_answer_question(handle_.get())); }
-    // The name of the question's task; empty where none was named.
+    // The name of the question's task; empty if none was given.
     std::string task() const { return detail::text(anx_answer_task(handle_.get())); }
     std::vector<Grounding> groundings() const {
         return detail::collect(handle_.get(), anx_answer_grounding_count, anx_answer_grounding, detail::grounding);
     }
     std::size_t tokens() const { return anx_answer_tokens(handle_.get()); }
-    // Tokens computed before the first of these, and runs of the model that these took.
+    // Tokens that were prefilled for this answer, and runs of the decoder that its tokens took.
     std::size_t prefilled() const { return anx_answer_prefilled(handle_.get()); }
     std::size_t runs() const { return anx_answer_runs(handle_.get()); }
     // Natural logarithms of the tokens' probabilities; empty unless the options asked for them. Not calibrated.
@@ -88,8 +88,8 @@ public:
     }
     Provenance provenance() const { return detail::provenance(anx_study_provenance(handle_.get())); }
 
-    // Asks a question and waits for the answer, which on_piece receives as it is decoded. A region in the question is
-    // <box>(x0,y0),(x1,y1)</box> in pixels of the original image.
+    // Asks a question and waits for the answer; on_piece receives it while it is decoded. A region in the question is written
+    // <box>(x0,y0),(x1,y1)</box>, in pixels of the original image.
     Result<Answer> ask(const std::string &question, const Callback &on_piece = {}, AskOptions options = {}) {
         std::vector<const char *> stop;
         const anx_ask_options raw = lower(options, on_piece, stop);
@@ -123,7 +123,7 @@ public:
         return answers;
     }
 
-    // Sets a task that needs no question: a report, a classification, the detection of abnormalities.
+    // Asks for a task that needs no question: a report, a classification, the detection of abnormalities.
     Result<Answer> ask_task(Task task, const Callback &on_piece = {}, std::size_t max_tokens = 0) {
         AskOptions options;
         options.task = task;
@@ -134,14 +134,14 @@ public:
     // How many questions the conversation holds.
     std::size_t turns() const { return anx_study_turns(handle_.get()); }
 
-    // Forgets all of the conversation but its first turns; a follow-up goes on from there.
+    // Removes all of the conversation but its first turns; a follow-up continues from there.
     Error rewind(std::size_t turns) {
         anx_error *error = nullptr;
         if (anx_study_rewind(handle_.get(), turns, &error) != ANX_OK) return detail::take(error);
         return {};
     }
 
-    // The study with everything that was computed of it, for Engine::load_study.
+    // The study as bytes, with its prefilled context, for Engine::load_study.
     Result<std::vector<std::uint8_t>> save() {
         anx_bytes *raw = nullptr;
         anx_error *error = nullptr;
@@ -277,12 +277,12 @@ public:
         return make_several(raw, options, anx_studies_from_pixels);
     }
 
-    // Bytes that a study with so many computed tokens takes.
+    // Bytes that the KV cache of a study with this many computed tokens takes at most.
     std::size_t study_bytes(std::size_t tokens) const { return anx_engine_study_bytes(handle_.get(), tokens); }
 
     std::string bundle_name() const { return detail::text(anx_engine_bundle_name(handle_.get())); }
     std::string bundle_sha256() const { return detail::text(anx_engine_bundle_sha256(handle_.get())); }
-    // The provider that it computes on, never "auto".
+    // The provider that the engine computes on, never "auto".
     std::string provider() const { return detail::text(anx_engine_provider(handle_.get())); }
     // Notes on where graphs are computed, a line each: why "auto" settled on it, whether the bundle was checked on such a processor.
     std::vector<std::string> notes() const {
@@ -347,7 +347,7 @@ private:
             if (made[i]) {
                 outcomes.push_back(Study(made[i]));
             } else {
-                // Without a reason of its own, the call as a whole failed.
+                // If the study has no error of its own, the call as a whole failed.
                 outcomes.push_back(failed[i] ? detail::take(failed[i]) : whole);
             }
         }

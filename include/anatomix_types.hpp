@@ -25,10 +25,10 @@ namespace anatomix {
 struct Error {
     anx_status code = ANX_OK;
     std::string message;
-    std::string cause; // what lies beneath; often empty
+    std::string cause; // what ONNX Runtime, a parser or the operating system said; often empty
 };
 
-// A value, or the error that came instead of it.
+// A value, or the error of the call that should have returned it.
 template <class T> class [[nodiscard]] Result {
 public:
     Result(T value) : held_(std::move(value)) {}
@@ -36,7 +36,7 @@ public:
 
     explicit operator bool() const { return std::holds_alternative<T>(held_); }
 
-    // The value. Without one the program ends with the error's message, so ask first where failure is to be survived.
+    // The value. If there is none, this prints the error's message and aborts the program, so check with `if (result)` first.
     T &value() & { return checked(held_); }
     const T &value() const & { return checked(held_); }
     T value() && { return std::move(checked(held_)); }
@@ -92,7 +92,7 @@ auto collect(const Handle *handle, std::size_t (*count)(const Handle *), const I
 // A box in pixels of the original image: x0, y0, x1, y1.
 using Box = anx_box;
 
-// An anatomical structure with its place and the most similar sentence of the bundle's database.
+// An anatomical structure with its bounding box and the most similar sentence of the bundle's database.
 struct Structure {
     std::uint32_t index; // 0 to 35, the same in every bundle
     std::string name;    // left and right are the patient's
@@ -108,26 +108,26 @@ struct Label {
     float score;
 };
 
-// Something that speaks against trusting a result.
+// A reason not to trust a result.
 struct Flag {
     std::string code; // a stable name, such as "mirrored"
     anx_severity severity;
     std::string message;
 };
 
-// A phrase of an answer with its places.
+// A phrase of an answer with its bounding boxes.
 struct Grounding {
     std::string phrase;
     std::vector<Box> boxes;
 };
 
-// How long a step took.
+// The time of a step.
 struct Timing {
     std::string step;
     double milliseconds;
 };
 
-// Where a result comes from; see anx_provenance.
+// Versions, settings and hashes that a result depends on; see anx_provenance.
 struct Provenance {
     std::string sdk, bundle, bundle_sha256, provider, precision, input_sha256, decoding, scores, intended_use,
         onnx_runtime;
@@ -183,22 +183,22 @@ constexpr const char *name(Task task) {
 // Receives an answer piece by piece as it is decoded; returns whether to go on. It must not throw.
 using Callback = std::function<bool(std::string_view piece)>;
 
-// What may be said with a question.
+// Options of a question; see anx_ask_options.
 struct AskOptions {
-    std::optional<Task> task;   // makes answers more reliable where it is known
+    std::optional<Task> task;   // makes answers more reliable
     std::size_t max_tokens = 0; // 0: the default
-    double temperature = 0;     // 0 takes the most likely token, always; 1 draws as likely as the model says
-    std::size_t top_k = 0;      // draws among so many of the most likely tokens; 0: among all
-    double top_p = 1;           // draws among the fewest most likely tokens that are this probable together
+    double temperature = 0;     // 0: greedy; 1: samples by the model's probabilities
+    std::size_t top_k = 0;      // samples among this many of the most likely tokens; 0: all
+    double top_p = 1;           // samples among the most likely tokens whose probabilities sum to this
     double repetition_penalty = 1;
-    std::uint64_t seed = 0; // equal seeds draw equal answers
-    std::vector<std::string> stop; // texts that end the answer, and are left out
-    std::chrono::milliseconds deadline{0}; // ends the answer as far as it has come; 0: never
+    std::uint64_t seed = 0; // equal seeds give equal answers
+    std::vector<std::string> stop; // stop texts: the answer ends before the first of them
+    std::chrono::milliseconds deadline{0}; // ends the answer with the tokens decoded so far; 0: never
     bool log_probabilities = false;        // see Answer::log_probabilities
     bool follow_up = false;                // continues the study's conversation
-    std::string json_schema;    // the answer is JSON that meets it, see anx_ask_options; empty: text with groundings
-    bool unconstrained = false; // the answer may be anything; else groundings are well formed
-    bool accept_flags = false;  // asks even what is flagged "not_chest" or "not_frontal"; else that is ANX_RADIOGRAPH_FLAGGED
+    std::string json_schema;    // constrains the answer to JSON that conforms to it; empty: text with groundings
+    bool unconstrained = false; // groundings may be malformed
+    bool accept_flags = false;  // asks even if the study is flagged "not_chest" or "not_frontal"
 };
 
 // One of several questions that are asked at once.

@@ -1,4 +1,4 @@
-//! The answer: what the language model said, and where.
+//! The answer of the language model, with groundings.
 
 use super::handle::{Handle, read};
 use super::record::{Record, anx_box, anx_flag, anx_provenance, anx_timing, item};
@@ -13,23 +13,23 @@ use std::ptr::{from_ref, null};
 pub enum anx_finish {
     /// The model ended its turn: the answer is complete.
     ANX_FINISH_END_OF_TURN = 0,
-    /// The limit on tokens was reached: the answer is cut.
+    /// The limit on tokens was reached: the answer is incomplete.
     ANX_FINISH_MAX_TOKENS = 1,
-    /// The callback or a cancel handle stopped it.
+    /// The callback or a cancel handle stopped the answer.
     ANX_FINISH_STOPPED = 2,
-    /// A text of the options' stop was reached, and is left out.
+    /// A text of anx_ask_options.stop was reached; it is not part of the answer.
     ANX_FINISH_STOP_TEXT = 3,
-    /// The options' deadline was over: the answer is cut.
+    /// The deadline of the options passed: the answer is incomplete.
     ANX_FINISH_DEADLINE = 4,
-    /// It would have taken more memory than the engine's options allow: the answer is cut.
+    /// The KV cache could not grow within anx_engine_options.memory_limit: the answer is incomplete.
     ANX_FINISH_MEMORY = 5,
 }
 
-/// A phrase of an answer with its places.
+/// A phrase of an answer with its bounding boxes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_grounding {
-    /// The phrase, as it stands in the answer's text.
+    /// The phrase, as it occurs in the answer's text.
     pub phrase: *const c_char,
     /// Its boxes, box_count of them; borrowed from the answer.
     pub boxes: *const anx_box,
@@ -37,7 +37,7 @@ pub struct anx_grounding {
     pub box_count: usize,
 }
 
-/// An answer of the language model. It never changes, so threads may share it; it needs neither study nor engine.
+/// An answer of the language model. It never changes, so threads may share it. It does not need its study or engine.
 pub struct anx_answer {
     question: *const c_char,
     task: *const c_char,
@@ -115,7 +115,7 @@ pub unsafe extern "C" fn anx_answer_question(answer: *const anx_answer) -> *cons
     unsafe { read(answer, null(), |a| a.question) }
 }
 
-/// The name of the question's task, or NULL where none was named. Borrowed from the answer.
+/// The name of the question's task, or NULL if none was given. Borrowed from the answer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_task(answer: *const anx_answer) -> *const c_char {
     // SAFETY: NULL or a live handle, as the header asks.
@@ -144,24 +144,23 @@ pub unsafe extern "C" fn anx_answer_tokens(answer: *const anx_answer) -> usize {
     unsafe { read(answer, 0, |a| a.tokens) }
 }
 
-/// How many tokens were computed before the answer's first one: those of the question, and those of the study's context where it was
-/// not there yet; 0 for NULL.
+/// How many tokens were prefilled for this answer: those of the question, and those of the study's context if it was not in the KV cache
+/// yet; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_prefilled(answer: *const anx_answer) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(answer, 0, |a| a.prefilled) }
 }
 
-/// How many runs of the language model the answer took, the question's not counted: fewer than tokens where they were looked up; 0 for
-/// NULL.
+/// How many runs of the decoder these tokens took, without prefill: fewer than tokens if draft tokens were accepted; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_runs(answer: *const anx_answer) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(answer, 0, |a| a.runs) }
 }
 
-/// Natural logarithms of the tokens' probabilities by the model, anx_answer_tokens of them, at most 0; not calibrated. Borrowed
-/// from the answer; NULL where the options did not ask for them, and for NULL.
+/// Natural logarithm of the probability of each token under the model, anx_answer_tokens values of at most 0; not calibrated. Borrowed
+/// from the answer; NULL if the options did not ask for them, and for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_log_probabilities(answer: *const anx_answer) -> *const f32 {
     // SAFETY: NULL or a live handle, as the header asks.
@@ -196,14 +195,14 @@ pub unsafe extern "C" fn anx_answer_timing_count(answer: *const anx_answer) -> u
     unsafe { read(answer, 0, |a| a.record.timing.len()) }
 }
 
-/// A step's time. Borrowed from the answer; NULL where index is not below anx_answer_timing_count.
+/// The time of a step. Borrowed from the answer; NULL where index is not below anx_answer_timing_count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_timing(answer: *const anx_answer, index: usize) -> *const anx_timing {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(answer, null(), |a| item(&a.record.timing, index)) }
 }
 
-/// Where the answer comes from. Borrowed from the answer; NULL for NULL.
+/// Versions, settings and hashes that the answer depends on. Borrowed from the answer; NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_provenance(answer: *const anx_answer) -> *const anx_provenance {
     // SAFETY: NULL or a live handle, as the header asks.

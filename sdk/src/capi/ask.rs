@@ -1,4 +1,4 @@
-//! Asking a study.
+//! Questions to a study.
 
 use super::answer::anx_answer;
 use super::call::make;
@@ -20,16 +20,16 @@ use std::time::Duration;
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_flow {
-    /// More.
+    /// Decoding continues.
     ANX_CONTINUE = 0,
-    /// No more.
+    /// The answer ends.
     ANX_STOP = 1,
 }
 
-/// Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, never cut within a character, valid during
-/// this call only. length: its bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to go
-/// on or ANX_STOP (anything else) to end the answer here. It runs on the thread that asks. It must return normally: no
-/// exception, no longjmp. It must not free the study; asking the same study from it fails with ANX_BUSY.
+/// Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, whole characters, valid during this call only. length: its
+/// bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to continue or ANX_STOP (anything else) to end the
+/// answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. It must not free the study; asking the
+/// same study from it fails with ANX_BUSY.
 pub type anx_piece_callback = Option<unsafe extern "C" fn(piece: *const c_char, length: usize, user_data: *mut c_void) -> c_int>;
 
 /// Options of anx_study_ask. Set struct_size to sizeof(anx_ask_options) and everything else to zero but what you want to
@@ -39,31 +39,33 @@ pub type anx_piece_callback = Option<unsafe extern "C" fn(piece: *const c_char, 
 pub struct anx_ask_options {
     /// sizeof(anx_ask_options).
     pub struct_size: usize,
-    /// The question's task, or NULL for a question in free words; a bare phrase or box is put into its task's words: "report",
+    /// The question's task, or NULL for a question in free words. With a task, a text that is only a phrase or box is put into the
+    /// task's wording. Tasks: "report",
     /// "classification", "abnormality_detection", "phrase_grounding", "anatomy_grounding", "grounded_diagnosis",
     /// "grounded_captioning", "open_question", "closed_question".
     pub task: *const c_char,
-    /// Most tokens to decode, or 0 for the default.
+    /// Largest number of tokens of the answer, or 0 for the default, 512.
     pub max_tokens: usize,
-    /// Called with every piece of the answer as it is decoded, or NULL.
+    /// Receives every piece of the answer as it is decoded, or NULL.
     pub callback: anx_piece_callback,
     /// Handed to the callback as it is; the library never reads it.
     pub user_data: *mut c_void,
-    /// How freely tokens are drawn: 0 takes the most likely one, always; 1 draws as likely as the model says; at most 100.
+    /// Sampling temperature: 0 for greedy decoding, which takes the most likely token; 1 samples by the model's probabilities; at most
+    /// 100.
     pub temperature: f64,
-    /// Draws among this many of the most likely tokens; 0 for all.
+    /// Samples among this many of the most likely tokens; 0 for all.
     pub top_k: usize,
-    /// Draws among the fewest most likely tokens that are this probable together, above 0 to 1; 0 for all.
+    /// Samples among the smallest set of most likely tokens whose probabilities sum to this, above 0 to 1; 0 for all.
     pub top_p: f64,
-    /// Divides positive logits of tokens that the answer holds already, and multiplies negative ones; 0 or 1 leaves them.
+    /// Divides the positive logits of tokens that occur in the answer, and multiplies their negative ones; 0 or 1 for none.
     pub repetition_penalty: f64,
-    /// Equal seeds draw equal answers.
+    /// Seed of sampling: equal seeds give equal answers.
     pub seed: u64,
-    /// stop_count texts, UTF-8, or NULL: the answer ends before the first of them that it would hold.
+    /// Stop texts, UTF-8, stop_count of them, or NULL: the answer ends before the first occurrence of any of them.
     pub stop: *const *const c_char,
     /// How many texts there are.
     pub stop_count: usize,
-    /// The answer ends, as far as it has come, after this many milliseconds, the context's included; 0 for never.
+    /// The answer ends with the tokens decoded so far after this many milliseconds, prefill included; 0 for no deadline.
     pub deadline_ms: usize,
     /// An anx_switch, by default off: the answer holds the log probability of each of its tokens, see
     /// anx_answer_log_probabilities.
@@ -71,9 +73,10 @@ pub struct anx_ask_options {
     /// An anx_switch, by default off: the question continues the study's conversation, so that the model sees the questions and
     /// answers before it; see anx_study_turns. Off: it is asked of the radiograph alone.
     pub follow_up: usize,
-    /// A JSON schema, UTF-8, of at most 65,536 bytes, or NULL: the answer is JSON that meets it, whole unless a limit cuts it; see
-    /// anx_answer_finish. Bound strings, arrays and numbers in it, so that an unsure model comes to an end. Boxes in it are on a
-    /// grid of 1024 over the padded square, not pixels. The model does not see the schema: say in words what is wanted.
+    /// A JSON schema, UTF-8, of at most 65,536 bytes, or NULL: decoding is constrained to JSON that conforms to it, complete unless a
+    /// limit ends the answer; see anx_answer_finish. Give strings, arrays and numbers a maximum length in the schema, or an unsure model
+    /// may not come to an end. Boxes in the JSON are on a grid of 1024 over the padded square, not in pixels. The model does not see
+    /// the schema: the question must say what the answer should contain.
     pub json_schema: *const c_char,
     /// An anx_switch, by default off: decoding is not constrained, so that groundings may be malformed. Off: groundings are well
     /// formed, or the answer is JSON. It cannot be on together with json_schema.
@@ -91,7 +94,7 @@ unsafe impl Options for anx_ask_options {
 const _: () = assert!(size_of::<anx_ask_options>() == 18 * size_of::<usize>(), "libanatomix needs a machine of 64 bits");
 
 impl anx_ask_options {
-    /// The question with these options.
+    /// Makes the question with these options.
     ///
     /// # Safety
     /// Pointers are NULL or valid.
@@ -136,7 +139,7 @@ impl anx_ask_options {
         })
     }
 
-    /// Gives a piece to the callback, where there is one.
+    /// Passes a piece to the callback, if there is one.
     ///
     /// # Safety
     /// The callback is NULL or valid.
@@ -151,12 +154,12 @@ impl anx_ask_options {
     }
 }
 
-/// Asks the study a question, or sets it a task, and waits for the answer. The first ask computes the study's context,
-/// later ones go on from it. Answers do not see each other's questions, unless options.follow_up says so.
+/// Asks the study a question and waits for the answer. The first ask prefills the study's context, which stays in the KV cache. The model
+/// does not see earlier questions and answers, unless options.follow_up is on.
 ///
 /// question: UTF-8; a region is written <box>(x0,y0),(x1,y1)</box> in pixels of the original image. NULL or empty for a
-/// task that needs no question. options: NULL for the defaults. answer: takes the answer, which the caller frees with
-/// anx_answer_free; NULL on failure. An answer that was stopped or cut is a success; see anx_answer_finish.
+/// task that has an instruction of its own. options: NULL for the defaults. answer: takes the answer, which the caller frees with
+/// anx_answer_free; NULL on failure. An answer that was stopped or is incomplete is a success; see anx_answer_finish.
 /// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_RADIOGRAPH_FLAGGED, or in the hundreds of ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
 /// Does not guarantee that the answer is true, complete or grounded; research use, not a medical device.
 #[unsafe(no_mangle)]

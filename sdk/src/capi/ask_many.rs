@@ -1,4 +1,4 @@
-//! Asking a study several questions at once.
+//! Several questions to a study at once.
 
 use super::answer::anx_answer;
 use super::ask::anx_ask_options;
@@ -12,16 +12,16 @@ use super::strings::optional_text;
 use super::study::anx_study;
 use std::ffi::c_char;
 
-/// Most questions of one call.
+/// Largest number of questions of one call.
 const MOST: usize = 1024;
 
-/// Asks the study several questions at once and waits for all answers. They are decoded together over what the radiograph takes,
-/// which is there once: each costs little more than its own tokens. Greedy answers are those of anx_study_ask. Either all
-/// questions are follow-ups or none is.
+/// Asks the study several questions at once and waits for all answers. They are decoded together and share the KV cache of the context, so
+/// that each costs little more than its own tokens. Greedy answers are those of anx_study_ask. Either all questions are follow-ups or none
+/// is.
 ///
 /// questions: count of them, as anx_study_ask takes one; at most 1024. options: NULL for the defaults of all, or count pointers,
-/// each NULL or the options of that question; its callback receives the pieces of that answer and ends that answer alone.
-/// answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also where count is too large.
+/// each NULL or the options of that question, whose callback receives the pieces of that answer and ends that answer only.
+/// answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also if count is too large.
 /// Fails as anx_study_ask does, with the first question that fails; then there are no answers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_ask_many(

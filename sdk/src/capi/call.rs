@@ -1,4 +1,4 @@
-//! What every function of the interface does alike: hold panics back, fill its outputs, report failures.
+//! What all functions of the interface do: catch panics, set outputs, report failures.
 
 use super::error::anx_error;
 use super::failure::{Failure, catch};
@@ -6,7 +6,7 @@ use super::handle::{Handle, check_array};
 use super::status::anx_status;
 use std::ptr::null_mut;
 
-/// Runs a call that makes no handle: holds panics back and turns a failure into a status and, where the caller wants one, an error.
+/// Runs a call that makes no handle: catches panics, and turns a failure into a status and, if the caller asks for it, an error.
 ///
 /// # Safety
 /// `error` is NULL or writable.
@@ -51,8 +51,8 @@ pub(super) unsafe fn make_several<H: Handle>(
     }
 }
 
-/// Runs a call that makes `count` handles, each of which may fail by itself: `outputs` receives the handles and NULL for those that
-/// failed, `errors` why they failed, and NULL for the others. The call returns the status of the first failure.
+/// Runs a call that makes `count` handles, each of which may fail by itself: `outputs` receives a handle or NULL for each, `errors` NULL or
+/// the error. The call returns the status of the first failure.
 ///
 /// # Safety
 /// `outputs` and `errors` are NULL or `count` writable pointers, `error` NULL or writable.
@@ -86,15 +86,15 @@ pub(super) unsafe fn make_each<H: Handle>(
     }
 }
 
-/// The places that a caller keeps for new handles. Nothing else writes to them, and they are NULL from the beginning of a call on, until
-/// its body has succeeded: so every failure, a panic included, leaves NULL in them.
+/// The caller's memory for new handles. Only this type writes to it. It is set to NULL when a call begins and to handles when the call's
+/// body has succeeded, so it is NULL after every failure, a panic included.
 struct Outputs<H> {
     first: *mut *mut H,
     count: usize,
 }
 
 impl<H: Handle> Outputs<H> {
-    /// Sets the places to NULL.
+    /// Sets the outputs to NULL.
     ///
     /// # Safety
     /// `first` is NULL or `count` writable pointers, for as long as this is used.
@@ -102,12 +102,12 @@ impl<H: Handle> Outputs<H> {
         if count > 0 {
             check_array(first, count, name)?;
         }
-        // SAFETY: not NULL, aligned, and as many as the caller promised. Written, not assigned: what was there is not dropped.
+        // SAFETY: not NULL, aligned, and `count` of them by the caller's promise. `write` does not drop what was there.
         (0..count).for_each(|index| unsafe { first.add(index).write(null_mut()) });
         Ok(Self { first, count })
     }
 
-    /// What a call made, which must be as many as there are places.
+    /// Checks that a call made as many handles as there are outputs.
     fn checked<T>(&self, made: Vec<T>) -> Result<Vec<T>, Failure> {
         assert_eq!(made.len(), self.count, "a call made another number of handles than there are outputs");
         Ok(made)
@@ -115,12 +115,12 @@ impl<H: Handle> Outputs<H> {
 
     fn give(&self, index: usize, handle: H) {
         assert!(index < self.count, "there is no output {index}");
-        // SAFETY: one of the places, which are writable by the constructor's promise.
+        // SAFETY: one of the outputs, which are writable by the constructor's promise.
         unsafe { self.first.add(index).write(Box::into_raw(Box::new(handle))) }
     }
 }
 
-/// Gives the caller an error, or NULL where there is none, and returns the status.
+/// Sets the caller's error, or NULL on success, and returns the status.
 ///
 /// # Safety
 /// `error` is NULL or writable.
@@ -128,7 +128,7 @@ unsafe fn report(error: *mut *mut anx_error, outcome: Result<(), Failure>) -> an
     let status = outcome.as_ref().map_or_else(|f| f.status, |()| anx_status::ANX_OK);
     if !error.is_null() {
         let given = outcome.err().map_or(null_mut(), |failure| Box::into_raw(Box::new(anx_error::from(failure))));
-        // SAFETY: not NULL, hence writable. What was there before is the caller's: it is not read.
+        // SAFETY: not NULL, hence writable. An error that was there before belongs to the caller and is not read.
         unsafe { error.write(given) };
     }
     status
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_held_back_and_poisons_the_handle() {
+    fn a_panic_is_caught_and_poisons_the_handle() {
         let handle = Fragile::default();
         assert_eq!(run(&handle, || Ok(())), anx_status::ANX_OK);
         assert_eq!(run(&handle, || Err(Failure::busy("x"))), anx_status::ANX_BUSY);

@@ -1,4 +1,4 @@
-//! The engine: what is opened once.
+//! The engine: an opened bundle.
 
 use super::call::make;
 use super::error::anx_error;
@@ -12,14 +12,14 @@ use crate::engine::Engine;
 use std::ffi::{c_char, c_void};
 use std::ptr::null;
 
-/// An opened bundle on a provider. Threads may share it.
+/// An opened bundle on a provider. Any number of threads may use it at once.
 pub struct anx_engine {
     pub(super) engine: Engine,
     bundle_name: *const c_char,
     bundle_sha256: *const c_char,
     provider: *const c_char,
     notes: Vec<*const c_char>,
-    /// Owns what the pointers above point to.
+    /// Owns the texts that the pointers above point to.
     _strings: Strings,
 }
 
@@ -55,15 +55,15 @@ pub struct anx_engine_options {
     /// sizeof(anx_engine_options).
     pub struct_size: usize,
     /// Where to compute: "auto" (or NULL), "cpu", "cuda", "cuda:N", "tensorrt", "tensorrt:N", N being the device's
-    /// number. "auto" takes what can run here and notes why; any other that cannot run is an error.
+    /// number. "auto" takes CUDA if it works and the CPU otherwise, see anx_engine_note; another provider that cannot run is an error.
     pub provider: *const c_char,
-    /// Threads on the CPU that one caller computes with, for the graphs and for what is done before and after them: at most as many
-    /// as the process may use cores, or 0 for all of these. More than that are ANX_INVALID_ARGUMENT. Opening takes up to three for a
-    /// moment. Callers of an engine of one thread compute side by side; callers of an engine of several share the graphs' threads.
+    /// Number of CPU threads that one caller computes with, for the graphs and for the steps before and after them: 1 to the number of
+    /// cores that the process may use, or 0 for all of them. More are ANX_INVALID_ARGUMENT. Opening takes up to three for a moment.
+    /// Callers of an engine with one thread compute side by side; callers of an engine with several threads share them.
     pub threads: usize,
-    /// Path of ONNX Runtime's library, or NULL: then the environment variable ORT_DYLIB_PATH, then beside libanatomix.so
-    /// and beside the program, then the system's search path. A process loads one library, which stays; to name another one
-    /// after that is an error.
+    /// Path of ONNX Runtime's library, or NULL: then it is searched for by the environment variable ORT_DYLIB_PATH, beside
+    /// libanatomix.so, beside the program and on the system's search path. A process loads one library and keeps it; a later engine that
+    /// names another one is an error.
     pub library: *const c_char,
     /// How many bytes the KV caches of all studies may take together, or 0 for no limit; see anx_engine_study_bytes.
     /// A question that would need more fails with ANX_DECODER; an answer that comes to need more ends with ANX_FINISH_MEMORY.
@@ -94,8 +94,8 @@ unsafe impl Options for anx_engine_options {
 /// bundle: path of the bundle's folder. options: NULL for the defaults. engine: takes the new engine, which the caller
 /// frees with anx_engine_free; NULL on failure.
 /// Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT.
-/// Takes from a part of a second to many, by the bundle's size; a bundle larger than 256 MiB is compared by size only,
-/// not by hash ("anatomix bundle verify" does that).
+/// Takes from a part of a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
+/// only; "anatomix bundle verify" compares their hashes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_open(
     bundle: *const c_char,
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn anx_engine_open(
     }
 }
 
-/// Frees an engine; studies made from it go on working and keep what they need. NULL does nothing.
+/// Frees an engine. Its studies can still be used; they keep what they need. NULL does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_free(engine: *mut anx_engine) {
     // SAFETY: NULL or a handle that nobody uses any more, as the header asks.
@@ -149,7 +149,7 @@ pub unsafe extern "C" fn anx_engine_bundle_name(engine: *const anx_engine) -> *c
     unsafe { read(engine, null(), |e| e.bundle_name) }
 }
 
-/// SHA-256 of the bundle's manifest in hexadecimal; it names the bundle for good. Borrowed from the engine; NULL for NULL.
+/// SHA-256 of the bundle's manifest in hexadecimal, which identifies the bundle. Borrowed from the engine; NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_bundle_sha256(engine: *const anx_engine) -> *const c_char {
     // SAFETY: NULL or a live handle, as the header asks.
@@ -163,8 +163,9 @@ pub unsafe extern "C" fn anx_engine_provider(engine: *const anx_engine) -> *cons
     unsafe { read(engine, null(), |e| e.provider) }
 }
 
-/// Bytes that a study with so many computed tokens takes at most, those of its context included; it takes them from its first ask
-/// on until it is freed. More tokens never take less, and from the model's longest context on they take the same. 0 for NULL.
+/// Bytes that the KV cache of a study with this many computed tokens takes at most, the tokens of its context included. A study takes them
+/// from its first ask on until it is freed. The number never falls with more tokens, and stays the same from the model's longest context
+/// on. 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_study_bytes(engine: *const anx_engine, tokens: usize) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.

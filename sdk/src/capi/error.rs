@@ -1,4 +1,4 @@
-//! What a failed call gives.
+//! Errors of calls.
 
 use super::failure::Failure;
 use super::handle::{Handle, read};
@@ -7,8 +7,7 @@ use super::strings::c_string;
 use std::ffi::{CString, c_char};
 use std::ptr::null;
 
-/// Why a call failed. Owned by the caller from the moment it is given; free it with anx_error_free. It never changes, so
-/// threads may share it.
+/// Why a call failed. Owned by the caller, who frees it with anx_error_free. It never changes, so threads may share it.
 pub struct anx_error {
     status: anx_status,
     message: CString,

@@ -1,4 +1,4 @@
-//! Why a call failed, a panic included.
+//! Failures of calls, panics included.
 
 use super::status::anx_status;
 use crate::error::Error;
@@ -14,7 +14,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// An argument that cannot be used; the problem reads on from "the argument NAME".
+    /// An argument that cannot be used. The message is "the argument NAME PROBLEM".
     pub fn argument(name: &str, problem: impl std::fmt::Display) -> Self {
         Self { status: anx_status::ANX_INVALID_ARGUMENT, message: format!("the argument {name} {problem}"), cause: None }
     }

@@ -1,16 +1,16 @@
-//! Handles that C owns, and how a call borrows one.
+//! Handles that C owns, and how calls borrow them.
 
 use super::failure::{Failure, catch};
 use super::status::anx_status;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A type that C owns through a pointer: given once, borrowed shared, freed once.
+/// A type that C owns through a pointer. Calls borrow it as a shared reference; C frees it once.
 pub(super) trait Handle: Sized {
     /// What messages call an argument of this type.
     const NAME: &'static str;
 
-    /// Takes it back and drops it; nothing for NULL.
+    /// Drops the handle; does nothing for NULL.
     ///
     /// # Safety
     /// NULL, or from a function of `call.rs` and not used afterwards.
@@ -18,24 +18,23 @@ pub(super) trait Handle: Sized {
         if !handle.is_null() {
             // SAFETY: the caller's promise: it came out of a box and nobody else holds it.
             let boxed = unsafe { Box::from_raw(handle) };
-            // There is nobody to tell about a panic in a destructor, and it must not cross the boundary.
+            // A panic in a destructor must not reach C, and a function that frees has no way to report it.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(boxed)));
         }
     }
 }
 
-/// A handle whose calls change it, so that a panic in one of them leaves it in an unknown state: a study.
+/// A handle that its calls change, so that a panic in one of them leaves it in an unknown state: a study.
 pub(super) trait Poisonable: Handle {
-    /// Its mark.
+    /// Its record of a panic.
     fn poison(&self) -> &Poison;
 }
 
-/// Set by a panic in a call on the handle; every later call on it is refused.
+/// Whether a call on the handle panicked. Every later call on it is refused.
 #[derive(Debug, Default)]
 pub(super) struct Poison(AtomicBool);
 
-/// Runs a call on a handle that threads share and no call changes, unless it is NULL. A panic fails this call alone: it is held back,
-/// and what other threads see of the handle is as it was.
+/// Runs a call on a handle that threads share and that no call changes, unless it is NULL. A panic fails this call only.
 ///
 /// # Safety
 /// `handle` is NULL or live for the length of the call.
@@ -63,7 +62,7 @@ pub(super) unsafe fn on<H: Poisonable, T>(handle: *const H, body: impl FnOnce(&H
     outcome
 }
 
-/// Reads from a handle; `other` for NULL. The reader must not be able to panic: it looks up what is there already.
+/// Reads from a handle; `other` for NULL. The reader must not panic: it looks up values that exist already.
 ///
 /// # Safety
 /// `handle` is NULL or live for the length of the call.

@@ -1,12 +1,12 @@
 //! The C interface, `include/anatomix.h`: opaque handles over [`Engine`](crate::Engine), [`Study`](crate::Study) and
-//! [`Answer`](crate::Answer). This room only converts, calls and returns.
+//! [`Answer`](crate::Answer). This module only converts, calls and returns.
 //!
-//! Names are those of the header, which cbindgen writes from these files; `ANATOMIX_BLESS=1 cargo test --test header`
-//! renews it. What every function asks of its pointers stands once, in the header's opening (`cbindgen.toml`).
+//! Names are those of the header, which cbindgen generates from these files; `ANATOMIX_BLESS=1 cargo test --test header`
+//! renews it. What every function requires of its pointers is said once, in the header's opening (`cbindgen.toml`).
 //!
-//! How it stays sound: a handle is only ever borrowed shared, what accessors lend is computed when the handle is made
-//! and never changed, and the one thing that changes (the study's cache) is behind a lock that is tried, not waited for,
-//! so that a callback which calls back in gets `ANX_BUSY`.
+//! Why it is sound: handles are borrowed as shared references only. What accessors return is computed when a handle is made and never
+//! changes. A study's conversation does change; it is behind a lock that a call tries and does not wait for, so that a callback that calls
+//! the same study gets `ANX_BUSY`.
 #![allow(unsafe_code)]
 #![allow(non_camel_case_types, clippy::missing_safety_doc)]
 
@@ -16,7 +16,7 @@ mod handle;
 mod options;
 mod strings;
 
-// The header's functions follow this order, hence the lines between them: they keep it from being sorted.
+// The header has this order. The empty lines keep rustfmt from sorting it.
 mod version;
 
 mod status;

@@ -1,4 +1,4 @@
-//! Option structs that can grow: they tell their own size.
+//! Structs that the caller fills and that can grow: their first field is their size.
 
 use super::failure::Failure;
 use std::mem::{MaybeUninit, size_of};
@@ -30,21 +30,22 @@ pub(super) fn switch(value: usize, default: bool, name: &str) -> Result<bool, Fa
     }
 }
 
-/// Sizes beyond this are memory that was never set, not a later version's struct.
+/// A larger size is uninitialised memory, not the struct of a later version.
 const MOST: usize = 4096;
 const WORD: usize = size_of::<usize>();
 
-/// An option struct.
+/// A struct that the caller fills.
 ///
 /// # Safety
-/// `repr(C)`; the first field is `struct_size: usize`; every field is one machine word, so that no size cuts one in two;
-/// and all bytes zero is a valid value, with the default of every option.
+/// `repr(C)`; the first field is `struct_size: usize`; every field is one machine word, or half a word in a pair, so that no size cuts a
+/// field in two; and all bytes zero is a valid value, with the default of every option.
 pub(super) unsafe trait Options: Sized {
     /// The C type's name.
     const NAME: &'static str;
 }
 
-/// Reads options: a smaller struct's tail takes the defaults, a larger one's must be zero, NULL is the defaults.
+/// Reads options. The missing fields of a smaller struct take their defaults, the unknown fields of a larger one must be zero, and NULL
+/// stands for all defaults.
 ///
 /// # Safety
 /// NULL, or as many readable bytes as the first word says.

@@ -28,30 +28,30 @@ impl From<PixelBox> for anx_box {
     }
 }
 
-/// How much a flag weighs.
+/// How severe a flag is.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_severity {
-    /// Good to know.
+    /// For information.
     ANX_INFO = 0,
-    /// Do not rely on the result without looking at the image.
+    /// Look at the image before the result is relied on.
     ANX_WARNING = 1,
 }
 
-/// Something that speaks against trusting a result.
+/// A reason not to trust a result.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_flag {
     /// A stable name: "mirrored", "near_constant", "degenerate_boxes", "low_margin", "not_frontal", "not_chest",
     /// "for_processing", "colour", "damaged_pixels"; later versions may add some.
     pub code: *const c_char,
-    /// How much it weighs.
+    /// How severe it is.
     pub severity: anx_severity,
     /// A sentence for a person.
     pub message: *const c_char,
 }
 
-/// How long a step took.
+/// The time of a step.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_timing {
@@ -61,7 +61,7 @@ pub struct anx_timing {
     pub milliseconds: f64,
 }
 
-/// Where a result comes from; keep it with the result.
+/// Versions, settings and hashes that a result depends on; keep it with the result.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_provenance {
@@ -77,20 +77,20 @@ pub struct anx_provenance {
     pub precision: *const c_char,
     /// SHA-256 of the input file, or of the pixels where there was no file; hexadecimal.
     pub input_sha256: *const c_char,
-    /// How tokens are chosen, and what form they keep: "greedy, grounded".
+    /// How tokens were chosen, and the form of the answer, for example "greedy, grounded".
     pub decoding: *const c_char,
-    /// What scores and similarities are: "uncalibrated".
+    /// How scores and similarities may be interpreted: "uncalibrated".
     pub scores: *const c_char,
-    /// What all of this is for: "research use, not a medical device".
+    /// Intended use of the results: "research use, not a medical device".
     pub intended_use: *const c_char,
     /// Version of the ONNX Runtime that computed the graphs, such as "1.31.1".
     pub onnx_runtime: *const c_char,
 }
 
-/// Flags, provenance and timing as C reads them, with the strings of the handle that they belong to.
+/// Flags, timing and provenance of a handle as C reads them, and all strings of the handle.
 #[derive(Debug)]
 pub(super) struct Record {
-    /// Owns what the pointers in this handle point to.
+    /// Owns the texts that pointers of this handle point to.
     _strings: Strings,
     pub flags: Vec<anx_flag>,
     pub timing: Vec<anx_timing>,
@@ -98,7 +98,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Takes the strings over, those kept so far included.
+    /// Takes the strings that the handle has kept so far, and adds its own.
     pub fn new(mut strings: Strings, flags: &[Flag], timing: &Timing, provenance: &Provenance) -> Self {
         let mut keep = |text: &str| strings.keep(text);
         let severity = |severity| match severity {
@@ -126,7 +126,7 @@ impl Record {
     }
 }
 
-/// A borrowed item, or NULL from the end on.
+/// A pointer to an item, or NULL if there is none at this index.
 pub(super) fn item<T>(items: &[T], index: usize) -> *const T {
     items.get(index).map_or(null(), from_ref)
 }

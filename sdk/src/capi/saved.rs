@@ -1,4 +1,4 @@
-//! Conversations and studies that are kept: turns, and a study as bytes.
+//! The turns of a study's conversation, and a study as bytes.
 
 use super::call::{call, make};
 use super::engine::anx_engine;
@@ -15,16 +15,16 @@ impl Handle for anx_bytes {
     const NAME: &'static str = "bytes";
 }
 
-/// How many questions the study's conversation holds: the last one that was asked of the radiograph alone, and those that
-/// followed it up. 0 for NULL, and while an ask is running.
+/// How many questions the study's conversation has: the last one that was no follow-up, and the follow-ups after it. 0 for NULL, and while
+/// an ask is running.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_turns(study: *const anx_study) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(study, 0, |s| s.study.try_lock().map_or(0, |study| study.turns())) }
 }
 
-/// Forgets all questions and answers of the study's conversation but the first turns; the next follow-up goes on from
-/// there. What was computed of the radiograph stays.
+/// Removes all questions and answers from the study's conversation but the first turns; the next follow-up continues from there. The
+/// context stays in the KV cache.
 /// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_rewind(study: *mut anx_study, turns: usize, error: *mut *mut anx_error) -> anx_status {
@@ -39,12 +39,11 @@ pub unsafe extern "C" fn anx_study_rewind(study: *mut anx_study, turns: usize, e
     }
 }
 
-/// Gives the study as bytes, with everything that was computed of it, so that anx_study_load goes on from there, in this
-/// process or another with the same bundle. Its context is computed first where no question was asked yet; the conversation is
-/// left out.
+/// Makes bytes of the study, with its perception and its prefilled context but without its conversation, for anx_study_load in this or
+/// another process with the same bundle. The context is prefilled first if no question was asked yet.
 ///
-/// bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They say what the radiograph shows:
-/// keep them as you keep the radiograph.
+/// bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They describe the patient: protect them as you
+/// protect the radiograph.
 /// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_DECODER, ANX_SAVED, or in the hundred of ANX_RUNTIME; the study is then as
 /// it was.
 #[unsafe(no_mangle)]
@@ -53,7 +52,8 @@ pub unsafe extern "C" fn anx_study_save(study: *mut anx_study, bytes: *mut *mut 
     unsafe { make(bytes, error, || on(study, |study| Ok(anx_bytes(study.lock()?.save()?)))) }
 }
 
-/// Makes a study from the bytes of anx_study_save. Nothing is perceived again; the first question costs its own tokens only.
+/// Makes a study from the bytes of anx_study_save. Nothing is perceived or prefilled again, so the first question costs its own tokens
+/// only.
 ///
 /// bytes, size: all bytes, with the checksum at their end; borrowed for the call. study: takes the new study, which the caller frees with
 /// anx_study_free; NULL on failure.

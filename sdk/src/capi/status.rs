@@ -1,4 +1,4 @@
-//! Status numbers, and which error has which.
+//! Status numbers, and the number of each error.
 
 use crate::bundle::BundleError;
 use crate::control::StoppedError;
@@ -8,9 +8,8 @@ use crate::prompt::PromptError;
 use crate::radiograph::RadiographError;
 use crate::runtime::RuntimeError;
 
-/// How a call ended. Numbers are part of the interface: they are never reused for another meaning, and later versions may
-/// add some, so treat an unknown number by its hundred. In each hundred the round number stands for whatever none of the
-/// others describes; the error's message always does.
+/// How a call ended. Numbers keep their meaning. Later versions may add some, so treat an unknown number by its hundred: the first
+/// number of each hundred stands for all failures that none of the others describes. The error's message always says what failed.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_status {
@@ -19,7 +18,8 @@ pub enum anx_status {
 
     /// An argument or an option cannot be used, such as NULL where something is needed; the message names it.
     ANX_INVALID_ARGUMENT = 1,
-    /// A defect of the library stopped the call, which gave nothing. A study it was called on is poisoned; an engine stays usable.
+    /// A defect of the library stopped the call, which has no result. If the call was on a study, the study is poisoned; an engine can be
+    /// used as before.
     ANX_PANIC = 2,
     /// An earlier call on this study ended with ANX_PANIC; free it and make a new one.
     ANX_POISONED = 3,
@@ -40,9 +40,9 @@ pub enum anx_status {
     ANX_RADIOGRAPH_DAMAGED = 103,
     /// The image or its file is too small or too large, or its sides do not match the number of pixels.
     ANX_RADIOGRAPH_SIZE = 104,
-    /// The memory that the radiograph takes cannot be had.
+    /// There is not enough memory for the radiograph.
     ANX_RADIOGRAPH_MEMORY = 105,
-    /// The radiograph is flagged as no chest or not frontal, and the question does not accept its flags; see
+    /// The radiograph is flagged "not_chest" or "not_frontal", and the question does not accept flags; see
     /// anx_ask_options.accept_flags.
     ANX_RADIOGRAPH_FLAGGED = 106,
 

@@ -1,22 +1,22 @@
-//! Text in both directions.
+//! Conversion of texts from and to C.
 
 use super::failure::Failure;
 use std::ffi::{CStr, CString, c_char};
 use std::path::PathBuf;
 
-/// Strings that a handle lends; they stay where they are for as long as it lives.
+/// The strings of a handle. They keep their addresses for as long as the handle lives.
 #[derive(Debug, Default)]
 pub(super) struct Strings(Vec<CString>);
 
 impl Strings {
-    /// Copies a text and lends it.
+    /// Copies a text and returns its address.
     pub fn keep(&mut self, text: &str) -> *const c_char {
         self.0.push(c_string(text));
         self.0.last().map_or(c"".as_ptr(), |kept| kept.as_ptr())
     }
 }
 
-/// A text as C has it; a NUL inside it, which C could not see past, becomes U+FFFD.
+/// A NUL-terminated copy of a text. A NUL inside the text becomes U+FFFD.
 pub(super) fn c_string(text: &str) -> CString {
     CString::new(text).or_else(|_| CString::new(text.replace('\0', "\u{FFFD}"))).unwrap_or_default()
 }

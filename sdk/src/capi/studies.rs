@@ -1,4 +1,4 @@
-//! Several studies at once.
+//! Making several studies at once.
 
 use super::call::make_each;
 use super::engine::anx_engine;
@@ -18,17 +18,17 @@ use std::ffi::c_char;
 use std::path::PathBuf;
 
 /// Opens the files of several radiographs and perceives them together: the studies are those that anx_study_from_file
-/// makes of each. Files are read side by side, and several images are looked at in one run of the perception module, as
-/// many as its input's size allows in bounded memory (8, or fewer); any number may be given.
+/// makes of each. Files are read in parallel, and one run of the perception module takes several images: 8, or fewer if the bundle's input
+/// is large. Any number of files may be given.
 ///
 /// paths: the files, borrowed for the call. count: how many there are; with 0 nothing happens. options: NULL for the defaults; a stop or
 /// a deadline ends the whole call: studies that are made by then are given, and all others fail.
 /// studies: room for count pointers; takes the new studies in the order of the paths, each of which the caller frees with
 /// anx_study_free; NULL for each file that failed. errors: NULL, or room for count pointers; takes why each file failed, which
 /// the caller frees with anx_error_free; NULL for each study that was made.
-/// A file that fails takes nothing from the others: their studies are given and belong to the caller, whatever the call
-/// returns. It returns ANX_OK if all studies were made, else the status of the first file that failed, as anx_study_from_file
-/// does, and error says why that one did. With an argument that cannot be used it makes no study, and gives no errors either.
+/// A file that fails does not affect the others: their studies are returned and belong to the caller, whatever the call returns. It
+/// returns ANX_OK if all studies were made, else the status of the first file that failed, and error is about that file. With an argument
+/// that cannot be used there are no studies, and all errors are NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_studies_from_files(
     engine: *const anx_engine,

@@ -1,4 +1,4 @@
-//! The study: what belongs to one radiograph.
+//! The study: one radiograph with what was perceived in it.
 
 use super::call::make;
 use super::cancel::anx_cancel;
@@ -38,7 +38,7 @@ impl Poisonable for anx_study {
     }
 }
 
-/// The header lets a study move between threads, and a cancel handle be used from any.
+/// The header allows a study to move between threads, and a cancel handle to be used by any thread.
 const _: fn() = || {
     fn moved<T: Send>() {}
     fn shared<T: Send + Sync>() {}
@@ -46,7 +46,7 @@ const _: fn() = || {
     shared::<CancelHandle>();
 };
 
-/// An anatomical structure with its place and the most similar sentence of the bundle's database.
+/// An anatomical structure with its bounding box and the most similar sentence of the bundle's database.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_structure {
@@ -54,13 +54,13 @@ pub struct anx_structure {
     pub index: u32,
     /// The structure's name; left and right are the patient's, whatever the image shows.
     pub name: *const c_char,
-    /// Where it is.
+    /// Its bounding box.
     pub bounds: anx_box,
     /// The sentence.
     pub sentence: *const c_char,
     /// Cosine similarity of the sentence to the structure, -1 to 1; not calibrated.
     pub similarity: f32,
-    /// How much less similar the next sentence is, 0 to 2; near 0 the choice was arbitrary.
+    /// How much less similar the second-best sentence is, 0 to 2; near 0 the choice between them is arbitrary.
     pub margin: f32,
 }
 
@@ -116,7 +116,7 @@ pub(super) unsafe fn array<'a, T>(values: *const T, count: usize, name: &str) ->
     Ok(unsafe { slice::from_raw_parts(values, count) })
 }
 
-/// Makes a handle with which any thread can stop this study's running answer; it can be made while one is running.
+/// Makes a handle that stops this study's running ask from any thread; it may be made while an ask is running.
 ///
 /// cancel: takes the handle, which the caller frees with anx_cancel_free; NULL on failure.
 /// Fails with ANX_INVALID_ARGUMENT.
@@ -130,15 +130,16 @@ pub unsafe extern "C" fn anx_study_cancel_handle(
     unsafe { make(cancel, error, || on(study, |study| Ok(anx_cancel::new(study.cancel.clone())))) }
 }
 
-/// Frees a study; its answers and cancel handles go on. Not while a call on it is running. NULL does nothing.
+/// Frees a study; its answers and cancel handles stay valid. Must not be called while another call on the study is running. NULL does
+/// nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_free(study: *mut anx_study) {
     // SAFETY: NULL or a handle that nobody uses any more, as the header asks.
     unsafe { Handle::free(study) }
 }
 
-/// The file's path, or what stands for it; in a path that is not UTF-8, what cannot be read is U+FFFD. Borrowed from the
-/// study; NULL for NULL.
+/// The file's path, or the name that was given; bytes of a path that are not UTF-8 become U+FFFD. Borrowed from the study; NULL for
+/// NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_name(study: *const anx_study) -> *const c_char {
     // SAFETY: NULL or a live handle, as the header asks.
@@ -189,7 +190,7 @@ pub unsafe extern "C" fn anx_study_label(study: *const anx_study, index: usize) 
     unsafe { read(study, null(), |s| item(&s.labels, index)) }
 }
 
-/// How many flags there are; 0 where nothing was noticed, and for NULL.
+/// How many flags there are; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_flag_count(study: *const anx_study) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
@@ -210,14 +211,14 @@ pub unsafe extern "C" fn anx_study_timing_count(study: *const anx_study) -> usiz
     unsafe { read(study, 0, |s| s.record.timing.len()) }
 }
 
-/// A step's time. Borrowed from the study; NULL where index is not below anx_study_timing_count.
+/// The time of a step. Borrowed from the study; NULL where index is not below anx_study_timing_count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_timing(study: *const anx_study, index: usize) -> *const anx_timing {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(study, null(), |s| item(&s.record.timing, index)) }
 }
 
-/// Where the study's results come from. Borrowed from the study; NULL for NULL.
+/// Versions, settings and hashes that the study's results depend on. Borrowed from the study; NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_provenance(study: *const anx_study) -> *const anx_provenance {
     // SAFETY: NULL or a live handle, as the header asks.

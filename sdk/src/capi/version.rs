@@ -2,8 +2,8 @@
 
 use std::ffi::{CStr, c_char};
 
-/// Version of the interface that this header describes. It grows by one with every release that adds something. What was there
-/// before keeps working, so a program may run with a library whose anx_abi_version() is equal or greater; see docs/abi.md.
+/// Version of the interface that this header describes. It grows by one with every release that adds something. A program runs with every
+/// library whose anx_abi_version() is equal or greater; see docs/abi.md.
 pub const ANX_ABI_VERSION: u32 = 1;
 
 const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {

@@ -13,89 +13,88 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Ask a question of a radiograph, or set one of the nine tasks
+/// Ask questions about a radiograph, or set one of the nine tasks
 ///
-/// The answer is printed as it is decoded, then the places that it speaks of, in pixels of the image. A question may name
-/// a region: "What is the finding in <box>(x0,y0),(x1,y1)</box>?" Several questions share the work that the radiograph takes.
+/// The answer is printed while it is decoded, then its groundings with boxes in pixels of the image. A question may name a region: "What
+/// is the finding in <box>(x0,y0),(x1,y1)</box>?" Several questions are decoded together over the same context.
 #[derive(Args)]
 pub struct Ask {
     /// DICOM, PNG or JPEG file, or a study that --save wrote
     image: PathBuf,
-    /// The questions; may be left out with the tasks report, classification and abnormality_detection
+    /// The questions; not needed with the tasks report, classification and abnormality_detection
     #[arg(value_name = "QUESTION")]
     questions: Vec<String>,
-    /// What kind of question it is
+    /// The task of the questions
     #[arg(long, value_name = "NAME", value_parser = task_parser())]
     task: Option<Task>,
-    /// Each question after the first continues the conversation, so that the model sees what was said; else each is asked of
-    /// the radiograph alone
+    /// Each question after the first continues the conversation, so that the model sees the earlier questions and answers
     #[arg(long)]
     follow_up: bool,
     #[command(flatten)]
     output: Output,
 }
 
-/// Longest JSON schema in bytes. The SDK takes no longer one.
+/// Longest JSON schema in bytes, as in the SDK.
 const MAX_SCHEMA: usize = 1 << 16;
 
-/// How an answer is given; `ask` and `report` share it.
+/// Options of answers; `ask`, `chat` and `report` share them.
 #[derive(Args)]
 pub struct Output {
-    /// Print one JSON object
+    /// Print one JSON object for each answer
     #[arg(long)]
     json: bool,
-    /// Draw the places that the answer speaks of over the radiograph, as a PNG file
+    /// Draw the boxes of the answer over the radiograph, as a PNG file
     #[arg(long, value_name = "PNG")]
     overlay: Option<PathBuf>,
     /// Ask even if the radiograph is flagged not_chest or not_frontal, which otherwise ends with exit code 3
     #[arg(long)]
     accept_flags: bool,
-    /// Longest answer in tokens
+    /// Largest number of tokens of an answer [default: 512]
     #[arg(long, value_name = "N")]
     max_tokens: Option<NonZeroUsize>,
-    /// Keep the study with everything that was computed of the radiograph, as a file to be asked later without computing it again;
-    /// questions and answers are left out
+    /// Save the study with its prefilled context as a file, to be asked later without perceiving and prefilling again; questions and
+    /// answers are not saved
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
     #[command(flatten)]
     decoding: Decoding,
 }
 
-/// How tokens are chosen and when the answer ends.
+/// Sampling, and what ends an answer.
 #[derive(Args)]
 #[command(next_help_heading = "Decoding")]
 pub struct Decoding {
-    /// Draw tokens this freely, 1 being as likely as the model says; 0 takes the most likely one
+    /// Temperature of sampling: 1 samples by the model's probabilities, 0 takes the most likely token
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     temperature: f32,
-    /// Draw among this many of the most likely tokens [default: all]
+    /// Sample among this many of the most likely tokens [default: all]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     top_k: usize,
-    /// Draw among the fewest most likely tokens that are this probable together
+    /// Sample among the smallest set of most likely tokens whose probabilities sum to this
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     top_p: f32,
-    /// Make tokens that the answer holds already less likely by this factor
+    /// Make tokens that occur in the answer less likely by this factor
     #[arg(long, value_name = "F", default_value_t = 1.0)]
     repetition_penalty: f32,
-    /// Draw the same answer again
+    /// Seed of sampling: the same seed gives the same answer
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// End the answer before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// End the answer after this time, as far as it has come
+    /// End the answer after this time, with the tokens decoded so far
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     deadline: Option<Duration>,
-    /// With --json, tell how probable each token was, as natural logarithms
+    /// With --json, print the natural logarithm of each token's probability
     #[arg(long, requires = "json")]
     log_probabilities: bool,
-    /// Answer with JSON that meets the JSON schema in this file
+    /// Constrain the answer to JSON that conforms to the JSON schema in this file
     #[arg(long, value_name = "FILE")]
     json_schema: Option<PathBuf>,
-    /// Let the model say anything; else tags are closed, boxes are boxes, and no control token appears
+    /// Do not constrain decoding: tags may stay open, boxes may be malformed, and control tokens may appear
     #[arg(long, conflicts_with = "json_schema")]
     unconstrained: bool,
-    /// Decode token by token, without looking up what the answer repeats; the answer is the same
+    /// Decode token by token, without prompt look-up; the answer is the same
     #[arg(long)]
     no_look_up: bool,
 }
@@ -146,7 +145,7 @@ impl Ask {
     }
 }
 
-/// What is asked: a radiograph, or the file of a study that was saved.
+/// The image argument: a radiograph, or the file of a saved study.
 enum Source {
     Radiograph(Box<Radiograph>),
     Saved(PathBuf),
@@ -156,7 +155,7 @@ impl Source {
     fn open(path: &Path) -> Result<Self, Failure> {
         let mut start = Vec::new();
         if path.is_file() {
-            // What cannot be read is the radiograph's error to tell.
+            // If the file cannot be read, opening it as a radiograph reports that.
             let _ = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
         }
         if anatomix::is_saved(&start) {
@@ -181,14 +180,14 @@ impl Source {
 }
 
 impl Output {
-    /// Asks these questions, one at least.
+    /// Asks these questions, of which there is at least one.
     pub fn answer(&self, options: &Options, image: &Path, questions: Vec<Question>) -> Result<(), Failure> {
         if self.overlay.is_some() && questions.len() > 1 {
             return Err(Failure::Usage("--overlay shows one answer; ask one question at a time".into()));
         }
         let questions = questions.into_iter().map(|question| self.question(question)).collect::<Result<Vec<_>, _>>()?;
         let mut session = self.open(options, image)?;
-        // What follows up has to wait for what it follows.
+        // A follow-up needs the answer before it, so those are asked one by one.
         let together = if questions.iter().any(|question| question.follow_up) { 1 } else { questions.len() };
         for questions in questions.chunks(together) {
             session.ask(questions.to_vec())?;
@@ -196,7 +195,7 @@ impl Output {
         session.close()
     }
 
-    /// A question as these options want it answered.
+    /// Applies these options to a question.
     pub fn question(&self, question: Question) -> Result<Question, Failure> {
         let limit = self.max_tokens.map_or(question.max_tokens, NonZeroUsize::get);
         let mut question = question.max_tokens(limit);
@@ -204,7 +203,7 @@ impl Output {
         self.decoding.apply(question)
     }
 
-    /// Opens the engine and what is asked. Where results go is looked at before any work is done.
+    /// Opens the engine and the image. The paths of output files are checked before any work is done.
     pub fn open(&self, options: &Options, image: &Path) -> Result<Session<'_>, Failure> {
         let outs = [("--overlay", &self.overlay), ("--save", &self.save)];
         for (option, out) in outs.into_iter().filter_map(|(option, out)| Some((option, out.as_ref()?))) {
@@ -225,18 +224,18 @@ impl Output {
         let waiting = spinner("reading the radiograph");
         let study = source.study(&engine);
         waiting.finish_and_clear();
-        Ok(Session { study: study?, radiograph: source.radiograph(), output: self, doubted: false })
+        Ok(Session { study: study?, radiograph: source.radiograph(), output: self, flags_printed: false })
     }
 }
 
-/// A study that is asked, and where its answers go.
+/// A study that is asked, and the outputs of its answers.
 pub struct Session<'a> {
     pub study: Study,
-    /// Unless the study was saved.
+    /// `None` for a saved study.
     radiograph: Option<Box<Radiograph>>,
     output: &'a Output,
     /// Whether the study's flags were printed.
-    doubted: bool,
+    flags_printed: bool,
 }
 
 impl Session<'_> {
@@ -254,7 +253,7 @@ impl Session<'_> {
             if written.is_ok() { Flow::Continue } else { Flow::Stop }
         };
         let answers = match <[Question; 1]>::try_from(questions) {
-            // A conversation keeps its turn.
+            // Only a question that is asked by itself becomes a turn of the conversation.
             Ok([question]) => {
                 let mut on_piece = on_piece;
                 self.study.ask_streaming(question, |piece| on_piece(0, piece)).map(|answer| vec![answer])
@@ -275,7 +274,7 @@ impl Session<'_> {
             out().line("")?;
             print::groundings(answer)?;
             print::cut(answer.finish);
-            if !std::mem::replace(&mut self.doubted, true) {
+            if !std::mem::replace(&mut self.flags_printed, true) {
                 print::flags(&answer.flags);
             }
             remark(&print::origin(&answer.provenance, &answer.timing));
@@ -286,7 +285,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Keeps the study where that was asked for.
+    /// Saves the study if the option is given.
     pub fn close(mut self) -> Result<(), Failure> {
         if let Some(path) = &self.output.save {
             let unsaved = |error: Error| Failure::Message(format!("{} was not written: {}", path.display(), error.full_message()));

@@ -1,4 +1,4 @@
-//! `anatomix bundle`: what a bundle is, and whether it is whole.
+//! `anatomix bundle`: what a bundle contains, and whether it is complete and unchanged.
 
 use crate::common::{Failure, Options, bar};
 use crate::shown::{out, remark};
@@ -91,7 +91,7 @@ fn verify(bundle: &Bundle, json: bool) -> Result<(), Failure> {
     let verified = bundle.verify(|bytes| progress.inc(bytes));
     progress.finish_and_clear();
     verified.map_err(Error::from)?;
-    // Opening an engine does not read all of it.
+    // Opening an engine does not read the whole sentence database.
     let database = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width).map_err(Error::from)?;
     database.verify().map_err(Error::from)?;
     let (files, bytes) = (bundle.manifest().files.len(), bundle.bytes());

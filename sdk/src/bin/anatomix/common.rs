@@ -1,4 +1,4 @@
-//! What commands share: options of the engine, where the bundle is, failures, progress.
+//! What the commands share: options of the engine, the search for a bundle, failures, progress bars.
 
 use crate::shown::remark;
 use anatomix::parts::runtime;
@@ -11,7 +11,7 @@ use std::num::{NonZeroU32, NonZeroUsize, ParseIntError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The reference bundle in the repository, and beside a program that was copied out of it.
+/// Paths of the reference bundle: in the repository, and beside a program that was copied out of it.
 const REFERENCE: [&str; 2] = ["examples/reference-bundle", "reference-bundle"];
 const VARIABLE: &str = "ANATOMIX_BUNDLE";
 
@@ -41,7 +41,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The bundle's folder: the one that is named, or the first of the usual places that holds one.
+    /// The bundle's folder: the one that is named, or the first of the default places that has a manifest.
     pub fn bundle(&self) -> Result<PathBuf, Failure> {
         let named = || std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(folder) = self.bundle.clone().or_else(named) {
@@ -60,10 +60,10 @@ impl Options {
         })
     }
 
-    /// Lets all work of the program take no more threads than were asked for.
+    /// Limits rayon's global threads, which read radiographs, to the requested number.
     pub fn limit_threads(&self) {
         if let Some(threads) = self.threads {
-            // It fails only where the threads are there already.
+            // It fails only if the threads were started before.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
         }
     }
@@ -90,26 +90,26 @@ impl Options {
     }
 }
 
-/// A number of threads that the machine has.
+/// Parses a number of threads, at most one for each core.
 fn threads(text: &str) -> Result<NonZeroUsize, String> {
     let threads: NonZeroUsize = text.parse().map_err(|e: ParseIntError| e.to_string())?;
     let options = runtime::Options { threads: Some(threads.get()), ..Default::default() };
     options.check().map(|()| threads).map_err(|e| e.to_string())
 }
 
-/// Why a command did not do what it was asked for.
+/// Why a command failed.
 pub enum Failure {
-    /// Something is wrong with one of its inputs or outputs; it may go on with the next one.
+    /// One of its inputs or outputs failed; the command may continue with the next one.
     Message(String),
-    /// Nothing more can be done.
+    /// The command cannot continue.
     Fatal(String),
-    /// The radiograph is flagged as none the model was made for, and its flags were not accepted.
+    /// The radiograph is flagged as not a chest or not frontal, and the question does not accept that.
     Flagged(String),
-    /// The command line itself is wrong.
+    /// The command line is wrong.
     Usage(String),
-    /// Nobody reads standard output any more.
+    /// The reader of standard output closed the pipe.
     PipeClosed,
-    /// What is wrong was said already.
+    /// The command failed, and its messages were printed already.
     Reported,
 }
 
@@ -122,7 +122,7 @@ impl From<anatomix::Error> for Failure {
     }
 }
 
-/// Of standard output; every file has its own errors.
+/// An error of standard output. Errors of files have messages of their own.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -132,26 +132,26 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Says what is wrong, in one line.
+/// Prints an error as one line on standard error.
 pub fn complain(message: &str) {
     let words: Vec<&str> = message.split_whitespace().collect();
     remark(&format!("error: {}", words.join(" ")));
 }
 
-/// Shown on a terminal only, until it is cleared.
+/// A spinner that is visible on a terminal only, until it is cleared.
 pub fn spinner(message: &'static str) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(message);
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
 }
 
-/// A bar with rate and remaining time; `template` is indicatif's.
+/// A progress bar; `template` is indicatif's.
 pub fn bar(length: u64, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(length).with_style(style.progress_chars("━╸─"))
 }
 
-/// A text file of at most `limit` bytes, which may be a pipe.
+/// Reads a text file of at most `limit` bytes. It may be a pipe.
 pub fn read_text(path: &Path, limit: usize) -> Result<String, Failure> {
     let unreadable = |why: &dyn std::fmt::Display, advice: &str| Failure::Message(format!("{} {why}; {advice}", path.display()));
     let mut bytes = Vec::new();
@@ -163,13 +163,13 @@ pub fn read_text(path: &Path, limit: usize) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| unreadable(&"is not UTF-8", "convert it"))
 }
 
-/// Where a file is or will be, by whatever name; nothing where there is no such folder.
+/// The canonical path of a file that exists or will be written; `None` if its folder does not exist.
 pub fn place(path: &Path) -> Option<PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
 }
 
-/// What an option writes must not replace what is read.
+/// Checks that the file that an option writes is not one that is read.
 pub fn check_apart(read: &Path, option: &str, out: &Path) -> Result<(), Failure> {
     match (read.canonicalize(), out.canonicalize()) {
         (Ok(a), Ok(b)) if a == b => Err(Failure::Usage(format!("{option} would replace {}; name another file", read.display()))),
@@ -177,7 +177,7 @@ pub fn check_apart(read: &Path, option: &str, out: &Path) -> Result<(), Failure>
     }
 }
 
-/// Nor does anything belong into a bundle that its manifest does not list.
+/// Checks that the file that an option writes is not in the bundle, whose manifest lists all its files.
 pub fn check_outside(bundle: &Path, option: &str, out: &Path) -> Result<(), Failure> {
     match (bundle.canonicalize(), place(out)) {
         (Ok(bundle), Some(place)) if place.starts_with(&bundle) => {

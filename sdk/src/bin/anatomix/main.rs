@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Of a radiograph that is asked although it is flagged as none the model was made for.
+/// Exit code if the radiograph is flagged as not a chest or not frontal and the question does not accept that.
 const FLAGGED: u8 = 3;
 const EXIT_CODES: &str = "Exit codes:
   0  everything was done
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Command::Providers(command) => command.run(&cli.options),
     };
     match done.and_then(|()| Ok(std::io::stdout().flush()?)) {
-        // Whoever closes the pipe has seen enough.
+        // A reader that closes the pipe, such as `head`, has read what it needs: this is no failure.
         Ok(()) | Err(Failure::PipeClosed) => ExitCode::SUCCESS,
         Err(Failure::Reported) => ExitCode::FAILURE,
         Err(Failure::Usage(message)) => Cli::command().error(ErrorKind::ValueValidation, shown::line(&message)).exit(),
@@ -73,9 +73,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what is wrong with the command line, or the help that was asked for.
+/// Prints what is wrong with the command line, or the requested help, and exits.
 fn refuse(error: &clap::Error) -> ! {
-    // clap repeats arguments as they are.
+    // clap's messages contain the arguments as they are, so control characters in them have to be escaped.
     let is_plain = |argument: std::ffi::OsString| matches!(shown::line(&argument.to_string_lossy()), Cow::Borrowed(_));
     if std::env::args_os().all(is_plain) {
         error.exit();

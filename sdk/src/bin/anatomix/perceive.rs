@@ -20,8 +20,7 @@ pub struct Perceive {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
-    /// Draw the boxes over the radiograph, as a PNG file; for several images an existing folder, which gets NAME.overlay.png
-    /// of each
+    /// Draw the boxes over the radiograph, as a PNG file; for several images name an existing folder, which gets NAME.overlay.png for each
     #[arg(long, value_name = "PNG")]
     overlay: Option<PathBuf>,
 }
@@ -61,7 +60,7 @@ impl Perceive {
         progress.suspend(|| if self.json { Ok(out().json(&PerceiveRecord::from(study))?) } else { print::study(study) })
     }
 
-    /// Where the overlay of each image goes. Checked before any work is done.
+    /// The path of each image's overlay. It is checked before any work is done.
     fn overlays(&self) -> Result<Vec<Option<PathBuf>>, Failure> {
         let Some(out) = &self.overlay else { return Ok(vec![None; self.images.len()]) };
         if let [image] = self.images.as_slice() {
@@ -89,7 +88,7 @@ impl Perceive {
     }
 }
 
-/// What becomes of each image of a batch, in order.
+/// The study of each image of a batch, in order, or why it failed.
 fn perceive(engine: &Engine, batch: &[(&PathBuf, Option<PathBuf>)]) -> Vec<Result<(Radiograph, Study), Failure>> {
     let open = |(image, _): &(&PathBuf, Option<PathBuf>)| Radiograph::open(image).map_err(Error::from);
     let opened: Vec<Result<Radiograph, Error>> = batch.par_iter().map(open).collect();

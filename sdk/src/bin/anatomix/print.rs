@@ -1,14 +1,14 @@
-//! Results for people.
+//! Results as text for people.
 
 use crate::common::Failure;
 use crate::shown::{out, remark};
 use anatomix::parts::retrieval::is_finding;
 use anatomix::{Answer, Finish, Flag, Provenance, Severity, StructureFinding, Study, Timing};
 
-/// Cells of a label's bar.
+/// Width of a label's bar in characters.
 const BAR: usize = 20;
 
-/// Structures with findings first, then the others, then labels and where it all comes from.
+/// Prints a study: structures with findings, the other structures, labels, provenance, flags.
 pub fn study(study: &Study) -> Result<(), Failure> {
     let mut out = out();
     out.line(format_args!("{}  {} x {}", study.name(), study.width(), study.height()))?;
@@ -39,7 +39,7 @@ pub fn study(study: &Study) -> Result<(), Failure> {
     Ok(())
 }
 
-/// An answer's groundings, after its text was printed.
+/// Prints an answer's groundings. Its text was printed before.
 pub fn groundings(answer: &Answer) -> Result<(), Failure> {
     let mut out = out();
     let width = answer.groundings.iter().map(|g| g.phrase.chars().count()).max().unwrap_or(0);
@@ -54,19 +54,19 @@ pub fn groundings(answer: &Answer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Why an answer is not whole, on standard error.
+/// Prints on standard error why an answer is incomplete, if it is.
 pub fn cut(finish: Finish) {
     let why = match finish {
-        Finish::MaxTokens => "no more tokens are allowed, by --max-tokens or by the model's context, which a long conversation fills",
+        Finish::MaxTokens => "it reached the limit of --max-tokens, or the end of the model's context, which a long conversation fills",
         Finish::Stopped => "it was stopped",
-        Finish::Deadline => "its time was over; allow more with --deadline",
+        Finish::Deadline => "its deadline passed; allow more time with --deadline",
         Finish::Memory => "it would have taken more memory than --memory-limit allows",
         _ => return,
     };
-    remark(&format!("note: the answer is cut: {why}"));
+    remark(&format!("note: the answer is incomplete: {why}"));
 }
 
-/// Doubts, on standard error.
+/// Prints flags on standard error.
 pub fn flags(flags: &[Flag]) {
     for flag in flags {
         let severity = match flag.severity {
@@ -77,7 +77,7 @@ pub fn flags(flags: &[Flag]) {
     }
 }
 
-/// Where a result comes from, and how long it took.
+/// A line on a result's provenance and timing.
 pub fn origin(provenance: &Provenance, timing: &Timing) -> String {
     let Provenance { sdk, bundle, bundle_sha256, provider, precision, intended_use, .. } = provenance;
     let hash: String = bundle_sha256.chars().take(12).collect();
@@ -85,7 +85,7 @@ pub fn origin(provenance: &Provenance, timing: &Timing) -> String {
     format!("anatomix {sdk}, bundle {bundle} ({hash}), {provider}, {precision}; {}; {intended_use}", times.join(", "))
 }
 
-/// Widths of the table's columns but the last.
+/// Widths of the table's first columns.
 struct Widths {
     name: usize,
     bounds: usize,
@@ -103,7 +103,7 @@ impl Widths {
     }
 }
 
-/// As many cells as the score says, to an eighth of one.
+/// A bar whose length is the score, to an eighth of a character.
 fn bar(score: f32) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (score.clamp(0.0, 1.0) * (BAR * 8) as f32).round() as usize;

@@ -7,7 +7,7 @@ use anatomix::{Error, Provider};
 use clap::Args;
 use serde_json::json;
 
-/// List where graphs can be computed here, with the reasons against the rest
+/// List the providers that can run here, and why the others cannot
 #[derive(Args)]
 pub struct Providers {
     /// Print one JSON object

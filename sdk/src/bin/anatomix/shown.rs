@@ -1,7 +1,7 @@
-//! What reaches a terminal: all output of the program goes through here, so that no text of a file can give the terminal orders.
+//! All output of the program goes through here, so that no text from a file can send control sequences to a terminal.
 //!
-//! Names of files and bundles, header fields, flags of saved studies and answers are foreign text. Control characters in them, and those
-//! that change the direction of a line, are shown as `\u{1b}` and the like. In JSON they are escaped as JSON allows it.
+//! Names of files and bundles, header fields, flags of saved studies, and answers come from outside. Control characters in them, and those
+//! that change the direction of a line, are printed as `\u{1b}` and the like. In JSON they are escaped as JSON allows it.
 
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
@@ -9,18 +9,18 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, StdoutLock, Write};
 
-/// Whether a terminal may take this character for an order, or show a text in another order than it is written in.
+/// Whether a terminal may interpret this character, or show the characters after it in another order.
 fn is_order(character: char) -> bool {
     let turns = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     character.is_control() || turns
 }
 
-/// A text of one line as it may be shown.
+/// Escapes a text of one line.
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_order)
 }
 
-/// A text of several lines as it may be shown.
+/// Escapes a text of several lines.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |character| is_order(character) && character != '\n')
 }
@@ -42,36 +42,36 @@ fn escaped(text: &str, is_order: impl Fn(char) -> bool) -> Cow<'_, str> {
 /// Standard output.
 pub struct Out(StdoutLock<'static>);
 
-/// Standard output, for as long as nobody else should write to it.
+/// Locks standard output.
 pub fn out() -> Out {
     Out(io::stdout().lock())
 }
 
 impl Out {
-    /// A line.
+    /// Prints a line.
     pub fn line(&mut self, text: impl Display) -> io::Result<()> {
         writeln!(self.0, "{}", line(&text.to_string()))
     }
 
-    /// A piece of text, which may have several lines and appears at once.
+    /// Prints a piece of text, which may have several lines, and flushes it.
     pub fn text(&mut self, text: &str) -> io::Result<()> {
         write!(self.0, "{}", lines(text))?;
         self.0.flush()
     }
 
-    /// A value as one line of JSON.
+    /// Prints a value as one line of JSON.
     pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         value.serialize(&mut serde_json::Serializer::with_formatter(&mut self.0, Harmless)).map_err(io::Error::from)?;
         writeln!(self.0)
     }
 }
 
-/// A line on standard error. That standard error is closed is no reason to panic.
+/// Prints a line on standard error. If standard error is closed, the line is lost.
 pub fn remark(text: &str) {
     let _ = writeln!(io::stderr(), "{}", line(text));
 }
 
-/// Compact JSON in which no string holds an order to a terminal.
+/// Compact JSON whose strings have no control characters.
 struct Harmless;
 
 impl Formatter for Harmless {
