@@ -182,7 +182,7 @@ def test_one_thread_takes_one_core(run, radiographs, tmp_path):
 def test_memory_is_limited_and_the_golden_input_left_out(succeed, run, phantom_dicom, tmp_path):
     ask = ["ask", phantom_dicom, "Where is the left lung?", "--json", "--memory-limit"]
     refused = run(*ask, "1")
-    assert refused.returncode == 1 and "allow more" in refused.stderr
+    assert refused.returncode == 1 and "raise the limit" in refused.stderr
     answer = json.loads(succeed(*ask, "64", "--no-golden-check"))
     assert answer["text"] == json.loads(succeed(*ask[:-1]))["text"]
     # An answer without an end is cut at the smallest budget with which the question can be asked.
