@@ -209,3 +209,46 @@ pub fn availability(runtime: &Runtime) -> Vec<Availability> {
         })
         .into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::PoisonError;
+
+    /// A field of a protobuf message: a message or text.
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2, content.len() as u8], content].concat()
+    }
+
+    /// A field of a protobuf message: a small number.
+    fn number(field: u8, value: u8) -> Vec<u8> {
+        vec![field << 3, value]
+    }
+
+    /// A graph `y = Identity(x)`, with an initializer that no node uses, of which ONNX Runtime warns.
+    fn with_unused_initializer() -> Vec<u8> {
+        let shape = field(2, &field(1, &number(1, 1)));
+        let tensor = field(2, &field(1, &[number(1, 1), shape].concat()));
+        let value = |name: &str| [field(1, name.as_bytes()), tensor.clone()].concat();
+        let node = [field(1, b"x"), field(2, b"y"), field(4, b"Identity")].concat();
+        let unused = [number(1, 1), number(2, 1), field(8, b"left over"), field(9, &[0; 4])].concat();
+        let graph = [field(1, &node), field(2, b"graph"), field(5, &unused), field(11, &value("x")), field(12, &value("y"))].concat();
+        [number(1, 8), field(7, &graph), field(8, &number(2, 17))].concat()
+    }
+
+    #[test]
+    fn warnings_of_onnx_runtime_reach_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("small.onnx");
+        std::fs::write(&path, with_unused_initializer()).unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&lines);
+        let log = Log::new(move |level, line| kept.lock().unwrap_or_else(PoisonError::into_inner).push((level, line.to_string())));
+        let runtime = Runtime::load(Options { provider: Provider::Cpu, ..Options::default() }).unwrap();
+        assert!(runtime.graph(&path).is_ok() && lines.lock().unwrap().is_empty());
+        assert!(runtime.with_log(log).graph(&path).is_ok());
+        let lines = lines.lock().unwrap();
+        let [(LogLevel::Warning, line)] = &lines[..] else { panic!("{lines:?}") };
+        assert!(line.starts_with("ONNX Runtime on small.onnx: ") && line.contains("left over"), "{line}");
+    }
+}
