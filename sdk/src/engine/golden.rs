@@ -1,4 +1,4 @@
-//! The golden input: what the trainer computed must come out here too.
+//! The golden input: the provider must reproduce the outputs that the trainer computed for it.
 
 use crate::bundle::{BundleError, MAX_GOLDEN};
 use crate::cause::Problem;
@@ -16,7 +16,8 @@ use std::time::Instant;
 /// after 40 tokens; without them after 130.
 const TIMED: [usize; 4] = [1, 1, 2, 2];
 
-/// `tolerances` are the manifest's, for perception and for logits.
+/// Runs the golden input through all graphs and compares the outputs. `tolerances` are those of the manifest, for the perception module
+/// and for logits.
 pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModule, model: &LanguageModel) -> Result<()> {
     let ((perception_tolerance, logits_tolerance), decoder) = (tolerances, &model.decoder);
     let bytes = files::read(path, MAX_GOLDEN).map_err(|source| BundleError::Read { path: path.into(), source })?;
@@ -63,12 +64,12 @@ pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModu
     Ok(())
 }
 
-/// `tolerance` is relative to the largest value.
+/// Compares a tensor with the golden one. `tolerance` is relative to the largest golden value.
 fn compare(tensor: &str, ours: &[f32], golden: &[f32], tolerance: f32) -> Result<(), RuntimeError> {
     let largest = golden.iter().fold(0f32, |a, v| a.max(v.abs()));
     let allowed = tolerance * largest.max(f32::MIN_POSITIVE);
     let difference = if ours.len() == golden.len() {
-        // A NaN on either side is a difference too.
+        // A NaN on either side counts as a difference.
         ours.iter().zip(golden).map(|(a, b)| (a - b).abs()).fold(0f32, |a, d| if d.is_nan() { f32::INFINITY } else { a.max(d) })
     } else {
         f32::INFINITY
