@@ -26,8 +26,8 @@
  * Pointers. Any pointer may be NULL: a call that can fail then returns ANX_INVALID_ARGUMENT and names the argument, and
  * an accessor returns what its description says. A pointer that is not NULL must be valid: a handle that the library
  * made and that was not freed, a NUL-terminated string, a struct of at least struct_size bytes, memory of the size that
- * is passed with it. Strings are UTF-8; paths are the operating system's bytes on Unix. The library borrows what is
- * passed to it until the call returns.
+ * is passed with it (none, with NULL, is empty memory). Strings are UTF-8; paths are the operating system's bytes on Unix.
+ * The library borrows what is passed to it until the call returns.
  *
  * Lifetimes. Handles (anx_engine, anx_study, anx_answer, anx_cancel, anx_bytes, anx_error) are owned by the caller and
  * freed once, each by its own function, in any order: none needs another to stay alive. Strings and structs that an

@@ -66,8 +66,9 @@ template <class T, auto Free> using Owned = std::unique_ptr<T, Deleter<Free>>;
 
 inline std::size_t on_or_off(bool value) { return value ? ANX_ON : ANX_OFF; }
 
+// A time that is over already, such as the rest until a point in the past, is the shortest one; 0 means none.
 inline std::size_t milliseconds(std::chrono::milliseconds time) {
-    return time.count() > 0 ? static_cast<std::size_t>(time.count()) : 0;
+    return time.count() < 0 ? 1 : static_cast<std::size_t>(time.count());
 }
 
 inline std::string text(const char *borrowed) { return borrowed ? borrowed : ""; }

@@ -111,6 +111,10 @@ impl anx_study {
 /// # Safety
 /// NULL or `count` readable, aligned values that do not change during the call.
 pub(super) unsafe fn array<'a, T>(values: *const T, count: usize, name: &str) -> Result<&'a [T], Failure> {
+    if values.is_null() && count == 0 {
+        // An empty std::vector has no address.
+        return Ok(&[]);
+    }
     check_array(values, count, name)?;
     // SAFETY: not NULL, aligned, not too large, and readable by the caller's promise.
     Ok(unsafe { slice::from_raw_parts(values, count) })

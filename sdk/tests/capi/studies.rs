@@ -128,6 +128,11 @@ fn several_files_in_memory_are_what_they_are_alone() {
     assert!(message.contains("cut short") && studies[0].is_null() && !studies[1].is_null(), "{message}");
     // SAFETY: a live handle, freed once.
     unsafe { anx_study_free(studies[1]) };
+    let empty = anx_file { bytes: null(), size: 0, name: c"empty".as_ptr() };
+    let (_, message, _) = failure(|error| open(&[empty, whole], &mut studies, error));
+    assert!(message.contains("empty is empty") && studies[0].is_null() && !studies[1].is_null(), "{message}");
+    // SAFETY: a live handle, freed once.
+    unsafe { anx_study_free(studies[1]) };
     let (status, message, _) = failure(|error| open(&[whole, anx_file { bytes: null(), ..whole }], &mut studies, error));
     assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
     assert_eq!(message, "the argument files is NULL; pass the address of the data");
