@@ -10,15 +10,15 @@ use rustyline::error::ReadlineError;
 use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::PathBuf;
 
-/// Longest line that is read, in bytes: more than any question may have.
+/// Longest line that is read, in bytes. No question may be as long.
 const LONGEST_LINE: usize = 1 << 16;
 
-/// Talk about a radiograph: each question sees what was said before it
+/// Hold a conversation about a radiograph: the model sees the earlier questions and answers
 ///
-/// A line is a question. A line that begins with a slash is a command: /rewind forgets the last question and its answer, /rewind N the
-/// last N; /report, /phrase_grounding and so on set one of the nine tasks, with the question behind them where they need one; /help
-/// lists them; /quit ends, as the end of the input does. On a terminal Ctrl-C ends an answer early. --overlay shows the last answer;
-/// --save keeps the radiograph's part, not what was said.
+/// A line is a question. A line that begins with a slash is a command: /rewind removes the last question and its answer, /rewind N the
+/// last N; /report, /phrase_grounding and so on set one of the nine tasks, followed by a question if the task needs one; /help lists the
+/// commands; /quit or the end of the input ends the chat. On a terminal Ctrl-C ends an answer early. --overlay draws the last answer;
+/// --save keeps the study without questions and answers.
 #[derive(Args)]
 pub struct Chat {
     /// DICOM, PNG or JPEG file, or a study that --save wrote
@@ -55,7 +55,7 @@ impl Chat {
             match done {
                 Ok(true) => {}
                 Ok(false) => break,
-                // What was said before stays.
+                // The conversation stays as it was.
                 Err(Failure::Message(message)) => {
                     complain(&message);
                     failed = true;
@@ -64,11 +64,11 @@ impl Chat {
             }
         }
         session.close()?;
-        // Whoever sits there has seen it.
+        // On a terminal the user has seen the messages, so the exit code is 0.
         if failed && !terminal { Err(Failure::Reported) } else { Ok(()) }
     }
 
-    /// Does what a line asks for, and tells whether to go on.
+    /// Executes a line. Returns whether the chat continues.
     fn follow(&self, line: Line, session: &mut Session) -> Result<bool, Failure> {
         match line {
             Line::Ask(task, text) => {
@@ -89,7 +89,7 @@ impl Chat {
     }
 }
 
-/// Lines of standard input: edited on a terminal, as they come from anywhere else.
+/// Lines of standard input, with editing on a terminal.
 enum Lines {
     Edited(Box<DefaultEditor>),
     Plain(io::StdinLock<'static>),
@@ -97,7 +97,7 @@ enum Lines {
 
 impl Lines {
     fn open() -> Result<Self, Failure> {
-        // The editor writes to standard output, which belongs to the answers where somebody else reads it.
+        // The editor writes to standard output, which must contain answers only if it is not a terminal.
         if io::stdin().is_terminal() && io::stdout().is_terminal() {
             let editor = DefaultEditor::new().map_err(|e| unreadable(&e))?;
             return Ok(Self::Edited(Box::new(editor)));
@@ -117,7 +117,7 @@ impl Iterator for Lines {
                         let _ = editor.add_history_entry(&line);
                         Some(Ok(line))
                     }
-                    // The line is taken back.
+                    // Ctrl-C discards the line.
                     Err(ReadlineError::Interrupted) => continue,
                     Err(ReadlineError::Eof) => None,
                     Err(error) => Some(Err(unreadable(&error))),
@@ -128,7 +128,7 @@ impl Iterator for Lines {
     }
 }
 
-/// The next line, if there is one. Wherever it comes from, no more of it is held than a question can have.
+/// Reads the next line, if there is one. At most `LONGEST_LINE` bytes of it are kept in memory.
 fn plain(input: &mut impl BufRead) -> Result<Option<String>, Failure> {
     let mut line = Vec::new();
     input.take(LONGEST_LINE as u64 + 1).read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
@@ -160,7 +160,7 @@ fn parse(line: &str) -> Result<Line<'_>, String> {
 }
 
 fn help() {
-    remark("/rewind [N]  forget the last question and its answer, or the last N");
+    remark("/rewind [N]  remove the last question and its answer, or the last N");
     for task in Task::ALL {
         let question = if task.instruction().is_some() { "" } else { " QUESTION" };
         remark(&format!("/{}{question}", task.name()));
