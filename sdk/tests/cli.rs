@@ -61,7 +61,9 @@ fn a_missing_bundle_is_named(#[case] arguments: &[&str]) {
 fn places_without_a_bundle_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("anatomix");
-    std::fs::copy(assert_cmd::cargo::cargo_bin!("anatomix"), &program).unwrap();
+    // Copied by another process: if this one had it open for writing, a program that another test starts meanwhile would inherit that,
+    // and the copy could not be run ("Text file busy").
+    Command::new("cp").arg(assert_cmd::cargo::cargo_bin!("anatomix")).arg(&program).assert().success();
     let places = contains("tried examples/reference-bundle, ").and(contains("--bundle DIR or ANATOMIX_BUNDLE"));
     Command::new(&program)
         .args(["bundle", "info"])
