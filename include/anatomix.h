@@ -195,7 +195,7 @@ enum anx_status
      */
     ANX_PROMPT_TOKENIZER = 501,
     /**
-     * The question is empty, too long, or holds a control token or a box that is none.
+     * The question is empty, has too many characters, or holds a control token, a malformed box, or a box outside the image.
      */
     ANX_PROMPT_QUESTION = 502,
     /**
@@ -666,12 +666,12 @@ typedef struct anx_perceive_options {
      */
     size_t struct_size;
     /**
-     * What is not perceived so many milliseconds after the call began fails with ANX_DEADLINE; 0 for no deadline. Reading and preprocessing
-     * an image are not interrupted; the run of the perception module is.
+     * Deadline in milliseconds after the call begins; 0 for none. A radiograph that is not perceived by then fails with ANX_DEADLINE.
+     * Reading and preprocessing an image are not interrupted; the run of the perception module is.
      */
     size_t deadline_ms;
     /**
-     * A handle from anx_cancel_new, or NULL: what is not perceived when anx_cancel_request is called fails with ANX_STOPPED.
+     * A handle from anx_cancel_new, or NULL. A radiograph that is not perceived when anx_cancel_request is called fails with ANX_STOPPED.
      */
     const struct anx_cancel *cancel;
 } anx_perceive_options;
@@ -739,7 +739,7 @@ typedef struct anx_file {
 
 /**
  * Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, whole characters, valid during this call only. length: its
- * bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to continue or ANX_STOP (anything else) to end the
+ * bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to continue; ANX_STOP, and any other number, ends the
  * answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. It must not free the study; asking the
  * same study from it fails with ANX_BUSY.
  */
@@ -895,9 +895,10 @@ void anx_error_free(struct anx_error *error);
  *
  * bundle: path of the bundle's folder. options: NULL for the defaults. engine: takes the new engine, which the caller
  * frees with anx_engine_free; NULL on failure.
- * Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT.
- * Takes from a part of a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
- * only; "anatomix bundle verify" compares their hashes.
+ * Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
+ * Takes from less than a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
+ * only; "anatomix bundle verify" compares their hashes. Files are mapped: none may be changed or cut while an engine is open.
+ * The golden check needs a KV cache, so a memory_limit that is too small for it fails in the hundred of ANX_DECODER.
  */
 anx_status anx_engine_open(const char *bundle,
                            const struct anx_engine_options *options,
@@ -926,8 +927,8 @@ const char *anx_engine_provider(const struct anx_engine *engine);
 
 /**
  * Bytes that the KV cache of a study with this many computed tokens takes at most, the tokens of its context included. A study takes them
- * from its first ask on until it is freed. The number never falls with more tokens, and stays the same from the model's longest context
- * on. 0 for NULL.
+ * from its first ask, its saving or its loading on until it is freed. The number does not decrease with more tokens, and stays the same
+ * from the model's longest context on. 0 for NULL.
  */
 size_t anx_engine_study_bytes(const struct anx_engine *engine,
                               size_t tokens);
@@ -1049,8 +1050,8 @@ const struct anx_provenance *anx_study_provenance(const struct anx_study *study)
  * Opens a radiograph's file, DICOM, PNG or JPEG (its first bytes decide, not its name), and perceives it: boxes, sentences, labels, flags.
  *
  * path: the file. options: NULL for the defaults. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
- * Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_RADIOGRAPH, ANX_RETRIEVAL, ANX_RUNTIME. The engine
- * can be used as before after every failure.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_RADIOGRAPH, ANX_RETRIEVAL, ANX_RUNTIME,
+ * ANX_PROMPT. The engine can be used as before after every failure.
  * Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so where the header does. Asking
  * such a study has to be allowed, see anx_ask_options.accept_flags.
  */
@@ -1202,7 +1203,7 @@ anx_status anx_study_save(struct anx_study *study,
  *
  * bytes, size: all bytes, with the checksum at their end; borrowed for the call. study: takes the new study, which the caller frees with
  * anx_study_free; NULL on failure.
- * Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, ANX_DECODER, or in the hundreds of ANX_RUNTIME, ANX_PROMPT.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, ANX_DECODER, or in the hundreds of ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT.
  */
 anx_status anx_study_load(const struct anx_engine *engine,
                           const uint8_t *bytes,

@@ -93,9 +93,10 @@ unsafe impl Options for anx_engine_options {
 ///
 /// bundle: path of the bundle's folder. options: NULL for the defaults. engine: takes the new engine, which the caller
 /// frees with anx_engine_free; NULL on failure.
-/// Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT.
-/// Takes from a part of a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
-/// only; "anatomix bundle verify" compares their hashes.
+/// Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
+/// Takes from less than a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
+/// only; "anatomix bundle verify" compares their hashes. Files are mapped: none may be changed or cut while an engine is open.
+/// The golden check needs a KV cache, so a memory_limit that is too small for it fails in the hundred of ANX_DECODER.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_open(
     bundle: *const c_char,
@@ -164,8 +165,8 @@ pub unsafe extern "C" fn anx_engine_provider(engine: *const anx_engine) -> *cons
 }
 
 /// Bytes that the KV cache of a study with this many computed tokens takes at most, the tokens of its context included. A study takes them
-/// from its first ask on until it is freed. The number never falls with more tokens, and stays the same from the model's longest context
-/// on. 0 for NULL.
+/// from its first ask, its saving or its loading on until it is freed. The number does not decrease with more tokens, and stays the same
+/// from the model's longest context on. 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_study_bytes(engine: *const anx_engine, tokens: usize) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.

@@ -23,10 +23,10 @@ use std::time::Duration;
 pub struct anx_perceive_options {
     /// sizeof(anx_perceive_options).
     pub struct_size: usize,
-    /// What is not perceived so many milliseconds after the call began fails with ANX_DEADLINE; 0 for no deadline. Reading and preprocessing
-    /// an image are not interrupted; the run of the perception module is.
+    /// Deadline in milliseconds after the call begins; 0 for none. A radiograph that is not perceived by then fails with ANX_DEADLINE.
+    /// Reading and preprocessing an image are not interrupted; the run of the perception module is.
     pub deadline_ms: usize,
-    /// A handle from anx_cancel_new, or NULL: what is not perceived when anx_cancel_request is called fails with ANX_STOPPED.
+    /// A handle from anx_cancel_new, or NULL. A radiograph that is not perceived when anx_cancel_request is called fails with ANX_STOPPED.
     pub cancel: *const anx_cancel,
 }
 
@@ -54,8 +54,8 @@ pub(super) unsafe fn limits(options: *const anx_perceive_options, engine: &Engin
 /// Opens a radiograph's file, DICOM, PNG or JPEG (its first bytes decide, not its name), and perceives it: boxes, sentences, labels, flags.
 ///
 /// path: the file. options: NULL for the defaults. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_RADIOGRAPH, ANX_RETRIEVAL, ANX_RUNTIME. The engine
-/// can be used as before after every failure.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_RADIOGRAPH, ANX_RETRIEVAL, ANX_RUNTIME,
+/// ANX_PROMPT. The engine can be used as before after every failure.
 /// Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so where the header does. Asking
 /// such a study has to be allowed, see anx_ask_options.accept_flags.
 #[unsafe(no_mangle)]

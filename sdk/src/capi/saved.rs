@@ -57,7 +57,7 @@ pub unsafe extern "C" fn anx_study_save(study: *mut anx_study, bytes: *mut *mut 
 ///
 /// bytes, size: all bytes, with the checksum at their end; borrowed for the call. study: takes the new study, which the caller frees with
 /// anx_study_free; NULL on failure.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, ANX_DECODER, or in the hundreds of ANX_RUNTIME, ANX_PROMPT.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, ANX_DECODER, or in the hundreds of ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_load(
     engine: *const anx_engine,

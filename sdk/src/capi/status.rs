@@ -78,7 +78,7 @@ pub enum anx_status {
     ANX_PROMPT = 500,
     /// The bundle's tokenizer cannot be used.
     ANX_PROMPT_TOKENIZER = 501,
-    /// The question is empty, too long, or holds a control token or a box that is none.
+    /// The question is empty, has too many characters, or holds a control token, a malformed box, or a box outside the image.
     ANX_PROMPT_QUESTION = 502,
 
     /// The language model cannot answer; the message says why.
