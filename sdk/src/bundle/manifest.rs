@@ -145,7 +145,7 @@ impl Manifest {
         self.graphs.as_ref().map_or((TOLERANCE, TOLERANCE), |g| (g.apm_tolerance, g.decoder_tolerance))
     }
 
-    /// A note for an engine on a CPU of this kind, if the bundle was checked on other kinds of processors only.
+    /// A note for an engine on a CPU of this kind, on one line, if the bundle was checked on other kinds of processors only.
     pub fn processor_note(&self, processor: &str) -> Option<String> {
         let others = &self.checked_on;
         if others.is_empty() || others.iter().any(|one| one == processor) {
@@ -154,8 +154,8 @@ impl Manifest {
         Some(format!(
             "the bundle {} was checked on {}, not on {processor}, which this processor is; the golden input checks whether it computes \
              the same here",
-            self.name,
-            others.join(", ")
+            brief(&self.name),
+            brief(others.join(", "))
         ))
     }
 
@@ -226,5 +226,8 @@ mod tests {
         assert_eq!(manifest.processor_note("x86-64 AVX2"), None);
         let note = manifest.processor_note("x86-64").unwrap();
         assert!(note.contains("was checked on x86-64 AVX2, x86-64 AVX-512 VNNI, not on x86-64,"), "{note}");
+        value["name"] = serde_json::json!("two\nlines\u{1b}[2J");
+        let note = read(&value).processor_note("x86-64").unwrap();
+        assert!(note.contains(r"two lines\u{1b}[2J") && !note.contains(char::is_control), "{note}");
     }
 }
