@@ -91,6 +91,7 @@ public:
     // Asks a question and waits for the answer; on_piece receives it while it is decoded. A region in the question is written
     // <box>(x0,y0),(x1,y1)</box>, in pixels of the original image.
     Result<Answer> ask(const std::string &question, const Callback &on_piece = {}, AskOptions options = {}) {
+        if (detail::is_cut(question)) return detail::cut("question");
         std::vector<const char *> stop;
         const anx_ask_options raw = lower(options, on_piece, stop);
         anx_answer *answer = nullptr;
@@ -109,6 +110,7 @@ public:
         std::vector<const anx_ask_options *> given;
         options.reserve(count);
         for (std::size_t i = 0; i < count; i++) {
+            if (detail::is_cut(questions[i].text)) return detail::cut("questions");
             texts.push_back(questions[i].text.c_str());
             options.push_back(lower(questions[i].options, questions[i].on_piece, stops[i]));
             given.push_back(&options[i]);
@@ -205,6 +207,7 @@ public:
             return Error{ANX_INVALID_ARGUMENT, "libanatomix.so " + detail::text(anx_version()) +
                          " is older than the header this program was built with; install the newer one", {}};
         }
+        if (detail::is_cut(bundle)) return detail::cut("bundle");
         anx_engine_options raw = {};
         raw.struct_size = sizeof raw;
         raw.provider = options.provider.empty() ? nullptr : options.provider.c_str();
@@ -226,6 +229,7 @@ public:
 
     // A DICOM, PNG or JPEG file.
     Result<Study> study_from_file(const std::string &path, const PerceiveOptions &options = {}) const {
+        if (detail::is_cut(path)) return detail::cut("path");
         const anx_perceive_options raw = lower(options);
         return make([&](auto... out) { return anx_study_from_file(handle_.get(), path.c_str(), &raw, out...); });
     }
@@ -253,7 +257,8 @@ public:
     // One that fails does not affect the others. A stop ends the whole call: studies that are made by then are returned.
     std::vector<Result<Study>> studies_from_files(const std::vector<std::string> &paths, const PerceiveOptions &options = {}) const {
         std::vector<const char *> raw;
-        for (const std::string &path : paths) raw.push_back(path.c_str());
+        // No file has the empty path, so the study of a path that C would cut has an error, too.
+        for (const std::string &path : paths) raw.push_back(detail::is_cut(path) ? "" : path.c_str());
         return make_several(raw, options, anx_studies_from_files);
     }
 

@@ -36,7 +36,7 @@ public:
 
     explicit operator bool() const { return std::holds_alternative<T>(held_); }
 
-    // The value. If there is none, this prints the error's message and aborts the program, so check with `if (result)` first.
+    // The value. If there is none, this prints the error and aborts the program, so check with `if (result)` first.
     T &value() & { return checked(held_); }
     const T &value() const & { return checked(held_); }
     T value() && { return std::move(checked(held_)); }
@@ -50,7 +50,8 @@ public:
 private:
     template <class Held> static auto &checked(Held &held) {
         if (auto *value = std::get_if<T>(&held)) return *value;
-        std::fprintf(stderr, "anatomix: %s\n", std::get_if<Error>(&held)->message.c_str());
+        const Error &error = *std::get_if<Error>(&held);
+        std::fprintf(stderr, "anatomix: %s%s%s\n", error.message.c_str(), error.cause.empty() ? "" : "; caused by: ", error.cause.c_str());
         std::abort();
     }
 
@@ -69,6 +70,13 @@ inline std::size_t on_or_off(bool value) { return value ? ANX_ON : ANX_OFF; }
 // A time that is over already, such as the rest until a point in the past, is the shortest one; 0 means none.
 inline std::size_t milliseconds(std::chrono::milliseconds time) {
     return time.count() < 0 ? 1 : static_cast<std::size_t>(time.count());
+}
+
+// In C a string ends at its first NUL character, so the rest of such a text would be lost.
+inline bool is_cut(const std::string &text) { return text.find('\0') != std::string::npos; }
+
+inline Error cut(const char *argument) {
+    return {ANX_INVALID_ARGUMENT, std::string("the argument ") + argument + " holds a NUL character; remove it", {}};
 }
 
 inline std::string text(const char *borrowed) { return borrowed ? borrowed : ""; }

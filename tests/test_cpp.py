@@ -79,6 +79,12 @@ int main(int, char **argv) {
     std::ifstream file(argv[2], std::ios::binary);
     std::vector<std::uint8_t> bytes(std::istreambuf_iterator<char>(file), {});
     print(engine.studies_from_bytes({bytes, bytes}));
+    print(engine.studies_from_bytes({{}, bytes}));
+    // Texts that C would cut.
+    const std::string path = argv[2], question = "Where is the heart?", rest("\0.exe", 5);
+    print(engine.studies_from_files({path + rest, path}));
+    std::cout << engine.study_from_file(path + rest).error().message << "\n";
+    std::cout << engine.study_from_file(path).value().ask(question + rest).error().message << "\n";
 }
 """
 
@@ -215,7 +221,10 @@ def test_cpp_perceives_several_files(compiled, anatomix, bundle, phantom_dicom, 
     sentence = record(anatomix, environment, "perceive", phantom_dicom, "--bundle", bundle)["structures"][11]["sentence"]
     # A missing file does not affect the others.
     assert lines[0] == lines[2] == sentence and "no such file" in lines[1] and lines[3] == "0"
-    assert lines[4:] == [sentence] * 2
+    assert lines[4:6] == [sentence] * 2
+    assert "empty" in lines[6] and lines[7] == sentence
+    assert lines[8] != sentence and lines[9] == sentence
+    assert [line.split()[2] for line in lines[10:]] == ["path", "question"] and all("NUL" in line for line in lines[10:])
 
 
 def test_cpp_holds_a_conversation(compiled, anatomix, bundle, phantom_dicom, environment):
