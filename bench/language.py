@@ -1,6 +1,7 @@
 """Comparisons of the language model: prefill, decoding, prompt look-up, several questions on a study, cold start."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -190,14 +191,20 @@ def callers():
     with attempt(work):
         if THREADS < 2:
             raise Failed("this machine has one core")
-        sides = [Ours("callers", REFERENCE, PHANTOM, 1, count) for count in [2, 1]]
-        turn = [[], []]
+        together, alone, other = [Ours("callers", REFERENCE, PHANTOM, 1, count) for count in [2, 1, 1]]
+        per_report = lambda side: side() / side.numbers[1]
+        figures = []
         for _ in range(9):
-            for side, each in zip(sides, turn, strict=True):
-                milliseconds = side()
-                each.append(milliseconds / side.numbers[1])
-        [side.close() for side in sides]
-        row(work, "ourselves, one caller", *map(median, turn), 1.8, unit="reports/s", amount=1)
+            with ThreadPoolExecutor(2) as pool:
+                apart = [pool.submit(per_report, side) for side in [alone, other]]
+            # Reports a millisecond of two processes together.
+            apart = sum(1 / each.result() for each in apart)
+            figures.append([per_report(together), per_report(alone), 1 / apart])
+        [side.close() for side in [together, alone, other]]
+        both, one, processes = map(median, zip(*figures, strict=True))
+        row(work, "ourselves, one caller", both, one, 1.8, unit="reports/s", amount=1)
+        # What the machine gives to two callers that share nothing.
+        row("the same", "ourselves, two processes of one caller", both, processes, unit="reports/s", amount=1)
 
 
 WORKS = [look_up, rejected_drafts, callers, grammar, nine_questions, decoder, cold_start]

@@ -22,7 +22,7 @@ def row(work, peer, ours, theirs, floor=None, unit="ms", amount=None, wish=None)
     that should be reached later."""
     ratio = theirs / ours
     show = lambda x: f"{amount / x * 1e3:,.0f} {unit}" if amount else f"{x:,.0f} {unit}" if x >= 1000 else f"{x:,.2f} {unit}"
-    floors = "-" if floor is None else f"{floor:.3g}" + (f" (wish {wish:g})" if wish else "")
+    floors = "-" if floor is None else f"{floor:.3g}" + (f" (target {wish:g})" if wish else "")
     reached = "-" if floor is None else "yes" if ratio >= floor else "NO"
     line = [work, show(ours), f"{peer}: {show(theirs)}", f"{ratio:.2f}", floors, reached]
     ROWS.append(dict(zip(HEAD, line, strict=True)))
