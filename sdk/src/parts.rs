@@ -50,6 +50,11 @@ pub mod retrieval {
     pub use crate::retrieval::{Hit, SentenceDatabase, SentenceList, is_finding, write};
 }
 
+/// Foreign text.
+pub mod text {
+    pub use crate::text::is_obeyed;
+}
+
 /// ONNX Runtime and graphs.
 pub mod runtime {
     pub use crate::runtime::{Availability, Binding, Graph, Options, Outputs, PROCESSORS, Runtime, Tensor, availability, cores, processor};

@@ -3,35 +3,30 @@
 //! Names of files and bundles, header fields, flags of saved studies, and answers come from outside. Control characters in them, and those
 //! that change the direction of a line, are printed as `\u{1b}` and the like. In JSON they are escaped as JSON allows it.
 
+use anatomix::parts::text::is_obeyed;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, StdoutLock, Write};
 
-/// Whether a terminal may interpret this character, or show the characters after it in another order.
-fn is_order(character: char) -> bool {
-    let turns = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    character.is_control() || turns
-}
-
 /// Escapes a text of one line.
 pub fn line(text: &str) -> Cow<'_, str> {
-    escaped(text, is_order)
+    escaped(text, is_obeyed)
 }
 
 /// Escapes a text of several lines.
 pub fn lines(text: &str) -> Cow<'_, str> {
-    escaped(text, |character| is_order(character) && character != '\n')
+    escaped(text, |character| is_obeyed(character) && character != '\n')
 }
 
-fn escaped(text: &str, is_order: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&is_order) {
+fn escaped(text: &str, is_obeyed: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_obeyed) {
         return text.into();
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for character in text.chars() {
-        match is_order(character) {
+        match is_obeyed(character) {
             true => shown.extend(character.escape_default()),
             false => shown.push(character),
         }
@@ -77,7 +72,7 @@ struct Harmless;
 impl Formatter for Harmless {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
-        while let Some(at) = rest.find(is_order) {
+        while let Some(at) = rest.find(is_obeyed) {
             let (before, order) = rest.split_at(at);
             CompactFormatter.write_string_fragment(writer, before)?;
             let character = order.chars().next().unwrap_or_default();
@@ -101,7 +96,7 @@ mod tests {
         assert_eq!(line("Pleural Effusion, 30 %: Größe µ"), "Pleural Effusion, 30 %: Größe µ");
         assert_eq!(line("a\u{1b}[31m\nb\tc"), r"a\u{1b}[31m\nb\tc");
         assert_eq!(lines("a\u{9b}2J\nb"), "a\\u{9b}2J\nb");
-        assert!(!line(ORDERS).contains(is_order) && !lines(ORDERS).contains(is_order));
+        assert!(!line(ORDERS).contains(is_obeyed) && !lines(ORDERS).contains(is_obeyed));
     }
 
     #[test]
@@ -110,7 +105,7 @@ mod tests {
         let mut written = Vec::new();
         value.serialize(&mut serde_json::Serializer::with_formatter(&mut written, Harmless)).unwrap();
         let text = String::from_utf8(written).unwrap();
-        assert!(!text.contains(is_order), "{text:?}");
+        assert!(!text.contains(is_obeyed), "{text:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
