@@ -68,18 +68,20 @@ use ort::session::Session;
 use tokenizers as t;
 pub struct Graph { pub session: Session, inner: t::Tokenizer }
 impl Graph {
-    pub fn run(&self, count: usize) -> usize { let session: Session = todo!(); count }
+    pub fn run(&self, count: usize) -> usize { let session: Session = self.session.clone(); count }
     pub fn with(
         &self,
         session: &Session,
     ) -> usize { 0 }
-    pub(crate) fn hidden(&self) -> Session { todo!() }
+    pub(crate) fn hidden(&self) -> Session { self.session.clone() }
 }
 impl From<ort::Error> for Graph {
 }
-pub fn load() -> t::Tokenizer { todo!() }
-pub fn private() -> t::Tokenizer { todo!() }
+pub fn load() -> t::Tokenizer { t::Tokenizer::default() }
+pub fn private() -> t::Tokenizer { t::Tokenizer::default() }
 """
     found = leaks(text, {"Graph", "load"}, {"ort", "tokenizers"})
-    parts = ["Graph: pub session: Session", "Graph: From<ort::Error> for Graph", "Graph: pub fn with(", "load: pub fn load() -> t::Tokenizer"]
+    parts = [
+        "Graph: pub session: Session", "Graph: From<ort::Error> for Graph", "Graph: pub fn with(", "load: pub fn load() -> t::Tokenizer",
+    ]  # fmt: skip
     assert len(found) == len(parts) and all(any(leak.startswith(part) for leak in found) for part in parts), found
