@@ -10,8 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from made import published_bundle
-from sides import BENCH, FOLDER, PHANTOM, ROOT, environment, last
+from sides import BENCH, FOLDER, environment, last
 
 # One thread on both sides: what waiting threads do is no work.
 ONE_THREAD = {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -36,14 +35,6 @@ resize = torchvision.transforms.Resize((1024, 1024), antialias=True)
 def once():
     values = resize(torchvision.transforms.functional.to_tensor(Image.open(FOLDER + "/large.png")))
     return (values - values.min()) / (values.max() - values.min())
-"""
-ONNXRUNTIME = """
-import numpy as np, onnxruntime
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(FOLDER + "/torch.onnx", options, providers=["CPUExecutionProvider"])
-image = np.random.default_rng(0).random((1, 1, 1024, 1024), np.float32)
-once = lambda: session.run(None, {"image": image})
 """
 
 
@@ -75,14 +66,11 @@ def peer(code):
 
 
 def main():
-    sys.path.insert(0, str(ROOT / "tests"))
-    fp32 = published_bundle("fp32", "--decoder", "int4", "--apm", "fp32")
     print("| work | ours, million instructions | peer | ratio |\n| --- | --- | --- | --- |")
     for work, side, name, code, runs in [
         ("top-1 over 36 structures, 1,000,000 sentences", ours("retrieval", FOLDER / "sentences.safetensors", 16), "numpy", NUMPY, (5, 25)),
         ("file to tensor, 12-bit DICOM 3000x3000", ours("tensor", FOLDER / "large.dcm", 1024), "pydicom + OpenCV", PYDICOM, (1, 3)),
         ("file to tensor, 8-bit PNG 3000x3000", ours("tensor", FOLDER / "large.png", 1024), "Pillow + torchvision", PILLOW, (1, 2)),
-        ("APM 1024x1024, fp32", ours("perceive", fp32, PHANTOM), "ONNX Runtime fp32 of torch.onnx", ONNXRUNTIME, (1, 2)),
     ]:
         mine, theirs = each(side, *runs) / 1e6, each(peer(code), *runs) / 1e6
         print(f"| {work} | {mine:,.1f} | {name}: {theirs:,.1f} | {theirs / mine:.2f} |", flush=True)
