@@ -63,7 +63,7 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// As [`Engine::study`], and [`StoppedError`](crate::error::StoppedError) if the call was stopped before the perception module was finished.
+    /// As [`Engine::study`], and [`StoppedError`] if the call was stopped before the perception module was finished.
     pub fn study_with(&self, radiograph: &Radiograph, options: &PerceiveOptions) -> Result<Study> {
         self.study_within(radiograph, &self.limits(options)?)
     }
@@ -91,7 +91,7 @@ impl Engine {
     }
 
     /// Perceives several radiographs as [`Engine::studies`] does, but can be stopped by a deadline or a cancel handle. A stop ends the
-    /// whole call: studies that are finished by then are returned, the results of all others are [`StoppedError`](crate::error::StoppedError).
+    /// whole call: studies that are finished by then are returned, the results of all others are [`StoppedError`].
     ///
     /// # Errors
     /// If ONNX Runtime or the system lacks the memory or the thread that a limit takes; nothing is perceived then.
