@@ -312,3 +312,21 @@ fn progress_is_what_the_slowest_answer_makes() {
     assert_eq!(progress.since(&costs, |answer| answer == 1), 1.5);
     assert_eq!(progress.since(&costs, |_| true), 8.0);
 }
+
+#[test]
+fn a_draft_is_verified_as_a_whole_where_that_saves_a_run() {
+    let mut speculation = Speculation::new(RunCosts::fixed(0.1));
+    for _ in 0..10 {
+        for strength in 0..=STRONGEST {
+            (0..9).for_each(|_| speculation.learn(strength, &mut AnswerAcceptance::default(), 1, false));
+            speculation.learn(strength, &mut AnswerAcceptance::default(), 0, true);
+        }
+    }
+    speculation.credit = MOST_CREDIT;
+    let candidate = |tokens| Candidate { tokens, strength: 3, ahead: 0, acceptance: AnswerAcceptance::default() };
+    // With nine of ten tokens accepted, 11 tokens give a little more for the cost of one run than 13. But the last two need another run.
+    assert_eq!(speculation.plan(&[candidate(13)]).lengths, [13]);
+    // A long draft is not worth verifying to its end.
+    speculation.credit = MOST_CREDIT;
+    assert!(speculation.plan(&[candidate(32)]).lengths[0] < 32);
+}
