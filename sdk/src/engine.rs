@@ -4,7 +4,6 @@ use crate::anatomy::{Label, Structure};
 use crate::bundle::Bundle;
 use crate::decoder::{Form, Sampling};
 use crate::error::Result;
-use crate::findings::{LabelScore, Retrieved, StructureFinding};
 use crate::geometry::Letterbox;
 use crate::language::LanguageModel;
 use crate::log::Log;
@@ -12,6 +11,7 @@ use crate::perception::{Perception, PerceptionModule};
 use crate::prompt::ContextLine;
 use crate::provenance::{Provenance, Timing};
 use crate::question::MAX_TOKENS;
+use crate::results::{LabelScore, Retrieved, StructureResult};
 use crate::retrieval::SentenceDatabase;
 use crate::runtime::{Provider, Workers};
 use crate::study::Study;
@@ -138,13 +138,13 @@ impl Inner {
         })
     }
 
-    fn retrieve(&self, perception: &Perception, letterbox: &Letterbox) -> Result<Vec<StructureFinding>> {
+    fn retrieve(&self, perception: &Perception, letterbox: &Letterbox) -> Result<Vec<StructureResult>> {
         let hits = self.sentences.search_all(&perception.object_embeddings, 2)?;
         let found = Structure::all().zip(hits).map(|(structure, hits)| {
             let similarity = |i: usize| hits.get(i).map_or(-1.0, |hit| hit.similarity);
             let text = hits.first().map_or(Ok(""), |hit| self.sentences.sentence(structure, hit.index))?;
             let margin = similarity(0) - similarity(1);
-            Ok(StructureFinding {
+            Ok(StructureResult {
                 structure,
                 bounds: perception.boxes.get(structure.index()).map(|b| letterbox.restore(b)).unwrap_or_default(),
                 sentence: Retrieved { text: text.into(), similarity: similarity(0), margin },

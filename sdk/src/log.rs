@@ -1,6 +1,6 @@
 //! Messages about what an engine does, for the program that uses it.
 
-use crate::text::is_obeyed;
+use crate::text::controls_terminal;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Log {
     /// Passes a message on as one line. It is composed only if there is a callback. A panic in the callback is caught.
     pub fn write(&self, level: LogLevel, compose: impl FnOnce() -> String) {
         let Some(callback) = &self.0 else { return };
-        let line = compose().replace(is_obeyed, " ");
+        let line = compose().replace(controls_terminal, " ");
         let _ = catch_unwind(AssertUnwindSafe(|| callback(level, &line)));
     }
 }

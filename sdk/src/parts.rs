@@ -52,7 +52,7 @@ pub mod retrieval {
 
 /// Foreign text.
 pub mod text {
-    pub use crate::text::is_obeyed;
+    pub use crate::text::controls_terminal;
 }
 
 /// ONNX Runtime and graphs.

@@ -127,10 +127,10 @@ impl Question {
         Self { follow_up: true, ..self }
     }
 
-    /// Accepts a radiograph that is flagged as not a chest or not frontal; see [`FlagCode::withholds_answers`]. Without this, a question on
+    /// Accepts a radiograph that is flagged as not a chest or not frontal; see [`FlagCode::must_be_accepted`]. Without this, a question on
     /// such a radiograph is the error [`FlaggedError`] when it is asked, before anything is computed.
     ///
-    /// [`FlagCode::withholds_answers`]: crate::FlagCode::withholds_answers
+    /// [`FlagCode::must_be_accepted`]: crate::FlagCode::must_be_accepted
     /// [`FlaggedError`]: crate::error::FlaggedError
     #[must_use]
     pub fn accept_flags(self) -> Self {

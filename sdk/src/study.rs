@@ -5,7 +5,6 @@ use crate::control::{CancelHandle, Flow, StopCondition};
 use crate::conversation::{Conversation, Generated, PreparedQuestion, TextEnd};
 use crate::decoder::QuestionError;
 use crate::error::Result;
-use crate::findings::{LabelScore, StructureFinding};
 use crate::geometry::Letterbox;
 use crate::grounding;
 use crate::language::LanguageModel;
@@ -15,6 +14,7 @@ use crate::perception::flags::{Flag, FlaggedError};
 use crate::prompt::ContextTokens;
 use crate::provenance::{Provenance, Timing};
 use crate::question::Question;
+use crate::results::{LabelScore, StructureResult};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ pub struct Study {
     pub(crate) model: Arc<LanguageModel>,
     pub(crate) name: String,
     pub(crate) letterbox: Letterbox,
-    pub(crate) structures: Vec<StructureFinding>,
+    pub(crate) structures: Vec<StructureResult>,
     pub(crate) labels: Vec<LabelScore>,
     pub(crate) flags: Vec<Flag>,
     pub(crate) provenance: Provenance,
@@ -57,7 +57,7 @@ impl Study {
     }
 
     /// The 36 structures in index order.
-    pub fn structures(&self) -> &[StructureFinding] {
+    pub fn structures(&self) -> &[StructureResult] {
         &self.structures
     }
 
@@ -175,9 +175,9 @@ impl Study {
     /// Prepares a question for decoding.
     ///
     /// # Errors
-    /// If the radiograph's flags withhold answers, or as [`PreparedQuestion::new`].
+    /// If a flag of the radiograph has to be accepted and is not, or as [`PreparedQuestion::new`].
     fn prepare<'a>(&self, question: &'a Question) -> Result<PreparedQuestion<'a>> {
-        if let Some(flag) = self.flags.iter().find(|flag| flag.code.withholds_answers() && !question.accept_flags) {
+        if let Some(flag) = self.flags.iter().find(|flag| flag.code.must_be_accepted() && !question.accept_flags) {
             return Err(FlaggedError { name: self.name.clone(), flag: flag.clone() }.into());
         }
         let text = grounding::question_to_grid(&question.full_text(), &self.letterbox)?;

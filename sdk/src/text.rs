@@ -17,17 +17,17 @@ pub(crate) fn brief(text: impl std::fmt::Display) -> String {
     line.into_iter().collect()
 }
 
-/// Whether a terminal may obey this character, or show the characters after it in another order.
-pub fn is_obeyed(character: char) -> bool {
+/// Whether this character may control a terminal, or change the order in which the characters after it are shown.
+pub fn controls_terminal(character: char) -> bool {
     let is_direction = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     character.is_control() || is_direction
 }
 
-/// The character, or its escape sequence if a terminal may obey it.
+/// The character, or its escape sequence if it may control a terminal.
 fn harmless(character: char) -> impl Iterator<Item = char> {
-    let is_obeyed = is_obeyed(character);
-    let escaped = is_obeyed.then(|| character.escape_default());
-    (!is_obeyed).then_some(character).into_iter().chain(escaped.into_iter().flatten())
+    let controls_terminal = controls_terminal(character);
+    let escaped = controls_terminal.then(|| character.escape_default());
+    (!controls_terminal).then_some(character).into_iter().chain(escaped.into_iter().flatten())
 }
 
 #[cfg(test)]

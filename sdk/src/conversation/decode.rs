@@ -8,7 +8,7 @@ use super::Conversation;
 use super::answering::Answering;
 use crate::answer::Finish;
 use crate::control::{Flow, StopCondition};
-use crate::decoder::{Branch, Candidate, Plan, Progress, QuestionError, Slot, Speculation, Step};
+use crate::decoder::{Branch, Candidate, Plan, Progress, QuestionError, RunInput, Slot, Speculation};
 use crate::error::{Error, Result};
 use crate::language::LanguageModel;
 use std::time::{Duration, Instant};
@@ -201,10 +201,10 @@ impl Conversation {
             }
             ids.extend_from_slice(draft);
         }
-        let step = Step { ids: &ids, visual_index: &[], slots: &slots, logit_positions: &logit_positions };
+        let input = RunInput { ids: &ids, visual_index: &[], slots: &slots, logit_positions: &logit_positions };
         let may_continue = || run.parts.iter().any(|part| answers[part.answer].stop_reason(stop).is_none());
         let start = Instant::now();
-        let Some(logits) = model.decoder.run(&mut self.cache, &self.visual, step, may_continue)? else {
+        let Some(logits) = model.decoder.run(&mut self.cache, &self.visual, input, may_continue)? else {
             for part in &run.parts {
                 let answer = &mut answers[part.answer];
                 let finish = answer.stop_reason(stop).unwrap_or(Finish::Stopped);
@@ -231,7 +231,7 @@ impl Conversation {
             for (row, logits) in own.into_iter().enumerate() {
                 let choice = answer.sampler.choose(logits)?;
                 // The logits of a run of several rows differ from those of plain decoding by rounding.
-                if is_shared && choice.margin <= model.decoder.noise() * answer.sampler.stretch() {
+                if is_shared && choice.margin <= model.decoder.logit_tolerance() * answer.sampler.penalty_gain() {
                     answer.needs_plain_run = true;
                     break;
                 }

@@ -7,7 +7,7 @@ mod text;
 
 use crate::anatomy::Structure;
 use crate::control::{Flow, StopCondition};
-use crate::decoder::{Branch, Cache, LookUp, Slot, Step};
+use crate::decoder::{Branch, Cache, LookUp, RunInput, Slot};
 use crate::error::Result;
 use crate::language::LanguageModel;
 use crate::perception::Perception;
@@ -51,8 +51,8 @@ impl Conversation {
         let look_up = Self::look_up(model, context, perception)?;
         let mut cache = model.decoder.cache(context.ids.len(), room)?;
         let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, context.ids.len()).collect();
-        let step = Step { ids: &context.ids, visual_index: &context.visual_index, slots: &slots, logit_positions: &[] };
-        let computed = model.decoder.run(&mut cache, &visual, step, may_continue)?;
+        let input = RunInput { ids: &context.ids, visual_index: &context.visual_index, slots: &slots, logit_positions: &[] };
+        let computed = model.decoder.run(&mut cache, &visual, input, may_continue)?;
         Ok(computed.map(|_| Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() }))
     }
 

@@ -54,9 +54,9 @@ pub struct Decoder {
 /// Largest number of tokens of a run on a GPU; see [`LONGEST_RUN`] for the CPU.
 const LONGEST_RUN_GPU: usize = 512;
 
-/// Tokens to compute.
+/// What a run of the decoder computes: tokens with their slots.
 #[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
+pub struct RunInput<'a> {
     /// Token ids.
     pub ids: &'a [i64],
     /// For each token, the row of the visual features that replaces its embedding, or -1. May be empty if there are only text tokens.
@@ -80,7 +80,7 @@ impl Decoder {
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>();
         let projector = runtime.graph(&bundle.file(PROJECTOR))?;
         projector.check_ports(&names(&["image_tokens", "object_embeddings"]), &names(&["visual_features"]))?;
-        let graph = runtime.graph_for_callers(&bundle.file(DECODER))?;
+        let graph = runtime.concurrent_graph(&bundle.file(DECODER))?;
         let sizes = bundle.manifest().decoder.clone();
         let mut inputs = names(&["input_ids", "visual_features", "visual_index", "seqlens_k", "total_sequence_length", "logit_positions"]);
         let mut outputs = names(&["logits"]);
@@ -120,7 +120,7 @@ impl Decoder {
 
     /// Upper bound of the difference between the logits of a token in a run of one row and in a run of several. They differ by rounding;
     /// with quantised weights more, because their kernels for several rows quantise activations in other groups (0.03 was measured).
-    pub fn noise(&self) -> f32 {
+    pub fn logit_tolerance(&self) -> f32 {
         if self.sizes.precision.starts_with("int") { 0.1 } else { 1e-3 }
     }
 
@@ -253,29 +253,29 @@ impl Decoder {
         &self,
         cache: &mut Cache,
         visual: &Tensor<f32>,
-        step: Step,
+        input: RunInput,
         may_continue: impl Fn() -> bool,
     ) -> crate::Result<Option<Vec<f32>>> {
         let vocabulary = self.sizes.vocabulary;
-        if let Some(&token) = step.ids.iter().find(|&&id| usize::try_from(id).is_ok_and(|id| id >= vocabulary) || id < 0) {
+        if let Some(&token) = input.ids.iter().find(|&&id| usize::try_from(id).is_ok_and(|id| id >= vocabulary) || id < 0) {
             return Err(DecoderError::Token { token, vocabulary }.into());
         }
-        if cache.length() + step.ids.len() > cache.capacity() {
-            return Err(QuestionError::TooLong { context: cache.length(), question: step.ids.len(), limit: cache.capacity() }.into());
+        if cache.length() + input.ids.len() > cache.capacity() {
+            return Err(QuestionError::TooLong { context: cache.length(), question: input.ids.len(), limit: cache.capacity() }.into());
         }
-        let mut logits = Vec::with_capacity(step.logit_positions.len() * vocabulary);
+        let mut logits = Vec::with_capacity(input.logit_positions.len() * vocabulary);
         let longest = if self.layout.device().is_some() { LONGEST_RUN_GPU } else { LONGEST_RUN };
-        for from in (0..step.ids.len()).step_by(longest) {
+        for from in (0..input.ids.len()).step_by(longest) {
             if from > 0 && !may_continue() {
                 cache.rewind(cache.length() - from);
                 return Ok(None);
             }
-            let to = step.ids.len().min(from + longest);
+            let to = input.ids.len().min(from + longest);
             let logit_positions: Vec<i64> =
-                step.logit_positions.iter().filter(|&&at| (from..to).contains(&at)).map(|at| (at - from) as i64).collect();
-            let visual_index = step.visual_index.get(from..to).map_or_else(|| vec![-1; to - from], <[i64]>::to_vec);
-            cache.advance(&step.slots[from..to]);
-            let computed = self.run_once(cache, visual, step.ids[from..to].to_vec(), visual_index, logit_positions);
+                input.logit_positions.iter().filter(|&&at| (from..to).contains(&at)).map(|at| (at - from) as i64).collect();
+            let visual_index = input.visual_index.get(from..to).map_or_else(|| vec![-1; to - from], <[i64]>::to_vec);
+            cache.advance(&input.slots[from..to]);
+            let computed = self.run_once(cache, visual, input.ids[from..to].to_vec(), visual_index, logit_positions);
             if computed.is_err() {
                 cache.rewind(cache.length() - to);
             }

@@ -101,8 +101,8 @@ impl Sampler {
         self.sampling.is_greedy()
     }
 
-    /// The largest factor by which the repetition penalty enlarges a difference between two logits.
-    pub fn stretch(&self) -> f32 {
+    /// The largest factor by which the repetition penalty enlarges the difference between two logits.
+    pub fn penalty_gain(&self) -> f32 {
         self.sampling.repetition_penalty.max(1.0 / self.sampling.repetition_penalty)
     }
 
@@ -282,14 +282,14 @@ mod tests {
 
     #[test]
     fn a_penalty_enlarges_differences_between_logits() {
-        let noise = 0.1;
+        let difference = 0.1;
         for penalty in [0.5, 1.0, 3.0] {
             let mut sampler = Sampler::new(Sampling { repetition_penalty: penalty, ..Sampling::default() }, false, None).unwrap();
             sampler.accept(1).unwrap();
             sampler.accept(3).unwrap();
-            let most = noise * sampler.stretch() + 1e-6;
+            let most = difference * sampler.penalty_gain() + 1e-6;
             let penalised = |logits: &[f32]| sampler.penalise(logits).unwrap_or_else(|| logits.to_vec());
-            let shifted = penalised(&LOGITS.map(|logit| logit + noise));
+            let shifted = penalised(&LOGITS.map(|logit| logit + difference));
             let farthest = penalised(&LOGITS).iter().zip(shifted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(farthest <= most && farthest > most - 1e-3, "{penalty}: {farthest} of {most}");
         }

@@ -2,7 +2,7 @@
 
 use crate::bundle::{BundleError, MAX_GOLDEN};
 use crate::cause::Problem;
-use crate::decoder::{Branch, Slot, Step};
+use crate::decoder::{Branch, RunInput, Slot};
 use crate::error::Result;
 use crate::files;
 use crate::language::LanguageModel;
@@ -43,8 +43,8 @@ pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModu
     let visual = decoder.visual(expected)?;
     let mut cache = decoder.cache(ids.len(), 0)?;
     let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, ids.len()).collect();
-    let step = Step { ids: &ids, visual_index: &visual_index, slots: &slots, logit_positions: &[ids.len() - 1] };
-    compare("logits", &decoder.run(&mut cache, &visual, step, || true)?.unwrap_or_default(), &golden.floats("logits")?, logits_tolerance)?;
+    let input = RunInput { ids: &ids, visual_index: &visual_index, slots: &slots, logit_positions: &[ids.len() - 1] };
+    compare("logits", &decoder.run(&mut cache, &visual, input, || true)?.unwrap_or_default(), &golden.floats("logits")?, logits_tolerance)?;
 
     let room = ids.len().min(cache.capacity() - ids.len());
     for rows in TIMED.into_iter().filter(|&rows| rows <= room) {
@@ -54,7 +54,7 @@ pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModu
         decoder.run(
             &mut cache,
             &visual,
-            Step { ids: &ids[..rows], visual_index: &[], slots: &slots, logit_positions: &logit_positions },
+            RunInput { ids: &ids[..rows], visual_index: &[], slots: &slots, logit_positions: &logit_positions },
             || true,
         )?;
         let time = start.elapsed();

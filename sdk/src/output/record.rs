@@ -1,6 +1,6 @@
 //! Results as JSON. These records are the only JSON form of a study and of an answer: the types of the results do not serialise.
 
-use crate::{Answer, Finish, Flag, Grounding, LabelScore, PixelBox, Provenance, StructureFinding, Study, Task, Timing};
+use crate::{Answer, Finish, Flag, Grounding, LabelScore, PixelBox, Provenance, StructureResult, Study, Task, Timing};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -103,8 +103,8 @@ impl From<&Study> for PerceiveRecord {
     }
 }
 
-impl From<&StructureFinding> for StructureRecord {
-    fn from(found: &StructureFinding) -> Self {
+impl From<&StructureResult> for StructureRecord {
+    fn from(found: &StructureResult) -> Self {
         Self {
             index: found.structure.index(),
             name: found.structure.name(),
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_structure_and_the_labels_have_their_fields() {
-        let found = StructureFinding {
+        let found = StructureResult {
             structure: Structure::LEFT_LUNG,
             bounds: PixelBox::new(1.04, 2.06, 300.123, 4.0),
             sentence: Retrieved { text: "Left lung is healthy.".into(), similarity: 0.987_654, margin: 0.1 },

@@ -50,7 +50,7 @@ impl FlagCode {
 impl FlagCode {
     /// Whether questions on a radiograph with this flag are refused unless they accept its flags
     /// ([`Question::accept_flags`](crate::Question::accept_flags)), because the model was not made for such an image.
-    pub fn withholds_answers(self) -> bool {
+    pub fn must_be_accepted(self) -> bool {
         matches!(self, Self::NotFrontal | Self::NotChest)
     }
 }
@@ -66,7 +66,7 @@ impl FlagCode {
 pub struct FlaggedError {
     /// The radiograph's path, or the name that was given for its bytes.
     pub name: String,
-    /// The first flag that withholds answers.
+    /// The first flag that has to be accepted.
     pub flag: Flag,
 }
 

@@ -143,8 +143,8 @@ impl Graph {
     /// Calls `work` with the allocator of this GPU's memory, which the graph's provider owns. No run is in progress meanwhile.
     pub(crate) fn with_memory_of<T>(&self, device: i32, work: impl FnOnce(&Allocator) -> ort::Result<T>) -> ort::Result<T> {
         let _turn = self.turn();
-        let place = MemoryInfo::new(AllocationDevice::CUDA, device, AllocatorType::Device, MemoryType::Default)?;
-        work(&Allocator::new(&self.session, place)?)
+        let memory = MemoryInfo::new(AllocationDevice::CUDA, device, AllocatorType::Device, MemoryType::Default)?;
+        work(&Allocator::new(&self.session, memory)?)
     }
 
     fn turn(&self) -> Option<MutexGuard<'_, ()>> {

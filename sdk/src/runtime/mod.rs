@@ -78,8 +78,8 @@ impl Runtime {
     /// provider cannot run.
     pub fn load(options: Options) -> Result<Self, RuntimeError> {
         options.check()?;
-        let mut slot = ENVIRONMENT.lock().unwrap_or_else(|e| e.into_inner());
-        let (environment, library) = match &*slot {
+        let mut loaded = ENVIRONMENT.lock().unwrap_or_else(|e| e.into_inner());
+        let (environment, library) = match &*loaded {
             Some((environment, library)) => {
                 let other = options.library.as_ref().and_then(|asked| Some((asked.clone(), locate::other(asked, library)?)));
                 if let Some((asked, loaded)) = other {
@@ -96,11 +96,11 @@ impl Runtime {
                     .with_telemetry(false)
                     .build()
                     .map_err(|e| failed(source(e)))?;
-                *slot = Some((environment.clone(), library.clone()));
+                *loaded = Some((environment.clone(), library.clone()));
                 (environment, library)
             }
         };
-        drop(slot);
+        drop(loaded);
         let (chosen, notes) = select::choose(options.provider, &environment)?;
         Ok(Self { environment, options, library, chosen, notes, log: Log::default() })
     }
@@ -124,7 +124,7 @@ impl Runtime {
     ///
     /// # Errors
     /// If the graph cannot be loaded.
-    pub fn graph_for_callers(&self, path: &Path) -> Result<Graph, RuntimeError> {
+    pub fn concurrent_graph(&self, path: &Path) -> Result<Graph, RuntimeError> {
         let providers = match (self.chosen, self.options.threads) {
             (Provider::Cpu, Some(1)) => vec![ort::ep::CPU::default().with_arena_allocator(false).build()],
             (chosen, _) => select::dispatches(chosen),

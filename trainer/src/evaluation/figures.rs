@@ -1,7 +1,7 @@
 //! Figures of all images together, which are printed as JSON.
 
+use super::image::{Answered, ImageResult, Localised, Outcome};
 use super::metrics::{F1, f1, mean, median};
-use super::observe::{Answered, Localised, Observation, Outcome};
 use anatomix::{LABELS, Label, Structure, Task};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -130,26 +130,26 @@ impl From<F1> for LabelFigures {
 
 impl Apm {
     /// Computes the figures of all images.
-    pub fn of(observations: &[Observation]) -> Self {
-        let ious = |structure: Structure| localised(observations).filter(move |l| l.0 == structure).map(|l| l.1.iou);
+    pub fn of(results: &[ImageResult]) -> Self {
+        let ious = |structure: Structure| localised(results).filter(move |l| l.0 == structure).map(|l| l.1.iou);
         let means: Vec<(Structure, f64)> = Structure::all().filter_map(|s| Some((s, mean(ious(s))?))).collect();
         let worst = means.iter().min_by(|a, b| a.1.total_cmp(&b.1));
         Self {
-            iou: mean(localised(observations).map(|l| l.1.iou)),
+            iou: mean(localised(results).map(|l| l.1.iou)),
             worst: worst.map(|w| w.1),
             worst_structure: worst.map(|w| w.0),
             per_structure: means.iter().map(|&(s, value)| (s.name(), value)).collect(),
             counts: Structure::all().map(|s| (s.name(), ious(s).count())).collect(),
-            count: localised(observations).count(),
-            labels: f1(observations.iter().map(|o| (&o.expected_labels, &o.labels))).into(),
+            count: localised(results).count(),
+            labels: f1(results.iter().map(|o| (&o.expected_labels, &o.labels))).into(),
         }
     }
 }
 
 impl Retrieval {
     /// Computes the figures of all images.
-    pub fn of(observations: &[Observation]) -> Self {
-        let all = || localised(observations).map(|l| l.1);
+    pub fn of(results: &[ImageResult]) -> Self {
+        let all = || localised(results).map(|l| l.1);
         let with_finding = || all().filter(|l| l.finding);
         Self {
             exact: share(all().map(|l| l.exact)),
@@ -186,8 +186,8 @@ impl TaskFigures {
     }
 
     /// Computes the figures of each task with answers.
-    pub fn by_task(observations: &[Observation]) -> BTreeMap<&'static str, Self> {
-        let of = |task: Task| observations.iter().flat_map(|o| &o.answers).filter(|a| a.task == task).collect::<Vec<_>>();
+    pub fn by_task(results: &[ImageResult]) -> BTreeMap<&'static str, Self> {
+        let of = |task: Task| results.iter().flat_map(|o| &o.answers).filter(|a| a.task == task).collect::<Vec<_>>();
         let asked = Task::ALL.into_iter().map(|task| (task.name(), of(task))).filter(|(_, answers)| !answers.is_empty());
         asked.map(|(name, answers)| (name, Self::of(&answers))).collect()
     }
@@ -195,9 +195,9 @@ impl TaskFigures {
 
 impl Timings {
     /// Computes the medians over all images.
-    pub fn of(observations: &[Observation], workers: usize, threads: usize) -> Self {
+    pub fn of(results: &[ImageResult], workers: usize, threads: usize) -> Self {
         let mut steps: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
-        for (step, milliseconds) in observations.iter().flat_map(|o| o.timing.steps()) {
+        for (step, milliseconds) in results.iter().flat_map(|o| o.timing.steps()) {
             steps.entry(step).or_default().push(milliseconds);
         }
         let study = steps.into_iter().filter_map(|(step, values)| Some((step, median(values)?))).collect();
@@ -205,8 +205,8 @@ impl Timings {
     }
 }
 
-fn localised(observations: &[Observation]) -> impl Iterator<Item = (Structure, Localised)> {
-    observations.iter().flat_map(|o| Structure::all().zip(o.structures).filter_map(|(s, found)| Some((s, found?))))
+fn localised(results: &[ImageResult]) -> impl Iterator<Item = (Structure, Localised)> {
+    results.iter().flat_map(|o| Structure::all().zip(o.structures).filter_map(|(s, found)| Some((s, found?))))
 }
 
 fn share(flags: impl Iterator<Item = bool>) -> Option<f64> {
@@ -219,13 +219,13 @@ mod tests {
     use anatomix::STRUCTURES;
     use anatomix::Timing;
 
-    fn observation(heart: Option<(f64, bool, bool)>, lung: f64, answers: Vec<Answered>) -> Observation {
+    fn image(heart: Option<(f64, bool, bool)>, lung: f64, answers: Vec<Answered>) -> ImageResult {
         let mut structures = [None; STRUCTURES];
         structures[Structure::HEART.index()] = heart.map(|(iou, finding, exact)| Localised { iou, finding, exact });
         structures[Structure::LEFT_LUNG.index()] = Some(Localised { iou: lung, finding: false, exact: true });
         let mut timing = Timing::default();
         timing.perceive = Some(lung * 100.0);
-        Observation { structures, expected_labels: [true; LABELS], labels: [true; LABELS], timing, answers }
+        ImageResult { structures, expected_labels: [true; LABELS], labels: [true; LABELS], timing, answers }
     }
 
     fn answered(task: Task, outcome: Outcome) -> Answered {
@@ -234,11 +234,7 @@ mod tests {
 
     #[test]
     fn figures_of_perception() {
-        let seen = [
-            observation(Some((0.5, true, false)), 0.9, vec![]),
-            observation(Some((0.7, true, true)), 0.7, vec![]),
-            observation(None, 0.8, vec![]),
-        ];
+        let seen = [image(Some((0.5, true, false)), 0.9, vec![]), image(Some((0.7, true, true)), 0.7, vec![]), image(None, 0.8, vec![])];
         let apm = Apm::of(&seen);
         assert!((apm.iou.unwrap() - 3.6 / 5.0).abs() < 1e-12);
         assert_eq!(apm.worst_structure, Some(Structure::HEART));
@@ -263,7 +259,7 @@ mod tests {
             answered(Task::ClosedQuestion, Outcome::Choice(false)),
             answered(Task::Report, Outcome::Words { rouge1: 0.6, exact: false }),
         ];
-        let tasks = TaskFigures::by_task(&[observation(None, 1.0, answers)]);
+        let tasks = TaskFigures::by_task(&[image(None, 1.0, answers)]);
         assert_eq!(tasks.keys().copied().collect::<Vec<_>>(), ["abnormality_detection", "closed_question", "report"]);
         let detection = &tasks["abnormality_detection"];
         assert_eq!((detection.count, detection.iou, detection.iou_answered), (3, Some(0.4), Some(0.8)));

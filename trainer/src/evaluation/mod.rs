@@ -2,15 +2,15 @@
 
 mod cases;
 mod figures;
+mod image;
 mod metrics;
-mod observe;
 mod rouge;
 mod table;
 
 pub use cases::{Case, read};
 pub use figures::{Apm, Figures, LabelFigures, Retrieval, TaskFigures, Timings};
+pub use image::{Answered, ImageResult, Localised, Outcome, evaluate_image};
 pub use metrics::{F1, f1, mean_best_iou};
-pub use observe::{Answered, Localised, Observation, Outcome, observe};
 pub use rouge::rouge1;
 pub use table::table;
 
@@ -43,14 +43,14 @@ pub fn evaluate(settings: &Settings, cases: &[Case], progress: impl Fn() + Sync)
     let workers = workers.clamp(1, cases.len().max(1));
     let engine = Engine::builder().provider(provider).threads(threads).open(bundle)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).build().context("cannot start the workers")?;
-    let observations: Vec<Observation> = pool.install(|| {
+    let results: Vec<ImageResult> = pool.install(|| {
         cases
             .par_iter()
             .with_max_len(1)
             .map(|case| {
-                let observation = observe(&engine, case, flip);
+                let result = evaluate_image(&engine, case, flip);
                 progress();
-                observation
+                result
             })
             .collect::<Result<_>>()
     })?;
@@ -58,11 +58,11 @@ pub fn evaluate(settings: &Settings, cases: &[Case], progress: impl Fn() + Sync)
         bundle: engine.bundle().manifest().name.clone(),
         bundle_sha256: engine.bundle().hash().into(),
         provider: engine.provider().to_string(),
-        images: observations.len(),
+        images: results.len(),
         flip,
-        apm: Apm::of(&observations),
-        retrieval: Retrieval::of(&observations),
-        tasks: TaskFigures::by_task(&observations),
-        timing_ms: Timings::of(&observations, workers, threads),
+        apm: Apm::of(&results),
+        retrieval: Retrieval::of(&results),
+        tasks: TaskFigures::by_task(&results),
+        timing_ms: Timings::of(&results, workers, threads),
     })
 }

@@ -106,7 +106,7 @@ fn footer(figures: &Figures) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::figures::{Apm, Retrieval, TaskFigures, Timings};
-    use super::super::observe::{Answered, Localised, Observation, Outcome};
+    use super::super::image::{Answered, ImageResult, Localised, Outcome};
     use super::*;
     use anatomix::Task;
     use anatomix::Timing;
@@ -117,7 +117,7 @@ mod tests {
         let answered = |task, outcome| Answered { task, outcome, milliseconds: 10.0, tokens: 3 };
         let mut timing = Timing::default();
         timing.perceive = Some(20.0);
-        let seen = [Observation {
+        let seen = [ImageResult {
             structures: [Some(Localised { iou: 0.79, finding: true, exact: false }); STRUCTURES],
             expected_labels: [true; LABELS],
             labels: [true; LABELS],

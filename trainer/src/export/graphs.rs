@@ -25,7 +25,7 @@ const OBJECTS: Dim = Dim::Is(STRUCTURES as i64);
 pub fn apm(path: &Path, config: &ApmConfig, params: &Params, precision: Precision, ranges: Option<Ranges>) -> Result<Params> {
     check_apm(precision)?;
     let writer = match (precision, ranges) {
-        (Precision::Int8, Some(ranges)) => Writer::create(path, APM, params, Precision::Fp32)?.rounding(ranges),
+        (Precision::Int8, Some(ranges)) => Writer::create(path, APM, params, Precision::Fp32)?.quantizing(ranges),
         (Precision::Int8, None) => bail!("an export in int8 needs ranges of activations; calibrate it first"),
         (precision, _) => Writer::create(path, APM, params, precision)?,
     };

@@ -6,6 +6,7 @@
 
 mod calibration;
 mod check;
+mod destination;
 mod deviation;
 mod files;
 mod golden;
@@ -14,7 +15,6 @@ mod grid;
 mod manifest;
 mod phantom;
 mod prompt;
-mod replace;
 mod settings;
 
 pub use check::Check;
@@ -32,6 +32,7 @@ use anatomix::parts::bundle;
 use anatomix::parts::prompt::PromptTokenizer;
 use anatomix::parts::retrieval::{self, SentenceDatabase, SentenceList};
 use anyhow::{Context, Result, bail};
+use destination::Destination;
 use files::{contents, write};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -57,7 +58,7 @@ pub struct Exported {
 }
 
 /// Exports a run: as a bundle if the run is complete, otherwise as graphs alone. The folder appears completely or not at all. If the SDK does
-/// not reproduce the bundle's golden input, an earlier bundle in the same place stays.
+/// not reproduce the bundle's golden input, an earlier bundle at the same path stays.
 ///
 /// # Errors
 /// If the run has no model, one of its files does not fit its configuration, a precision is not supported for its model, the folder cannot
@@ -70,8 +71,8 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     if !(parts.apm || parts.language || parts.adapter) {
         bail!("{} holds no model to export; it lacks {}", run.folder.display(), parts.missing.join("; "));
     }
-    let place = replace::Place::new(&settings.out)?;
-    let folder = place.folder();
+    let destination = Destination::new(&settings.out)?;
+    let folder = destination.folder();
     let bar = progress::bar(8, "exporting");
     let begin = |file: &str| bar.set_message(file.to_string());
     let _guard = tch::no_grad_guard();
@@ -154,7 +155,7 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     let deviations = deviation::measure(folder, run, &models, settings, decoder)?;
     bar.finish_and_clear();
     let (files, bytes) = contents(folder)?;
-    place.install()?;
+    destination.install()?;
     let sha256 = if parts.is_complete() { Some(bundle::Bundle::open(&settings.out)?.hash().into()) } else { None };
     Ok(Exported { name, files, bytes, sha256, missing: parts.missing, check, deviations })
 }

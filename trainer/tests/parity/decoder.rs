@@ -128,9 +128,9 @@ fn language_model() {
         let _ = logits(&params, Some(&models.lora));
         shake(&params);
         let path = folder.path().join(format!("{precision}-{tied}-{operators:?}.onnx"));
-        let settled = write_decoder(&path, &models, &params, precision, operators).unwrap();
+        let stored = write_decoder(&path, &models, &params, precision, operators).unwrap();
         params.check(&path).unwrap();
-        let expected = if precision == Precision::Fp32 { logits(&params, Some(&models.lora)) } else { logits(&settled, None) };
+        let expected = if precision == Precision::Fp32 { logits(&params, Some(&models.lora)) } else { logits(&stored, None) };
         let largest = expected.abs().max().double_value(&[]);
         // Matrix products with quantised weights also round activations to 8 bits.
         let quantized = matches!(precision, Precision::Int4 | Precision::Int8);
@@ -202,10 +202,10 @@ fn lazy_parameters() {
             let written = [("whole", &whole), ("lazy", &lazy)].map(|(name, params)| {
                 let graph = folder.path().join(name).join("decoder.onnx");
                 std::fs::create_dir_all(graph.parent().unwrap()).unwrap();
-                let settled = write_decoder(&graph, &models, params, precision, Operators::Fused).unwrap();
+                let stored = write_decoder(&graph, &models, params, precision, Operators::Fused).unwrap();
                 params.check(&path).unwrap();
-                let logits = gemma(&Torch { batch: Some(&batch), ..Torch::new(&settled) }, &models.language).0;
-                settled.check(&graph).unwrap();
+                let logits = gemma(&Torch { batch: Some(&batch), ..Torch::new(&stored) }, &models.language).0;
+                stored.check(&graph).unwrap();
                 (std::fs::read(&graph).unwrap(), std::fs::read(graph.with_extension("onnx.data")).unwrap(), logits)
             });
             let [(graph, data, logits), (lazy_graph, lazy_data, lazy_logits)] = written;

@@ -48,14 +48,14 @@ fn perception_module() {
         let _ = apm(&Torch::new(&params), &config, &TorchTensor(random(&[1, 1, 96, 96])));
         shake(&params);
         let path = folder.path().join(format!("{encoder}-{precision:?}-{feature_extractor}.onnx"));
-        let settled = write_apm(&path, &config, &params, precision, None).unwrap();
+        let stored = write_apm(&path, &config, &params, precision, None).unwrap();
         params.check(&path).unwrap();
         let graph = graph(&path);
         for batch in [1, 2, 3] {
             let image = random(&[batch, 1, 96, 96]).sigmoid();
             let outputs = graph.compute(&[input("image", &image)]).unwrap();
             // An fp32 graph must agree with the trained parameters, other graphs with the rounded ones.
-            let reference = if precision == Precision::Fp32 { &params } else { &settled };
+            let reference = if precision == Precision::Fp32 { &params } else { &stored };
             let expected = apm(&Torch::new(reference), &config, &TorchTensor(image.shallow_clone()));
             for (name, expected, allowed) in [
                 ("boxes", &expected.boxes, 1e-4),
@@ -68,7 +68,7 @@ fn perception_module() {
                 assert!(found < allowed, "{name} differs by {found}");
             }
         }
-        let rounded = apm(&Torch::new(&settled), &config, &TorchTensor(random(&[1, 1, 96, 96])));
+        let rounded = apm(&Torch::new(&stored), &config, &TorchTensor(random(&[1, 1, 96, 96])));
         assert!(rounded.boxes.0.isfinite().all().int64_value(&[]) == 1);
     }
 }
@@ -89,10 +89,10 @@ fn projectors() {
         let _ = run(&params);
         shake(&params);
         let path = folder.path().join(format!("{precision:?}.onnx"));
-        let settled = write_projector(&path, &models, &params, precision).unwrap();
+        let stored = write_projector(&path, &models, &params, precision).unwrap();
         let graph = graph(&path);
         let outputs = graph.compute(&[input("image_tokens", &tokens), input("object_embeddings", &objects)]).unwrap();
-        let expected = run(if precision == Precision::Fp32 { &params } else { &settled });
+        let expected = run(if precision == Precision::Fp32 { &params } else { &stored });
         let found = difference(&output(&outputs, "visual_features"), &expected);
         println!("projector {precision:?}: {found:.1e}");
         assert!(found < 1e-4, "{found}");

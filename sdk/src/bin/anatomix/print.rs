@@ -3,7 +3,7 @@
 use crate::common::Failure;
 use crate::shown::{out, remark};
 use anatomix::parts::retrieval::is_finding;
-use anatomix::{Answer, Finish, Flag, Provenance, Severity, StructureFinding, Study, Timing};
+use anatomix::{Answer, Finish, Flag, Provenance, Severity, StructureResult, Study, Timing};
 
 /// Width of a label's bar in characters.
 const BAR: usize = 20;
@@ -92,8 +92,8 @@ struct Widths {
 }
 
 impl Widths {
-    fn of(structures: &[StructureFinding]) -> Self {
-        let widest = |length: fn(&StructureFinding) -> usize| structures.iter().map(length).max().unwrap_or(0);
+    fn of(structures: &[StructureResult]) -> Self {
+        let widest = |length: fn(&StructureResult) -> usize| structures.iter().map(length).max().unwrap_or(0);
         Self { name: widest(|s| s.structure.name().len()), bounds: widest(|s| s.bounds.to_string().len()) }
     }
 

@@ -3,7 +3,7 @@
 //! Names of files and bundles, header fields, flags of saved studies, and answers come from outside. Control characters in them, and those
 //! that change the direction of a line, are printed as `\u{1b}` and the like. In JSON they are escaped as JSON allows it.
 
-use anatomix::parts::text::is_obeyed;
+use anatomix::parts::text::controls_terminal;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 use std::borrow::Cow;
@@ -12,21 +12,21 @@ use std::io::{self, StdoutLock, Write};
 
 /// Escapes a text of one line.
 pub fn line(text: &str) -> Cow<'_, str> {
-    escaped(text, is_obeyed)
+    escaped(text, controls_terminal)
 }
 
 /// Escapes a text of several lines.
 pub fn lines(text: &str) -> Cow<'_, str> {
-    escaped(text, |character| is_obeyed(character) && character != '\n')
+    escaped(text, |character| controls_terminal(character) && character != '\n')
 }
 
-fn escaped(text: &str, is_obeyed: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&is_obeyed) {
+fn escaped(text: &str, controls_terminal: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&controls_terminal) {
         return text.into();
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for character in text.chars() {
-        match is_obeyed(character) {
+        match controls_terminal(character) {
             true => shown.extend(character.escape_default()),
             false => shown.push(character),
         }
@@ -72,7 +72,7 @@ struct Harmless;
 impl Formatter for Harmless {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
-        while let Some(at) = rest.find(is_obeyed) {
+        while let Some(at) = rest.find(controls_terminal) {
             let (before, order) = rest.split_at(at);
             CompactFormatter.write_string_fragment(writer, before)?;
             let character = order.chars().next().unwrap_or_default();
@@ -88,7 +88,7 @@ impl Formatter for Harmless {
 mod tests {
     use super::*;
 
-    /// Characters that a terminal may obey.
+    /// Characters that may control a terminal.
     const ORDERS: &str = "\u{1b}[31m \u{7f} \u{9b}2J \u{7} \r \u{202e} \u{2066} \u{2028}";
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(line("Pleural Effusion, 30 %: Größe µ"), "Pleural Effusion, 30 %: Größe µ");
         assert_eq!(line("a\u{1b}[31m\nb\tc"), r"a\u{1b}[31m\nb\tc");
         assert_eq!(lines("a\u{9b}2J\nb"), "a\\u{9b}2J\nb");
-        assert!(!line(ORDERS).contains(is_obeyed) && !lines(ORDERS).contains(is_obeyed));
+        assert!(!line(ORDERS).contains(controls_terminal) && !lines(ORDERS).contains(controls_terminal));
     }
 
     #[test]
@@ -105,7 +105,7 @@ mod tests {
         let mut written = Vec::new();
         value.serialize(&mut serde_json::Serializer::with_formatter(&mut written, Harmless)).unwrap();
         let text = String::from_utf8(written).unwrap();
-        assert!(!text.contains(is_obeyed), "{text:?}");
+        assert!(!text.contains(controls_terminal), "{text:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 

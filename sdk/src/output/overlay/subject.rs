@@ -4,7 +4,7 @@ use super::names::{is_shown, short_name};
 use super::{LabelledBox, Overlay};
 use crate::anatomy::{Side, Structure};
 use crate::retrieval::is_finding;
-use crate::{Answer, Radiograph, StructureFinding, Study};
+use crate::{Answer, Radiograph, StructureResult, Study};
 
 impl Overlay {
     /// Shows the structures with a finding and the main ones of the others.
@@ -35,7 +35,7 @@ impl Overlay {
     }
 }
 
-fn structure_box(found: &StructureFinding) -> Option<LabelledBox> {
+fn structure_box(found: &StructureResult) -> Option<LabelledBox> {
     let sentence = &found.sentence.text;
     let emphasised = is_finding(sentence);
     (emphasised || is_shown(found.structure)).then(|| LabelledBox {
@@ -77,9 +77,9 @@ mod tests {
     use super::*;
     use crate::{PixelBox, Retrieved};
 
-    fn found(structure: Structure, text: &str) -> StructureFinding {
+    fn found(structure: Structure, text: &str) -> StructureResult {
         let sentence = Retrieved { text: text.into(), similarity: 0.9, margin: 0.1 };
-        StructureFinding { structure, bounds: PixelBox::new(1.0, 2.0, 3.0, 4.0), sentence }
+        StructureResult { structure, bounds: PixelBox::new(1.0, 2.0, 3.0, 4.0), sentence }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::graph::Conv;
 use tch::Tensor;
 
 impl Writer<'_> {
-    /// Writes a convolution with the kernel `[out, in, k, k]`, and keeps the rounded kernel.
+    /// Writes a convolution with the kernel `[out, in, k, k]`, and keeps the kernel as the graph holds it.
     pub(super) fn convolution(&self, x: &OnnxTensor, name: &str, kernel: Tensor, bias: Tensor, size: Conv) -> OnnxTensor {
         let weight = format!("{name}.weight");
         let folds = self.calibration.is_wanted() && size.inputs == 1 && size.stride == 2 && size.kernel % 4 == 3;
@@ -23,9 +23,9 @@ impl Writer<'_> {
         };
         let fold = |kernel: &Tensor| if folds { folded(kernel) } else { kernel.shallow_clone() };
         let (x, kernel, bias) = match self.activation_and_scale(&x, &like) {
-            Some((x, step)) => {
-                let ([kernel, bias], back) = self.rounded_kernel(name, &fold(&kernel), &bias, step);
-                self.kept.insert(&weight, if folds { unfolded(&back) } else { back });
+            Some((x, scale)) => {
+                let ([kernel, bias], dequantized) = self.quantized_kernel(name, &fold(&kernel), &bias, scale);
+                self.kept.insert(&weight, if folds { unfolded(&dequantized) } else { dequantized });
                 (x, kernel, bias)
             }
             None => {

@@ -4,8 +4,8 @@ use super::file::{Dim, value_info};
 use super::precision::Operators;
 use super::proto::{AttributeProto, DataType};
 use super::quantize::{BLOCK, Layout};
-use super::stored::Held;
 use super::writer::{OnnxTensor, Writer};
+use super::written::StoredAs;
 use crate::graph::{CausalAttention, Ops, TABLE};
 use anatomix::parts::bundle::SLIDING_PLACES;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use tch::Tensor;
 
 /// Domain of ONNX Runtime's own operators.
 const CONTRIB: &str = "com.microsoft";
-/// Number of rows in memory at a time of a table.
+/// Number of rows of a table that are in memory at a time.
 const ROWS: i64 = 4096;
 /// Bias of masked scores. It is finite in fp32 and bf16.
 const MASKED: f64 = -1e30;
@@ -31,18 +31,18 @@ impl Writer<'_> {
             let part = self.rounded(name, part.to_kind(stored.kind()).to_kind(tch::Kind::Float));
             self.file.borrow_mut().values(&part, stored);
         }
-        self.held.borrow_mut().insert(name.into(), Held::Plain(name.into()));
+        self.stored_as.borrow_mut().insert(name.into(), StoredAs::Plain(name.into()));
         self.named(&self.widened(name, stored))
     }
 
-    /// Quantises and stores a table that is read in blocks of rows. Returns the names of codes, scales and zero points.
+    /// Quantises and stores a table that is read in blocks of rows. Returns the names of values, scales and zero points.
     fn store_table(&self, name: &str, size: [i64; 2], dims: &[i64], layout: Layout) -> [String; 3] {
         let names = self.store_blocks(name, dims, size[0], layout, |from, count| self.params.rows(name, &size, TABLE, from, count));
-        self.held.borrow_mut().insert(name.into(), Held::Blocks { names: names.clone(), rows: 0..size[0], layout });
+        self.stored_as.borrow_mut().insert(name.into(), StoredAs::Blocks { names: names.clone(), rows: 0..size[0], layout });
         names
     }
 
-    /// Quantises and stores a matrix, of which `next` returns blocks of rows. Returns the names of codes, scales and zero points.
+    /// Quantises and stores a matrix, of which `next` returns blocks of rows. Returns the names of values, scales and zero points.
     fn store_blocks(&self, name: &str, dims: &[i64], rows: i64, layout: Layout, next: impl Fn(i64, i64) -> Tensor) -> [String; 3] {
         let names = [name.to_string(), format!("{name}.scales"), format!("{name}.zeros")];
         let mut file = self.file.borrow_mut();
@@ -53,7 +53,7 @@ impl Writer<'_> {
             let mut values = vec![0f32; part.numel()];
             part.copy_data(&mut values, part.numel());
             let quantized = layout.quantize(&values);
-            file.append(&quantized.codes);
+            file.append(&quantized.packed);
             scales.extend(quantized.scales);
             zeros.extend(quantized.zeros);
         }
@@ -63,7 +63,7 @@ impl Writer<'_> {
         file.begin(&names[2], &[rows, layout.zero_bytes() as i64], DataType::UInt8, zeros.len() as u64);
         file.append(&zeros);
         drop(file);
-        self.stored.borrow_mut().insert(name.into(), name.into());
+        self.references.borrow_mut().insert(name.into(), name.into());
         names
     }
 
@@ -81,8 +81,9 @@ impl Writer<'_> {
         let layout = Layout { bits, columns: columns as usize };
         let dims = [rows, layout.blocks() as i64, layout.block_bytes() as i64];
         let names = self.store_blocks(name, &dims, rows, layout, |from, count| weight.narrow(0, from, count));
-        let held = parameters.into_iter().map(|(parameter, rows)| (parameter, Held::Blocks { names: names.clone(), rows, layout }));
-        self.held.borrow_mut().extend(held);
+        let stored_as =
+            parameters.into_iter().map(|(parameter, rows)| (parameter, StoredAs::Blocks { names: names.clone(), rows, layout }));
+        self.stored_as.borrow_mut().extend(stored_as);
         self.matmul_nbits(x, out, &names, rows, layout)
     }
 
@@ -112,7 +113,7 @@ impl Writer<'_> {
         let [rows, columns] = size;
         let layout = Layout { bits, columns: columns as usize };
         let dims = [rows, layout.row_bytes() as i64];
-        let [codes, scales, zeros] = self.store_table(name, size, &dims, layout);
+        let [packed, scales, zeros] = self.store_table(name, size, &dims, layout);
         let out = self.unique(format!("{}/GatherBlockQuantized", self.scope.borrow()));
         let attributes = vec![
             AttributeProto::int("bits", i64::from(bits)),
@@ -120,7 +121,7 @@ impl Writer<'_> {
             AttributeProto::int("gather_axis", 0),
             AttributeProto::int("quantize_axis", 1),
         ];
-        self.push("GatherBlockQuantized", CONTRIB, &[codes, ids.name, scales, zeros], vec![out.clone()], attributes);
+        self.push("GatherBlockQuantized", CONTRIB, &[packed, ids.name, scales, zeros], vec![out.clone()], attributes);
         let mut text = OnnxTensor { name: out, known: None };
         if !layout.columns.is_multiple_of(BLOCK) {
             text = self.slice(&text, -1, 0, columns);
@@ -131,7 +132,7 @@ impl Writer<'_> {
     /// Logits: `x` times the transpose of a table, which may be the embedding table.
     pub(super) fn head(&self, x: &OnnxTensor, name: &str, size: [i64; 2]) -> OnnxTensor {
         let [rows, columns] = size;
-        let tied = self.stored.borrow().get(name).cloned();
+        let tied = self.references.borrow().get(name).cloned();
         let Some(bits) = self.precision.bits() else {
             let transposed = match tied {
                 // The embedding table is stored already.
@@ -144,9 +145,9 @@ impl Writer<'_> {
         let dims = [rows, layout.blocks() as i64, layout.block_bytes() as i64];
         let names = if tied.is_some() {
             // This operator expects the same bytes in another shape.
-            let codes = format!("{name}.blocks");
-            self.file.borrow_mut().alias(&codes, name, &dims);
-            [codes, format!("{name}.scales"), format!("{name}.zeros")]
+            let packed = format!("{name}.blocks");
+            self.file.borrow_mut().alias(&packed, name, &dims);
+            [packed, format!("{name}.scales"), format!("{name}.zeros")]
         } else {
             self.store_table(name, size, &dims, layout)
         };
@@ -157,7 +158,7 @@ impl Writer<'_> {
     /// Table of cosines or sines for the rotary embedding, `[max_positions, head_dim / 2]`.
     fn rotary(&self, spec: &CausalAttention, part: &str, f: fn(f64) -> f64) -> OnnxTensor {
         let name = format!("rotary.{}.{part}", if spec.window.is_some() { "local" } else { "global" });
-        if self.stored.borrow_mut().insert(name.clone(), name.clone()).is_none() {
+        if self.references.borrow_mut().insert(name.clone(), name.clone()).is_none() {
             let frequencies = spec.frequencies();
             // Angles are in fp32, as in training and in transformers.
             let angle = |position: i64, frequency: f64| f64::from(position as f32 * frequency as f32);
@@ -291,11 +292,11 @@ impl Writer<'_> {
         self.shared("places", || {
             let part = vec![AttributeProto::int("start", 1), AttributeProto::int("end", 2)];
             let count = self.node("Shape", &[&self.named("input_ids")], part);
-            let steps = self.node("Range", &[&self.scalar(0), &self.node("Squeeze", &[&count], vec![]), &self.scalar(1)], vec![]);
+            let offsets = self.node("Range", &[&self.scalar(0), &self.node("Squeeze", &[&count], vec![]), &self.scalar(1)], vec![]);
             let last = self.node("Cast", &[&self.named("seqlens_k")], vec![AttributeProto::int("to", DataType::Int64 as i64)]);
             let last = self.node("Unsqueeze", &[&last, &self.integers(&[1])], vec![]);
             let first = self.node("Sub", &[&self.node("Add", &[&last, &self.integers(&[1])], vec![]), &count], vec![]);
-            self.node("Add", &[&first, &steps], vec![])
+            self.node("Add", &[&first, &offsets], vec![])
         })
     }
 
@@ -311,19 +312,19 @@ impl Writer<'_> {
     /// A value that several layers use. `make` is called for the first one, outside of the layer's scope.
     fn shared(&self, name: &str, make: impl FnOnce() -> OnnxTensor) -> OnnxTensor {
         let key = format!("shared {name}");
-        if let Some(found) = self.stored.borrow().get(&key) {
+        if let Some(found) = self.references.borrow().get(&key) {
             return self.named(found);
         }
         let scope = self.scope.replace(name.into());
         let made = make();
         *self.scope.borrow_mut() = scope;
-        self.stored.borrow_mut().insert(key, made.name.clone());
+        self.references.borrow_mut().insert(key, made.name.clone());
         made
     }
 
     fn scalar(&self, value: i64) -> OnnxTensor {
         let name = format!("{value}.i64");
-        if self.stored.borrow_mut().insert(name.clone(), name.clone()).is_none() {
+        if self.references.borrow_mut().insert(name.clone(), name.clone()).is_none() {
             self.file.borrow_mut().integers(&name, &[value], &[]);
         }
         self.named(&name)

@@ -1,24 +1,24 @@
-//! Operations as nodes. Values that depend on weights alone are computed at export and stored.
+//! The operations of [`Ops`] as nodes. Values that depend on weights alone are computed at export and stored.
 
-use super::calibrate::rounded_rows;
+use super::int8::quantized_rows;
 use super::precision::Operators;
 use super::proto::{AttributeProto, DataType};
-use super::stored::Held;
 use super::writer::{OnnxTensor, Writer};
+use super::written::StoredAs;
 use crate::graph::{Activation, BATCH_NORM_EPSILON, CausalAttention, Conv, Init, Linear, Ops};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Prefix of the linear layers that are rounded to 8 bits. Heads stay in fp32 because they are small, and an image encoder that is a
-/// transformer stays in fp32 because its activations have outliers, for which 256 codes are too few.
-const ROUNDED: &str = "transformer.";
+/// Prefix of the linear layers that are quantised to 8 bits. Heads stay in fp32 because they are small, and an image encoder that is a
+/// transformer stays in fp32 because its activations have outliers, for which 256 values are too few.
+const QUANTIZED: &str = "transformer.";
 /// Layers whose names have all these parts stay in fp32, because their errors add up from layer to layer. With random weights of the
-/// published size, image tokens deviate by 3 %, as with convolutions in 8 bits alone; if these layers are rounded, too, they deviate by 14 %.
-/// This takes 3 % more time.
+/// published size, image tokens deviate by 3 %, as with convolutions in 8 bits alone; if these layers are quantised, too, they deviate by
+/// 14 %. Keeping them in fp32 takes 3 % more time.
 const EXACT: [&str; 2] = ["transformer.encoder.", ".self_attn."];
 
-/// Whether a product with this weight is rounded to 8 bits.
-fn rounds(name: &str) -> bool {
+/// Whether a product with this weight may be quantised to 8 bits.
+fn is_quantized(name: &str) -> bool {
     !EXACT.iter().all(|part| name.contains(part))
 }
 
@@ -48,15 +48,15 @@ impl Writer<'_> {
         if let Some(bits) = self.precision.bits() {
             return self.quantized_product(x, out, &name, weight, bits, parameters);
         }
-        if let Some(x) = (name.starts_with(ROUNDED) && rounds(&name)).then(|| self.activation(x)).flatten() {
-            let (rounded, back) = self.rounded_matrix(&name, weight);
+        if let Some(x) = (name.starts_with(QUANTIZED) && is_quantized(&name)).then(|| self.activation(x)).flatten() {
+            let (quantized, dequantized) = self.quantized_matrix(&name, weight);
             for (parameter, rows) in parameters {
-                self.kept.insert(&parameter, back.slice(0, rows.start, rows.end, 1));
+                self.kept.insert(&parameter, dequantized.slice(0, rows.start, rows.end, 1));
             }
-            return self.named_node(out, "MatMul", &[&x, &rounded], vec![]);
+            return self.named_node(out, "MatMul", &[&x, &quantized], vec![]);
         }
-        let held = parameters.into_iter().map(|(parameter, rows)| (parameter, Held::Transposed(name.clone(), rows)));
-        self.held.borrow_mut().extend(held);
+        let stored_as = parameters.into_iter().map(|(parameter, rows)| (parameter, StoredAs::Transposed(name.clone(), rows)));
+        self.stored_as.borrow_mut().extend(stored_as);
         self.named_node(out, "MatMul", &[x, &self.known(name, weight.tr())], vec![])
     }
 
@@ -111,11 +111,11 @@ impl Ops for Writer<'_> {
         let whole = self.parameter(weight, &[rows, inputs], Init::Xavier);
         let name = format!("{weight}[{}:{}]", part.start, part.end);
         let own = whole.slice(0, part.start, part.end, 1);
-        let product = match rounds(weight).then(|| self.activation(x)).flatten() {
+        let product = match is_quantized(weight).then(|| self.activation(x)).flatten() {
             Some(x) => {
-                // Each row has a step of its own, so a part is rounded like the whole.
-                self.kept.insert(weight, rounded_rows(&whole).back());
-                self.node("MatMul", &[&x, &self.rounded_matrix(&name, &own).0], vec![])
+                // Each row has a scale of its own, so a part is quantised like the whole.
+                self.kept.insert(weight, quantized_rows(&whole).dequantize());
+                self.node("MatMul", &[&x, &self.quantized_matrix(&name, &own).0], vec![])
             }
             None => self.node("MatMul", &[x, &self.known(format!("{name}.T"), own.tr())], vec![]),
         };
@@ -131,7 +131,7 @@ impl Ops for Writer<'_> {
         let bias = part("bias", Init::Zeros) - part("running_mean", Init::Zeros) * &scale;
         let kernel = (kernel.to_kind(Kind::Double) * scale.reshape([-1, 1, 1, 1])).to_kind(Kind::Float);
         let bias = self.keep(&format!("{norm}.bias"), bias.to_kind(Kind::Float));
-        // The remaining norm only adds its bias.
+        // The kernel has taken the norm's factors, so the norm that is kept only adds its bias.
         let constant = |part: &str, value: f64| {
             self.kept.insert(&format!("{norm}.{part}"), Tensor::full([size.outputs], value, (Kind::Float, Device::Cpu)));
         };
@@ -148,11 +148,11 @@ impl Ops for Writer<'_> {
         if self.calibration.is_applied()
             && let Some(x) = self.activation(x)
         {
-            // A matrix product, because its result is not rounded. Its operator has the channels innermost in 8 bits.
+            // A matrix product, because its result is not quantised. In 8 bits its operator takes the channels innermost.
             let rows = self.reshape(&self.transpose(&x, &[0, 2, 3, 1]), &[0, -1, inputs]);
-            let (rounded, back) = self.rounded_matrix(&weight, &kernel.reshape([outputs, inputs]));
-            self.kept.insert(&weight, back.reshape([outputs, inputs, 1, 1]));
-            let product = self.named_node(format!("{name}.MatMul"), "MatMul", &[&rows, &rounded], vec![]);
+            let (quantized, dequantized) = self.quantized_matrix(&weight, &kernel.reshape([outputs, inputs]));
+            self.kept.insert(&weight, dequantized.reshape([outputs, inputs, 1, 1]));
+            let product = self.named_node(format!("{name}.MatMul"), "MatMul", &[&rows, &quantized], vec![]);
             return self.named_node(name.into(), "Add", &[&product, &self.known(format!("{name}.bias"), bias)], vec![]);
         }
         let out = self.convolution(x, name, kernel, bias, Conv { inputs, outputs, kernel: 1, stride: 1 });
@@ -227,7 +227,7 @@ impl Ops for Writer<'_> {
 
     fn reshape(&self, x: &OnnxTensor, shape: &[i64]) -> OnnxTensor {
         match &x.known {
-            Some(known) if !shape.contains(&0) && !self.stored.borrow().contains_key(&x.name) => {
+            Some(known) if !shape.contains(&0) && !self.references.borrow().contains_key(&x.name) => {
                 self.known(x.name.clone(), known.reshape(shape))
             }
             _ => self.node("Reshape", &[x, &self.integers(shape)], vec![]),
@@ -237,7 +237,7 @@ impl Ops for Writer<'_> {
     fn transpose(&self, x: &OnnxTensor, order: &[i64]) -> OnnxTensor {
         match &x.known {
             // A table that is stored already (an embedding table that is also the output layer) is not stored twice.
-            Some(known) if !self.stored.borrow().contains_key(&x.name) => self.known(format!("{}.T", x.name), known.permute(order)),
+            Some(known) if !self.references.borrow().contains_key(&x.name) => self.known(format!("{}.T", x.name), known.permute(order)),
             _ => self.node("Transpose", &[x], vec![AttributeProto::ints("perm", order)]),
         }
     }

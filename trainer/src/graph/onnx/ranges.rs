@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Significant bits of a range's ends.
 const RANGE_BITS: i32 = 10;
-/// The smallest and the largest value of each activation that is rounded to 8 bits. Both are computed in fp64, whose last bits depend on the
-/// machine. They are therefore rounded outwards to few bits, so that the steps between codes are the same on every machine.
+
+/// The smallest and the largest value of each activation that is quantised to 8 bits. Both are computed in fp64, whose last bits depend on
+/// the machine. They are therefore rounded outwards to few bits, so that scales are the same on every machine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ranges(BTreeMap<String, [f32; 2]>);
 
@@ -18,7 +19,7 @@ impl Ranges {
     /// If a value is not finite.
     pub fn observe(&mut self, name: &str, [low, high]: [f64; 2]) -> Result<()> {
         ensure!(low.is_finite() && high.is_finite(), "while it was calibrated, {name} was not finite; export in fp32");
-        // Padding is zero, so zero needs a code.
+        // Padding is zero, so the range includes zero.
         let ends = self.0.entry(name.into()).or_default();
         *ends = [ends[0].min(outwards(low)), ends[1].max(outwards(high))];
         Ok(())
@@ -55,9 +56,9 @@ pub(super) enum Calibration {
     /// They stay as they are.
     #[default]
     None,
-    /// The names of activations that a graph in 8 bits would round are collected.
+    /// The names of activations that a graph in 8 bits would quantise are collected.
     Observe(RefCell<BTreeSet<String>>),
-    /// They are rounded to 8 bits.
+    /// They are quantised to 8 bits.
     Apply(Ranges),
 }
 

@@ -1,10 +1,10 @@
-//! A graph that is being written.
+//! [`Writer`]: a graph that is being written, with its nodes, initializers and the parameters as they are stored.
 
 use super::file::{Dim, GraphFile, value_info};
 use super::precision::{Operators, Precision};
 use super::proto::{AttributeProto, DataType, NodeProto};
 use super::ranges::Calibration;
-use super::stored::{Held, Written};
+use super::written::{StoredAs, Written};
 use crate::graph::{Init, Params};
 use crate::models::lora::Lora;
 use anyhow::{Context, Result};
@@ -25,14 +25,14 @@ pub struct Writer<'a> {
     /// Number of positions of rotary tables.
     pub(super) max_positions: i64,
     pub(super) file: RefCell<GraphFile>,
-    /// Parameters as the graph holds them: those that are kept in memory, because they are small or folded.
+    /// Parameters as the graph holds them that are kept in memory, because they are small or folded.
     pub(super) kept: Params,
-    /// The other parameters, which are read back from the data file.
-    pub(super) held: RefCell<BTreeMap<String, Held>>,
+    /// How the other parameters are stored, which are read back from the data file.
+    pub(super) stored_as: RefCell<BTreeMap<String, StoredAs>>,
     problems: RefCell<Vec<String>>,
     pub(super) calibration: Calibration,
     /// For each initializer the value that nodes use: the initializer itself, or the result of its conversion.
-    pub(super) stored: RefCell<BTreeMap<String, String>>,
+    pub(super) references: RefCell<BTreeMap<String, String>>,
     pub(super) scope: RefCell<String>,
     /// How often each name was requested.
     names: RefCell<BTreeMap<String, usize>>,
@@ -70,10 +70,10 @@ impl<'a> Writer<'a> {
             max_positions: 0,
             file: RefCell::new(file),
             kept: Params::create(Device::Cpu),
-            held: Default::default(),
+            stored_as: Default::default(),
             problems: Default::default(),
             calibration: Default::default(),
-            stored: Default::default(),
+            references: Default::default(),
             scope: Default::default(),
             names: Default::default(),
         }
@@ -98,8 +98,8 @@ impl<'a> Writer<'a> {
         let value = &self.cast(value, self.precision.compute(), DataType::Float);
         let mut file = self.file.borrow_mut();
         for node in &mut file.graph.node {
-            for slot in node.input.iter_mut().chain(&mut node.output).filter(|s| **s == value.name) {
-                *slot = name.into();
+            for used in node.input.iter_mut().chain(&mut node.output).filter(|used| **used == value.name) {
+                *used = name.into();
             }
         }
         file.graph.output.push(value_info(name, DataType::Float, dims));
@@ -119,7 +119,8 @@ impl<'a> Writer<'a> {
             problems.join(", ")
         );
         let (data, initializers) = self.file.into_inner().finish()?;
-        let written = Written::new(data, self.held.into_inner(), &initializers).context("cannot read the weights that were written")?;
+        let written =
+            Written::new(data, self.stored_as.into_inner(), &initializers).context("cannot read the weights that were written")?;
         Ok(self.kept.with_source(Box::new(written)))
     }
 
@@ -164,7 +165,7 @@ impl<'a> Writer<'a> {
     /// The name that nodes use for a value. A constant is stored first.
     pub(super) fn reference(&self, value: &OnnxTensor) -> String {
         let Some(tensor) = &value.known else { return value.name.clone() };
-        if let Some(name) = self.stored.borrow().get(&value.name) {
+        if let Some(name) = self.references.borrow().get(&value.name) {
             return name.clone();
         }
         let compute = self.precision.compute();
@@ -184,7 +185,7 @@ impl<'a> Writer<'a> {
             self.push("Cast", "", &[used], vec![widened.clone()], vec![AttributeProto::int("to", compute as i64)]);
             used = widened;
         }
-        self.stored.borrow_mut().insert(name.into(), used.clone());
+        self.references.borrow_mut().insert(name.into(), used.clone());
         used
     }
 
@@ -235,7 +236,7 @@ impl<'a> Writer<'a> {
 
     pub(super) fn integers(&self, values: &[i64]) -> OnnxTensor {
         let name = format!("{values:?}").replace(' ', "");
-        if self.stored.borrow_mut().insert(name.clone(), name.clone()).is_none() {
+        if self.references.borrow_mut().insert(name.clone(), name.clone()).is_none() {
             self.file.borrow_mut().integers(&name, values, &[values.len() as i64]);
         }
         OnnxTensor { name, known: None }
@@ -249,7 +250,7 @@ impl<'a> Writer<'a> {
     pub(super) fn number_in(&self, value: f64, data_type: DataType) -> OnnxTensor {
         let value = value as f32;
         let name = if data_type == DataType::Float { format!("{value}") } else { format!("{value}.{data_type:?}") };
-        if self.stored.borrow_mut().insert(name.clone(), name.clone()).is_none() {
+        if self.references.borrow_mut().insert(name.clone(), name.clone()).is_none() {
             self.file.borrow_mut().number(&name, value, data_type);
         }
         OnnxTensor { name, known: None }

@@ -1,4 +1,4 @@
-//! Installation of a bundle: the folder is made next to its place and then renamed, so that it appears completely or not at all.
+//! The destination of an export: the bundle's folder is made beside it and then renamed, so that it appears completely or not at all.
 
 use crate::graph::onnx::is_own;
 use anatomix::parts::bundle::{APM, DECODER, MANIFEST, Manifest, PROJECTOR};
@@ -7,15 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// The place of a bundle, and the folder in which it is made.
-pub(super) struct Place {
+/// Where a bundle is written to, and the folder in which it is made.
+pub(super) struct Destination {
     out: PathBuf,
     scratch: TempDir,
     folder: PathBuf,
 }
 
-impl Place {
-    /// Checks the place, and makes the folder next to it.
+impl Destination {
+    /// Checks the path, and makes the folder beside it.
     pub fn new(out: &Path) -> Result<Self> {
         check_replaceable(out)?;
         let parent = match out.parent() {
@@ -35,7 +35,7 @@ impl Place {
         &self.folder
     }
 
-    /// Moves the finished folder to its place. An earlier bundle is deleted with the temporary folder.
+    /// Moves the finished folder to its path. An earlier bundle is deleted with the temporary folder.
     pub fn install(self) -> Result<()> {
         // Checked again, because the export took time.
         check_replaceable(&self.out)?;

@@ -14,7 +14,7 @@ const LABEL_THRESHOLD: f32 = 0.5;
 
 /// Results of one image.
 #[derive(Clone, Debug)]
-pub struct Observation {
+pub struct ImageResult {
     /// Result of each structure; `None` for structures that the image does not show.
     pub structures: [Option<Localised>; STRUCTURES],
     /// Whether each label applies.
@@ -77,7 +77,7 @@ pub enum Outcome {
 ///
 /// # Errors
 /// If the image cannot be read or the engine fails.
-pub fn observe(engine: &Engine, case: &Case, flip: bool) -> Result<Observation> {
+pub fn evaluate_image(engine: &Engine, case: &Case, flip: bool) -> Result<ImageResult> {
     let annotated = &case.annotated;
     let mut radiograph = Radiograph::open(&annotated.image)?;
     if flip {
@@ -89,7 +89,7 @@ pub fn observe(engine: &Engine, case: &Case, flip: bool) -> Result<Observation> 
     let mut structures = [None; STRUCTURES];
     for (found, (bounds, sentence)) in study.structures().iter().zip(annotated.boxes.iter().zip(&annotated.sentences)) {
         structures[found.structure.index()] = bounds.map(|bounds| Localised {
-            iou: f64::from(found.bounds.iou(&frame.place(&letterbox.restore(&bounds)))),
+            iou: f64::from(found.bounds.iou(&frame.bounds(&letterbox.restore(&bounds)))),
             finding: is_finding(sentence),
             exact: found.sentence.text == *sentence,
         });
@@ -107,7 +107,7 @@ pub fn observe(engine: &Engine, case: &Case, flip: bool) -> Result<Observation> 
                 .with_context(|| format!("{}: {} {:?}", annotated.image.display(), sample.task, sample.question))
         })
         .collect::<Result<_>>()?;
-    Ok(Observation { structures, expected_labels: annotated.labels.map(|label| label > 0.5), labels, timing, answers })
+    Ok(ImageResult { structures, expected_labels: annotated.labels.map(|label| label > 0.5), labels, timing, answers })
 }
 
 /// Converts expected boxes to the image that is evaluated, which may be mirrored.
@@ -118,13 +118,13 @@ struct Frame {
 }
 
 impl Frame {
-    fn place(self, b: &PixelBox) -> PixelBox {
+    fn bounds(self, b: &PixelBox) -> PixelBox {
         if self.flip { PixelBox::new(self.width - b.x1, b.y0, self.width - b.x0, b.y1) } else { *b }
     }
 }
 
 fn ask(study: &mut Study, sample: &Sample, frame: Frame, letterbox: &Letterbox) -> Result<Answered> {
-    let boxes: Vec<PixelBox> = sample.boxes.iter().map(|b| frame.place(b)).collect();
+    let boxes: Vec<PixelBox> = sample.boxes.iter().map(|b| frame.bounds(b)).collect();
     let question = if sample.question.contains("<box>") { with_box(&sample.question, &boxes, letterbox)? } else { sample.question.clone() };
     let answer = study.ask(Question::new(question))?;
     Ok(Answered {
@@ -174,7 +174,7 @@ mod tests {
         let letterbox = Letterbox::new(100, 50);
         let bounds = PixelBox::new(-3.0, 10.5, 40.0, 20.0);
         let frame = |flip| Frame { width: 100.0, flip };
-        let ask = |flip| with_box("What is in <box>(0,1),(2,3)</box>?", &[frame(flip).place(&bounds)], &letterbox).unwrap();
+        let ask = |flip| with_box("What is in <box>(0,1),(2,3)</box>?", &[frame(flip).bounds(&bounds)], &letterbox).unwrap();
         assert_eq!(ask(false), "What is in <box>(0,10.5),(40,20)</box>?");
         assert_eq!(ask(true), "What is in <box>(60,10.5),(100,20)</box>?");
         assert!(with_box("in <box>(0,1),(2,3)</box>?", &[], &letterbox).is_err());

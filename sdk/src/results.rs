@@ -6,7 +6,7 @@ use crate::geometry::PixelBox;
 /// A structure with its box and its retrieved sentence.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct StructureFinding {
+pub struct StructureResult {
     /// The structure.
     pub structure: Structure,
     /// Its bounding box in pixels of the original image.

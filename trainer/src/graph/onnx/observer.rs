@@ -1,4 +1,4 @@
-//! Observation of the ranges of activations, for an export in 8 bits.
+//! [`Observer`], which finds the ranges of activations for an export in 8 bits.
 
 use super::proto::DataType;
 use super::writer::{OnnxTensor, Writer};
@@ -38,7 +38,7 @@ impl<'a> Observer<'a> {
         self.noted(TorchTensor(values.to_kind(Kind::Double)), self.writer.input(name, DataType::Float, &dims))
     }
 
-    /// Adds the ranges of the activations that 8 bits would round. The model must have been run before.
+    /// Adds the ranges of the activations that a graph in 8 bits would quantise. The model must have been run before.
     ///
     /// # Errors
     /// If a value is not finite.
