@@ -147,19 +147,6 @@ def test_a_chat_that_somebody_else_reads_is_answers_alone(anatomix, onnxruntime_
     os.close(ours), os.close(theirs)
 
 
-def test_what_is_read_is_not_replaced(run, succeed, phantom_dicom, tmp_path):
-    image, other = tmp_path / "image.dcm", tmp_path / "other"
-    image.write_bytes(phantom_dicom.read_bytes())
-    for option in ("--save", "--overlay"):
-        refused = run("report", image, option, image)
-        assert refused.returncode == 2 and f"{option} would replace" in refused.stderr
-    refused = run("report", image, "--save", other, "--overlay", other)
-    assert refused.returncode == 2 and "name the same file" in refused.stderr and not other.exists()
-    refused = run("report", image, "--save", "x", "--overlay", "./x", cwd=tmp_path)
-    assert refused.returncode == 2 and "name the same file" in refused.stderr
-    assert image.read_bytes() == phantom_dicom.read_bytes()
-
-
 def test_one_thread_takes_one_core(run, radiographs, tmp_path):
     images = [tmp_path / f"{i}.dcm" for i in range(24)]
     [image.write_bytes((radiographs / "RG1_UNCI.dcm").read_bytes()) for image in images]

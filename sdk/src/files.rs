@@ -1,5 +1,7 @@
 //! Reading of regular files of bounded size.
 
+#[cfg(unix)]
+use rustix::fs::OFlags;
 use std::fs::{self, File, Metadata};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::Path;
@@ -8,10 +10,15 @@ use std::path::Path;
 ///
 /// # Errors
 /// If the path is not a regular file, or cannot be opened.
-pub(crate) fn open(path: &Path) -> Result<File> {
-    // The first check is needed because opening a pipe waits. The second is needed because the file may be replaced in between.
+pub fn open(path: &Path) -> Result<File> {
+    // The first check keeps opening from having an effect on a pipe or device. The second sees the file that was opened, which may be
+    // another one by then.
     check_regular(&fs::metadata(path)?)?;
-    let file = File::open(path)?;
+    let mut options = File::options();
+    // Neither opening nor reading waits. Some files of the system, such as /proc/kmsg, are regular but make their readers wait.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, OFlags::NONBLOCK.bits().cast_signed());
+    let file = options.read(true).open(path)?;
     check_regular(&file.metadata()?)?;
     Ok(file)
 }
@@ -20,12 +27,15 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 ///
 /// # Errors
 /// If the file is larger or not a regular file, cannot be read, or does not fit into memory.
-pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = open(path)?;
     let size = file.metadata()?.len().min(limit);
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX)).map_err(|e| Error::new(ErrorKind::OutOfMemory, e))?;
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => not_regular(),
+        _ => error,
+    })?;
     if bytes.len() as u64 > limit {
         return Err(Error::new(ErrorKind::FileTooLarge, format!("it has more than {limit} bytes")));
     }
@@ -33,7 +43,11 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
 }
 
 fn check_regular(metadata: &Metadata) -> Result<()> {
-    if metadata.is_file() { Ok(()) } else { Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file")) }
+    if metadata.is_file() { Ok(()) } else { Err(not_regular()) }
+}
+
+fn not_regular() -> Error {
+    Error::new(ErrorKind::InvalidInput, "it is not a regular file")
 }
 
 #[cfg(test)]
@@ -51,5 +65,10 @@ mod tests {
             assert_eq!(read(endless, 100).unwrap_err().to_string(), "it is not a regular file");
         }
         assert_eq!(read(&folder.path().join("none"), 100).unwrap_err().kind(), ErrorKind::NotFound);
+        // The kernel's log is a regular file, but its reader waits for the next message. Only root can open it.
+        let log = Path::new("/proc/kmsg");
+        if open(log).is_ok() {
+            assert_eq!(read(log, u64::MAX).unwrap_err().to_string(), "it is not a regular file");
+        }
     }
 }

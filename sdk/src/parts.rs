@@ -13,6 +13,11 @@ pub mod bundle {
     };
 }
 
+/// Reading of regular files of bounded size.
+pub mod files {
+    pub use crate::files::{open, read};
+}
+
 /// Boxes in the network's frame, and the conversion between it and pixels.
 pub mod geometry {
     pub use crate::geometry::{Letterbox, NormalizedBox, PROMPT_GRID};

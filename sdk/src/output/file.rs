@@ -1,35 +1,48 @@
 //! Atomic writing of files.
 
 use super::OutputError;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::Path;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 /// Writes a file atomically: the bytes go to a temporary file in the same folder, which is synced and renamed to `path`. An existing
-/// file is replaced, or left as it was if writing fails. A device or pipe is written directly.
+/// file is replaced, or left as it was if writing fails. Of a symbolic link, the target is replaced. What exists and is not a regular
+/// file is refused.
 ///
 /// # Errors
 /// [`OutputError`], which names the path. No partial file is left.
 pub fn write_whole(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), OutputError> {
     let path = path.as_ref();
-    let failed = |source| OutputError::Write { path: path.into(), source };
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => Err(OutputError::Folder { path: path.into() }),
-        Ok(found) if found.is_file() => {
-            // The target of a symbolic link is replaced, not the link.
-            let target = path.canonicalize().map_err(failed)?;
-            replace(&target, bytes).map_err(failed)
-        }
-        Ok(_) => File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes)).map_err(failed),
-        Err(_) => replace(path, bytes).map_err(failed),
-    }
+    let (file, target) = begin(path)?;
+    let written = file.as_file().write_all(bytes).and_then(|()| file.as_file().sync_all());
+    // Dropping the temporary file removes it, so that no error leaves it behind.
+    let written = written.and_then(|()| file.persist(target).map_err(|e| e.error));
+    written.map(drop).map_err(|source| OutputError::Write { path: path.into(), source })
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
+/// Checks that [`write_whole`] can write here, by creating the temporary file and removing it. Programs check their outputs with it before
+/// they begin to work.
+///
+/// # Errors
+/// [`OutputError`], which names the path.
+pub fn check_writable(path: impl AsRef<Path>) -> Result<(), OutputError> {
+    begin(path.as_ref()).map(drop)
+}
+
+/// Creates the temporary file for a path. Returns it with the path that it has to be renamed to.
+fn begin(path: &Path) -> Result<(NamedTempFile, PathBuf), OutputError> {
+    let failed = |source| OutputError::Write { path: path.into(), source };
+    let target = match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Err(OutputError::Folder { path: path.into() }),
+        Ok(found) if !found.is_file() => return Err(OutputError::NotRegular { path: path.into() }),
+        // The target of a symbolic link is replaced, not the link.
+        Ok(_) => path.canonicalize().map_err(failed)?,
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        Err(_) if names_folder(path) => return Err(OutputError::Folder { path: path.into() }),
+        Err(_) => path.into(),
     };
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {
@@ -37,11 +50,14 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         // The umask applies, as for any new file; temporary files are private by default.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    // Dropping the temporary file removes it, so that no later error leaves it behind.
-    let mut file = builder.prefix(".anatomix-").tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map(|_| ()).map_err(|e| e.error)
+    // Only the kind of the error is kept: its text has the temporary file's path, which says nothing to the caller.
+    let file = builder.prefix(".anatomix-").tempfile_in(folder).map_err(|error| failed(error.kind().into()))?;
+    Ok((file, target))
+}
+
+/// Whether a path can only be that of a folder: it ends with a separator, or has no name at its end.
+fn names_folder(path: &Path) -> bool {
+    path.file_name().is_none() || path.to_string_lossy().ends_with(std::path::is_separator)
 }
 
 #[cfg(test)]
@@ -79,23 +95,45 @@ mod tests {
     #[test]
     fn a_folder_and_a_missing_folder_are_errors() {
         let folder = tempfile::tempdir().unwrap();
-        let error = write_whole(folder.path(), b"x").unwrap_err();
-        assert!(matches!(error, OutputError::Folder { .. }), "{error}");
+        let new_folder = folder.path().join("new/");
+        for path in [folder.path(), &new_folder] {
+            let errors = [write_whole(path, b"x").unwrap_err(), check_writable(path).unwrap_err()];
+            assert!(errors.iter().all(|error| matches!(error, OutputError::Folder { .. })), "{errors:?}");
+        }
         let missing = folder.path().join("no/such/a.png");
-        let error = write_whole(&missing, b"x").unwrap_err().to_string();
-        assert!(error.contains("no/such/a.png") && error.contains("check that the folder exists"), "{error}");
+        for error in [write_whole(&missing, b"x").unwrap_err(), check_writable(&missing).unwrap_err()] {
+            let error = error.to_string();
+            assert!(error.contains("no/such/a.png") && error.contains("check that the folder exists"), "{error}");
+        }
         assert!(names(folder.path()).is_empty());
     }
 
     #[test]
+    fn checking_leaves_everything_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new] = ["old", "new"].map(|name| folder.path().join(name));
+        fs::write(&old, b"before").unwrap();
+        check_writable(&old).unwrap();
+        check_writable(&new).unwrap();
+        assert_eq!((names(folder.path()), fs::read(&old).unwrap()), (vec!["old".to_string()], b"before".to_vec()));
+    }
+
+    #[test]
     #[cfg(target_os = "linux")]
-    fn a_full_device_and_an_unwritable_folder_are_errors() {
+    fn pipes_devices_and_unwritable_folders_are_errors() {
         use std::os::unix::fs::FileTypeExt;
-        let error = write_whole("/dev/full", b"x").unwrap_err().to_string();
-        assert!(error.contains("/dev/full") && error.contains("disk has room"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        for path in [&pipe, Path::new("/dev/full")] {
+            // Nobody reads the pipe, so opening it would wait without end.
+            let errors = [write_whole(path, b"x").unwrap_err(), check_writable(path).unwrap_err()];
+            assert!(errors.iter().all(|error| matches!(error, OutputError::NotRegular { .. })), "{errors:?}");
+        }
         assert!(fs::metadata("/dev/full").unwrap().file_type().is_char_device(), "the device was replaced");
         // Not even root can create files in /proc.
-        let error = write_whole("/proc/a.png", b"x").unwrap_err().to_string();
-        assert!(error.contains("/proc/a.png"), "{error}");
+        for error in [write_whole("/proc/a.png", b"x").unwrap_err(), check_writable("/proc/a.png").unwrap_err()] {
+            assert!(error.to_string().contains("/proc/a.png"), "{error}");
+        }
     }
 }

@@ -4,7 +4,7 @@ mod file;
 pub(crate) mod overlay;
 mod record;
 
-pub use file::write_whole;
+pub use file::{check_writable, write_whole};
 pub use overlay::{LabelledBox, Overlay};
 pub use record::{AskRecord, GroundingRecord, PerceiveRecord, StructureRecord};
 
@@ -20,6 +20,8 @@ pub enum OutputError {
     Write { path: PathBuf, source: std::io::Error },
     #[error("cannot write {path}: it is a folder; name a file in it")]
     Folder { path: PathBuf },
+    #[error("cannot write {path}: it is a pipe or device; name a file")]
+    NotRegular { path: PathBuf },
     #[error("cannot write {path}: the picture cannot be encoded; report this as a defect")]
     Encode { path: PathBuf, source: Source },
 }

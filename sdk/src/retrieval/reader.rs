@@ -3,6 +3,7 @@
 use super::RetrievalError;
 use super::format::{self, Problem, Table};
 use crate::anatomy::Structure;
+use crate::files;
 use memmap2::Mmap;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -63,10 +64,7 @@ impl SentenceDatabase {
     /// [`RetrievalError`], which names the file and the tensor.
     pub fn open(path: &Path, embedding_width: usize) -> Result<Self, RetrievalError> {
         let failed = |source| RetrievalError::Read { path: path.into(), source };
-        let file = File::open(path).map_err(failed)?;
-        if !file.metadata().map_err(failed)?.is_file() {
-            return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "it is not a file")));
-        }
+        let file = files::open(path).map_err(failed)?;
         let bytes = map(&file).map_err(failed)?;
         let tables = format::tables(&bytes, embedding_width).map_err(|problem| problem.at(path, embedding_width))?;
         Ok(Self { path: path.into(), bytes, tables, width: embedding_width })

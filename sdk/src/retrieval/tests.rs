@@ -379,7 +379,7 @@ fn folders_missing_files_and_bad_lists() {
     let folder = tempfile::tempdir().unwrap();
     let error = SentenceDatabase::open(folder.path(), WIDTH).unwrap_err();
     let error = crate::Error::from(error).full_message();
-    assert!(error.contains("it is not a file"), "{error}");
+    assert!(error.contains("it is not a regular file"), "{error}");
     let missing = folder.path().join("none");
     assert!(matches!(SentenceDatabase::open(&missing, WIDTH), Err(RetrievalError::Read { .. })));
     let path = folder.path().join("out");

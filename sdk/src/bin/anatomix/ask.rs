@@ -1,13 +1,13 @@
 //! `anatomix ask`: a question or task about a radiograph.
 
-use crate::common::{Failure, Options, check_apart, check_outside, place, read_text, spinner};
+use crate::common::{Failure, Kept, Options, place, read_text, spinner};
 use crate::print;
 use crate::shown::{out, remark};
 use anatomix::output::{AskRecord, Overlay};
+use anatomix::parts::files;
 use anatomix::{Engine, Error, Flow, Question, Radiograph, Sampling, Study, Task};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub struct Ask {
 }
 
 /// Longest JSON schema in bytes, as in the SDK.
-const MAX_SCHEMA: usize = 1 << 16;
+const MAX_SCHEMA: u64 = 1 << 16;
 
 /// Options of answers; `ask`, `chat` and `report` share them.
 #[derive(Args)]
@@ -154,10 +154,8 @@ enum Source {
 impl Source {
     fn open(path: &Path) -> Result<Self, Failure> {
         let mut start = Vec::new();
-        if path.is_file() {
-            // If the file cannot be read, opening it as a radiograph reports that.
-            let _ = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
-        }
+        // If the file cannot be read, opening it as a radiograph reports that.
+        let _ = files::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
         if anatomix::is_saved(&start) {
             return Ok(Self::Saved(path.into()));
         }
@@ -205,11 +203,10 @@ impl Output {
 
     /// Opens the engine and the image. The paths of output files are checked before any work is done.
     pub fn open(&self, options: &Options, image: &Path) -> Result<Session<'_>, Failure> {
-        let outs = [("--overlay", &self.overlay), ("--save", &self.save)];
-        for (option, out) in outs.into_iter().filter_map(|(option, out)| Some((option, out.as_ref()?))) {
-            let read = [Some(image), self.decoding.json_schema.as_deref(), options.onnxruntime.as_deref()];
-            read.into_iter().flatten().try_for_each(|read| check_apart(read, option, out))?;
-            check_outside(&options.bundle()?, option, out)?;
+        let inputs = [Some(image), self.decoding.json_schema.as_deref(), options.onnxruntime.as_deref()];
+        let kept = Kept::new(inputs.into_iter().flatten(), &options.bundle()?);
+        for (option, out) in [("--overlay", &self.overlay), ("--save", &self.save)] {
+            out.as_ref().map_or(Ok(()), |out| kept.check(option, out))?;
         }
         if let (Some(overlay), Some(save)) = (&self.overlay, &self.save)
             && place(overlay).is_some_and(|overlay| Some(overlay) == place(save))

@@ -1,12 +1,13 @@
 //! What the commands share: options of the engine, the search for a bundle, failures, progress bars.
 
 use crate::shown::remark;
-use anatomix::parts::runtime;
-use anatomix::{Engine, Provider};
+use anatomix::output::check_writable;
+use anatomix::parts::{files, runtime};
+use anatomix::{Engine, Error, Provider};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
 use std::num::{NonZeroU32, NonZeroUsize, ParseIntError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -151,16 +152,14 @@ pub fn bar(length: u64, template: &str) -> ProgressBar {
     ProgressBar::new(length).with_style(style.progress_chars("━╸─"))
 }
 
-/// Reads a text file of at most `limit` bytes. It may be a pipe.
-pub fn read_text(path: &Path, limit: usize) -> Result<String, Failure> {
-    let unreadable = |why: &dyn std::fmt::Display, advice: &str| Failure::Message(format!("{} {why}; {advice}", path.display()));
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes));
-    read.map_err(|e| unreadable(&format_args!("cannot be read: {e}"), "check that it is readable"))?;
-    if bytes.len() > limit {
-        return Err(unreadable(&format_args!("has more than {limit} bytes"), "shorten it"));
-    }
-    String::from_utf8(bytes).map_err(|_| unreadable(&"is not UTF-8", "convert it"))
+/// Reads a text file of at most `limit` bytes.
+pub fn read_text(path: &Path, limit: u64) -> Result<String, Failure> {
+    let unreadable = |what: &str, advice: &str| Failure::Message(format!("{} {what}; {advice}", path.display()));
+    let bytes = files::read(path, limit).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => unreadable(&format!("has more than {limit} bytes"), "shorten it"),
+        _ => unreadable(&format!("cannot be read: {error}"), "name a readable file"),
+    })?;
+    String::from_utf8(bytes).map_err(|_| unreadable("is not UTF-8", "convert it"))
 }
 
 /// The canonical path of a file that exists or will be written; `None` if its folder does not exist.
@@ -169,21 +168,33 @@ pub fn place(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
 }
 
-/// Checks that the file that an option writes is not one that is read.
-pub fn check_apart(read: &Path, option: &str, out: &Path) -> Result<(), Failure> {
-    match (read.canonicalize(), out.canonicalize()) {
-        (Ok(a), Ok(b)) if a == b => Err(Failure::Usage(format!("{option} would replace {}; name another file", read.display()))),
-        _ => Ok(()),
-    }
+/// What output files must not replace: the files that a command reads, and those in the bundle.
+pub struct Kept {
+    inputs: BTreeSet<PathBuf>,
+    /// The bundle's manifest lists all its files, so none is added either.
+    bundle: Option<PathBuf>,
 }
 
-/// Checks that the file that an option writes is not in the bundle, whose manifest lists all its files.
-pub fn check_outside(bundle: &Path, option: &str, out: &Path) -> Result<(), Failure> {
-    match (bundle.canonicalize(), place(out)) {
-        (Ok(bundle), Some(place)) if place.starts_with(&bundle) => {
-            Err(Failure::Usage(format!("{option} {} would write into the bundle; name a file elsewhere", out.display())))
+impl Kept {
+    pub fn new<'a>(inputs: impl IntoIterator<Item = &'a Path>, bundle: &Path) -> Self {
+        Self { inputs: inputs.into_iter().filter_map(|path| path.canonicalize().ok()).collect(), bundle: bundle.canonicalize().ok() }
+    }
+
+    /// Checks, before any work is done, that an option's file replaces nothing that is kept and can be written.
+    pub fn check(&self, option: &str, out: &Path) -> Result<(), Failure> {
+        if out == Path::new("-") {
+            return Err(Failure::Usage(format!("{option} -: the file cannot go to standard output, where the results go; name a file")));
         }
-        _ => Ok(()),
+        let (place, shown) = (place(out), out.display());
+        if place.as_ref().is_some_and(|place| self.inputs.contains(place)) {
+            return Err(Failure::Usage(format!("{option} would replace {shown}, which is read; name another file")));
+        }
+        if let (Some(bundle), Some(place)) = (&self.bundle, place)
+            && place.starts_with(bundle)
+        {
+            return Err(Failure::Usage(format!("{option} {shown} would write into the bundle; name a file elsewhere")));
+        }
+        Ok(check_writable(out).map_err(Error::from)?)
     }
 }
 
@@ -191,14 +202,27 @@ pub fn check_outside(bundle: &Path, option: &str, out: &Path) -> Result<(), Fail
 mod tests {
     use super::*;
 
+    fn refused(kept: &Kept, out: &Path) -> String {
+        match kept.check("--save", out) {
+            Err(Failure::Usage(message)) => message,
+            Err(_) => panic!("{} is no usage error", out.display()),
+            Ok(()) => panic!("{} is accepted", out.display()),
+        }
+    }
+
     #[test]
     fn what_is_read_is_not_replaced_by_whatever_name() {
-        let folder = std::env::temp_dir();
-        let image = tempfile::NamedTempFile::new_in(&folder).unwrap();
-        let same = folder.join(".").join(image.path().file_name().unwrap());
-        let Err(Failure::Usage(message)) = check_apart(image.path(), "--save", &same) else { panic!("accepted") };
-        assert!(message.starts_with("--save would replace"), "{message}");
-        assert!(check_apart(image.path(), "--save", &folder.join("other")).is_ok());
+        let folder = tempfile::tempdir().unwrap();
+        let [image, link, other] = ["image", "link", "other"].map(|name| folder.path().join(name));
+        std::fs::write(&image, "pixels").unwrap();
+        std::os::unix::fs::symlink(&image, &link).unwrap();
+        let kept = Kept::new([image.as_path(), &folder.path().join("none")], &folder.path().join("bundle"));
+        for same in [folder.path().join("./image"), link] {
+            let message = refused(&kept, &same);
+            assert!(message.starts_with("--save would replace"), "{message}");
+        }
+        assert!(kept.check("--save", &other).is_ok());
+        assert!(refused(&kept, Path::new("-")).contains("name a file"));
     }
 
     #[test]
@@ -210,10 +234,20 @@ mod tests {
         std::fs::write(bundle.join("apm.onnx"), "weights").unwrap();
         std::os::unix::fs::symlink(bundle.join("apm.onnx"), folder.path().join("elsewhere")).unwrap();
         for (bundle, out) in [(&bundle, "bundle/apm.onnx"), (&bundle, "link/new"), (&link, "bundle/./new"), (&bundle, "elsewhere")] {
-            let refused = check_outside(bundle, "--save", &folder.path().join(out));
-            assert!(matches!(refused, Err(Failure::Usage(message)) if message.contains("into the bundle")), "{out}");
+            let message = refused(&Kept::new([], bundle), &folder.path().join(out));
+            assert!(message.contains("into the bundle"), "{out}: {message}");
         }
-        assert!(check_outside(&bundle, "--save", &folder.path().join("bundle.study")).is_ok());
+        assert!(Kept::new([], &bundle).check("--save", &folder.path().join("bundle.study")).is_ok());
+    }
+
+    #[test]
+    fn places_that_cannot_be_written_are_found_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::new([], Path::new("bundle"));
+        for out in [folder.path().join("none/study"), folder.path().into(), "/dev/full".into()] {
+            let done = kept.check("--save", &out);
+            assert!(matches!(done, Err(Failure::Message(message)) if message.contains(out.to_str().unwrap())), "{}", out.display());
+        }
     }
 
     #[test]
@@ -231,7 +265,7 @@ mod tests {
         };
         assert!(message(read(b"0123456789a")).ends_with("schema.json has more than 10 bytes; shorten it"));
         assert!(message(read(b"\xff")).ends_with("is not UTF-8; convert it"));
-        assert!(message(read_text(Path::new("/dev/zero"), 10)).contains("/dev/zero has more than 10 bytes"));
+        assert!(message(read_text(Path::new("/dev/zero"), 10)).contains("/dev/zero cannot be read: it is not a regular file"));
         assert!(message(read_text(&folder.path().join("none"), 10)).contains("cannot be read"));
     }
 }

@@ -1,6 +1,6 @@
 //! `anatomix perceive`: structures, sentences, labels and flags of radiographs.
 
-use crate::common::{Failure, Options, bar, check_apart, check_outside, complain};
+use crate::common::{Failure, Kept, Options, bar, complain};
 use crate::print;
 use crate::shown::out;
 use anatomix::output::{Overlay, PerceiveRecord};
@@ -28,8 +28,9 @@ pub struct Perceive {
 impl Perceive {
     pub fn run(&self, options: &Options) -> Result<(), Failure> {
         let overlays = self.overlays()?;
-        let bundle = options.bundle()?;
-        overlays.iter().flatten().try_for_each(|path| check_outside(&bundle, "--overlay", path))?;
+        let inputs = self.images.iter().chain(&options.onnxruntime).map(PathBuf::as_path);
+        let kept = Kept::new(inputs, &options.bundle()?);
+        overlays.iter().flatten().try_for_each(|path| kept.check("--overlay", path))?;
         let engine = options.engine(true)?;
         let progress = match self.images.len() {
             1 => ProgressBar::hidden(),
@@ -60,11 +61,10 @@ impl Perceive {
         progress.suspend(|| if self.json { Ok(out().json(&PerceiveRecord::from(study))?) } else { print::study(study) })
     }
 
-    /// The path of each image's overlay. It is checked before any work is done.
+    /// The path of each image's overlay.
     fn overlays(&self) -> Result<Vec<Option<PathBuf>>, Failure> {
         let Some(out) = &self.overlay else { return Ok(vec![None; self.images.len()]) };
-        if let [image] = self.images.as_slice() {
-            check_apart(image, "--overlay", out)?;
+        if self.images.len() == 1 {
             return Ok(vec![Some(out.clone())]);
         }
         if !out.is_dir() {

@@ -1,0 +1,62 @@
+"""Files that the program reads and writes: only regular ones are read, and outputs are checked before the work begins."""
+
+import os
+import re
+
+import pytest
+from conftest import check_refused
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A pipe that nobody writes to or reads from: opening it waits without end."""
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+@pytest.mark.parametrize("option", ["IMAGE", "--json-schema", "--save", "--overlay"])
+def test_a_pipe_is_refused_at_once(run, phantom_dicom, pipe, option):
+    image, options = (pipe, []) if option == "IMAGE" else (phantom_dicom, [option, pipe])
+    check_refused(run("ask", image, "Where is the heart?", *options, timeout=60), re.escape(str(pipe)), "regular file|pipe")
+
+
+def test_a_regular_file_that_makes_its_reader_wait_is_refused(run):
+    if not os.access("/proc/kmsg", os.R_OK):
+        pytest.skip("the kernel's log can be read by root only")
+    check_refused(run("perceive", "/proc/kmsg", timeout=60), "/proc/kmsg", "regular file")
+
+
+@pytest.mark.parametrize("option", ["--save", "--overlay"])
+@pytest.mark.parametrize("place", ["none/out", "file/out", "folder", "new/", "/proc/out", "/dev/full"])
+def test_outputs_are_checked_before_the_answer(run, phantom_dicom, tmp_path, option, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    place = f"{tmp_path}/{place}" if place[0] != "/" else place
+    # Nothing is on standard output: the answer was not computed for nothing.
+    check_refused(run("ask", phantom_dicom, "Where is the heart?", option, place), re.escape(place))
+    check_refused(run("perceive", phantom_dicom, "--overlay", place), re.escape(place))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_output_is_a_file(run, phantom_dicom, tmp_path):
+    for arguments in (["perceive", "--overlay"], ["report", "--overlay"], ["report", "--save"]):
+        refused = run(arguments[0], phantom_dicom, arguments[1], "-", cwd=tmp_path)
+        assert refused.returncode == 2 and refused.stdout == "" and "standard output" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_read_is_not_replaced(run, phantom_dicom, tmp_path):
+    image, other, second = tmp_path / "image.dcm", tmp_path / "other", tmp_path / "image.overlay.png"
+    for path in (image, second):
+        path.write_bytes(phantom_dicom.read_bytes())
+    for option in ("--save", "--overlay"):
+        refused = run("report", image, option, image)
+        assert refused.returncode == 2 and f"{option} would replace" in refused.stderr
+    refused = run("perceive", image, second, "--overlay", tmp_path)
+    assert refused.returncode == 2 and f"--overlay would replace {second}" in refused.stderr
+    refused = run("report", image, "--save", other, "--overlay", other)
+    assert refused.returncode == 2 and "name the same file" in refused.stderr and not other.exists()
+    refused = run("report", image, "--save", "x", "--overlay", "./x", cwd=tmp_path)
+    assert refused.returncode == 2 and "name the same file" in refused.stderr
+    assert image.read_bytes() == second.read_bytes() == phantom_dicom.read_bytes()
