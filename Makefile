@@ -23,11 +23,17 @@ TARGET ?=
 
 # cargo writes to the folder in which this file and the tests look for its results.
 export CARGO_TARGET_DIR := $(CURDIR)/target
+# Panics name source files. Without these flags a library would name the folders of the machine that built it.
+CARGO_HOME ?= $(HOME)/.cargo
+export RUSTFLAGS ?= --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_HOME)=cargo
 RELEASE := target/release
 ANATOMIX := $(RELEASE)/anatomix
 TRAINER := $(RELEASE)/anatomix-trainer
 # Features of the SDK: the program, and the C interface for libanatomix.so.
 FEATURES := cli,capi
+# The name that programs look for at run time. Its number changes only if the C interface breaks (docs/abi.md).
+SONAME := libanatomix.so.0
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 BUNDLE := examples/reference-bundle
 PHANTOM := examples/phantom.dcm
 RG1 := .deps/radiographs/RG1_UNCI.dcm
@@ -36,10 +42,20 @@ RG1 := .deps/radiographs/RG1_UNCI.dcm
 ORT_VERSION := 1.31.1
 ORT_x86_64 := 5752bd508126ae7c49894d3b9d2e83f0c3d487319246d04c444b393308d7ad7f
 ORT_aarch64 := da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3
-ORT_SHA256 := $(ORT_$(shell uname -m))
+MACHINE := $(shell uname -m)
+ORT_SHA256 := $(ORT_$(MACHINE))
 ORT := .deps/onnxruntime/libonnxruntime.so
 DATA_VERSION := 1.0.0
 DATA_SHA256 := 622ac97265f1d91f76b5120b5bd6eb0f57737c392ef863b72c71779c91e33637
+
+# What `make install` and `make dist` make: a folder, a name for it, the bill of materials. Times in them are that of the commit.
+PREFIX ?= /usr/local
+DESTDIR ?=
+DIST := anatomix-$(VERSION)-$(MACHINE)-linux
+SBOM := build/sbom.cdx.json
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2> /dev/null || echo 0)
+INSTALL = VERSION=$(VERSION) SONAME=$(SONAME) RELEASE=$(RELEASE) ORT=$(dir $(ORT)) ORT_VERSION=$(ORT_VERSION) SBOM=$(SBOM) packaging/install.sh
+ABOUT_VERSION := 0.9.3
 
 # The trainer links the libtorch of .venv, which it finds through that environment's Python.
 VENV := .venv/.installed
@@ -57,13 +73,41 @@ help: ## This list
 deps: $(ORT) $(RG1) ## Fetch ONNX Runtime and a real radiograph from their PyPI wheels, by hash
 
 .PHONY: build
-build: $(ORT) ## Build the library and the command line: target/release/libanatomix.so and target/release/anatomix
+build: $(ORT) sbom ## Build the library and the command line: target/release/libanatomix.so and target/release/anatomix
 	$(CARGO) build --release --features $(FEATURES) -p anatomix
 	@# The shared library has a soname and exports only the header's symbols. (The JPEG 2000 decoder has the names of the C library that
 	@# it was translated from. Exported, they would collide in a program that links that library.)
 	$(CARGO) rustc --release --features $(FEATURES) -p anatomix --lib --crate-type cdylib -- \
-	  -C link-arg=-Wl,-soname,libanatomix.so -C link-arg=-Wl,--exclude-libs,ALL
+	  -C link-arg=-Wl,-soname,$(SONAME) -C link-arg=-Wl,--exclude-libs,ALL
+	@ln -sfn libanatomix.so $(RELEASE)/$(SONAME)
 	@ln -sfn ../../$(ORT) $(RELEASE)/libonnxruntime.so
+
+.PHONY: install
+install: ## Copy what `make build` built to PREFIX (/usr/local), below DESTDIR where that is set; see docs/install.md
+	@$(INSTALL) '$(DESTDIR)$(PREFIX)'
+
+.PHONY: dist
+dist: build ## Pack it: build/dist/anatomix-VERSION-MACHINE-linux.tar.gz, the same bytes for the same sources
+	@rm -rf build/dist && mkdir -p build/dist
+	@$(INSTALL) build/dist/$(DIST)
+	@tar --directory build/dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH) --format=gnu -cf - $(DIST) | \
+	  gzip -9 -n > build/dist/$(DIST).tar.gz.part
+	@mv build/dist/$(DIST).tar.gz.part build/dist/$(DIST).tar.gz
+	@cd build/dist && sha256sum $(DIST).tar.gz | tee $(DIST).tar.gz.sha256
+
+.PHONY: sign
+sign: ## Sign the tarball of `make dist` with minisign's secret key KEY: a file .minisig beside it
+	@test -n '$(KEY)' || { echo "error: name the secret key: make sign KEY=FILE" >&2; exit 1; }
+	@test -e build/dist/$(DIST).tar.gz || { echo "error: build/dist/$(DIST).tar.gz is missing; run make dist" >&2; exit 1; }
+	@command -v minisign > /dev/null || { echo "error: minisign is needed (Debian's package minisign)" >&2; exit 1; }
+	minisign -S -s '$(KEY)' -m build/dist/$(DIST).tar.gz -t '$(DIST).tar.gz'
+
+# The software bill of materials. Its time is that of the commit, so it is written anew each time.
+.PHONY: sbom
+sbom: $(ORT)
+	@mkdir -p $(dir $(SBOM))
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(PYTHON) packaging/sbom.py $(FEATURES) $(MACHINE)-unknown-linux-gnu $(ORT_VERSION) \
+	  $(ORT).$(ORT_VERSION) > $(SBOM)
 
 .PHONY: demo
 demo: build deps ## Read a phantom and a real radiograph: report, answer and overlays in build/demo
@@ -149,6 +193,22 @@ bench: build trainer $(BENCH) ## Times beside what a user would pick instead: a 
 	$(CARGO) build --release -p anatomix --example bench
 	.venv-bench/bin/python bench/bench.py $(WORKS)
 
+.PHONY: abi
+abi: $(VENV) ## Renew include/anatomix.abi, the list of what the C interface consists of; a break of docs/abi.md's promise is refused
+	.venv/bin/python tests/abi.py
+
+.PHONY: licences
+licences: ## Renew packaging/THIRD-PARTY.txt, the licences of everything linked (installs cargo-about first)
+	$(CARGO) install --quiet --locked --root .deps/cargo-about --features cli cargo-about@$(ABOUT_VERSION)
+	.deps/cargo-about/bin/cargo-about generate --offline --locked --manifest-path sdk/Cargo.toml --features $(FEATURES) \
+	  --config packaging/about.toml packaging/about.hbs --output-file packaging/THIRD-PARTY.txt
+	@# Some crates' files end their lines as Windows does.
+	@sed -i 's/\r$$//' packaging/THIRD-PARTY.txt
+
+.PHONY: test-chroot
+test-chroot: dist ## Build and run the installed example in a Debian bookworm of its own (root, debootstrap, a Debian mirror)
+	packaging/chroot.sh build/dist/$(DIST).tar.gz
+
 .PHONY: lock
 lock: ## Pin tests/requirements.in anew, with hashes (needs uv)
 	uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
@@ -160,27 +220,30 @@ clean: ## Remove what was built; data, runs, .deps and .venv stay
 
 # ---- files
 
-# $(call fetch,REQUIREMENT,SHA256,FILE IN THE WHEEL,TARGET) extracts one file from the wheel with this hash.
+# $(call fetch,REQUIREMENT,SHA256,FILES IN THE WHEEL,FOLDER) extracts files from the wheel with this hash. A file that is there is replaced,
+# never written into: a program may have mapped it.
 define fetch
-	@test -n "$(2)" || { echo "error: no hash of $(1) is known for $$(uname -m); add its wheel's SHA-256 to the Makefile" >&2; exit 1; }
-	@rm -rf $(dir $(4)).fetch && mkdir -p $(dir $(4)).fetch
-	@echo '$(1) --hash=sha256:$(2)' > $(dir $(4)).fetch/requirement.txt
+	@test -n "$(2)" || { echo "error: no hash of $(1) is known for $(MACHINE); add its wheel's SHA-256 to the Makefile" >&2; exit 1; }
+	@rm -rf $(4)/.fetch && mkdir -p $(4)/.fetch
+	@echo '$(1) --hash=sha256:$(2)' > $(4)/.fetch/requirement.txt
 	@echo "fetching $(1)"
 	@$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
-	  --python-version 3.11 --dest $(dir $(4)).fetch -r $(dir $(4)).fetch/requirement.txt
-	@$(PYTHON) -c 'import sys, zipfile; wheel, name, path = sys.argv[1:]; open(path, "wb").write(zipfile.ZipFile(wheel).read(name))' \
-	  $(dir $(4)).fetch/*.whl $(3) $(4)
-	@rm -rf $(dir $(4)).fetch
+	  --python-version 3.11 --dest $(4)/.fetch -r $(4)/.fetch/requirement.txt
+	@cd $(4)/.fetch && $(PYTHON) -m zipfile -e *.whl . && mv $(3) ..
+	@rm -rf $(4)/.fetch
 endef
 
-.deps/onnxruntime/libonnxruntime.so.$(ORT_VERSION):
-	$(call fetch,onnxruntime==$(ORT_VERSION),$(ORT_SHA256),onnxruntime/capi/$(@F),$@)
+# One call makes all three files (`&:`).
+ORT_FILES := $(addprefix $(dir $(ORT)),libonnxruntime.so.$(ORT_VERSION) LICENSE ThirdPartyNotices.txt)
+$(ORT_FILES) &:
+	$(call fetch,onnxruntime==$(ORT_VERSION),$(ORT_SHA256),onnxruntime/capi/libonnxruntime.so.$(ORT_VERSION) onnxruntime/LICENSE \
+	  onnxruntime/ThirdPartyNotices.txt,.deps/onnxruntime)
 
-$(ORT): .deps/onnxruntime/libonnxruntime.so.$(ORT_VERSION)
+$(ORT): $(ORT_FILES)
 	@ln -sfn $(<F) $@
 
 $(RG1):
-	$(call fetch,pydicom-data==$(DATA_VERSION),$(DATA_SHA256),data_store/data/$(@F),$@)
+	$(call fetch,pydicom-data==$(DATA_VERSION),$(DATA_SHA256),data_store/data/$(@F),$(@D))
 
 $(VENV): tests/requirements.txt
 	$(PYTHON) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit("error: Python 3.11 is needed; make PYTHON=/path/to/python3.11")'

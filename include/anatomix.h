@@ -475,8 +475,8 @@ typedef struct anx_engine_options {
     size_t threads;
     /**
      * Path of ONNX Runtime's library, or NULL: then it is searched for by the environment variable ORT_DYLIB_PATH, beside
-     * libanatomix.so, beside the program and on the system's search path. A process loads one library and keeps it; a later engine that
-     * names another one is an error.
+     * libanatomix.so (the file itself, where that is reached by a link), beside the program, in "../lib" of the program's folder, and on
+     * the system's search path. A process loads one library and keeps it; a later engine that names another one is an error.
      */
     const char *library;
     /**

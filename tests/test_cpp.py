@@ -471,11 +471,9 @@ def test_the_readme_shows_the_program_that_is_compiled(root, programs, bundle, p
 
 
 def test_the_library_exports_the_headers_functions_alone(root):
-    """The shared library exports exactly the functions that the header declares, and has the right soname."""
+    """The shared library exports exactly the functions that the header declares."""
     library = root / "target/release/libanatomix.so"
     symbols = subprocess.run(["nm", "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
     header = (root / "include/anatomix.h").read_text()
     declared = set(re.findall(r"\b(anx_[a-z0-9_]+)\(", re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)))
     assert {line.split()[-1] for line in symbols.splitlines()} == declared
-    dynamic = subprocess.run(["readelf", "-d", library], check=True, capture_output=True, text=True).stdout
-    assert "Library soname: [libanatomix.so]" in dynamic

@@ -62,8 +62,8 @@ pub struct anx_engine_options {
     /// Callers of an engine with one thread compute side by side; callers of an engine with several threads share them.
     pub threads: usize,
     /// Path of ONNX Runtime's library, or NULL: then it is searched for by the environment variable ORT_DYLIB_PATH, beside
-    /// libanatomix.so, beside the program and on the system's search path. A process loads one library and keeps it; a later engine that
-    /// names another one is an error.
+    /// libanatomix.so (the file itself, where that is reached by a link), beside the program, in "../lib" of the program's folder, and on
+    /// the system's search path. A process loads one library and keeps it; a later engine that names another one is an error.
     pub library: *const c_char,
     /// How many bytes the KV caches of all studies may take together, or 0 for no limit; see anx_engine_study_bytes.
     /// A question that would need more fails with ANX_DECODER; an answer that comes to need more ends with ANX_FINISH_MEMORY.

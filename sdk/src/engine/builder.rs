@@ -46,8 +46,8 @@ impl EngineBuilder {
     }
 
     /// The path of ONNX Runtime's library. By default it is searched for: the environment variable `ORT_DYLIB_PATH`, then beside this
-    /// library and the program, then the system's search path. A process loads one library and keeps it; a later engine that names
-    /// another one is an error.
+    /// library and the program, then `lib` beside the program's folder, then the system's search path. A process loads one library and
+    /// keeps it; a later engine that names another one is an error.
     pub fn library(mut self, path: impl Into<PathBuf>) -> Self {
         self.options.library = Some(path.into());
         self

@@ -1,4 +1,5 @@
-//! Finds ONNX Runtime's library: the caller's choice, else `ORT_DYLIB_PATH`, else beside this library or the program, else the system's.
+//! Finds ONNX Runtime's library: the caller's choice, else `ORT_DYLIB_PATH`, else beside this library, beside the program or in `lib`
+//! beside the program's folder (where it is installed), else the system's.
 
 use super::error::RuntimeError;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,9 @@ pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, RuntimeError> {
         return if path.exists() { Ok(path) } else { Err(RuntimeError::NotFound { tried: vec![path] }) };
     }
     let mut tried = Vec::new();
-    let folders = [own_folder(), std::env::current_exe().ok().and_then(|p| p.parent().map(Path::to_path_buf))];
-    for path in folders.into_iter().flatten().flat_map(|folder| NAMES.map(|name| folder.join(name))) {
+    let program = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_path_buf));
+    let installed = program.as_deref().and_then(Path::parent).map(|prefix| prefix.join("lib"));
+    for path in [own_folder(), program, installed].into_iter().flatten().flat_map(|folder| NAMES.map(|name| folder.join(name))) {
         if path.exists() {
             return Ok(path);
         }

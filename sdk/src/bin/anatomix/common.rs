@@ -12,8 +12,8 @@ use std::num::{NonZeroU32, NonZeroUsize, ParseIntError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Paths of the reference bundle: in the repository, and beside a program that was copied out of it.
-const REFERENCE: [&str; 2] = ["examples/reference-bundle", "reference-bundle"];
+/// Paths of the reference bundle: in the repository, beside a program that was copied out of it, and below the prefix of an installed one.
+const REFERENCE: [&str; 3] = ["examples/reference-bundle", "reference-bundle", "share/anatomix/reference-bundle"];
 const VARIABLE: &str = "ANATOMIX_BUNDLE";
 
 #[derive(Args)]
@@ -27,7 +27,7 @@ pub struct Options {
     /// Threads on the CPU, at most one for each core [default: all cores]
     #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub threads: Option<NonZeroUsize>,
-    /// ONNX Runtime's library [default: $ORT_DYLIB_PATH, else beside the program, else the system's]
+    /// ONNX Runtime's library [default: $ORT_DYLIB_PATH, else beside the program or in ../lib, else the system's]
     #[arg(long, global = true, value_name = "PATH")]
     pub onnxruntime: Option<PathBuf>,
     /// Most memory for the KV caches, in MiB: a question that needs more is refused, an answer ends there [default: no limit]
@@ -52,7 +52,8 @@ impl Options {
         let beside = program.iter().flat_map(|folder| {
             // target/release/anatomix stands two folders below the repository.
             let repository = folder.ancestors().nth(2).map(|root| root.join(REFERENCE[0]));
-            [Some(folder.join(REFERENCE[1])), repository].into_iter().flatten()
+            let installed = folder.parent().map(|prefix| prefix.join(REFERENCE[2]));
+            [Some(folder.join(REFERENCE[1])), installed, repository].into_iter().flatten()
         });
         let tried: Vec<PathBuf> = std::iter::once(PathBuf::from(REFERENCE[0])).chain(beside).collect();
         tried.iter().find(|folder| folder.join(anatomix::parts::bundle::MANIFEST).exists()).cloned().ok_or_else(|| {

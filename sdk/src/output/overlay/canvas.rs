@@ -42,8 +42,13 @@ impl Area {
         let radius = radius.min(self.width() / 2.0).min(self.height() / 2.0);
         let dx = (x - cx).abs() - self.width() / 2.0 + radius;
         let dy = (y - cy).abs() - self.height() / 2.0 + radius;
-        dx.max(0.0).hypot(dy.max(0.0)) + dx.max(dy).min(0.0) - radius
+        length(dx.max(0.0), dy.max(0.0)) + dx.max(dy).min(0.0) - radius
     }
+}
+
+/// Length of a vector in pixels. `f32::hypot` would make the library need glibc 2.35.
+fn length(x: f32, y: f32) -> f32 {
+    (x * x + y * y).sqrt()
 }
 
 /// A colour with its opacity, 0..1.
@@ -107,7 +112,7 @@ impl Canvas {
         let bounds = Area::new(ax.min(to[0]), ay.min(to[1]), ax.max(to[0]), ay.max(to[1])).grown(width / 2.0 + 1.0);
         self.blend(bounds, paint, |x, y| {
             let along = (((x - ax) * dx + (y - ay) * dy) / squared).clamp(0.0, 1.0);
-            let distance = (x - ax - along * dx).hypot(y - ay - along * dy);
+            let distance = length(x - ax - along * dx, y - ay - along * dy);
             (width / 2.0 + 0.5 - distance).clamp(0.0, 1.0)
         });
     }
