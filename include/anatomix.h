@@ -187,6 +187,10 @@ enum anx_status
      */
     ANX_RUNTIME_GOLDEN = 405,
     /**
+     * The system refuses threads: those of an engine while it is opened, or the one that watches deadlines.
+     */
+    ANX_RUNTIME_THREADS = 406,
+    /**
      * A text cannot be tokenized.
      */
     ANX_PROMPT = 500,

@@ -60,8 +60,8 @@ pub(crate) struct Inner {
     provider: Provider,
     onnx_runtime: String,
     notes: Vec<String>,
-    /// Threads for the work beside the graphs; `None` if rayon's global threads are used.
-    workers: Option<Workers>,
+    /// Threads for the work beside the graphs.
+    workers: Workers,
     module: PerceptionModule,
     sentences: SentenceDatabase,
     pub(crate) model: Arc<LanguageModel>,
@@ -99,10 +99,7 @@ impl Engine {
 
     /// Runs work that uses several threads on the engine's threads.
     pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        match &self.0.workers {
-            Some(workers) => workers.within(work),
-            None => work(),
-        }
+        self.0.workers.within(work)
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

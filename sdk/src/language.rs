@@ -4,8 +4,10 @@ use crate::bundle::{Bundle, TOKENIZER};
 use crate::cause::{causes, source};
 use crate::decoder::{Decoder, DecoderError, Form, Grammar, Matcher, RunCosts, Speculation};
 use crate::error::Result;
+use crate::parallel;
 use crate::prompt::PromptTokenizer;
 use crate::runtime::Runtime;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 /// A loaded language model, which all studies of an engine share.
@@ -28,10 +30,8 @@ impl LanguageModel {
         let tokenizer = PromptTokenizer::open(&bundle.file(TOKENIZER))?;
         let vocabulary = bundle.manifest().decoder.vocabulary;
         // ONNX Runtime loads a graph on one thread. A second thread compiles the grammar meanwhile.
-        let (decoder, grammar) = std::thread::scope(|scope| {
-            let grammar = scope.spawn(|| Grammar::new(&tokenizer, vocabulary));
-            (Decoder::load(runtime, bundle, memory), grammar.join())
-        });
+        let grammar = || catch_unwind(AssertUnwindSafe(|| Grammar::new(&tokenizer, vocabulary)));
+        let (decoder, grammar) = parallel::join(|| Decoder::load(runtime, bundle, memory), grammar);
         let grammar = grammar
             .map_err(|_| "compiling it failed".to_string())
             .and_then(|made| made.map_err(|e| causes(&e).unwrap_or_else(|| e.to_string())));

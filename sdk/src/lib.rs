@@ -31,6 +31,7 @@ mod hash;
 mod language;
 mod log;
 pub mod output;
+mod parallel;
 pub mod parts;
 mod perception;
 mod prompt;

@@ -28,6 +28,11 @@ pub mod hash {
     pub use crate::hash::{Digest, Hasher};
 }
 
+/// Work on several threads outside of an engine.
+pub mod parallel {
+    pub use crate::parallel::{limit, map};
+}
+
 /// The perception module, and flags.
 pub mod perception {
     pub use crate::perception::{Perception, PerceptionModule};

@@ -74,6 +74,9 @@ pub enum anx_status {
     /// The provider does not reproduce the bundle's golden outputs.
     ANX_RUNTIME_GOLDEN = 405,
 
+    /// The system refuses threads: those of an engine while it is opened, or the one that watches deadlines.
+    ANX_RUNTIME_THREADS = 406,
+
     /// A text cannot be tokenized.
     ANX_PROMPT = 500,
     /// The bundle's tokenizer cannot be used.
@@ -147,6 +150,7 @@ fn runtime(error: &RuntimeError) -> anx_status {
         Provider { .. } | Precision { .. } => ANX_RUNTIME_PROVIDER,
         Graph { .. } | Port { .. } => ANX_RUNTIME_GRAPH,
         Golden { .. } => ANX_RUNTIME_GOLDEN,
+        Threads { .. } => ANX_RUNTIME_THREADS,
         _ => ANX_RUNTIME,
     }
 }

@@ -11,9 +11,9 @@ use super::status::anx_status;
 use super::strings::path;
 use super::study::{anx_study, array};
 use crate::engine::{Engine, Limits};
+use crate::parallel;
 use crate::radiograph::Radiograph;
 use crate::study::Study;
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::ffi::c_char;
 use std::path::PathBuf;
 
@@ -155,7 +155,7 @@ fn perceive<S: Sync, E: Into<Failure>>(
             open(source).map_err(Into::into)
         })
     };
-    let opened: Vec<Result<Radiograph, Failure>> = engine.within(|| batch.par_iter().map(open).collect());
+    let opened: Vec<Result<Radiograph, Failure>> = engine.within(|| parallel::map(batch, open));
     let mut whole = Vec::new();
     let failures: Vec<Option<Failure>> = opened.into_iter().map(|one| one.map(|radiograph| whole.push(radiograph)).err()).collect();
     let mut made = engine.studies_within(&whole, limits).into_iter();

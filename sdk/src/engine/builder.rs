@@ -7,6 +7,7 @@ use crate::decoder::RunCosts;
 use crate::error::Result;
 use crate::language::LanguageModel;
 use crate::log::{Log, LogLevel};
+use crate::parallel;
 use crate::perception::PerceptionModule;
 use crate::retrieval::SentenceDatabase;
 use crate::runtime::{self, Provider, Runtime, Workers};
@@ -35,8 +36,8 @@ impl EngineBuilder {
 
     /// Number of CPU threads that one caller computes with, for the graphs and for the steps before and after them: 1 to the number of
     /// cores that the process may use ([`runtime::cores`]), or 0 for all of them, which is the default. More threads than cores are an
-    /// error. Opening a bundle takes up to three threads for a moment, and [`Radiograph::open`](crate::Radiograph::open) uses rayon's
-    /// global threads.
+    /// error. Opening a bundle takes up to three threads for a moment, and [`Radiograph::open`](crate::Radiograph::open), which has no
+    /// engine, as many as there are cores.
     ///
     /// Callers of an engine with one thread compute side by side, each on its own thread. Callers of an engine with several threads share
     /// them, so that a single caller is faster and several callers wait for each other.
@@ -116,8 +117,8 @@ impl EngineBuilder {
     /// Opens a bundle, loads its graphs and runs its golden input on the provider.
     ///
     /// # Errors
-    /// If more threads are asked for than the machine has (before anything is read or started), a file is missing, damaged or altered,
-    /// ONNX Runtime or the provider cannot be used, or the golden outputs are not reproduced within 1e-3 of their largest value, or what
+    /// If more threads are asked for than the machine has (before anything is read or started), the system refuses threads, a file is
+    /// missing, damaged or altered, ONNX Runtime or the provider cannot be used, or the golden outputs are not reproduced within 1e-3 of their largest value, or what
     /// the manifest allows.
     pub fn open(self, bundle: impl AsRef<Path>) -> Result<Engine> {
         let mut steps = Steps::start();
@@ -131,11 +132,9 @@ impl EngineBuilder {
         let costs = self.row_cost.map_or_else(RunCosts::measured, |row| RunCosts::fixed(f64::from(row.clamp(0.0, 1.0))));
         let costs = self.look_up.unwrap_or(true).then_some(costs);
         // ONNX Runtime loads a graph on one thread, so the two models are loaded at once.
-        let (module, model) = std::thread::scope(|scope| {
-            let module = scope.spawn(|| PerceptionModule::load(&runtime, &bundle));
-            let model = LanguageModel::load(&runtime, &bundle, self.memory_limit, costs);
-            (module.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), model)
-        });
+        let module = || PerceptionModule::load(&runtime, &bundle);
+        let model = || LanguageModel::load(&runtime, &bundle, self.memory_limit, costs);
+        let (module, model) = parallel::join(module, model);
         let (module, model) = (module?, Arc::new(model?));
         steps.finish("graphs");
         if self.golden_check.unwrap_or(true) {

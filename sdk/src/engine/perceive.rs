@@ -6,11 +6,11 @@ use crate::control::StoppedError;
 use crate::error::{Error, Result};
 use crate::geometry::Letterbox;
 use crate::log::LogLevel;
+use crate::parallel;
 use crate::perception::{Perception, flags};
 use crate::provenance::Timing;
 use crate::radiograph::Radiograph;
 use crate::study::Study;
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::time::Instant;
 
 /// Measures the time of each step in milliseconds.
@@ -131,7 +131,7 @@ impl Engine {
         clock.lap(|timing| &mut timing.preprocess, 1);
         limits.check()?;
         // The rest of the file's hash is computed meanwhile.
-        let (perceptions, _) = rayon::join(|| engine.module.run_batch(&images, limits.stop()), || radiograph.sha256());
+        let (perceptions, _) = parallel::join(|| engine.module.run_batch(&images, limits.stop()), || radiograph.sha256());
         clock.lap(|timing| &mut timing.perceive, 1);
         let perceptions = limits.of_run(perceptions)?;
         let perception = perceptions.into_iter().next().unwrap_or_else(|| unreachable!("a run gives a perception for each image"));
@@ -147,15 +147,15 @@ impl Engine {
         }
         let preprocess = &engine.bundle.manifest().preprocess;
         let mut clock = Clock::start();
-        let prepared: Vec<_> = batch.par_iter().map(|radiograph| radiograph.preprocess(preprocess)).collect();
+        let prepared = parallel::map(batch, |radiograph| radiograph.preprocess(preprocess));
         clock.lap(|timing| &mut timing.preprocess, batch.len());
         if let Err(error) = limits.check() {
             return stopped(error);
         }
         let mut images = Vec::with_capacity(batch.len());
         let failures: Vec<_> = prepared.into_iter().map(|one| one.map(|image| images.push(image)).err()).collect();
-        let hash = || batch.par_iter().for_each(|radiograph| _ = radiograph.sha256());
-        let (perceptions, ()) = rayon::join(|| engine.module.run_batch(&images, limits.stop()), hash);
+        let hash = || parallel::map(batch, |radiograph| _ = radiograph.sha256());
+        let (perceptions, _) = parallel::join(|| engine.module.run_batch(&images, limits.stop()), hash);
         clock.lap(|timing| &mut timing.perceive, batch.len());
         let mut perceptions = match limits.of_run(perceptions) {
             Ok(perceptions) => perceptions.into_iter(),

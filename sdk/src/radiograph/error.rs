@@ -26,6 +26,10 @@ pub enum RadiographError {
     Sides { name: String, width: u32, height: u32, least: u32, most: u32, pixels: u64 },
     #[error("{name} needs {bytes} bytes of memory, but there is too little; free memory, or export a smaller image")]
     Memory { name: String, bytes: usize },
+    #[error(
+        "{name} cannot be decompressed, because the system refuses threads; end other programs, or raise the limit of processes (ulimit -u)"
+    )]
+    Threads { name: String },
     #[error("{name} is said to have {width}x{height} pixels, but {found} were given; pass width * height pixels")]
     PixelCount { name: String, width: u32, height: u32, found: usize },
     #[error("{name} has an invalid header: {message}; correct the header or export the image again")]

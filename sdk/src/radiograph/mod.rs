@@ -20,10 +20,10 @@ pub(crate) use sides::check_sides;
 
 use crate::files;
 use crate::hash::Digest;
+use crate::parallel;
 use decoded::{Decoded, Noticed};
 use hash::{Fingerprint, Hash};
 use ndarray::ArrayView2;
-use rayon::prelude::*;
 use std::borrow::Cow;
 use std::fs;
 use std::io::ErrorKind;
@@ -65,7 +65,8 @@ impl Radiograph {
     pub const BYTES_PER_PIXEL: u64 = 12;
 
     /// Opens a DICOM, PNG or JPEG file. Its first bytes decide which it is, not its name. Only regular files are opened, and at most 1 GiB
-    /// is read.
+    /// is read. It is read on the threads of the caller's rayon pool, if there is one, else on a thread for each core, or on the calling
+    /// thread if the system refuses more.
     ///
     /// # Errors
     /// [`RadiographError`], naming the file, what is wrong with it and what to do.
@@ -98,7 +99,7 @@ impl Radiograph {
             let failed = |_| RadiographError::Damaged { name: name.into(), message: "its decoder failed".into(), source: None };
             decoded.map_err(failed).flatten()
         };
-        let (decoded, ()) = rayon::join(decode, || hash.see_until(&bytes, &is_decoded));
+        let (decoded, ()) = parallel::join(decode, || hash.see_until(&bytes, &is_decoded));
         let Decoded { width, height, samples, levels, header, noticed } = decoded?;
         let (depth, within) = (samples.width, samples.within(&bytes));
         let (stored, sha256) = match (samples.bytes, within) {
@@ -111,7 +112,7 @@ impl Radiograph {
                     Cow::Borrowed(pixels) => memory::copied(pixels, name),
                     Cow::Owned(pixels) => Ok(pixels),
                 };
-                let (pixels, hash) = rayon::join(owned, || hash.finish(&bytes));
+                let (pixels, hash) = parallel::join(owned, || hash.finish(&bytes));
                 (Stored::new(depth, pixels?, levels), hash.into())
             }
         };
@@ -185,7 +186,7 @@ impl Radiograph {
                 // Not inside `get_or_init`: a thread of the pool could take up work there that waits for the same cell.
                 let mut values = memory::filled(0.0, self.stored.len(), &self.name)?;
                 let width = self.width as usize;
-                values.par_chunks_mut(width).enumerate().for_each(|(row, out)| self.row(row, out));
+                parallel::map(values.chunks_mut(width).enumerate(), |(row, out)| self.row(row, out));
                 self.intensities.get_or_init(|| Arc::new(values))
             }
         };

@@ -3,7 +3,7 @@
 use super::resize::Resize;
 use super::stored::Stored;
 use super::{RadiographError, memory};
-use rayon::prelude::*;
+use crate::parallel;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -44,10 +44,13 @@ impl Preprocess {
         };
         let (mut square, low, high) = Resize { pixels, spread: &spread, width, height, size: self.size }.square(name)?;
         let scale = if high > low { 1.0 / (high - low) } else { 0.0 };
-        square.par_iter_mut().for_each(|value| *value = (*value - low) * scale);
+        parallel::map(square.chunks_mut(PART), |part| part.iter_mut().for_each(|value| *value = (*value - low) * scale));
         Ok(square)
     }
 }
+
+/// Pixels that a thread stretches at a time.
+const PART: usize = 1 << 16;
 
 const BINS: usize = 1 << 16;
 

@@ -3,10 +3,10 @@
 use super::stored::Stored;
 use super::{RadiographError, memory};
 use crate::geometry::Letterbox;
+use crate::parallel;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::F32;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Most rows of a band.
@@ -51,18 +51,16 @@ impl Resize<'_> {
         let mut square = memory::filled(0.0, size * size, name)?;
         let rows = self.rows();
         let side = Letterbox::new(self.width, self.height).side() as usize;
-        let threads = rayon::current_num_threads().min(size.div_ceil(rows));
+        let threads = parallel::threads().min(size.div_ceil(rows));
         let held = (rows + 2) * side.div_ceil(size.max(1)).max(1) * side * size_of::<F32>();
         memory::available(threads * held, name)?;
         let none = (f32::MAX, f32::MIN);
-        let (low, high) = square
-            .par_chunks_mut(rows * size)
-            .enumerate()
-            .map_init(Scratch::default, |scratch, (band, out)| {
-                self.band(scratch, band * rows, out);
-                out.iter().fold(none, |(low, high), &value| (low.min(value), high.max(value)))
-            })
-            .reduce(|| none, |a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let bands = square.chunks_mut(rows * size).enumerate();
+        let ranges = parallel::map_init(bands, Scratch::default, |scratch, (band, out)| {
+            self.band(scratch, band * rows, out);
+            out.iter().fold(none, |(low, high), &value| (low.min(value), high.max(value)))
+        });
+        let (low, high) = ranges.into_iter().fold(none, |a, b| (a.0.min(b.0), a.1.max(b.1)));
         Ok((square, low, high))
     }
 

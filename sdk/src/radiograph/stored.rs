@@ -2,7 +2,7 @@
 //! intensities change the table, and pixels are looked up when they are needed.
 
 use super::{RadiographError, memory};
-use rayon::prelude::*;
+use crate::parallel;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -159,7 +159,7 @@ fn tally<T: Clone + Default + Send>(bytes: &[u8], width: Width, see: impl Fn(&mu
         a.iter_mut().zip(b).for_each(|(a, b)| add(a, b));
         a
     };
-    bytes.par_chunks(pixels * width.bytes()).map(table).reduce_with(join).unwrap_or_else(empty)
+    parallel::map(bytes.chunks(pixels * width.bytes()), table).into_iter().reduce(join).unwrap_or_else(empty)
 }
 
 fn each(bytes: &[u8], width: Width, mut see: impl FnMut(usize)) {

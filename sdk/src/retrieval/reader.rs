@@ -4,9 +4,9 @@ use super::RetrievalError;
 use super::format::{self, Problem, Table};
 use crate::anatomy::Structure;
 use crate::files;
+use crate::parallel;
 use memmap2::Mmap;
 use pulp::{Arch, Simd, WithSimd};
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::fs::File;
@@ -126,7 +126,7 @@ impl SentenceDatabase {
         if self.tables.iter().map(|table| table.count).sum::<usize>() < PARALLEL_FROM {
             return Structure::all().map(search).collect();
         }
-        Structure::all().collect::<Vec<_>>().into_par_iter().map(search).collect()
+        parallel::map(Structure::all(), search).into_iter().collect()
     }
 
     fn with_path<T>(&self, result: Result<T, Problem>) -> Result<T, RetrievalError> {

@@ -21,7 +21,9 @@ pub enum RuntimeError {
         "{threads} threads were asked for, but the machine runs {most} at a time; ask for 1 to {most}, or for no number to use them all"
     )]
     TooManyThreads { threads: usize, most: usize },
-    #[error("{threads} threads cannot be started; ask for fewer")]
+    #[error(
+        "the system refuses to start {threads} threads; ask for fewer, end other programs, or raise the limit of processes (ulimit -u)"
+    )]
     Threads { threads: usize, source: Source },
     #[error("{path} cannot be loaded; restore the bundle from its source")]
     Graph { path: PathBuf, source: Source },

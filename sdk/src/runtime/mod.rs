@@ -8,10 +8,12 @@ mod provider;
 mod select;
 mod stop;
 mod tensor;
+mod threads;
 mod version;
 mod view;
 mod workers;
 
+pub use crate::parallel::cores;
 pub use error::RuntimeError;
 #[cfg(test)]
 pub(crate) use graph::tests::Meeting;
@@ -20,9 +22,9 @@ pub use processor::{PROCESSORS, processor};
 pub use provider::{Availability, Provider};
 pub(crate) use stop::Stop;
 pub use tensor::Tensor;
+use threads::GraphThreads;
 pub(crate) use view::rows_from;
 pub(crate) use workers::Workers;
-pub use workers::cores;
 
 use crate::cause::{Source, source};
 use crate::log::{Log, LogLevel};
@@ -133,8 +135,12 @@ impl Runtime {
     }
 
     fn load_graph(&self, path: &Path, providers: Vec<ExecutionProviderDispatch>) -> Result<Graph, RuntimeError> {
-        let failed = |source| RuntimeError::Graph { path: path.into(), source };
         let threads = self.options.threads.unwrap_or_else(cores);
+        let graph_threads = GraphThreads::default();
+        let failed = |error| match graph_threads.refused() {
+            Some(refusal) => RuntimeError::Threads { threads, source: source(refusal) },
+            None => RuntimeError::Graph { path: path.into(), source: error },
+        };
         let build = || -> Result<Session, Source> {
             let mut builder = Session::builder(&self.environment)
                 .map_err(source)?
@@ -144,6 +150,8 @@ impl Runtime {
                 .with_memory_pattern(false)
                 .map_err(source)?
                 .with_intra_threads(threads)
+                .map_err(source)?
+                .with_thread_manager(graph_threads.clone())
                 .map_err(source)?
                 // Threads that wait for work spin: longer than this they take the cores from other callers.
                 .with_config_entry("session.intra_op.spin_duration_us", "20")

@@ -2,16 +2,12 @@
 
 use super::error::RuntimeError;
 use crate::cause::source;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use crate::parallel::{self, cores};
+use rayon::ThreadPool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Number of cores that the process may use, which is the largest number of threads that an engine may be given.
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get())
-}
-
-/// Thread pools for the callers of an engine that uses fewer threads than there are cores. Each caller gets a pool with the requested
-/// number of threads. If there are more callers than cores for their threads, callers share pools.
+/// Thread pools for the callers of an engine. Each caller gets a pool with the requested number of threads. If there are more callers than
+/// cores for their threads, callers share pools.
 pub(crate) struct Workers {
     threads: usize,
     /// Largest number of pools. All pools together have a thread for each core.
@@ -22,15 +18,14 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts a pool of `threads` threads. Returns `None` if rayon's global pool, which has a thread for each core, has no more threads
-    /// than that.
+    /// Starts a pool of `threads` threads, by default one for each core.
     ///
     /// # Errors
-    /// If the system cannot start the threads.
-    pub fn new(threads: Option<usize>) -> Result<Option<Self>, RuntimeError> {
+    /// If the system refuses the threads.
+    pub fn new(threads: Option<usize>) -> Result<Self, RuntimeError> {
         let cores = cores();
-        let Some(threads) = threads.filter(|&threads| threads < cores) else { return Ok(None) };
-        Ok(Some(Self { threads, most: cores.div_ceil(threads), first: start(threads)?, more: Mutex::default() }))
+        let threads = threads.unwrap_or(cores);
+        Ok(Self { threads, most: cores.div_ceil(threads), first: start(threads)?, more: Mutex::default() })
     }
 
     /// Runs a caller's work in a pool.
@@ -45,7 +40,7 @@ impl Workers {
         let least = Arc::clone(least);
         // One reference is in `self`, one is in `least`, and each caller has one.
         let is_busy = Arc::strong_count(&least) > 2;
-        // Callers share pools if the system cannot start more threads.
+        // Callers share pools if the system refuses more threads.
         let another = (is_busy && more.len() + 1 < self.most).then(|| start(self.threads).ok()).flatten();
         more.extend(another.clone());
         another.unwrap_or(least)
@@ -53,8 +48,7 @@ impl Workers {
 }
 
 fn start(threads: usize) -> Result<Arc<ThreadPool>, RuntimeError> {
-    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map(Arc::new).map_err(|e| RuntimeError::Threads { threads, source: source(e) })
+    parallel::start(threads).map_err(|e| RuntimeError::Threads { threads, source: source(e) })
 }
 
 #[cfg(test)]
@@ -78,9 +72,10 @@ mod tests {
     }
 
     #[test]
-    fn the_global_pool_is_used_if_it_has_no_more_threads() {
-        assert!(Workers::new(None).unwrap().is_none());
-        assert!(Workers::new(Some(cores())).unwrap().is_none());
-        assert_eq!(Workers::new(Some(1)).unwrap().is_some(), cores() > 1);
+    fn all_pools_together_have_a_thread_for_each_core() {
+        for (threads, pools) in [(None, 1), (Some(cores()), 1), (Some(1), cores())] {
+            let workers = Workers::new(threads).unwrap();
+            assert_eq!((workers.most, workers.first.current_num_threads()), (pools, cores() / pools));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::shown::remark;
 use anatomix::output::check_writable;
-use anatomix::parts::{files, runtime};
+use anatomix::parts::{files, parallel, runtime};
 use anatomix::{Engine, Error, Provider};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -62,12 +62,9 @@ impl Options {
         })
     }
 
-    /// Limits rayon's global threads, which read radiographs, to the requested number.
+    /// Limits the threads that read radiographs to the requested number.
     pub fn limit_threads(&self) {
-        if let Some(threads) = self.threads {
-            // It fails only if the threads were started before.
-            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
-        }
+        self.threads.iter().for_each(|threads| parallel::limit(threads.get()));
     }
 
     pub fn engine(&self, look_up: bool) -> Result<Engine, Failure> {

@@ -4,10 +4,10 @@ use crate::common::{Failure, Kept, Options, bar, complain};
 use crate::print;
 use crate::shown::out;
 use anatomix::output::{Overlay, PerceiveRecord};
+use anatomix::parts::parallel;
 use anatomix::{Engine, Error, Radiograph, Study};
 use clap::Args;
 use indicatif::ProgressBar;
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -91,7 +91,7 @@ impl Perceive {
 /// The study of each image of a batch, in order, or why it failed.
 fn perceive(engine: &Engine, batch: &[(&PathBuf, Option<PathBuf>)]) -> Vec<Result<(Radiograph, Study), Failure>> {
     let open = |(image, _): &(&PathBuf, Option<PathBuf>)| Radiograph::open(image).map_err(Error::from);
-    let opened: Vec<Result<Radiograph, Error>> = batch.par_iter().map(open).collect();
+    let opened: Vec<Result<Radiograph, Error>> = parallel::map(batch, open);
     let (mut whole, mut failures) = (Vec::new(), Vec::new());
     for radiograph in opened {
         failures.push(radiograph.map(|radiograph| whole.push(radiograph)).err());

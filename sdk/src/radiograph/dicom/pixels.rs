@@ -5,6 +5,7 @@ use super::dataset::{BIG_ENDIAN, DataSet, Pixels, TOP};
 use super::display::Bits;
 use super::rle;
 use crate::cause::Problem;
+use crate::parallel;
 use crate::radiograph::stored::{Samples, Width};
 use crate::radiograph::{RadiographError, check_sides, entropy, memory};
 use dicom_core::value::C;
@@ -180,7 +181,11 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
         Coding::Jpeg(uid) => {
             let frame = announced(data, uid, codestream::jpeg(&packed), shape)?;
             let checked = entropy::check(&packed, [shape.columns, shape.rows]).map_err(|problem| data.damaged(problem))?;
-            compressed(data, uid, &packed, &frame, shape, checked.doubt)
+            // The decoder of JPEG uses the pool of its thread. Without one it would panic.
+            parallel::in_pool(|is_pool| match is_pool {
+                true => compressed(data, uid, &packed, &frame, shape, checked.doubt),
+                false => Err(RadiographError::Threads { name: data.name.into() }),
+            })
         }
         Coding::Jpeg2000(uid) => {
             let frame = announced(data, uid, codestream::jpeg_2000(&packed), shape)?;
