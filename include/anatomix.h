@@ -150,8 +150,8 @@ enum anx_status
      */
     ANX_BUNDLE_MISSING = 202,
     /**
-     * A file of the bundle is not what the manifest says: it has another size or hash, is no regular file, or is a graph that takes weights
-     * from a file that the manifest does not list.
+     * A file of the bundle is not what the manifest says: it has another size or hash, is no regular file, or is a graph that takes
+     * weights from a file that the manifest does not list.
      */
     ANX_BUNDLE_ALTERED = 203,
     /**
@@ -743,9 +743,9 @@ typedef struct anx_file {
 
 /**
  * Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, whole characters, valid during this call only. length: its
- * bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to continue; ANX_STOP, and any other number, ends the
- * answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. It must not free the study; asking the
- * same study from it fails with ANX_BUSY.
+ * bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to continue; ANX_STOP, and any other number, ends
+ * the answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. It must not free the study;
+ * asking the same study from it fails with ANX_BUSY.
  */
 typedef int (*anx_piece_callback)(const char *piece, size_t length, void *user_data);
 

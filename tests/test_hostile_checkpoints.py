@@ -120,13 +120,15 @@ CONFIGS = {
         {"hidden_size": 1 << 62}, {"hidden_size": -64}, {"hidden_size": 0}, {"hidden_size": 1e400}, {"hidden_size": "64"},
         {"num_hidden_layers": 1 << 40}, {"num_hidden_layers": 1000}, {"vocab_size": 1 << 24}, {"head_dim": 1 << 24},
         {"num_attention_heads": 1 << 23}, {"num_key_value_heads": 3}, {"intermediate_size": 1 << 24}, {"rms_norm_eps": "no"},
-        {"query_pre_attn_scalar": 0}, {"query_pre_attn_scalar": -1}, {"sliding_window": -5}, {"layer_types": ["sliding_attention"] * 100_000},
-        {"layer_types": []}, {"max_position_embeddings": 0}, {"model_type": None}, {"rope_parameters": {"full_attention": {"rope_theta": -1}}},
+        {"query_pre_attn_scalar": 0}, {"query_pre_attn_scalar": -1}, {"sliding_window": -5},
+        {"layer_types": ["sliding_attention"] * 100_000}, {"layer_types": []}, {"max_position_embeddings": 0}, {"model_type": None},
+        {"rope_parameters": {"full_attention": {"rope_theta": -1}}},
         {"attn_logit_softcapping": 50.0}, {"attention_bias": True}, {"use_bidirectional_attention": True},
     ],
     "text-encoder": [
-        {"hidden_size": 1 << 62}, {"hidden_size": 0}, {"num_attention_heads": 0}, {"num_attention_heads": -4}, {"num_hidden_layers": 1 << 20},
-        {"num_hidden_layers": 999}, {"max_position_embeddings": 1 << 24}, {"vocab_size": 1 << 24}, {"intermediate_size": -1},
+        {"hidden_size": 1 << 62}, {"hidden_size": 0}, {"num_attention_heads": 0}, {"num_attention_heads": -4},
+        {"num_hidden_layers": 1 << 20}, {"num_hidden_layers": 999}, {"max_position_embeddings": 1 << 24}, {"vocab_size": 1 << 24},
+        {"intermediate_size": -1},
         {"vocab_size": 30}, {"layer_norm_eps": 1e-5}, {"hidden_act": "relu"}, {"model_type": "roberta"},
     ],
     "image-encoder": [
@@ -206,8 +208,8 @@ def test_other_objects_are_passed_over(trainer, parts, tmp_path):  # noqa: F811
         "evil": published.Evil(marker), "nested": [{"deep": (published.Evil(marker), {1: published.Evil(marker)})}],
         "numpy": np.arange(6).reshape(2, 3), "number": np.float64(0.25), "when": datetime.datetime.now(), "set": {1, "two"},
         "dtype": torch.bfloat16, "device": torch.device("cpu"), "size": torch.Size([2, 3]), "rng": torch.get_rng_state(),
-        "own": Plain(rate=0.1, kept={"a": [1, 2]}), "long": 1 << 200, "none": None, "bytes": b"\0\xff", "counter": collections.Counter("abc"),
-        7: "a number as name", "module": torch.nn.Linear(2, 3), "epoch": 44,
+        "own": Plain(rate=0.1, kept={"a": [1, 2]}), "long": 1 << 200, "none": None, "bytes": b"\0\xff",
+        "counter": collections.Counter("abc"), 7: "a number as name", "module": torch.nn.Linear(2, 3), "epoch": 44,
         "optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.zeros(3))]).state_dict(),
     }  # fmt: skip
     for protocol in [2, 4]:

@@ -9,7 +9,17 @@ import numpy as np
 import published
 import pytest
 import torch
-from importing import close, compare_bundle, decoder_logits, expected_logits, export, folder_run, published_run, session, trainer  # noqa: F401
+from importing import (  # noqa: F401
+    close,
+    compare_bundle,
+    decoder_logits,
+    expected_logits,
+    export,
+    folder_run,
+    published_run,
+    session,
+    trainer,
+)
 from published import ADDED, STRUCTURES
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer

@@ -1,16 +1,21 @@
-"""Imports form a line: there is no circle of files in any crate.
+"""The form of the source: imports have no cycles, and files and lines have a largest length.
 
 A file's imports are its `use` lines and the paths that begin with `crate::` or `super::`, each followed through re-exports to the file
 that defines the name. A module that only names its children (`mod child;`, `pub use child::Name;`) does not import them.
 """
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 CRATES = ["sdk", "phantom", "trainer"]
+SOURCES = ["*.rs", "*.py", "*.h", "*.hpp", "*.cpp", "*.md", "*.toml", "*.sh"]
+MAX_COLUMNS, MAX_LINES = 140, 500
+# Generated from sdk/src/capi, whose own files are checked.
+GENERATED = "include/anatomix.h"
 VISIBILITY = r"(?:pub(?:\([a-z: ]+\))?\s+)?"
 KEYWORDS = r"(?:const\s+|async\s+|extern\s+\"C\"\s+)*(?:fn|struct|enum|trait|type|const|static|union|macro_rules!)\s+(?:mut\s+)?"
 DEFINITION = rf"^\s*{VISIBILITY}(?:unsafe\s+)?{KEYWORDS}"
@@ -161,3 +166,30 @@ def test_a_circle_is_found(tmp_path):
     assert circles(Crate(tmp_path).imports()) == []
     (tmp_path / "b.rs").write_text("use crate::a::E;\npub struct B(E);\n")
     assert [sorted(part) for part in circles(Crate(tmp_path).imports())] == [[("a", "c"), ("b",)]]
+
+
+def long_lines(name, text):
+    """Numbers of the lines that are too long. In Markdown, rows of tables and lines with an address may be."""
+    is_exempt = re.compile(r"^\s*\||https?://").search if name.endswith(".md") else lambda line: False
+    return [number for number, line in enumerate(text.splitlines(), 1) if len(line) > MAX_COLUMNS and not is_exempt(line)]
+
+
+def test_lines_and_files_are_short():
+    listed = subprocess.run(["git", "ls-files", "--", *SOURCES], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    assert len(listed) > 300, "hardly any file was found"
+    found = []
+    for name in listed:
+        path = ROOT / name
+        if not path.exists():  # removed, but not committed yet
+            continue
+        text = path.read_text()
+        found += [f"{name}:{number} has more than {MAX_COLUMNS} columns" for number in long_lines(name, text)]
+        if (count := len(text.splitlines())) > MAX_LINES and name != GENERATED:
+            found.append(f"{name} has {count} lines, more than {MAX_LINES}")
+    assert not found, "\n".join(found)
+
+
+def test_a_long_line_is_found():
+    long = "x" * 141
+    assert long_lines("a.rs", f"short\n{long}\n") == [2]
+    assert long_lines("a.md", f"{long}\n| {long} |\n[a]: https://{long}\n") == [1]

@@ -28,7 +28,7 @@ pub(crate) fn source(error: impl fmt::Display) -> Source {
     Box::new(Foreign(brief(error)))
 }
 
-/// What is wrong, in our own words, with the error of a dependency that told us, if there is one.
+/// What is wrong, in our own words, and the dependency's error that it was reported by, if there is one.
 #[derive(Debug)]
 pub(crate) struct Problem {
     pub message: String,
@@ -36,7 +36,7 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// A problem that a dependency's error told us.
+    /// A problem that a dependency's error reports.
     pub fn caused(message: impl fmt::Display, error: impl fmt::Display) -> Self {
         Self { message: brief(message), source: Some(source(error)) }
     }

@@ -1,4 +1,4 @@
-//! What is opened once: a bundle on a provider.
+//! The engine: an opened bundle on a provider, which its studies share.
 
 use crate::anatomy::{Label, Structure};
 use crate::bundle::Bundle;

@@ -1,4 +1,4 @@
-//! Errors: one enum over those of the modules, each of which is here, too.
+//! The SDK's error: one enum over the errors of its modules, which are re-exported here.
 
 use crate::cause;
 

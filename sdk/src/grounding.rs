@@ -13,8 +13,8 @@ pub struct Grounding {
     pub boxes: Vec<PixelBox>,
 }
 
-/// Parses the groundings in a model's text. Malformed boxes are skipped. A model may write any two opposite corners of a box; the result has
-/// `x0 <= x1` and `y0 <= y1`.
+/// Parses the groundings in a model's text. Malformed boxes are skipped. A model may write any two opposite corners of a box; the result
+/// has `x0 <= x1` and `y0 <= y1`.
 pub fn parse(text: &str, letterbox: &Letterbox) -> Vec<Grounding> {
     let mut out: Vec<Grounding> = Vec::new();
     let mut rest = text;

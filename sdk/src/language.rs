@@ -21,8 +21,8 @@ pub(crate) struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// Loads tokenizer, projector and decoder. All KV caches together take at most `memory` bytes; `None` means no limit. `costs` is what
-    /// is known of the cost of a run; `None` switches prompt look-up decoding off.
+    /// Loads tokenizer, projector and decoder. All KV caches together take at most `memory` bytes; `None` means no limit. `costs` says
+    /// what runs of the decoder cost; `None` switches prompt look-up decoding off.
     ///
     /// # Errors
     /// If a file is missing or damaged, or the provider cannot run a graph.

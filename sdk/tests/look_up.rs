@@ -98,7 +98,8 @@ fn answers_are_those_of_plain_decoding() {
         }
     }
     println!(
-        "{asked} questions: {tokens} runs plain, {runs} with look-up; of grounded answers {grounded:?}; {completed} completed by the grammar"
+        "{asked} questions: {tokens} runs plain, {runs} with look-up; of grounded answers {grounded:?}; \
+         {completed} completed by the grammar"
     );
     assert!(completed * 100 < asked && asked >= 500 && runs * 3 < tokens * 2 && grounded[1] * 2 < grounded[0]);
 }

@@ -1,8 +1,8 @@
 //! The loop that decodes answers: one, or several over the same text.
 //!
 //! Each run of the decoder computes all tokens that are known and not yet in the KV cache: questions that were not prefilled, the last
-//! token of each answer, and after it the draft tokens that the run verifies. Each answer has the tokens that plain decoding gives it.
-//! Where the two best logits of a run of several rows are too close to choose between, a run of one row computes them again.
+//! token of each answer, and after it the draft tokens that the run verifies. Each answer has the tokens that plain decoding gives it:
+//! if the two best logits of a run of several rows are too close to choose between, a run of one row computes them again.
 
 use super::Conversation;
 use super::answering::Answering;
@@ -29,7 +29,7 @@ struct RunPart {
     answer: usize,
     /// Draft tokens.
     draft: Vec<i64>,
-    /// How well the draft's place matches; see [`crate::decoder::LookUp`].
+    /// How likely the draft is right; see [`crate::decoder::LookUp`].
     strength: usize,
     /// How many of the draft tokens the run verifies.
     verified: usize,
@@ -50,7 +50,7 @@ impl RunPart {
 }
 
 impl Run {
-    /// Verifies no draft tokens.
+    /// Removes the draft tokens from the run.
     fn drop_drafts(&mut self, model: &LanguageModel) {
         self.parts.iter_mut().for_each(|part| part.verified = 0);
         model.speculate(|speculation| self.plan.iter_mut().for_each(|plan| speculation.withdraw(plan)));
@@ -138,7 +138,7 @@ impl Conversation {
         Run { parts, plan }
     }
 
-    /// Makes room in the KV cache for a run. Returns why there is none, or `None` if there is room.
+    /// Makes room in the KV cache for a run. Returns the error if that fails, or `None` if there is room.
     fn make_room(&mut self, model: &LanguageModel, answers: &[Answering], parts: &[RunPart]) -> Result<Option<Error>> {
         let rows: usize = parts.iter().map(|part| answers[part.answer].next_tokens().len() + part.verified).sum();
         if self.cache.length() + rows <= self.cache.capacity() {

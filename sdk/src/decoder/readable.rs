@@ -97,7 +97,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn streaming_gives_the_same_text(parts in prop::collection::vec("(<ref>|</ref>|<box>|</box>|[a-z <>(),0-9]{0,5})", 0..20), cut in 1usize..4) {
+        fn streaming_gives_the_same_text(
+            parts in prop::collection::vec("(<ref>|</ref>|<box>|</box>|[a-z <>(),0-9]{0,5})", 0..20),
+            cut in 1usize..4,
+        ) {
             let text = parts.concat();
             let mut filter = Readable::default();
             let mut streamed = String::new();

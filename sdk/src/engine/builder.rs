@@ -1,4 +1,4 @@
-//! Options of an engine, and opening it.
+//! The options of an engine, and how it is opened.
 
 use super::limits::Timer;
 use super::{Engine, Inner, golden};
@@ -63,8 +63,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Sets what look-up takes one more token to cost in a run of the decoder, as a share of a run of one token, 0 to 1. By default the
-    /// engine measures it. With a given cost, [`Answer::runs`](crate::Answer::runs) and the last digits of log probabilities no longer
+    /// Sets the cost that look-up assumes for one more token in a run of the decoder, as a share of a run of one token, 0 to 1. By default
+    /// the engine measures it. With a given cost, [`Answer::runs`](crate::Answer::runs) and the last digits of log probabilities no longer
     /// depend on the machine's speed: an engine that is asked the same questions in the same order repeats them exactly. But look-up may
     /// then take more time than it saves.
     pub fn row_cost(mut self, cost: f32) -> Self {

@@ -46,8 +46,8 @@ pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModu
     let input = RunInput { ids: &ids, visual_index: &visual_index, slots: &slots, logit_positions: &[ids.len() - 1] };
     compare("logits", &decoder.run(&mut cache, &visual, input, || true)?.unwrap_or_default(), &golden.floats("logits")?, logits_tolerance)?;
 
-    let room = ids.len().min(cache.capacity() - ids.len());
-    for rows in TIMED.into_iter().filter(|&rows| rows <= room) {
+    let most = ids.len().min(cache.capacity() - ids.len());
+    for rows in TIMED.into_iter().filter(|&rows| rows <= most) {
         let slots: Vec<_> = Slot::run(Branch::TRUNK, ids.len(), rows).collect();
         let logit_positions: Vec<usize> = (0..rows).collect();
         let start = Instant::now();

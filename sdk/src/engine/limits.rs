@@ -1,4 +1,4 @@
-//! When perceiving is to end before it is finished: a cancel handle and a deadline.
+//! What ends perceiving early: a cancel handle or a deadline.
 
 use crate::cause::source;
 use crate::control::{CancelHandle, StoppedError};
@@ -72,7 +72,7 @@ impl Limits {
         Ok(Self { cancel: cancel.clone(), end, stop: Some(stop) })
     }
 
-    /// What the call's runs of graphs take.
+    /// The stop that the call's runs of graphs are given; `None` if there is no limit.
     pub(super) fn stop(&self) -> Option<&Stop> {
         self.stop.as_deref()
     }

@@ -11,7 +11,8 @@ use std::ops::Range;
 
 /// Most rows of a band.
 const BAND: usize = 32;
-/// Most pixels of the image that a thread holds, unless a band of one row needs more. For the usual sizes of radiographs, bands have all rows.
+/// Most pixels of the image that a thread holds, unless a band of one row needs more. With radiographs of usual sizes, bands have [`BAND`]
+/// rows.
 const HELD: f64 = (1 << 22) as f64;
 
 /// A resize to a square.

@@ -145,8 +145,8 @@ impl Stored {
     }
 }
 
-/// A table with an entry for each possible value. `see` is called for each pixel with the entry of its value; `add` adds an entry of another
-/// part's table.
+/// A table with an entry for each possible value. `see` is called for each pixel with the entry of its value; `add` adds an entry of
+/// another part's table.
 fn tally<T: Clone + Default + Send>(bytes: &[u8], width: Width, see: impl Fn(&mut T) + Sync, add: impl Fn(&mut T, T) + Sync) -> Vec<T> {
     let empty = || vec![T::default(); width.values()];
     let pixels = (bytes.len() / width.bytes()).div_ceil(MAX_PARTS).max(PART);

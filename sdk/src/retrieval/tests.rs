@@ -159,9 +159,9 @@ proptest! {
 
     #[test]
     fn random_headers_never_panic(begin in any::<u64>(), end in any::<u64>(), rows in any::<u64>(), width in any::<u64>()) {
-        let header = format!(
-            r#"{{"__metadata__":{{"format":"anatomix-sentences","version":"1"}},"00.embeddings":{{"dtype":"F32","shape":[{rows},{width}],"data_offsets":[{begin},{end}]}}}}"#
-        );
+        let metadata = r#""__metadata__":{"format":"anatomix-sentences","version":"1"}"#;
+        let tensor = format!(r#"{{"dtype":"F32","shape":[{rows},{width}],"data_offsets":[{begin},{end}]}}"#);
+        let header = format!(r#"{{{metadata},"00.embeddings":{tensor}}}"#);
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend(header.as_bytes());
         prop_assert!(tables(&bytes, WIDTH).is_err());

@@ -7,13 +7,16 @@ use ort::session::RunOptions;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Stops the runs that were given it. ONNX Runtime looks at it between two operators of a graph. A run that begins afterwards stops at once.
+/// Stops the runs of graphs that it is passed to. ONNX Runtime checks it between two operators. A run that begins after the request stops
+/// at once.
 pub(crate) struct Stop {
     options: RunOptions,
     requested: AtomicBool,
 }
 
 impl Stop {
+    /// Makes one that is not requested yet.
+    ///
     /// # Errors
     /// If ONNX Runtime cannot allocate its options of a run.
     pub fn new() -> Result<Self, RuntimeError> {

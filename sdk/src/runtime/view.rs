@@ -5,11 +5,14 @@ use ort::memory::{Allocator, MemoryInfo};
 use ort::value::DynTensor;
 use std::ptr::{NonNull, null_mut};
 
-/// A view `[1, heads, rows, width]` in fp32 on the CPU over a tensor whose heads of `rows` rows lie one after the other. The view of each
-/// head begins at the head's row `first`. So its last `first` rows are rows of the next head, or spare rows behind the last head.
+/// A view `[1, heads, rows, width]` of a tensor in fp32 on the CPU, which holds the heads one after the other, each of `rows` rows, and
+/// spare rows behind the last head.
+///
+/// The view begins `first` rows into the tensor. Row `i` of a head in the view is therefore the head's row `first + i` in the tensor. The
+/// last `first` rows of a head in the view are rows of the next head, or spare rows; a caller must not use their values.
 ///
 /// # Errors
-/// If the tensor ends before the view.
+/// If the tensor has fewer than `first` spare rows.
 pub(crate) fn rows_from(tensor: &mut DynTensor, [heads, rows]: [usize; 2], first: usize) -> ort::Result<DynTensor> {
     let (shape, values) = tensor.try_extract_tensor_mut::<f32>()?;
     let width = shape.last().map_or(0, |&width| width as usize);

@@ -88,14 +88,16 @@ fn print(deviations: &Deviations, apm: Precision, decoder: Precision) {
     if let Some(found) = &deviations.apm {
         let ([iou, worst_iou], [cosine, worst_cosine]) = (found.box_iou, found.embedding_cosine);
         eprintln!(
-            "apm.onnx in {apm} against fp32: box IoU {iou:.4} (smallest {worst_iou:.4}), embedding cosine {cosine:.5} (smallest {worst_cosine:.5})"
+            "apm.onnx in {apm} against fp32: box IoU {iou:.4} (smallest {worst_iou:.4}), embedding cosine {cosine:.5} (smallest \
+             {worst_cosine:.5})"
         );
     }
     if let Some(found) = &deviations.decoder {
         let [mean, largest] = found.kl;
         let by = if found.by == Measured::Weights { ", by its weights alone" } else { "" };
         eprintln!(
-            "decoder.onnx in {decoder} against fp32{by}: the same token at {:.1} % of {} positions, KL {mean:.2e} nats (largest {largest:.2e})",
+            "decoder.onnx in {decoder} against fp32{by}: the same token at {:.1} % of {} positions, KL {mean:.2e} nats (largest \
+             {largest:.2e})",
             100.0 * found.top1_agreement,
             found.positions
         );

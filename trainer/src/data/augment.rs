@@ -88,8 +88,8 @@ pub fn augment(images: &Tensor, boxes: &mut [Vec<Option<NormalizedBox>>], settin
     for boxes in boxes.iter_mut() {
         let affine = Affine::sample(settings, rng);
         grid.extend(affine.inverse.map(|v| v as f32));
-        for slot in boxes {
-            *slot = slot.and_then(|b| affine.apply(&b));
+        for bounds in boxes {
+            *bounds = bounds.and_then(|b| affine.apply(&b));
         }
     }
     let grid = Tensor::affine_grid_generator(&Tensor::from_slice(&grid).reshape([batch, 2, 3]), [batch, 1, side, side], false);

@@ -1,5 +1,5 @@
-//! Calibration for an export in 8 bits: the perception module runs on images, and the ranges of its activations are observed. It computes in
-//! fp64, so that every machine finds the same ranges.
+//! Calibration for an export in 8 bits: the perception module runs on images, and the ranges of its activations are observed. It computes
+//! in fp64, so that every machine finds the same ranges.
 
 use super::phantom::phantom;
 use crate::graph::Params;

@@ -57,8 +57,8 @@ pub struct Exported {
     pub deviations: Deviations,
 }
 
-/// Exports a run: as a bundle if the run is complete, otherwise as graphs alone. The folder appears completely or not at all. If the SDK does
-/// not reproduce the bundle's golden input, an earlier bundle at the same path stays.
+/// Exports a run: as a bundle if the run is complete, otherwise as graphs alone. The folder appears completely or not at all. If the SDK
+/// does not reproduce the bundle's golden outputs, an earlier bundle at the same path stays.
 ///
 /// # Errors
 /// If the run has no model, one of its files does not fit its configuration, a precision is not supported for its model, the folder cannot

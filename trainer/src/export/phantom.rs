@@ -5,8 +5,8 @@ use anatomix::Radiograph;
 use anatomix_phantom::Scene;
 use anyhow::Result;
 
-/// The phantom of a seed. Its longer side has as many pixels as the network's input, so it is padded but not resampled: the order of the sums
-/// in resampling depends on the processor.
+/// The phantom of a seed. Its longer side has as many pixels as the network's input, so it is padded but not resampled: the order of the
+/// sums in resampling depends on the processor.
 pub(super) fn phantom(seed: u64, models: &ModelConfig) -> Result<Radiograph> {
     let picture = Scene::sample_sized(seed, models.apm.image_size as u32).render();
     let pixels: Vec<u16> = picture.data.iter().map(|v| (v.clamp(0.0, 1.0) * 65535.0).round() as u16).collect();

@@ -17,7 +17,8 @@ pub struct Settings {
     pub clip: f64,
 }
 
-struct Slot {
+/// A trained parameter with its moments.
+struct Trained {
     name: String,
     tensor: Tensor,
     first: Tensor,
@@ -29,7 +30,7 @@ struct Slot {
 /// The optimiser and its state.
 pub struct AdamW {
     settings: Settings,
-    slots: Vec<Slot>,
+    trained: Vec<Trained>,
     step: i64,
 }
 
@@ -37,7 +38,7 @@ impl AdamW {
     /// Makes an optimiser of all parameters with gradients; `factor` returns the factor of a parameter's learning rate.
     pub fn new(params: &Params, settings: Settings, factor: impl Fn(&str) -> f64) -> Self {
         let trained = params.named().into_iter().filter(|(_, t)| t.requires_grad());
-        let slots = trained.map(|(name, tensor)| Slot {
+        let trained = trained.map(|(name, tensor)| Trained {
             factor: factor(&name),
             // Weight decay does not apply to norms and biases.
             decay: if tensor.dim() > 1 { settings.weight_decay } else { 0.0 },
@@ -46,24 +47,24 @@ impl AdamW {
             name,
             tensor,
         });
-        Self { settings, slots: slots.collect(), step: 0 }
+        Self { settings, trained: trained.collect(), step: 0 }
     }
 
     /// Number of trained values.
     pub fn parameters(&self) -> usize {
-        self.slots.iter().map(|s| s.tensor.numel()).sum()
+        self.trained.iter().map(|s| s.tensor.numel()).sum()
     }
 
     /// Computes the gradients of `loss` and takes a step with the learning rate `rate`. Returns the norm of the gradients before clipping;
     /// if it is not finite, parameters are unchanged.
     pub fn step(&mut self, loss: &Tensor, rate: f64) -> f64 {
-        for slot in &mut self.slots {
-            slot.tensor.zero_grad();
+        for one in &mut self.trained {
+            one.tensor.zero_grad();
         }
         loss.backward();
         let _guard = tch::no_grad_guard();
-        let live: Vec<usize> = (0..self.slots.len()).filter(|&i| self.slots[i].tensor.grad().defined()).collect();
-        let norms: Vec<Tensor> = live.iter().map(|&i| self.slots[i].tensor.grad().norm()).collect();
+        let live: Vec<usize> = (0..self.trained.len()).filter(|&i| self.trained[i].tensor.grad().defined()).collect();
+        let norms: Vec<Tensor> = live.iter().map(|&i| self.trained[i].tensor.grad().norm()).collect();
         let norm = if norms.is_empty() { 0.0 } else { Tensor::stack(&norms, 0).norm().double_value(&[]) };
         if !norm.is_finite() {
             return norm;
@@ -73,14 +74,14 @@ impl AdamW {
         let Settings { beta1, beta2, .. } = self.settings;
         let correction = (1.0 - beta2.powi(self.step as i32)).sqrt();
         for i in live {
-            let slot = &mut self.slots[i];
-            let gradient = slot.tensor.grad() * shrink;
-            let rate = rate * slot.factor;
-            let _ = slot.first.g_mul_scalar_(beta1).g_add_(&(&gradient * (1.0 - beta1)));
-            let _ = slot.second.g_mul_scalar_(beta2).addcmul_(&gradient, &(&gradient * (1.0 - beta2)));
-            let scale = slot.second.sqrt() / correction + 1e-8;
-            let _ = slot.tensor.g_mul_scalar_(1.0 - rate * slot.decay);
-            let _ = slot.tensor.g_sub_(&(&slot.first / scale * (rate / (1.0 - beta1.powi(self.step as i32)))));
+            let one = &mut self.trained[i];
+            let gradient = one.tensor.grad() * shrink;
+            let rate = rate * one.factor;
+            let _ = one.first.g_mul_scalar_(beta1).g_add_(&(&gradient * (1.0 - beta1)));
+            let _ = one.second.g_mul_scalar_(beta2).addcmul_(&gradient, &(&gradient * (1.0 - beta2)));
+            let scale = one.second.sqrt() / correction + 1e-8;
+            let _ = one.tensor.g_mul_scalar_(1.0 - rate * one.decay);
+            let _ = one.tensor.g_sub_(&(&one.first / scale * (rate / (1.0 - beta1.powi(self.step as i32)))));
         }
         norm
     }
@@ -92,9 +93,9 @@ impl AdamW {
     pub fn save(&self, path: &Path) -> Result<(), ParamsError> {
         let state = Params::create(Device::Cpu);
         state.insert("step", Tensor::from_slice(&[self.step as f32]));
-        for slot in &self.slots {
-            state.insert(&format!("first.{}", slot.name), slot.first.shallow_clone());
-            state.insert(&format!("second.{}", slot.name), slot.second.shallow_clone());
+        for one in &self.trained {
+            state.insert(&format!("first.{}", one.name), one.first.shallow_clone());
+            state.insert(&format!("second.{}", one.name), one.second.shallow_clone());
         }
         state.save(path, |_| true)
     }
@@ -106,10 +107,10 @@ impl AdamW {
     pub fn load(&mut self, path: &Path) -> Result<(), ParamsError> {
         let state = Params::load(path, Device::Cpu)?;
         let step = state.weight("step", &[1], super::Init::Zeros);
-        for slot in &mut self.slots {
-            let device = slot.tensor.device();
-            for (kind, moment) in [("first", &mut slot.first), ("second", &mut slot.second)] {
-                let loaded = state.weight(&format!("{kind}.{}", slot.name), &slot.tensor.size(), super::Init::Zeros);
+        for one in &mut self.trained {
+            let device = one.tensor.device();
+            for (kind, moment) in [("first", &mut one.first), ("second", &mut one.second)] {
+                let loaded = state.weight(&format!("{kind}.{}", one.name), &one.tensor.size(), super::Init::Zeros);
                 *moment = loaded.to_kind(Kind::Float).to_device(device);
             }
         }

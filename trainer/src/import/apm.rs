@@ -91,7 +91,8 @@ fn config(checkpoint: &Checkpoint, image_size: i64) -> Result<ApmConfig, ImportE
         return Err(ImportError::unsupported(
             &checkpoint.path,
             format!(
-                "a module of width {} with {} planes; the width must be a multiple of {} for its {} heads, and no layer wider than {MAX_WIDTH}",
+                "a module of width {} with {} planes; the width must be a multiple of {} for its {} heads, and no layer wider than \
+                 {MAX_WIDTH}",
                 config.width,
                 config.planes,
                 2 * config.heads,

@@ -185,7 +185,8 @@ fn apply_perception(apm: &Perception, models: &mut ModelConfig, encoder: bool) -
     if let Some((width, inner)) = apm.projection {
         ensure!(
             !encoder || width == models.text.width,
-            "the text projection of {} takes embeddings of width {width}, but the sentence encoder has width {}; they do not belong together",
+            "the text projection of {} takes embeddings of width {width}, but the sentence encoder has width {}; they do not belong \
+             together",
             apm.checkpoint.path.display(),
             models.text.width
         );

@@ -197,8 +197,8 @@ fn resnet<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> O::Tensor {
 /// Post-norm encoder layer. Positions are added to queries and keys only.
 fn encoder_layer<O: Ops>(ops: &O, config: &ApmConfig, name: &str, x: &O::Tensor, positions: &O::Tensor) -> O::Tensor {
     let width = config.width;
-    let placed = ops.add(x, positions);
-    let seen = attention_block(ops, &format!("{name}.self_attn"), width, config.heads, &placed, &placed, x);
+    let positioned = ops.add(x, positions);
+    let seen = attention_block(ops, &format!("{name}.self_attn"), width, config.heads, &positioned, &positioned, x);
     let x = ops.layer_norm(&ops.add(x, &ops.dropout(&seen, config.dropout)), &format!("{name}.norm1"), width, 1e-5);
     let out = feed_forward(ops, config, name, &x);
     ops.layer_norm(&ops.add(&x, &out), &format!("{name}.norm2"), width, 1e-5)
@@ -214,11 +214,11 @@ fn decoder_layer<O: Ops>(
     memory: &O::Tensor,
 ) -> O::Tensor {
     let width = config.width;
-    let placed = ops.add(x, queries);
-    let own = attention_block(ops, &format!("{name}.self_attn"), width, config.heads, &placed, &placed, x);
+    let positioned = ops.add(x, queries);
+    let own = attention_block(ops, &format!("{name}.self_attn"), width, config.heads, &positioned, &positioned, x);
     let x = ops.layer_norm(&ops.add(x, &ops.dropout(&own, config.dropout)), &format!("{name}.norm1"), width, 1e-5);
-    let placed = ops.add(&x, queries);
-    let seen = attention_block(ops, &format!("{name}.multihead_attn"), width, config.heads, &placed, keys, memory);
+    let positioned = ops.add(&x, queries);
+    let seen = attention_block(ops, &format!("{name}.multihead_attn"), width, config.heads, &positioned, keys, memory);
     let x = ops.layer_norm(&ops.add(&x, &ops.dropout(&seen, config.dropout)), &format!("{name}.norm2"), width, 1e-5);
     let out = feed_forward(ops, config, name, &x);
     ops.layer_norm(&ops.add(&x, &out), &format!("{name}.norm3"), width, 1e-5)
@@ -244,15 +244,15 @@ fn attention_block<O: Ops>(ops: &O, name: &str, width: i64, heads: i64, q: &O::T
 fn sine_positions(grid: usize, width: usize) -> Vec<f32> {
     let half = width / 2;
     let mut out = Vec::with_capacity(grid * grid * width);
-    let code = |position: usize, channel: usize| {
+    let sine = |position: usize, channel: usize| {
         let at = (position + 1) as f64 / (grid as f64 + 1e-6) * std::f64::consts::TAU;
         let angle = at / libm::pow(10000.0, 2.0 * (channel / 2) as f64 / half as f64);
         (if channel.is_multiple_of(2) { libm::sin(angle) } else { libm::cos(angle) }) as f32
     };
     for y in 0..grid {
         for x in 0..grid {
-            out.extend((0..half).map(|c| code(y, c)));
-            out.extend((0..half).map(|c| code(x, c)));
+            out.extend((0..half).map(|c| sine(y, c)));
+            out.extend((0..half).map(|c| sine(x, c)));
         }
     }
     out

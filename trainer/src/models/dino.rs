@@ -132,9 +132,9 @@ fn angles(grid: usize, skipped: usize, head: usize) -> (Vec<f32>, Vec<f32>) {
     let at = |i: usize| 2.0 * (i as f64 + 0.5) / grid as f64 - 1.0;
     for (y, x) in (0..grid).flat_map(|y| (0..grid).map(move |x| (y, x))) {
         for channel in 0..head {
-            let place = channel % (2 * quarter);
-            let frequency = libm::pow(100.0, -((place % quarter) as f64) / quarter as f64);
-            let angle = std::f64::consts::TAU * if place < quarter { at(y) } else { at(x) } * frequency;
+            let index = channel % (2 * quarter);
+            let frequency = libm::pow(100.0, -((index % quarter) as f64) / quarter as f64);
+            let angle = std::f64::consts::TAU * if index < quarter { at(y) } else { at(x) } * frequency;
             let (sine, cosine) = libm::sincos(angle);
             cos.push(cosine as f32);
             sin.push(if channel < head / 2 { -sine } else { sine } as f32);

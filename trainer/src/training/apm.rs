@@ -199,10 +199,10 @@ fn validate(params: &Params, models: &ModelConfig, images: &[Annotated], picture
         for (i, image) in batch.iter().enumerate() {
             for (s, target) in image.boxes.iter().enumerate() {
                 let Some(target) = target else { continue };
-                let place = i * STRUCTURES + s;
-                let [cx, cy, w, h] = [0, 1, 2, 3].map(|k| boxes[place * 4 + k]);
+                let at = i * STRUCTURES + s;
+                let [cx, cy, w, h] = [0, 1, 2, 3].map(|k| boxes[at * 4 + k]);
                 iou = (iou.0 + f64::from(NormalizedBox::from_center(cx, cy, w, h).iou(target)), iou.1 + 1);
-                let row = scores.get(place as i64);
+                let row = scores.get(at as i64);
                 let best = own[s].iter().copied().max_by(|&a, &b| row.double_value(&[a]).total_cmp(&row.double_value(&[b])));
                 let right = best == Some(sentences.index[&image.sentences[s]]);
                 exact = (exact.0 + i32::from(right), exact.1 + 1);

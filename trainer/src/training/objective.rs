@@ -22,17 +22,17 @@ pub struct Targets {
     pub present: Tensor,
     /// 1 for a label that applies, otherwise 0, `[B, 14]`.
     pub labels: Tensor,
-    /// For each present structure, the row of its sentence.
+    /// For each structure with a box, the row of its sentence.
     sentences: Tensor,
-    /// For each present structure, its index in `B * 36`.
-    places: Tensor,
+    /// For each structure with a box, its index in `B * 36`.
+    present_rows: Tensor,
 }
 
 impl Targets {
     /// Makes targets; `rows` `[B * 36]` holds the row of each structure's sentence.
     pub fn new(boxes: Tensor, present: Tensor, labels: Tensor, rows: &Tensor) -> Self {
-        let places = present.flatten(0, -1).nonzero().flatten(0, -1);
-        Self { boxes, present, labels, sentences: rows.index_select(0, &places), places }
+        let present_rows = present.flatten(0, -1).nonzero().flatten(0, -1);
+        Self { boxes, present, labels, sentences: rows.index_select(0, &present_rows), present_rows }
     }
 }
 
@@ -51,7 +51,7 @@ impl Perception {
         let (l1, giou) = losses::boxes(&output.boxes.0, &targets.boxes, &targets.present);
         let labels =
             output.image_logits.0.binary_cross_entropy_with_logits(&targets.labels, None::<&Tensor>, None::<&Tensor>, Reduction::Mean);
-        let objects = output.object_embeddings.0.flatten(0, 1).index_select(0, &targets.places);
+        let objects = output.object_embeddings.0.flatten(0, 1).index_select(0, &targets.present_rows);
         let own = projected.index_select(0, &targets.sentences);
         let contrastive = if weights.clip {
             losses::clip(&objects, &own, weights.temperature)

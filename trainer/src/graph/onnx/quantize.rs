@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-/// Columns of a block. With 64, ONNX Runtime decodes a third faster than with 32. The error of 4-bit weights is then 0.087 of their standard
-/// deviation; llama.cpp's Q4_0 has 0.083, and blocks of 32 have 0.077.
+/// Columns of a block. With 64, ONNX Runtime decodes a third faster than with 32. The error of 4-bit weights is then 0.087 of their
+/// standard deviation; llama.cpp's Q4_0 has 0.083, and blocks of 32 have 0.077.
 pub(super) const BLOCK: usize = 64;
 
 /// Quantised rows of a matrix. A weight is `(value - zero) * scale`, where the value has 4 or 8 bits.
