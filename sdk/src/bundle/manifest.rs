@@ -19,6 +19,10 @@ const LONGEST_NAME: usize = 100;
 /// Largest accepted number of kinds of processors.
 const MOST_PROCESSORS: usize = 64;
 
+/// Names of precisions, and of the operators of a decoder.
+const PRECISIONS: [&str; 5] = ["fp32", "fp16", "bf16", "int8", "int4"];
+const OPERATORS: [&str; 2] = ["fused", "portable"];
+
 /// The description of a bundle. Unknown fields are ignored, so that a newer trainer can add fields to the same schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -159,7 +163,7 @@ impl Manifest {
         ))
     }
 
-    /// Checks versions, sizes, lengths of texts, and names of files.
+    /// Checks versions, sizes, texts, settings, and names of files.
     pub(super) fn check(&self, path: &Path) -> Result<(), BundleError> {
         for (what, found, known) in [("the preprocessing", self.preprocess.version, 1), ("the prompt", self.prompt.version, PROMPT_VERSION)]
         {
@@ -189,12 +193,25 @@ impl Manifest {
                 return invalid(format!("{name} is {value}, but must lie between 1 and {limit}"));
             }
         }
-        let graphs = self.graphs.iter();
-        let graphs = graphs.flat_map(|g| [("graphs.apm_precision", &g.apm_precision), ("graphs.decoder_operators", &g.decoder_operators)]);
-        let texts = [("name", &self.name), ("created_by", &self.created_by), ("decoder.precision", &decoder.precision)];
+        let texts = [("name", &self.name), ("created_by", &self.created_by)];
         let kinds = self.checked_on.iter().map(|kind| ("checked_on", kind));
-        if let Some((name, text)) = texts.into_iter().chain(graphs).chain(kinds).find(|(_, text)| text.len() > LONGEST_TEXT) {
+        if let Some((name, text)) = texts.into_iter().chain(kinds).find(|(_, text)| text.len() > LONGEST_TEXT) {
             return invalid(format!("{name} has {} bytes, more than {LONGEST_TEXT}", text.len()));
+        }
+        if self.name.trim().is_empty() {
+            return invalid("name is empty".into());
+        }
+        let graphs = self.graphs.iter().flat_map(|graphs| {
+            [
+                ("graphs.apm_precision", &graphs.apm_precision, &PRECISIONS[..]),
+                ("graphs.decoder_operators", &graphs.decoder_operators, &OPERATORS[..]),
+            ]
+        });
+        let settings = [("decoder.precision", &decoder.precision, &PRECISIONS[..])].into_iter().chain(graphs);
+        for (name, value, known) in settings {
+            if !known.contains(&value.as_str()) {
+                return invalid(format!("{name} is {:?}, which this SDK does not know; it knows {}", brief(value), known.join(", ")));
+            }
         }
         if self.checked_on.len() > MOST_PROCESSORS {
             return invalid(format!("checked_on has {} entries, more than {MOST_PROCESSORS}", self.checked_on.len()));

@@ -103,6 +103,30 @@ fn messages_stay_short_whatever_the_manifest_holds() {
 }
 
 #[test]
+fn settings_that_are_not_known_are_refused_with_those_that_are() {
+    type Change = fn(&mut serde_json::Value);
+    let graphs = |manifest: &mut serde_json::Value| {
+        let known = json!({ "apm_precision": "fp32", "decoder_operators": "fused", "apm_tolerance": 0.01, "decoder_tolerance": 0.01 });
+        manifest["graphs"] = known;
+    };
+    let cases: [(Change, &[&str]); 5] = [
+        (|manifest| manifest["decoder"]["precision"] = json!("fp99"), &["decoder.precision is \"fp99\"", "fp32, fp16, bf16, int8, int4"]),
+        (|manifest| manifest["graphs"]["apm_precision"] = json!(""), &["graphs.apm_precision is \"\"", "fp32, fp16, bf16, int8, int4"]),
+        (|manifest| manifest["graphs"]["decoder_operators"] = json!("x"), &["graphs.decoder_operators is \"x\"", "knows fused, portable"]),
+        (|manifest| manifest["name"] = json!(""), &["name is empty"]),
+        (|manifest| manifest["name"] = json!(" \n"), &["name is empty"]),
+    ];
+    for (change, parts) in cases {
+        let copy = Copy::new();
+        copy.describe(graphs);
+        open(copy.0.path()).unwrap();
+        copy.describe(change);
+        copy.refused(parts);
+        copy.refused(&["manifest.json", "restore the bundle"]);
+    }
+}
+
+#[test]
 fn schemas_and_versions_of_other_times_are_refused_with_what_to_do() {
     let message = |change: &dyn Fn(&mut serde_json::Value)| {
         let copy = Copy::new();
