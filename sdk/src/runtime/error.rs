@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[allow(missing_docs)]
 pub enum RuntimeError {
     #[error("ONNX Runtime was not found; tried {}; install it or set ORT_DYLIB_PATH to libonnxruntime.so", list(.tried))]
-    NotFound { tried: Vec<PathBuf> },
+    NotFound { tried: Vec<PathBuf>, source: Option<Source> },
     #[error("{path} cannot be used as ONNX Runtime; version 1.24 or newer is needed, set ORT_DYLIB_PATH to one")]
     Library { path: PathBuf, source: Source },
     #[error("{asked} cannot be used: ONNX Runtime was loaded from {loaded}, and a process loads it once; name that file, or none")]

@@ -2,6 +2,7 @@
 //! beside the program's folder (where it is installed), else the system's.
 
 use super::error::RuntimeError;
+use crate::cause::{causes, source};
 use std::path::{Path, PathBuf};
 
 const NAMES: [&str; 2] = ["libonnxruntime.so", "libonnxruntime.so.1"];
@@ -11,7 +12,7 @@ pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     if let Some(path) =
         chosen.map(Path::to_path_buf).or_else(|| std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty()).map(PathBuf::from))
     {
-        return if path.exists() { Ok(path) } else { Err(RuntimeError::NotFound { tried: vec![path] }) };
+        return if path.exists() { Ok(path) } else { Err(RuntimeError::NotFound { tried: vec![path], source: None }) };
     }
     let mut tried = Vec::new();
     let program = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_path_buf));
@@ -24,15 +25,23 @@ pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, RuntimeError> {
             tried.push(path);
         }
     }
+    let mut refusal = None;
     for name in NAMES {
-        // SAFETY: opening ONNX Runtime runs its initialisers only, and the caller asked for it.
-        #[allow(unsafe_code)]
-        if unsafe { libloading::Library::new(name) }.is_ok() {
-            return Ok(name.into());
-        }
+        let Some(problem) = refused(Path::new(name)) else { return Ok(name.into()) };
+        // That there is no such file is what the message says. Another reason, such as a library that it needs, is the cause.
+        refusal = refusal.or_else(|| (!problem.starts_with(name)).then(|| source(problem)));
         tried.push(name.into());
     }
-    Err(RuntimeError::NotFound { tried })
+    Err(RuntimeError::NotFound { tried, source: refusal })
+}
+
+/// Why the system's loader refuses a library; `None` if it loads it.
+pub(super) fn refused(library: &Path) -> Option<String> {
+    // SAFETY: opening ONNX Runtime runs its initialisers only, and the caller asked for it.
+    #[allow(unsafe_code)]
+    let error = unsafe { libloading::Library::new(library) }.err()?;
+    // The loader's own words are the source of the error.
+    Some(causes(&error).unwrap_or_else(|| error.to_string()))
 }
 
 /// The folder of the library or program that contains this code.

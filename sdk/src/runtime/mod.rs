@@ -93,7 +93,7 @@ impl Runtime {
                 let library = locate::find(options.library.as_deref())?;
                 let failed = |source| RuntimeError::Library { path: library.clone(), source };
                 let environment = ort::init_from(&library)
-                    .map_err(|e| failed(source(e)))?
+                    .map_err(|e| failed(locate::refused(&library).map_or_else(|| source(e), source)))?
                     .with_name("anatomix")
                     .with_telemetry(false)
                     .build()
