@@ -142,7 +142,7 @@ enum anx_status
      */
     ANX_BUNDLE = 200,
     /**
-     * A file of the bundle cannot be read.
+     * The bundle's folder, or a file in it, cannot be read.
      */
     ANX_BUNDLE_READ = 201,
     /**
@@ -210,6 +210,14 @@ enum anx_status
      * The JSON schema of a question cannot be used; the message and the cause say why.
      */
     ANX_DECODER_SCHEMA = 601,
+    /**
+     * There is not enough memory for a KV cache: within the engine's memory_limit, or in the machine.
+     */
+    ANX_DECODER_MEMORY = 602,
+    /**
+     * The question and the text before it leave no room for an answer.
+     */
+    ANX_DECODER_TOO_LONG = 603,
     /**
      * A result cannot be written.
      */
@@ -485,7 +493,7 @@ typedef struct anx_engine_options {
     const char *library;
     /**
      * How many bytes the KV caches of all studies may take together, or 0 for no limit; see anx_engine_study_bytes.
-     * A question that would need more fails with ANX_DECODER; an answer that comes to need more ends with ANX_FINISH_MEMORY.
+     * A question that would need more fails with ANX_DECODER_MEMORY; an answer that comes to need more ends with ANX_FINISH_MEMORY.
      */
     size_t memory_limit;
     /**
@@ -799,7 +807,7 @@ typedef struct anx_ask_options {
      */
     uint64_t seed;
     /**
-     * Stop texts, UTF-8, stop_count of them, or NULL: the answer ends before the first occurrence of any of them.
+     * Stop texts, UTF-8, stop_count of them and none of them NULL, or NULL: the answer ends before the first occurrence of any of them.
      */
     const char *const *stop;
     /**
@@ -878,7 +886,8 @@ uint32_t anx_abi_version(void);
 anx_status anx_error_code(const struct anx_error *error);
 
 /**
- * One or two lines for a person: the path or argument, what is wrong with it and what to do. Empty for NULL. Borrowed
+ * One line for a person: the path or argument, what is wrong with it and what to do. Control characters in names of files and the like are
+ * written as \u{1b}, so that a terminal does not obey them. Empty for NULL. Borrowed
  * from the error. The wording may change between versions; programs decide by the code.
  */
 const char *anx_error_message(const struct anx_error *error);
@@ -902,7 +911,7 @@ void anx_error_free(struct anx_error *error);
  * Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
  * Takes from less than a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
  * only; "anatomix bundle verify" compares their hashes. Files are mapped: none may be changed or cut while an engine is open.
- * The golden check needs a KV cache, so a memory_limit that is too small for it fails in the hundred of ANX_DECODER.
+ * The golden check needs a KV cache, so a memory_limit that is too small for it fails with ANX_DECODER_MEMORY.
  */
 anx_status anx_engine_open(const char *bundle,
                            const struct anx_engine_options *options,
@@ -915,7 +924,7 @@ anx_status anx_engine_open(const char *bundle,
 void anx_engine_free(struct anx_engine *engine);
 
 /**
- * The bundle's name. Borrowed from the engine; NULL for NULL.
+ * The bundle's name, with control characters written as \u{1b}. Borrowed from the engine; NULL for NULL.
  */
 const char *anx_engine_bundle_name(const struct anx_engine *engine);
 
@@ -1159,9 +1168,10 @@ anx_status anx_study_ask(struct anx_study *study,
 /**
  * Asks the study several questions at once and waits for all answers. They are decoded together and share the KV cache of the context, so
  * that each costs little more than its own tokens. Greedy answers are those of anx_study_ask. Either all questions are follow-ups or none
- * is.
+ * is. If none is, the study has no conversation afterwards: the questions are no turns of it, and earlier turns are removed.
  *
- * questions: count of them, as anx_study_ask takes one; at most 1024. options: NULL for the defaults of all, or count pointers,
+ * questions: count of them, at most 1024, as anx_study_ask takes one, but none is NULL: for a task that has an instruction of its own pass
+ * an empty text. With a count of 0 nothing happens. options: NULL for the defaults of all, or count pointers,
  * each NULL or the options of that question, whose callback receives the pieces of that answer and ends that answer only.
  * answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also if count is too large.
  * Fails as anx_study_ask does, with the first question that fails; then there are no answers.

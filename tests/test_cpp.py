@@ -121,7 +121,7 @@ int main(int, char **argv) {
     auto held = small.study_from_file(argv[2]).value();
     if (!held.ask(first)) return 8;
     auto refused = small.study_from_file(argv[2]).value().ask(first);
-    if (refused || refused.error().code != ANX_DECODER) return 9;
+    if (refused || refused.error().code != ANX_DECODER_MEMORY) return 9;
     return 0;
 }
 """

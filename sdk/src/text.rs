@@ -17,6 +17,12 @@ pub(crate) fn brief(text: impl std::fmt::Display) -> String {
     line.into_iter().collect()
 }
 
+/// The text with control characters, and those that change the direction of text, written as `\u{1b}` and the like.
+#[cfg(feature = "capi")]
+pub(crate) fn escaped(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains(controls_terminal) { text.chars().flat_map(harmless).collect::<String>().into() } else { text.into() }
+}
+
 /// Whether this character may control a terminal, or change the order in which the characters after it are shown.
 pub fn controls_terminal(character: char) -> bool {
     let is_direction = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum BundleError {
+    #[error("the path of the bundle is empty; name its folder")]
+    NoPath,
     #[error("cannot read {path}; check that the bundle is complete and readable")]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a valid manifest: {message}; restore the bundle from its source")]

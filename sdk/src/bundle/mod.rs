@@ -37,8 +37,12 @@ impl Bundle {
     /// [`BundleError`], which names the file.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, BundleError> {
         let folder = folder.as_ref().to_path_buf();
+        if folder.as_os_str().is_empty() {
+            return Err(BundleError::NoPath);
+        }
         let path = folder.join(MANIFEST);
-        check_regular(&path)?;
+        // Of a folder that does not exist, no file is missing.
+        check_regular(&path).map_err(|error| if folder.is_dir() { missing(error) } else { error })?;
         let bytes = files::read(&path, MAX_MANIFEST).map_err(|source| BundleError::Read { path: path.clone(), source })?;
         let invalid = |problem| invalid(&path, problem);
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| invalid(Problem::caused("it is not JSON", e)))?;
@@ -70,10 +74,7 @@ impl Bundle {
     fn check_files(&self) -> Result<(), BundleError> {
         for (name, entry) in &self.manifest.files {
             let path = self.file(name);
-            let found = check_regular(&path).map_err(|error| match error {
-                BundleError::Read { path, source } if source.kind() == ErrorKind::NotFound => BundleError::Missing { path },
-                error => error,
-            })?;
+            let found = check_regular(&path).map_err(missing)?;
             if found != entry.bytes {
                 return Err(BundleError::Size { path, found, expected: entry.bytes });
             }
@@ -146,6 +147,14 @@ impl Bundle {
 
 fn invalid(path: &Path, Problem { message, source }: Problem) -> BundleError {
     BundleError::Manifest { path: path.into(), message, source }
+}
+
+/// The error, or that the file is missing if that is why it cannot be read.
+fn missing(error: BundleError) -> BundleError {
+    match error {
+        BundleError::Read { path, source } if source.kind() == ErrorKind::NotFound => BundleError::Missing { path },
+        error => error,
+    }
 }
 
 /// Checks that a path is a regular file and not a symbolic link. Returns the file's size in bytes.

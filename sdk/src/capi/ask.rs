@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::handle::on;
 use super::options::{Options, read_options, switch};
 use super::status::anx_status;
-use super::strings::{c_string, optional_text};
+use super::strings::{c_string, needed_text, optional_text};
 use super::study::anx_study;
 use crate::control::Flow;
 use crate::decoder::Sampling;
@@ -61,7 +61,7 @@ pub struct anx_ask_options {
     pub repetition_penalty: f64,
     /// Seed of sampling: equal seeds give equal answers.
     pub seed: u64,
-    /// Stop texts, UTF-8, stop_count of them, or NULL: the answer ends before the first occurrence of any of them.
+    /// Stop texts, UTF-8, stop_count of them and none of them NULL, or NULL: the answer ends before the first occurrence of any of them.
     pub stop: *const *const c_char,
     /// How many texts there are.
     pub stop_count: usize,
@@ -94,15 +94,16 @@ unsafe impl Options for anx_ask_options {
 const _: () = assert!(size_of::<anx_ask_options>() == 18 * size_of::<usize>(), "libanatomix needs a machine of 64 bits");
 
 impl anx_ask_options {
-    /// Makes the question with these options.
+    /// Makes the question with these options, which messages call `argument`.
     ///
     /// # Safety
     /// Pointers are NULL or valid.
-    pub(super) unsafe fn question(&self, text: &str) -> Result<Question, Failure> {
+    pub(super) unsafe fn question(&self, text: &str, argument: &str) -> Result<Question, Failure> {
+        let field = |name: &str| format!("{argument}.{name}");
         let mut asked = Question::new(text);
         // SAFETY: NULL or valid, by the caller's promise.
-        if let Some(name) = unsafe { optional_text(self.task, "options.task") }? {
-            asked = asked.task(task(name)?);
+        if let Some(name) = unsafe { optional_text(self.task, &field("task")) }? {
+            asked = asked.task(task(name, &field("task"))?);
         }
         if self.max_tokens > 0 {
             asked = asked.max_tokens(self.max_tokens);
@@ -116,25 +117,26 @@ impl anx_ask_options {
             seed: self.seed,
         };
         if self.stop.is_null() && self.stop_count > 0 {
-            return Err(Failure::argument("options.stop", "is NULL, but options.stop_count is not 0"));
+            return Err(Failure::argument(&field("stop"), format!("is NULL, but {} is not 0", field("stop_count"))));
         }
         for index in 0..self.stop_count {
             // SAFETY: stop_count pointers are readable, each NULL or valid, by the caller's promise.
-            let text = unsafe { optional_text(*self.stop.add(index), "options.stop") }?;
-            asked.stop.extend(text.map(str::to_owned));
+            let text = unsafe { needed_text(*self.stop.add(index), &format!("{}[{index}]", field("stop"))) }?;
+            asked.stop.push(text.to_owned());
         }
         asked.deadline = (self.deadline_ms > 0).then(|| Duration::from_millis(self.deadline_ms as u64));
-        asked.log_probabilities = switch(self.log_probabilities, false, "options.log_probabilities")?;
-        asked.follow_up = switch(self.follow_up, false, "options.follow_up")?;
-        asked.accept_flags = switch(self.accept_flags, false, "options.accept_flags")?;
+        asked.log_probabilities = switch(self.log_probabilities, false, &field("log_probabilities"))?;
+        asked.follow_up = switch(self.follow_up, false, &field("follow_up"))?;
+        asked.accept_flags = switch(self.accept_flags, false, &field("accept_flags"))?;
         // SAFETY: NULL or valid, by the caller's promise.
-        let schema = unsafe { optional_text(self.json_schema, "options.json_schema") }?;
-        Ok(match (schema, switch(self.unconstrained, false, "options.unconstrained")?) {
+        let schema = unsafe { optional_text(self.json_schema, &field("json_schema")) }?;
+        Ok(match (schema, switch(self.unconstrained, false, &field("unconstrained"))?) {
             (None, false) => asked,
             (None, true) => asked.unconstrained(),
             (Some(schema), false) => asked.json_schema(schema),
             (Some(_), true) => {
-                return Err(Failure::argument("options.unconstrained", "is on, but options.json_schema is not NULL; choose one of them"));
+                let problem = format!("is on, but {} is not NULL; choose one of them", field("json_schema"));
+                return Err(Failure::argument(&field("unconstrained"), problem));
             }
         })
     }
@@ -175,7 +177,7 @@ pub unsafe extern "C" fn anx_study_ask(
         make(answer, error, || {
             on(study, |study| {
                 let options = read_options(options)?;
-                let asked = options.question(optional_text(question, "question")?.unwrap_or_default())?;
+                let asked = options.question(optional_text(question, "question")?.unwrap_or_default(), "options")?;
                 let mut study = study.lock()?;
                 let given = study.ask_streaming(asked, |piece| options.hand_on(piece))?;
                 Ok(anx_answer::new(&given))
@@ -184,9 +186,9 @@ pub unsafe extern "C" fn anx_study_ask(
     }
 }
 
-fn task(name: &str) -> Result<Task, Failure> {
+fn task(name: &str, argument: &str) -> Result<Task, Failure> {
     Task::from_name(name).ok_or_else(|| {
         let known = Task::ALL.map(Task::name).join(", ");
-        Failure::argument("options.task", format!("is {name:?}, which is no task; choose one of {known}"))
+        Failure::argument(argument, format!("is {name:?}, which is no task; choose one of {known}"))
     })
 }

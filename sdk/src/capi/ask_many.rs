@@ -6,20 +6,22 @@ use super::call::make_several;
 use super::error::anx_error;
 use super::failure::Failure;
 use super::handle::on;
-use super::options::read_options;
+use super::options::read_sized;
 use super::status::anx_status;
-use super::strings::optional_text;
+use super::strings::needed_text;
 use super::study::anx_study;
 use std::ffi::c_char;
+use std::ptr::null;
 
 /// Largest number of questions of one call.
 const MOST: usize = 1024;
 
 /// Asks the study several questions at once and waits for all answers. They are decoded together and share the KV cache of the context, so
 /// that each costs little more than its own tokens. Greedy answers are those of anx_study_ask. Either all questions are follow-ups or none
-/// is.
+/// is. If none is, the study has no conversation afterwards: the questions are no turns of it, and earlier turns are removed.
 ///
-/// questions: count of them, as anx_study_ask takes one; at most 1024. options: NULL for the defaults of all, or count pointers,
+/// questions: count of them, at most 1024, as anx_study_ask takes one, but none is NULL: for a task that has an instruction of its own pass
+/// an empty text. With a count of 0 nothing happens. options: NULL for the defaults of all, or count pointers,
 /// each NULL or the options of that question, whose callback receives the pieces of that answer and ends that answer only.
 /// answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also if count is too large.
 /// Fails as anx_study_ask does, with the first question that fails; then there are no answers.
@@ -42,12 +44,13 @@ pub unsafe extern "C" fn anx_study_ask_many(
                 if count > 0 && questions.is_null() {
                     return Err(Failure::argument("questions", "is NULL; pass count pointers to texts"));
                 }
-                let given = |index| if options.is_null() { read_options(std::ptr::null()) } else { read_options(*options.add(index)) };
+                let argument = |index| format!("options[{index}]");
+                let given = |index| read_sized(if options.is_null() { null() } else { *options.add(index) }, &argument(index));
                 let settings = (0..count).map(given).collect::<Result<Vec<anx_ask_options>, _>>()?;
-                let asked = settings
-                    .iter()
-                    .enumerate()
-                    .map(|(index, settings)| settings.question(optional_text(*questions.add(index), "questions")?.unwrap_or_default()));
+                let asked = settings.iter().enumerate().map(|(index, settings)| {
+                    let text = needed_text(*questions.add(index), &format!("questions[{index}]"))?;
+                    settings.question(text, &argument(index))
+                });
                 let asked = asked.collect::<Result<Vec<_>, _>>()?;
                 let mut study = study.lock()?;
                 let said = study.ask_many_streaming(asked, |index, piece| settings[index].hand_on(piece))?;

@@ -9,6 +9,7 @@ use super::options::{Options, read_options, switch};
 use super::status::anx_status;
 use super::strings::{Strings, optional_path, optional_text, path};
 use crate::engine::Engine;
+use crate::text::escaped;
 use std::ffi::{c_char, c_void};
 use std::ptr::null;
 
@@ -37,7 +38,7 @@ impl anx_engine {
     fn new(engine: Engine) -> Self {
         let mut strings = Strings::default();
         Self {
-            bundle_name: strings.keep(&engine.bundle().manifest().name),
+            bundle_name: strings.keep(&escaped(&engine.bundle().manifest().name)),
             bundle_sha256: strings.keep(engine.bundle().hash()),
             provider: strings.keep(&engine.provider().to_string()),
             notes: engine.notes().iter().map(|note| strings.keep(note)).collect(),
@@ -66,7 +67,7 @@ pub struct anx_engine_options {
     /// the system's search path. A process loads one library and keeps it; a later engine that names another one is an error.
     pub library: *const c_char,
     /// How many bytes the KV caches of all studies may take together, or 0 for no limit; see anx_engine_study_bytes.
-    /// A question that would need more fails with ANX_DECODER; an answer that comes to need more ends with ANX_FINISH_MEMORY.
+    /// A question that would need more fails with ANX_DECODER_MEMORY; an answer that comes to need more ends with ANX_FINISH_MEMORY.
     pub memory_limit: usize,
     /// An anx_switch, by default on: opening runs the bundle's golden input on the provider and compares the outputs. Switched off,
     /// opening is faster, but a provider that computes wrong results goes unnoticed: only for a bundle that was opened before with
@@ -96,7 +97,7 @@ unsafe impl Options for anx_engine_options {
 /// Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
 /// Takes from less than a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
 /// only; "anatomix bundle verify" compares their hashes. Files are mapped: none may be changed or cut while an engine is open.
-/// The golden check needs a KV cache, so a memory_limit that is too small for it fails in the hundred of ANX_DECODER.
+/// The golden check needs a KV cache, so a memory_limit that is too small for it fails with ANX_DECODER_MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_open(
     bundle: *const c_char,
@@ -143,7 +144,7 @@ pub unsafe extern "C" fn anx_engine_free(engine: *mut anx_engine) {
     unsafe { Handle::free(engine) }
 }
 
-/// The bundle's name. Borrowed from the engine; NULL for NULL.
+/// The bundle's name, with control characters written as \u{1b}. Borrowed from the engine; NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_bundle_name(engine: *const anx_engine) -> *const c_char {
     // SAFETY: NULL or a live handle, as the header asks.

@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::handle::{Handle, read};
 use super::status::anx_status;
 use super::strings::c_string;
+use crate::text::escaped;
 use std::ffi::{CString, c_char};
 use std::ptr::null;
 
@@ -21,7 +22,8 @@ impl Handle for anx_error {
 impl From<Failure> for anx_error {
     fn from(failure: Failure) -> Self {
         let Failure { status, message, cause } = failure;
-        Self { status, message: c_string(&message), cause: cause.as_deref().map(c_string) }
+        let text = |text: &str| c_string(&escaped(text));
+        Self { status, message: text(&message), cause: cause.as_deref().map(text) }
     }
 }
 
@@ -32,7 +34,8 @@ pub unsafe extern "C" fn anx_error_code(error: *const anx_error) -> anx_status {
     unsafe { read(error, anx_status::ANX_OK, |e| e.status) }
 }
 
-/// One or two lines for a person: the path or argument, what is wrong with it and what to do. Empty for NULL. Borrowed
+/// One line for a person: the path or argument, what is wrong with it and what to do. Control characters in names of files and the like are
+/// written as \u{1b}, so that a terminal does not obey them. Empty for NULL. Borrowed
 /// from the error. The wording may change between versions; programs decide by the code.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_error_message(error: *const anx_error) -> *const c_char {

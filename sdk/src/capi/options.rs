@@ -64,9 +64,8 @@ pub(super) unsafe fn read_sized<T: Options>(options: *const T, argument: &str) -
     if !options.is_null() {
         // SAFETY: the first word is readable by the caller's promise.
         let size = unsafe { options.cast::<usize>().read() };
-        let invalid = |problem: String| Failure::argument(argument, format!("{problem}; set struct_size to sizeof({})", T::NAME));
         if size == 0 || size > MOST || !size.is_multiple_of(WORD) {
-            return Err(invalid(format!("has the struct_size {size}")));
+            return Err(Failure::argument(argument, format!("has the struct_size {size}; set it to sizeof({})", T::NAME)));
         }
         let known = size.min(size_of::<T>());
         // SAFETY: `size` bytes are readable, `known` of them fit, and whole words only are copied.
@@ -74,7 +73,11 @@ pub(super) unsafe fn read_sized<T: Options>(options: *const T, argument: &str) -
         // SAFETY: the rest of the `size` bytes; empty where the struct is not larger than ours.
         let tail = unsafe { slice::from_raw_parts(options.cast::<u8>().add(known), size - known) };
         if tail.iter().any(|&byte| byte != 0) {
-            return Err(invalid(format!("of {size} bytes sets an option that this library, which knows {known} bytes, is too old for")));
+            let problem = format!(
+                "sets an option beyond the {known} bytes of {} that this library knows; update the library, or set all later fields to zero",
+                T::NAME
+            );
+            return Err(Failure::argument(argument, problem));
         }
     }
     // SAFETY: zeroed, which the trait makes valid, then overwritten by whole fields of the caller's valid struct.
@@ -116,10 +119,11 @@ mod tests {
         assert_eq!(read(&[2 * WORD, 5, 6]), Ok((5, 0)));
         assert_eq!(read(&[WORD, 5, 6]), Ok((0, 0)));
         assert_eq!(read(&[5 * WORD, 5, 6, 0, 0]), Ok((5, 6)));
-        assert!(read(&[5 * WORD, 5, 6, 0, 1]).unwrap_err().contains("too old"));
+        let unknown = read(&[5 * WORD, 5, 6, 0, 1]).unwrap_err();
+        assert!(unknown.contains("24 bytes of sample") && unknown.contains("update") && !unknown.contains("struct_size"), "{unknown}");
         for size in [0, 1, WORD + 4, MOST + WORD, usize::MAX] {
             let message = read(&[size, 5, 6]).unwrap_err();
-            assert!(message.contains(&format!("struct_size {size};")) && message.contains("sizeof(sample)"), "{message}");
+            assert!(message.contains(&format!("struct_size {size}; set it to")) && message.contains("sizeof(sample)"), "{message}");
         }
         // SAFETY: NULL is allowed.
         let defaults = unsafe { read_options(std::ptr::null::<Sample>()) }.unwrap();

@@ -86,7 +86,7 @@ pub unsafe extern "C" fn anx_study_from_bytes(
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
     unsafe {
-        let file = || Ok((array(bytes, size, "bytes")?, self::name(name)?));
+        let file = || Ok((array(bytes, size, "bytes")?, self::name(name, "name")?));
         perceive(engine, options, study, error, file, |(bytes, name)| Radiograph::from_bytes(bytes, name))
     }
 }
@@ -106,13 +106,13 @@ pub unsafe extern "C" fn anx_study_from_pixels(
     unsafe { perceive(engine, options, study, error, || read_pixels(pixels, "pixels"), |pixels: Pixels| pixels.open()) }
 }
 
-/// What stands for a file in memory.
+/// What stands for a file in memory; `argument` is what messages call it.
 ///
 /// # Safety
 /// NULL or NUL-terminated, and unchanged for the length of the call.
-pub(super) unsafe fn name<'a>(name: *const c_char) -> Result<&'a str, Failure> {
+pub(super) unsafe fn name<'a>(name: *const c_char, argument: &str) -> Result<&'a str, Failure> {
     // SAFETY: the same promise.
-    Ok(unsafe { optional_text(name, "name") }?.unwrap_or("bytes"))
+    Ok(unsafe { optional_text(name, argument) }?.unwrap_or("bytes"))
 }
 
 /// Perceives what `source` gives, as `open` opens it.

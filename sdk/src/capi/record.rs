@@ -4,6 +4,7 @@ use super::strings::Strings;
 use crate::geometry::PixelBox;
 use crate::perception::flags::{Flag, Severity};
 use crate::provenance::{Provenance, Timing};
+use crate::text::escaped;
 use std::ffi::c_char;
 use std::ptr::{from_ref, null};
 
@@ -107,12 +108,16 @@ impl Record {
         };
         let flags = flags
             .iter()
-            .map(|flag| anx_flag { code: keep(flag.code.name()), severity: severity(flag.severity), message: keep(&flag.message) })
+            .map(|flag| anx_flag {
+                code: keep(flag.code.name()),
+                severity: severity(flag.severity),
+                message: keep(&escaped(&flag.message)),
+            })
             .collect();
         let timing = timing.steps().map(|(step, milliseconds)| anx_timing { step: keep(step), milliseconds }).collect();
         let provenance = anx_provenance {
             sdk: keep(&provenance.sdk),
-            bundle: keep(&provenance.bundle),
+            bundle: keep(&escaped(&provenance.bundle)),
             bundle_sha256: keep(&provenance.bundle_sha256),
             provider: keep(&provenance.provider),
             precision: keep(&provenance.precision),

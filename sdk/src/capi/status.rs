@@ -48,7 +48,7 @@ pub enum anx_status {
 
     /// The bundle's manifest cannot be used.
     ANX_BUNDLE = 200,
-    /// A file of the bundle cannot be read.
+    /// The bundle's folder, or a file in it, cannot be read.
     ANX_BUNDLE_READ = 201,
     /// A file of the bundle is missing.
     ANX_BUNDLE_MISSING = 202,
@@ -88,6 +88,10 @@ pub enum anx_status {
     ANX_DECODER = 600,
     /// The JSON schema of a question cannot be used; the message and the cause say why.
     ANX_DECODER_SCHEMA = 601,
+    /// There is not enough memory for a KV cache: within the engine's memory_limit, or in the machine.
+    ANX_DECODER_MEMORY = 602,
+    /// The question and the text before it leave no room for an answer.
+    ANX_DECODER_TOO_LONG = 603,
 
     /// A result cannot be written.
     ANX_OUTPUT = 700,
@@ -110,8 +114,9 @@ impl anx_status {
             Error::Retrieval(_) => ANX_RETRIEVAL,
             Error::Runtime(e) => runtime(e),
             Error::Prompt(e) => prompt(e),
-            Error::Question(QuestionError::Schema { .. }) => ANX_DECODER_SCHEMA,
-            Error::Question(_) | Error::Memory(_) | Error::Decoder(_) => ANX_DECODER,
+            Error::Question(e) => question(e),
+            Error::Memory(_) => ANX_DECODER_MEMORY,
+            Error::Decoder(_) => ANX_DECODER,
             Error::Output(_) => ANX_OUTPUT,
             Error::Saved(_) => ANX_SAVED,
         }
@@ -133,11 +138,21 @@ fn radiograph(error: &RadiographError) -> anx_status {
 fn bundle(error: &BundleError) -> anx_status {
     use BundleError::*;
     match error {
+        NoPath => ANX_INVALID_ARGUMENT,
         Read { .. } => ANX_BUNDLE_READ,
         Missing { .. } => ANX_BUNDLE_MISSING,
         Size { .. } | Altered { .. } | NotRegular { .. } | Graph { .. } => ANX_BUNDLE_ALTERED,
         NewerSchema { .. } | NewerVersion { .. } => ANX_BUNDLE_NEWER,
         _ => ANX_BUNDLE,
+    }
+}
+
+fn question(error: &QuestionError) -> anx_status {
+    use QuestionError::*;
+    match error {
+        Sampling { .. } | FollowUps => ANX_INVALID_ARGUMENT,
+        TooLong { .. } => ANX_DECODER_TOO_LONG,
+        Schema { .. } => ANX_DECODER_SCHEMA,
     }
 }
 

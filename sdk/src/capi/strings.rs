@@ -34,6 +34,15 @@ pub(super) unsafe fn optional_text<'a>(text: *const c_char, name: &str) -> Resul
     text.to_str().map(Some).map_err(|e| Failure::argument(name, format!("is not UTF-8 from byte {} on; convert it", e.valid_up_to())))
 }
 
+/// A text that may not be left out.
+///
+/// # Safety
+/// As [`optional_text`].
+pub(super) unsafe fn needed_text<'a>(text: *const c_char, name: &str) -> Result<&'a str, Failure> {
+    // SAFETY: the same promise.
+    unsafe { optional_text(text, name) }?.ok_or_else(|| Failure::argument(name, "is NULL; pass a text"))
+}
+
 /// A path that may be left out.
 ///
 /// # Safety

@@ -43,7 +43,8 @@ pub unsafe extern "C" fn anx_studies_from_files(
     unsafe {
         several(engine, count, options, studies, errors, error, || {
             let paths = array(paths, count, "paths")?;
-            let paths = paths.iter().map(|&file| path(file, "paths")).collect::<Result<Vec<PathBuf>, Failure>>()?;
+            let paths = paths.iter().enumerate().map(|(index, &file)| path(file, &format!("paths[{index}]")));
+            let paths = paths.collect::<Result<Vec<PathBuf>, Failure>>()?;
             Ok((paths, |path: &PathBuf| Radiograph::open(path)))
         })
     }
@@ -79,7 +80,10 @@ pub unsafe extern "C" fn anx_studies_from_bytes(
     unsafe {
         several(engine, count, options, studies, errors, error, || {
             let files = array(files, count, "files")?;
-            let files = files.iter().map(|file| Ok((array(file.bytes, file.size, "files")?, name(file.name)?)));
+            let files = files.iter().enumerate().map(|(index, file)| {
+                let field = |field: &str| format!("files[{index}].{field}");
+                Ok((array(file.bytes, file.size, &field("bytes"))?, name(file.name, &field("name"))?))
+            });
             let files = files.collect::<Result<Vec<(&[u8], &str)>, Failure>>()?;
             Ok((files, |&(bytes, name): &(&[u8], &str)| Radiograph::from_bytes(bytes, name)))
         })
@@ -104,7 +108,8 @@ pub unsafe extern "C" fn anx_studies_from_pixels(
     unsafe {
         several(engine, count, options, studies, errors, error, || {
             let images = array(images, count, "images")?;
-            let images = images.iter().map(|&image| read_pixels(image, "images")).collect::<Result<Vec<_>, Failure>>()?;
+            let images = images.iter().enumerate().map(|(index, &image)| read_pixels(image, &format!("images[{index}]")));
+            let images = images.collect::<Result<Vec<_>, Failure>>()?;
             Ok((images, |pixels: &Pixels| pixels.open()))
         })
     }

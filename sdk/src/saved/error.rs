@@ -21,7 +21,7 @@ pub enum SavedError {
     Newer { name: String, found: u32 },
     #[error("{name} cannot be used by this version: {message}; update AnatomiX or perceive the radiograph again")]
     Content { name: String, message: String, source: Option<Source> },
-    #[error("{name} was perceived with the bundle {found:.12}, but {expected:.12} is open; open that bundle or perceive it again")]
+    #[error("{name} was perceived with the bundle {found}, but {expected} is open; open that bundle or perceive it again")]
     Bundle { name: String, found: String, expected: String },
     #[error("the study cannot be saved: {message}")]
     Unsaved { message: String, source: Option<Source> },

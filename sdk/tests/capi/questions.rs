@@ -58,10 +58,14 @@ fn options_say_how_an_answer_is_decoded() {
         let mut answer = std::ptr::dangling_mut();
         let wild = anx_ask_options { top_p: 2.0, ..asking() };
         let (status, message, _) = failure(|e| anx_study_ask(study, c"x".as_ptr(), &wild, &mut answer, e));
-        assert!(status == anx_status::ANX_DECODER && message.contains("top_p is 2"), "{status:?} {message}");
+        assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("top_p is 2"), "{status:?} {message}");
         let lost = anx_ask_options { stop_count: 1, ..asking() };
         let (status, message, _) = failure(|e| anx_study_ask(study, c"x".as_ptr(), &lost, &mut answer, e));
         assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("options.stop"), "{message}");
+        let hole = [c"x".as_ptr(), null()];
+        let holed = anx_ask_options { stop: hole.as_ptr(), stop_count: 2, ..asking() };
+        let (status, message, _) = failure(|e| anx_study_ask(study, c"x".as_ptr(), &holed, &mut answer, e));
+        assert_eq!((status, message.as_str()), (anx_status::ANX_INVALID_ARGUMENT, "the argument options.stop[1] is NULL; pass a text"));
         let schema = anx_ask_options { json_schema: c"{\"enum\": [\"<a>\", \"<b>\"]}".as_ptr(), temperature: 3.0, ..asking() };
         let json = ask(study, c"Which?", &schema);
         assert!(["\"<a>\"", "\"<b>\""].contains(&text(anx_answer_text(json))), "{}", text(anx_answer_text(json)));
@@ -83,7 +87,7 @@ fn options_say_how_an_answer_is_decoded() {
 #[test]
 fn questions_are_asked_together() {
     let study = study(&engine());
-    let questions = [c"Where is the left lung?".as_ptr(), null(), c"Is there a pleural effusion?".as_ptr()];
+    let questions = [c"Where is the left lung?".as_ptr(), c"".as_ptr(), c"Is there a pleural effusion?".as_ptr()];
     let mut streamed = String::new();
     let report = anx_ask_options { task: c"report".as_ptr(), callback: Some(gather), user_data: (&raw mut streamed).cast(), ..asking() };
     let options = [null(), &raw const report, null()];
@@ -110,6 +114,13 @@ fn questions_are_asked_together() {
         assert!(status == anx_status::ANX_PROMPT_QUESTION && message.contains("empty"), "{status:?} {message}");
         assert!(answers.iter().all(|answer| answer.is_null()));
         check(anx_study_ask_many(study, null(), null(), 0, null_mut(), &mut error), error);
+        let holed = [questions[0], null()];
+        let wrong = anx_ask_options { task: c"poem".as_ptr(), ..asking() };
+        let options = [null(), &raw const wrong];
+        for (questions, options, name) in [(&holed[..], null(), "questions[1]"), (&questions[..], options.as_ptr(), "options[1].task")] {
+            let (status, message, _) = failure(|e| anx_study_ask_many(study, questions.as_ptr(), options, 2, answers.as_mut_ptr(), e));
+            assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.starts_with(&format!("the argument {name} is ")), "{message}");
+        }
         let mut too_many = vec![std::ptr::dangling_mut(); 1025];
         for (questions, count, answers, name) in [
             (null(), 1, answers.as_mut_ptr(), "questions"),
@@ -175,6 +186,9 @@ fn questions_that_cannot_be_asked() {
         let (status, message, _) = failure(|e| anx_study_ask(study, c"\xff".as_ptr(), null(), &mut answer, e));
         assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
         assert!(message.contains("question"), "{message}");
+        let long = CString::new("very ".repeat(1200)).unwrap();
+        let (status, message, _) = failure(|e| anx_study_ask(study, long.as_ptr(), null(), &mut answer, e));
+        assert!(status == anx_status::ANX_DECODER_TOO_LONG && message.contains("shorten the question"), "{status:?} {message}");
         for question in [null(), c"<end_of_turn>".as_ptr()] {
             let (status, ..) = failure(|e| anx_study_ask(study, question, null(), &mut answer, e));
             assert_eq!(status, anx_status::ANX_PROMPT_QUESTION);

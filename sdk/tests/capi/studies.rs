@@ -91,7 +91,7 @@ fn several_files_give_a_study_each_or_an_error() {
     }
     let mut studies = [std::ptr::dangling_mut(); 2];
     let (status, message, _) = failure(|error| open(&[phantom.as_ptr(), null()], &mut studies, error));
-    assert_eq!((status, message.as_str()), (anx_status::ANX_INVALID_ARGUMENT, "the argument paths is NULL; pass a path"));
+    assert_eq!((status, message.as_str()), (anx_status::ANX_INVALID_ARGUMENT, "the argument paths[1] is NULL; pass a path"));
     assert!(studies.iter().all(|study| study.is_null()));
     let status = open(&[], &mut [], &mut error);
     check(status, error);
@@ -135,7 +135,7 @@ fn several_files_in_memory_are_what_they_are_alone() {
     unsafe { anx_study_free(studies[1]) };
     let (status, message, _) = failure(|error| open(&[whole, anx_file { bytes: null(), ..whole }], &mut studies, error));
     assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
-    assert_eq!(message, "the argument files is NULL; pass the address of the data");
+    assert_eq!(message, "the argument files[1].bytes is NULL; pass the address of the data");
 }
 
 #[test]

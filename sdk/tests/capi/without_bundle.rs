@@ -118,6 +118,17 @@ fn a_bad_path_is_named_with_its_cause() {
         assert!(told.is_none_or(|told| cause.unwrap().contains(told) && !message.contains(told)), "{message}");
     }
 
+    // A folder that lacks the manifest is a bundle that lacks a file.
+    std::fs::remove_file(folder.path().join("manifest.json")).unwrap();
+    let (status, message, _) = open_failure(path.as_ptr(), null());
+    assert!(status == anx_status::ANX_BUNDLE_MISSING && message.contains("manifest.json is missing"), "{message}");
+    let (status, message, _) = open_failure(c"".as_ptr(), null());
+    assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("path of the bundle is empty"), "{message}");
+
+    // Control characters do not reach a terminal.
+    let (_, message, _) = open_failure(c"/no/such/\x1b[31m\nbundle".as_ptr(), null());
+    assert!(message.contains(r"/no/such/\u{1b}[31m\nbundle") && !message.contains(char::is_control), "{message}");
+
     // A path need not be valid UTF-8.
     let path = CString::new(OsStr::from_bytes(b"/no/such/\xff\xfe").as_bytes()).expect("no NUL");
     let (status, message, _) = open_failure(path.as_ptr(), null());
@@ -175,5 +186,5 @@ fn options_of_other_versions() {
     assert!(accepted((&raw const harmless).cast()));
     let (status, message, _) = open_failure(path, (&raw const unknown).cast());
     assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
-    assert!(message.contains("too old"), "{message}");
+    assert!(message.contains("update the library") && !message.contains("struct_size"), "{message}");
 }

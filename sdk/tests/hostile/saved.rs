@@ -78,7 +78,11 @@ fn a_changed_study_is_refused_though_its_checksum_is_right() {
         change(&|parts| parts.study["version"] = json!(version), &["older version", &layout, "perceive the radiograph again"]);
     }
     change(&|parts| parts.study["version"] = json!(4), &["newer version (layout 4, known 3)", "update AnatomiX"]);
-    change(&|parts| parts.study["bundle_sha256"] = json!("0".repeat(64)), &["with the bundle 000000000000, but", "open that bundle"]);
+    change(&|parts| parts.study["bundle_sha256"] = json!("0".repeat(64)), &["with the bundle 000000000000000000", "open that bundle"]);
+    // Hashes that differ in their last digit only can be told apart.
+    let own = ENGINE.bundle().hash().to_owned();
+    let other = own[..63].to_owned() + if own.ends_with('0') { "1" } else { "0" };
+    change(&|parts| parts.study["bundle_sha256"] = json!(other), &[&format!("with the bundle {other}, but {own} is open")]);
     let long = "long\n".repeat(60_000);
     change(&|parts| parts.study["bundle_sha256"] = json!(long), &["open that bundle"]);
     change(&|parts| parts.study["input_sha256"] = json!(long), &["not 64 hexadecimal digits"]);
