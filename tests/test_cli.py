@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import resource
 import select
 import signal
@@ -267,7 +268,7 @@ def test_version_and_help(succeed, root):
         ["perceive", "a.png", "--nonsense"],
         ["ask", "a.png"],
         ["ask", "a.png", "Why?", "--task", "nonsense"],
-        ["perceive", "a.png", "--provider", "nonsense"],
+        ["ask", "a.png", "Why?", "--log-probabilities"],
         ["bundle"],
         ["bundle", "nonsense"],
     ],
@@ -279,16 +280,34 @@ def test_wrong_usage_exits_with_2(run, arguments):
     assert result.stdout == ""
 
 
-def test_a_closed_pipe_is_no_panic(anatomix, onnxruntime_library, phantom_dicom, root):
-    process = subprocess.Popen(
-        [anatomix, "perceive", phantom_dicom, "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=root,
-        env={**os.environ, "ORT_DYLIB_PATH": str(onnxruntime_library)},
-    )
-    process.stdout.close()
-    errors = process.stderr.read()
-    assert "panicked" not in errors and len(errors.splitlines()) <= 3
-    assert process.wait(timeout=60) in (0, 1, -signal.SIGPIPE)
+WRONG_VALUES = {
+    "--temperature": (["-1", "nan", "100.5", "inf", "warm"], "0 to 100|a number"),
+    "--top-p": (["0", "-0.5", "1.5", "nan"], "above 0 to 1"),
+    "--repetition-penalty": (["0", "-1", "1e9", "nan"], "0.01 to 100"),
+    "--top-k": (["-1", "1.5", "x"], "invalid digit"),
+    "--seed": (["-1", "x"], "invalid digit"),
+    "--max-tokens": (["0", "-1", "x", "9" * 40], "1 or more|too large"),
+    "--memory-limit": (["0", "-1", "x", "9" * 40], "1 or more|too large"),
+    "--threads": (["0", "-1", "x", "99999"], "1 or more|ask for 1 to"),
+    "--deadline": (["-1", "nan", "inf", "x"], "number of seconds, 0 or more"),
+    "--stop": ([""], "--stop"),
+    "--provider": (["nonsense", "cuda:-1", "cpu:3"], "choose auto, cpu"),
+}
+
+
+@pytest.mark.parametrize(("option", "value"), [(option, value) for option, (values, _) in WRONG_VALUES.items() for value in values])
+def test_wrong_values_exit_with_2(run, phantom_dicom, option, value):
+    result = run("ask", phantom_dicom, "Why?", option, value)
+    assert result.returncode == 2 and result.stdout == "" and option in result.stderr, result.stderr
+    # The message names the option, and says which values it takes.
+    assert re.search(WRONG_VALUES[option][1], result.stderr), result.stderr
+
+
+def test_perceiving_has_a_deadline(run, succeed, phantom_dicom, tmp_path):
+    assert len(succeed("perceive", phantom_dicom, "--deadline", "600", "--json").splitlines()) == 1
+    images = [tmp_path / name for name in ("a.dcm", "b.dcm")]
+    [image.write_bytes(phantom_dicom.read_bytes()) for image in images]
+    late = run("perceive", *images, "--deadline", "0.0001", "--json")
+    assert late.returncode == 1 and late.stdout == ""
+    for image, line in zip(images, late.stderr.strip().splitlines(), strict=True):
+        assert line.startswith(f"error: {image} was not perceived: the deadline passed") and "allow more time" in line

@@ -40,7 +40,7 @@ impl Sampling {
     ///
     /// # Errors
     /// [`QuestionError::Sampling`] for the first setting that is out of range.
-    pub(crate) fn check(&self) -> Result<(), QuestionError> {
+    pub fn check(&self) -> Result<(), QuestionError> {
         let wrong = |name, value: f32, allowed| Err(QuestionError::Sampling { name, value, allowed });
         match *self {
             Self { temperature, .. } if !(0.0..=100.0).contains(&temperature) => wrong("temperature", temperature, "0 to 100"),

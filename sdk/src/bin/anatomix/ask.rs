@@ -1,13 +1,13 @@
 //! `anatomix ask`: a question or task about a radiograph.
 
-use crate::common::{Failure, Kept, Options, place, read_text, spinner};
+use crate::common::{Failure, Kept, Options, place, positive, read_text, seconds, spinner};
 use crate::print;
 use crate::shown::{out, remark};
 use anatomix::output::{AskRecord, Overlay};
 use anatomix::parts::files;
 use anatomix::{Engine, Error, Flow, Question, Radiograph, Sampling, Study, Task};
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ pub struct Output {
     #[arg(long)]
     accept_flags: bool,
     /// Largest number of tokens of an answer [default: 512]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive::<NonZeroUsize>, allow_negative_numbers = true)]
     max_tokens: Option<NonZeroUsize>,
     /// Save the study with its prefilled context as a file, to be asked later without perceiving and prefilling again; questions and
     /// answers are not saved
@@ -64,26 +64,26 @@ pub struct Output {
 #[derive(Args)]
 #[command(next_help_heading = "Decoding")]
 pub struct Decoding {
-    /// Temperature of sampling: 1 samples by the model's probabilities, 0 takes the most likely token
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    /// Temperature of sampling, 0 to 100: 1 samples by the model's probabilities, 0 takes the most likely token
+    #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = temperature, allow_negative_numbers = true)]
     temperature: f32,
     /// Sample among this many of the most likely tokens [default: all]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
     top_k: usize,
-    /// Sample among the smallest set of most likely tokens whose probabilities sum to this
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    /// Sample among the fewest most likely tokens whose probabilities add up to this, above 0 and at most 1
+    #[arg(long, value_name = "P", default_value_t = 1.0, value_parser = top_p, allow_negative_numbers = true)]
     top_p: f32,
-    /// Make tokens that occur in the answer less likely by this factor
-    #[arg(long, value_name = "F", default_value_t = 1.0)]
+    /// Make tokens that occur in the answer less likely by this factor, 0.01 to 100; 1 changes nothing
+    #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = repetition_penalty, allow_negative_numbers = true)]
     repetition_penalty: f32,
     /// Seed of sampling: the same seed gives the same answer
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// End the answer before this text; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     stop: Vec<String>,
-    /// End the answer after this time, with the tokens decoded so far
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    /// End the answer after this time, with the tokens decoded so far [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     deadline: Option<Duration>,
     /// With --json, print the natural logarithm of each token's probability
     #[arg(long, requires = "json")]
@@ -99,9 +99,22 @@ pub struct Decoding {
     no_look_up: bool,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|e| format!("{e}"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+fn temperature(text: &str) -> Result<f32, String> {
+    setting(text, |temperature| Sampling { temperature, ..Sampling::default() })
+}
+
+fn top_p(text: &str) -> Result<f32, String> {
+    setting(text, |top_p| Sampling { top_p, ..Sampling::default() })
+}
+
+fn repetition_penalty(text: &str) -> Result<f32, String> {
+    setting(text, |repetition_penalty| Sampling { repetition_penalty, ..Sampling::default() })
+}
+
+/// Parses a setting of sampling, whose range the SDK knows.
+fn setting(text: &str, sampling: fn(f32) -> Sampling) -> Result<f32, String> {
+    let value = text.parse().map_err(|_| "it must be a number".to_string())?;
+    sampling(value).check().map(|()| value).map_err(|e| e.to_string())
 }
 
 impl Decoding {

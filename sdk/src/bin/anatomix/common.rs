@@ -8,8 +8,9 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
-use std::num::{NonZeroU32, NonZeroUsize, ParseIntError};
+use std::num::{IntErrorKind, NonZeroU32, NonZeroUsize, ParseIntError};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Paths of the reference bundle: in the repository, beside a program that was copied out of it, and below the prefix of an installed one.
@@ -17,21 +18,22 @@ const REFERENCE: [&str; 3] = ["examples/reference-bundle", "reference-bundle", "
 const VARIABLE: &str = "ANATOMIX_BUNDLE";
 
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Options {
     /// Folder of the bundle [default: $ANATOMIX_BUNDLE, else the reference bundle]
     #[arg(long, global = true, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
     /// Where to compute: auto, cpu, cuda[:N] or tensorrt[:N]
-    #[arg(long, global = true, default_value = "auto")]
+    #[arg(long, global = true, value_name = "NAME", default_value = "auto")]
     pub provider: Provider,
     /// Threads on the CPU, at most one for each core [default: all cores]
-    #[arg(long, global = true, value_name = "N", value_parser = threads)]
+    #[arg(long, global = true, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: Option<NonZeroUsize>,
     /// ONNX Runtime's library [default: $ORT_DYLIB_PATH, else beside the program or in ../lib, else the system's]
     #[arg(long, global = true, value_name = "PATH")]
     pub onnxruntime: Option<PathBuf>,
-    /// Most memory for the KV caches, in MiB: a question that needs more is refused, an answer ends there [default: no limit]
-    #[arg(long, global = true, value_name = "MIB")]
+    /// Most memory for the KV caches, in MiB; a question that needs more is refused, and an answer that needs more ends [default: no limit]
+    #[arg(long, global = true, value_name = "MIB", value_parser = positive::<NonZeroU32>, allow_negative_numbers = true)]
     pub memory_limit: Option<NonZeroU32>,
     /// Do not run the bundle's golden input; only for a bundle that was opened before on this machine
     #[arg(long, global = true)]
@@ -91,9 +93,23 @@ impl Options {
 
 /// Parses a number of threads, at most one for each core.
 fn threads(text: &str) -> Result<NonZeroUsize, String> {
-    let threads: NonZeroUsize = text.parse().map_err(|e: ParseIntError| e.to_string())?;
+    let threads: NonZeroUsize = positive(text)?;
     let options = runtime::Options { threads: Some(threads.get()), ..Default::default() };
     options.check().map(|()| threads).map_err(|e| e.to_string())
+}
+
+/// Parses a whole number that is at least 1.
+pub fn positive<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: ParseIntError| match error.kind() {
+        IntErrorKind::PosOverflow => "the number is too large".into(),
+        _ => "it must be a whole number, 1 or more".into(),
+    })
+}
+
+/// Parses a time in seconds.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "it must be a number of seconds, 0 or more; without the option there is no deadline".into())
 }
 
 /// Why a command failed.

@@ -1,17 +1,20 @@
 //! `anatomix perceive`: structures, sentences, labels and flags of radiographs.
 
-use crate::common::{Failure, Kept, Options, bar, complain};
+use crate::common::{Failure, Kept, Options, bar, complain, seconds};
 use crate::print;
 use crate::shown::out;
 use anatomix::output::{Overlay, PerceiveRecord};
 use anatomix::parts::parallel;
-use anatomix::{Engine, Error, Radiograph, Study};
+use anatomix::{Engine, Error, PerceiveOptions, Radiograph, Study};
 use clap::Args;
 use indicatif::ProgressBar;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Find the 36 structures of radiographs, with a sentence for each, and score 14 labels
+///
+/// If an image fails, the others are perceived, and the exit code is 1.
 #[derive(Args)]
 pub struct Perceive {
     /// DICOM, PNG or JPEG files
@@ -23,6 +26,9 @@ pub struct Perceive {
     /// Draw the boxes over the radiograph, as a PNG file; for several images name an existing folder, which gets NAME.overlay.png for each
     #[arg(long, value_name = "PNG")]
     overlay: Option<PathBuf>,
+    /// Give an image up that is not perceived after this time; images that are perceived together share it [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    deadline: Option<Duration>,
 }
 
 impl Perceive {
@@ -39,7 +45,7 @@ impl Perceive {
         let mut failed = false;
         let images: Vec<(&PathBuf, Option<PathBuf>)> = self.images.iter().zip(overlays).collect();
         for batch in images.chunks(engine.batch()) {
-            for ((_, overlay), made) in batch.iter().zip(perceive(&engine, batch)) {
+            for ((_, overlay), made) in batch.iter().zip(perceive(&engine, batch, self.deadline)?) {
                 match made.and_then(|(radiograph, study)| self.show(&radiograph, &study, overlay.as_deref(), &progress)) {
                     Err(Failure::Message(message)) => {
                         progress.suspend(|| complain(&message));
@@ -88,21 +94,31 @@ impl Perceive {
     }
 }
 
-/// The study of each image of a batch, in order, or why it failed.
-fn perceive(engine: &Engine, batch: &[(&PathBuf, Option<PathBuf>)]) -> Vec<Result<(Radiograph, Study), Failure>> {
+/// A radiograph with its study, or why there is none.
+type Perceived = Result<(Radiograph, Study), Failure>;
+
+/// The study of each image of a batch, in order, or why it failed. The deadline counts from now.
+fn perceive(engine: &Engine, batch: &[(&PathBuf, Option<PathBuf>)], deadline: Option<Duration>) -> Result<Vec<Perceived>, Failure> {
+    let begin = Instant::now();
     let open = |(image, _): &(&PathBuf, Option<PathBuf>)| Radiograph::open(image).map_err(Error::from);
     let opened: Vec<Result<Radiograph, Error>> = parallel::map(batch, open);
     let (mut whole, mut failures) = (Vec::new(), Vec::new());
     for radiograph in opened {
         failures.push(radiograph.map(|radiograph| whole.push(radiograph)).err());
     }
-    let studies = engine.studies(&whole);
+    let mut options = PerceiveOptions::new();
+    options.deadline = deadline.map(|time| time.saturating_sub(begin.elapsed()));
+    let studies = engine.studies_with(&whole, &options)?;
     let mut made = whole.into_iter().zip(studies);
     let outcomes = failures.into_iter().filter_map(|failure| match failure {
         Some(error) => Some(Err(error.into())),
-        None => made.next().map(|(radiograph, study)| Ok((radiograph, study?))),
+        None => made.next().map(|(radiograph, study)| match study {
+            Ok(study) => Ok((radiograph, study)),
+            Err(Error::Stopped(error)) => Err(Failure::Message(format!("{} was not perceived: {error}", radiograph.name()))),
+            Err(error) => Err(error.into()),
+        }),
     });
-    outcomes.collect()
+    Ok(outcomes.collect())
 }
 
 #[cfg(test)]
@@ -110,7 +126,7 @@ mod tests {
     use super::*;
 
     fn perceive(images: &[&str], overlay: &Path) -> Perceive {
-        Perceive { images: images.iter().map(PathBuf::from).collect(), json: false, overlay: Some(overlay.into()) }
+        Perceive { images: images.iter().map(PathBuf::from).collect(), json: false, overlay: Some(overlay.into()), deadline: None }
     }
 
     #[test]
