@@ -2,6 +2,8 @@
 
 import os
 import re
+import signal
+import subprocess
 
 import pytest
 from conftest import check_refused
@@ -60,3 +62,25 @@ def test_what_is_read_is_not_replaced(run, phantom_dicom, tmp_path):
     refused = run("report", image, "--save", "x", "--overlay", "./x", cwd=tmp_path)
     assert refused.returncode == 2 and "name the same file" in refused.stderr
     assert image.read_bytes() == second.read_bytes() == phantom_dicom.read_bytes()
+
+
+@pytest.mark.parametrize("arguments", [["perceive", "IMAGE", "--json"], ["report", "IMAGE"], ["bundle", "info"], ["--help"]])
+def test_standard_output_that_cannot_be_written(anatomix, onnxruntime_library, phantom_dicom, root, arguments):
+    command = [anatomix, *(phantom_dicom if argument == "IMAGE" else argument for argument in arguments)]
+
+    def run(output, **options):
+        variables = {**os.environ, "ORT_DYLIB_PATH": str(onnxruntime_library)}
+        return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, cwd=root, env=variables, timeout=60, **options)
+
+    assert run(subprocess.DEVNULL).returncode == 0
+    # The reader, such as `head`, has ended: this is said by the exit code alone.
+    ours, theirs = os.pipe()
+    os.close(ours)
+    unread = run(theirs)
+    os.close(theirs)
+    assert unread.returncode == 128 + signal.SIGPIPE and "error" not in unread.stderr
+    closed = run(None, preexec_fn=lambda: os.close(1))
+    assert closed.returncode == 1 and closed.stderr.startswith("error: standard output is closed")
+    with open("/dev/full", "w") as full:
+        lost = run(full)
+    assert lost.returncode == 1 and "error: cannot write to standard output" in lost.stderr and "panicked" not in lost.stderr

@@ -19,15 +19,23 @@ use std::process::ExitCode;
 
 /// Exit code if the radiograph is flagged as not a chest or not frontal and the question does not accept that.
 const FLAGGED: u8 = 3;
-const EXIT_CODES: &str = "Exit codes:
-  0  everything was done
-  1  something failed; standard error says what
-  2  the command line is wrong
-  3  the radiograph is flagged not_chest or not_frontal, and its flags were not accepted (--accept-flags)";
+/// Exit code if the reader of standard output closed the pipe: 128 and the number of SIGPIPE, as shells print it for other programs.
+const PIPE_CLOSED: u8 = 128 + 13;
+const EXAMPLES_AND_EXIT_CODES: &str = "Examples:
+  anatomix perceive chest.dcm --overlay boxes.png
+  anatomix ask chest.dcm \"Where is the left lung?\"
+  anatomix report chest.dcm --json
+
+Exit codes:
+    0  everything was done
+    1  something failed; standard error says what, and what to do
+    2  the command line is wrong
+    3  the radiograph is flagged not_chest or not_frontal, and its flags were not accepted (--accept-flags)
+  141  the reader of standard output closed the pipe before everything was written";
 
 /// Anatomy-aware chest X-ray interpretation. Research use, not a medical device.
 #[derive(Parser)]
-#[command(name = "anatomix", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(name = "anatomix", version, arg_required_else_help = true, after_help = EXAMPLES_AND_EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     options: Options,
@@ -47,19 +55,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
-    cli.options.limit_threads();
-    let done = match &cli.command {
-        Command::Perceive(command) => command.run(&cli.options),
-        Command::Ask(command) => command.run(&cli.options),
-        Command::Chat(command) => command.run(&cli.options),
-        Command::Report(command) => command.run(&cli.options),
-        Command::Bundle(command) => command.run(&cli.options),
-        Command::Providers(command) => command.run(&cli.options),
-    };
+    if shown::is_closed() {
+        common::complain("standard output is closed, and results go there; redirect it to a file or to /dev/null");
+        return ExitCode::FAILURE;
+    }
+    let done = Cli::try_parse().map_or_else(|error| refuse(&error), |cli| cli.run());
     match done.and_then(|()| Ok(std::io::stdout().flush()?)) {
-        // A reader that closes the pipe, such as `head`, has read what it needs: this is no failure.
-        Ok(()) | Err(Failure::PipeClosed) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader such as `head` has read what it needs, so nothing is said.
+        Err(Failure::PipeClosed) => ExitCode::from(PIPE_CLOSED),
         Err(Failure::Reported) => ExitCode::FAILURE,
         Err(Failure::Usage(message)) => Cli::command().error(ErrorKind::ValueValidation, shown::line(&message)).exit(),
         Err(Failure::Flagged(message)) => {
@@ -73,8 +77,25 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints what is wrong with the command line, or the requested help, and exits.
-fn refuse(error: &clap::Error) -> ! {
+impl Cli {
+    fn run(&self) -> Result<(), Failure> {
+        self.options.limit_threads();
+        match &self.command {
+            Command::Perceive(command) => command.run(&self.options),
+            Command::Ask(command) => command.run(&self.options),
+            Command::Chat(command) => command.run(&self.options),
+            Command::Report(command) => command.run(&self.options),
+            Command::Bundle(command) => command.run(&self.options),
+            Command::Providers(command) => command.run(&self.options),
+        }
+    }
+}
+
+/// Prints the requested help or version, or prints what is wrong with the command line and exits.
+fn refuse(error: &clap::Error) -> Result<(), Failure> {
+    if !error.use_stderr() {
+        return Ok(error.print()?);
+    }
     // clap's messages contain the arguments as they are, so control characters in them have to be escaped.
     let is_plain = |argument: std::ffi::OsString| matches!(shown::line(&argument.to_string_lossy()), Cow::Borrowed(_));
     if std::env::args_os().all(is_plain) {

@@ -9,6 +9,7 @@ use serde_json::ser::{CompactFormatter, Formatter};
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, StdoutLock, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Escapes a text of one line.
 pub fn line(text: &str) -> Cow<'_, str> {
@@ -32,6 +33,23 @@ fn escaped(text: &str, controls_terminal: impl Fn(char) -> bool) -> Cow<'_, str>
         }
     }
     shown.into()
+}
+
+/// Whether standard output was closed when the program was started.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Looks at standard output before `main`. Rust's runtime, which starts later, opens /dev/null in the place of a closed standard output, so
+/// that everything would be lost without an error.
+// SAFETY: this runs before Rust's runtime is started, and uses nothing of it: it makes a system call and stores a flag.
+#[cfg(unix)]
+#[ctor::ctor(unsafe)]
+fn look_at_output() {
+    CLOSED.store(rustix::io::fcntl_getfd(rustix::stdio::stdout()).is_err(), Ordering::Relaxed);
+}
+
+/// Whether nobody can see the output, because standard output is closed.
+pub fn is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
 }
 
 /// Standard output.
