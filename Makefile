@@ -1,4 +1,5 @@
-# `make help` lists the targets. All files are written to .deps, .venv, .venv-bench, target, build, data and runs in this folder.
+# `make help` lists the targets. All files are written to .deps, .venv, .venv-bench, .venv-python, target, build, data and runs in this
+# folder.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -59,6 +60,9 @@ ABOUT_VERSION := 0.9.3
 
 # The trainer links the libtorch of .venv, which it finds through that environment's Python.
 VENV := .venv/.installed
+# The Python package is built and tested in an environment of its own.
+VENV_PYTHON := .venv-python/.installed
+WHEELS := build/wheels
 # The peers of `make bench` are in a second environment, which extends .venv.
 BENCH := .venv-bench/.installed
 WITH_TORCH := PATH="$(CURDIR)/.venv/bin:$$PATH" LIBTORCH_USE_PYTORCH=1
@@ -109,6 +113,13 @@ sbom: $(ORT)
 	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(PYTHON) packaging/sbom.py $(FEATURES) $(MACHINE)-unknown-linux-gnu $(ORT_VERSION) \
 	  $(ORT).$(ORT_VERSION) > $(SBOM)
 
+.PHONY: python
+python: $(VENV_PYTHON) ## Build the Python package's wheel in build/wheels, and install it into .venv-python
+	@rm -rf $(WHEELS)
+	.venv-python/bin/maturin build --release --locked --quiet --manifest-path bindings/python/Cargo.toml --out $(WHEELS)
+	.venv-python/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall $(WHEELS)/*.whl
+	@ls -1 $(WHEELS)/*.whl
+
 .PHONY: demo
 demo: build deps ## Read a phantom and a real radiograph: report, answer and overlays in build/demo
 	@mkdir -p build/demo
@@ -133,7 +144,7 @@ trainer: $(VENV) ## Build target/release/anatomix-trainer, and its example `step
 	$(WITH_TORCH) $(CARGO) build --release -p anatomix-trainer --bins --example step
 
 .PHONY: test
-test: lint test-sdk test-trainer test-python ## Everything that CI checks
+test: lint test-sdk test-trainer test-bindings test-python ## Everything that CI checks
 
 .PHONY: test-sdk
 test-sdk: build ## Rust tests of the SDK and of the phantoms; no libtorch needed
@@ -159,6 +170,11 @@ qemu: ## Install QEMU's user mode (Debian's qemu-user) where it is missing and t
 .PHONY: test-python
 test-python: build trainer qemu ## Command line, bad input, C and C++, independent readers of the bundle, gradients
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -rs tests
+
+.PHONY: test-bindings
+test-bindings: build python ## The Python package: against the program, its types, its examples
+	.venv-python/bin/python -m pip check --disable-pip-version-check
+	.venv-python/bin/python -m pytest -rs bindings/python
 
 .PHONY: test-4b
 test-4b: build trainer ## Import, export in int4 and ask at MedGemma-4b's size with random weights: 20 GB of disk, half an hour
@@ -210,9 +226,11 @@ test-chroot: dist ## Build and run the installed example in a Debian bookworm of
 	packaging/chroot.sh build/dist/$(DIST).tar.gz
 
 .PHONY: lock
-lock: ## Pin tests/requirements.in anew, with hashes (needs uv)
-	uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-	  --custom-compile-command 'make lock' tests/requirements.in --output-file tests/requirements.txt
+lock: ## Pin the requirements of tests and of the Python package anew, with hashes (needs uv)
+	for folder in tests bindings/python; do \
+	  uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	    --custom-compile-command 'make lock' $$folder/requirements.in --output-file $$folder/requirements.txt; \
+	done
 
 .PHONY: clean
 clean: ## Remove what was built; data, runs, .deps and .venv stay
@@ -249,6 +267,11 @@ $(VENV): tests/requirements.txt
 	$(PYTHON) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit("error: Python 3.11 is needed; make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	@touch $@
+
+$(VENV_PYTHON): bindings/python/requirements.txt
+	$(PYTHON) -m venv .venv-python
+	.venv-python/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bindings/python/requirements.txt
 	@touch $@
 
 $(BENCH): bench/requirements.txt bench/llama.txt $(VENV)

@@ -12,7 +12,7 @@ PAGES = sorted(
     for page in (folder.glob("*.md") if folder == ROOT else folder.rglob("*.md"))
 )
 # Folders whose files a page may name in backticks.
-NAMED = r"`((?:sdk|trainer|phantom|tests|include|examples|docs|bench)/[\w./-]+)`"
+NAMED = r"`((?:sdk|trainer|phantom|bindings|tests|include|examples|docs|bench)/[\w./-]+)`"
 COMMANDS = ["perceive", "ask", "chat", "report", "bundle info", "bundle verify", "providers"]
 STEPS = ["phantom", "train", "import", "export", "evaluate"]
 
@@ -54,7 +54,7 @@ def test_targets_of_make_exist(page):
 
 def test_the_map_names_rooms_that_exist():
     """ARCHITECTURE.md names files and folders of the crates by the end of their paths."""
-    sources = [ROOT / crate / "src" for crate in ("sdk", "phantom", "trainer")]
+    sources = [ROOT / crate / "src" for crate in ("sdk", "phantom", "trainer", "bindings/python")]
     paths = [f"/{path.relative_to(ROOT)}" for source in sources for path in source.rglob("*")]
     named = set(re.findall(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+(?:\.rs|/))`", text(ROOT / "ARCHITECTURE.md")))
     assert len(named) > 50

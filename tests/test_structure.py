@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CRATES = ["sdk", "phantom", "trainer"]
 SOURCES = ["*.rs", "*.py", "*.h", "*.hpp", "*.cpp", "*.md", "*.toml", "*.sh"]
+CRATES = ["sdk", "phantom", "trainer", "bindings/python"]
 MAX_COLUMNS, MAX_LINES = 140, 500
 # Generated from sdk/src/capi, whose own files are checked.
 GENERATED = "include/anatomix.h"

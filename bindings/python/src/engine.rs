@@ -1,0 +1,248 @@
+//! Engines: opened bundles, and perceiving with them.
+
+use crate::cancel::CancelHandle;
+use crate::errors::Failure;
+use crate::log;
+use crate::question::seconds;
+use crate::radiograph::{Bytes, Source};
+use crate::study::Study;
+use crate::waiting::run;
+use anatomix::error::StoppedError;
+use anatomix::{PerceiveOptions, Provider, Radiograph};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// An opened bundle. Any number of threads may use an engine at once.
+///
+///     engine = anatomix.Engine.open("examples/reference-bundle")
+///     study = engine.study("chest.dcm")
+///     print(study.ask(task="report").text)
+///
+/// On a CPU, callers of an engine with ``threads=1`` compute side by side, each on its own core; callers of an engine with several threads
+/// share them.
+#[pyclass(frozen, module = "anatomix")]
+pub struct Engine(anatomix::Engine);
+
+type Outcome = Result<(anatomix::Study, Arc<Radiograph>), Failure>;
+
+#[pymethods]
+impl Engine {
+    /// Opens a bundle, loads its graphs and runs its golden input on the provider.
+    ///
+    /// bundle: the bundle's folder.
+    /// provider: "auto" (CUDA if it can run here, else the CPU), "cpu", "cuda[:N]" or "tensorrt[:N]", N being the number of a GPU.
+    /// threads: CPU threads that one caller computes with, 1 to the number of cores; 0 for all of them.
+    /// library: the path of ONNX Runtime's library. By default it is that of the environment variable ORT_DYLIB_PATH, then that of the
+    /// installed package onnxruntime or onnxruntime-gpu (which is not imported), then the system's. A process loads one library.
+    /// look_up: whether draft tokens that are looked up in the prompt are verified several at a time; answers are the same either way.
+    /// row_cost: what one more token costs in a run of the decoder, as a share of a run of one token, 0 to 1; measured by default.
+    /// golden_check: whether opening compares the outputs for the bundle's golden input. Without it a provider that computes something else
+    /// goes unnoticed.
+    /// memory_limit: bytes that the KV caches of all studies take together at most.
+    /// log: called with a level ("debug", "info", "warning", "error") and a message, by any thread; it must not call the engine.
+    ///
+    /// Raises BundleError, OnnxRuntimeError or RetrievalError.
+    #[staticmethod]
+    #[pyo3(signature = (bundle, *, provider = "auto", threads = 0, library = None, look_up = true, row_cost = None, golden_check = true,
+                        memory_limit = None, log = None))]
+    #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn open(
+        py: Python<'_>,
+        bundle: PathBuf,
+        provider: &str,
+        threads: usize,
+        library: Option<PathBuf>,
+        look_up: bool,
+        row_cost: Option<f32>,
+        golden_check: bool,
+        memory_limit: Option<u64>,
+        log: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let provider: Provider = provider.parse().map_err(PyValueError::new_err)?;
+        let mut builder = anatomix::Engine::builder().provider(provider).threads(threads).look_up(look_up).golden_check(golden_check);
+        if let Some(library) = match library {
+            None => py.import("anatomix._library")?.call_method0("find")?.extract()?,
+            named => named,
+        } {
+            builder = builder.library(library);
+        }
+        if let Some(cost) = row_cost {
+            if !(0.0..=1.0).contains(&cost) {
+                return Err(PyValueError::new_err(format!("row_cost is {cost}; pass 0 to 1, or None to have it measured")));
+            }
+            builder = builder.row_cost(cost);
+        }
+        if let Some(bytes) = memory_limit {
+            builder = builder.memory_limit(bytes);
+        }
+        if let Some(log) = log {
+            if !log.bind(py).is_callable() {
+                return Err(PyTypeError::new_err("log is not callable; pass a function of a level and a message"));
+            }
+            builder = builder.log(log::callback(log));
+        }
+        run(py, || {}, || Ok(builder.open(bundle)?)).map(Self)
+    }
+
+    /// The name of the bundle.
+    #[getter]
+    fn bundle(&self) -> &str {
+        &self.0.bundle().manifest().name
+    }
+
+    /// SHA-256 of the bundle's manifest, which holds the hashes of its other files.
+    #[getter]
+    fn bundle_sha256(&self) -> &str {
+        self.0.bundle().hash()
+    }
+
+    /// Where graphs are computed, for example "cpu" or "cuda:0".
+    #[getter]
+    fn provider(&self) -> String {
+        self.0.provider().to_string()
+    }
+
+    /// Notes on where graphs are computed: why "auto" chose the provider, and whether the bundle was checked on this kind of processor.
+    #[getter]
+    fn notes(&self) -> Vec<String> {
+        self.0.notes().to_vec()
+    }
+
+    /// The largest number of radiographs that one run of `studies` takes.
+    #[getter]
+    fn batch(&self) -> usize {
+        self.0.batch()
+    }
+
+    /// Bytes that the KV cache of a study with this many computed tokens takes at most.
+    fn study_bytes(&self, tokens: usize) -> u64 {
+        self.0.study_bytes(tokens)
+    }
+
+    /// Perceives a radiograph and retrieves a sentence for each structure.
+    ///
+    /// radiograph: a Radiograph, or the path of a DICOM, PNG or JPEG file.
+    /// deadline: seconds after which the call ends with StoppedError.
+    /// cancel: a handle with which any thread ends the call with StoppedError. Ctrl-C cancels it.
+    ///
+    /// Raises RadiographError, OnnxRuntimeError, RetrievalError or StoppedError.
+    #[pyo3(signature = (radiograph, *, deadline = None, cancel = None))]
+    fn study(&self, py: Python<'_>, radiograph: Source, deadline: Option<f64>, cancel: Option<&CancelHandle>) -> PyResult<Study> {
+        let limits = Limits::new(deadline, cancel)?;
+        let (study, radiograph) = run(
+            py,
+            || limits.cancel(),
+            || {
+                let radiograph = radiograph.open()?;
+                Ok((self.0.study_with(&radiograph, &limits.left()?)?, radiograph))
+            },
+        )?;
+        Ok(Study::new(study, Some(radiograph)))
+    }
+
+    /// Perceives several radiographs; one run of the perception module takes up to `batch` of them. Returns a list with a Study for each,
+    /// or the exception (an anatomix.Error) if that radiograph failed: it takes nothing from the others.
+    ///
+    /// radiographs: Radiographs and paths of files.
+    /// deadline, cancel: as for `study`, for all of them together. What is not perceived by then is a StoppedError in the list.
+    #[pyo3(signature = (radiographs, *, deadline = None, cancel = None))]
+    fn studies(
+        &self,
+        py: Python<'_>,
+        radiographs: Vec<Source>,
+        deadline: Option<f64>,
+        cancel: Option<&CancelHandle>,
+    ) -> PyResult<Vec<Py<PyAny>>> {
+        let limits = Limits::new(deadline, cancel)?;
+        let outcomes = run(py, || limits.cancel(), || self.perceive(radiographs, &limits))?;
+        let objects = outcomes.into_iter().map(|outcome| match outcome {
+            Ok((study, radiograph)) => Ok(Py::new(py, Study::new(study, Some(radiograph)))?.into_any()),
+            Err(failure) => Ok(failure.object(py)),
+        });
+        objects.collect()
+    }
+
+    /// Loads a study from the bytes of ``Study.save_bytes``. Its context is in the KV cache, so nothing is computed again. It does not hold
+    /// the radiograph.
+    ///
+    /// Raises SavedError if the bytes are damaged or belong to another bundle or version.
+    fn load_study(&self, py: Python<'_>, data: Bytes) -> PyResult<Study> {
+        let study = run(py, || {}, || Ok(self.0.load_study(&data)?))?;
+        Ok(Study::new(study, None))
+    }
+
+    /// Loads a study from a file with such bytes, as ``anatomix ask --save`` writes it.
+    ///
+    /// Raises SavedError, as `load_study`.
+    fn open_study(&self, py: Python<'_>, path: PathBuf) -> PyResult<Study> {
+        let study = run(py, || {}, || Ok(self.0.open_study(path)?))?;
+        Ok(Study::new(study, None))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<anatomix.Engine {:?} on {}>", self.bundle(), self.provider())
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("an engine cannot be pickled; open the bundle in each process"))
+    }
+}
+
+impl Engine {
+    /// Opens and perceives radiographs, as many at a time as one run takes.
+    fn perceive(&self, radiographs: Vec<Source>, limits: &Limits) -> Result<Vec<Outcome>, Failure> {
+        let mut outcomes = Vec::new();
+        let mut radiographs = radiographs.into_iter().peekable();
+        while radiographs.peek().is_some() {
+            let opened: Vec<_> = radiographs.by_ref().take(self.0.batch()).map(Source::open).collect();
+            let usable: Vec<Radiograph> = opened.iter().flatten().map(|radiograph| Radiograph::clone(radiograph)).collect();
+            let mut studies = match limits.left() {
+                Ok(options) => self.0.studies_with(&usable, &options)?,
+                Err(stopped) => usable.iter().map(|_| Err(stopped.into())).collect(),
+            }
+            .into_iter();
+            for radiograph in opened {
+                // There is a study, or an error, for each radiograph that was opened.
+                let Some(outcome) = radiograph
+                    .map_or_else(|error| Some(Err(error.into())), |radiograph| studies.next().map(|study| Ok((study?, radiograph))))
+                else {
+                    break;
+                };
+                outcomes.push(outcome);
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+/// What ends a call before it is finished.
+struct Limits {
+    end: Option<Instant>,
+    cancel: anatomix::CancelHandle,
+}
+
+impl Limits {
+    fn new(deadline: Option<f64>, cancel: Option<&CancelHandle>) -> PyResult<Self> {
+        // A deadline beyond what the clock can represent is none.
+        let end = deadline.map(seconds).transpose()?.and_then(|time| Instant::now().checked_add(time));
+        Ok(Self { end, cancel: cancel.map_or_else(anatomix::CancelHandle::new, |CancelHandle(handle)| handle.clone()) })
+    }
+
+    fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// The options of a call that begins now.
+    ///
+    /// # Errors
+    /// If the deadline has passed.
+    fn left(&self) -> Result<PerceiveOptions, StoppedError> {
+        let options = PerceiveOptions::new().cancel(&self.cancel);
+        let Some(end) = self.end else { return Ok(options) };
+        let left = end.checked_duration_since(Instant::now()).ok_or(StoppedError::Deadline)?;
+        Ok(options.deadline(left))
+    }
+}

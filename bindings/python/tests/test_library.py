@@ -1,0 +1,73 @@
+"""ONNX Runtime is that of the installed package, which is not imported; whoever names another one gets that."""
+
+import importlib.metadata
+import sys
+
+import pytest
+
+from conftest import BUNDLE, PHANTOM, ROOT
+
+OPEN = """
+import os, sys
+os.environ.pop("ORT_DYLIB_PATH", None)
+import anatomix
+lines = []
+engine = anatomix.Engine.open(sys.argv[1], log=lambda level, message: lines.append(message), **eval(sys.argv[2]))
+assert "onnxruntime" not in sys.modules
+print(next(line for line in lines if "with ONNX Runtime" in line))
+"""
+
+
+def test_the_library_is_that_of_the_package(script):
+    done = script(OPEN, BUNDLE, "{}")
+    assert done.returncode == 0, done.stderr
+    assert "onnxruntime/capi/libonnxruntime.so" in done.stdout
+    assert importlib.metadata.version("onnxruntime") in done.stdout
+
+
+def test_a_library_that_is_named_is_used(script):
+    library = ROOT / ".deps/onnxruntime/libonnxruntime.so"
+    done = script(OPEN, BUNDLE, repr({"library": str(library)}))
+    assert done.returncode == 0 and str(library) in done.stdout, done.stderr
+    code = OPEN.replace('os.environ.pop("ORT_DYLIB_PATH", None)', f"os.environ['ORT_DYLIB_PATH'] = {str(library)!r}")
+    done = script(code, BUNDLE, "{}")
+    assert done.returncode == 0 and str(library) in done.stdout, done.stderr
+
+
+def test_a_missing_library_is_an_error_with_the_path(script):
+    done = script(OPEN, BUNDLE, repr({"library": "/nowhere/libonnxruntime.so"}))
+    assert done.returncode == 1 and "anatomix._errors.OnnxRuntimeError" in done.stderr and "/nowhere/libonnxruntime.so" in done.stderr
+
+
+@pytest.mark.parametrize("first", ["onnxruntime", "anatomix"])
+def test_it_lives_beside_onnxruntime_itself(script, first):
+    code = f"""
+import os, sys
+os.environ.pop("ORT_DYLIB_PATH", None)
+import {first}
+import anatomix, onnxruntime
+engine = anatomix.Engine.open(sys.argv[1])
+session = onnxruntime.InferenceSession(sys.argv[1] + "/apm.onnx", providers=["CPUExecutionProvider"])
+assert len(session.get_outputs()) == 4
+assert len(engine.study(sys.argv[2]).structures) == 36
+print("both")
+"""
+    done = script(code, BUNDLE, PHANTOM)
+    assert (done.returncode, done.stdout) == (0, "both\n"), done.stderr
+
+
+def test_bundles_that_are_none_are_refused(tmp_path):
+    import anatomix
+
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(anatomix.BundleError) as error:
+            anatomix.Engine.open(folder)
+        assert error.value.code in ("bundle_missing", "bundle_read") and str(folder) in error.value.message
+    with pytest.raises(ValueError, match="choose auto, cpu, cuda"):
+        anatomix.Engine.open(BUNDLE, provider="gpu")
+    with pytest.raises(anatomix.OnnxRuntimeError) as error:
+        anatomix.Engine.open(BUNDLE, threads=100_000)
+    assert error.value.code == "invalid_argument"
+    with pytest.raises(ValueError, match="row_cost is 2"):
+        anatomix.Engine.open(BUNDLE, row_cost=2.0)
+    assert sys.modules["anatomix"].__version__ == importlib.metadata.version("anatomix")
