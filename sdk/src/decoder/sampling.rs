@@ -144,7 +144,7 @@ impl Sampler {
             return Ok((token, margin));
         }
         let mask = matcher.mask()?;
-        Ok(most_likely_of(logits.iter().copied().enumerate().filter(|&(token, _)| mask.is_allowed(token as u32))))
+        Ok(most_likely_of(allowed_of(&mask, logits)))
     }
 
     /// The logits after the repetition penalty; `None` if it changes nothing.
@@ -165,8 +165,10 @@ impl Sampler {
     /// Samples a token.
     fn draw(&mut self, logits: &[f32], mask: Option<&SimpleVob>) -> i64 {
         let Sampling { temperature, top_k, top_p, .. } = self.sampling;
-        let allowed = |&(token, _): &(usize, f32)| mask.is_none_or(|mask| mask.is_allowed(token as u32));
-        let mut candidates: Vec<(usize, f32)> = logits.iter().copied().enumerate().filter(allowed).collect();
+        let mut candidates: Vec<(usize, f32)> = match mask {
+            Some(mask) => allowed_of(mask, logits).collect(),
+            None => logits.iter().copied().enumerate().collect(),
+        };
         let by_likelihood = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if top_k > 0 && top_k < candidates.len() {
             candidates.select_nth_unstable_by(top_k - 1, by_likelihood);
@@ -188,6 +190,11 @@ impl Sampler {
         let at = sums.get(kept).map_or(0, |&all| sums[..kept].partition_point(|&sum| sum <= uniform * all));
         candidates.get(at).map_or(0, |c| c.0 as i64)
     }
+}
+
+/// The allowed tokens with their logits, in order. Often a grammar allows a few tokens of many thousand.
+fn allowed_of<'a>(mask: &'a SimpleVob, logits: &'a [f32]) -> impl Iterator<Item = (usize, f32)> + 'a {
+    mask.iter().map(|token| token as usize).filter_map(|token| Some((token, *logits.get(token)?)))
 }
 
 /// The token with the largest logit, the first of equals, and the difference to the next largest one.
