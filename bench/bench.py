@@ -1,6 +1,7 @@
 """Compares AnatomiX with other libraries for the same work: `make bench`. Prints a table of work, ours, peer, ratio and floor.
 
-Both sides alternate in one run, with the same number of threads. Figures are medians. A ratio above 1 means that AnatomiX is faster.
+Both sides alternate in one run, with the same number of threads. Figures are medians, and a ratio is the median of the rounds' ratios. A
+ratio above 1 means that AnatomiX is faster.
 """
 
 import argparse

@@ -4,7 +4,7 @@ import numpy as np
 
 from machine import floor
 from made import published_bundle
-from sides import BENCH, FOLDER, PHANTOM, THREADS, Ours, run, timed, turns
+from sides import BENCH, FOLDER, PHANTOM, THREADS, Ours, processes, run, timed, turns
 from table import attempt, row
 
 
@@ -97,10 +97,10 @@ def perception():
     from safetensors.torch import load_file
 
     torch.set_num_threads(THREADS)
-    ours = {}
+    bundles = {}
     for precision in ["int8", "fp32"]:
         with attempt(f"APM 1024x1024, {precision}"):
-            ours[precision] = Ours("perceive", published_bundle(precision, "--decoder", "int4", "--apm", precision), PHANTOM)
+            bundles[precision] = published_bundle(precision, "--decoder", "int4", "--apm", precision)
     state = load_file(FOLDER / "published/apm.safetensors")
     model = published.Perception().eval()
     model.load_state_dict({n: t for n, t in state.items() if not n.startswith("project_head")})
@@ -122,11 +122,10 @@ def perception():
         ("int8", "OpenVINO bf16", lambda: openvino_module(exported, image.numpy()), floor(1.3, without_vnni=None)),
         ("fp32", "ONNX Runtime fp32 of torch.onnx", lambda: onnxruntime_module(exported, image.numpy()), 1.0),
     ]:
-        if precision in ours:
+        if precision in bundles:
             with attempt(f"APM 1024x1024, {precision}, beside {name}"):
-                row(f"APM 1024x1024, {precision}", name, *turns(ours[precision], timed(peer()), 5), least)
-    for side in ours.values():
-        side.close()
+                sides = lambda stack: [stack.enter_context(Ours("perceive", bundles[precision], PHANTOM)), timed(peer())]
+                row(f"APM 1024x1024, {precision}", name, *processes(sides, 5, 4), least)
 
 
 def openvino_module(exported, image):

@@ -2,14 +2,14 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 from machine import floor
 from made import genai_model, llama_model, published_bundle, published_parts, reference_language, wide_bundle, PARTS
 from peers import Genai, Llama
-from sides import BENCH, PHANTOM, REFERENCE, THREADS, Failed, Ours, fresh
-from table import attempt, row
+from sides import BENCH, PHANTOM, REFERENCE, THREADS, Failed, Ours, fresh, processes
+from table import attempt, ratios, row
 
 # A letter that is a token by itself, for padding.
 LETTER = "z"
@@ -57,26 +57,26 @@ DECODER_FLOORS = {
 
 
 def decoder_at(length, peers):
-    ours = Ours("ask", language_bundle(length), PHANTOM, "plain", NEW, questions=[question_for(length)])
+    bundle, question = language_bundle(length), question_for(length)
     # llama.cpp's context has a fixed size.
     sides = {name: Llama(peer, length + NEW, THREADS) if name.startswith("llama") else peer for name, peer in peers.items()}
-    figures = []
-    for _ in range(6):
-        ours()
-        _, prefill, decode, prompt, tokens, *_ = ours.numbers
-        prompt = int(prompt)
-        figures.append([prefill / prompt, decode / (tokens - 1)])
-        for peer in sides.values():
-            prefill, decode = peer(prompt, NEW)
-            figures[-1] += [prefill / prompt, decode]
-    # The first round is a warm-up.
-    ours_prefill, ours_decode, *others = (median(side) for side in zip(*figures[1:], strict=True))
-    for at, name in enumerate(sides):
+
+    def start(stack):
+        ours = Ours("ask", bundle, PHANTOM, "plain", NEW, questions=[question], figure=slice(1, 5))
+        return [stack.enter_context(ours), *(partial(peer, length, NEW) for peer in sides.values())]
+
+    ours, *others = processes(start, 3, 3)
+    prompts = {int(prompt) for _, _, prompt, _ in ours}
+    if prompts != {length}:
+        raise Failed(f"prompts of {prompts} tokens instead of {length}")
+    # Milliseconds of a token.
+    ours_prefill = [prefill / length for prefill, *_ in ours]
+    ours_decode = [decode / (tokens - 1) for _, decode, _, tokens in ours]
+    for name, times in zip(sides, others, strict=True):
         prefill_floor, decode_floor, wish = DECODER_FLOORS[name]
-        prefill, decode = others[2 * at : 2 * at + 2]
-        row(f"prefill, int4, 121 M Gemma, {prompt:,} tokens", name, ours_prefill, prefill, prefill_floor, "tokens/s", 1, wish)
-        row(f"decode, int4, 121 M Gemma, after {prompt:,} tokens", name, ours_decode, decode, decode_floor, "tokens/s", 1, wish)
-    ours.close()
+        prefill, decode = [prefill / length for prefill, _ in times], [decode for _, decode in times]
+        row(f"prefill, int4, 121 M Gemma, {length:,} tokens", name, ours_prefill, prefill, prefill_floor, "tokens/s", 1, wish)
+        row(f"decode, int4, 121 M Gemma, after {length:,} tokens", name, ours_decode, decode, decode_floor, "tokens/s", 1, wish)
 
 
 PLACES = ["left lung", "right lung", "trachea and main bronchus", "mediastinum", "left clavicle", "right clavicle", "aortic arch structure"]
@@ -85,14 +85,10 @@ GROUNDED = [f"Where is the {name}?" for name in PLACES]
 
 def look_up():
     """Grounded answers with prompt look-up, compared with plain decoding."""
-    sides = [Ours("ask", REFERENCE, PHANTOM, mode, 64, questions=GROUNDED) for mode in ["look-up", "plain"]]
-    figures = []
-    for _ in range(15):
-        [side() for side in sides]
-        figures.append([side.numbers[2] for side in sides])
-    quick, plain = (median(side) for side in zip(*figures, strict=True))
-    row(f"{len(GROUNDED)} grounded answers, reference bundle, decoding", "ourselves without look-up", quick, plain, 2.5)
-    [side.close() for side in sides]
+    sides = lambda stack: [
+        stack.enter_context(Ours("ask", REFERENCE, PHANTOM, mode, 64, questions=GROUNDED, figure=2)) for mode in ["look-up", "plain"]
+    ]
+    row(f"{len(GROUNDED)} grounded answers, reference bundle, decoding", "ourselves without look-up", *processes(sides, 3, 7), 2.5)
 
 
 def rejected_drafts():
@@ -107,16 +103,11 @@ def rejected_drafts():
     for name, (bundle, letters) in models.items():
         work = f"32 tokens, every draft is rejected, {name}"
         with attempt(work):
-            quick, plain = [], []
-            # The position of the weights in memory changes times by some percent, so several processes are measured.
-            for _ in range(3):
-                sides = [Ours("rejected", bundle(), PHANTOM, mode, 32, letters) for mode in ["look-up", "plain"]]
-                for _ in range(7):
-                    [side() for side in sides]
-                    quick.append(sides[0].numbers[1])
-                    plain.append(sides[1].numbers[1])
-                [side.close() for side in sides]
-            row(work, "ourselves without look-up", median(quick), median(plain), 0.95)
+            path = bundle()
+            sides = lambda stack: [
+                stack.enter_context(Ours("rejected", path, PHANTOM, mode, 32, letters, figure=1)) for mode in ["look-up", "plain"]
+            ]
+            row(work, "ourselves without look-up", *processes(sides, 4, 6), 0.95)
 
 
 def nine_questions():
@@ -143,7 +134,7 @@ def nine_questions():
 
     peer()
     figures = [(ours(), one_by_one(), peer()) for _ in range(9)]
-    together, apart, peers = (median(side) for side in zip(*figures, strict=True))
+    together, apart, peers = zip(*figures, strict=True)
     name = "onnxruntime-genai fp32, random weights of that shape, prompts and answers as long, without perception"
     row("nine questions on one study, from pixels, reference bundle", name, together, peers, 4.0)
     row("the same", "ourselves, one question after the other", together, apart)
@@ -160,7 +151,7 @@ def cold_start():
     figures = []
     for _ in range(6):
         figures.append([*fresh(ours[0], questions), *fresh(ours[1], questions), *fresh(peer)])
-    taken, held, checked, _, peer_taken, peer_held = (median(side) for side in zip(*figures[1:], strict=True))
+    taken, held, checked, _, peer_taken, peer_held = zip(*figures[1:], strict=True)
     # The floors are 0.8 of the peer's time and memory.
     work = f"cold start to the first token, {length:,} tokens, 121 M Gemma int4, ours with perception"
     row(work, "onnxruntime-genai in Python", taken, peer_taken, 1.25)
@@ -170,19 +161,15 @@ def cold_start():
 
 def grammar():
     """The cost of constrained decoding: with the reference bundle, whose steps are very short, and with a larger decoder."""
-    for bundle, temperature, rounds in [(REFERENCE, 0, 9), (REFERENCE, 1, 9), (language_bundle(min(LENGTHS)), 0, 3)]:
-        ours = Ours("form", bundle, PHANTOM, temperature)
-        figures = []
-        for _ in range(rounds):
-            ours()
-            figures.append(ours.numbers[1:])
-        *forms, free = (median(side) / 1e3 for side in zip(*figures, strict=True))
+    for bundle, temperature, rounds in [(REFERENCE, 0, 5), (REFERENCE, 1, 5), (language_bundle(min(LENGTHS)), 0, 1)]:
+        start = lambda stack: [stack.enter_context(Ours("form", bundle, PHANTOM, temperature, figure=slice(1, None)))]
+        (figures,) = processes(start, 3, rounds)
+        *forms, free = ([taken / 1e3 for taken in side] for side in zip(*figures, strict=True))
         where = "reference bundle" if bundle == REFERENCE else "121 M Gemma int4"
         how = "sampled at temperature 1" if temperature else "greedy"
         # At most 5 % of a step.
         for form, taken in zip(["with groundings", "of JSON by a schema"], forms, strict=True):
             row(f"a token {form}, {where}, {how}", "ourselves unconstrained", taken, free, 1 / 1.05)
-        ours.close()
 
 
 def callers():
@@ -191,20 +178,22 @@ def callers():
     with attempt(work):
         if THREADS < 2:
             raise Failed("this machine has one core")
-        together, alone, other = [Ours("callers", REFERENCE, PHANTOM, 1, count) for count in [2, 1, 1]]
         per_report = lambda side: side() / side.numbers[1]
-        figures = []
-        for _ in range(9):
-            with ThreadPoolExecutor(2) as pool:
-                apart = [pool.submit(per_report, side) for side in [alone, other]]
-            # Reports a millisecond of two processes together.
-            apart = sum(1 / each.result() for each in apart)
-            figures.append([per_report(together), per_report(alone), 1 / apart])
-        [side.close() for side in [together, alone, other]]
-        both, one, processes = map(median, zip(*figures, strict=True))
-        row(work, "ourselves, one caller", both, one, 1.8, unit="reports/s", amount=1)
-        # What the machine gives to two callers that share nothing.
-        row("the same", "ourselves, two processes of one caller", both, processes, unit="reports/s", amount=1)
+
+        def start(stack):
+            together, alone, other = [stack.enter_context(Ours("callers", REFERENCE, PHANTOM, 1, count)) for count in [2, 1, 1]]
+
+            def apart():
+                with ThreadPoolExecutor(2) as pool:
+                    reports = [pool.submit(per_report, side) for side in [alone, other]]
+                return 1 / sum(1 / each.result() for each in reports)
+
+            return [partial(per_report, together), partial(per_report, alone), apart]
+
+        both, one, two = processes(start, 3, 5)
+        # Two processes of one caller each share nothing but the machine: one engine need not be faster than they are.
+        row(work, "ourselves, one caller", both, one, min(1.8, 0.97 * ratios(two, one)), unit="reports/s", amount=1)
+        row("the same", "ourselves, two processes of one caller", both, two, unit="reports/s", amount=1)
 
 
 WORKS = [look_up, rejected_drafts, callers, grammar, nine_questions, decoder, cold_start]

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build/bench"
@@ -44,9 +43,11 @@ def last(output):
 
 
 class Ours:
-    """The SDK's side, a process that does its work once for each call. `numbers` has the figures of the last call."""
+    """The SDK's side, a process that does its work once for each call and returns one of its figures, or several of them (a slice).
+    `numbers` has all figures of the last call."""
 
-    def __init__(self, *arguments, questions=()):
+    def __init__(self, *arguments, questions=(), figure=0):
+        self.figure = figure
         self.command = [BENCH, *map(str, arguments)]
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
@@ -70,12 +71,18 @@ class Ours:
         self.numbers = [float(number) for number in self.process.stdout.readline().split()]
         if not self.numbers:
             self.fail()
-        return self.numbers[0]
+        return self.numbers[self.figure]
 
     def close(self):
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 def fresh(command, questions=()):
@@ -95,8 +102,18 @@ def timed(work):
     return run
 
 
+def processes(start, count, rounds):
+    """Figures of the sides in alternating rounds. `start` gets an `ExitStack` and starts the sides, which is done several times, because
+    the position of buffers in memory changes the times of a process by some percent. The first round after each start is a warm-up."""
+    figures = []
+    for _ in range(count):
+        with contextlib.ExitStack() as stack:
+            sides = start(stack)
+            figures += [[side() for side in sides] for _ in range(rounds + 1)][1:]
+    return zip(*figures, strict=True)
+
+
 def turns(ours, peer, rounds):
-    """Medians of alternating runs, in milliseconds."""
+    """Milliseconds of both sides in alternating rounds."""
     peer()
-    pairs = [(ours(), peer()) for _ in range(rounds)]
-    return [median(side) for side in zip(*pairs, strict=True)]
+    return zip(*[(ours(), peer()) for _ in range(rounds)], strict=True)

@@ -5,6 +5,7 @@ import json
 import traceback
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from statistics import median
 
 from machine import kind, processor
 from sides import ROOT, THREADS
@@ -18,15 +19,22 @@ PEERS = [
 
 
 def row(work, peer, ours, theirs, floor=None, unit="ms", amount=None, wish=None):
-    """Adds a row. Lower figures (milliseconds, MiB) are better. With an amount, they are shown as amounts per second. `wish` is the floor
-    that should be reached later."""
-    ratio = theirs / ours
+    """Adds a row from the figures of each round. Lower figures (milliseconds, MiB) are better. With an amount, they are shown as amounts
+    per second. The row shows both sides' medians, and the median of the rounds' ratios: what slows the machine down for some seconds
+    changes both sides of a round. `wish` is the floor that should be reached later."""
+    ratio = ratios(ours, theirs)
+    ours, theirs = median(ours), median(theirs)
     show = lambda x: f"{amount / x * 1e3:,.0f} {unit}" if amount else f"{x:,.0f} {unit}" if x >= 1000 else f"{x:,.2f} {unit}"
     floors = "-" if floor is None else f"{floor:.3g}" + (f" (target {wish:g})" if wish else "")
     reached = "-" if floor is None else "yes" if ratio >= floor else "NO"
     line = [work, show(ours), f"{peer}: {show(theirs)}", f"{ratio:.2f}", floors, reached]
     ROWS.append(dict(zip(HEAD, line, strict=True)))
     print("  ".join(line), flush=True)
+
+
+def ratios(ours, theirs):
+    """The median of the rounds' ratios."""
+    return median(peer / own for own, peer in zip(ours, theirs, strict=True))
 
 
 @contextmanager
@@ -63,7 +71,7 @@ def write():
     }
     lines = [
         f"{about['date']}, {about['processor']}, floors of {about['kind']}, {THREADS} threads on both sides.",
-        "Medians of alternating runs; a ratio above 1 means that AnatomiX is faster, or needs less memory.",
+        "Medians of alternating runs, and of their ratios; a ratio above 1 means that AnatomiX is faster, or needs less memory.",
         ", ".join(f"{name} {number}" for name, number in about["versions"].items()) + ".",
         "",
         "| " + " | ".join(HEAD) + " |",

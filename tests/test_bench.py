@@ -71,3 +71,19 @@ def test_floors_by_kind(bench, monkeypatch, flags, kind, expected):
     monkeypatch.setattr(machine, "FLAGS", flags)
     assert machine.kind() == kind
     assert machine.floor(0.9, without_vnni=0.95) == expected
+
+
+def test_ratios_are_those_of_rounds(bench):
+    """A machine that is slow for some rounds changes both sides of these."""
+    table, sides = bench["table"], bench["sides"]
+    table.row("a work", "a peer", [1.0, 9.0, 10.0, 1.0, 1.0], [2.0, 18.0, 20.0, 2.0, 0.5], 2.0)
+    assert [table.ROWS[0][column] for column in ["ours", "peer", "ratio", "reached"]] == ["1.00 ms", "a peer: 2.00 ms", "2.00", "yes"]
+    starts = []
+
+    def start(stack):
+        starts.append([])
+        stack.callback(lambda: starts[-1].append("closed"))
+        return [lambda: starts[-1].append(1) or len(starts[-1]), lambda: len(starts)]
+
+    assert [list(side) for side in sides.processes(start, 2, 3)] == [[2, 3, 4, 2, 3, 4], [1, 1, 1, 2, 2, 2]]
+    assert starts == [[1, 1, 1, 1, "closed"]] * 2
