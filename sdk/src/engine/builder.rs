@@ -118,8 +118,8 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// If more threads are asked for than the machine has (before anything is read or started), the system refuses threads, a file is
-    /// missing, damaged or altered, ONNX Runtime or the provider cannot be used, or the golden outputs are not reproduced within 1e-3 of their largest value, or what
-    /// the manifest allows.
+    /// missing, damaged or altered, ONNX Runtime or the provider cannot be used, or the golden outputs are not reproduced within 1e-3 of
+    /// their largest value, or what the manifest allows.
     pub fn open(self, bundle: impl AsRef<Path>) -> Result<Engine> {
         let mut steps = Steps::start();
         self.options.check()?;
