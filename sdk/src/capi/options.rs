@@ -74,7 +74,8 @@ pub(super) unsafe fn read_sized<T: Options>(options: *const T, argument: &str) -
         let tail = unsafe { slice::from_raw_parts(options.cast::<u8>().add(known), size - known) };
         if tail.iter().any(|&byte| byte != 0) {
             let problem = format!(
-                "sets an option beyond the {known} bytes of {} that this library knows; update the library, or set all later fields to zero",
+                "sets an option beyond the {known} bytes of {} that this library knows; update the library, or set all later fields to \
+                 zero",
                 T::NAME
             );
             return Err(Failure::argument(argument, problem));
