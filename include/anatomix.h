@@ -159,6 +159,10 @@ enum anx_status
      */
     ANX_BUNDLE_NEWER = 204,
     /**
+     * The bundle is not signed by the owner of anx_engine_options.public_key.
+     */
+    ANX_BUNDLE_SIGNATURE = 205,
+    /**
      * The bundle's sentence database cannot be used.
      */
     ANX_RETRIEVAL = 300,
@@ -520,6 +524,11 @@ typedef struct anx_engine_options {
      * it. It is not called if struct_size is wrong.
      */
     anx_free_callback log_free;
+    /**
+     * A public key of minisign, or NULL: the text of its .pub file, or the second line of that file. With a key, only a bundle is opened
+     * whose manifest is signed by the owner of the key, and the hashes of all its files are compared, however large they are.
+     */
+    const char *public_key;
 } anx_engine_options;
 
 /**
@@ -910,8 +919,8 @@ void anx_error_free(struct anx_error *error);
  * frees with anx_engine_free; NULL on failure.
  * Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
  * Takes from less than a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
- * only; "anatomix bundle verify" compares their hashes. Files are mapped: none may be changed or cut while an engine is open.
- * The golden check needs a KV cache, so a memory_limit that is too small for it fails with ANX_DECODER_MEMORY.
+ * only, unless options has a public_key; "anatomix bundle verify" compares their hashes. Files are mapped: none may be changed or cut
+ * while an engine is open. The golden check needs a KV cache, so a memory_limit that is too small for it fails with ANX_DECODER_MEMORY.
  */
 anx_status anx_engine_open(const char *bundle,
                            const struct anx_engine_options *options,

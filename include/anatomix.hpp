@@ -216,6 +216,7 @@ public:
         raw.memory_limit = options.memory_limit;
         raw.golden_check = detail::on_or_off(options.golden_check);
         raw.look_up = detail::on_or_off(options.look_up);
+        raw.public_key = options.public_key.empty() ? nullptr : options.public_key.c_str();
         if (options.log) {
             raw.log = forward;
             raw.log_user_data = new LogCallback(options.log);

@@ -276,6 +276,7 @@ struct EngineOptions {
     std::size_t memory_limit = 0; // bytes that the KV caches of all studies may take together; 0: no limit
     bool golden_check = true;     // false: only for a bundle that was opened before on this machine
     bool look_up = true;          // prompt look-up decoding; the answers are the same without it
+    std::string public_key;       // of minisign: only a bundle that its owner signed is opened; see anx_engine_options.public_key
     LogCallback log;              // receives messages about what the engine does
 };
 

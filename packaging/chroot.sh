@@ -60,7 +60,5 @@ echo "Debian $(cat /etc/debian_version), glibc $(getconf GNU_LIBC_VERSION | cut 
 cat report.txt
 END
 # A mount namespace of its own: nothing stays mounted. The library reads /proc/self/maps to find the folder that it lies in.
-exec unshare --mount sh -c '
-  mount -t proc proc "$1/proc" &&
-  exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp chroot "$1" sh /tmp/test/run.sh
-' sh "$system"
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+exec unshare --mount sh -c 'mount -t proc proc "$1/proc" && exec env -i PATH="$PATH" HOME=/tmp chroot "$1" sh /tmp/test/run.sh' sh "$system"

@@ -1,4 +1,4 @@
-"""Documents agree with the repository: links and paths exist, commands and options are real, README installs what works."""
+"""Documents agree with the repository: links and paths exist, commands and options are real."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ PAGES = sorted(
 )
 # Folders whose files a page may name in backticks.
 NAMED = r"`((?:sdk|trainer|phantom|bindings|tests|include|examples|docs|bench)/[\w./-]+)`"
-COMMANDS = ["perceive", "ask", "chat", "report", "bundle info", "bundle verify", "providers"]
+COMMANDS = ["perceive", "ask", "chat", "report", "bundle info", "bundle verify", "bundle sign", "providers"]
 STEPS = ["phantom", "train", "import", "export", "evaluate"]
 
 
@@ -93,7 +93,7 @@ def test_the_training_page_has_every_command(helped):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_options_exist_somewhere(page, helped):
     """Also those of other programs that pages name."""
-    others = {"--build", "--test", "--release", "--help", "--strip-components", "--cflags", "--libs"}
+    others = {"--build", "--test", "--release", "--help", "--strip-components", "--cflags", "--libs", "--target"}
     named = {option for code in re.findall(r"`[^`\n]+`|^ {4}.*$", text(page), re.MULTILINE) for option in options(code)}
     known = others.union(*(options(words) for words in helped.values()))
     assert named <= known, f"{page.name} names options that no program has: {sorted(named - known)}"

@@ -48,6 +48,7 @@ mod text;
 
 pub use anatomy::{LABELS, Label, STRUCTURES, Side, Structure};
 pub use answer::{Answer, Finish};
+pub use bundle::PublicKey;
 pub use control::{CancelHandle, Flow};
 pub use decoder::{Form, Sampling};
 pub use engine::{Engine, EngineBuilder, PerceiveOptions};

@@ -9,7 +9,7 @@ pub use crate::output::overlay::FONT;
 pub mod bundle {
     pub use crate::bundle::{
         APM, ApmSizes, Bundle, DECODER, DecoderSizes, FULL_ATTENTION_BIAS, FileEntry, GOLDEN, GraphSettings, MANIFEST, Manifest, PROJECTOR,
-        PromptSettings, SCHEMA, SENTENCES, SLIDING_ATTENTION_BIAS, SLIDING_PLACES, TOKENIZER, TOLERANCE, hash_file,
+        PromptSettings, SCHEMA, SENTENCES, SIGNATURE, SLIDING_ATTENTION_BIAS, SLIDING_PLACES, TOKENIZER, TOLERANCE, hash_file,
     };
 }
 

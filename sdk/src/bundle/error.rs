@@ -31,6 +31,12 @@ pub enum BundleError {
     Size { path: PathBuf, found: u64, expected: u64 },
     #[error("{path} was altered: its SHA-256 is {found} instead of {expected}; restore the bundle from its source")]
     Altered { path: PathBuf, found: String, expected: String },
+    #[error("{path} is missing: the bundle is not signed, and with a public key only signed ones are opened; get one from its publisher")]
+    Unsigned { path: PathBuf },
+    #[error("{path} is no signature of this bundle by the given public key: {message}; get the bundle from its publisher again")]
+    Signature { path: PathBuf, message: String, source: Option<Source> },
+    #[error("this is not a public key of minisign; give the text of its .pub file, or the second line of that file")]
+    PublicKey { source: Source },
     #[error("{path} is not a golden input: {message}; restore the bundle from its source")]
     Golden { path: PathBuf, message: String, source: Option<Source> },
     #[error("{path} lists the file {name:?}, which is not a plain file name; restore the bundle from its source")]

@@ -25,12 +25,17 @@ pub const SLIDING_ATTENTION_BIAS: &str = "sliding_attention_bias";
 /// to the last places of what it is given, as many as the attention bias has columns.
 pub const SLIDING_PLACES: &str = "sliding_capacity";
 
+/// The signature of the manifest, if there is one; minisign gives it this name.
+pub const SIGNATURE: &str = "manifest.json.minisig";
+
 /// Files that every manifest must list.
 pub(crate) const REQUIRED: [&str; 6] = [APM, PROJECTOR, DECODER, SENTENCES, TOKENIZER, GOLDEN];
 /// The graphs among these files.
 pub(crate) const GRAPHS: [&str; 3] = [APM, PROJECTOR, DECODER];
 /// Largest accepted manifest in bytes.
 pub(crate) const MAX_MANIFEST: u64 = 1 << 20;
+/// Largest accepted signature in bytes.
+pub(crate) const MAX_SIGNATURE: u64 = 4096;
 /// Largest accepted size of a graph in bytes; weights are in other files.
 pub(crate) const MAX_GRAPH: u64 = 64 << 20;
 /// Largest accepted size of the golden input in bytes.

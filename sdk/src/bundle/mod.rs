@@ -4,19 +4,24 @@ mod error;
 mod graph;
 mod layout;
 mod manifest;
+mod regular;
+mod signature;
 
 pub use error::BundleError;
 pub use layout::{
-    APM, DECODER, FULL_ATTENTION_BIAS, GOLDEN, MANIFEST, PROJECTOR, SCHEMA, SENTENCES, SLIDING_ATTENTION_BIAS, SLIDING_PLACES, TOKENIZER,
+    APM, DECODER, FULL_ATTENTION_BIAS, GOLDEN, MANIFEST, PROJECTOR, SCHEMA, SENTENCES, SIGNATURE, SLIDING_ATTENTION_BIAS, SLIDING_PLACES,
+    TOKENIZER,
 };
 pub(crate) use layout::{MAX_GOLDEN, MAX_GRAPH};
 pub use manifest::{ApmSizes, DecoderSizes, FileEntry, GraphSettings, Manifest, PromptSettings, TOLERANCE};
+pub use signature::PublicKey;
 
 use crate::cause::Problem;
 use crate::files;
 use crate::hash::{Digest, Hasher};
 use crate::text::brief;
 use layout::{DATABASE_HASHED_ON_OPEN, GRAPHS, HASHED_ON_OPEN, MAX_MANIFEST, REQUIRED};
+use regular::check_regular;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -36,7 +41,21 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`], which names the file.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, BundleError> {
-        let folder = folder.as_ref().to_path_buf();
+        Self::read(folder.as_ref(), None)
+    }
+
+    /// Opens a bundle whose manifest is signed by the owner of this key. The hashes of all files are compared, however large they are.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`], and if there is no signature, or one by another key or of another manifest.
+    pub fn open_signed(folder: impl AsRef<Path>, key: &PublicKey) -> Result<Self, BundleError> {
+        let bundle = Self::read(folder.as_ref(), Some(key))?;
+        bundle.verify(|_| ())?;
+        Ok(bundle)
+    }
+
+    fn read(folder: &Path, key: Option<&PublicKey>) -> Result<Self, BundleError> {
+        let folder = folder.to_path_buf();
         if folder.as_os_str().is_empty() {
             return Err(BundleError::NoPath);
         }
@@ -44,6 +63,8 @@ impl Bundle {
         // Of a folder that does not exist, no file is missing.
         check_regular(&path).map_err(|error| if folder.is_dir() { missing(error) } else { error })?;
         let bytes = files::read(&path, MAX_MANIFEST).map_err(|source| BundleError::Read { path: path.clone(), source })?;
+        // Nothing of an unsigned manifest is looked at.
+        key.map_or(Ok(()), |key| key.check(&folder, &bytes))?;
         let invalid = |problem| invalid(&path, problem);
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| invalid(Problem::caused("it is not JSON", e)))?;
         // The schema is checked first, because the fields of another schema may differ.
@@ -63,7 +84,7 @@ impl Bundle {
         bundle.check_files()?;
         let is_hashed = |(name, entry): &(&String, &FileEntry)| name.as_str() != SENTENCES || entry.bytes <= DATABASE_HASHED_ON_OPEN;
         let hashed = || bundle.manifest.files.iter().filter(is_hashed);
-        if hashed().map(|(_, entry)| entry.bytes).fold(0, u64::saturating_add) <= HASHED_ON_OPEN {
+        if key.is_none() && hashed().map(|(_, entry)| entry.bytes).fold(0, u64::saturating_add) <= HASHED_ON_OPEN {
             bundle.compare(hashed(), |_| ())?;
         }
         GRAPHS.iter().try_for_each(|name| bundle.check_graph(name))?;
@@ -155,18 +176,6 @@ fn missing(error: BundleError) -> BundleError {
         BundleError::Read { path, source } if source.kind() == ErrorKind::NotFound => BundleError::Missing { path },
         error => error,
     }
-}
-
-/// Checks that a path is a regular file and not a symbolic link. Returns the file's size in bytes.
-fn check_regular(path: &Path) -> Result<u64, BundleError> {
-    let metadata = std::fs::symlink_metadata(path).map_err(|source| BundleError::Read { path: path.into(), source })?;
-    let what = match metadata.file_type() {
-        kind if kind.is_file() => return Ok(metadata.len()),
-        kind if kind.is_symlink() => "a symbolic link",
-        kind if kind.is_dir() => "a folder",
-        _ => "a pipe or a device",
-    };
-    Err(BundleError::NotRegular { path: path.into(), what })
 }
 
 /// SHA-256 of a regular file in hexadecimal. `progress` is called with the number of bytes read since its last call.

@@ -8,6 +8,7 @@ use super::log::{Receiver, anx_free_callback, anx_log_callback};
 use super::options::{Options, read_options, switch};
 use super::status::anx_status;
 use super::strings::{Strings, optional_path, optional_text, path};
+use crate::bundle::BundleError;
 use crate::engine::Engine;
 use crate::text::escaped;
 use std::ffi::{c_char, c_void};
@@ -83,6 +84,9 @@ pub struct anx_engine_options {
     /// Called once with log_user_data, or NULL: when log will not be called any more, or when anx_engine_open fails. Any thread may call
     /// it. It is not called if struct_size is wrong.
     pub log_free: anx_free_callback,
+    /// A public key of minisign, or NULL: the text of its .pub file, or the second line of that file. With a key, only a bundle is opened
+    /// whose manifest is signed by the owner of the key, and the hashes of all its files are compared, however large they are.
+    pub public_key: *const c_char,
 }
 
 // SAFETY: repr(C), words only, all zero means every default; an absent function is the null pointer.
@@ -96,8 +100,8 @@ unsafe impl Options for anx_engine_options {
 /// frees with anx_engine_free; NULL on failure.
 /// Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
 /// Takes from less than a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
-/// only; "anatomix bundle verify" compares their hashes. Files are mapped: none may be changed or cut while an engine is open.
-/// The golden check needs a KV cache, so a memory_limit that is too small for it fails with ANX_DECODER_MEMORY.
+/// only, unless options has a public_key; "anatomix bundle verify" compares their hashes. Files are mapped: none may be changed or cut
+/// while an engine is open. The golden check needs a KV cache, so a memory_limit that is too small for it fails with ANX_DECODER_MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_open(
     bundle: *const c_char,
@@ -123,6 +127,10 @@ pub unsafe extern "C" fn anx_engine_open(
             builder = builder.threads(options.threads);
             if let Some(library) = optional_path(options.library, "options.library")? {
                 builder = builder.library(library);
+            }
+            if let Some(key) = optional_text(options.public_key, "options.public_key")? {
+                let wrong = |error: BundleError| Failure::argument("options.public_key", format!("cannot be used: {error}"));
+                builder = builder.public_key(key.parse().map_err(wrong)?);
             }
             if options.memory_limit > 0 {
                 builder = builder.memory_limit(options.memory_limit as u64);

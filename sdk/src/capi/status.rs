@@ -57,6 +57,8 @@ pub enum anx_status {
     ANX_BUNDLE_ALTERED = 203,
     /// The bundle was made for a newer version of this library.
     ANX_BUNDLE_NEWER = 204,
+    /// The bundle is not signed by the owner of anx_engine_options.public_key.
+    ANX_BUNDLE_SIGNATURE = 205,
 
     /// The bundle's sentence database cannot be used.
     ANX_RETRIEVAL = 300,
@@ -142,6 +144,7 @@ fn bundle(error: &BundleError) -> anx_status {
         Read { .. } => ANX_BUNDLE_READ,
         Missing { .. } => ANX_BUNDLE_MISSING,
         Size { .. } | Altered { .. } | NotRegular { .. } | Graph { .. } => ANX_BUNDLE_ALTERED,
+        Unsigned { .. } | Signature { .. } => ANX_BUNDLE_SIGNATURE,
         NewerSchema { .. } | NewerVersion { .. } => ANX_BUNDLE_NEWER,
         _ => ANX_BUNDLE,
     }

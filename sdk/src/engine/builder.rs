@@ -2,7 +2,7 @@
 
 use super::limits::Timer;
 use super::{Engine, Inner, golden};
-use crate::bundle::{Bundle, GOLDEN, SENTENCES};
+use crate::bundle::{Bundle, GOLDEN, PublicKey, SENTENCES};
 use crate::decoder::RunCosts;
 use crate::error::Result;
 use crate::language::LanguageModel;
@@ -24,6 +24,7 @@ pub struct EngineBuilder {
     row_cost: Option<f32>,
     golden_check: Option<bool>,
     memory_limit: Option<u64>,
+    public_key: Option<PublicKey>,
     log: Log,
 }
 
@@ -88,6 +89,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Opens only a bundle whose manifest is signed by the owner of this key, and compares the hashes of all its files, however large they
+    /// are: a bundle that is unsigned, altered or signed by another is refused. By default nothing is asked of a signature. `anatomix
+    /// bundle sign` and `minisign -S` sign a bundle. Files are mapped after they are compared, so nobody else may write into the folder.
+    pub fn public_key(mut self, key: PublicKey) -> Self {
+        self.public_key = Some(key);
+        self
+    }
+
     /// Passes messages about what the engine does to a callback; by default there are none.
     ///
     /// | level | message |
@@ -123,7 +132,10 @@ impl EngineBuilder {
     pub fn open(self, bundle: impl AsRef<Path>) -> Result<Engine> {
         let mut steps = Steps::start();
         self.options.check()?;
-        let bundle = Bundle::open(bundle)?;
+        let bundle = match &self.public_key {
+            Some(key) => Bundle::open_signed(bundle, key)?,
+            None => Bundle::open(bundle)?,
+        };
         let sentences = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width)?;
         steps.finish("bundle");
         let workers = Workers::new(self.options.threads)?;

@@ -188,3 +188,19 @@ fn options_of_other_versions() {
     assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
     assert!(message.contains("update the library") && !message.contains("struct_size"), "{message}");
 }
+
+#[test]
+fn a_public_key_is_read_and_asked_for_a_signature() {
+    let bundle = file("examples/reference-bundle");
+    for wrong in [c"", c"RWQ", c"a comment\nRWQ"] {
+        let options = anx_engine_options { public_key: wrong.as_ptr(), ..options() };
+        let (status, message, _) = open_failure(bundle.as_ptr(), &options);
+        assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
+        assert!(message.starts_with("the argument options.public_key cannot be used"), "{message}");
+    }
+    let key = c"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    let options = anx_engine_options { public_key: key.as_ptr(), ..options() };
+    let (status, message, _) = open_failure(bundle.as_ptr(), &options);
+    assert_eq!(status, anx_status::ANX_BUNDLE_SIGNATURE);
+    assert!(message.contains("manifest.json.minisig"), "{message}");
+}

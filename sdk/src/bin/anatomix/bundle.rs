@@ -2,6 +2,7 @@
 
 use crate::common::{Failure, Options, bar};
 use crate::shown::{out, remark};
+use crate::sign::{secret, sign};
 use anatomix::Error;
 use anatomix::parts::bundle::{Bundle, SENTENCES};
 use anatomix::parts::retrieval::SentenceDatabase;
@@ -17,6 +18,14 @@ pub enum BundleCommand {
     Info(Target),
     /// Compare the SHA-256 of every file with the manifest, and check the whole sentence database
     Verify(Target),
+    /// Verify the bundle, then sign its manifest with a secret key of minisign
+    Sign {
+        /// The secret key's file; if it has a password, that is asked for
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 #[derive(Args)]
@@ -33,7 +42,20 @@ impl BundleCommand {
     pub fn run(&self, options: &Options) -> Result<(), Failure> {
         match self {
             Self::Info(target) => info(&target.open(options)?, target.json),
-            Self::Verify(target) => verify(&target.open(options)?, target.json),
+            Self::Verify(target) => {
+                let bundle = target.open(options)?;
+                check(&bundle)?;
+                print_whole(&bundle, options.public_key.is_some(), target.json)
+            }
+            Self::Sign { key, target } => {
+                let (secret, bundle) = (secret(key)?, target.open(options)?);
+                check(&bundle)?;
+                let signature = sign(&bundle, &secret)?;
+                match target.json {
+                    true => Ok(out().json(&json!({ "folder": bundle.folder(), "sha256": bundle.hash(), "signature": signature }))?),
+                    false => Ok(out().line(format_args!("{} signs the manifest {}", signature.display(), bundle.hash()))?),
+                }
+            }
         }
     }
 }
@@ -41,7 +63,11 @@ impl BundleCommand {
 impl Target {
     fn open(&self, options: &Options) -> Result<Bundle, Failure> {
         let folder = self.folder.clone().map_or_else(|| options.bundle(), Ok)?;
-        Ok(Bundle::open(folder).map_err(Error::from)?)
+        let opened = match &options.public_key {
+            Some(key) => Bundle::open_signed(folder, key),
+            None => Bundle::open(folder),
+        };
+        Ok(opened.map_err(Error::from)?)
     }
 }
 
@@ -86,20 +112,24 @@ fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn verify(bundle: &Bundle, json: bool) -> Result<(), Failure> {
+/// Compares the hashes of all files, and checks the whole sentence database.
+fn check(bundle: &Bundle) -> Result<(), Failure> {
     let progress = bar(bundle.bytes(), "{wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left");
     let verified = bundle.verify(|bytes| progress.inc(bytes));
     progress.finish_and_clear();
     verified.map_err(Error::from)?;
     // Opening an engine does not read the whole sentence database.
     let database = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width).map_err(Error::from)?;
-    database.verify().map_err(Error::from)?;
+    Ok(database.verify().map_err(Error::from)?)
+}
+
+fn print_whole(bundle: &Bundle, signed: bool, json: bool) -> Result<(), Failure> {
     let (files, bytes) = (bundle.manifest().files.len(), bundle.bytes());
     if json {
         return Ok(out().json(&json!({
-            "folder": bundle.folder(), "sha256": bundle.hash(), "files": files, "bytes": bytes, "verified": true,
+            "folder": bundle.folder(), "sha256": bundle.hash(), "files": files, "bytes": bytes, "verified": true, "signed": signed,
         }))?);
     }
-    let name = &bundle.manifest().name;
-    Ok(out().line(format_args!("{name} is whole: {files} files, {bytes} bytes, as the manifest {} says", bundle.hash()))?)
+    let (name, by) = (&bundle.manifest().name, if signed { ", which the key's owner signed," } else { "" });
+    Ok(out().line(format_args!("{name} is whole: {files} files, {bytes} bytes, as the manifest {}{by} says", bundle.hash()))?)
 }

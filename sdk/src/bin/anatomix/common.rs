@@ -1,9 +1,10 @@
 //! What the commands share: options of the engine, the search for a bundle, failures, progress bars.
 
 use crate::shown::remark;
+use anatomix::error::BundleError;
 use anatomix::output::check_writable;
 use anatomix::parts::{files, parallel, runtime};
-use anatomix::{Engine, Error, Provider};
+use anatomix::{Engine, Error, Provider, PublicKey};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeSet;
@@ -38,6 +39,9 @@ pub struct Options {
     /// Do not run the bundle's golden input; only for a bundle that was opened before on this machine
     #[arg(long, global = true)]
     pub no_golden_check: bool,
+    /// Open only a bundle that the owner of this key signed: minisign's .pub file
+    #[arg(long, global = true, value_name = "FILE", value_parser = public_key)]
+    pub public_key: Option<PublicKey>,
     /// Print to standard error what the engine does, with the time of each step
     #[arg(long, global = true)]
     pub log: bool,
@@ -82,6 +86,9 @@ impl Options {
         if let Some(library) = &self.onnxruntime {
             builder = builder.library(library);
         }
+        if let Some(key) = &self.public_key {
+            builder = builder.public_key(key.clone());
+        }
         if self.log {
             builder = builder.log(|level, message| remark(&format!("{level}: {message}")));
         }
@@ -89,6 +96,12 @@ impl Options {
         waiting.finish_and_clear();
         Ok(engine?)
     }
+}
+
+/// Reads a public key.
+fn public_key(path: &str) -> Result<PublicKey, String> {
+    let text = files::read(Path::new(path), 4096).map_err(|error| format!("it cannot be read: {error}"))?;
+    String::from_utf8_lossy(&text).parse().map_err(|error: BundleError| error.to_string())
 }
 
 /// Parses a number of threads, at most one for each core.

@@ -9,6 +9,7 @@ mod print;
 mod providers;
 mod report;
 mod shown;
+mod sign;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};

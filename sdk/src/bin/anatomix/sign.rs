@@ -1,0 +1,57 @@
+//! `anatomix bundle sign`: writes a signature in minisign's format beside a bundle's manifest.
+
+use crate::common::{Failure, read_text};
+use anatomix::Error;
+use anatomix::output::write_whole;
+use anatomix::parts::bundle::{Bundle, MANIFEST, SIGNATURE};
+use anatomix::parts::hash::Digest;
+use ct_codecs::{Base64, Decoder};
+use minisign::{PublicKey, SecretKey, SecretKeyBox};
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+/// Largest accepted file of a secret key in bytes.
+const MAX_KEY: u64 = 4096;
+/// Largest manifest in bytes that a bundle is opened with.
+const MAX_MANIFEST: u64 = 1 << 20;
+/// Size of a secret key in bytes, and where in it the kind of its encryption is; zeros mean none.
+const KEY_BYTES: usize = 158;
+const KDF: std::ops::Range<usize> = 2..4;
+
+/// Signs the bundle's manifest, and returns the path of the signature.
+pub fn sign(bundle: &Bundle, secret: &SecretKey) -> Result<PathBuf, Failure> {
+    let (manifest, path) = (bundle.file(MANIFEST), bundle.file(SIGNATURE));
+    // What was checked is what is signed.
+    let text = read_text(&manifest, MAX_MANIFEST)?;
+    if Digest::of(text.as_bytes()).to_string() != bundle.hash() {
+        return Err(Failure::Message(format!("{} was changed just now; try again", manifest.display())));
+    }
+    let comment = format!("AnatomiX bundle {}", bundle.hash());
+    // The public half of the key verifies what was signed, so a damaged key signs nothing.
+    let signature = PublicKey::from_secret_key(secret)
+        .and_then(|public| {
+            minisign::sign(Some(&public), secret, text.as_bytes(), Some(&comment), Some("signature of an AnatomiX manifest"))
+        })
+        .map_err(|e| Failure::Message(format!("{} cannot be signed: {e}", manifest.display())))?;
+    write_whole(&path, signature.to_string().as_bytes()).map_err(Error::from)?;
+    Ok(path)
+}
+
+/// Reads a secret key. If it has a password, asks for it on the terminal.
+pub fn secret(path: &Path) -> Result<SecretKey, Failure> {
+    let name = path.display();
+    let failed = |reason: &dyn Display| Failure::Message(format!("{name} cannot be used as a secret key of minisign: {reason}"));
+    let text = read_text(path, MAX_KEY)?;
+    let stored = text.lines().nth(1).and_then(|line| Base64::decode_to_vec(line.trim(), None).ok()).unwrap_or_default();
+    if stored.len() != KEY_BYTES {
+        return Err(failed(&"its second line is not one"));
+    }
+    // minisign gives a key without a password no checksum, which `SecretKeyBox` insists on. Signing finds a damaged key, too.
+    if stored[KDF] == [0, 0] {
+        return SecretKey::from_bytes(&stored).map_err(|e| failed(&e));
+    }
+    let password = rpassword::prompt_password(format!("password of {name}: ")).map_err(|error| {
+        Failure::Message(format!("{name} has a password, which cannot be asked for without a terminal ({error}); use a key without one"))
+    })?;
+    SecretKeyBox::from_string(&text).and_then(|stored| stored.into_secret_key(Some(password))).map_err(|e| failed(&e))
+}
