@@ -214,12 +214,14 @@ abi: $(VENV) ## Renew include/anatomix.abi, the list of what the C interface con
 	.venv/bin/python tests/abi.py
 
 .PHONY: licences
-licences: ## Renew packaging/THIRD-PARTY.txt, the licences of everything linked (installs cargo-about first)
+licences: ## Renew both THIRD-PARTY.txt, the licences of everything linked (installs cargo-about first)
 	$(CARGO) install --quiet --locked --root .deps/cargo-about --features cli cargo-about@$(ABOUT_VERSION)
 	.deps/cargo-about/bin/cargo-about generate --offline --locked --manifest-path sdk/Cargo.toml --features $(FEATURES) \
 	  --config packaging/about.toml packaging/about.hbs --output-file packaging/THIRD-PARTY.txt
+	.deps/cargo-about/bin/cargo-about generate --offline --locked --manifest-path bindings/python/Cargo.toml \
+	  --config packaging/about.toml packaging/about.hbs --output-file bindings/python/THIRD-PARTY.txt
 	@# Some crates' files end their lines as Windows does.
-	@sed -i 's/\r$$//' packaging/THIRD-PARTY.txt
+	@sed -i 's/\r$$//' packaging/THIRD-PARTY.txt bindings/python/THIRD-PARTY.txt
 
 .PHONY: test-chroot
 test-chroot: dist ## Build and run the installed example in a Debian bookworm of its own (root, debootstrap, a Debian mirror)

@@ -120,10 +120,10 @@ impl<'py> FromPyObject<'_, 'py> for Stops {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        match object.extract::<String>() {
-            Ok(text) => Ok(Self(vec![text])),
-            Err(_) => object.extract().map(Self),
+        if let Ok(text) = object.extract() {
+            return Ok(Self(vec![text]));
         }
+        object.extract().map(Self).map_err(|_| PyTypeError::new_err("stop is a text, or a list of texts, before which the answer ends"))
     }
 }
 

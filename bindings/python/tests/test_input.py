@@ -173,7 +173,8 @@ def test_paths_that_are_no_picture_are_refused(engine, tmp_path):
         ({"top_p": 0.0}, anatomix.QuestionError, "top_p is 0"),
         ({"json_schema": "{", }, anatomix.QuestionError, "JSON schema cannot be used"),
         ({"json_schema": {"type": "object"}, "unconstrained": True}, ValueError, "pass one of them"),
-        ({"stop": 3}, TypeError, "stop"),
+        ({"stop": 3}, TypeError, "stop is a text, or a list of texts"),
+        ({"stop": ["a", 3]}, TypeError, "stop is a text, or a list of texts"),
         ({"unknown": 3}, TypeError, "unknown"),
     ],
 )

@@ -1,7 +1,10 @@
 """ONNX Runtime is that of the installed package, which is not imported; whoever names another one gets that."""
 
 import importlib.metadata
+import re
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +57,18 @@ print("both")
 """
     done = script(code, BUNDLE, PHANTOM)
     assert (done.returncode, done.stdout) == (0, "both\n"), done.stderr
+
+
+def test_the_wheel_says_what_it_needs_and_contains():
+    """Its licences are renewed when dependencies change."""
+    wheel = importlib.metadata.distribution("anatomix")
+    assert any(one.startswith("numpy") for one in wheel.requires) and any(one.startswith("onnxruntime>=1.24") for one in wheel.requires)
+    texts = {Path(file).name: file.read_text() for file in wheel.files if "dist-info" in str(file)}
+    assert {"LICENSE-MIT", "LICENSE-APACHE", "LICENSE-DejaVuSans", "anatomix-python.cyclonedx.json"} <= texts.keys()
+    listed = set(re.findall(r"^([\w-]+) (\d[^ :]*): ", texts["THIRD-PARTY.txt"], re.MULTILINE))
+    lock = {(part["name"], part["version"]) for part in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
+    assert {"pyo3", "numpy", "ort", "tokenizers"} <= {name for name, _ in listed}
+    assert listed - lock == set(), "dependencies changed: run `make licences` and commit what it writes"
 
 
 def test_bundles_that_are_none_are_refused(tmp_path):
