@@ -157,18 +157,29 @@ test-trainer: $(ORT) trainer ## Rust tests of the trainer
 	$(WITH_TORCH) $(TRAINER) export examples/reference/run --out build/int4 --decoder int4 --measure never
 	ANATOMIX_TEST_BUNDLE=build/int4 $(CARGO) test --release --features $(FEATURES) -p anatomix --test look_up
 
+# $(call debian,CHECK,PACKAGES,TESTS) installs Debian's packages as root unless the command CHECK succeeds, or says which tests are skipped.
+define debian
+	@if $(1); then exit; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  echo "installing $(strip $(2))"; \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(2) > /dev/null && exit; \
+	fi; \
+	echo "$(strip $(2)) of Debian are missing and cannot be installed here: tests $(3) are skipped"
+endef
+
 # Tests on another kind of processor run on an emulated one. Root installs the emulator; where it is missing they are skipped, and say so.
 .PHONY: qemu
 qemu: ## Install QEMU's user mode (Debian's qemu-user) where it is missing and this is root
-	@if command -v qemu-x86_64 > /dev/null || [ "$$(uname -m)" != x86_64 ]; then exit; fi; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-	  echo "installing qemu-user"; \
-	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends qemu-user > /dev/null && exit; \
-	fi; \
-	echo "qemu-x86_64 (Debian's package qemu-user) is missing and cannot be installed here: tests on an emulated processor are skipped"
+	$(call debian,command -v qemu-x86_64 > /dev/null || [ "$$(uname -m)" != x86_64 ],qemu-user,on an emulated processor)
+
+# What receives DICOM reports checks them: dicom3tools, dcmtk, PixelMed.
+.PHONY: dicom-tools
+dicom-tools: ## Install the validators of DICOM reports (dicom3tools, dcmtk, libpixelmed-java) where they are missing and this is root
+	$(call debian,command -v dciodvfy dsrdump java > /dev/null && [ -e /usr/share/java/pixelmed.jar ],dicom3tools dcmtk \
+	  libpixelmed-java default-jre-headless,of DICOM reports by their receivers' tools)
 
 .PHONY: test-python
-test-python: build trainer qemu ## Command line, bad input, C and C++, independent readers of the bundle, gradients
+test-python: build trainer qemu dicom-tools ## Command line, bad input, C and C++, independent readers of the bundle, gradients
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -rs tests
 
 .PHONY: test-bindings

@@ -11,6 +11,7 @@ use crate::perception::{Perception, PerceptionModule};
 use crate::prompt::ContextLine;
 use crate::provenance::{Provenance, Timing};
 use crate::question::MAX_TOKENS;
+use crate::radiograph::Source;
 use crate::results::{LabelScore, Retrieved, StructureResult};
 use crate::retrieval::SentenceDatabase;
 use crate::runtime::{Provider, Workers};
@@ -107,9 +108,18 @@ impl Engine {
     }
 }
 
+/// What a study is about, beside its perception.
+pub(crate) struct Subject<'a> {
+    pub name: &'a str,
+    pub letterbox: Letterbox,
+    pub input_sha256: &'a str,
+    pub source: Source,
+}
+
 impl Inner {
     /// The study of a perception, with retrieved sentences and the prompt's context, but without flags and timing.
-    pub(crate) fn assemble(&self, name: &str, letterbox: Letterbox, input_sha256: &str, perception: Perception) -> Result<Study> {
+    pub(crate) fn assemble(&self, subject: Subject, perception: Perception) -> Result<Study> {
+        let Subject { name, letterbox, input_sha256, source } = subject;
         let structures = self.retrieve(&perception, &letterbox)?;
         let lines = structures.iter().zip(&perception.boxes).map(|(found, bounds)| ContextLine {
             structure: found.structure,
@@ -122,6 +132,7 @@ impl Inner {
             model: Arc::clone(&self.model),
             name: name.into(),
             letterbox,
+            source,
             structures,
             labels,
             flags: Vec::new(),

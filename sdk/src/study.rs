@@ -14,6 +14,7 @@ use crate::perception::flags::{Flag, FlaggedError};
 use crate::prompt::ContextTokens;
 use crate::provenance::{Provenance, Timing};
 use crate::question::Question;
+use crate::radiograph::Source;
 use crate::results::{LabelScore, StructureResult};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ pub struct Study {
     pub(crate) model: Arc<LanguageModel>,
     pub(crate) name: String,
     pub(crate) letterbox: Letterbox,
+    /// The identity of the radiograph's DICOM file, for objects that belong to the same study.
+    pub(crate) source: Source,
     pub(crate) structures: Vec<StructureResult>,
     pub(crate) labels: Vec<LabelScore>,
     pub(crate) flags: Vec<Flag>,

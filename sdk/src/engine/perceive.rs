@@ -1,7 +1,7 @@
 //! Perceiving: from radiographs to studies.
 
-use super::Engine;
 use super::limits::{Limits, PerceiveOptions};
+use super::{Engine, Subject};
 use crate::control::StoppedError;
 use crate::error::{Error, Result};
 use crate::geometry::Letterbox;
@@ -182,7 +182,9 @@ impl Engine {
     /// The study of a perception, with its flags.
     fn perceived(&self, radiograph: &Radiograph, perception: Perception, mut clock: Clock) -> Result<Study> {
         let letterbox = Letterbox::new(radiograph.width(), radiograph.height());
-        let mut study = self.0.assemble(radiograph.name(), letterbox, radiograph.sha256(), perception)?;
+        let subject =
+            Subject { name: radiograph.name(), letterbox, input_sha256: radiograph.sha256(), source: radiograph.source().clone() };
+        let mut study = self.0.assemble(subject, perception)?;
         clock.lap(|timing| &mut timing.retrieve, 1);
         study.timing = clock.timing;
         study.flags = flags::of_radiograph(radiograph);

@@ -1,9 +1,11 @@
-//! Output: JSON records, overlays, and atomic writing of files.
+//! Output: JSON records, overlays, DICOM objects, and atomic writing of files.
 
+mod dicom;
 mod file;
 pub(crate) mod overlay;
 mod record;
 
+pub use dicom::{ReportClass, StructuredReport};
 pub use file::{check_writable, write_whole};
 pub use overlay::{LabelledBox, Overlay};
 pub use record::{AskRecord, GroundingRecord, PerceiveRecord, StructureRecord};
@@ -11,7 +13,7 @@ pub use record::{AskRecord, GroundingRecord, PerceiveRecord, StructureRecord};
 use crate::cause::Source;
 use std::path::PathBuf;
 
-/// Errors of writing a file. Each message names the path, the cause and what to do.
+/// Errors of making and writing an output. Each message names the path or the radiograph, the cause and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
@@ -24,4 +26,12 @@ pub enum OutputError {
     NotRegular { path: PathBuf },
     #[error("cannot write {path}: the picture cannot be encoded; report this as a defect")]
     Encode { path: PathBuf, source: Source },
+    #[error("no DICOM object can be made of {name}: {message}")]
+    Identity { name: String, message: String },
+    #[error("\"{found}\" is no date with a time; write it as YYYYMMDDhhmmss")]
+    Time { found: String },
+    #[error("no DICOM object can be made of {name}: an answer is about another radiograph or from another bundle; give the study's own")]
+    ForeignAnswer { name: String },
+    #[error("the DICOM object cannot be encoded; report this as a defect")]
+    Dicom { source: Source },
 }

@@ -148,11 +148,11 @@ fn labels(scores: &[LabelScore]) -> BTreeMap<&'static str, f32> {
 }
 
 /// Rounded to a hundredth of a pixel, which is finer than any model's precision.
-fn pixels(bounds: &PixelBox) -> [f32; 4] {
+pub(super) fn pixels(bounds: &PixelBox) -> [f32; 4] {
     <[f32; 4]>::from(*bounds).map(|v| (v * 100.0).round() / 100.0)
 }
 
-fn score(value: f32) -> f32 {
+pub(super) fn score(value: f32) -> f32 {
     (value * 1e4).round() / 1e4
 }
 

@@ -79,6 +79,16 @@ pub enum Severity {
     Warning,
 }
 
+impl Severity {
+    /// The name in JSON and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 /// A reason not to trust a study.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

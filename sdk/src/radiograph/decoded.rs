@@ -1,5 +1,6 @@
 //! What decoders return.
 
+use super::identity::Source;
 use super::stored::Samples;
 use super::{Header, RadiographError, memory};
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ pub(super) struct Decoded<'a> {
     /// The intensity 0..1 of each possible stored value.
     pub levels: Vec<f32>,
     pub header: Header,
+    pub source: Source,
     pub noticed: Noticed,
 }
 

@@ -6,6 +6,7 @@ mod entropy;
 mod error;
 mod hash;
 mod header;
+mod identity;
 mod memory;
 mod preprocess;
 mod raster;
@@ -15,6 +16,7 @@ mod stored;
 
 pub use error::RadiographError;
 pub use header::{Header, Orientation};
+pub(crate) use identity::{Identity, Source, is_date, is_time, representation};
 pub use preprocess::{Histogram, Preprocess};
 pub(crate) use sides::check_sides;
 
@@ -53,6 +55,7 @@ pub struct Radiograph {
     /// Of every pixel, computed when they are first requested: the network's input is made without them.
     intensities: OnceLock<Arc<Vec<f32>>>,
     header: Header,
+    source: Source,
     noticed: Noticed,
     sha256: Fingerprint,
     name: String,
@@ -100,7 +103,7 @@ impl Radiograph {
             decoded.map_err(failed).flatten()
         };
         let (decoded, ()) = parallel::join(decode, || hash.see_until(&bytes, &is_decoded));
-        let Decoded { width, height, samples, levels, header, noticed } = decoded?;
+        let Decoded { width, height, samples, levels, header, source, noticed } = decoded?;
         let (depth, within) = (samples.width, samples.within(&bytes));
         let (stored, sha256) = match (samples.bytes, within) {
             // The whole file is kept, so its hash can be finished later.
@@ -116,7 +119,7 @@ impl Radiograph {
                 (Stored::new(depth, pixels?, levels), hash.into())
             }
         };
-        Self::build([width, height], stored, header, noticed, sha256, name)
+        Self::build([width, height], stored, Facts { header, source, noticed }, sha256, name)
     }
 
     /// Makes a radiograph of 8-bit grey pixels, row by row, in which bone is bright. For the opposite see [`Radiograph::inverted`].
@@ -147,14 +150,15 @@ impl Radiograph {
         let mut pixels = memory::room(count * depth.bytes(), NAME)?;
         write(&mut pixels);
         let hash = Digest::of(&pixels).to_string();
-        Self::build(sides, Stored::new(depth, pixels, depth.shares()), Header::default(), Noticed::default(), hash.into(), NAME)
+        let source = Err("it was given as pixels; give the DICOM file that they come from".into());
+        let facts = Facts { header: Header::default(), source, noticed: Noticed::default() };
+        Self::build(sides, Stored::new(depth, pixels, depth.shares()), facts, hash.into(), NAME)
     }
 
     fn build(
         [width, height]: [u32; 2],
         stored: Stored,
-        header: Header,
-        noticed: Noticed,
+        Facts { header, source, noticed }: Facts,
         sha256: Fingerprint,
         name: &str,
     ) -> Result<Self, RadiographError> {
@@ -162,7 +166,7 @@ impl Radiograph {
         if stored.len() != width as usize * height as usize {
             return Err(RadiographError::PixelCount { name: name.into(), width, height, found: stored.len() });
         }
-        Ok(Self { width, height, stored, intensities: OnceLock::new(), header, noticed, sha256, name: name.into() })
+        Ok(Self { width, height, stored, intensities: OnceLock::new(), header, source, noticed, sha256, name: name.into() })
     }
 
     /// Width in pixels.
@@ -216,6 +220,11 @@ impl Radiograph {
         &self.header
     }
 
+    /// The identity of a DICOM file, or why there is none.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// What was noticed while the pixels were read.
     pub(crate) fn noticed(&self) -> &Noticed {
         &self.noticed
@@ -242,6 +251,8 @@ impl Radiograph {
             stored,
             intensities: OnceLock::new(),
             header: self.header.clone(),
+            // Boxes in the mirror image are none in the file's.
+            source: Err("it is the mirror image of its file; give the file itself".into()),
             noticed: self.noticed.clone(),
             sha256: self.sha256().to_owned().into(),
             name: self.name.clone(),
@@ -262,6 +273,13 @@ impl Radiograph {
     pub fn preprocess(&self, preprocess: &Preprocess) -> Result<Vec<f32>, RadiographError> {
         preprocess.apply(&self.stored, self.width, self.height, &self.name)
     }
+}
+
+/// What a radiograph is built of beside its pixels.
+struct Facts {
+    header: Header,
+    source: Source,
+    noticed: Noticed,
 }
 
 /// All bytes of a file.

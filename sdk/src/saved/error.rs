@@ -3,8 +3,8 @@
 use crate::cause::Source;
 use std::path::PathBuf;
 
-/// Version of the layout. Layouts 1 and 2 have no checksum and are refused.
-pub(super) const VERSION: u32 = 3;
+/// Version of the layout. Earlier layouts are refused: 1 and 2 have no checksum, 3 does not say which DICOM image was perceived.
+pub(super) const VERSION: u32 = 4;
 
 /// Why a saved study cannot be used, or a study cannot be saved.
 #[derive(Debug, thiserror::Error)]

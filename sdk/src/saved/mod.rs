@@ -12,14 +12,14 @@ use crate::anatomy::{LABELS, STRUCTURES};
 use crate::cause::Problem;
 use crate::control::StoppedError;
 use crate::conversation::Conversation;
-use crate::engine::Engine;
+use crate::engine::{Engine, Subject};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::geometry::Letterbox;
 use crate::hash::Digest;
 use crate::perception::Perception;
 use crate::perception::flags::Flag;
-use crate::radiograph::check_sides;
+use crate::radiograph::{Source, check_sides};
 use crate::study::Study;
 use crate::text::brief;
 use error::VERSION;
@@ -49,6 +49,7 @@ struct Header {
     width: u32,
     height: u32,
     input_sha256: String,
+    source: Source,
     flags: Vec<Flag>,
 }
 
@@ -68,6 +69,10 @@ impl Study {
     /// Returns the study as bytes, for [`Engine::load_study`]. If the context is not yet in the KV cache, it is prefilled first and stays
     /// there. The turns of the conversation are not saved. At the published sizes a saved study has about a third of a gigabyte; see
     /// [`Engine::study_bytes`].
+    ///
+    /// The bytes hold patient data: what was perceived, the radiograph's name and, if it is a DICOM file, the patient's name, number, birth
+    /// date and sex, and the study's numbers, which a structured report needs ([`Study::structured_report`]). Protect them as you protect
+    /// the radiograph.
     ///
     /// # Errors
     /// If the model fails, memory cannot be allocated, or a [`crate::CancelHandle`] stops the prefill
@@ -97,6 +102,7 @@ impl Study {
             width: self.width(),
             height: self.height(),
             input_sha256: self.provenance.input_sha256.clone(),
+            source: self.source.clone(),
             flags: self.flags.clone(),
         };
         let header = serde_json::to_string(&header).map_err(|e| unsaved(Problem::caused("its header cannot be written", e)))?;
@@ -241,6 +247,10 @@ impl Engine {
         if header.input_sha256.len() != 2 * SHA256 || !header.input_sha256.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(content("the SHA-256 of its image is not 64 hexadecimal digits".into()).into());
         }
+        let source = header.source.map_err(brief);
+        if source.as_ref().is_ok_and(|identity| !identity.is_valid()) {
+            return Err(content("its patient, study or image is not as a DICOM file names it".into()).into());
+        }
         let file = SafeTensors::deserialize(bytes).map_err(|e| content(Problem::caused("its tensors cannot be read", e)))?;
         let engine = self.inner();
         let tensors = PERCEIVED.len() + 2 * engine.model.decoder.sizes().layers + 1;
@@ -252,7 +262,8 @@ impl Engine {
         let perception = Perception::new(boxes?, objects?, tokens?, logits?, self.bundle().manifest().apm)
             .ok_or_else(|| content("the outputs of perception have other sizes than the bundle's".into()))?;
         let letterbox = Letterbox::new(header.width, header.height);
-        let mut study = engine.assemble(&header.name, letterbox, &header.input_sha256, perception)?;
+        let subject = Subject { name: &header.name, letterbox, input_sha256: &header.input_sha256, source };
+        let mut study = engine.assemble(subject, perception)?;
         study.flags = header.flags;
         let length = study.context.ids.len();
         let rows = |index| {

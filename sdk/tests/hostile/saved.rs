@@ -73,11 +73,11 @@ fn a_changed_study_is_refused_though_its_checksum_is_right() {
         refused(&parts.sealed(), expected);
     };
     ENGINE.load_study(&Parts::of(&SAVED).sealed()).unwrap();
-    for version in [0, 1, 2] {
-        let layout = format!("layout {version}, known 3");
+    for version in [0, 1, 2, 3] {
+        let layout = format!("layout {version}, known 4");
         change(&|parts| parts.study["version"] = json!(version), &["older version", &layout, "perceive the radiograph again"]);
     }
-    change(&|parts| parts.study["version"] = json!(4), &["newer version (layout 4, known 3)", "update AnatomiX"]);
+    change(&|parts| parts.study["version"] = json!(5), &["newer version (layout 5, known 4)", "update AnatomiX"]);
     change(&|parts| parts.study["bundle_sha256"] = json!("0".repeat(64)), &["with the bundle 000000000000000000", "open that bundle"]);
     // Hashes that differ in their last digit only can be told apart.
     let own = ENGINE.bundle().hash().to_owned();
@@ -87,6 +87,8 @@ fn a_changed_study_is_refused_though_its_checksum_is_right() {
     change(&|parts| parts.study["bundle_sha256"] = json!(long), &["open that bundle"]);
     change(&|parts| parts.study["input_sha256"] = json!(long), &["not 64 hexadecimal digits"]);
     change(&|parts| parts.study["flags"] = json!([{ "code": long }]), &["cannot be used by this version"]);
+    change(&|parts| parts.study["source"]["Ok"]["00100020"] = json!("1\u{1b}2"), &["patient, study or image", "cannot be used"]);
+    change(&|parts| parts.study["source"] = json!({ "Ok": {} }), &["patient, study or image"]);
     for side in [0, 31, 20_001, u32::MAX] {
         change(&|parts| parts.study["width"] = json!(side), &["cannot be used by this version", "its image"]);
     }
@@ -132,7 +134,7 @@ fn a_path_is_named() {
     refused(&replaced(&SAVED, "boxes", "boxen"), "is damaged");
     refused(&SAVED[..1000], "is damaged");
     let mut older = Parts::of(&SAVED);
-    older.study["version"] = json!(2);
+    older.study["version"] = json!(3);
     refused(&older.sealed(), "older version");
     // At most as many bytes are read as a study of this bundle can have.
     std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();

@@ -1,11 +1,12 @@
 //! `anatomix ask`: a question or task about a radiograph.
 
-use crate::common::{Failure, Kept, Options, place, positive, read_text, seconds, spinner};
+use crate::common::{Failure, Kept, Options, positive, read_text, seconds, spinner};
+use crate::dicom::Dicom;
 use crate::print;
 use crate::shown::{out, remark};
 use anatomix::output::{AskRecord, Overlay};
 use anatomix::parts::files;
-use anatomix::{Engine, Error, Flow, Question, Radiograph, Sampling, Study, Task};
+use anatomix::{Answer, Engine, Error, Flow, Question, Radiograph, Sampling, Study, Task};
 use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use std::io::Read;
@@ -56,6 +57,8 @@ pub struct Output {
     /// answers are not saved
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
+    #[command(flatten)]
+    dicom: Dicom,
     #[command(flatten)]
     decoding: Decoding,
 }
@@ -217,15 +220,8 @@ impl Output {
     /// Opens the engine and the image. The paths of output files are checked before any work is done.
     pub fn open(&self, options: &Options, image: &Path) -> Result<Session<'_>, Failure> {
         let inputs = [Some(image), self.decoding.json_schema.as_deref(), options.onnxruntime.as_deref()];
-        let kept = Kept::new(inputs.into_iter().flatten(), &options.bundle()?);
-        for (option, out) in [("--overlay", &self.overlay), ("--save", &self.save)] {
-            out.as_ref().map_or(Ok(()), |out| kept.check(option, out))?;
-        }
-        if let (Some(overlay), Some(save)) = (&self.overlay, &self.save)
-            && place(overlay).is_some_and(|overlay| Some(overlay) == place(save))
-        {
-            return Err(Failure::Usage("--overlay and --save name the same file; name two".into()));
-        }
+        let outs = [("--overlay", &self.overlay), ("--save", &self.save), ("--sr", &self.dicom.sr)];
+        Kept::new(inputs.into_iter().flatten(), &options.bundle()?).check_all(outs)?;
         let engine = options.engine(!self.decoding.no_look_up)?;
         let source = Source::open(image)?;
         if self.overlay.is_some() && matches!(source, Source::Saved(_)) {
@@ -234,7 +230,9 @@ impl Output {
         let waiting = spinner("reading the radiograph");
         let study = source.study(&engine);
         waiting.finish_and_clear();
-        Ok(Session { study: study?, radiograph: source.radiograph(), output: self, flags_printed: false })
+        let study = study?;
+        self.dicom.check(&study)?;
+        Ok(Session { study, radiograph: source.radiograph(), output: self, answers: Vec::new(), flags_printed: false })
     }
 }
 
@@ -244,6 +242,8 @@ pub struct Session<'a> {
     /// `None` for a saved study.
     radiograph: Option<Box<Radiograph>>,
     output: &'a Output,
+    /// All answers, for the structured report.
+    answers: Vec<Answer>,
     /// Whether the study's flags were printed.
     flags_printed: bool,
 }
@@ -292,11 +292,17 @@ impl Session<'_> {
         if let (Some(path), Some(radiograph), Some(answer)) = (&self.output.overlay, &self.radiograph, answers.last()) {
             Overlay::of_answer(answer, radiograph).write(path).map_err(Error::from)?;
         }
+        if self.output.dicom.sr.is_some() {
+            self.answers.extend(answers);
+        }
         Ok(())
     }
 
-    /// Saves the study if the option is given.
+    /// Writes the structured report, and saves the study, if the options are given.
     pub fn close(mut self) -> Result<(), Failure> {
+        if let Some(path) = &self.output.dicom.sr {
+            self.output.dicom.write(&self.study, &self.answers, path)?;
+        }
         if let Some(path) = &self.output.save {
             let unsaved = |error: Error| Failure::Message(format!("{} was not written: {}", path.display(), error.full_message()));
             let bytes = self.study.save().map_err(unsaved)?;

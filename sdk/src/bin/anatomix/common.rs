@@ -190,7 +190,7 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, Failure> {
 }
 
 /// The canonical path of a file that exists or will be written; `None` if its folder does not exist.
-pub fn place(path: &Path) -> Option<PathBuf> {
+fn place(path: &Path) -> Option<PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
 }
@@ -222,6 +222,20 @@ impl Kept {
             return Err(Failure::Usage(format!("{option} {shown} would write into the bundle; name a file elsewhere")));
         }
         Ok(check_writable(out).map_err(Error::from)?)
+    }
+
+    /// Checks the files of several options as [`Kept::check`] does, and that no two are the same.
+    pub fn check_all<const N: usize>(&self, outs: [(&str, &Option<PathBuf>); N]) -> Result<(), Failure> {
+        let mut taken: Vec<(&str, PathBuf)> = Vec::new();
+        for (option, out) in outs.into_iter().filter_map(|(option, out)| Some((option, out.as_ref()?))) {
+            self.check(option, out)?;
+            let Some(place) = place(out) else { continue };
+            if let Some((other, _)) = taken.iter().find(|(_, taken)| *taken == place) {
+                return Err(Failure::Usage(format!("{other} and {option} name the same file; name two")));
+            }
+            taken.push((option, place));
+        }
+        Ok(())
     }
 }
 

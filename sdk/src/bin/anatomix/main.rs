@@ -4,6 +4,7 @@ mod ask;
 mod bundle;
 mod chat;
 mod common;
+mod dicom;
 mod perceive;
 mod print;
 mod providers;

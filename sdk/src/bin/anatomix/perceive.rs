@@ -1,6 +1,7 @@
 //! `anatomix perceive`: structures, sentences, labels and flags of radiographs.
 
 use crate::common::{Failure, Kept, Options, bar, complain, seconds};
+use crate::dicom::Dicom;
 use crate::print;
 use crate::shown::out;
 use anatomix::output::{Overlay, PerceiveRecord};
@@ -29,24 +30,32 @@ pub struct Perceive {
     /// Give an image up that is not perceived after this time; images that are perceived together share it [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     deadline: Option<Duration>,
+    #[command(flatten)]
+    dicom: Dicom,
+}
+
+/// An image with the files that are written for it.
+struct Image<'a> {
+    path: &'a Path,
+    overlay: Option<PathBuf>,
+    report: Option<PathBuf>,
 }
 
 impl Perceive {
     pub fn run(&self, options: &Options) -> Result<(), Failure> {
-        let overlays = self.overlays()?;
+        let images = self.images()?;
         let inputs = self.images.iter().chain(&options.onnxruntime).map(PathBuf::as_path);
         let kept = Kept::new(inputs, &options.bundle()?);
-        overlays.iter().flatten().try_for_each(|path| kept.check("--overlay", path))?;
+        images.iter().try_for_each(|image| kept.check_all([("--overlay", &image.overlay), ("--sr", &image.report)]))?;
         let engine = options.engine(true)?;
         let progress = match self.images.len() {
             1 => ProgressBar::hidden(),
             count => bar(count as u64, "{wide_bar} {pos}/{len}  {per_sec}  {eta} left"),
         };
         let mut failed = false;
-        let images: Vec<(&PathBuf, Option<PathBuf>)> = self.images.iter().zip(overlays).collect();
         for batch in images.chunks(engine.batch()) {
-            for ((_, overlay), made) in batch.iter().zip(perceive(&engine, batch, self.deadline)?) {
-                match made.and_then(|(radiograph, study)| self.show(&radiograph, &study, overlay.as_deref(), &progress)) {
+            for (image, made) in batch.iter().zip(perceive(&engine, batch, self.deadline)?) {
+                match made.and_then(|(radiograph, study)| self.show(&radiograph, &study, image, &progress)) {
                     Err(Failure::Message(message)) => {
                         progress.suspend(|| complain(&message));
                         failed = true;
@@ -60,32 +69,43 @@ impl Perceive {
         if failed { Err(Failure::Reported) } else { Ok(()) }
     }
 
-    fn show(&self, radiograph: &Radiograph, study: &Study, overlay: Option<&Path>, progress: &ProgressBar) -> Result<(), Failure> {
-        if let Some(path) = overlay {
+    fn show(&self, radiograph: &Radiograph, study: &Study, image: &Image, progress: &ProgressBar) -> Result<(), Failure> {
+        if let Some(path) = &image.overlay {
             Overlay::of_study(study, radiograph).write(path).map_err(Error::from)?;
+        }
+        if let Some(path) = &image.report {
+            self.dicom.write(study, &[], path)?;
         }
         progress.suspend(|| if self.json { Ok(out().json(&PerceiveRecord::from(study))?) } else { print::study(study) })
     }
 
-    /// The path of each image's overlay.
-    fn overlays(&self) -> Result<Vec<Option<PathBuf>>, Failure> {
-        let Some(out) = &self.overlay else { return Ok(vec![None; self.images.len()]) };
+    /// The images with the paths of their files.
+    fn images(&self) -> Result<Vec<Image<'_>>, Failure> {
+        let overlays = self.places("--overlay", self.overlay.as_deref(), ".overlay.png")?;
+        let reports = self.places("--sr", self.dicom.sr.as_deref(), ".sr.dcm")?;
+        let files = overlays.into_iter().zip(reports);
+        Ok(self.images.iter().zip(files).map(|(path, (overlay, report))| Image { path, overlay, report }).collect())
+    }
+
+    /// Where an option writes its file for each image.
+    fn places(&self, option: &str, out: Option<&Path>, ending: &str) -> Result<Vec<Option<PathBuf>>, Failure> {
+        let Some(out) = out else { return Ok(vec![None; self.images.len()]) };
         if self.images.len() == 1 {
-            return Ok(vec![Some(out.clone())]);
+            return Ok(vec![Some(out.into())]);
         }
         if !out.is_dir() {
-            let message = format!("--overlay {} is not a folder; for several images name an existing one", out.display());
+            let message = format!("{option} {} is not a folder; for several images name an existing one", out.display());
             return Err(Failure::Usage(message));
         }
         let mut taken = BTreeMap::new();
         let place = |image: &PathBuf| {
             let mut name = image.file_stem().unwrap_or_default().to_owned();
-            name.push(".overlay.png");
+            name.push(ending);
             let path = out.join(name);
             match taken.insert(path.clone(), image.clone()) {
                 Some(other) => {
                     let (path, one, other) = (path.display(), image.display(), other.display());
-                    Err(Failure::Usage(format!("{other} and {one} would both be drawn to {path}; perceive them one by one")))
+                    Err(Failure::Usage(format!("{other} and {one} would both be written to {path}; perceive them one by one")))
                 }
                 None => Ok(Some(path)),
             }
@@ -98,9 +118,9 @@ impl Perceive {
 type Perceived = Result<(Radiograph, Study), Failure>;
 
 /// The study of each image of a batch, in order, or why it failed. The deadline counts from now.
-fn perceive(engine: &Engine, batch: &[(&PathBuf, Option<PathBuf>)], deadline: Option<Duration>) -> Result<Vec<Perceived>, Failure> {
+fn perceive(engine: &Engine, batch: &[Image], deadline: Option<Duration>) -> Result<Vec<Perceived>, Failure> {
     let begin = Instant::now();
-    let open = |(image, _): &(&PathBuf, Option<PathBuf>)| Radiograph::open(image).map_err(Error::from);
+    let open = |image: &Image| Radiograph::open(image.path).map_err(Error::from);
     let opened: Vec<Result<Radiograph, Error>> = parallel::map(batch, open);
     let (mut whole, mut failures) = (Vec::new(), Vec::new());
     for radiograph in opened {
@@ -125,16 +145,22 @@ fn perceive(engine: &Engine, batch: &[(&PathBuf, Option<PathBuf>)], deadline: Op
 mod tests {
     use super::*;
 
+    fn no_dicom() -> Dicom {
+        Dicom { sr: None, sr_2d: false, content_time: None }
+    }
+
     fn perceive(images: &[&str], overlay: &Path) -> Perceive {
-        Perceive { images: images.iter().map(PathBuf::from).collect(), json: false, overlay: Some(overlay.into()), deadline: None }
+        let images = images.iter().map(PathBuf::from).collect();
+        Perceive { images, json: false, overlay: Some(overlay.into()), deadline: None, dicom: no_dicom() }
     }
 
     #[test]
     fn every_image_has_its_own_overlay() {
         let folder = std::env::temp_dir();
-        let places = perceive(&["a/x.dcm", "y.png"], &folder).overlays().unwrap_or_else(|_| panic!("refused"));
+        let command = perceive(&["a/x.dcm", "y.png"], &folder);
+        let places: Vec<_> = command.images().unwrap_or_else(|_| panic!("refused")).into_iter().map(|image| image.overlay).collect();
         assert_eq!(places, ["x.overlay.png", "y.overlay.png"].map(|name| Some(folder.join(name))));
         let wrong = [perceive(&["a/x.dcm", "b/x.png"], &folder), perceive(&["x", "y"], Path::new("no/such"))];
-        assert!(wrong.iter().all(|command| matches!(command.overlays(), Err(Failure::Usage(_)))));
+        assert!(wrong.iter().all(|command| matches!(command.images(), Err(Failure::Usage(_)))));
     }
 }

@@ -21,8 +21,8 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 pub(super) const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 /// The sequence of elements that are not in a sequence.
 pub(super) const TOP: Tag = Tag(0, 0);
-/// Groups that are kept: identification, acquisition, relationship, image, view codes, presentation.
-const GROUPS: [u16; 6] = [0x0008, 0x0018, 0x0020, 0x0028, 0x0054, 0x2050];
+/// Groups that are kept: identification, patient, acquisition, relationship, image, view codes, presentation.
+const GROUPS: [u16; 7] = [0x0008, 0x0010, 0x0018, 0x0020, 0x0028, 0x0054, 0x2050];
 /// Sequences whose first item is kept.
 const SEQUENCES: [Tag; 4] = [tags::MODALITY_LUT_SEQUENCE, tags::VOILUT_SEQUENCE, tags::ANATOMIC_REGION_SEQUENCE, tags::VIEW_CODE_SEQUENCE];
 /// Most elements of these groups. Images have far fewer, but each element takes memory.
@@ -160,6 +160,11 @@ impl<'a, 'n> DataSet<'a, 'n> {
     /// Whether the first item of `sequence` has an element.
     pub fn has(&self, sequence: Tag) -> bool {
         self.elements.range((sequence, TOP)..).next().is_some_and(|(&(found, _), _)| found == sequence)
+    }
+
+    /// The bytes of an element that is not in a sequence; `None` if it is absent.
+    pub fn bytes(&self, tag: Tag) -> Option<&'a [u8]> {
+        self.elements.get(&(TOP, tag)).map(|element| element.value)
     }
 
     /// Values of 16 bits; `None` if the element is absent.

@@ -6,6 +6,7 @@ mod dataset;
 mod describe;
 mod display;
 mod file;
+mod identity;
 mod lut;
 mod pixels;
 mod rle;
@@ -44,6 +45,7 @@ fn frame<'a>(body: &'a [u8], start: &Start, coding: Coding, name: &str) -> Resul
         samples,
         levels,
         header: describe::header(&data, start.class.as_deref()),
+        source: identity::read(&data, start.class.as_deref()),
         noticed,
     })
 }

@@ -20,7 +20,8 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Decoded<'static>, Radio
         _ => return Err(RadiographError::UnknownFormat { name: name.into() }),
     };
     let levels = samples.width.shares();
-    Ok(Decoded { width, height, samples, levels, header: Header::default(), noticed })
+    let source = Err("it is no DICOM file, so its patient and study are unknown; give the DICOM file that it was made from".into());
+    Ok(Decoded { width, height, samples, levels, header: Header::default(), source, noticed })
 }
 
 #[cfg(test)]
