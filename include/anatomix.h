@@ -874,6 +874,26 @@ typedef struct anx_grounding {
     size_t box_count;
 } anx_grounding;
 
+/**
+ * Options of anx_study_structured_report. Set struct_size to sizeof(anx_report_options) and everything else to zero but what you want to
+ * change.
+ */
+typedef struct anx_report_options {
+    /**
+     * sizeof(anx_report_options).
+     */
+    size_t struct_size;
+    /**
+     * The time at which the results were made, as "YYYYMMDDhhmmss", or NULL for that of the radiograph.
+     */
+    const char *content_time;
+    /**
+     * An anx_switch, by default off: the report is a Comprehensive SR (1.2.840.10008.5.1.4.1.1.88.33), for viewers that do not know
+     * Comprehensive 3D SR (1.2.840.10008.5.1.4.1.1.88.34). The content is the same.
+     */
+    size_t comprehensive_sr;
+} anx_report_options;
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -1338,6 +1358,23 @@ const struct anx_provenance *anx_answer_provenance(const struct anx_answer *answ
  * Frees an answer and everything borrowed from it. NULL does nothing.
  */
 void anx_answer_free(struct anx_answer *answer);
+
+/**
+ * Makes a DICOM structured report (TID 1500) of the study and of answers about it, in the study that the radiograph belongs to: a region
+ * for each structure and each box of the answers, questions and answers, flags and scores. Equal results give equal bytes.
+ *
+ * answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
+ * defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
+ * as you protect the radiograph.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
+ * study or image.
+ */
+anx_status anx_study_structured_report(const struct anx_study *study,
+                                       const struct anx_answer *const *answers,
+                                       size_t count,
+                                       const struct anx_report_options *options,
+                                       struct anx_bytes **bytes,
+                                       struct anx_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -152,6 +152,26 @@ public:
         return std::vector<std::uint8_t>(anx_bytes_data(raw), anx_bytes_data(raw) + anx_bytes_size(raw));
     }
 
+    // A DICOM structured report of this study and of answers about it, in the study that the radiograph belongs to, which has to be a
+    // DICOM file. Equal results give equal bytes.
+    Result<std::vector<std::uint8_t>> structured_report(const std::vector<const Answer *> &answers = {},
+                                                        const ReportOptions &options = {}) const {
+        if (detail::is_cut(options.content_time)) return detail::cut("options.content_time");
+        std::vector<const anx_answer *> given;
+        for (const Answer *answer : answers) given.push_back(answer ? answer->get() : nullptr);
+        anx_report_options lowered = {};
+        lowered.struct_size = sizeof lowered;
+        lowered.content_time = options.content_time.empty() ? nullptr : options.content_time.c_str();
+        lowered.comprehensive_sr = detail::on_or_off(options.comprehensive_sr);
+        anx_bytes *raw = nullptr;
+        anx_error *error = nullptr;
+        if (anx_study_structured_report(handle_.get(), given.data(), given.size(), &lowered, &raw, &error) != ANX_OK) {
+            return detail::take(error);
+        }
+        detail::Owned<anx_bytes, anx_bytes_free> bytes(raw);
+        return std::vector<std::uint8_t>(anx_bytes_data(raw), anx_bytes_data(raw) + anx_bytes_size(raw));
+    }
+
     Result<CancelHandle> cancel_handle() const {
         anx_cancel *cancel = nullptr;
         anx_error *error = nullptr;

@@ -244,6 +244,14 @@ struct PerceiveOptions {
     std::optional<CancelHandle> cancel;    // from CancelHandle::create
 };
 
+// How a structured report is written.
+struct ReportOptions {
+    // The time at which the results were made, as YYYYMMDDhhmmss; empty: that of the radiograph.
+    std::string content_time;
+    // A Comprehensive SR, for viewers that do not know Comprehensive 3D SR.
+    bool comprehensive_sr = false;
+};
+
 // An image in memory as grey pixels, row by row from the top; see anx_pixels. The values are borrowed: they stay where they are until the
 // study is made. Change the fields for gaps between rows, fewer bits, or MONOCHROME1.
 struct Pixels {

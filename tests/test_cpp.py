@@ -114,6 +114,13 @@ int main(int, char **argv) {
     if (again.text() != one.text() || again.prefilled() > 60 || loaded.turns() != 1) return 6;
     auto damaged = engine.load_study({kept.begin(), kept.begin() + 100});
     if (damaged || damaged.error().code != ANX_SAVED) return 7;
+    // The same report of the study that was kept, with an answer and without.
+    const ReportOptions plain;
+    if (study.structured_report({&one}).value() != loaded.structured_report({&again}).value()) return 10;
+    if (study.structured_report().value().size() >= study.structured_report({&one}, plain).value().size()) return 11;
+    ReportOptions late;
+    late.content_time = "tomorrow";
+    if (study.structured_report({}, late).error().code != ANX_OUTPUT) return 12;
     // Memory that two studies do not fit into.
     EngineOptions tight;
     tight.memory_limit = engine.study_bytes(2048);

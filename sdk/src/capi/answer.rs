@@ -39,6 +39,7 @@ pub struct anx_grounding {
 
 /// An answer of the language model. It never changes, so threads may share it. It does not need its study or engine.
 pub struct anx_answer {
+    pub(super) result: Answer,
     question: *const c_char,
     task: *const c_char,
     text: *const c_char,
@@ -69,6 +70,7 @@ impl anx_answer {
         });
         let groundings = groundings.collect();
         Self {
+            result: answer.clone(),
             question: strings.keep(&answer.question),
             task: answer.task.map_or(null(), |task| strings.keep(task.name())),
             text: strings.keep(&answer.text),

@@ -47,6 +47,8 @@ mod saved;
 
 mod answer;
 
+mod report;
+
 pub use answer::*;
 pub use ask::*;
 pub use ask_many::*;
@@ -58,6 +60,7 @@ pub use options::anx_switch;
 pub use perceive::{anx_perceive_options, anx_study_from_bytes, anx_study_from_file, anx_study_from_pixels};
 pub use pixels::{anx_photometric, anx_pixels};
 pub use record::*;
+pub use report::*;
 pub use saved::*;
 pub use status::*;
 pub use studies::*;

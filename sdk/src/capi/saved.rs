@@ -11,6 +11,12 @@ use std::ptr::null;
 /// Bytes that a call made. Owned by the caller, free them with anx_bytes_free.
 pub struct anx_bytes(Vec<u8>);
 
+impl anx_bytes {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
 impl Handle for anx_bytes {
     const NAME: &'static str = "bytes";
 }

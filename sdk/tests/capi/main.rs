@@ -6,6 +6,7 @@ mod log;
 mod perceiving;
 mod pixels;
 mod questions;
+mod reports;
 mod studies;
 mod without_bundle;
 

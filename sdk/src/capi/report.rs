@@ -1,0 +1,71 @@
+//! Structured reports.
+
+use super::answer::anx_answer;
+use super::call::make;
+use super::error::anx_error;
+use super::failure::Failure;
+use super::handle::on;
+use super::options::{Options, read_options, switch};
+use super::saved::anx_bytes;
+use super::status::anx_status;
+use super::strings::optional_text;
+use super::study::{anx_study, array};
+use crate::answer::Answer;
+use crate::output::{ReportClass, StructuredReport};
+use std::ffi::c_char;
+
+/// Options of anx_study_structured_report. Set struct_size to sizeof(anx_report_options) and everything else to zero but what you want to
+/// change.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_report_options {
+    /// sizeof(anx_report_options).
+    pub struct_size: usize,
+    /// The time at which the results were made, as "YYYYMMDDhhmmss", or NULL for that of the radiograph.
+    pub content_time: *const c_char,
+    /// An anx_switch, by default off: the report is a Comprehensive SR (1.2.840.10008.5.1.4.1.1.88.33), for viewers that do not know
+    /// Comprehensive 3D SR (1.2.840.10008.5.1.4.1.1.88.34). The content is the same.
+    pub comprehensive_sr: usize,
+}
+
+// SAFETY: words only, and zero is valid in each of them.
+unsafe impl Options for anx_report_options {
+    const NAME: &'static str = "anx_report_options";
+}
+
+/// Makes a DICOM structured report (TID 1500) of the study and of answers about it, in the study that the radiograph belongs to: a region
+/// for each structure and each box of the answers, questions and answers, flags and scores. Equal results give equal bytes.
+///
+/// answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
+/// defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
+/// as you protect the radiograph.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
+/// study or image.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_structured_report(
+    study: *const anx_study,
+    answers: *const *const anx_answer,
+    count: usize,
+    options: *const anx_report_options,
+    bytes: *mut *mut anx_bytes,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers throughout, as the header asks; every helper looks for NULL.
+    unsafe {
+        make(bytes, error, || {
+            on(study, |study| {
+                let options = read_options(options)?;
+                let time = optional_text(options.content_time, "options.content_time")?;
+                let is_2d = switch(options.comprehensive_sr, false, "options.comprehensive_sr")?;
+                let missing = || Failure::argument("answers", "holds NULL; pass count pointers to answers");
+                let given = array(answers, count, "answers")?.iter().map(|answer| answer.as_ref().ok_or_else(missing));
+                let answers = given.map(|answer| answer.map(|answer| answer.result.clone())).collect::<Result<Vec<Answer>, _>>()?;
+                let study = study.lock()?;
+                let class = if is_2d { ReportClass::Comprehensive } else { ReportClass::Comprehensive3d };
+                let report = StructuredReport::of(&study, &answers).class(class);
+                let report = time.map_or(report, |time| report.content_time(time));
+                Ok(anx_bytes::new(report.to_bytes().map_err(crate::Error::from)?))
+            })
+        })
+    }
+}
