@@ -8,7 +8,7 @@ use crate::radiograph::{Bytes, Source};
 use crate::study::Study;
 use crate::waiting::run;
 use anatomix::error::StoppedError;
-use anatomix::{PerceiveOptions, Provider, Radiograph};
+use anatomix::{PerceiveOptions, Provider, PublicKey, Radiograph};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::path::PathBuf;
@@ -41,13 +41,15 @@ impl Engine {
     /// row_cost: what one more token costs in a run of the decoder, as a share of a run of one token, 0 to 1; measured by default.
     /// golden_check: whether opening compares the outputs for the bundle's golden input. Without it a provider that computes something else
     /// goes unnoticed.
+    /// public_key: a public key of minisign, the text of its .pub file or the second line of that. Only a bundle that its owner signed is
+    /// opened then, and the hashes of all files are compared.
     /// memory_limit: bytes that the KV caches of all studies take together at most.
     /// log: called with a level ("debug", "info", "warning", "error") and a message, by any thread; it must not call the engine.
     ///
     /// Raises BundleError, OnnxRuntimeError or RetrievalError.
     #[staticmethod]
     #[pyo3(signature = (bundle, *, provider = "auto", threads = 0, library = None, look_up = true, row_cost = None, golden_check = true,
-                        memory_limit = None, log = None))]
+                        public_key = None, memory_limit = None, log = None))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn open(
         py: Python<'_>,
@@ -58,6 +60,7 @@ impl Engine {
         look_up: bool,
         row_cost: Option<f32>,
         golden_check: bool,
+        public_key: Option<&str>,
         memory_limit: Option<u64>,
         log: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
@@ -74,6 +77,10 @@ impl Engine {
                 return Err(PyValueError::new_err(format!("row_cost is {cost}; pass 0 to 1, or None to have it measured")));
             }
             builder = builder.row_cost(cost);
+        }
+        if let Some(key) = public_key {
+            let key: PublicKey = key.parse().map_err(|error| PyValueError::new_err(format!("public_key cannot be used: {error}")))?;
+            builder = builder.public_key(key);
         }
         if let Some(bytes) = memory_limit {
             builder = builder.memory_limit(bytes);

@@ -45,7 +45,7 @@ impl Failure {
             }
             Self::Defect(said) => {
                 let message = "a defect in AnatomiX stopped the call; report this with the cause, and make a new study";
-                exception(py, "InternalError", (message.into(), "defect", Some(said)))
+                exception(py, "InternalError", (message.into(), "panic", Some(said)))
             }
             Self::Poisoned => {
                 let message = "an earlier call on this study was stopped by a defect in AnatomiX; make a new study";
@@ -77,9 +77,9 @@ fn kind(error: &Error) -> (&'static str, &'static str) {
         Error::Retrieval(_) => ("RetrievalError", "retrieval"),
         Error::Runtime(error) => ("OnnxRuntimeError", runtime(error)),
         Error::Prompt(error) => prompt(error),
-        Error::Question(QuestionError::Schema { .. }) => ("QuestionError", "decoder_schema"),
-        Error::Question(_) => ("QuestionError", "decoder"),
-        Error::Memory(_) | Error::Decoder(_) => ("DecoderError", "decoder"),
+        Error::Question(error) => ("QuestionError", question(error)),
+        Error::Memory(_) => ("DecoderError", "decoder_memory"),
+        Error::Decoder(_) => ("DecoderError", "decoder"),
         Error::Saved(_) => ("SavedError", "saved"),
         Error::Output(_) => ("OutputError", "output"),
         _ => ("Error", "error"),
@@ -101,9 +101,11 @@ fn radiograph(error: &RadiographError) -> &'static str {
 fn bundle(error: &BundleError) -> &'static str {
     use BundleError::*;
     match error {
+        NoPath => "invalid_argument",
         Read { .. } => "bundle_read",
         Missing { .. } => "bundle_missing",
         Size { .. } | Altered { .. } | NotRegular { .. } | Graph { .. } => "bundle_altered",
+        Unsigned { .. } | Signature { .. } => "bundle_signature",
         NewerSchema { .. } | NewerVersion { .. } => "bundle_newer",
         _ => "bundle",
     }
@@ -120,6 +122,16 @@ fn runtime(error: &RuntimeError) -> &'static str {
         Golden { .. } => "runtime_golden",
         Threads { .. } => "runtime_threads",
         _ => "runtime",
+    }
+}
+
+fn question(error: &QuestionError) -> &'static str {
+    use QuestionError::*;
+    match error {
+        Sampling { .. } | FollowUps => "invalid_argument",
+        TooLong { .. } => "decoder_too_long",
+        Schema { .. } => "decoder_schema",
+        _ => "decoder",
     }
 }
 

@@ -2,10 +2,12 @@
 
 import importlib.metadata
 import re
+import shutil
+import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
+import anatomix
 import pytest
 
 from conftest import BUNDLE, PHANTOM, ROOT
@@ -66,14 +68,43 @@ def test_the_wheel_says_what_it_needs_and_contains():
     texts = {Path(file).name: file.read_text() for file in wheel.files if "dist-info" in str(file)}
     assert {"LICENSE-MIT", "LICENSE-APACHE", "LICENSE-DejaVuSans", "anatomix-python.cyclonedx.json"} <= texts.keys()
     listed = set(re.findall(r"^([\w-]+) (\d[^ :]*): ", texts["THIRD-PARTY.txt"], re.MULTILINE))
-    lock = {(part["name"], part["version"]) for part in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
-    assert {"pyo3", "numpy", "ort", "tokenizers"} <= {name for name, _ in listed}
-    assert listed - lock == set(), "dependencies changed: run `make licences` and commit what it writes"
+    linked = set()
+    for machine in ("x86_64", "aarch64"):
+        tree = ["cargo", "tree", "--locked", "--package", "anatomix-python", "--edges", "normal", "--prefix", "none"]
+        found = subprocess.run([*tree, "--target", f"{machine}-unknown-linux-gnu"], check=True, capture_output=True, text=True, cwd=ROOT)
+        linked |= set(re.findall(r"^([\w-]+) v(\d\S*)", found.stdout, re.MULTILINE))
+    assert listed == linked, "dependencies changed: run `make licences` and commit what it writes"
+
+
+KEY = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"
+
+
+def test_an_engine_with_a_key_opens_what_is_signed(tmp_path):
+    with pytest.raises(anatomix.BundleError) as error:
+        anatomix.Engine.open(BUNDLE, public_key=KEY)
+    assert error.value.code == "bundle_signature"
+    with pytest.raises(ValueError, match="public_key cannot be used"):
+        anatomix.Engine.open(BUNDLE, public_key="key")
+    if shutil.which("minisign") is None:
+        pytest.skip("minisign (Debian's package minisign) is missing")
+    copy = shutil.copytree(BUNDLE, tmp_path / "bundle")
+    secret, public = tmp_path / "vendor.key", tmp_path / "vendor.pub"
+    for command in (["-G", "-W", "-p", public], ["-S", "-m", copy / "manifest.json"]):
+        subprocess.run(["minisign", *command, "-s", secret], check=True, capture_output=True)
+    assert anatomix.Engine.open(copy, public_key=public.read_text()).bundle == "anatomix-reference"
+
+
+def test_every_status_of_c_has_its_code():
+    header = (ROOT / "include/anatomix.h").read_text()
+    statuses = set(re.findall(r"\bANX_([A-Z_]+) = \d+", header.split("enum anx_status")[1].split("}")[0]))
+    # Of Rust's types: a lock makes a busy study wait, and a call that succeeds raises nothing.
+    codes = {status.lower() for status in statuses} - {"ok", "busy"}
+    source = (ROOT / "bindings/python/src/errors.rs").read_text()
+    page = (ROOT / "docs/python.md").read_text()
+    assert len(codes) > 30 and [code for code in codes if f'"{code}"' not in source or f"`{code}`" not in page] == []
 
 
 def test_bundles_that_are_none_are_refused(tmp_path):
-    import anatomix
-
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(anatomix.BundleError) as error:
             anatomix.Engine.open(folder)

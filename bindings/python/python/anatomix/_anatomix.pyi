@@ -95,6 +95,7 @@ class Engine:
         look_up: bool = True,
         row_cost: float | None = None,
         golden_check: bool = True,
+        public_key: str | None = None,
         memory_limit: int | None = None,
         log: Callable[[str, str], object] | None = None,
     ) -> Engine: ...

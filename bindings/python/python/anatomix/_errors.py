@@ -64,4 +64,4 @@ class OutputError(Error):
 
 
 class InternalError(Error):
-    """A defect in AnatomiX stopped the call (code "defect"), or an earlier one on the same study (code "poisoned")."""
+    """A defect in AnatomiX stopped the call (code "panic"), or an earlier one on the same study (code "poisoned")."""
