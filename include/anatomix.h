@@ -71,8 +71,9 @@
 #define ANX_ABI_VERSION 1
 
 /**
- * How a call ended. Numbers keep their meaning. Later versions may add some, so treat an unknown number by its hundred: the first
- * number of each hundred stands for all failures that none of the others describes. The error's message always says what failed.
+ * How a call ended. Every number but ANX_OK is a failure. Numbers keep their meaning, and later versions may add some. From 100 on,
+ * treat an unknown number as the first of its hundred, which stands for all failures that none of the others describes; below 100, as a
+ * call that failed for an unknown reason. The error's message always says what failed.
  */
 enum anx_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -203,7 +204,7 @@ enum anx_status
      */
     ANX_PROMPT_TOKENIZER = 501,
     /**
-     * The question is empty, has too many characters, or holds a control token, a malformed box, or a box outside the image.
+     * The question is empty, has more than 8,192 bytes, or holds a control token, a malformed box, or a box outside the image.
      */
     ANX_PROMPT_QUESTION = 502,
     /**
@@ -1233,8 +1234,8 @@ anx_status anx_study_rewind(struct anx_study *study,
  *
  * bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They describe the patient: protect them as you
  * protect the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_DECODER, ANX_SAVED, or in the hundred of ANX_RUNTIME; the study is then as
- * it was.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_SAVED, or in the hundreds of ANX_RUNTIME and ANX_DECODER; the study
+ * is then as it was.
  */
 anx_status anx_study_save(struct anx_study *study,
                           struct anx_bytes **bytes,
@@ -1246,7 +1247,7 @@ anx_status anx_study_save(struct anx_study *study,
  *
  * bytes, size: all bytes, with the checksum at their end; borrowed for the call. study: takes the new study, which the caller frees with
  * anx_study_free; NULL on failure.
- * Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, ANX_DECODER, or in the hundreds of ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, or in the hundreds of ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
  */
 anx_status anx_study_load(const struct anx_engine *engine,
                           const uint8_t *bytes,

@@ -1,6 +1,10 @@
 //! The SDK's error: one enum over the errors of its modules, which are re-exported here.
 
+mod code;
+
 use crate::cause;
+
+pub use code::ErrorCode;
 
 pub use crate::bundle::BundleError;
 pub use crate::control::StoppedError;
@@ -49,6 +53,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// The kind of this error, the same in every language.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Radiograph(e) => radiograph(e),
+            Self::Stopped(StoppedError::Cancelled) => ErrorCode::Stopped,
+            Self::Stopped(StoppedError::Deadline) => ErrorCode::Deadline,
+            Self::Flagged(_) => ErrorCode::RadiographFlagged,
+            Self::Bundle(e) => bundle(e),
+            Self::Retrieval(_) => ErrorCode::Retrieval,
+            Self::Runtime(e) => runtime(e),
+            Self::Prompt(e) => prompt(e),
+            Self::Question(e) => question(e),
+            Self::Memory(_) => ErrorCode::DecoderMemory,
+            Self::Decoder(_) => ErrorCode::Decoder,
+            Self::Output(_) => ErrorCode::Output,
+            Self::Saved(_) => ErrorCode::Saved,
+        }
+    }
+
     /// The causes on one line, from the source to the innermost one; `None` if the error has no source.
     pub fn causes(&self) -> Option<String> {
         cause::causes(self)
@@ -62,3 +85,60 @@ impl Error {
 
 /// Result with the SDK's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn radiograph(error: &RadiographError) -> ErrorCode {
+    use RadiographError as E;
+    match error {
+        E::Read { .. } | E::Folder { .. } => ErrorCode::RadiographRead,
+        E::UnknownFormat { .. } => ErrorCode::RadiographFormat,
+        E::Empty { .. } | E::Damaged { .. } => ErrorCode::RadiographDamaged,
+        E::TooLarge { .. } | E::Sides { .. } | E::PixelCount { .. } => ErrorCode::RadiographSize,
+        E::Memory { .. } => ErrorCode::RadiographMemory,
+        _ => ErrorCode::Radiograph,
+    }
+}
+
+fn bundle(error: &BundleError) -> ErrorCode {
+    use BundleError as E;
+    match error {
+        E::NoPath => ErrorCode::InvalidArgument,
+        E::Read { .. } => ErrorCode::BundleRead,
+        E::Missing { .. } => ErrorCode::BundleMissing,
+        E::Size { .. } | E::Altered { .. } | E::NotRegular { .. } | E::Graph { .. } => ErrorCode::BundleAltered,
+        E::Unsigned { .. } | E::Signature { .. } => ErrorCode::BundleSignature,
+        E::NewerSchema { .. } | E::NewerVersion { .. } => ErrorCode::BundleNewer,
+        _ => ErrorCode::Bundle,
+    }
+}
+
+fn question(error: &QuestionError) -> ErrorCode {
+    use QuestionError as E;
+    match error {
+        E::Sampling { .. } | E::FollowUps => ErrorCode::InvalidArgument,
+        E::TooLong { .. } => ErrorCode::DecoderTooLong,
+        E::Schema { .. } => ErrorCode::DecoderSchema,
+    }
+}
+
+fn runtime(error: &RuntimeError) -> ErrorCode {
+    use RuntimeError as E;
+    match error {
+        E::TooManyThreads { .. } => ErrorCode::InvalidArgument,
+        E::NotFound { .. } => ErrorCode::RuntimeNotFound,
+        E::Library { .. } | E::OtherLibrary { .. } => ErrorCode::RuntimeLibrary,
+        E::Provider { .. } | E::Precision { .. } => ErrorCode::RuntimeProvider,
+        E::Graph { .. } | E::Port { .. } => ErrorCode::RuntimeGraph,
+        E::Golden { .. } => ErrorCode::RuntimeGolden,
+        E::Threads { .. } => ErrorCode::RuntimeThreads,
+        _ => ErrorCode::Runtime,
+    }
+}
+
+fn prompt(error: &PromptError) -> ErrorCode {
+    use PromptError as E;
+    match error {
+        E::Tokenizer { .. } | E::MissingToken { .. } => ErrorCode::PromptTokenizer,
+        E::ControlToken { .. } | E::EmptyQuestion | E::LongQuestion { .. } | E::Box { .. } => ErrorCode::PromptQuestion,
+        _ => ErrorCode::Prompt,
+    }
+}

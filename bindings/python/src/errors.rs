@@ -1,7 +1,7 @@
 //! Failures of calls, and the exceptions that they become. The classes are defined in `python/anatomix/_errors.py`.
 
 use anatomix::Error;
-use anatomix::error::{BundleError, PromptError, QuestionError, RadiographError, RuntimeError, StoppedError};
+use anatomix::error::ErrorCode;
 use pyo3::prelude::*;
 use std::any::Any;
 use std::sync::PoisonError;
@@ -39,10 +39,7 @@ impl Failure {
     /// The exception.
     pub fn raise(self, py: Python<'_>) -> PyErr {
         let made = match self {
-            Self::Sdk(error) => {
-                let (class, code) = kind(&error);
-                exception(py, class, (error.to_string(), code, error.causes()))
-            }
+            Self::Sdk(error) => exception(py, class(&error), (error.to_string(), error.code().name(), error.causes())),
             Self::Defect(said) => {
                 let message = "a defect in AnatomiX stopped the call; report this with the cause, and make a new study";
                 exception(py, "InternalError", (message.into(), "panic", Some(said)))
@@ -66,80 +63,20 @@ fn exception<'py>(py: Python<'py>, class: &str, arguments: (String, &str, Option
     py.import("anatomix._errors")?.getattr(class)?.call1(arguments)
 }
 
-/// The class and the code of an error. Codes are the names of the C interface's statuses, in lower case and without `ANX_`.
-fn kind(error: &Error) -> (&'static str, &'static str) {
-    match error {
-        Error::Radiograph(error) => ("RadiographError", radiograph(error)),
-        Error::Flagged(_) => ("FlaggedError", "radiograph_flagged"),
-        Error::Stopped(StoppedError::Deadline) => ("StoppedError", "deadline"),
-        Error::Stopped(_) => ("StoppedError", "stopped"),
-        Error::Bundle(error) => ("BundleError", bundle(error)),
-        Error::Retrieval(_) => ("RetrievalError", "retrieval"),
-        Error::Runtime(error) => ("OnnxRuntimeError", runtime(error)),
-        Error::Prompt(error) => prompt(error),
-        Error::Question(error) => ("QuestionError", question(error)),
-        Error::Memory(_) => ("DecoderError", "decoder_memory"),
-        Error::Decoder(_) => ("DecoderError", "decoder"),
-        Error::Saved(_) => ("SavedError", "saved"),
-        Error::Output(_) => ("OutputError", "output"),
-        _ => ("Error", "error"),
-    }
-}
-
-fn radiograph(error: &RadiographError) -> &'static str {
-    use RadiographError::*;
-    match error {
-        Read { .. } | Folder { .. } => "radiograph_read",
-        UnknownFormat { .. } => "radiograph_format",
-        Empty { .. } | Damaged { .. } => "radiograph_damaged",
-        TooLarge { .. } | Sides { .. } | PixelCount { .. } => "radiograph_size",
-        Memory { .. } => "radiograph_memory",
-        _ => "radiograph",
-    }
-}
-
-fn bundle(error: &BundleError) -> &'static str {
-    use BundleError::*;
-    match error {
-        NoPath => "invalid_argument",
-        Read { .. } => "bundle_read",
-        Missing { .. } => "bundle_missing",
-        Size { .. } | Altered { .. } | NotRegular { .. } | Graph { .. } => "bundle_altered",
-        Unsigned { .. } | Signature { .. } => "bundle_signature",
-        NewerSchema { .. } | NewerVersion { .. } => "bundle_newer",
-        _ => "bundle",
-    }
-}
-
-fn runtime(error: &RuntimeError) -> &'static str {
-    use RuntimeError::*;
-    match error {
-        TooManyThreads { .. } => "invalid_argument",
-        NotFound { .. } => "runtime_not_found",
-        Library { .. } | OtherLibrary { .. } => "runtime_library",
-        Provider { .. } | Precision { .. } => "runtime_provider",
-        Graph { .. } | Port { .. } => "runtime_graph",
-        Golden { .. } => "runtime_golden",
-        Threads { .. } => "runtime_threads",
-        _ => "runtime",
-    }
-}
-
-fn question(error: &QuestionError) -> &'static str {
-    use QuestionError::*;
-    match error {
-        Sampling { .. } | FollowUps => "invalid_argument",
-        TooLong { .. } => "decoder_too_long",
-        Schema { .. } => "decoder_schema",
-        _ => "decoder",
-    }
-}
-
-fn prompt(error: &PromptError) -> (&'static str, &'static str) {
-    use PromptError::*;
-    match error {
-        ControlToken { .. } | EmptyQuestion | LongQuestion { .. } | Box { .. } => ("QuestionError", "prompt_question"),
-        Tokenizer { .. } | MissingToken { .. } => ("BundleError", "prompt_tokenizer"),
-        _ => ("QuestionError", "prompt"),
+/// The class of an error.
+fn class(error: &Error) -> &'static str {
+    match (error, error.code()) {
+        (_, ErrorCode::PromptTokenizer) => "BundleError",
+        (Error::Radiograph(_), _) => "RadiographError",
+        (Error::Flagged(_), _) => "FlaggedError",
+        (Error::Stopped(_), _) => "StoppedError",
+        (Error::Bundle(_), _) => "BundleError",
+        (Error::Retrieval(_), _) => "RetrievalError",
+        (Error::Runtime(_), _) => "OnnxRuntimeError",
+        (Error::Prompt(_) | Error::Question(_), _) => "QuestionError",
+        (Error::Memory(_) | Error::Decoder(_), _) => "DecoderError",
+        (Error::Saved(_), _) => "SavedError",
+        (Error::Output(_), _) => "OutputError",
+        _ => "Error",
     }
 }

@@ -50,8 +50,8 @@ pub unsafe extern "C" fn anx_study_rewind(study: *mut anx_study, turns: usize, e
 ///
 /// bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They describe the patient: protect them as you
 /// protect the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_DECODER, ANX_SAVED, or in the hundred of ANX_RUNTIME; the study is then as
-/// it was.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_SAVED, or in the hundreds of ANX_RUNTIME and ANX_DECODER; the study
+/// is then as it was.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_save(study: *mut anx_study, bytes: *mut *mut anx_bytes, error: *mut *mut anx_error) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn anx_study_save(study: *mut anx_study, bytes: *mut *mut 
 ///
 /// bytes, size: all bytes, with the checksum at their end; borrowed for the call. study: takes the new study, which the caller frees with
 /// anx_study_free; NULL on failure.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, ANX_DECODER, or in the hundreds of ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_SAVED, or in the hundreds of ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_load(
     engine: *const anx_engine,

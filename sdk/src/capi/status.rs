@@ -1,15 +1,10 @@
 //! Status numbers, and the number of each error.
 
-use crate::bundle::BundleError;
-use crate::control::StoppedError;
-use crate::decoder::QuestionError;
-use crate::error::Error;
-use crate::prompt::PromptError;
-use crate::radiograph::RadiographError;
-use crate::runtime::RuntimeError;
+use crate::error::{Error, ErrorCode};
 
-/// How a call ended. Numbers keep their meaning. Later versions may add some, so treat an unknown number by its hundred: the first
-/// number of each hundred stands for all failures that none of the others describes. The error's message always says what failed.
+/// How a call ended. Every number but ANX_OK is a failure. Numbers keep their meaning, and later versions may add some. From 100 on,
+/// treat an unknown number as the first of its hundred, which stands for all failures that none of the others describes; below 100, as a
+/// call that failed for an unknown reason. The error's message always says what failed.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_status {
@@ -83,7 +78,7 @@ pub enum anx_status {
     ANX_PROMPT = 500,
     /// The bundle's tokenizer cannot be used.
     ANX_PROMPT_TOKENIZER = 501,
-    /// The question is empty, has too many characters, or holds a control token, a malformed box, or a box outside the image.
+    /// The question is empty, has more than 8,192 bytes, or holds a control token, a malformed box, or a box outside the image.
     ANX_PROMPT_QUESTION = 502,
 
     /// The language model cannot answer; the message says why.
@@ -107,77 +102,64 @@ use anx_status::*;
 impl anx_status {
     /// The number of an error.
     pub(super) fn of(error: &Error) -> Self {
-        match error {
-            Error::Radiograph(e) => radiograph(e),
-            Error::Stopped(StoppedError::Cancelled) => ANX_STOPPED,
-            Error::Stopped(StoppedError::Deadline) => ANX_DEADLINE,
-            Error::Flagged(_) => ANX_RADIOGRAPH_FLAGGED,
-            Error::Bundle(e) => bundle(e),
-            Error::Retrieval(_) => ANX_RETRIEVAL,
-            Error::Runtime(e) => runtime(e),
-            Error::Prompt(e) => prompt(e),
-            Error::Question(e) => question(e),
-            Error::Memory(_) => ANX_DECODER_MEMORY,
-            Error::Decoder(_) => ANX_DECODER,
-            Error::Output(_) => ANX_OUTPUT,
-            Error::Saved(_) => ANX_SAVED,
+        match error.code() {
+            ErrorCode::InvalidArgument => ANX_INVALID_ARGUMENT,
+            ErrorCode::Stopped => ANX_STOPPED,
+            ErrorCode::Deadline => ANX_DEADLINE,
+            ErrorCode::Radiograph => ANX_RADIOGRAPH,
+            ErrorCode::RadiographRead => ANX_RADIOGRAPH_READ,
+            ErrorCode::RadiographFormat => ANX_RADIOGRAPH_FORMAT,
+            ErrorCode::RadiographDamaged => ANX_RADIOGRAPH_DAMAGED,
+            ErrorCode::RadiographSize => ANX_RADIOGRAPH_SIZE,
+            ErrorCode::RadiographMemory => ANX_RADIOGRAPH_MEMORY,
+            ErrorCode::RadiographFlagged => ANX_RADIOGRAPH_FLAGGED,
+            ErrorCode::Bundle => ANX_BUNDLE,
+            ErrorCode::BundleRead => ANX_BUNDLE_READ,
+            ErrorCode::BundleMissing => ANX_BUNDLE_MISSING,
+            ErrorCode::BundleAltered => ANX_BUNDLE_ALTERED,
+            ErrorCode::BundleNewer => ANX_BUNDLE_NEWER,
+            ErrorCode::BundleSignature => ANX_BUNDLE_SIGNATURE,
+            ErrorCode::Retrieval => ANX_RETRIEVAL,
+            ErrorCode::Runtime => ANX_RUNTIME,
+            ErrorCode::RuntimeNotFound => ANX_RUNTIME_NOT_FOUND,
+            ErrorCode::RuntimeLibrary => ANX_RUNTIME_LIBRARY,
+            ErrorCode::RuntimeProvider => ANX_RUNTIME_PROVIDER,
+            ErrorCode::RuntimeGraph => ANX_RUNTIME_GRAPH,
+            ErrorCode::RuntimeGolden => ANX_RUNTIME_GOLDEN,
+            ErrorCode::RuntimeThreads => ANX_RUNTIME_THREADS,
+            ErrorCode::Prompt => ANX_PROMPT,
+            ErrorCode::PromptTokenizer => ANX_PROMPT_TOKENIZER,
+            ErrorCode::PromptQuestion => ANX_PROMPT_QUESTION,
+            ErrorCode::Decoder => ANX_DECODER,
+            ErrorCode::DecoderSchema => ANX_DECODER_SCHEMA,
+            ErrorCode::DecoderMemory => ANX_DECODER_MEMORY,
+            ErrorCode::DecoderTooLong => ANX_DECODER_TOO_LONG,
+            ErrorCode::Output => ANX_OUTPUT,
+            ErrorCode::Saved => ANX_SAVED,
         }
     }
 }
 
-fn radiograph(error: &RadiographError) -> anx_status {
-    use RadiographError::*;
-    match error {
-        Read { .. } | Folder { .. } => ANX_RADIOGRAPH_READ,
-        UnknownFormat { .. } => ANX_RADIOGRAPH_FORMAT,
-        Empty { .. } | Damaged { .. } => ANX_RADIOGRAPH_DAMAGED,
-        TooLarge { .. } | Sides { .. } | PixelCount { .. } => ANX_RADIOGRAPH_SIZE,
-        Memory { .. } => ANX_RADIOGRAPH_MEMORY,
-        _ => ANX_RADIOGRAPH,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{DecoderError, QuestionError, RadiographError};
+    use crate::{Radiograph, Sampling};
 
-fn bundle(error: &BundleError) -> anx_status {
-    use BundleError::*;
-    match error {
-        NoPath => ANX_INVALID_ARGUMENT,
-        Read { .. } => ANX_BUNDLE_READ,
-        Missing { .. } => ANX_BUNDLE_MISSING,
-        Size { .. } | Altered { .. } | NotRegular { .. } | Graph { .. } => ANX_BUNDLE_ALTERED,
-        Unsigned { .. } | Signature { .. } => ANX_BUNDLE_SIGNATURE,
-        NewerSchema { .. } | NewerVersion { .. } => ANX_BUNDLE_NEWER,
-        _ => ANX_BUNDLE,
+    /// The name of a code is that of the status.
+    #[track_caller]
+    fn named(error: impl Into<Error>, name: &str) {
+        let error = error.into();
+        assert_eq!(error.code().name(), name);
+        assert_eq!(format!("{:?}", anx_status::of(&error)), format!("ANX_{}", name.to_uppercase()));
     }
-}
 
-fn question(error: &QuestionError) -> anx_status {
-    use QuestionError::*;
-    match error {
-        Sampling { .. } | FollowUps => ANX_INVALID_ARGUMENT,
-        TooLong { .. } => ANX_DECODER_TOO_LONG,
-        Schema { .. } => ANX_DECODER_SCHEMA,
-    }
-}
-
-fn runtime(error: &RuntimeError) -> anx_status {
-    use RuntimeError::*;
-    match error {
-        TooManyThreads { .. } => ANX_INVALID_ARGUMENT,
-        NotFound { .. } => ANX_RUNTIME_NOT_FOUND,
-        Library { .. } | OtherLibrary { .. } => ANX_RUNTIME_LIBRARY,
-        Provider { .. } | Precision { .. } => ANX_RUNTIME_PROVIDER,
-        Graph { .. } | Port { .. } => ANX_RUNTIME_GRAPH,
-        Golden { .. } => ANX_RUNTIME_GOLDEN,
-        Threads { .. } => ANX_RUNTIME_THREADS,
-        _ => ANX_RUNTIME,
-    }
-}
-
-fn prompt(error: &PromptError) -> anx_status {
-    use PromptError::*;
-    match error {
-        Tokenizer { .. } | MissingToken { .. } => ANX_PROMPT_TOKENIZER,
-        ControlToken { .. } | EmptyQuestion | LongQuestion { .. } | Box { .. } => ANX_PROMPT_QUESTION,
-        _ => ANX_PROMPT,
+    #[test]
+    fn names_are_those_of_the_header() {
+        named(Radiograph::open("no/such.dcm").unwrap_err(), "radiograph_read");
+        named(RadiographError::Memory { name: "a.dcm".into(), bytes: 1 }, "radiograph_memory");
+        named(Sampling { top_p: 0.0, ..Sampling::default() }.check().unwrap_err(), "invalid_argument");
+        named(QuestionError::FollowUps, "invalid_argument");
+        named(DecoderError::Grammar { source: crate::cause::source("x") }, "decoder");
     }
 }
