@@ -178,8 +178,13 @@ dicom-tools: ## Install the validators of DICOM reports (dicom3tools, dcmtk, lib
 	$(call debian,command -v dciodvfy dsrdump java > /dev/null && [ -e /usr/share/java/pixelmed.jar ],dicom3tools dcmtk \
 	  libpixelmed-java default-jre-headless,of DICOM reports by their receivers' tools)
 
+# minisign signs what the SDK verifies, and verifies what the SDK signs.
+.PHONY: minisign
+minisign: ## Install minisign where it is missing and this is root
+	$(call debian,command -v minisign > /dev/null,minisign,of signatures)
+
 .PHONY: test-python
-test-python: build trainer qemu dicom-tools ## Command line, bad input, C and C++, independent readers of the bundle, gradients
+test-python: build trainer qemu dicom-tools minisign ## Command line, bad input, C and C++, independent readers of the bundle, gradients
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -rs tests
 
 .PHONY: test-bindings

@@ -29,7 +29,7 @@ int main(int, char **argv) {
 @pytest.fixture
 def keys(tmp_path):
     if shutil.which("minisign") is None:
-        pytest.skip("minisign (Debian's package minisign) is missing")
+        pytest.skip("minisign is missing; `make minisign` installs it as root")
     secret, public = tmp_path / "vendor.key", tmp_path / "vendor.pub"
     done(["minisign", "-G", "-W", "-s", secret, "-p", public])
     return secret, public
