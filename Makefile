@@ -214,10 +214,10 @@ reference: $(ORT) trainer ## Train the reference bundle from its recipe; hours o
 
 .PHONY: evaluate
 evaluate: $(ORT) trainer ## Measure the reference bundle on phantoms that it never saw, and on their mirror images
-	@test -e build/evaluation/mimic-cxr-2.0.0-split.csv || \
-	  $(WITH_TORCH) $(TRAINER) phantom --out build/evaluation --count $(COUNT) --seed 1000000 --dicom-every 0
-	$(WITH_TORCH) ORT_DYLIB_PATH=$(ORT) $(TRAINER) evaluate --bundle $(BUNDLE) --data build/evaluation --json > build/evaluation.json
-	$(WITH_TORCH) ORT_DYLIB_PATH=$(ORT) $(TRAINER) evaluate --bundle $(BUNDLE) --data build/evaluation --flip --json > build/evaluation-flip.json
+	@test -e build/evaluation-$(COUNT)/mimic-cxr-2.0.0-split.csv || \
+	  $(WITH_TORCH) $(TRAINER) phantom --out build/evaluation-$(COUNT) --count $(COUNT) --seed 1000000 --dicom-every 0
+	$(WITH_TORCH) ORT_DYLIB_PATH=$(ORT) $(TRAINER) evaluate --bundle $(BUNDLE) --data build/evaluation-$(COUNT) --json > build/evaluation.json
+	$(WITH_TORCH) ORT_DYLIB_PATH=$(ORT) $(TRAINER) evaluate --bundle $(BUNDLE) --data build/evaluation-$(COUNT) --flip --json > build/evaluation-flip.json
 	@echo "build/evaluation.json"; cat build/evaluation.json; echo "build/evaluation-flip.json"; cat build/evaluation-flip.json
 
 .PHONY: bench

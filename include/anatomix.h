@@ -699,7 +699,9 @@ typedef struct anx_perceive_options {
 } anx_perceive_options;
 
 /**
- * An image in memory as grey pixels. Set struct_size to sizeof(anx_pixels) and everything else that you do not need to zero.
+ * An image in memory as grey pixels, as a display shows them: the caller has applied modality LUT, VOI LUT and window, and masked padding.
+ * (anx_study_from_bytes does that for a DICOM file.) Set struct_size to sizeof(anx_pixels) and everything else that you do not need to
+ * zero.
  */
 typedef struct anx_pixels {
     /**
@@ -754,7 +756,7 @@ typedef struct anx_file {
      */
     size_t size;
     /**
-     * Stands for it in messages and as the study's name, or NULL.
+     * Stands for it in messages and as the study's name; NULL for "bytes".
      */
     const char *name;
 } anx_file;
@@ -809,7 +811,8 @@ typedef struct anx_ask_options {
      */
     double top_p;
     /**
-     * Divides the positive logits of tokens that occur in the answer, and multiplies their negative ones; 0 or 1 for none.
+     * Divides the positive logits of tokens that occur in the answer, and multiplies their negative ones, 0.01 to
+     * 100; 0 or 1 for none.
      */
     double repetition_penalty;
     /**
@@ -862,7 +865,7 @@ typedef struct anx_ask_options {
  */
 typedef struct anx_grounding {
     /**
-     * The phrase, as it occurs in the answer's text.
+     * The phrase, as it occurs in the answer's text; empty for boxes without a phrase.
      */
     const char *phrase;
     /**
@@ -1214,8 +1217,8 @@ anx_status anx_study_ask_many(struct anx_study *study,
                               struct anx_error **error);
 
 /**
- * How many questions the study's conversation has: the last one that was no follow-up, and the follow-ups after it. 0 for NULL, and while
- * an ask is running.
+ * How many questions the study's conversation has: the last one that was no follow-up, and the follow-ups after it. 0 for NULL, and also
+ * while an ask is running, whatever the conversation holds.
  */
 size_t anx_study_turns(const struct anx_study *study);
 

@@ -29,7 +29,7 @@ pub enum anx_finish {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_grounding {
-    /// The phrase, as it occurs in the answer's text.
+    /// The phrase, as it occurs in the answer's text; empty for boxes without a phrase.
     pub phrase: *const c_char,
     /// Its boxes, box_count of them; borrowed from the answer.
     pub boxes: *const anx_box,

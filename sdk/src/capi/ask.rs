@@ -57,7 +57,8 @@ pub struct anx_ask_options {
     pub top_k: usize,
     /// Samples among the smallest set of most likely tokens whose probabilities sum to this, above 0 to 1; 0 for all.
     pub top_p: f64,
-    /// Divides the positive logits of tokens that occur in the answer, and multiplies their negative ones; 0 or 1 for none.
+    /// Divides the positive logits of tokens that occur in the answer, and multiplies their negative ones, 0.01 to
+    /// 100; 0 or 1 for none.
     pub repetition_penalty: f64,
     /// Seed of sampling: equal seeds give equal answers.
     pub seed: u64,

@@ -18,7 +18,9 @@ pub enum anx_photometric {
     ANX_MONOCHROME1 = 1,
 }
 
-/// An image in memory as grey pixels. Set struct_size to sizeof(anx_pixels) and everything else that you do not need to zero.
+/// An image in memory as grey pixels, as a display shows them: the caller has applied modality LUT, VOI LUT and window, and masked padding.
+/// (anx_study_from_bytes does that for a DICOM file.) Set struct_size to sizeof(anx_pixels) and everything else that you do not need to
+/// zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_pixels {

@@ -21,8 +21,8 @@ impl Handle for anx_bytes {
     const NAME: &'static str = "bytes";
 }
 
-/// How many questions the study's conversation has: the last one that was no follow-up, and the follow-ups after it. 0 for NULL, and while
-/// an ask is running.
+/// How many questions the study's conversation has: the last one that was no follow-up, and the follow-ups after it. 0 for NULL, and also
+/// while an ask is running, whatever the conversation holds.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_turns(study: *const anx_study) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.

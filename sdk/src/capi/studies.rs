@@ -58,7 +58,7 @@ pub struct anx_file {
     pub bytes: *const u8,
     /// How many bytes.
     pub size: usize,
-    /// Stands for it in messages and as the study's name, or NULL.
+    /// Stands for it in messages and as the study's name; NULL for "bytes".
     pub name: *const c_char,
 }
 

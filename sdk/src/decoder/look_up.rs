@@ -31,7 +31,7 @@ const END: i64 = -1;
 pub(crate) struct Draft<'a> {
     /// At least one.
     pub tokens: &'a [i64],
-    /// How likely the draft is right: the number of matching tokens before it, plus [`WORD_WEIGHT`] for each word of the question that it
+    /// How well its place matches: the number of matching tokens before it, plus [`WORD_WEIGHT`] for each word of the question that it
     /// begins with. At most [`STRONGEST`].
     pub strength: usize,
 }

@@ -26,7 +26,7 @@ pub enum FlagCode {
     ForProcessing,
     /// The picture is a colour photograph or has coloured parts.
     Colour,
-    /// The file's compressed pixels can be decoded, but a part of them is not as an encoder would write it.
+    /// The compressed picture is complete, but other bytes stand between or after its data, or its last refinement scans are missing.
     DamagedPixels,
 }
 

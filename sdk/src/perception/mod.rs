@@ -54,7 +54,7 @@ impl Perception {
         &self.object_embeddings[start..start + self.embedding_width]
     }
 
-    /// Probabilities of the 14 image labels, not calibrated.
+    /// Scores of the 14 image labels, 0..1, not calibrated.
     pub fn scores(&self) -> Vec<f32> {
         self.image_logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect()
     }

@@ -2,13 +2,18 @@
 //!
 //! ```text
 //! <bos><start_of_turn>user
-//! Image: <image_start><image>...<image_end>
+//! Image:
+//!
+//! <image_start><image>...<image_end>                                      P times <image>
+//!
+//!
 //! Likely findings:
-//! emb:<emb><obj_0></emb> box:<box>(x1,y1),(x2,y2)</box> SENTENCE          36 lines        } context
+//! emb:<emb><obj_0></emb> box:<box>(x0,y0),(x1,y1)</box> SENTENCE          36 lines        } context
 //! Task: QUESTION<end_of_turn>                                                             } question
 //! <start_of_turn>model
 //! ```
-//! All questions on a study share the context. It is tokenized and prefilled once, and questions are tokenized apart from it.
+//! A space follows `Image:`. All questions on a study share the context. It is tokenized and prefilled once, and questions are tokenized
+//! apart from it.
 
 mod tokens;
 

@@ -227,7 +227,7 @@ impl Output {
         if self.overlay.is_some() && matches!(source, Source::Saved(_)) {
             return Err(Failure::Usage("--overlay needs the radiograph itself, which a saved study does not hold".into()));
         }
-        let waiting = spinner("reading the radiograph");
+        let waiting = spinner("perceiving the radiograph");
         let study = source.study(&engine);
         waiting.finish_and_clear();
         let study = study?;
@@ -252,7 +252,7 @@ impl Session<'_> {
     /// Asks questions together. The first answer is printed as it is decoded, the others after it.
     pub fn ask(&mut self, questions: Vec<Question>) -> Result<(), Failure> {
         let json = self.output.json;
-        let waiting = spinner("reading the question");
+        let waiting = spinner("computing the context and the question");
         let mut written = Ok(());
         let on_piece = |number: usize, piece: &str| {
             if json || number > 0 {

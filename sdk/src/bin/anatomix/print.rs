@@ -31,7 +31,7 @@ pub fn study(study: &Study) -> Result<(), Failure> {
     let mut labels: Vec<_> = study.labels().iter().collect();
     labels.sort_by(|a, b| b.score.total_cmp(&a.score));
     for one in labels {
-        out.line(format_args!("  {:<28}{:>4.0} %  {}", one.label, one.score * 100.0, bar(one.score)))?;
+        out.line(format_args!("  {:<28}{:>5.2}  {}", one.label, one.score, bar(one.score)))?;
     }
     out.line("")?;
     out.line(origin(study.provenance(), study.timing()))?;

@@ -38,7 +38,7 @@ const LEAD_DISCOUNT: f64 = 0.95;
 pub(crate) struct Candidate {
     /// Its number of tokens.
     pub tokens: usize,
-    /// How many tokens matched where it was found; see [`LookUp::draft`](crate::decoder::LookUp::draft).
+    /// How well its place matches; see [`Draft::strength`](crate::decoder::look_up::Draft::strength).
     pub strength: usize,
     /// How many tokens its answer is ahead of the slowest one.
     pub ahead: usize,

@@ -95,7 +95,7 @@ impl Display {
             None => window(data)?,
         };
         let is = |tag: Tag, expected: &str| data.text(TOP, tag).is_some_and(|found| found == expected);
-        // Both have the same meaning, and a file for presentation in MONOCHROME1 has both.
+        // MONOCHROME1 and the shape INVERSE mean the same. A file for presentation in MONOCHROME1 has both, so they do not cancel.
         let inverted = is(tags::PHOTOMETRIC_INTERPRETATION, "MONOCHROME1") || is(tags::PRESENTATION_LUT_SHAPE, "INVERSE");
         let stored = |tag: Tag| data.word(tag).map(|word| if signed { i32::from(word as i16) } else { i32::from(word) });
         let padding = stored(tags::PIXEL_PADDING_VALUE).map(|value| {
