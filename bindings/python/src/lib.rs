@@ -13,6 +13,7 @@ mod pixels;
 mod question;
 mod radiograph;
 mod records;
+mod report;
 mod stream;
 mod study;
 mod waiting;

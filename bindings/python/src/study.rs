@@ -6,6 +6,7 @@ use crate::errors::{Failure, poisoned};
 use crate::overlay::Drawn;
 use crate::question::Question;
 use crate::records;
+use crate::report::Report;
 use crate::stream::Stream;
 use crate::waiting::{check, run};
 use anatomix::output::{Overlay, PerceiveRecord};
@@ -220,6 +221,28 @@ impl Study {
     /// Raises StoppedError if `cancel` stops the prefill, DecoderError if memory lacks.
     fn save_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.call(py, |study| Ok(study.save()?))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// A DICOM structured report of this study, as the bytes of a file that belongs to the radiograph's DICOM study: a region for each
+    /// structure and each box of the answers, questions and answers, flags and scores. It holds patient data. Equal results give equal
+    /// bytes.
+    ///
+    /// answers: answers of this study.
+    /// content_time: when the results were made, a datetime or a text YYYYMMDDhhmmss; by default the time of the radiograph.
+    /// comprehensive_sr: whether it is a Comprehensive SR, for viewers that do not know Comprehensive 3D SR.
+    ///
+    /// Raises OutputError if the radiograph is no DICOM file, or its header lacks what identifies patient, study or image.
+    #[pyo3(signature = (answers = Vec::new(), *, content_time = None, comprehensive_sr = false))]
+    fn structured_report<'py>(
+        &self,
+        py: Python<'py>,
+        answers: Vec<Bound<'py, Answer>>,
+        content_time: Option<&Bound<'py, PyAny>>,
+        comprehensive_sr: bool,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let report = Report::new(&answers, content_time, comprehensive_sr)?;
+        let bytes = self.call(py, |study| report.of(study))?;
         Ok(PyBytes::new(py, &bytes))
     }
 

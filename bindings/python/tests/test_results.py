@@ -2,10 +2,14 @@
 
 import copy
 import dataclasses
+import datetime
+import io
 import pickle
 
 import anatomix
 import numpy as np
+import pydicom
+import pydicom.uid as UID
 import pytest
 
 from conftest import PHANTOM
@@ -73,6 +77,37 @@ def test_tables_are_rows(study):
     assert rows[11]["name"] == "Left lung" and rows[11]["x0"] == study.structures[11].box.x0
     [row] = study.ask(QUESTION).table()
     assert row["question"] == QUESTION and row["x1"] > row["x0"]
+
+
+def test_a_structured_report_is_that_of_the_program(study, printed, tmp_path):
+    path = tmp_path / "report.dcm"
+    printed("ask", PHANTOM, QUESTION, "--sr", path)
+    answer = study.ask(QUESTION)
+    report = study.structured_report([answer])
+    assert report == path.read_bytes()
+    time = datetime.datetime(2024, 5, 6, 7, 8, 9)
+    dataset = pydicom.dcmread(io.BytesIO(study.structured_report(content_time=time, comprehensive_sr=True)))
+    assert (dataset.SOPClassUID, dataset.ContentDate, dataset.ContentTime) == (UID.ComprehensiveSRStorage, "20240506", "070809")
+    for content_time in (time, "20240506070809"):
+        assert study.structured_report(content_time=content_time, comprehensive_sr=True) == study.structured_report(
+            content_time=time, comprehensive_sr=True
+        )
+
+
+def test_a_report_that_cannot_be_made(engine, study):
+    pixels = anatomix.Radiograph.from_array(np.tile(np.arange(256, dtype=np.uint8), (256, 1)))
+    for report in (
+        lambda: engine.study(pixels).structured_report(),
+        lambda: study.structured_report([engine.study(pixels).ask(QUESTION)]),
+        lambda: study.structured_report(content_time="yesterday"),
+    ):
+        with pytest.raises(anatomix.OutputError) as error:
+            report()
+        assert error.value.code == "output" and ";" in error.value.message
+    with pytest.raises(TypeError, match="content_time is a text"):
+        study.structured_report(content_time=3)
+    with pytest.raises(TypeError):
+        study.structured_report([study])
 
 
 def test_overlays_are_pictures(study):

@@ -60,7 +60,7 @@ class SavedError(Error):
 
 
 class OutputError(Error):
-    """A result cannot be written."""
+    """A DICOM object cannot be made of a result."""
 
 
 class InternalError(Error):

@@ -1,0 +1,40 @@
+//! DICOM structured reports.
+
+use crate::answer::Answer;
+use crate::errors::Failure;
+use anatomix::Study;
+use anatomix::output::{ReportClass, StructuredReport};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+
+/// What a report holds beside its study, and how it is written.
+pub struct Report {
+    answers: Vec<anatomix::Answer>,
+    content_time: Option<String>,
+    class: ReportClass,
+}
+
+impl Report {
+    /// # Errors
+    /// `TypeError` if the content time is neither a text nor a `datetime`.
+    pub fn new(answers: &[Bound<'_, Answer>], content_time: Option<&Bound<'_, PyAny>>, comprehensive_sr: bool) -> PyResult<Self> {
+        Ok(Self {
+            answers: answers.iter().map(|answer| answer.get().answer.clone()).collect(),
+            content_time: content_time.map(timestamp).transpose()?,
+            class: if comprehensive_sr { ReportClass::Comprehensive } else { ReportClass::Comprehensive3d },
+        })
+    }
+
+    /// The report of a study as the bytes of a DICOM file.
+    pub fn of(&self, study: &Study) -> Result<Vec<u8>, Failure> {
+        let report = StructuredReport::of(study, &self.answers).class(self.class);
+        let report = self.content_time.as_deref().map_or(report, |time| report.content_time(time));
+        Ok(report.to_bytes()?)
+    }
+}
+
+/// A text as it is, a `datetime` as `YYYYMMDDhhmmss`.
+fn timestamp(time: &Bound<'_, PyAny>) -> PyResult<String> {
+    let text = time.extract().or_else(|_| time.call_method1("strftime", ("%Y%m%d%H%M%S",))?.extract());
+    text.map_err(|_| PyTypeError::new_err("content_time is a text, YYYYMMDDhhmmss, or a datetime"))
+}
