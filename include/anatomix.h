@@ -85,7 +85,7 @@ enum anx_status
      */
     ANX_OK = 0,
     /**
-     * An argument or an option cannot be used, such as NULL where something is needed; the message names it.
+     * An argument or an option cannot be used, such as NULL for a needed pointer; the message names it.
      */
     ANX_INVALID_ARGUMENT = 1,
     /**
@@ -492,7 +492,7 @@ typedef struct anx_engine_options {
     size_t threads;
     /**
      * Path of ONNX Runtime's library, or NULL: then it is searched for by the environment variable ORT_DYLIB_PATH, beside
-     * libanatomix.so (the file itself, where that is reached by a link), beside the program, in "../lib" of the program's folder, and on
+     * libanatomix.so (the file itself, if that is reached by a link), beside the program, in "../lib" of the program's folder, and on
      * the system's search path. A process loads one library and keeps it; a later engine that names another one is an error.
      */
     const char *library;
@@ -657,7 +657,7 @@ typedef struct anx_provenance {
      */
     const char *precision;
     /**
-     * SHA-256 of the input file, or of the pixels where there was no file; hexadecimal.
+     * SHA-256 of the input file, or of the pixels if there was no file; hexadecimal.
      */
     const char *input_sha256;
     /**
@@ -986,7 +986,7 @@ size_t anx_engine_note_count(const struct anx_engine *engine);
 
 /**
  * A note on where graphs are computed, a line such as why a GPU is not used, or that the bundle was checked on other kinds of
- * processors only. Borrowed from the engine; NULL where index is not below anx_engine_note_count.
+ * processors only. Borrowed from the engine; NULL if index is not below anx_engine_note_count.
  */
 const char *anx_engine_note(const struct anx_engine *engine,
                             size_t index);
@@ -1051,7 +1051,7 @@ uint32_t anx_study_height(const struct anx_study *study);
 size_t anx_study_structure_count(const struct anx_study *study);
 
 /**
- * A structure; its number is its index. Borrowed from the study; NULL where index is not below
+ * A structure; its number is its index. Borrowed from the study; NULL if index is not below
  * anx_study_structure_count. Every structure has a box and a sentence, in the image or not: judge by similarity, margin
  * and flags.
  */
@@ -1063,7 +1063,7 @@ const struct anx_structure *anx_study_structure(const struct anx_study *study, s
 size_t anx_study_label_count(const struct anx_study *study);
 
 /**
- * An image label. Borrowed from the study; NULL where index is not below anx_study_label_count.
+ * An image label. Borrowed from the study; NULL if index is not below anx_study_label_count.
  */
 const struct anx_label *anx_study_label(const struct anx_study *study, size_t index);
 
@@ -1073,7 +1073,7 @@ const struct anx_label *anx_study_label(const struct anx_study *study, size_t in
 size_t anx_study_flag_count(const struct anx_study *study);
 
 /**
- * A flag. Borrowed from the study; NULL where index is not below anx_study_flag_count.
+ * A flag. Borrowed from the study; NULL if index is not below anx_study_flag_count.
  */
 const struct anx_flag *anx_study_flag(const struct anx_study *study, size_t index);
 
@@ -1083,7 +1083,7 @@ const struct anx_flag *anx_study_flag(const struct anx_study *study, size_t inde
 size_t anx_study_timing_count(const struct anx_study *study);
 
 /**
- * The time of a step. Borrowed from the study; NULL where index is not below anx_study_timing_count.
+ * The time of a step. Borrowed from the study; NULL if index is not below anx_study_timing_count.
  */
 const struct anx_timing *anx_study_timing(const struct anx_study *study, size_t index);
 
@@ -1301,7 +1301,7 @@ const char *anx_answer_task(const struct anx_answer *answer);
 size_t anx_answer_grounding_count(const struct anx_answer *answer);
 
 /**
- * A phrase with its boxes, in the order of the text. Borrowed from the answer; NULL where index is not below
+ * A phrase with its boxes, in the order of the text. Borrowed from the answer; NULL if index is not below
  * anx_answer_grounding_count.
  */
 const struct anx_grounding *anx_answer_grounding(const struct anx_answer *answer, size_t index);
@@ -1339,7 +1339,7 @@ anx_finish anx_answer_finish(const struct anx_answer *answer);
 size_t anx_answer_flag_count(const struct anx_answer *answer);
 
 /**
- * A flag. Borrowed from the answer; NULL where index is not below anx_answer_flag_count.
+ * A flag. Borrowed from the answer; NULL if index is not below anx_answer_flag_count.
  */
 const struct anx_flag *anx_answer_flag(const struct anx_answer *answer, size_t index);
 
@@ -1349,7 +1349,7 @@ const struct anx_flag *anx_answer_flag(const struct anx_answer *answer, size_t i
 size_t anx_answer_timing_count(const struct anx_answer *answer);
 
 /**
- * The time of a step. Borrowed from the answer; NULL where index is not below anx_answer_timing_count.
+ * The time of a step. Borrowed from the answer; NULL if index is not below anx_answer_timing_count.
  */
 const struct anx_timing *anx_answer_timing(const struct anx_answer *answer, size_t index);
 

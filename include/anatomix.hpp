@@ -310,7 +310,7 @@ public:
     std::string bundle_sha256() const { return detail::text(anx_engine_bundle_sha256(handle_.get())); }
     // The provider that the engine computes on, never "auto".
     std::string provider() const { return detail::text(anx_engine_provider(handle_.get())); }
-    // Notes on where graphs are computed, a line each: why "auto" settled on it, whether the bundle was checked on such a processor.
+    // Notes on where graphs are computed, a line each: why "auto" chose it, whether the bundle was checked on such a processor.
     std::vector<std::string> notes() const {
         std::vector<std::string> all;
         for (std::size_t i = 0; i < anx_engine_note_count(handle_.get()); i++) {

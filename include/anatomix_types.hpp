@@ -41,7 +41,7 @@ public:
     const T &value() const & { return checked(held_); }
     T value() && { return std::move(checked(held_)); }
 
-    // The error; ANX_OK and empty strings where there is a value.
+    // The error; ANX_OK and empty strings if there is a value.
     Error error() const {
         const Error *error = std::get_if<Error>(&held_);
         return error ? *error : Error{};

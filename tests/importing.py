@@ -13,7 +13,7 @@ import published
 import pytest
 import torch
 from conftest import ROOT, needed
-from ports import attention
+from attention_inputs import attention
 from published import ADDED, SENTENCES, STRUCTURES
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize

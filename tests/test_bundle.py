@@ -22,8 +22,8 @@ def graph(bundle, name):
     return onnx.load(bundle / f"{name}.onnx", load_external_data=False)
 
 
-def ports(values) -> dict:
-    """Element type and shape of each port by name; dynamic dimensions are strings."""
+def interface(values) -> dict:
+    """Element type and shape of each input or output by name; dynamic dimensions are strings."""
     return {
         v.name: (
             onnx.TensorProto.DataType.Name(v.type.tensor_type.elem_type),
@@ -73,11 +73,11 @@ def test_graphs_are_valid(bundle, name):
     assert all(names) and len(set(names)) == len(names), "nodes have names of their own"
 
 
-def test_perception_ports(bundle, manifest):
+def test_perception_inputs_and_outputs(bundle, manifest):
     model, sizes, side = graph(bundle, "apm"), manifest["apm"], manifest["preprocess"]["size"]
-    [(name, (kind, shape))] = ports(model.graph.input).items()
+    [(name, (kind, shape))] = interface(model.graph.input).items()
     assert (name, kind, shape[1:]) == ("image", "FLOAT", [1, side, side]) and isinstance(shape[0], str)
-    assert {name: shape[1:] for name, (_, shape) in ports(model.graph.output).items()} == {
+    assert {name: shape[1:] for name, (_, shape) in interface(model.graph.output).items()} == {
         "boxes": [STRUCTURES, 4],
         "object_embeddings": [STRUCTURES, sizes["embedding_width"]],
         "image_tokens": [sizes["patches"], sizes["token_width"]],
@@ -87,18 +87,18 @@ def test_perception_ports(bundle, manifest):
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
 
 
-def test_projector_ports(bundle, manifest):
+def test_projector_inputs_and_outputs(bundle, manifest):
     model = graph(bundle, "projector")
-    assert set(ports(model.graph.input)) == {"image_tokens", "object_embeddings"}
-    [(name, (_, shape))] = ports(model.graph.output).items()
+    assert set(interface(model.graph.input)) == {"image_tokens", "object_embeddings"}
+    [(name, (_, shape))] = interface(model.graph.output).items()
     assert name == "visual_features"
     assert shape[1:] == [manifest["apm"]["patches"] + STRUCTURES, manifest["decoder"]["hidden"]]
 
 
-def test_decoder_ports(bundle, manifest):
+def test_decoder_inputs_and_outputs(bundle, manifest):
     model, sizes = graph(bundle, "decoder"), manifest["decoder"]
     cache = lambda what: {f"{what}.{i}.{part}" for i in range(sizes["layers"]) for part in ("key", "value")}
-    inputs, outputs = ports(model.graph.input), ports(model.graph.output)
+    inputs, outputs = interface(model.graph.input), interface(model.graph.output)
     assert set(inputs) == {
         "input_ids", "visual_features", "visual_index", "seqlens_k", "total_sequence_length", "logit_positions",
         "position_ids", "full_attention_bias", "sliding_attention_bias",

@@ -124,7 +124,7 @@ def test_chat_on_a_terminal(anatomix, onnxruntime_library, phantom_dicom, tmp_pa
                 assert b"stopped" in show(ours, b"> ")
             else:
                 assert b"Left lung" in show(ours, b"> ")
-            # Where nothing is said it takes back the line.
+            # With no answer in progress, Ctrl-C discards the line.
             os.write(ours, b"Where is\x03")
             show(ours, b"> ")
             os.write(ours, b"/rewind\r")

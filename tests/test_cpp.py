@@ -104,7 +104,7 @@ int main(int, char **argv) {
     Answer one = study.ask(first).value(), two = study.ask(second, {}, follow_up).value();
     std::cout << one.text() << "\n" << two.text() << "\n";
     if (study.turns() != 2 || one.prefilled() < 300 || two.prefilled() > 60 || two.runs() == 0) return 3;
-    // Rewound to the first answer, the same is said to the same.
+    // Rewound to the first answer, the same question gets the same answer.
     if (study.rewind(1).code != ANX_OK || study.turns() != 1) return 4;
     if (study.ask(second, {}, follow_up).value().text() != two.text()) return 5;
     // Kept and loaded, nothing is computed again; the conversation is over.

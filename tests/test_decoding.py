@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from ports import attention
+from attention_inputs import attention
 from safetensors.torch import load_file
 from importing import close, folder_run, session, trainer  # noqa: F401 (fixtures)
 from test_reference import Reader

@@ -19,7 +19,7 @@ MUST_OPEN = {
     "image_dfl.dcm",
 }
 # Files that pydicom opens and the SDK refuses, with the reason. No others may be refused.
-REFUSALS = ["is not a grey image", "frames", "cannot be read", "holds no pixels", "where 8 to 16 bits", "pixels are accepted"]
+REFUSALS = ["is not a grey image", "frames", "cannot be read", "holds no pixels", "but 8 to 16 bits", "pixels are accepted"]
 
 
 def files() -> dict[str, Path]:

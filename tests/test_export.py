@@ -157,9 +157,9 @@ def test_graphs_of_what_there_is(trainer, folder_run, tmp_path):  # noqa: F811
         trainer("export", run, "--out", out, "--apm", "fp32", "--decoder", "fp32")
         assert set(contents(out)) == {f"{name}.onnx{end}" for name in expected for end in ["", ".data"]}
         assert contents(out)["apm.onnx"] == contents(folder_run.bundle)["apm.onnx"]
-    ports = session(out / "apm.onnx")
-    assert [(port.name, port.shape[1:]) for port in ports.get_inputs()] == [("image", [1, 96, 96])]
-    shapes = {port.name: port.shape[1:] for port in ports.get_outputs()}
+    apm = session(out / "apm.onnx")
+    assert [(value.name, value.shape[1:]) for value in apm.get_inputs()] == [("image", [1, 96, 96])]
+    shapes = {value.name: value.shape[1:] for value in apm.get_outputs()}
     assert shapes == {"boxes": [36, 4], "object_embeddings": [36, 6], "image_tokens": [9, 32], "image_logits": [14]}
 
 

@@ -1,6 +1,6 @@
 """A bundle computes the same on another kind of processor: one with AVX2 and nothing newer, emulated by QEMU in user mode.
 
-ONNX Runtime's 8-bit kernels for such processors add pairs of products in 16 bits, which is too little for codes of 8 bits by 8 bits.
+ONNX Runtime's 8-bit kernels for such processors add pairs of products in 16 bits, which is too little for products of 8 by 8 bits.
 """
 
 import json

@@ -17,7 +17,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from PIL import Image
-from ports import attention
+from attention_inputs import attention
 from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ["*.rs", "*.py", "*.h", "*.hpp", "*.cpp", "*.md", "*.toml", "*.sh"]
+SOURCES = ["*.rs", "*.py", "*.pyi", "*.h", "*.hpp", "*.cpp", "*.md", "*.toml", "*.sh"]
 CRATES = ["sdk", "phantom", "trainer", "bindings/python"]
 MAX_COLUMNS, MAX_LINES = 140, 500
 # Generated from sdk/src/capi, whose own files are checked.

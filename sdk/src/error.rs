@@ -127,7 +127,7 @@ fn runtime(error: &RuntimeError) -> ErrorCode {
         E::NotFound { .. } => ErrorCode::RuntimeNotFound,
         E::Library { .. } | E::OtherLibrary { .. } => ErrorCode::RuntimeLibrary,
         E::Provider { .. } | E::Precision { .. } => ErrorCode::RuntimeProvider,
-        E::Graph { .. } | E::Port { .. } => ErrorCode::RuntimeGraph,
+        E::Graph { .. } | E::Missing { .. } => ErrorCode::RuntimeGraph,
         E::Golden { .. } => ErrorCode::RuntimeGolden,
         E::Threads { .. } => ErrorCode::RuntimeThreads,
         _ => ErrorCode::Runtime,

@@ -1,5 +1,5 @@
-//! Where memory is scarce, a radiograph that takes more is an error, and the program goes on. The allocator of this program refuses what
-//! lies beyond a limit; what a library asked for without looking would end it.
+//! If memory is scarce, a radiograph that needs more is an error, and the program goes on. The allocator of this test program refuses
+//! allocations beyond a limit; one that a library made without checking would abort the program.
 
 use anatomix::Radiograph;
 use anatomix::error::RadiographError;

@@ -151,7 +151,7 @@ impl Engine {
     }
 
     /// Perceives several radiographs; one run of the perception module takes up to `batch` of them. Returns a list with a Study for each,
-    /// or the exception (an anatomix.Error) if that radiograph failed: it takes nothing from the others.
+    /// or the exception (an anatomix.Error) if that radiograph failed: the others are not affected.
     ///
     /// radiographs: Radiographs and paths of files.
     /// deadline, cancel: as for `study`, for all of them together. What is not perceived by then is a StoppedError in the list.

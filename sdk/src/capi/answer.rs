@@ -131,7 +131,7 @@ pub unsafe extern "C" fn anx_answer_grounding_count(answer: *const anx_answer) -
     unsafe { read(answer, 0, |a| a.groundings.len()) }
 }
 
-/// A phrase with its boxes, in the order of the text. Borrowed from the answer; NULL where index is not below
+/// A phrase with its boxes, in the order of the text. Borrowed from the answer; NULL if index is not below
 /// anx_answer_grounding_count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_grounding(answer: *const anx_answer, index: usize) -> *const anx_grounding {
@@ -183,7 +183,7 @@ pub unsafe extern "C" fn anx_answer_flag_count(answer: *const anx_answer) -> usi
     unsafe { read(answer, 0, |a| a.record.flags.len()) }
 }
 
-/// A flag. Borrowed from the answer; NULL where index is not below anx_answer_flag_count.
+/// A flag. Borrowed from the answer; NULL if index is not below anx_answer_flag_count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_flag(answer: *const anx_answer, index: usize) -> *const anx_flag {
     // SAFETY: NULL or a live handle, as the header asks.
@@ -197,7 +197,7 @@ pub unsafe extern "C" fn anx_answer_timing_count(answer: *const anx_answer) -> u
     unsafe { read(answer, 0, |a| a.record.timing.len()) }
 }
 
-/// The time of a step. Borrowed from the answer; NULL where index is not below anx_answer_timing_count.
+/// The time of a step. Borrowed from the answer; NULL if index is not below anx_answer_timing_count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_timing(answer: *const anx_answer, index: usize) -> *const anx_timing {
     // SAFETY: NULL or a live handle, as the header asks.

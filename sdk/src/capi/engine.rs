@@ -64,7 +64,7 @@ pub struct anx_engine_options {
     /// Callers of an engine with one thread compute side by side; callers of an engine with several threads share them.
     pub threads: usize,
     /// Path of ONNX Runtime's library, or NULL: then it is searched for by the environment variable ORT_DYLIB_PATH, beside
-    /// libanatomix.so (the file itself, where that is reached by a link), beside the program, in "../lib" of the program's folder, and on
+    /// libanatomix.so (the file itself, if that is reached by a link), beside the program, in "../lib" of the program's folder, and on
     /// the system's search path. A process loads one library and keeps it; a later engine that names another one is an error.
     pub library: *const c_char,
     /// How many bytes the KV caches of all studies may take together, or 0 for no limit; see anx_engine_study_bytes.
@@ -190,7 +190,7 @@ pub unsafe extern "C" fn anx_engine_note_count(engine: *const anx_engine) -> usi
 }
 
 /// A note on where graphs are computed, a line such as why a GPU is not used, or that the bundle was checked on other kinds of
-/// processors only. Borrowed from the engine; NULL where index is not below anx_engine_note_count.
+/// processors only. Borrowed from the engine; NULL if index is not below anx_engine_note_count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_note(engine: *const anx_engine, index: usize) -> *const c_char {
     // SAFETY: NULL or a live handle, as the header asks.

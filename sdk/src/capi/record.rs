@@ -76,7 +76,7 @@ pub struct anx_provenance {
     pub provider: *const c_char,
     /// How weights are stored.
     pub precision: *const c_char,
-    /// SHA-256 of the input file, or of the pixels where there was no file; hexadecimal.
+    /// SHA-256 of the input file, or of the pixels if there was no file; hexadecimal.
     pub input_sha256: *const c_char,
     /// How tokens were chosen, and the form of the answer, for example "greedy, grounded".
     pub decoding: *const c_char,

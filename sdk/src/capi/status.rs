@@ -11,7 +11,7 @@ pub enum anx_status {
     /// The call did what it says.
     ANX_OK = 0,
 
-    /// An argument or an option cannot be used, such as NULL where something is needed; the message names it.
+    /// An argument or an option cannot be used, such as NULL for a needed pointer; the message names it.
     ANX_INVALID_ARGUMENT = 1,
     /// A defect of the library stopped the call, which has no result. If the call was on a study, the study is poisoned; an engine can be
     /// used as before.

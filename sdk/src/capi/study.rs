@@ -171,7 +171,7 @@ pub unsafe extern "C" fn anx_study_structure_count(study: *const anx_study) -> u
     unsafe { read(study, 0, |s| s.structures.len()) }
 }
 
-/// A structure; its number is its index. Borrowed from the study; NULL where index is not below
+/// A structure; its number is its index. Borrowed from the study; NULL if index is not below
 /// anx_study_structure_count. Every structure has a box and a sentence, in the image or not: judge by similarity, margin
 /// and flags.
 #[unsafe(no_mangle)]
@@ -187,7 +187,7 @@ pub unsafe extern "C" fn anx_study_label_count(study: *const anx_study) -> usize
     unsafe { read(study, 0, |s| s.labels.len()) }
 }
 
-/// An image label. Borrowed from the study; NULL where index is not below anx_study_label_count.
+/// An image label. Borrowed from the study; NULL if index is not below anx_study_label_count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_label(study: *const anx_study, index: usize) -> *const anx_label {
     // SAFETY: NULL or a live handle, as the header asks.
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn anx_study_flag_count(study: *const anx_study) -> usize 
     unsafe { read(study, 0, |s| s.record.flags.len()) }
 }
 
-/// A flag. Borrowed from the study; NULL where index is not below anx_study_flag_count.
+/// A flag. Borrowed from the study; NULL if index is not below anx_study_flag_count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_flag(study: *const anx_study, index: usize) -> *const anx_flag {
     // SAFETY: NULL or a live handle, as the header asks.
@@ -215,7 +215,7 @@ pub unsafe extern "C" fn anx_study_timing_count(study: *const anx_study) -> usiz
     unsafe { read(study, 0, |s| s.record.timing.len()) }
 }
 
-/// The time of a step. Borrowed from the study; NULL where index is not below anx_study_timing_count.
+/// The time of a step. Borrowed from the study; NULL if index is not below anx_study_timing_count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_timing(study: *const anx_study, index: usize) -> *const anx_timing {
     // SAFETY: NULL or a live handle, as the header asks.

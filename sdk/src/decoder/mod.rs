@@ -79,7 +79,7 @@ impl Decoder {
         }
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>();
         let projector = runtime.graph(&bundle.file(PROJECTOR))?;
-        projector.check_ports(&names(&["image_tokens", "object_embeddings"]), &names(&["visual_features"]))?;
+        projector.check_names(&names(&["image_tokens", "object_embeddings"]), &names(&["visual_features"]))?;
         let graph = runtime.concurrent_graph(&bundle.file(DECODER))?;
         let sizes = bundle.manifest().decoder.clone();
         let mut inputs = names(&["input_ids", "visual_features", "visual_index", "seqlens_k", "total_sequence_length", "logit_positions"]);
@@ -88,9 +88,9 @@ impl Decoder {
         inputs.extend(sizes.sliding_window.map(|_| SLIDING_ATTENTION_BIAS.into()));
         inputs.extend(cache::names("past_key_values", sizes.layers));
         outputs.extend(cache::names("present", sizes.layers));
-        graph.check_ports(&inputs, &outputs)?;
+        graph.check_names(&inputs, &outputs)?;
         if sizes.sliding_window.is_none() && graph.has_input(SLIDING_ATTENTION_BIAS) {
-            return Err(RuntimeError::Port { graph: MANIFEST.into(), what: "size", name: "decoder.sliding_window".into() });
+            return Err(RuntimeError::Missing { graph: MANIFEST.into(), what: "size", name: "decoder.sliding_window".into() });
         }
         let kinds = [(FULL_ATTENTION_BIAS, None), (SLIDING_ATTENTION_BIAS, sizes.sliding_window)];
         let biases = kinds.into_iter().filter(|(name, _)| graph.has_input(name)).collect();

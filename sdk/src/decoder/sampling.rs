@@ -96,7 +96,7 @@ impl Sampler {
         Ok(Self { sampling, rng: ChaCha8Rng::seed_from_u64(sampling.seed), used: Vec::new(), log_probabilities, matcher })
     }
 
-    /// Whether draft tokens can be verified, which takes greedy decoding.
+    /// Whether draft tokens can be verified, which requires greedy decoding.
     pub fn takes_drafts(&self) -> bool {
         self.sampling.is_greedy()
     }

@@ -75,7 +75,7 @@ impl PerceptionModule {
     pub fn load(runtime: &Runtime, bundle: &Bundle) -> Result<Self, RuntimeError> {
         let graph = runtime.graph(&bundle.file(APM))?;
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>();
-        graph.check_ports(&names(&["image"]), &names(&["boxes", "object_embeddings", "image_tokens", "image_logits"]))?;
+        graph.check_names(&names(&["image"]), &names(&["boxes", "object_embeddings", "image_tokens", "image_logits"]))?;
         let manifest = bundle.manifest();
         Ok(Self { graph, sizes: manifest.apm, side: manifest.preprocess.size as usize })
     }

@@ -19,7 +19,7 @@ pub(super) struct Decoded<'a> {
 }
 
 impl Decoded<'_> {
-    /// With a copy of the samples, where they are borrowed.
+    /// With a copy of the samples, if they are borrowed.
     pub fn into_owned(self, name: &str) -> Result<Decoded<'static>, RadiographError> {
         let bytes = match self.samples.bytes {
             Cow::Borrowed(bytes) => memory::copied(bytes, name)?,

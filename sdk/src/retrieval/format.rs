@@ -130,7 +130,7 @@ fn check_version(header: &Metadata) -> Result<(), Problem> {
     match value("version").and_then(|v| v.parse().ok()) {
         Some(VERSION) => Ok(()),
         Some(newer) if newer > VERSION => Err(Problem::Newer(newer)),
-        _ => Err("its metadata gives no version that ever existed".to_string().into()),
+        _ => Err("its metadata gives no known version".to_string().into()),
     }
 }
 

@@ -33,7 +33,7 @@ pub enum RuntimeError {
     )]
     Precision { graph: String, precision: String, provider: Provider },
     #[error("{graph} lacks the {what} {name:?}; export the bundle again with a matching trainer")]
-    Port { graph: String, what: &'static str, name: String },
+    Missing { graph: String, what: &'static str, name: String },
     #[error("{graph} cannot be computed; check that memory is left and that the bundle is whole (anatomix bundle verify)")]
     Run { graph: String, source: Source },
     #[error("a tensor of shape {shape:?} cannot be made; give as many values as the shape says, or a smaller one")]

@@ -25,7 +25,7 @@ pub struct Graph {
     session: Session,
     outputs: Vec<CString>,
     /// Held during a run; `None` if runs may overlap.
-    turns: Option<Mutex<()>>,
+    one_at_a_time: Option<Mutex<()>>,
     /// Counts the runs in progress, for tests.
     #[cfg(test)]
     pub(crate) meeting: Option<std::sync::Arc<tests::Meeting>>,
@@ -39,7 +39,7 @@ impl Graph {
             name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
             session,
             outputs,
-            turns: (provider != Provider::Cpu).then(Mutex::default),
+            one_at_a_time: (provider != Provider::Cpu).then(Mutex::default),
             #[cfg(test)]
             meeting: None,
         })
@@ -48,10 +48,10 @@ impl Graph {
     /// Checks that the graph has the inputs and outputs that are used.
     ///
     /// # Errors
-    /// [`RuntimeError::Port`] for the first that is missing.
-    pub fn check_ports(&self, inputs: &[String], outputs: &[String]) -> Result<(), RuntimeError> {
+    /// [`RuntimeError::Missing`] for the first that is missing.
+    pub fn check_names(&self, inputs: &[String], outputs: &[String]) -> Result<(), RuntimeError> {
         let has_output = |name: &str| self.session.outputs().iter().any(|output| output.name() == name);
-        let missing = |what, name: &str| RuntimeError::Port { graph: self.name.clone(), what, name: name.into() };
+        let missing = |what, name: &str| RuntimeError::Missing { graph: self.name.clone(), what, name: name.into() };
         if let Some(name) = inputs.iter().find(|name| !self.has_input(name)) {
             return Err(missing("input", name));
         }
@@ -149,7 +149,7 @@ impl Graph {
 
     fn turn(&self) -> Option<MutexGuard<'_, ()>> {
         // A run that panicked has not changed the session.
-        self.turns.as_ref().map(|turns| turns.lock().unwrap_or_else(PoisonError::into_inner))
+        self.one_at_a_time.as_ref().map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits for the turn of a run that begins now.
@@ -180,14 +180,14 @@ impl Outputs<'_> {
     /// Shape and values of an output of type f32.
     ///
     /// # Errors
-    /// [`RuntimeError::Port`] if the graph has none of this name; [`RuntimeError::Run`] if it has another type.
+    /// [`RuntimeError::Missing`] if the graph has none of this name; [`RuntimeError::Run`] if it has another type.
     pub fn get(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), RuntimeError> {
         let (shape, values) = self.value(name)?.try_extract_tensor::<f32>().map_err(|e| self.graph.failed(e))?;
         Ok((shape.iter().map(|&size| size as usize).collect(), values.to_vec()))
     }
 
     fn value(&self, name: &str) -> Result<&DynValue, RuntimeError> {
-        let missing = || RuntimeError::Port { graph: self.graph.name.clone(), what: "output", name: name.into() };
+        let missing = || RuntimeError::Missing { graph: self.graph.name.clone(), what: "output", name: name.into() };
         self.iter().find(|&(found, _)| found == name).map(|(_, value)| value).ok_or_else(missing)
     }
 

@@ -62,7 +62,7 @@ fn what_is_wrong_is_said() {
         (File::new().packed(uids::RLE_LOSSLESS, vec![vec![0; 2]; 70_000]), "pieces"),
         (File::new().packed(uids::JPEG_BASELINE8_BIT, vec![vec![1; 64]]), "no readable header"),
         (File::new().packed(uids::JPEG2000, vec![vec![1; 64]]), "no readable header"),
-        (File::new().packed(uids::JPEG_BASELINE8_BIT, vec![jpeg_bytes.clone()]).word(tags::ROWS, 33), "40x32 where its header says 40x33"),
+        (File::new().packed(uids::JPEG_BASELINE8_BIT, vec![jpeg_bytes.clone()]).word(tags::ROWS, 33), "40x32, but its header says 40x33"),
         (File::new().packed(uids::JPEG_BASELINE8_BIT, vec![jpeg_bytes[..jpeg_bytes.len() / 4].to_vec()]), "damaged"),
         (File::new().packed(uids::EXPLICIT_VR_LITTLE_ENDIAN, vec![vec![0; 4 * PIXELS]]), "not packed as"),
     ];

@@ -33,7 +33,7 @@ pub(super) fn check(folder: &Path, settings: &Settings) -> Result<Check> {
     match Engine::builder().provider(Provider::Cpu).open(folder) {
         Ok(_) => Ok(Check::Passed(processor().into())),
         Err(error @ Error::Runtime(RuntimeError::NotFound { .. })) => {
-            Err(error).context("the bundle cannot be opened before it is published; --no-golden-check leaves that out")
+            Err(error).context("the bundle cannot be opened before it is published; --no-golden-check skips this check")
         }
         Err(error) => Err(error).with_context(|| {
             format!(

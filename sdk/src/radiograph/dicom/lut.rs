@@ -24,10 +24,10 @@ impl Lut {
         }
         let descriptor = data.words(sequence, tags::LUT_DESCRIPTOR).unwrap_or_default();
         let &[count, first, bits] = &descriptor[..] else {
-            return Err(data.malformed(format!("the descriptor of its {what} has {} numbers where 3 belong", descriptor.len())));
+            return Err(data.malformed(format!("the descriptor of its {what} has {} numbers, but 3 belong there", descriptor.len())));
         };
         if !(8..=16).contains(&bits) {
-            return Err(data.malformed(format!("its {what} has entries of {bits} bits, where 8 to 16 are possible")));
+            return Err(data.malformed(format!("its {what} has entries of {bits} bits, but 8 to 16 are possible")));
         }
         // 65536 does not fit into the descriptor, which has 0 instead.
         let count = if count == 0 { 1 << 16 } else { usize::from(count) };

@@ -106,7 +106,7 @@ impl Shape {
         let high = data.word(tags::HIGH_BIT).unwrap_or(stored.wrapping_sub(1));
         if !matches!(allocated, 8 | 16) || !(8..=allocated).contains(&stored) || !(stored - 1..allocated).contains(&high) {
             return Err(data.unsupported(format!(
-                "its pixels have {stored} bits in {allocated} (high bit {high}), where 8 to 16 bits in 8 or 16 are accepted; \
+                "its pixels have {stored} bits in {allocated} (high bit {high}), but 8 to 16 bits in 8 or 16 are accepted; \
                  export it with such a bit depth"
             )));
         }
@@ -198,7 +198,7 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
 fn whole<'a>(data: &DataSet, mut bytes: Cow<'a, [u8]>, width: Width, pixels: usize) -> Result<Samples<'a>, RadiographError> {
     let needed = pixels * width.bytes();
     if bytes.len() < needed {
-        return Err(data.damaged(format!("it holds {} bytes of pixels where its header announces {needed}", bytes.len())));
+        return Err(data.damaged(format!("it holds {} bytes of pixels, but its header announces {needed}", bytes.len())));
     }
     match &mut bytes {
         Cow::Borrowed(bytes) => *bytes = &bytes[..needed],
@@ -215,13 +215,13 @@ fn announced(data: &DataSet, uid: &str, frame: Option<Frame>, shape: &Shape) -> 
     };
     if (frame.width, frame.height) != (shape.columns, shape.rows) {
         return Err(data.damaged(format!(
-            "its compressed picture is {}x{} where its header says {}x{}",
+            "its compressed picture is {}x{}, but its header says {}x{}",
             frame.width, frame.height, shape.columns, shape.rows
         )));
     }
     if frame.components != 1 {
         return Err(data.unsupported(format!(
-            "its compressed picture has {} components where a grey one has 1; export it as MONOCHROME1 or MONOCHROME2",
+            "its compressed picture has {} components, but a grey one has 1; export it as MONOCHROME1 or MONOCHROME2",
             frame.components
         )));
     }

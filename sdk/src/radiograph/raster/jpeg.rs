@@ -1,7 +1,7 @@
 //! JPEG. The decoder returns the picture in one piece, with one or three bytes per pixel.
 
 use super::picture::{Raster, UNDECODED, damaged};
-use super::{grey, turn};
+use super::{grey, orientation};
 use crate::cause::Problem;
 use crate::radiograph::decoded::Noticed;
 use crate::radiograph::stored::{Samples, Width};
@@ -29,7 +29,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
     decoder.read_image(&mut pixels).map_err(|e| damaged(name, Problem::caused(UNDECODED, e)))?;
     let (depth, coloured) = if channels == 1 { (Width::One, 0) } else { (Width::Two, grey::in_place(&mut pixels)) };
     let colour = coloured as f32 / (width as f32 * height as f32);
-    let (pixels, [width, height]) = turn::turn(pixels, depth.bytes(), [width, height], orientation, name)?;
+    let (pixels, [width, height]) = orientation::apply(pixels, depth.bytes(), [width, height], orientation, name)?;
     let samples = Samples { width: depth, bytes: pixels.into() };
     Ok(Raster { width, height, samples, noticed: Noticed { colour, damage: checked.doubt } })
 }

@@ -4,9 +4,9 @@
 
 mod grey;
 mod jpeg;
+mod orientation;
 mod picture;
 mod png;
-mod turn;
 
 use super::decoded::Decoded;
 use super::{Header, RadiographError};

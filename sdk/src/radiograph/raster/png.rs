@@ -1,8 +1,8 @@
 //! PNG, row by row: only the grey picture and a few rows are in memory, whatever the number of channels and bits.
 
 use super::grey::Layout;
+use super::orientation;
 use super::picture::{self, Raster};
-use super::turn;
 use crate::cause::Problem;
 use crate::radiograph::decoded::Noticed;
 use crate::radiograph::stored::{Samples, Width};
@@ -51,11 +51,11 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
     // Metadata may follow the pixels. The picture is complete even if they are cut.
     let _ = reader.finish();
     let orientation = reader.info().exif_metadata.as_deref().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
-    let (pixels, [turned_width, turned_height]) = turn::turn(pixels, size, [width, height], orientation, name)?;
+    let (pixels, [rotated_width, rotated_height]) = orientation::apply(pixels, size, [width, height], orientation, name)?;
     let colour = coloured as f32 / (width as f32 * height as f32);
     Ok(Raster {
-        width: turned_width,
-        height: turned_height,
+        width: rotated_width,
+        height: rotated_height,
         samples: Samples { width: layout.grey(), bytes: pixels.into() },
         noticed: Noticed { colour, damage: None },
     })

@@ -5,7 +5,7 @@ use crate::radiograph::memory;
 use image::metadata::Orientation;
 
 /// Rotates and flips `width * height` pixels of `size` bytes. Returns the pixels with the new width and height.
-pub(super) fn turn(
+pub(super) fn apply(
     pixels: Vec<u8>,
     size: usize,
     [width, height]: [u32; 2],
@@ -27,15 +27,15 @@ pub(super) fn turn(
     };
     let swaps_sides = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
     let sides = if swaps_sides { [height, width] } else { [width, height] };
-    let mut turned = memory::filled(0, pixels.len(), name)?;
-    for (y, row) in turned.chunks_exact_mut(sides[0] as usize * size).enumerate() {
+    let mut rotated = memory::filled(0, pixels.len(), name)?;
+    for (y, row) in rotated.chunks_exact_mut(sides[0] as usize * size).enumerate() {
         for (x, pixel) in row.chunks_exact_mut(size).enumerate() {
             let (x, y) = source(x, y, last_x, last_y);
             let at = (y * width as usize + x) * size;
             pixel.copy_from_slice(&pixels[at..at + size]);
         }
     }
-    Ok((turned, sides))
+    Ok((rotated, sides))
 }
 
 #[cfg(test)]
@@ -50,13 +50,13 @@ mod tests {
             let bytes: Vec<u8> = (0..12).collect();
             let mut expected = DynamicImage::from(GrayImage::from_raw(4, 3, bytes.clone()).unwrap());
             expected.apply_orientation(orientation);
-            let (turned, sides) = turn(bytes, 1, [4, 3], orientation, "x").unwrap();
-            assert_eq!((turned.as_slice(), sides), (expected.as_bytes(), [expected.width(), expected.height()]), "{exif}");
+            let (rotated, sides) = apply(bytes, 1, [4, 3], orientation, "x").unwrap();
+            assert_eq!((rotated.as_slice(), sides), (expected.as_bytes(), [expected.width(), expected.height()]), "{exif}");
             let words: Vec<u16> = (0..12).map(|i| i * 1000).collect();
             let mut expected = DynamicImage::from(ImageBuffer::<image::Luma<u16>, _>::from_raw(4, 3, words.clone()).unwrap());
             expected.apply_orientation(orientation);
-            let (turned, _) = turn(words.iter().flat_map(|word| word.to_ne_bytes()).collect(), 2, [4, 3], orientation, "x").unwrap();
-            assert_eq!(turned, expected.as_bytes(), "{exif}");
+            let (rotated, _) = apply(words.iter().flat_map(|word| word.to_ne_bytes()).collect(), 2, [4, 3], orientation, "x").unwrap();
+            assert_eq!(rotated, expected.as_bytes(), "{exif}");
         }
     }
 }
