@@ -300,6 +300,11 @@ def test_a_prefix_that_cannot_be_written_is_a_clear_error(tarball, place):
     assert message.count("\n") == 2, "more than the error and make's own line"
 
 
+def test_what_is_not_built_is_named(tmp_path):
+    message = make("install", f"PREFIX={tmp_path}/prefix", f"RELEASE={tmp_path}", fails=True)
+    assert f"error: {tmp_path}/anatomix is missing; run `make build` first" in message and not (tmp_path / "prefix").exists()
+
+
 def test_an_installation_may_be_read_only(prefix, data, report, tmp_path):
     """In a mount namespace of its own, because root may write everywhere else."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
