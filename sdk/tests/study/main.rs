@@ -2,7 +2,8 @@
 
 mod conversations;
 
-use anatomix::{Answer, Engine, Finish, Flow, Provider, Question, Radiograph, Sampling, Study, Task};
+use anatomix::error::StoppedError;
+use anatomix::{Answer, Engine, Error, Finish, Flow, Provider, Question, Radiograph, Sampling, Study, Task};
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -237,24 +238,40 @@ fn an_answer_ends_at_its_deadline() {
     assert_eq!(answer.finish, Finish::EndOfTurn);
 }
 
-#[test]
-fn a_context_that_is_computed_can_be_stopped() {
-    let mut study = study();
-    let cancel = study.cancel_handle();
-    // A thread cancels repeatedly, because each question resets the cancel handle when it is asked.
-    let asked = std::sync::atomic::AtomicBool::new(false);
-    let answer = std::thread::scope(|scope| {
+/// Makes a call on the study while a thread cancels repeatedly, because each call resets the cancel handle when it begins.
+fn while_cancelling<T>(study: &mut Study, call: impl FnOnce(&mut Study) -> T) -> T {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (cancel, called) = (study.cancel_handle(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !asked.load(std::sync::atomic::Ordering::Acquire) {
+            while !called.load(Ordering::Acquire) {
                 cancel.cancel();
                 std::thread::yield_now();
             }
         });
-        let answer = study.ask(Task::Report);
-        asked.store(true, std::sync::atomic::Ordering::Release);
-        answer.unwrap()
-    });
+        let outcome = call(study);
+        called.store(true, Ordering::Release);
+        outcome
+    })
+}
+
+#[test]
+fn a_context_that_is_computed_can_be_stopped() {
+    let mut study = study();
+    let answer = while_cancelling(&mut study, |study| study.ask(Task::Report)).unwrap();
     assert_eq!((answer.finish, answer.tokens, answer.prefilled), (Finish::Stopped, 0, 0));
+    assert_eq!(study.ask(Task::Report).unwrap().finish, Finish::EndOfTurn);
+}
+
+#[test]
+fn saving_can_be_stopped() {
+    let mut study = study();
+    let stopped = while_cancelling(&mut study, Study::save);
+    assert!(matches!(stopped, Err(Error::Stopped(StoppedError::Cancelled))), "{:?}", stopped.map(|bytes| bytes.len()));
+    // The study is as before: it has no context yet, and it can be saved and asked.
+    let saved = study.save().unwrap();
+    // Nothing is left to compute, so nothing is stopped.
+    assert!(while_cancelling(&mut study, Study::save).unwrap() == saved);
     assert_eq!(study.ask(Task::Report).unwrap().finish, Finish::EndOfTurn);
 }
 
