@@ -101,6 +101,9 @@ impl Question {
     /// no other white space between values, and properties in the order of the schema. Boxes in it are on the prompt's grid of 0..=1024,
     /// unlike groundings. The schema is not part of the prompt, so the question must say what the answer should contain.
     ///
+    /// Numbers in the schema are at most 2^53 - 1 in magnitude, and the values of `multipleOf` have a common multiple of at most 65,535 (in
+    /// units of their last decimal place); others would be rounded, or take too much memory.
+    ///
     /// A schema that cannot be used is the error [`QuestionError::Schema`](crate::error::QuestionError::Schema) when the question is asked,
     /// before anything is computed.
     ///

@@ -222,6 +222,32 @@ fn json_conforms_to_its_schema(#[case] temperature: f32) {
     }
 }
 
+/// An independent validator reads the answers to schemas whose numbers are at the borders of what is accepted.
+#[rstest]
+#[case(r#"{"const":9007199254740991}"#)]
+#[case(r#"{"enum":[-9007199254740991,[0.1,1e-7],9007199254740990]}"#)]
+#[case(r#"{"type":"integer","minimum":-9007199254740991,"maximum":9007199254740991}"#)]
+#[case(r#"{"type":"integer","exclusiveMinimum":9007199254740989,"exclusiveMaximum":9007199254740991}"#)]
+#[case(r#"{"type":"integer","minimum":9007199254740991}"#)]
+#[case(r#"{"type":"integer","minimum":0.5,"exclusiveMaximum":4.5}"#)]
+#[case(r#"{"type":"number","minimum":9007199254740991}"#)]
+#[case(r#"{"type":"number","exclusiveMinimum":-0.125,"maximum":1e-7}"#)]
+#[case(r#"{"type":"number","minimum":0.1,"exclusiveMaximum":0.3}"#)]
+#[case(r#"{"type":"number","maximum":-1.25}"#)]
+#[case(r#"{"type":"integer","multipleOf":1000,"minimum":1,"maximum":1000000}"#)]
+#[case(r#"{"type":"integer","multipleOf":30,"maximum":9999,"allOf":[{"type":"integer","multipleOf":21,"minimum":-999}]}"#)]
+#[case(r#"{"type":"number","multipleOf":0.25,"minimum":1,"maximum":40}"#)]
+fn numbers_conform_to_their_schema(#[case] schema: &str) {
+    let validator = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+    for seed in 0..40 {
+        let sampling = Sampling { temperature: 1.5, seed, ..Sampling::default() };
+        let (answered, ended) = answer(&Form::Json(schema.into()), sampling, 8, 400);
+        let text = decode(&answered);
+        let value: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        assert!(ended && validator.is_valid(&value), "{text}");
+    }
+}
+
 #[test]
 fn compiled_schemas_are_kept_for_later_questions() {
     let grammar = Grammar::new(&TOKENIZER, VOCABULARY).unwrap();
@@ -254,6 +280,16 @@ fn chain(length: usize) -> String {
 #[case::wrong_expression(r#"{"type":"string","pattern":"(a"}"#, "unclosed group")]
 #[case::nowhere(r##"{"$ref":"#/$defs/none"}"##, "none")]
 #[case::a_circle(r##"{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}}}"##, "nothing conforms to it")]
+#[case::rounded_constant(r#"{"const":9007199254740993}"#, "9007199254740993, the value of const, is beyond 9007199254740991")]
+#[case::rounded_float(r#"{"const":9007199254740993.0}"#, "the value of const, is beyond")]
+#[case::rounded_choice(r#"{"properties":{"a":{"enum":["b",[-9007199254740992]]}}}"#, "-9007199254740992, the value of enum, is beyond")]
+#[case::rounded_minimum(r#"{"type":"integer","minimum":18446744073709551615}"#, "18446744073709551615, the value of minimum, is beyond")]
+#[case::huge_minimum(r#"{"type":"number","minimum":1e300}"#, "1e+300, the value of minimum, is beyond")]
+#[case::huge_maximum(r#"{"type":"integer","maximum":1e300}"#, "1e+300, the value of maximum, is beyond")]
+#[case::tiny_multiple(r#"{"type":"number","multipleOf":1e-300}"#, "too many digits")]
+#[case::long_multiple(r#"{"type":"integer","multipleOf":65536}"#, "65536, the value of multipleOf")]
+#[case::overflowing_multiples(r#"{"type":"integer","multipleOf":5003,"allOf":[{"type":"integer","multipleOf":5009}]}"#, "of multipleOf")]
+#[case::no_multiple(r#"{"type":"integer","multipleOf":0}"#, "0, the value of multipleOf, is not above 0")]
 #[case::far_away(r#"{"$ref":"https://example.com/schema.json"}"#, "example.com")]
 fn bad_schemas_are_refused(#[case] schema: &str, #[case] hint: &str) {
     let error = GRAMMAR.matcher(&Form::Json(schema.into())).err().unwrap();
