@@ -116,7 +116,8 @@ sbom: $(ORT)
 .PHONY: python
 python: $(VENV_PYTHON) ## Build the Python package's wheel in build/wheels, and install it into .venv-python
 	@rm -rf $(WHEELS)
-	.venv-python/bin/maturin build --release --locked --quiet --manifest-path bindings/python/Cargo.toml --out $(WHEELS)
+	.venv-python/bin/maturin build --release --locked --quiet --interpreter .venv-python/bin/python \
+	  --manifest-path bindings/python/Cargo.toml --out $(WHEELS)
 	.venv-python/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall $(WHEELS)/*.whl
 	@ls -1 $(WHEELS)/*.whl
 
