@@ -173,11 +173,11 @@ endef
 qemu: ## Install QEMU's user mode (Debian's qemu-user) where it is missing and this is root
 	$(call debian,command -v qemu-x86_64 > /dev/null || [ "$$(uname -m)" != x86_64 ],qemu-user,on an emulated processor)
 
-# What receives DICOM reports checks them: dicom3tools, dcmtk, PixelMed.
+# What receives DICOM reports checks them: dicom3tools, dcmtk, PixelMed, Orthanc.
 .PHONY: dicom-tools
-dicom-tools: ## Install the validators of DICOM reports (dicom3tools, dcmtk, libpixelmed-java) where they are missing and this is root
-	$(call debian,command -v dciodvfy dsrdump java > /dev/null && [ -e /usr/share/java/pixelmed.jar ],dicom3tools dcmtk \
-	  libpixelmed-java default-jre-headless,of DICOM reports by their receivers' tools)
+dicom-tools: ## Install the validators of DICOM reports (dicom3tools, dcmtk, libpixelmed-java, orthanc) where they are missing and this is root
+	$(call debian,type dciodvfy dsrdump java Orthanc > /dev/null 2>&1 && [ -e /usr/share/java/pixelmed.jar ],dicom3tools dcmtk \
+	  libpixelmed-java default-jre-headless orthanc,of DICOM reports by their receivers' tools)
 
 # minisign signs what the SDK verifies, and verifies what the SDK signs.
 .PHONY: minisign

@@ -1,15 +1,19 @@
 """Structured reports: the templates, row by row; the same values as in the JSON; and the receivers' own tools."""
 
+import io
 import json
 import os
 import shutil
+import socket
 import subprocess
+import time
+import urllib.request
 from pathlib import Path
 
 import pydicom
 import pytest
 from conftest import check_refused
-from report import box, check, groups, read
+from report import box, check, groups, item, read
 
 QUESTIONS = ["Where is the left lung?", "Is there a pleural effusion?"]
 
@@ -72,6 +76,18 @@ def test_every_group_has_its_rows_and_the_boxes_of_the_json(asked, phantom, perc
         assert box(group) == pytest.approx(bounds, abs=1e-3)
     lung = next(group for group, (phrase, _) in zip(found[36:], grounded) if phrase.lower() == "left lung")
     assert lung.one("363698007").value[0] == "39607008" and lung.one("363698007").one("272741003").value[2] == "Left"
+
+
+@pytest.mark.parametrize("row", ["112039", "112040", "121071", "130400", "111030", "363698007", "111001", "111003", "111002"])
+def test_a_missing_row_of_a_group_is_noticed(asked, phantom, row):
+    dataset = pydicom.dcmread(asked[0])
+    (measurements,) = [one for one in dataset.ContentSequence if one.ConceptNameCodeSequence[0].CodeValue == "126010"]
+    group = measurements.ContentSequence[7]
+    rows = [one for one in group.ContentSequence if one.ConceptNameCodeSequence[0].CodeValue != row]
+    assert len(rows) < len(group.ContentSequence)
+    group.ContentSequence = rows
+    with pytest.raises((AssertionError, ValueError)):
+        check(dataset, item(dataset), phantom)
 
 
 def test_answers_flags_and_scores_are_reported_with_their_limits(asked, perceive, phantom_dicom):
@@ -293,3 +309,60 @@ def test_highdicom_reads_every_group(reports, asked):
             assert group.roi.value.ravel().tolist() == pytest.approx(ours.one("111030").value[1], abs=1e-3)
         measured = [group.get_measurements() for group in found[:36]]
         assert all(len(values) == 2 for values in measured)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """An Orthanc with an empty store: its DICOM port and the address of its REST interface."""
+    program = tool("Orthanc", "orthanc")
+    folder = tmp_path_factory.mktemp("orthanc")
+    with socket.socket() as first, socket.socket() as second:
+        for one in (first, second):
+            one.bind(("127.0.0.1", 0))
+        dicom, rest = (one.getsockname()[1] for one in (first, second))
+    settings = {
+        "Name": "test",
+        "StorageDirectory": str(folder / "store"),
+        "IndexDirectory": str(folder / "store"),
+        "DicomPort": dicom,
+        "HttpPort": rest,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomAlwaysAllowStore": True,
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    with (folder / "log").open("w") as log, subprocess.Popen([program, folder / "orthanc.json"], stdout=log, stderr=log) as running:
+        address = f"http://127.0.0.1:{rest}"
+        try:
+            for _ in range(150):
+                try:
+                    urllib.request.urlopen(f"{address}/system", timeout=5).close()
+                    break
+                except OSError:
+                    assert running.poll() is None, (folder / "log").read_text()
+                    time.sleep(0.2)
+            yield dicom, address
+        finally:
+            running.terminate()
+
+
+def test_an_archive_keeps_it_beside_its_image(archive, reports, phantom_dicom, radiographs):
+    port, address = archive
+    images = [phantom_dicom, phantom_dicom, radiographs / "RG1_UNCI.dcm"]
+    sent = [tool("storescu", "dcmtk"), "-R", "-aec", "ORTHANC", "127.0.0.1", str(port), *dict.fromkeys(images), *reports]
+    done = subprocess.run(sent, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    def get(path: str) -> bytes:
+        with urllib.request.urlopen(f"{address}/{path}", timeout=60) as answer:
+            return answer.read()
+
+    kept = {one["MainDicomTags"]["SOPInstanceUID"]: one for one in json.loads(get("instances?expand"))}
+    assert len(kept) == 5
+    for path, image in zip(reports, images):
+        ours = pydicom.dcmread(path)
+        report, picture = (kept[uid] for uid in (ours.SOPInstanceUID, pydicom.dcmread(image, stop_before_pixels=True).SOPInstanceUID))
+        study = [json.loads(get(f"instances/{one['ID']}/study"))["ID"] for one in (report, picture)]
+        assert study[0] == study[1], "the report is not in its image's study"
+        assert pydicom.dcmread(io.BytesIO(get(f"instances/{report['ID']}/file"))) == ours
