@@ -91,7 +91,7 @@ install: ## Copy what `make build` built to PREFIX (/usr/local), below DESTDIR w
 	@$(INSTALL) '$(DESTDIR)$(PREFIX)'
 
 .PHONY: dist
-dist: build ## Pack it: build/dist/anatomix-VERSION-MACHINE-linux.tar.gz, the same bytes for the same sources
+dist: build ## Pack it: build/dist/anatomix-VERSION-MACHINE-linux.tar.gz, the same bytes from the same build
 	@rm -rf build/dist && mkdir -p build/dist
 	@$(INSTALL) build/dist/$(DIST)
 	@tar --directory build/dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH) --format=gnu -cf - $(DIST) | \
