@@ -87,15 +87,14 @@ impl Stream {
             if self.outcome.get(py).is_some() {
                 return Ok(None);
             }
+            // Not only while nothing arrives: pieces can follow one another without a pause.
+            py.check_signals().inspect_err(|_| self.turn.stop())?;
             let event = py.detach(|| self.events.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(TICK));
             let outcome = match event {
                 Ok(Event::Piece(piece)) => return Ok(Some(piece)),
                 Ok(Event::End(outcome)) => *outcome,
                 Err(RecvTimeoutError::Disconnected) => Err(Failure::Defect("the thread of the answer ended early".into())),
-                Err(RecvTimeoutError::Timeout) => {
-                    py.check_signals().inspect_err(|_| self.turn.stop())?;
-                    continue;
-                }
+                Err(RecvTimeoutError::Timeout) => continue,
             };
             let outcome = match outcome {
                 Ok(answer) => Ok(Py::new(py, Answer { answer, radiograph: self.radiograph.clone() })?),

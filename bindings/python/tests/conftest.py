@@ -1,7 +1,6 @@
 """Shared fixtures: an engine on the reference bundle, studies of the phantom, and what the program prints for them."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,13 +41,10 @@ def printed():
 
 @pytest.fixture
 def script():
-    """Runs Python code in a process of its own and returns what it did; `start=True` returns the running process."""
+    """Runs Python code in a process of its own and returns what it did."""
 
-    def script(code, *arguments, start=False, env=None):
+    def script(code, *arguments):
         command = [sys.executable, "-c", code, *map(str, arguments)]
-        variables = {**os.environ, **(env or {})}
-        if start:
-            return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
-        return subprocess.run(command, capture_output=True, text=True, env=variables, timeout=120, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     return script
