@@ -40,6 +40,10 @@
  * second call returns ANX_BUSY. So threads that ask at the same time need a study each. Any thread may read what a study
  * perceived, and answers and errors, at any time, and use cancel handles. No thread may free a handle while another uses it.
  *
+ * A thread that calls the library needs a stack of 512 KiB; the default of operating systems is larger. After fork without
+ * exec the child must not call the library: the threads of its engines exist in the parent only, so a call would wait for
+ * them for ever. Open engines after the fork, or start worker processes by exec.
+ *
  * Errors. A call that can fail returns anx_status. It takes an optional anx_error **. If that is not NULL, it is set to
  * an error that the caller owns, or to NULL on success; an error that was there before is not freed. Outputs are set to
  * NULL on failure. A panic, which is a defect of the library, is caught and returned as ANX_PANIC. It poisons the study
@@ -432,8 +436,8 @@ typedef struct anx_bytes anx_bytes;
 /**
  * Stops a call from any thread. Owned by the caller, who frees it with anx_cancel_free, at any time and in any order.
  *
- * There are two kinds. The handle of a study, from anx_study_cancel_handle, stops the ask that is running on that study. A handle from
- * anx_cancel_new stops the calls that make studies and were given it in anx_perceive_options.cancel.
+ * There are two kinds. The handle of a study, from anx_study_cancel_handle, stops one ask or save of that study: the one that is running,
+ * or else the next one. A handle from anx_cancel_new stops all calls that make studies and are given it in anx_perceive_options.cancel.
  */
 typedef struct anx_cancel anx_cancel;
 
@@ -657,11 +661,15 @@ typedef struct anx_provenance {
      */
     const char *precision;
     /**
-     * SHA-256 of the input file, or of the pixels if there was no file; hexadecimal.
+     * SHA-256 of the input file, in hexadecimal. If there was no file, that of a line of text, "pixels WIDTH x HEIGHT x BITS" and a line
+     * feed, and of the pixels after it: row by row without gaps, 8 or 16 bits each, scaled so that the largest value has all bits set,
+     * little-endian.
      */
     const char *input_sha256;
     /**
-     * How tokens were chosen, and the form of the answer, for example "greedy, grounded".
+     * The options that the answer was decoded with: how tokens were chosen, the form of the answer, the largest number of its tokens, stop
+     * texts and deadline where there were any, and whether prompt look-up was on, for example
+     * "greedy, grounded, max_tokens 512, look_up on". A study has those of a question with default options.
      */
     const char *decoding;
     /**
@@ -873,7 +881,7 @@ typedef struct anx_grounding {
      */
     const struct anx_box *boxes;
     /**
-     * How many boxes there are.
+     * How many boxes there are; 0 for a phrase that the model marked without a box.
      */
     size_t box_count;
 } anx_grounding;
@@ -1004,11 +1012,18 @@ anx_status anx_cancel_new(struct anx_cancel **cancel, struct anx_error **error);
  *
  * With the handle of a study: the ask that is running returns ANX_OK with the tokens decoded so far, perhaps none, and
  * ANX_FINISH_STOPPED, after the current run of the decoder: one step, or one part of a prefill. An anx_study_save that prefills the
- * context fails with ANX_STOPPED. An ask that begins later is not stopped.
+ * context fails with ANX_STOPPED. If none is running, the next one ends so at once. That call takes the request: when a call ends, no
+ * request is left, also if it came too late to stop the call. A call that fails because of its arguments or its question takes none.
  * With a handle of anx_cancel_new: the calls that were given it fail with ANX_STOPPED within one operator of the perception module, and
- * so do all calls that are given it later.
+ * so do all calls that are given it later, until anx_cancel_reset.
  */
 void anx_cancel_request(const struct anx_cancel *cancel);
+
+/**
+ * Withdraws a request that no call has taken, so that later calls are not stopped. Calls that were stopped stay stopped. Cannot fail. For
+ * NULL it does nothing.
+ */
+void anx_cancel_reset(const struct anx_cancel *cancel);
 
 /**
  * Frees a cancel handle; the study is not touched. NULL does nothing.
@@ -1016,12 +1031,14 @@ void anx_cancel_request(const struct anx_cancel *cancel);
 void anx_cancel_free(struct anx_cancel *cancel);
 
 /**
- * Makes a handle that stops this study's running ask from any thread; it may be made while an ask is running.
+ * Makes a handle that stops an ask or a save of this study from any thread, see anx_cancel_request; it may be made while one is running.
  *
  * cancel: takes the handle, which the caller frees with anx_cancel_free; NULL on failure.
  * Fails with ANX_INVALID_ARGUMENT.
  */
-anx_status anx_study_cancel_handle(const struct anx_study *study, struct anx_cancel **cancel, struct anx_error **error);
+anx_status anx_study_cancel_handle(const struct anx_study *study,
+                                   struct anx_cancel **cancel,
+                                   struct anx_error **error);
 
 /**
  * Frees a study; its answers and cancel handles stay valid. Must not be called while another call on the study is running. NULL does
@@ -1186,8 +1203,8 @@ anx_status anx_studies_from_pixels(const struct anx_engine *engine,
  * Asks the study a question and waits for the answer. The first ask prefills the study's context, which stays in the KV cache. The model
  * does not see earlier questions and answers, unless options.follow_up is on.
  *
- * question: UTF-8; a region is written <box>(x0,y0),(x1,y1)</box> in pixels of the original image. NULL or empty for a
- * task that has an instruction of its own. options: NULL for the defaults. answer: takes the answer, which the caller frees with
+ * question: UTF-8; a region is written <box>(x0,y0),(x1,y1)</box> in pixels of the original image. NULL or empty for the tasks
+ * "report", "classification" and "abnormality_detection", which have an instruction of their own and take no question. options: NULL for the defaults. answer: takes the answer, which the caller frees with
  * anx_answer_free; NULL on failure. An answer that was stopped or is incomplete is a success; see anx_answer_finish.
  * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_RADIOGRAPH_FLAGGED, or in the hundreds of ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
  * Does not guarantee that the answer is true, complete or grounded; research use, not a medical device.

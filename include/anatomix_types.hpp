@@ -228,7 +228,10 @@ public:
         return CancelHandle(cancel);
     }
 
+    // Stops the calls of this handle: of a study's the one that is running or else the next one, of another all until reset.
     void cancel() const { anx_cancel_request(handle_.get()); }
+    // Withdraws a request that no call has taken.
+    void reset() const { anx_cancel_reset(handle_.get()); }
     // The C handle, still owned by this object.
     const anx_cancel *get() const { return handle_.get(); }
 

@@ -53,11 +53,13 @@ def test_decoding(succeed, phantom_dicom):
     plain = report("--no-look-up")
     assert plain["text"] == whole["text"] and "log_probabilities" not in plain
     cut = report("--stop", "Impression")
+    assert cut["provenance"]["decoding"] == 'greedy, grounded, max_tokens 512, stop ["Impression"], look_up on'
+    assert plain["provenance"]["decoding"] == "greedy, grounded, max_tokens 512, look_up off"
     assert cut["finish"] == "stop_text" and whole["text"].split("Impression")[0] == cut["text"]
     assert report("--deadline", "0.001")["finish"] == "deadline"
     drawn = [report("--temperature", "3", "--max-tokens", "40", "--seed", seed) for seed in ("1", "2", "1")]
     assert drawn[0]["text"] == drawn[2]["text"] != drawn[1]["text"]
-    assert drawn[0]["provenance"]["decoding"] == "sampled, temperature 3, top_k 0, top_p 1, seed 1, grounded"
+    assert drawn[0]["provenance"]["decoding"] == "sampled, temperature 3, top_k 0, top_p 1, seed 1, grounded, max_tokens 40, look_up on"
 
 
 def test_forms(succeed, run, phantom_dicom, tmp_path):
@@ -67,8 +69,8 @@ def test_forms(succeed, run, phantom_dicom, tmp_path):
     ask = ("ask", phantom_dicom, "Which lung is larger?", "--json", "--temperature", "3")
     answer = json.loads(succeed(*ask, "--json-schema", schema))
     assert json.loads(answer["text"])["side"] in ("left", "right")
-    assert answer["provenance"]["decoding"].endswith(", JSON by schema")
-    assert json.loads(succeed(*ask, "--unconstrained"))["provenance"]["decoding"].endswith(", unconstrained")
+    assert answer["provenance"]["decoding"].endswith(", JSON by schema, max_tokens 512, look_up on")
+    assert json.loads(succeed(*ask, "--unconstrained"))["provenance"]["decoding"].endswith(", unconstrained, max_tokens 512, look_up on")
     schema.write_text('{"type": "objekt"}')
     assert "JSON schema cannot be used" in run(*ask, "--json-schema", schema).stderr
     assert run(*ask, "--json-schema", tmp_path / "none").returncode == 1

@@ -15,11 +15,13 @@ pub enum Flow {
     Stop,
 }
 
-/// Stops a call from any thread. Clones stop the same calls.
+/// Stops calls from any thread. Clones stop the same calls. No request is lost because it comes before the call that it is meant for.
 ///
-/// There are two kinds. The handle of a study ([`Study::cancel_handle`](crate::Study::cancel_handle)) stops the answer that is being
-/// decoded. A handle that the caller makes ([`CancelHandle::new`]) stops the perceiving calls that it is given to
-/// ([`PerceiveOptions::cancel`](crate::PerceiveOptions::cancel)), also those that begin after it was cancelled.
+/// There are two kinds. The handle of a study ([`Study::cancel_handle`](crate::Study::cancel_handle)) stops one call: the one that is
+/// running on the study, or else the next one, which then ends at once. That call takes the request: when a call ends, no request is left,
+/// also if it came too late to stop the call. A handle that the caller makes ([`CancelHandle::new`]) stops all perceiving calls that it is
+/// given to ([`PerceiveOptions::cancel`](crate::PerceiveOptions::cancel)), also those that begin later. [`CancelHandle::reset`] withdraws
+/// a request of either kind.
 #[derive(Clone, Debug, Default)]
 pub struct CancelHandle(Arc<Cancel>);
 
@@ -36,8 +38,8 @@ impl CancelHandle {
         Self::default()
     }
 
-    /// Stops the answer that is being decoded, after the current run of the decoder: one step, or one chunk of a prefill. If no answer is
-    /// being decoded, a study's handle does nothing. Perceiving stops within one operator of the perception module.
+    /// Requests the stop. An answer stops after the current run of the decoder: one step, or one chunk of a prefill. Perceiving stops within
+    /// one operator of the perception module.
     pub fn cancel(&self) {
         self.0.requested.store(true, Ordering::SeqCst);
         let runs = std::mem::take(&mut *self.0.runs.lock().unwrap_or_else(PoisonError::into_inner));
@@ -55,8 +57,20 @@ impl CancelHandle {
         }
     }
 
-    pub(crate) fn reset(&self) {
-        self.0.requested.store(false, Ordering::Release);
+    /// Withdraws a request that no call has taken. Calls that were stopped stay stopped.
+    pub fn reset(&self) {
+        self.0.requested.store(false, Ordering::SeqCst);
+    }
+
+    /// Takes the request, or the next one until then, when the returned value is dropped.
+    pub(crate) fn take_at_end(&self) -> impl Drop + use<> {
+        struct Take(CancelHandle);
+        impl Drop for Take {
+            fn drop(&mut self) {
+                self.0.reset();
+            }
+        }
+        Take(self.clone())
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

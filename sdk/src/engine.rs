@@ -2,7 +2,6 @@
 
 use crate::anatomy::{Label, Structure};
 use crate::bundle::Bundle;
-use crate::decoder::{Form, Sampling};
 use crate::error::Result;
 use crate::geometry::Letterbox;
 use crate::language::LanguageModel;
@@ -10,7 +9,7 @@ use crate::log::Log;
 use crate::perception::{Perception, PerceptionModule};
 use crate::prompt::ContextLine;
 use crate::provenance::{Provenance, Timing};
-use crate::question::MAX_TOKENS;
+use crate::question::{MAX_TOKENS, Question};
 use crate::radiograph::Source;
 use crate::results::{LabelScore, Retrieved, StructureResult};
 use crate::retrieval::SentenceDatabase;
@@ -170,7 +169,7 @@ impl Inner {
             provider: self.provider.to_string(),
             precision: manifest.decoder.precision.clone(),
             input_sha256: input_sha256.into(),
-            decoding: format!("{}, {}", Sampling::default(), Form::default()),
+            decoding: Question::default().settings(self.model.uses_look_up()),
             scores: "uncalibrated".into(),
             intended_use: "research use, not a medical device".into(),
             onnx_runtime: self.onnx_runtime.clone(),

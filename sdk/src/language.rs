@@ -39,6 +39,11 @@ impl LanguageModel {
         Ok(Self { decoder: decoder?, tokenizer, speculation, grammar })
     }
 
+    /// Whether prompt look-up decoding is on.
+    pub fn uses_look_up(&self) -> bool {
+        self.speculation.is_some()
+    }
+
     /// Runs `work` on what all answers have learned about drafts; `None` if prompt look-up decoding is off. Callers wait for each other
     /// while `work` runs, so it takes a microsecond and never runs the decoder.
     pub fn speculate<T>(&self, work: impl FnOnce(&mut Speculation) -> T) -> Option<T> {

@@ -16,9 +16,11 @@ pub struct Provenance {
     pub provider: String,
     /// Precision of the weights.
     pub precision: String,
-    /// SHA-256 of the radiograph's file, or of its pixels if there was no file.
+    /// SHA-256 of the radiograph's file, or of its pixels if there was no file; see [`Radiograph::sha256`](crate::Radiograph::sha256).
     pub input_sha256: String,
-    /// How tokens were chosen, and the form of the answer, for example "greedy, grounded".
+    /// The options that the answer was decoded with: how tokens were chosen, the form of the answer, the largest number of its tokens, stop
+    /// texts and deadline where there were any, and whether prompt look-up was on, for example
+    /// `greedy, grounded, max_tokens 512, look_up on`. A study has those of a question with default options.
     pub decoding: String,
     /// Calibration of scores: `uncalibrated`.
     pub scores: String,

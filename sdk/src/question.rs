@@ -16,8 +16,8 @@ pub(crate) const MAX_TOKENS: usize = 512;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Question {
-    /// The question. Boxes are written `<box>(x0,y0),(x1,y1)</box>`, in pixels of the original image. The text may be empty if the task
-    /// has an instruction ([`Task::instruction`]).
+    /// The question. Boxes are written `<box>(x0,y0),(x1,y1)</box>`, in pixels of the original image. The text is empty if the task has an
+    /// instruction ([`Task::instruction`]): a question beside that is an error.
     pub text: String,
     /// The task. If it is given, a text that is only a phrase or box is put into the task's wording ([`Task::question`]).
     pub task: Option<Task>,
@@ -144,6 +144,26 @@ impl Question {
     pub(crate) fn full_text(&self) -> String {
         self.task.map_or_else(|| self.text.trim().to_string(), |task| task.question(&self.text))
     }
+
+    /// The decoding options, as the provenance of the answer has them. `look_up` says whether the engine uses prompt look-up.
+    pub(crate) fn settings(&self, look_up: bool) -> String {
+        let Self { sampling, form, max_tokens, .. } = self;
+        let mut settings = format!("{sampling}, {form}, max_tokens {max_tokens}");
+        if !self.stop.is_empty() {
+            settings += &format!(", stop {:?}", self.stop);
+        }
+        if let Some(deadline) = self.deadline {
+            settings += &format!(", deadline {} ms", deadline.as_millis());
+        }
+        settings + if look_up { ", look_up on" } else { ", look_up off" }
+    }
+}
+
+impl Default for Question {
+    /// An empty question with default options.
+    fn default() -> Self {
+        Self::new("")
+    }
 }
 
 impl From<&str> for Question {
@@ -161,5 +181,20 @@ impl From<String> for Question {
 impl From<Task> for Question {
     fn from(task: Task) -> Self {
         Self::new("").task(task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_hold_all_that_repeating_an_answer_takes() {
+        assert_eq!(Question::default().settings(true), "greedy, grounded, max_tokens 512, look_up on");
+        let sampling = Sampling { temperature: 0.5, top_k: 3, seed: 7, repetition_penalty: 1.5, ..Sampling::default() };
+        let question = Question::new("x").sampling(sampling).max_tokens(9).stop("a, b").stop("\n").deadline(Duration::from_millis(1500));
+        let expected = "sampled, temperature 0.5, top_k 3, top_p 1, seed 7, repetition_penalty 1.5, unconstrained, max_tokens 9, \
+                        stop [\"a, b\", \"\\n\"], deadline 1500 ms, look_up off";
+        assert_eq!(question.unconstrained().settings(false), expected);
     }
 }

@@ -89,7 +89,9 @@ impl Study {
         &self.perception
     }
 
-    /// A handle that stops a running answer from another thread.
+    /// A handle with which any thread stops one call on this study: [`Study::ask`] and its like end with [`Finish::Stopped`], and a
+    /// [`Study::save`] that prefills the context with [`StoppedError`](crate::error::StoppedError). It stops the call that is running, or
+    /// else the next one; see [`CancelHandle`].
     pub fn cancel_handle(&self) -> CancelHandle {
         self.cancel.clone()
     }
@@ -150,7 +152,6 @@ impl Study {
 
     /// Answers questions, which are prepared before anything is computed or removed; see [`Conversation::answer`] for `as_turn`.
     fn answer_all(&mut self, questions: &[Question], as_turn: bool, on_piece: &mut impl FnMut(usize, &str) -> Flow) -> Result<Vec<Answer>> {
-        self.cancel.reset();
         let cancel = self.cancel.clone();
         let stop = StopCondition { cancel: &cancel, start: Instant::now() };
         let prepared = questions.iter().map(|question| self.prepare(question)).collect::<Result<Vec<_>>>()?;
@@ -158,6 +159,11 @@ impl Study {
         let Some(room) = prepared.iter().map(PreparedQuestion::room).min() else { return Ok(Vec::new()) };
         if questions.iter().any(|question| question.follow_up != questions[0].follow_up) {
             return Err(QuestionError::FollowUps.into());
+        }
+        // A question that is refused takes no request: nothing of it would have been stopped.
+        let _taken = cancel.take_at_end();
+        if stop.is_cancelled() {
+            return Ok(questions.iter().map(|question| self.unanswered(question, stop)).collect());
         }
         // Prefill of the context stops when every question was cancelled or has reached its deadline.
         let may_continue = || questions.iter().any(|question| stop.reached(question.deadline).is_none());
@@ -178,10 +184,13 @@ impl Study {
     /// Prepares a question for decoding.
     ///
     /// # Errors
-    /// If a flag of the radiograph has to be accepted and is not, or as [`PreparedQuestion::new`].
+    /// If a flag of the radiograph has to be accepted and is not, the task takes no question but there is one, or as [`PreparedQuestion::new`].
     fn prepare<'a>(&self, question: &'a Question) -> Result<PreparedQuestion<'a>> {
         if let Some(flag) = self.flags.iter().find(|flag| flag.code.must_be_accepted() && !question.accept_flags) {
             return Err(FlaggedError { name: self.name.clone(), flag: flag.clone() }.into());
+        }
+        if let Some(task) = question.task.filter(|task| task.instruction().is_some() && !question.text.trim().is_empty()) {
+            return Err(QuestionError::Instruction { task: task.name() }.into());
         }
         let text = grounding::question_to_grid(&question.full_text(), &self.letterbox)?;
         let context = TextEnd { length: self.context.ids.len(), pending: &[], follows_turn: false };
@@ -227,7 +236,7 @@ impl Study {
             log_probabilities: generated.log_probabilities,
             finish: generated.finish,
             flags: self.flags.clone(),
-            provenance: Provenance { decoding: format!("{}, {}", question.sampling, question.form), ..self.provenance.clone() },
+            provenance: Provenance { decoding: question.settings(self.model.uses_look_up()), ..self.provenance.clone() },
             timing,
         };
         self.log.write(LogLevel::Debug, || self.describe_answer(&answer));

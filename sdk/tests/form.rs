@@ -80,7 +80,7 @@ fn answers_are_json_where_a_schema_says_so() {
     let greedy = greedy.unwrap();
     check(&greedy);
     assert_eq!(pieces, greedy.text);
-    assert_eq!(greedy.provenance.decoding, "greedy, JSON by schema");
+    assert_eq!(greedy.provenance.decoding, "greedy, JSON by schema, max_tokens 200, look_up on");
     for seed in 0..20 {
         check(&study.ask(wild(question(), seed)).unwrap());
     }

@@ -33,7 +33,7 @@ pub struct anx_grounding {
     pub phrase: *const c_char,
     /// Its boxes, box_count of them; borrowed from the answer.
     pub boxes: *const anx_box,
-    /// How many boxes there are.
+    /// How many boxes there are; 0 for a phrase that the model marked without a box.
     pub box_count: usize,
 }
 

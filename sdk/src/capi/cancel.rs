@@ -8,8 +8,8 @@ use crate::control::CancelHandle;
 
 /// Stops a call from any thread. Owned by the caller, who frees it with anx_cancel_free, at any time and in any order.
 ///
-/// There are two kinds. The handle of a study, from anx_study_cancel_handle, stops the ask that is running on that study. A handle from
-/// anx_cancel_new stops the calls that make studies and were given it in anx_perceive_options.cancel.
+/// There are two kinds. The handle of a study, from anx_study_cancel_handle, stops one ask or save of that study: the one that is running,
+/// or else the next one. A handle from anx_cancel_new stops all calls that make studies and are given it in anx_perceive_options.cancel.
 pub struct anx_cancel(pub(super) CancelHandle);
 
 impl Handle for anx_cancel {
@@ -36,13 +36,22 @@ pub unsafe extern "C" fn anx_cancel_new(cancel: *mut *mut anx_cancel, error: *mu
 ///
 /// With the handle of a study: the ask that is running returns ANX_OK with the tokens decoded so far, perhaps none, and
 /// ANX_FINISH_STOPPED, after the current run of the decoder: one step, or one part of a prefill. An anx_study_save that prefills the
-/// context fails with ANX_STOPPED. An ask that begins later is not stopped.
+/// context fails with ANX_STOPPED. If none is running, the next one ends so at once. That call takes the request: when a call ends, no
+/// request is left, also if it came too late to stop the call. A call that fails because of its arguments or its question takes none.
 /// With a handle of anx_cancel_new: the calls that were given it fail with ANX_STOPPED within one operator of the perception module, and
-/// so do all calls that are given it later.
+/// so do all calls that are given it later, until anx_cancel_reset.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_cancel_request(cancel: *const anx_cancel) {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(cancel, (), |c| c.0.cancel()) }
+}
+
+/// Withdraws a request that no call has taken, so that later calls are not stopped. Calls that were stopped stay stopped. Cannot fail. For
+/// NULL it does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_cancel_reset(cancel: *const anx_cancel) {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(cancel, (), |c| c.0.reset()) }
 }
 
 /// Frees a cancel handle; the study is not touched. NULL does nothing.

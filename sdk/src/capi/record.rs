@@ -76,9 +76,13 @@ pub struct anx_provenance {
     pub provider: *const c_char,
     /// How weights are stored.
     pub precision: *const c_char,
-    /// SHA-256 of the input file, or of the pixels if there was no file; hexadecimal.
+    /// SHA-256 of the input file, in hexadecimal. If there was no file, that of a line of text, "pixels WIDTH x HEIGHT x BITS" and a line
+    /// feed, and of the pixels after it: row by row without gaps, 8 or 16 bits each, scaled so that the largest value has all bits set,
+    /// little-endian.
     pub input_sha256: *const c_char,
-    /// How tokens were chosen, and the form of the answer, for example "greedy, grounded".
+    /// The options that the answer was decoded with: how tokens were chosen, the form of the answer, the largest number of its tokens, stop
+    /// texts and deadline where there were any, and whether prompt look-up was on, for example
+    /// "greedy, grounded, max_tokens 512, look_up on". A study has those of a question with default options.
     pub decoding: *const c_char,
     /// How scores and similarities may be interpreted: "uncalibrated".
     pub scores: *const c_char,

@@ -120,7 +120,7 @@ pub(super) unsafe fn array<'a, T>(values: *const T, count: usize, name: &str) ->
     Ok(unsafe { slice::from_raw_parts(values, count) })
 }
 
-/// Makes a handle that stops this study's running ask from any thread; it may be made while an ask is running.
+/// Makes a handle that stops an ask or a save of this study from any thread, see anx_cancel_request; it may be made while one is running.
 ///
 /// cancel: takes the handle, which the caller frees with anx_cancel_free; NULL on failure.
 /// Fails with ANX_INVALID_ARGUMENT.

@@ -96,7 +96,10 @@ fn nothing_runs_after_a_stop() {
     // A deadline beyond the clock's range is none.
     scope(|scope| {
         scope.spawn(|| meeting.arrive());
-        assert_eq!(stopped(engine.study_with(&radiographs[0], &PerceiveOptions::new().deadline(Duration::MAX))), None);
+        // A request that was withdrawn stops nothing.
+        cancelled.reset();
+        let options = PerceiveOptions::new().deadline(Duration::MAX).cancel(&cancelled);
+        assert_eq!(stopped(engine.study_with(&radiographs[0], &options)), None);
     });
 }
 

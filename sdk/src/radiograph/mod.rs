@@ -7,7 +7,7 @@ mod error;
 mod hash;
 mod header;
 mod identity;
-mod memory;
+pub(crate) mod memory;
 mod preprocess;
 mod raster;
 mod resize;
@@ -21,7 +21,7 @@ pub use preprocess::{Histogram, Preprocess};
 pub(crate) use sides::check_sides;
 
 use crate::files;
-use crate::hash::Digest;
+use crate::hash::Hasher;
 use crate::parallel;
 use decoded::{Decoded, Noticed};
 use hash::{Fingerprint, Hash};
@@ -149,7 +149,11 @@ impl Radiograph {
         }
         let mut pixels = memory::room(count * depth.bytes(), NAME)?;
         write(&mut pixels);
-        let hash = Digest::of(&pixels).to_string();
+        // Images of other sides or bits may have the same bytes.
+        let mut hash = Hasher::default();
+        hash.update(format!("pixels {width} x {height} x {}\n", 8 * depth.bytes()).as_bytes());
+        hash.update(&pixels);
+        let hash = hash.finish().to_string();
         let source = Err("it was given as pixels; give the DICOM file that they come from".into());
         let facts = Facts { header: Header::default(), source, noticed: Noticed::default() };
         Self::build(sides, Stored::new(depth, pixels, depth.shares()), facts, hash.into(), NAME)
@@ -230,7 +234,8 @@ impl Radiograph {
         &self.noticed
     }
 
-    /// SHA-256 of the file, or of the pixels if there was no file, in hexadecimal. For an uncompressed file it is finished when it is first
+    /// SHA-256 of the file in hexadecimal. If there was no file, it is that of a line of text, `pixels WIDTH x HEIGHT x BITS` and a line
+    /// feed, and of the pixels after it, row by row and little-endian. For an uncompressed file it is finished when it is first
     /// requested; [`crate::Engine::study`] requests it while perception runs.
     pub fn sha256(&self) -> &str {
         self.sha256.of(self.stored.bytes())

@@ -81,7 +81,7 @@ impl Study {
         let model = std::sync::Arc::clone(&self.model);
         let was_computed = self.conversation.is_some();
         if !was_computed {
-            self.cancel.reset();
+            let _taken = self.cancel.take_at_end();
             let opened = Conversation::open(&model, &self.context, &self.perception, 0, || !self.cancel.is_cancelled())?;
             self.conversation = Some(opened.ok_or(StoppedError::Cancelled)?);
         }

@@ -31,7 +31,7 @@ fn an_answer_streams_what_it_says() {
             assert!(!text(grounding.phrase).is_empty() && !grounding.boxes.is_null());
         }
         assert!(anx_answer_grounding(answer, anx_answer_grounding_count(answer)).is_null());
-        assert_eq!(text((*anx_answer_provenance(answer)).decoding), "greedy, grounded");
+        assert_eq!(text((*anx_answer_provenance(answer)).decoding), "greedy, grounded, max_tokens 512, look_up on");
         anx_answer_free(answer);
     }
 }
@@ -70,7 +70,7 @@ fn options_say_how_an_answer_is_decoded() {
         let json = ask(study, c"Which?", &schema);
         assert!(["\"<a>\"", "\"<b>\""].contains(&text(anx_answer_text(json))), "{}", text(anx_answer_text(json)));
         let free = ask(study, c"Which?", &anx_ask_options { unconstrained: ON, ..asking() });
-        assert_eq!(text((*anx_answer_provenance(free)).decoding), "greedy, unconstrained");
+        assert_eq!(text((*anx_answer_provenance(free)).decoding), "greedy, unconstrained, max_tokens 512, look_up on");
         let (status, message, _) =
             failure(|e| anx_study_ask(study, c"x".as_ptr(), &anx_ask_options { unconstrained: ON, ..schema }, &mut answer, e));
         assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("options.unconstrained"), "{message}");
@@ -193,6 +193,9 @@ fn questions_that_cannot_be_asked() {
             let (status, ..) = failure(|e| anx_study_ask(study, question, null(), &mut answer, e));
             assert_eq!(status, anx_status::ANX_PROMPT_QUESTION);
         }
+        let report = anx_ask_options { task: c"report".as_ptr(), ..asking() };
+        let (status, message, _) = failure(|e| anx_study_ask(study, c"Where is the heart?".as_ptr(), &report, &mut answer, e));
+        assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.starts_with("the task report has an instruction"), "{message}");
         assert!(answer.is_null());
         anx_study_free(study);
     }
@@ -285,6 +288,30 @@ fn another_thread_cancels() {
     unsafe {
         assert_eq!(anx_answer_finish(answer), anx_finish::ANX_FINISH_STOPPED);
         anx_answer_free(answer);
+        anx_study_free(study);
+    }
+}
+
+#[test]
+fn a_request_to_stop_before_an_ask_stops_it() {
+    let study = study(&engine());
+    let (mut cancel, mut error) = (null_mut(), null_mut());
+    // SAFETY: live handles; every answer is freed once.
+    unsafe {
+        check(anx_study_cancel_handle(study, &mut cancel, &mut error), error);
+        let asked = || {
+            let answer = ask(study, c"Where is the left lung?", &asking());
+            let ended = (anx_answer_finish(answer), anx_answer_tokens(answer) > 0);
+            anx_answer_free(answer);
+            ended
+        };
+        anx_cancel_request(cancel);
+        assert_eq!(asked(), (anx_finish::ANX_FINISH_STOPPED, false));
+        assert_eq!(asked(), (anx_finish::ANX_FINISH_END_OF_TURN, true));
+        anx_cancel_request(cancel);
+        anx_cancel_reset(cancel);
+        assert_eq!(asked(), (anx_finish::ANX_FINISH_END_OF_TURN, true));
+        anx_cancel_free(cancel);
         anx_study_free(study);
     }
 }

@@ -20,6 +20,7 @@ fn freeing_null_does_nothing() {
         anx_cancel_free(null_mut());
         anx_error_free(null_mut());
         anx_cancel_request(null());
+        anx_cancel_reset(null());
         anx_bytes_free(null_mut());
     }
 }

@@ -4,6 +4,7 @@ use super::file::*;
 use anatomix::parts::perception::flags::of_radiograph;
 use anatomix::{FlagCode, Radiograph};
 use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage};
+use sha2::{Digest, Sha256};
 
 /// EXIF data that hold an orientation and nothing else, in either byte order.
 fn exif(orientation: u8, big_endian: bool) -> Vec<u8> {
@@ -71,6 +72,17 @@ fn colour_is_flagged_and_grey_stored_as_colours_is_not() {
         assert_eq!((flags(&photograph, format), flags(&tinted, format)), (vec![FlagCode::Colour], vec![FlagCode::Colour]));
         assert_eq!((flags(&stored, format), flags(&marked, format)), (vec![], vec![]), "{format:?}");
     }
+}
+
+#[test]
+fn the_hash_of_pixels_tells_sides_and_bits_apart() {
+    let hash = |width, height| Radiograph::from_pixels_u8(width, height, &[7; 40 * 64]).unwrap().sha256().to_owned();
+    let wide = Radiograph::from_pixels_u16(32, 40, &[0x0707; 32 * 40]).unwrap();
+    assert_ne!(hash(40, 64), hash(64, 40));
+    assert_ne!(hash(32, 80), wide.sha256());
+    // What the documentation says of it.
+    let expected = Sha256::digest([&b"pixels 40 x 64 x 8\n"[..], &[7; 40 * 64]].concat());
+    assert_eq!(hash(40, 64), expected.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
 }
 
 #[test]

@@ -238,20 +238,15 @@ fn an_answer_ends_at_its_deadline() {
     assert_eq!(answer.finish, Finish::EndOfTurn);
 }
 
-/// Makes a call on the study while a thread cancels repeatedly, because each call resets the cancel handle when it begins.
+/// Makes a call on the study while another thread cancels it.
 fn while_cancelling<T>(study: &mut Study, call: impl FnOnce(&mut Study) -> T) -> T {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    let (cancel, called) = (study.cancel_handle(), AtomicBool::new(false));
+    let cancel = study.cancel_handle();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !called.load(Ordering::Acquire) {
-                cancel.cancel();
-                std::thread::yield_now();
-            }
+            std::thread::sleep(Duration::from_millis(5));
+            cancel.cancel();
         });
-        let outcome = call(study);
-        called.store(true, Ordering::Release);
-        outcome
+        call(study)
     })
 }
 
@@ -272,7 +267,38 @@ fn saving_can_be_stopped() {
     let saved = study.save().unwrap();
     // Nothing is left to compute, so nothing is stopped.
     assert!(while_cancelling(&mut study, Study::save).unwrap() == saved);
+    study.cancel_handle().reset();
     assert_eq!(study.ask(Task::Report).unwrap().finish, Finish::EndOfTurn);
+}
+
+#[test]
+fn a_request_to_stop_before_a_call_ends_that_call_and_no_other() {
+    let mut study = study();
+    let cancel = study.cancel_handle();
+    let is_stopped = |answer: &Answer| (answer.finish, answer.tokens, answer.prefilled, answer.raw.as_str()) == (Finish::Stopped, 0, 0, "");
+    cancel.cancel();
+    assert!(matches!(study.save(), Err(Error::Stopped(StoppedError::Cancelled))));
+    cancel.cancel();
+    assert!(is_stopped(&study.ask(QUESTIONS[0]).unwrap()));
+    assert_eq!(study.ask(QUESTIONS[0]).unwrap().finish, Finish::EndOfTurn);
+    // A question that is refused does not take the request. The conversation stays as it was.
+    cancel.cancel();
+    assert!(study.ask("").is_err() && study.ask_many([""]).is_err());
+    assert!(study.ask_many([QUESTIONS[0], QUESTIONS[1]]).unwrap().iter().all(is_stopped));
+    assert_eq!(study.turns(), 1);
+    // A request that comes too late for an answer does not stop the next one.
+    let limited = Question::from(Task::Report).max_tokens(3);
+    let answer = study.ask_streaming(limited, |_| {
+        cancel.cancel();
+        Flow::Continue
+    });
+    assert!(answer.unwrap().tokens > 0);
+    assert_eq!(study.ask(QUESTIONS[0]).unwrap().finish, Finish::EndOfTurn);
+    // What does not compute anything is not stopped.
+    cancel.cancel();
+    assert!(study.save().is_ok());
+    cancel.reset();
+    assert_eq!(study.ask(QUESTIONS[0]).unwrap().finish, Finish::EndOfTurn);
 }
 
 #[test]
@@ -356,10 +382,10 @@ fn sampling_follows_its_settings() {
         study.ask(Question::from(Task::Report).sampling(sampling).max_tokens(40)).unwrap()
     };
     let greedy = draw(0.0, 1);
-    assert_eq!(greedy.provenance.decoding, "greedy, grounded");
+    assert_eq!(greedy.provenance.decoding, "greedy, grounded, max_tokens 40, look_up on");
     assert_eq!(essentials(draw(1e-3, 1)), essentials(greedy.clone()), "almost no freedom");
     let (a, b, again) = (draw(3.0, 1), draw(3.0, 2), draw(3.0, 1));
-    assert_eq!(a.provenance.decoding, "sampled, temperature 3, top_k 0, top_p 1, seed 1, grounded");
+    assert_eq!(a.provenance.decoding, "sampled, temperature 3, top_k 0, top_p 1, seed 1, grounded, max_tokens 40, look_up on");
     assert_eq!(essentials(a.clone()), essentials(again));
     assert_ne!(a.text, b.text);
     let one = Sampling { temperature: 3.0, top_k: 1, ..Sampling::default() };

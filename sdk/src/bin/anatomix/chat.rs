@@ -74,6 +74,8 @@ impl Chat {
             Line::Ask(task, text) => {
                 let mut question = Question::new(text).follow_up();
                 question.task = task;
+                // Ctrl-C that was pressed before there was a question is not meant for it.
+                session.study.cancel_handle().reset();
                 session.ask(vec![self.output.question(question)?])?;
             }
             Line::Rewind(count) => {
