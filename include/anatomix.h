@@ -1204,7 +1204,8 @@ anx_status anx_studies_from_pixels(const struct anx_engine *engine,
  * does not see earlier questions and answers, unless options.follow_up is on.
  *
  * question: UTF-8; a region is written <box>(x0,y0),(x1,y1)</box> in pixels of the original image. NULL or empty for the tasks
- * "report", "classification" and "abnormality_detection", which have an instruction of their own and take no question. options: NULL for the defaults. answer: takes the answer, which the caller frees with
+ * "report", "classification" and "abnormality_detection", which have an instruction of their own and take no question.
+ * options: NULL for the defaults. answer: takes the answer, which the caller frees with
  * anx_answer_free; NULL on failure. An answer that was stopped or is incomplete is a success; see anx_answer_finish.
  * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_RADIOGRAPH_FLAGGED, or in the hundreds of ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
  * Does not guarantee that the answer is true, complete or grounded; research use, not a medical device.

@@ -38,8 +38,8 @@ impl CancelHandle {
         Self::default()
     }
 
-    /// Requests the stop. An answer stops after the current run of the decoder: one step, or one chunk of a prefill. Perceiving stops within
-    /// one operator of the perception module.
+    /// Requests the stop. An answer stops after the current run of the decoder: one step, or one chunk of a prefill. Perceiving stops
+    /// within one operator of the perception module.
     pub fn cancel(&self) {
         self.0.requested.store(true, Ordering::SeqCst);
         let runs = std::mem::take(&mut *self.0.runs.lock().unwrap_or_else(PoisonError::into_inner));

@@ -184,7 +184,8 @@ impl Study {
     /// Prepares a question for decoding.
     ///
     /// # Errors
-    /// If a flag of the radiograph has to be accepted and is not, the task takes no question but there is one, or as [`PreparedQuestion::new`].
+    /// If a flag of the radiograph has to be accepted and is not, the task takes no question but there is one, or as
+    /// [`PreparedQuestion::new`].
     fn prepare<'a>(&self, question: &'a Question) -> Result<PreparedQuestion<'a>> {
         if let Some(flag) = self.flags.iter().find(|flag| flag.code.must_be_accepted() && !question.accept_flags) {
             return Err(FlaggedError { name: self.name.clone(), flag: flag.clone() }.into());

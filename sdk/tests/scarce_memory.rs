@@ -3,6 +3,7 @@
 
 use anatomix::Radiograph;
 use anatomix::error::RadiographError;
+use anatomix::output::Overlay;
 use anatomix::parts::radiograph::{Histogram, Preprocess};
 use cap::Cap;
 use dicom_core::value::PixelFragmentSequence;
@@ -164,6 +165,19 @@ fn a_picture_is_prepared_in_bounded_memory() {
         println!("{width}x{height}: {least} bytes to prepare it");
         // Beside the pixels themselves: what occurs in each quarter of a million of them, and some rows for each thread.
         assert!(least <= (width * height) as usize + std::thread::available_parallelism().unwrap().get() * (23 << 20) + FIXED, "{least}");
+    }
+}
+
+#[test]
+fn an_overlay_is_drawn_in_bounded_memory() {
+    let _alone = alone();
+    for (width, height) in [(8000, 1500), (1500, 8000)] {
+        let radiograph = Radiograph::from_pixels_u8(width, height, &noise((width * height) as usize)).unwrap();
+        let least = least(|| Overlay::new(&radiograph, Vec::new()));
+        println!("{width}x{height}: {least} bytes to draw it");
+        // A copy of the pixels, and one that has the new width of at most 1,100 pixels.
+        let bound = (width * height) as usize + 1100 * height as usize + 2 * FIXED;
+        assert!(least <= bound + bound / 6, "{least}");
     }
 }
 

@@ -142,7 +142,7 @@ impl Answer {
 impl Answer {
     fn drawn(&self, py: Python<'_>) -> PyResult<Drawn> {
         let radiograph = self.radiograph.as_ref().ok_or_else(without_radiograph)?;
-        run(py, || {}, || Ok(Drawn::new(&Overlay::of_answer(&self.answer, radiograph))))
+        run(py, || {}, || Ok(Drawn::new(&Overlay::of_answer(&self.answer, radiograph)?)))
     }
 }
 

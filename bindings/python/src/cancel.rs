@@ -5,7 +5,8 @@ use pyo3::prelude::*;
 /// Stops calls from any thread.
 ///
 /// A handle that is made by calling the class stops the perceiving calls that it is given to (``Engine.study(..., cancel=handle)``), also
-/// those that begin after it was cancelled. ``Study.cancel_handle()`` is a handle that stops the answer that is being decoded.
+/// those that begin after it was cancelled. ``Study.cancel_handle()`` is a handle that stops one call on that study: the one that is
+/// running, or else the next one.
 #[pyclass(frozen, module = "anatomix")]
 pub struct CancelHandle(pub anatomix::CancelHandle);
 
@@ -21,5 +22,10 @@ impl CancelHandle {
     /// Decoding stops after the current run of the decoder, and perceiving within one operator of the perception module.
     fn cancel(&self) {
         self.0.cancel();
+    }
+
+    /// Withdraws a request that no call has taken. Calls that were stopped stay stopped.
+    fn reset(&self) {
+        self.0.reset();
     }
 }

@@ -124,6 +124,9 @@ fn answer(study: &Mutex<Study>, question: Question, turn: &Turn, send: &Sender<E
     });
     // Before the study is unlocked: a late stop must not end the next question.
     turn.set_running(false);
+    if turn.stopped.load(Ordering::SeqCst) {
+        turn.cancel.reset();
+    }
     Ok(answer?)
 }
 

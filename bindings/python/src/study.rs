@@ -17,6 +17,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A study: one radiograph with the structures that were found in it, which can be asked any number of questions.
@@ -58,7 +59,17 @@ impl Study {
 
     /// Runs a call on the study, which Ctrl-C stops.
     fn call<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut anatomix::Study) -> Result<T, Failure> + Send) -> PyResult<T> {
-        run(py, || self.cancel.cancel(), || work(&mut *self.lock()?))
+        let interrupted = AtomicBool::new(false);
+        let stop = || {
+            interrupted.store(true, Ordering::SeqCst);
+            self.cancel.cancel();
+        };
+        let outcome = run(py, stop, || work(&mut *self.lock()?));
+        if interrupted.into_inner() {
+            // The request may have come after the call's end. It is not meant for the next call.
+            self.cancel.reset();
+        }
+        outcome
     }
 
     fn answer(&self, answer: anatomix::Answer) -> Answer {
@@ -67,7 +78,7 @@ impl Study {
 
     fn drawn(&self, py: Python<'_>) -> PyResult<Drawn> {
         let radiograph = self.radiograph.as_ref().ok_or_else(without_radiograph)?;
-        self.call(py, |study| Ok(Drawn::new(&Overlay::of_study(study, radiograph))))
+        self.call(py, |study| Ok(Drawn::new(&Overlay::of_study(study, radiograph)?)))
     }
 }
 
@@ -191,12 +202,12 @@ impl Study {
         Ok(answers.into_iter().map(|answer| self.answer(answer)).collect())
     }
 
-    /// Stops the answer that is being decoded, from another thread. If there is none, it does nothing.
+    /// Stops the answer that is being decoded, from another thread. If there is none, the next one ends at once.
     fn cancel(&self) {
         self.cancel.cancel();
     }
 
-    /// A handle that stops the answer that is being decoded.
+    /// A handle that stops the answer that is being decoded, or else the next one.
     fn cancel_handle(&self) -> CancelHandle {
         CancelHandle(self.cancel.clone())
     }

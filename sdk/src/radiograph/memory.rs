@@ -6,7 +6,7 @@ use super::RadiographError;
 const FIXED: usize = 4 << 20;
 
 /// An empty vector with room for `count` values.
-pub(super) fn room<T>(count: usize, name: &str) -> Result<Vec<T>, RadiographError> {
+pub(crate) fn room<T>(count: usize, name: &str) -> Result<Vec<T>, RadiographError> {
     let mut values = Vec::new();
     values.try_reserve_exact(count).map_err(|_| missing(count.saturating_mul(size_of::<T>()), name))?;
     available(0, name)?;
@@ -14,21 +14,21 @@ pub(super) fn room<T>(count: usize, name: &str) -> Result<Vec<T>, RadiographErro
 }
 
 /// `count` copies of a value.
-pub(super) fn filled<T: Clone>(value: T, count: usize, name: &str) -> Result<Vec<T>, RadiographError> {
+pub(crate) fn filled<T: Clone>(value: T, count: usize, name: &str) -> Result<Vec<T>, RadiographError> {
     let mut values = room(count, name)?;
     values.resize(count, value);
     Ok(values)
 }
 
 /// A copy of bytes.
-pub(super) fn copied(bytes: &[u8], name: &str) -> Result<Vec<u8>, RadiographError> {
+pub(crate) fn copied(bytes: &[u8], name: &str) -> Result<Vec<u8>, RadiographError> {
     let mut copy = room(bytes.len(), name)?;
     copy.extend_from_slice(bytes);
     Ok(copy)
 }
 
 /// Checks that this many bytes can be allocated, before a library is called that aborts the process if it cannot allocate them.
-pub(super) fn available(bytes: usize, name: &str) -> Result<(), RadiographError> {
+pub(crate) fn available(bytes: usize, name: &str) -> Result<(), RadiographError> {
     let mut trial = Vec::<u8>::new();
     let reserved = trial.try_reserve_exact(bytes.saturating_add(FIXED));
     // Compilers may remove an allocation that is not used.

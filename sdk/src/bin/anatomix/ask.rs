@@ -290,7 +290,7 @@ impl Session<'_> {
             remark(&print::origin(&answer.provenance, &answer.timing));
         }
         if let (Some(path), Some(radiograph), Some(answer)) = (&self.output.overlay, &self.radiograph, answers.last()) {
-            Overlay::of_answer(answer, radiograph).write(path).map_err(Error::from)?;
+            Overlay::of_answer(answer, radiograph).map_err(Error::from)?.write(path).map_err(Error::from)?;
         }
         if self.output.dicom.sr.is_some() {
             self.answers.extend(answers);

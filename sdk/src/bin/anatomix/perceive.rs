@@ -71,7 +71,7 @@ impl Perceive {
 
     fn show(&self, radiograph: &Radiograph, study: &Study, image: &Image, progress: &ProgressBar) -> Result<(), Failure> {
         if let Some(path) = &image.overlay {
-            Overlay::of_study(study, radiograph).write(path).map_err(Error::from)?;
+            Overlay::of_study(study, radiograph).map_err(Error::from)?.write(path).map_err(Error::from)?;
         }
         if let Some(path) = &image.report {
             self.dicom.write(study, &[], path)?;

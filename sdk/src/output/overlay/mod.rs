@@ -16,6 +16,7 @@ use crate::Radiograph;
 use crate::anatomy::Side;
 use crate::cause::source;
 use crate::geometry::PixelBox;
+use crate::radiograph::RadiographError;
 use canvas::{Area, Canvas, Paint};
 use image::{GrayImage, ImageFormat, Rgb, RgbImage};
 use layout::Wish;
@@ -103,19 +104,22 @@ fn color(side: Option<Side>) -> [u8; 3] {
 }
 
 impl Overlay {
-    /// Makes an overlay of these boxes, with the radiograph's file name as its title.
-    pub fn new(radiograph: &Radiograph, boxes: Vec<LabelledBox>) -> Self {
+    /// Makes an overlay of these boxes, with the radiograph's file name as its title. This takes a byte for each pixel of the radiograph.
+    ///
+    /// # Errors
+    /// [`RadiographError::Memory`].
+    pub fn new(radiograph: &Radiograph, boxes: Vec<LabelledBox>) -> Result<Self, RadiographError> {
         let (width, height) = (radiograph.width() as f32, radiograph.height() as f32);
         let scale = STAGE / width.max(height);
         let side = |pixels: f32| (pixels * scale).round().max(1.0) as u32;
         let path = Path::new(radiograph.name());
-        Self {
-            picture: picture::draw(radiograph, side(width), side(height)),
+        Ok(Self {
+            picture: picture::draw(radiograph, side(width), side(height))?,
             scale,
             title: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
             subtitle: String::new(),
             boxes,
-        }
+        })
     }
 
     /// Sets the text to the right of the title.

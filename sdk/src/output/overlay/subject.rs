@@ -3,12 +3,16 @@
 use super::names::{is_shown, short_name};
 use super::{LabelledBox, Overlay};
 use crate::anatomy::{Side, Structure};
+use crate::radiograph::RadiographError;
 use crate::retrieval::is_finding;
 use crate::{Answer, Radiograph, StructureResult, Study};
 
 impl Overlay {
     /// Shows the structures with a finding and the main ones of the others.
-    pub fn of_study(study: &Study, radiograph: &Radiograph) -> Self {
+    ///
+    /// # Errors
+    /// As [`Overlay::new`].
+    pub fn of_study(study: &Study, radiograph: &Radiograph) -> Result<Self, RadiographError> {
         let structures = study.structures();
         let shown = structures.iter().filter_map(structure_box).collect();
         let count = structures.iter().filter(|found| is_finding(&found.sentence.text)).count();
@@ -16,11 +20,14 @@ impl Overlay {
             0 => format!("no finding in {} structures", structures.len()),
             _ => format!("findings in {count} of {} structures", structures.len()),
         };
-        Self::new(radiograph, shown).subtitle(subtitle)
+        Ok(Self::new(radiograph, shown)?.subtitle(subtitle))
     }
 
     /// Shows the boxes of an answer, each labelled with its phrase.
-    pub fn of_answer(answer: &Answer, radiograph: &Radiograph) -> Self {
+    ///
+    /// # Errors
+    /// As [`Overlay::new`].
+    pub fn of_answer(answer: &Answer, radiograph: &Radiograph) -> Result<Self, RadiographError> {
         let boxes = answer.groundings.iter().flat_map(|grounding| {
             let phrase = if grounding.phrase.is_empty() { "region" } else { &grounding.phrase };
             grounding.boxes.iter().map(move |&bounds| LabelledBox {
@@ -31,7 +38,7 @@ impl Overlay {
                 emphasised: true,
             })
         });
-        Self::new(radiograph, boxes.collect()).subtitle(&answer.question)
+        Ok(Self::new(radiograph, boxes.collect())?.subtitle(&answer.question))
     }
 }
 

@@ -28,7 +28,7 @@ fn any_size_and_shape_is_drawn() {
             labelled(f32::NAN, 0.0, f32::INFINITY, 9.0, None),
         ];
         boxes.extend((0..60).map(|_| labelled(0.6 * w, 0.1 * h, 0.9 * w, 0.2 * h, Some(Side::Left))));
-        let picture = Overlay::new(&blank(width, height), boxes).subtitle("x ".repeat(500)).render();
+        let picture = Overlay::new(&blank(width, height), boxes).unwrap().subtitle("x ".repeat(500)).render();
         let longest = picture.width().max(picture.height());
         assert!((980..=1650).contains(&longest), "{width}x{height} gave {:?}", picture.dimensions());
     }
@@ -49,7 +49,7 @@ fn labels_are_inside_the_margin_of_their_side() {
                 one.bounds = PixelBox::new(500.0 - one.bounds.x1, one.bounds.y0, 500.0 - one.bounds.x0, one.bounds.y1);
             }
         }
-        let overlay = Overlay::new(&radiograph, boxes);
+        let overlay = Overlay::new(&radiograph, boxes).unwrap();
         let canvas = Canvas::new(1, 1, BACKGROUND);
         let stage = Area::new(MARGIN, HEADER, MARGIN + 917.0, HEADER + 1100.0);
         let placed: Vec<Placed> = overlay.boxes.iter().filter_map(|b| overlay.place(b, stage)).collect();
@@ -73,7 +73,7 @@ fn labels_are_inside_the_margin_of_their_side() {
 fn it_is_written_as_a_png_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("overlay.png");
-    let overlay = Overlay::new(&blank(64, 64), vec![]);
+    let overlay = Overlay::new(&blank(64, 64), vec![]).unwrap();
     overlay.write(&path).unwrap();
     let read = image::open(&path).unwrap().into_rgb8();
     assert_eq!(read.dimensions(), overlay.render().dimensions());
