@@ -209,7 +209,9 @@ def test_conversations_and_saved_studies(succeed, run, phantom_dicom, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["report", "classification", "abnormality_detection"])
-def test_tasks_without_a_question(succeed, phantom_dicom, manifest, task):
+def test_tasks_without_a_question(succeed, run, phantom_dicom, manifest, task):
+    refused = run("ask", phantom_dicom, "Where is the heart?", "--task", task)
+    assert refused.returncode == 2 and f"the task {task} takes no question" in refused.stderr
     answer = json.loads(succeed("ask", phantom_dicom, "", "--task", task, "--json"))
     check_answer(answer, manifest)
     assert answer["task"] == task

@@ -151,6 +151,9 @@ impl Ask {
             let message = "the question is missing; only report, classification and abnormality_detection need none";
             return Err(Failure::Usage(message.into()));
         }
+        if let Some(task) = self.task.filter(|_| instructed && texts.iter().any(|text| !text.trim().is_empty())) {
+            return Err(Failure::Usage(format!("the task {task} takes no question; leave the question out, or --task")));
+        }
         let question = |(i, text): (usize, String)| {
             let mut question = Question::new(text);
             question.task = self.task;
