@@ -48,7 +48,7 @@ fn drawn_answers_are_well_formed() {
     for seed in 0..12 {
         let question = wild("Where is the left lung?", seed);
         let answer = study.ask(question.clone()).unwrap();
-        assert!(answer.provenance.decoding.ends_with(", grounded"), "{}", answer.provenance.decoding);
+        assert!(answer.provenance.decoding.ends_with(", grounded, max_tokens 200, look_up on"), "{}", answer.provenance.decoding);
         // An unclosed tag would stay in the text or remove the text after it.
         for tag in ["<ref", "</ref", "<box", "</box", "<obj_", "<image", "<emb", "<eos", "<start_of_turn", "<pad"] {
             assert!(!answer.text.contains(tag), "{}", answer.text);
