@@ -61,7 +61,7 @@ fn drawn_answers_are_well_formed() {
             }
         }
         let free = study.ask(question.unconstrained()).unwrap();
-        assert!(free.provenance.decoding.ends_with(", unconstrained"), "{}", free.provenance.decoding);
+        assert!(free.provenance.decoding.ends_with(", unconstrained, max_tokens 200, look_up on"), "{}", free.provenance.decoding);
         odd += usize::from(free.text.contains("<obj_") || free.text.contains("<image") || free.text.contains("<emb"));
     }
     println!("{boxes} boxes; {odd} of 12 unconstrained answers hold control tokens");
