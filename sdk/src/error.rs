@@ -67,6 +67,7 @@ impl Error {
             Self::Question(e) => question(e),
             Self::Memory(_) => ErrorCode::DecoderMemory,
             Self::Decoder(_) => ErrorCode::Decoder,
+            Self::Output(OutputError::Time { .. }) => ErrorCode::InvalidArgument,
             Self::Output(_) => ErrorCode::Output,
             Self::Saved(_) => ErrorCode::Saved,
         }

@@ -28,7 +28,7 @@ pub enum OutputError {
     Encode { path: PathBuf, source: Source },
     #[error("no DICOM object can be made of {name}: {message}")]
     Identity { name: String, message: String },
-    #[error("\"{found}\" is no date with a time; write it as YYYYMMDDhhmmss")]
+    #[error("the content time \"{found}\" is no date with a time; write it as YYYYMMDDhhmmss")]
     Time { found: String },
     #[error("no DICOM object can be made of {name}: an answer is about another radiograph or from another bundle; give the study's own")]
     ForeignAnswer { name: String },

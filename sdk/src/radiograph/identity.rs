@@ -1,6 +1,7 @@
 //! What a DICOM file says of its image, study and patient: what objects that belong to the same study have to repeat.
 
 use crate::text::brief;
+use dicom_core::chrono::NaiveDate;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use serde::{Deserialize, Serialize};
@@ -73,9 +74,13 @@ impl Kind {
         let valid = match self {
             Self::Uid => {
                 let is_part = |part: &str| digits(part) && (part == "0" || !part.starts_with('0'));
-                value.len() <= 64 && value.split('.').all(is_part)
+                // The first number of a UID is 0, 1 or 2 (ISO/IEC 8824).
+                value.len() <= 64 && value.split('.').all(is_part) && value.as_bytes().get(1) == Some(&b'.') && value < "3"
             }
-            Self::Name => value.split('=').count() <= 3 && value.split('=').try_for_each(|way| is_text(way, 64)).map(|()| true)?,
+            Self::Name => {
+                value.split('=').try_for_each(|way| is_text(way, 64))?;
+                value.split('=').count() <= 3 && value.split('=').all(|way| way.split('^').count() <= 5)
+            }
             Self::Long => is_text(value, 64).map(|()| true)?,
             Self::Short => is_text(value, 16).map(|()| true)?,
             Self::Date => is_date(value),
@@ -104,18 +109,18 @@ fn is_text(value: &str, most: usize) -> Result<(), String> {
     if value.chars().all(is_allowed) { Ok(()) } else { Err("has several values or control characters".into()) }
 }
 
-/// Whether this is a date as `YYYYMMDD`.
+/// Whether this is a day of the calendar as `YYYYMMDD`.
 pub(crate) fn is_date(value: &str) -> bool {
     let all_digits = value.len() == 8 && value.bytes().all(|b| b.is_ascii_digit());
-    all_digits && ("01"..="12").contains(&&value[4..6]) && ("01"..="31").contains(&&value[6..])
+    all_digits && !value.starts_with("0000") && NaiveDate::parse_from_str(value, "%Y%m%d").is_ok()
 }
 
-/// Whether this is a time as `HH`, `HHMM`, `HHMMSS` or `HHMMSS.FFFFFF`.
+/// Whether this is a time as `HH`, `HHMM`, `HHMMSS` or `HHMMSS.FFFFFF`. Leap seconds are none, because validators refuse them.
 pub(crate) fn is_time(value: &str) -> bool {
     let (whole, fraction) = value.split_once('.').map_or((value, None), |(whole, fraction)| (whole, Some(fraction)));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     let fraction_is_valid = fraction.is_none_or(|f| whole.len() == 6 && (1..=6).contains(&f.len()) && digits(f));
-    let parts = [("24", 0), ("60", 2), ("61", 4)];
+    let parts = [("24", 0), ("60", 2), ("60", 4)];
     let valid = |(limit, at): (&str, usize)| whole.get(at..at + 2).is_none_or(|part| part < limit);
     fraction_is_valid && matches!(whole.len(), 2 | 4 | 6) && digits(whole) && parts.into_iter().all(valid)
 }
@@ -211,14 +216,17 @@ mod tests {
 
     #[test]
     fn values_that_identify_are_kept_or_refused_and_others_dropped() {
-        let kept = read(&[(tags::PATIENT_NAME, "Müller^Jörg=山田"), (tags::PATIENT_SEX, "F"), (tags::STUDY_TIME, "235960.5")]).unwrap();
+        let kept = read(&[(tags::PATIENT_NAME, "Müller^Jörg=山田"), (tags::PATIENT_SEX, "F"), (tags::STUDY_TIME, "235959.5")]).unwrap();
         let values = [tags::PATIENT_NAME, tags::PATIENT_SEX, tags::STUDY_TIME, tags::PATIENT_ID].map(|tag| kept.get(tag));
-        assert_eq!(values, ["Müller^Jörg=山田", "F", "235960.5", ""]);
+        assert_eq!(values, ["Müller^Jörg=山田", "F", "235959.5", ""]);
         assert!(kept.is_valid());
         let dropped = [
             (tags::PATIENT_SEX, "male"),
             (tags::PATIENT_BIRTH_DATE, "1940.03.05"),
             (tags::PATIENT_BIRTH_DATE, "19401305"),
+            (tags::PATIENT_BIRTH_DATE, "20260229"),
+            (tags::PATIENT_BIRTH_DATE, "00000101"),
+            (tags::STUDY_TIME, "235960"),
             (tags::STUDY_TIME, "12:30:00"),
             (tags::STUDY_TIME, "2460"),
             (tags::STUDY_TIME, "12é0"),
@@ -233,11 +241,13 @@ mod tests {
         let refused = [
             (tags::PATIENT_NAME, long.as_str(), "65 characters"),
             (tags::PATIENT_NAME, "a=b=c=d", "is not valid"),
+            (tags::PATIENT_NAME, "a^b^c^d^e^f", "is not valid"),
             (tags::PATIENT_ID, r"1\2", "several values"),
             (tags::PATIENT_ID, "1\u{1b}2", "control characters"),
             (tags::ACCESSION_NUMBER, "12345678901234567", "17 characters"),
             (tags::STUDY_INSTANCE_UID, "", "no Study Instance UID"),
             (tags::STUDY_INSTANCE_UID, "1..2", "is not valid"),
+            (tags::STUDY_INSTANCE_UID, "9.9.9", "is not valid"),
             (tags::STUDY_INSTANCE_UID, "1.02", "is not valid"),
             (tags::STUDY_INSTANCE_UID, path.as_str(), "is not valid"),
             (tags::SOP_INSTANCE_UID, "1.2x", "SOP Instance UID (0008,0018) is not valid; correct the header"),

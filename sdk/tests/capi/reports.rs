@@ -75,7 +75,7 @@ fn reports_that_cannot_be_made() {
         assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
         let late = anx_report_options { content_time: c"tomorrow".as_ptr(), ..options() };
         let (status, message, _) = failure(|e| anx_study_structured_report(study, null(), 0, &late, &mut bytes, e));
-        assert!(status == anx_status::ANX_OUTPUT && message.contains("\"tomorrow\" is no date with a time"), "{message}");
+        assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("\"tomorrow\" is no date with a time"), "{message}");
         // An answer about another radiograph.
         let mut other = null_mut();
         let radiograph = file(".deps/radiographs/RG1_UNCI.dcm");

@@ -38,7 +38,7 @@ impl ContentTime {
     /// If the given time is none, or none is given and the radiograph has none.
     pub fn new(given: Option<&str>, identity: &Identity, study: &Study) -> Result<Self, OutputError> {
         if let Some(given) = given {
-            let parts = given.split_at_checked(8).filter(|(date, time)| is_date(date) && is_time(time) && time.len() >= 6);
+            let parts = given.split_at_checked(8).filter(|(date, time)| is_date(date) && is_time(time) && time.len() == 6);
             let (date, time) = parts.ok_or_else(|| OutputError::Time { found: crate::text::brief(given) })?;
             return Ok(Self { date: date.into(), time: time.into() });
         }

@@ -39,18 +39,26 @@ fn decode(bytes: &[u8], sets: &[String]) -> Option<String> {
     let is_escaped = bytes.contains(&ESCAPE);
     let further = |name: &str| sets.iter().any(|set| set == name);
     // With code extensions (ISO 2022), an escape sequence says which set follows. Japanese decoders know theirs. Korean and Chinese
-    // characters have the highest bit set, which ASCII has not, so that their sequence says nothing more.
+    // characters have the highest bit set, which ASCII has not, so that their sequence says nothing more beside ASCII. Beside another first
+    // set it does, and bytes before it would be read as the wrong characters.
+    let is_beside_ascii = is_ascii(first) && bytes.iter().take_while(|&&byte| byte != ESCAPE).all(u8::is_ascii);
     let (name, content) = match is_escaped {
         false => (first, bytes.to_vec()),
         true if further("ISO 2022 IR 87") => ("ISO_IR 87", bytes.to_vec()),
+        true if !is_beside_ascii => return None,
         true if further("ISO 2022 IR 149") => ("ISO_IR 149", without(bytes, b"\x1B$)C")),
         true if further("ISO 2022 IR 58") => ("GBK", without(bytes, b"\x1B$)A")),
         true => return None,
     };
     // The default is ASCII, so other bytes need a set.
-    let set = SpecificCharacterSet::from_code(name).filter(|_| !matches!(name, "" | "ISO_IR 6" | "ISO 2022 IR 6"))?;
+    let set = SpecificCharacterSet::from_code(name).filter(|_| !is_ascii(name))?;
     // The decoder writes what it cannot decode as a backslash and digits. No value that is read here may have a backslash of its own.
     set.decode(&content).ok().filter(|text| !text.contains(['\\', '\u{FFFD}', '\u{1B}']))
+}
+
+/// Whether this is the default character set.
+fn is_ascii(set: &str) -> bool {
+    matches!(set, "" | "ISO_IR 6" | "ISO 2022 IR 6")
 }
 
 fn without(bytes: &[u8], sequence: &[u8]) -> Vec<u8> {
@@ -98,7 +106,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_decoded_is_not_guessed() {
-        let names: [(&[u8], &[&str]); 7] = [
+        let names: [(&[u8], &[&str]); 11] = [
+            // Bytes of the first set beside another one's.
+            (b"\xC4\xD6^\x1B$)C\xFB\xF3", &["ISO 2022 IR 100", "ISO 2022 IR 149"]),
+            (b"M\xFC\xDFler^\x1B$)A\xD5\xC5", &["ISO 2022 IR 100", "ISO 2022 IR 58"]),
+            (b"\xB8\xD2\xD0\xDD=\x1B$)C\xFB\xF3", &["ISO 2022 IR 144", "ISO 2022 IR 149"]),
+            (b"\xC4\xD6^\x1B$)C\xFB\xF3", &["", "ISO 2022 IR 149"]),
             (b"J\xE9r\xF4me", &[]),
             (b"J\xE9r\xF4me", &["ISO_IR 6"]),
             (b"J\xE9r\xF4me", &["ISO_IR 192"]),
