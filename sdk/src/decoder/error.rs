@@ -47,6 +47,11 @@ pub enum MemoryError {
 pub enum DecoderError {
     #[error("the tokenizer gives the token {token}, but the language model has {vocabulary} tokens; export the bundle again")]
     Token { token: i64, vocabulary: usize },
+    #[error(
+        "the language model computes logits that are not finite, so the answer cannot go on; use another precision or provider, or export \
+         the bundle again"
+    )]
+    NotFinite,
     #[error("the tokens of the answer cannot be decoded; export the bundle again")]
     Text { source: Source },
     #[error("the answer cannot be constrained to its form; use a simpler JSON schema or an unconstrained answer")]

@@ -109,7 +109,7 @@ impl Sampler {
     /// Chooses one of the allowed tokens, by the logits of all tokens.
     ///
     /// # Errors
-    /// [`DecoderError::Grammar`] if the grammar exceeds its limits.
+    /// [`DecoderError::Grammar`] if the grammar exceeds its limits, [`DecoderError::NotFinite`] if the token's logit is not finite.
     pub fn choose(&mut self, logits: &[f32]) -> Result<Choice, DecoderError> {
         let penalised = self.penalise(logits);
         let adjusted = penalised.as_deref().unwrap_or(logits);
@@ -119,6 +119,10 @@ impl Sampler {
             let mask = self.matcher.as_mut().map(Matcher::mask).transpose()?;
             (self.draw(adjusted, mask.as_ref()), f32::INFINITY)
         };
+        // What overflowed in the model is no answer.
+        if !usize::try_from(token).ok().and_then(|token| logits.get(token)).is_some_and(|logit| logit.is_finite()) {
+            return Err(DecoderError::NotFinite);
+        }
         let log_probability = if self.log_probabilities { log_probability(logits, token) } else { f32::NAN };
         Ok(Choice { token, margin, log_probability })
     }
@@ -228,6 +232,17 @@ mod tests {
     use super::*;
 
     const LOGITS: [f32; 5] = [0.0, 2.0, 1.0, -1.0, 2.0];
+
+    #[test]
+    fn logits_that_are_not_finite_are_an_error() {
+        let sampled = Sampling { temperature: 1.0, ..Sampling::default() };
+        for logits in [[f32::NAN; 3], [0.0, f32::INFINITY, 1.0], [f32::NEG_INFINITY; 3]] {
+            for sampling in [Sampling::default(), sampled] {
+                let chosen = Sampler::new(sampling, false, None).unwrap().choose(&logits);
+                assert!(matches!(chosen, Err(DecoderError::NotFinite)), "{logits:?} {sampling}: {chosen:?}");
+            }
+        }
+    }
 
     /// How often each token is sampled, as a share.
     fn shares(sampling: Sampling) -> [f64; 5] {
