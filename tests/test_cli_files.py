@@ -8,6 +8,9 @@ import subprocess
 import pytest
 from conftest import check_refused
 
+# Of a key that signed nothing.
+PUBLIC_KEY = "untrusted comment: minisign public key\nRWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\n"
+
 
 @pytest.fixture
 def pipe(tmp_path):
@@ -62,6 +65,19 @@ def test_what_is_read_is_not_replaced(run, phantom_dicom, tmp_path):
     refused = run("report", image, "--save", "x", "--overlay", "./x", cwd=tmp_path)
     assert refused.returncode == 2 and "name the same file" in refused.stderr
     assert image.read_bytes() == second.read_bytes() == phantom_dicom.read_bytes()
+    # The library is read too, and a public key.
+    library, key = tmp_path / "libonnxruntime.so", tmp_path / "vendor.pub"
+    library.write_bytes(b"library")
+    key.write_text(PUBLIC_KEY)
+    refused = run("report", image, "--save", library, env={"ORT_DYLIB_PATH": str(library)})
+    assert refused.returncode == 2 and f"--save would replace {library}" in refused.stderr
+    refused = run("report", image, "--public-key", key, "--overlay", key)
+    assert refused.returncode == 2 and f"--overlay would replace {key}" in refused.stderr
+
+
+def test_a_library_that_is_a_pipe_is_refused_at_once(run, phantom_dicom, pipe):
+    refused = run("report", phantom_dicom, "--onnxruntime", pipe, timeout=60)
+    assert refused.returncode == 1 and "it is not a regular file" in refused.stderr
 
 
 @pytest.mark.parametrize("arguments", [["perceive", "IMAGE", "--json"], ["report", "IMAGE"], ["bundle", "info"], ["--help"]])

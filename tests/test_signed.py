@@ -54,6 +54,23 @@ def test_minisign_verifies_what_the_program_signed(run, keys, copy):
     assert not verifies(public, copy)
 
 
+def test_signing_replaces_nothing_but_a_signature(run, keys, copy, tmp_path):
+    secret, _ = keys
+    place, other = copy / "manifest.json.minisig", tmp_path / "other"
+    other.write_text("precious")
+    for target, message in [(other, "is a link or no file"), (secret, "is a link or no file")]:
+        place.symlink_to(target)
+        before = target.read_bytes()
+        refused = run("bundle", "sign", copy, "--key", secret)
+        assert refused.returncode == 2 and message in refused.stderr
+        assert target.read_bytes() == before
+        place.unlink()
+    shutil.copy(secret, place)
+    refused = run("bundle", "sign", copy, "--key", place)
+    assert refused.returncode == 2 and "would replace the key" in refused.stderr
+    assert place.read_bytes() == secret.read_bytes()
+
+
 def test_the_program_and_cpp_open_what_minisign_signed(run, root, anatomix, onnxruntime_library, keys, copy, phantom_dicom, tmp_path):
     secret, public = keys
     (tmp_path / "program.cpp").write_text(PROGRAM)

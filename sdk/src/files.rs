@@ -29,15 +29,20 @@ pub fn open(path: &Path) -> Result<File> {
 /// If the file is larger or not a regular file, cannot be read, or does not fit into memory.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = open(path)?;
-    let size = file.metadata()?.len().min(limit);
+    let too_large = || Error::new(ErrorKind::FileTooLarge, format!("it has more than {limit} bytes"));
+    let size = file.metadata()?.len();
+    if size > limit {
+        return Err(too_large());
+    }
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX)).map_err(|e| Error::new(ErrorKind::OutOfMemory, e))?;
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock => not_regular(),
         _ => error,
     })?;
+    // It may have grown, and some files of the system do not say their size.
     if bytes.len() as u64 > limit {
-        return Err(Error::new(ErrorKind::FileTooLarge, format!("it has more than {limit} bytes")));
+        return Err(too_large());
     }
     Ok(bytes)
 }

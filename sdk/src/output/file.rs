@@ -33,7 +33,10 @@ pub fn check_writable(path: impl AsRef<Path>) -> Result<(), OutputError> {
 /// Creates the temporary file for a path. Returns it with the path that it has to be renamed to.
 fn begin(path: &Path) -> Result<(NamedTempFile, PathBuf), OutputError> {
     let failed = |source| OutputError::Write { path: path.into(), source };
-    let target = match fs::metadata(path) {
+    let found = fs::metadata(path);
+    #[cfg(unix)]
+    let permissions = found.as_ref().ok().map(fs::Metadata::permissions);
+    let target = match found {
         Ok(found) if found.is_dir() => return Err(OutputError::Folder { path: path.into() }),
         Ok(found) if !found.is_file() => return Err(OutputError::NotRegular { path: path.into() }),
         // The target of a symbolic link is replaced, not the link.
@@ -47,8 +50,8 @@ fn begin(path: &Path) -> Result<(NamedTempFile, PathBuf), OutputError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // The umask applies, as for any new file; temporary files are private by default.
-        builder.permissions(fs::Permissions::from_mode(0o666));
+        // A file that is replaced keeps its permissions: it may be private. To a new one the umask applies, as to any.
+        builder.permissions(fs::Permissions::from_mode(permissions.map_or(0o666, |found| found.mode() & 0o777)));
     }
     // Only the kind of the error is kept: its text has the temporary file's path, which says nothing to the caller.
     let file = builder.prefix(".anatomix-").tempfile_in(folder).map_err(|error| failed(error.kind().into()))?;
@@ -78,6 +81,18 @@ mod tests {
         write_whole(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(names(folder.path()), ["a.png"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_private_file_stays_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.study");
+        fs::write(&path, b"one").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        write_whole(&path, b"two").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -12,7 +12,12 @@ pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     if let Some(path) =
         chosen.map(Path::to_path_buf).or_else(|| std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty()).map(PathBuf::from))
     {
-        return if path.exists() { Ok(path) } else { Err(RuntimeError::NotFound { tried: vec![path], source: None }) };
+        // Opening a pipe would wait for its writer.
+        return match std::fs::metadata(&path) {
+            Ok(found) if found.is_file() => Ok(path),
+            Ok(_) => Err(RuntimeError::NotFound { tried: vec![path], source: Some(source("it is not a regular file")) }),
+            Err(_) => Err(RuntimeError::NotFound { tried: vec![path], source: None }),
+        };
     }
     let mut tried = Vec::new();
     let program = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_path_buf));

@@ -164,6 +164,9 @@ impl Runtime {
                     .map_err(source)?
                     .with_logger(logger(self.log.clone(), path))
                     .map_err(source)?;
+            } else {
+                // ONNX Runtime would write errors to standard error, with names from the bundle as they are. They are errors of the call.
+                builder = builder.with_log_level(ort::logging::LogLevel::Fatal).map_err(source)?;
             }
             builder.commit_from_file(path).map_err(source)
         };

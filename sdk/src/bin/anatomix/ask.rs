@@ -222,9 +222,10 @@ impl Output {
 
     /// Opens the engine and the image. The paths of output files are checked before any work is done.
     pub fn open(&self, options: &Options, image: &Path) -> Result<Session<'_>, Failure> {
-        let inputs = [Some(image), self.decoding.json_schema.as_deref(), options.onnxruntime.as_deref()];
+        let files = options.inputs();
+        let inputs = [Some(image), self.decoding.json_schema.as_deref()].into_iter().flatten().chain(files.iter().map(PathBuf::as_path));
         let outs = [("--overlay", &self.overlay), ("--save", &self.save), ("--sr", &self.dicom.sr)];
-        Kept::new(inputs.into_iter().flatten(), &options.bundle()?).check_all(outs)?;
+        Kept::new(inputs, &options.bundle()?).check_all(outs)?;
         let engine = options.engine(!self.decoding.no_look_up)?;
         let source = Source::open(image)?;
         if self.overlay.is_some() && matches!(source, Source::Saved(_)) {

@@ -2,7 +2,7 @@
 
 use crate::common::{Failure, Options, bar};
 use crate::shown::{out, remark};
-use crate::sign::{secret, sign};
+use crate::sign::{check_place, secret, sign};
 use anatomix::Error;
 use anatomix::parts::bundle::{Bundle, SENTENCES};
 use anatomix::parts::retrieval::SentenceDatabase;
@@ -45,9 +45,10 @@ impl BundleCommand {
             Self::Verify(target) => {
                 let bundle = target.open(options)?;
                 check(&bundle)?;
-                print_whole(&bundle, options.public_key.is_some(), target.json)
+                print_whole(&bundle, options.public_key().is_some(), target.json)
             }
             Self::Sign { key, target } => {
+                check_place(&target.folder(options)?, key)?;
                 let (secret, bundle) = (secret(key)?, target.open(options)?);
                 check(&bundle)?;
                 let signature = sign(&bundle, &secret)?;
@@ -61,9 +62,13 @@ impl BundleCommand {
 }
 
 impl Target {
+    fn folder(&self, options: &Options) -> Result<PathBuf, Failure> {
+        self.folder.clone().map_or_else(|| options.bundle(), Ok)
+    }
+
     fn open(&self, options: &Options) -> Result<Bundle, Failure> {
-        let folder = self.folder.clone().map_or_else(|| options.bundle(), Ok)?;
-        let opened = match &options.public_key {
+        let folder = self.folder(options)?;
+        let opened = match options.public_key() {
             Some(key) => Bundle::open_signed(folder, key),
             None => Bundle::open(folder),
         };

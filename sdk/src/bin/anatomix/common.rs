@@ -41,13 +41,31 @@ pub struct Options {
     pub no_golden_check: bool,
     /// Open only a bundle that the owner of this key signed: minisign's .pub file
     #[arg(long, global = true, value_name = "FILE", value_parser = public_key)]
-    pub public_key: Option<PublicKey>,
+    public_key: Option<KeyFile>,
     /// Print to standard error what the engine does, with the time of each step
     #[arg(long, global = true)]
     pub log: bool,
 }
 
+/// A public key with the file that it was read from.
+#[derive(Clone)]
+struct KeyFile {
+    path: PathBuf,
+    key: PublicKey,
+}
+
 impl Options {
+    /// The key whose owner has to have signed the bundle.
+    pub fn public_key(&self) -> Option<&PublicKey> {
+        self.public_key.as_ref().map(|file| &file.key)
+    }
+
+    /// Files that every command reads, beside the bundle.
+    pub fn inputs(&self) -> Vec<PathBuf> {
+        let library = self.onnxruntime.clone().or_else(|| std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from));
+        library.into_iter().chain(self.public_key.as_ref().map(|file| file.path.clone())).collect()
+    }
+
     /// The bundle's folder: the one that is named, or the first of the default places that has a manifest.
     pub fn bundle(&self) -> Result<PathBuf, Failure> {
         let named = || std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -86,7 +104,7 @@ impl Options {
         if let Some(library) = &self.onnxruntime {
             builder = builder.library(library);
         }
-        if let Some(key) = &self.public_key {
+        if let Some(key) = self.public_key() {
             builder = builder.public_key(key.clone());
         }
         if self.log {
@@ -99,9 +117,11 @@ impl Options {
 }
 
 /// Reads a public key.
-fn public_key(path: &str) -> Result<PublicKey, String> {
-    let text = files::read(Path::new(path), 4096).map_err(|error| format!("it cannot be read: {error}"))?;
-    String::from_utf8_lossy(&text).parse().map_err(|error: BundleError| error.to_string())
+fn public_key(path: &str) -> Result<KeyFile, String> {
+    let path = PathBuf::from(path);
+    let text = files::read(&path, 4096).map_err(|error| format!("it cannot be read: {error}"))?;
+    let key = String::from_utf8_lossy(&text).parse().map_err(|error: BundleError| error.to_string())?;
+    Ok(KeyFile { path, key })
 }
 
 /// Parses a number of threads, at most one for each core.

@@ -44,7 +44,8 @@ struct Image<'a> {
 impl Perceive {
     pub fn run(&self, options: &Options) -> Result<(), Failure> {
         let images = self.images()?;
-        let inputs = self.images.iter().chain(&options.onnxruntime).map(PathBuf::as_path);
+        let files = options.inputs();
+        let inputs = self.images.iter().chain(&files).map(PathBuf::as_path);
         let kept = Kept::new(inputs, &options.bundle()?);
         images.iter().try_for_each(|image| kept.check_all([("--overlay", &image.overlay), ("--sr", &image.report)]))?;
         let engine = options.engine(true)?;

@@ -18,6 +18,18 @@ const MAX_MANIFEST: u64 = 1 << 20;
 const KEY_BYTES: usize = 158;
 const KDF: std::ops::Range<usize> = 2..4;
 
+/// Checks that a signature in this folder replaces nothing but a signature: a received bundle could have a link there.
+pub fn check_place(folder: &Path, key: &Path) -> Result<(), Failure> {
+    let path = folder.join(SIGNATURE);
+    if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+        return Err(Failure::Usage(format!("{} is a link or no file, and the signature would go there; remove it", path.display())));
+    }
+    if path.canonicalize().is_ok_and(|place| key.canonicalize().is_ok_and(|key| key == place)) {
+        return Err(Failure::Usage(format!("the signature would replace the key {}; move the key out of the bundle", key.display())));
+    }
+    Ok(())
+}
+
 /// Signs the bundle's manifest, and returns the path of the signature.
 pub fn sign(bundle: &Bundle, secret: &SecretKey) -> Result<PathBuf, Failure> {
     let (manifest, path) = (bundle.file(MANIFEST), bundle.file(SIGNATURE));
