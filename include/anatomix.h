@@ -1012,8 +1012,9 @@ anx_status anx_cancel_new(struct anx_cancel **cancel, struct anx_error **error);
  *
  * With the handle of a study: the ask that is running returns ANX_OK with the tokens decoded so far, perhaps none, and
  * ANX_FINISH_STOPPED, after the current run of the decoder: one step, or one part of a prefill. An anx_study_save that prefills the
- * context fails with ANX_STOPPED. If none is running, the next one ends so at once. That call takes the request: when a call ends, no
- * request is left, also if it came too late to stop the call. A call that fails because of its arguments or its question takes none.
+ * context fails with ANX_STOPPED. If none is running, the next one ends so at once. (A save with nothing left to compute is not stopped.)
+ * That call takes the request: when a call ends, no request is left, also if it came too late to stop the call. A call that fails because
+ * of its arguments or its question takes none.
  * With a handle of anx_cancel_new: the calls that were given it fail with ANX_STOPPED within one operator of the perception module, and
  * so do all calls that are given it later, until anx_cancel_reset.
  */

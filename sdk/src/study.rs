@@ -163,6 +163,9 @@ impl Study {
         // A question that is refused takes no request: nothing of it would have been stopped.
         let _taken = cancel.take_at_end();
         if stop.is_cancelled() {
+            if !questions[0].follow_up {
+                self.rewind(0);
+            }
             return Ok(questions.iter().map(|question| self.unanswered(question, stop)).collect());
         }
         // Prefill of the context stops when every question was cancelled or has reached its deadline.

@@ -80,8 +80,9 @@ impl Study {
     pub fn save(&mut self) -> Result<Vec<u8>> {
         let model = std::sync::Arc::clone(&self.model);
         let was_computed = self.conversation.is_some();
+        // If nothing is left to compute, a request comes too late.
+        let _taken = self.cancel.take_at_end();
         if !was_computed {
-            let _taken = self.cancel.take_at_end();
             let opened = Conversation::open(&model, &self.context, &self.perception, 0, || !self.cancel.is_cancelled())?;
             self.conversation = Some(opened.ok_or(StoppedError::Cancelled)?);
         }

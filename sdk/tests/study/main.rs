@@ -284,8 +284,10 @@ fn a_request_to_stop_before_a_call_ends_that_call_and_no_other() {
     // A question that is refused does not take the request. The conversation stays as it was.
     cancel.cancel();
     assert!(study.ask("").is_err() && study.ask_many([""]).is_err());
-    assert!(study.ask_many([QUESTIONS[0], QUESTIONS[1]]).unwrap().iter().all(is_stopped));
     assert_eq!(study.turns(), 1);
+    // Questions that begin a new conversation end the old one, also if they are stopped at once.
+    assert!(study.ask_many([QUESTIONS[0], QUESTIONS[1]]).unwrap().iter().all(is_stopped));
+    assert_eq!(study.turns(), 0);
     // A request that comes too late for an answer does not stop the next one.
     let limited = Question::from(Task::Report).max_tokens(3);
     let answer = study.ask_streaming(limited, |_| {
@@ -294,10 +296,9 @@ fn a_request_to_stop_before_a_call_ends_that_call_and_no_other() {
     });
     assert!(answer.unwrap().tokens > 0);
     assert_eq!(study.ask(QUESTIONS[0]).unwrap().finish, Finish::EndOfTurn);
-    // What does not compute anything is not stopped.
+    // What does not compute anything is not stopped, but takes the request.
     cancel.cancel();
     assert!(study.save().is_ok());
-    cancel.reset();
     assert_eq!(study.ask(QUESTIONS[0]).unwrap().finish, Finish::EndOfTurn);
 }
 
