@@ -21,6 +21,7 @@
  *
  * Linking. Link libanatomix.so (-lanatomix). It loads ONNX Runtime when the first engine is opened and is not linked to
  * it: see anx_engine_options.library. There is nothing to initialise or to shut down, and the library uses no network.
+ * Threads that call it have to end before main returns: at exit a call may fail.
  * In C++ include anatomix.hpp instead, whose classes free their handles.
  *
  * Pointers. Any pointer may be NULL: a call that can fail then returns ANX_INVALID_ARGUMENT and names the argument, and
@@ -48,7 +49,9 @@
  * an error that the caller owns, or to NULL on success; an error that was there before is not freed. Outputs are set to
  * NULL on failure. A panic, which is a defect of the library, is caught and returned as ANX_PANIC. It poisons the study
  * that was called: further calls on it fail with ANX_POISONED, but it can still be read and must still be freed. It does
- * not poison an engine: this thread and all others may go on using it.
+ * not poison an engine: this thread and all others may go on using it. Memory that lacks for images, KV caches and saved
+ * studies is an error. Other allocations are small; if the system refuses one of them, the process ends, as C++ programs
+ * do without a handler of std::bad_alloc.
  *
  * Options. A struct of options begins with struct_size, which the caller sets to sizeof of the struct; every other field
  * may be zero. So a program that was compiled against another version of this header works: options that it does not

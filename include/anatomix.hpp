@@ -92,6 +92,7 @@ public:
     // <box>(x0,y0),(x1,y1)</box>, in pixels of the original image.
     Result<Answer> ask(const std::string &question, const Callback &on_piece = {}, AskOptions options = {}) {
         if (detail::is_cut(question)) return detail::cut("question");
+        if (const char *cut = cut_option(options)) return detail::cut(cut);
         std::vector<const char *> stop;
         const anx_ask_options raw = lower(options, on_piece, stop);
         anx_answer *answer = nullptr;
@@ -111,6 +112,7 @@ public:
         options.reserve(count);
         for (std::size_t i = 0; i < count; i++) {
             if (detail::is_cut(questions[i].text)) return detail::cut("questions");
+            if (const char *cut = cut_option(questions[i].options)) return detail::cut(cut);
             texts.push_back(questions[i].text.c_str());
             options.push_back(lower(questions[i].options, questions[i].on_piece, stops[i]));
             given.push_back(&options[i]);
@@ -191,6 +193,14 @@ private:
         return (*static_cast<const Callback *>(user_data))({piece, length}) ? ANX_CONTINUE : ANX_STOP;
     }
 
+    // The name of an option whose text C would cut, or nullptr.
+    static const char *cut_option(const AskOptions &options) {
+        for (const std::string &text : options.stop) {
+            if (detail::is_cut(text)) return "stop";
+        }
+        return detail::is_cut(options.json_schema) ? "json_schema" : nullptr;
+    }
+
     // The options as C has them; they borrow all of this, and the pointers in stop.
     static anx_ask_options lower(const AskOptions &options, const Callback &on_piece, std::vector<const char *> &stop) {
         anx_ask_options raw = {};
@@ -228,6 +238,9 @@ public:
                          " is older than the header this program was built with; install the newer one", {}};
         }
         if (detail::is_cut(bundle)) return detail::cut("bundle");
+        if (detail::is_cut(options.provider)) return detail::cut("provider");
+        if (detail::is_cut(options.library)) return detail::cut("library");
+        if (detail::is_cut(options.public_key)) return detail::cut("public_key");
         anx_engine_options raw = {};
         raw.struct_size = sizeof raw;
         raw.provider = options.provider.empty() ? nullptr : options.provider.c_str();

@@ -258,10 +258,10 @@ struct ReportOptions {
 // An image in memory as grey pixels, row by row from the top; see anx_pixels. The values are borrowed: they stay where they are until the
 // study is made. Change the fields for gaps between rows, fewer bits, or MONOCHROME1.
 struct Pixels {
-    Pixels(std::uint32_t width, std::uint32_t height, const std::vector<std::uint8_t> &values)
-        : values(values.data()), size(values.size()), width(width), height(height), bits_allocated(8) {}
-    Pixels(std::uint32_t width, std::uint32_t height, const std::vector<std::uint16_t> &values)
-        : values(values.data()), size(values.size() * 2), width(width), height(height), bits_allocated(16) {}
+    Pixels(std::uint32_t columns, std::uint32_t rows, const std::vector<std::uint8_t> &from)
+        : values(from.data()), size(from.size()), width(columns), height(rows), bits_allocated(8) {}
+    Pixels(std::uint32_t columns, std::uint32_t rows, const std::vector<std::uint16_t> &from)
+        : values(from.data()), size(from.size() * 2), width(columns), height(rows), bits_allocated(16) {}
     // What is borrowed must outlive this.
     Pixels(std::uint32_t, std::uint32_t, std::vector<std::uint8_t> &&) = delete;
     Pixels(std::uint32_t, std::uint32_t, std::vector<std::uint16_t> &&) = delete;

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
+STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Werror", "-pedantic"]
 # What a program does wrong with memory, leaks included, or leaves undefined ends it with an error.
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
 
@@ -85,6 +85,12 @@ int main(int, char **argv) {
     print(engine.studies_from_files({path + rest, path}));
     std::cout << engine.study_from_file(path + rest).error().message << "\n";
     std::cout << engine.study_from_file(path).value().ask(question + rest).error().message << "\n";
+    anatomix::AskOptions stopping;
+    stopping.stop = {"left" + rest};
+    std::cout << engine.study_from_file(path).value().ask(question, {}, stopping).error().message << "\n";
+    anatomix::EngineOptions provider;
+    provider.provider = "cpu" + rest;
+    std::cout << anatomix::Engine::open(argv[1], provider).error().message << "\n";
 }
 """
 
@@ -120,7 +126,7 @@ int main(int, char **argv) {
     if (study.structured_report().value().size() >= study.structured_report({&one}, plain).value().size()) return 11;
     ReportOptions late;
     late.content_time = "tomorrow";
-    if (study.structured_report({}, late).error().code != ANX_OUTPUT) return 12;
+    if (study.structured_report({}, late).error().code != ANX_INVALID_ARGUMENT) return 12;
     // Memory that two studies do not fit into.
     EngineOptions tight;
     tight.memory_limit = engine.study_bytes(2048);
@@ -231,7 +237,7 @@ def test_cpp_perceives_several_files(compiled, anatomix, bundle, phantom_dicom, 
     assert lines[4:6] == [sentence] * 2
     assert "empty" in lines[6] and lines[7] == sentence
     assert lines[8] != sentence and lines[9] == sentence
-    assert [line.split()[2] for line in lines[10:]] == ["path", "question"] and all("NUL" in line for line in lines[10:])
+    assert [line.split()[2] for line in lines[10:]] == ["path", "question", "stop", "provider"] and all("NUL" in line for line in lines[10:])
 
 
 def test_cpp_holds_a_conversation(compiled, anatomix, bundle, phantom_dicom, environment):

@@ -96,14 +96,14 @@ def test_a_structured_report_is_that_of_the_program(study, printed, tmp_path):
 
 def test_a_report_that_cannot_be_made(engine, study):
     pixels = anatomix.Radiograph.from_array(np.tile(np.arange(256, dtype=np.uint8), (256, 1)))
-    for report in (
-        lambda: engine.study(pixels).structured_report(),
-        lambda: study.structured_report([engine.study(pixels).ask(QUESTION)]),
-        lambda: study.structured_report(content_time="yesterday"),
+    for report, code in (
+        (lambda: engine.study(pixels).structured_report(), "output"),
+        (lambda: study.structured_report([engine.study(pixels).ask(QUESTION)]), "output"),
+        (lambda: study.structured_report(content_time="yesterday"), "invalid_argument"),
     ):
         with pytest.raises(anatomix.OutputError) as error:
             report()
-        assert error.value.code == "output" and ";" in error.value.message
+        assert error.value.code == code and ";" in error.value.message
     with pytest.raises(TypeError, match="content_time is a text"):
         study.structured_report(content_time=3)
     with pytest.raises(TypeError):
