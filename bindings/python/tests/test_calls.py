@@ -74,16 +74,19 @@ def test_a_question_waits_for_the_stream_before_it(study):
 
 def test_another_thread_cancels(study):
     for cancel in (study.cancel, study.cancel_handle().cancel):
-        timer = threading.Timer(0.3, cancel)
-        timer.start()
-        answer = study.ask("Describe.", **LONG)
-        timer.join()
-        assert answer.finish == "stopped" and answer.tokens > 0
+        tokens = 0
+        while not tokens:
+            timer = threading.Timer(0.02, cancel)
+            timer.start()
+            answers = (study.ask("Describe.", **LONG) for _ in range(1000))
+            # It has no tokens if the request came between two answers.
+            tokens = next(answer.tokens for answer in answers if answer.finish == "stopped")
+            timer.join()
 
 
 def test_deadlines_end_calls(engine, study):
     start = time.monotonic()
-    answer = study.ask("Describe.", deadline=0.2, **LONG)
+    answer = study.ask("Describe.", deadline=0.01, **LONG)
     assert answer.finish == "deadline" and time.monotonic() - start < 5
     with pytest.raises(anatomix.StoppedError) as error:
         engine.study(PHANTOM, deadline=0)
@@ -108,30 +111,35 @@ study = engine.study(sys.argv[2])
 expected = study.ask(QUESTION).text
 # As long as the model's context allows.
 options = dict(json_schema={"type": "array", "minItems": 100_000, "items": {"enum": ["none"]}}, max_tokens=1_000_000)
-for number in range(2):
-    timer = threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT])
+interrupted = 0
+while interrupted < 2:
+    timer = threading.Timer(0.02, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
     try:
-        if sys.argv[3] == "ask":
-            study.ask("Describe.", **options)
-        elif sys.argv[3] == "stream":
-            for piece in study.stream("Describe.", **options):
-                pass
-        else:
-            stream = study.stream("Describe.", **options)
-            stream.answer
+        # The signal comes while one of these is decoded, or between two of them.
+        for number in range(1000):
+            if sys.argv[3] == "ask":
+                study.ask("Describe.", **options)
+            elif sys.argv[3] == "stream":
+                for piece in study.stream("Describe.", **options):
+                    pass
+            else:
+                stream = study.stream("Describe.", **options)
+                stream.answer
     except KeyboardInterrupt:
-        print("interrupted")
+        timer.join()
     assert study.ask(QUESTION).text == expected
     cut, whole = [message for message in messages if message.startswith("answer on")][-2:]
-    assert ", stopped, " in cut and ", end_of_turn, " in whole, (cut, whole)
+    assert ", end_of_turn, " in whole, (cut, whole)
+    interrupted += ", stopped, " in cut
+print("interrupted", interrupted)
 """
 
 
 @pytest.mark.parametrize("way", ["ask", "stream", "answer"])
 def test_ctrl_c_ends_an_answer_and_not_the_study(script, way):
     done = script(INTERRUPTED, BUNDLE, PHANTOM, way)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\ninterrupted\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted 2\n", "")
 
 
 def test_an_interrupted_call_that_was_not_caught_ends_the_program(script):
