@@ -104,6 +104,8 @@ INTERRUPTED = """
 import os, signal, sys, threading
 import anatomix
 
+# A program in the background of a shell ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 QUESTION = "Where is the left lung?"
 messages = []
 engine = anatomix.Engine.open(sys.argv[1], log=lambda level, message: messages.append(message))
