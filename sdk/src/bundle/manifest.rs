@@ -122,7 +122,8 @@ pub struct FileEntry {
 
 impl FileEntry {
     fn check(&self, name: &str, path: &Path) -> Result<(), BundleError> {
-        let plain = Path::new(name).file_name().is_some_and(|own| own == name) && name.len() <= LONGEST_NAME;
+        let is_name = Path::new(name).file_name().is_some_and(|own| own == name) && name.len() <= LONGEST_NAME;
+        let plain = is_name && !name.contains(char::is_control);
         if !plain || name == MANIFEST {
             return Err(BundleError::Name { path: path.into(), name: brief(name) });
         }
