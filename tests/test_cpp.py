@@ -237,7 +237,8 @@ def test_cpp_perceives_several_files(compiled, anatomix, bundle, phantom_dicom, 
     assert lines[4:6] == [sentence] * 2
     assert "empty" in lines[6] and lines[7] == sentence
     assert lines[8] != sentence and lines[9] == sentence
-    assert [line.split()[2] for line in lines[10:]] == ["path", "question", "stop", "provider"] and all("NUL" in line for line in lines[10:])
+    assert [line.split()[2] for line in lines[10:]] == ["path", "question", "stop", "provider"]
+    assert all("NUL" in line for line in lines[10:])
 
 
 def test_cpp_holds_a_conversation(compiled, anatomix, bundle, phantom_dicom, environment):
