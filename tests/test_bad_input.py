@@ -291,8 +291,8 @@ def test_onnxruntime(run, phantom_dicom, tmp_path, kind, bundle):
             compile_library(path, OLD_RUNTIME)
     result = run("perceive", phantom_dicom, "--json", env={"ORT_DYLIB_PATH": str(path)})
     check_refused(result, re.escape(str(path)), "ONNX Runtime", "ORT_DYLIB_PATH")
-    if kind in ["a text", "a folder"]:  # what the system's loader said
-        assert re.search("caused by: .*(invalid ELF header|file too short|cannot read file data)", result.stderr), result.stderr
+    if kind in ["a text", "a folder"]:  # what the system's loader said, or why it was not asked
+        assert re.search("caused by: .*(invalid ELF header|file too short|not a regular file)", result.stderr), result.stderr
     if kind == "too old":
         assert "1.10" in result.stderr or "1.24" in result.stderr
 

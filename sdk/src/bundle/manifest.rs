@@ -122,14 +122,13 @@ pub struct FileEntry {
 
 impl FileEntry {
     fn check(&self, name: &str, path: &Path) -> Result<(), BundleError> {
-        let is_name = Path::new(name).file_name().is_some_and(|own| own == name) && name.len() <= LONGEST_NAME;
-        let plain = is_name && !name.contains(char::is_control);
+        let plain = Path::new(name).file_name().is_some_and(|own| own == name) && name.len() <= LONGEST_NAME;
         if !plain || name == MANIFEST {
             return Err(BundleError::Name { path: path.into(), name: brief(name) });
         }
         let invalid = |message: String| Err(BundleError::Manifest { path: path.into(), message, source: None });
         if self.sha256.len() != 64 || !self.sha256.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return invalid(format!("the SHA-256 of {name} is not 64 hexadecimal digits"));
+            return invalid(format!("the SHA-256 of {} is not 64 hexadecimal digits", brief(name)));
         }
         let limit = match name {
             APM | PROJECTOR | DECODER => MAX_GRAPH,
