@@ -148,7 +148,7 @@ trainer: $(VENV) ## Build target/release/anatomix-trainer, and its example `step
 test: lint test-sdk test-trainer test-bindings test-python ## Everything that CI checks
 
 .PHONY: test-sdk
-test-sdk: build ## Rust tests of the SDK and of the phantoms; no libtorch needed
+test-sdk: build deps ## Rust tests of the SDK and of the phantoms; no libtorch needed
 	$(CARGO) test --release --features $(FEATURES) -p anatomix -p anatomix-phantom
 
 .PHONY: test-trainer
@@ -185,11 +185,11 @@ minisign: ## Install minisign where it is missing and this is root
 	$(call debian,command -v minisign > /dev/null,minisign,of signatures)
 
 .PHONY: test-python
-test-python: build trainer qemu dicom-tools minisign ## Command line, bad input, C and C++, independent readers of the bundle, gradients
+test-python: build deps trainer qemu dicom-tools minisign ## Command line, bad input, C and C++, independent readers of the bundle, gradients
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -rs tests
 
 .PHONY: test-bindings
-test-bindings: build python ## The Python package: against the program, its types, its examples
+test-bindings: build deps python ## The Python package: against the program, its types, its examples
 	.venv-python/bin/python -m pip check --disable-pip-version-check
 	.venv-python/bin/python -m pytest -rs bindings/python
 
