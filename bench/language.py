@@ -6,21 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from machine import floor
-from made import genai_model, llama_model, published_bundle, published_parts, reference_language, wide_bundle, PARTS
+from made import LENGTHS, LETTER, PARTS, genai_model, language_bundle, llama_model, published_parts, reference_language, wide_bundle
 from peers import Genai, Llama
 from sides import BENCH, PHANTOM, REFERENCE, THREADS, Failed, Ours, fresh, processes
 from table import attempt, ratios, row
 
-# A letter that is a token by itself, for padding.
-LETTER = "z"
-# For each length of a prompt in tokens the side of the image and the sentence of each structure. Padding of the question does the rest.
-LENGTHS = {1024: (96, f"ok {{}}{5 * LETTER}."), 2500: (1024, f"Structure {{}} is healthy{9 * LETTER}.")}
 NEW = 64
-
-
-def language_bundle(length):
-    image_size, sentence = LENGTHS[length]
-    return published_bundle(f"int4-{length}", "--decoder", "int4", "--apm", "int8", image_size=image_size, sentence=sentence)
 
 
 def question_for(length):

@@ -21,6 +21,10 @@ WIDE = {
 }  # fmt: skip
 # Weights of a block, for bundles and for onnxruntime-genai. Blocks of llama.cpp's Q4_0 have 32.
 BLOCK = 64
+# A letter that is a token by itself, for padding.
+LETTER = "z"
+# For each length of a prompt in tokens the side of the image and the sentence of each structure. Padding of the question does the rest.
+LENGTHS = {1024: (96, f"ok {{}}{5 * LETTER}."), 2500: (1024, f"Structure {{}} is healthy{9 * LETTER}.")}
 
 
 def published_parts():
@@ -77,6 +81,12 @@ def published_bundle(name, *options, image_size=1024, sentence="Structure {} is 
     run([TRAINER, "export", folder, "--out", bundle, "--measure", "never", *options])
     made.write_text(json.dumps(sentences))
     return bundle
+
+
+def language_bundle(length):
+    """The Gemma with 121 million weights in int4, with perception in int8, for prompts of this length."""
+    image_size, sentence = LENGTHS[length]
+    return published_bundle(f"int4-{length}", "--decoder", "int4", "--apm", "int8", image_size=image_size, sentence=sentence)
 
 
 def wide_bundle():
