@@ -98,9 +98,8 @@ def perception():
 
     torch.set_num_threads(THREADS)
     bundles = {}
-    # The bundle for long prompts has perception in int8, too. It is exported once: calibration at this size takes minutes.
-    made = {"int8": lambda: language_bundle(2500), "fp32": lambda: published_bundle("fp32", "--decoder", "int4")}
-    for precision, bundle in made.items():
+    # Decoding takes the bundle in int8, too: images of this side make its longer prompts.
+    for precision, bundle in {"int8": lambda: language_bundle(2500), "fp32": lambda: published_bundle("fp32", "fp32")}.items():
         with attempt(f"APM 1024x1024, {precision}"):
             bundles[precision] = bundle()
     state = load_file(FOLDER / "published/apm.safetensors")
