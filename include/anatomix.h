@@ -671,7 +671,7 @@ typedef struct anx_provenance {
     const char *input_sha256;
     /**
      * The options that the answer was decoded with: how tokens were chosen, the form of the answer, the largest number of its tokens, stop
-     * texts and deadline where there were any, and whether prompt look-up was on, for example
+     * texts and deadline if there were any, and whether prompt look-up was on, for example
      * "greedy, grounded, max_tokens 512, look_up on". A study has those of a question with default options.
      */
     const char *decoding;
@@ -855,7 +855,7 @@ typedef struct anx_ask_options {
     /**
      * A JSON schema, UTF-8, of at most 65,536 bytes, or NULL: decoding is constrained to JSON that conforms to it, complete unless a
      * limit ends the answer; see anx_answer_finish. Give strings, arrays and numbers a maximum length in the schema, or an unsure model
-     * may not come to an end. Boxes in the JSON are on a grid of 1024 over the padded square, not in pixels. The model does not see
+     * may not come to an end. Boxes in the JSON are on a grid of 1024 over the letterboxed square, not in pixels. The model does not see
      * the schema: the question must say what the answer should contain.
      */
     const char *json_schema;
@@ -1014,7 +1014,7 @@ anx_status anx_cancel_new(struct anx_cancel **cancel, struct anx_error **error);
  * Stops calls. Returns at once; cannot fail. For NULL it does nothing.
  *
  * With the handle of a study: the ask that is running returns ANX_OK with the tokens decoded so far, perhaps none, and
- * ANX_FINISH_STOPPED, after the current run of the decoder: one step, or one part of a prefill. An anx_study_save that prefills the
+ * ANX_FINISH_STOPPED, after the current run of the decoder (a long prefill takes several runs). An anx_study_save that prefills the
  * context fails with ANX_STOPPED. If none is running, the next one ends so at once. (A save with nothing left to compute is not stopped.)
  * That call takes the request: when a call ends, no request is left, also if it came too late to stop the call. A call that fails because
  * of its arguments or its question takes none.
@@ -1119,7 +1119,7 @@ const struct anx_provenance *anx_study_provenance(const struct anx_study *study)
  * path: the file. options: NULL for the defaults. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
  * Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_RADIOGRAPH, ANX_RETRIEVAL, ANX_RUNTIME,
  * ANX_PROMPT. The engine can be used as before after every failure.
- * Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so where the header does. Asking
+ * Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so if the header does. Asking
  * such a study has to be allowed, see anx_ask_options.accept_flags.
  */
 anx_status anx_study_from_file(const struct anx_engine *engine,
@@ -1302,8 +1302,8 @@ void anx_bytes_free(struct anx_bytes *bytes);
 const char *anx_answer_text(const struct anx_answer *answer);
 
 /**
- * The answer as the model wrote it: with tags, and with boxes on a grid of 1024 over the padded square, not in pixels. Borrowed from the
- * answer; NULL for NULL.
+ * The answer as the model wrote it: with tags, and with boxes on a grid of 1024 over the letterboxed square, not in pixels. Borrowed from
+ * the answer; NULL for NULL.
  */
 const char *anx_answer_raw(const struct anx_answer *answer);
 

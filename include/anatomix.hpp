@@ -32,7 +32,7 @@ class Answer {
 public:
     // Readable text, without tags and coordinates.
     std::string text() const { return detail::text(anx_answer_text(handle_.get())); }
-    // As the model wrote it: with tags, and with boxes on a grid of 1024 over the padded square, not in pixels.
+    // As the model wrote it: with tags, and with boxes on a grid of 1024 over the letterboxed square, not in pixels.
     std::string raw() const { return detail::text(anx_answer_raw(handle_.get())); }
     std::string question() const { return detail::text(anx_answer_question(handle_.get())); }
     // The name of the question's task; empty if none was given.

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 LOSS, GRADIENT = 1e-5, 1e-4
-STRUCTURES, LABELS = 36, 14
+STRUCTURE_COUNT, LABEL_COUNT = 36, 14
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def step(root, tmp_path_factory, one_thread):
     """Runs the trainer's example `step`. Returns losses and gradients by name."""
     program = needed(root / "target/release/examples/step", "trainer")
 
-    def step(phase: str, models: dict, parameters: dict, batch: dict, packs=(), losses=None) -> dict:
-        folder = tmp_path_factory.mktemp(phase)
+    def step(stage: str, models: dict, parameters: dict, batch: dict, packs=(), losses=None) -> dict:
+        folder = tmp_path_factory.mktemp(stage)
         tables = lambda tables: "\n".join(f"[{name}]\n{toml(table)}" for name, table in tables.items())
         (folder / "models.toml").write_text(tables(models))
         (folder / "losses.toml").write_text(toml(losses or {}))
@@ -41,7 +41,7 @@ def step(root, tmp_path_factory, one_thread):
         save_file(whole({name: tensor.float() for name, tensor in parameters.items()}), folder / "params.safetensors")
         save_file(whole(batch), folder / "batch.safetensors")
         variables = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([program, phase, folder], env=variables, capture_output=True, text=True, check=False)
+        done = subprocess.run([program, stage, folder], env=variables, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return load_file(folder / "step.safetensors")
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, needed
 from attention_inputs import attention
-from published import ADDED, SENTENCES, STRUCTURES
+from published import ADDED, SENTENCES, STRUCTURE_COUNT
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
@@ -35,7 +35,7 @@ def trainer(onnxruntime_library):
 
 def export(trainer, run, out):
     """Exports the run as a bundle in fp32. A run without sentences gets invented ones."""
-    lists = [[sentence, f"{sentence} {i}."] for i, sentence in zip(range(STRUCTURES), SENTENCES * 9, strict=True)]
+    lists = [[sentence, f"{sentence} {i}."] for i, sentence in zip(range(STRUCTURE_COUNT), SENTENCES * 9, strict=True)]
     if not (run / "sentences.json").exists():
         (run / "sentences.json").write_text(json.dumps(lists))
     trainer("export", run, "--out", out, "--decoder", "fp32", "--apm", "fp32")
@@ -111,7 +111,7 @@ def compare_bundle(made, bundle):
 
     database = load_file(bundle / "sentences.safetensors")
     tables = {name: tensor for name, tensor in database.items() if name.endswith("embeddings")}
-    assert len(tables) == STRUCTURES
+    assert len(tables) == STRUCTURE_COUNT
     largest = wrong = 0
     for name, table in tables.items():
         sentences = made.sentences[int(re.search(r"\d+", name)[0])]

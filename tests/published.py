@@ -11,10 +11,10 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-STRUCTURES, LABELS = 36, 14
+STRUCTURE_COUNT, LABEL_COUNT = 36, 14
 ADDED = (
     ["<image>", "<image_start>", "<image_end>", "<box>", "</box>", "<emb>", "</emb>"]
-    + [f"<obj_{i}>" for i in range(STRUCTURES)]
+    + [f"<obj_{i}>" for i in range(STRUCTURE_COUNT)]
     + ["<ref>", "</ref>"]
 )
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
@@ -91,13 +91,13 @@ class Perception(nn.Module):
         self.transformer.decoder.norm = nn.LayerNorm(width)
         self.transformer.cls_token = nn.Parameter(torch.randn(1, 1, width))
         self.transformer.cls_pos = nn.Parameter(torch.randn(1, 1, width))
-        self.query_embed = nn.Embedding(STRUCTURES, width)
+        self.query_embed = nn.Embedding(STRUCTURE_COUNT, width)
         self.bbox_embed = nn.Module()
         self.bbox_embed.layers = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, 4)])
         self.anat_obj_embs = nn.Module()
         self.anat_obj_embs.mha = nn.MultiheadAttention(width, 2, batch_first=True)
         self.anat_obj_embs.linear = nn.Linear(width, embedding)
-        self.image_class_embed = nn.Linear(width, LABELS)
+        self.image_class_embed = nn.Linear(width, LABEL_COUNT)
         for name, tensor in self.state_dict().items():  # no parameter stays at zero or one
             noise = torch.randn_like(tensor)
             if name.startswith("backbone") and vit:

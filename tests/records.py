@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-STRUCTURES = 36
+STRUCTURE_COUNT = 36
 LABELS = [
     "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Fracture", "Lung Lesion",
     "Lung Opacity", "No Finding", "Pleural Effusion", "Pleural Other", "Pneumonia", "Pneumothorax", "Support Devices",
@@ -40,7 +40,7 @@ def check_study(study, manifest):
     assert set(study) == {
         "image", "width", "height", "structures", "labels", "flags", "provenance", "timing_ms"
     }
-    assert len(study["structures"]) == STRUCTURES
+    assert len(study["structures"]) == STRUCTURE_COUNT
     for index, found in enumerate(study["structures"]):
         assert set(found) == {"index", "name", "box", "sentence", "similarity", "margin"}
         assert found["index"] == index

@@ -9,11 +9,11 @@ import pytest
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-STRUCTURES, LABELS = 36, 14
+STRUCTURE_COUNT, LABEL_COUNT = 36, 14
 GRAPHS = ["apm", "projector", "decoder"]
 ADDED = (
     ["<image>", "<image_start>", "<image_end>", "<box>", "</box>", "<emb>", "</emb>"]
-    + [f"<obj_{i}>" for i in range(STRUCTURES)]
+    + [f"<obj_{i}>" for i in range(STRUCTURE_COUNT)]
     + ["<ref>", "</ref>"]
 )
 
@@ -78,10 +78,10 @@ def test_perception_inputs_and_outputs(bundle, manifest):
     [(name, (kind, shape))] = interface(model.graph.input).items()
     assert (name, kind, shape[1:]) == ("image", "FLOAT", [1, side, side]) and isinstance(shape[0], str)
     assert {name: shape[1:] for name, (_, shape) in interface(model.graph.output).items()} == {
-        "boxes": [STRUCTURES, 4],
-        "object_embeddings": [STRUCTURES, sizes["embedding_width"]],
+        "boxes": [STRUCTURE_COUNT, 4],
+        "object_embeddings": [STRUCTURE_COUNT, sizes["embedding_width"]],
         "image_tokens": [sizes["patches"], sizes["token_width"]],
-        "image_logits": [LABELS],
+        "image_logits": [LABEL_COUNT],
     }
     # TensorRT's parser accepts standard operators only.
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
@@ -92,7 +92,7 @@ def test_projector_inputs_and_outputs(bundle, manifest):
     assert set(interface(model.graph.input)) == {"image_tokens", "object_embeddings"}
     [(name, (_, shape))] = interface(model.graph.output).items()
     assert name == "visual_features"
-    assert shape[1:] == [manifest["apm"]["patches"] + STRUCTURES, manifest["decoder"]["hidden"]]
+    assert shape[1:] == [manifest["apm"]["patches"] + STRUCTURE_COUNT, manifest["decoder"]["hidden"]]
 
 
 def test_decoder_inputs_and_outputs(bundle, manifest):
@@ -125,8 +125,8 @@ def test_weights_keep_their_published_names(bundle):
 def test_sentences(bundle, manifest):
     with safe_open(bundle / "sentences.safetensors", framework="numpy") as file:
         assert file.metadata()["format"] == "anatomix-sentences"
-        assert len(list(file.keys())) == 3 * STRUCTURES
-        for i in range(STRUCTURES):
+        assert len(list(file.keys())) == 3 * STRUCTURE_COUNT
+        for i in range(STRUCTURE_COUNT):
             rows, text, offsets = (file.get_tensor(f"{i:02}.{part}") for part in ("embeddings", "text", "offsets"))
             assert rows.dtype == np.float32 and rows.shape == (len(offsets) - 1, manifest["apm"]["embedding_width"])
             assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-4)

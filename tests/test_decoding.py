@@ -1,6 +1,6 @@
 """Greedy decoding with the KV cache gives the tokens of transformers, which computes without a cache.
 
-The model is the imported one of importing.py: its sliding window is shorter than the prompt, two of its layers are global, adapters are
+The model is the imported one of importing.py: its sliding window is shorter than the prompt, two of its layers are full ones, adapters are
 merged, and visual features replace some embeddings.
 """
 

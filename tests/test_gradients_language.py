@@ -10,7 +10,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from gradients import STRUCTURES, compare, differs, gradients, one_thread, shake, step  # noqa: F401 (fixtures)
+from gradients import STRUCTURE_COUNT, compare, differs, gradients, one_thread, shake, step  # noqa: F401 (fixtures)
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
@@ -119,25 +119,25 @@ def made_packs() -> list:
     draw = lambda count: torch.randint(LANGUAGE["vocab_size"], (count,)).tolist()
     packs = []
     for length, turns in [(19, [(3, 5), (4, 1), (2, 9), (6, 2)]), (31, [(5, 4), (3, 3)]), (12, [(2, 12), (7, 1), (1, 6)])]:
-        index = torch.where(torch.rand(length) < 0.4, torch.randint(PATCHES + STRUCTURES, (length,)), -1)
+        index = torch.where(torch.rand(length) < 0.4, torch.randint(PATCHES + STRUCTURE_COUNT, (length,)), -1)
         packs.append({"ids": draw(length), "visual_index": index.tolist(), "turns": [(draw(q), draw(a)) for q, a in turns]})
     return packs
 
 
-PHASES = [("language", True), ("language", False), ("align", True), ("instruct", True), ("instruct", False), ("full", True)]
+STAGES = [("language", True), ("language", False), ("align", True), ("instruct", True), ("instruct", False), ("full", True)]
 
 
-@pytest.mark.parametrize("phase,tied", PHASES)
-def test_language(step, phase, tied):
+@pytest.mark.parametrize("stage,tied", STAGES)
+def test_language(step, stage, tied):
     torch.manual_seed(6)
     base, projector, packs = gemma(tied), Projector(), made_packs()
     shake(projector)
-    batch = {} if phase == "language" else {
+    batch = {} if stage == "language" else {
         "image_tokens": torch.randn(len(packs), PATCHES, IMAGE_WIDTH),
-        "object_embeddings": torch.randn(len(packs), STRUCTURES, EMBEDDING),
+        "object_embeddings": torch.randn(len(packs), STRUCTURE_COUNT, EMBEDDING),
     }
-    model = adapted(base, tied) if phase == "instruct" else base
-    if phase == "align":
+    model = adapted(base, tied) if stage == "instruct" else base
+    if stage == "align":
         model.requires_grad_(False)
     whole = nn.ModuleDict({"model": model, "projector": projector})
 
@@ -156,12 +156,12 @@ def test_language(step, phase, tied):
         "language": LANGUAGE | {"tie_word_embeddings": tied},
         "lora": LORA,
     }
-    found = step(phase, models, ours(whole.state_dict().items()), batch, packs)
+    found = step(stage, models, ours(whole.state_dict().items()), batch, packs)
     loss = language_loss(model, projector, batch, packs)
-    compare(f"{phase}, tied {tied}", found, {"loss": loss}, ours(gradients(whole, loss).items()))
+    compare(f"{stage}, tied {tied}", found, {"loss": loss}, ours(gradients(whole, loss).items()))
     loss = language_loss(model, projector, batch, packs, by_tokens=True)
     differs("weighing by tokens", found, {"loss": loss}, ours(gradients(whole, loss).items()))
-    if phase == "language":
+    if stage == "language":
         wider = gemma(tied, LANGUAGE["sliding_window"] + 1)
         wider.load_state_dict(base.state_dict())
         whole = nn.ModuleDict({"model": wider, "projector": projector})

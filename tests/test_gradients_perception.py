@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from gradients import LABELS, STRUCTURES, compare, differs, gradients, one_thread, shake, step  # noqa: F401 (fixtures)
+from gradients import LABEL_COUNT, STRUCTURE_COUNT, compare, differs, gradients, one_thread, shake, step  # noqa: F401 (fixtures)
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torchvision.models.resnet import Bottleneck
@@ -99,14 +99,14 @@ class Perception(nn.Module):
         transformer.encoder.layers = stack(SIZES["encoder_layers"], False)
         transformer.decoder.layers = stack(SIZES["decoder_layers"], True)
         transformer.decoder.norm = nn.LayerNorm(width)
-        self.query_embed = nn.Embedding(STRUCTURES, width)
+        self.query_embed = nn.Embedding(STRUCTURE_COUNT, width)
         self.bbox_embed = nn.Module()
         self.bbox_embed.layers = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, 4)])
         self.anat_obj_embs = nn.Module()
         if extractor:
             self.anat_obj_embs.mha = nn.MultiheadAttention(width, 2, batch_first=True)
         self.anat_obj_embs.linear = nn.Linear(width, embedding)
-        self.image_class_embed = nn.Linear(width, LABELS)
+        self.image_class_embed = nn.Linear(width, LABEL_COUNT)
         self.project_head = nn.Module()
         inner = TEXT["projection"]
         self.project_head.proj = nn.Sequential(nn.Linear(TEXT["width"], inner), nn.ReLU(), nn.Linear(inner, embedding))
@@ -130,7 +130,7 @@ class Perception(nn.Module):
         for layer in self.transformer.encoder.layers:
             x = layer(x, torch.cat([self.transformer.cls_pos, place], 1))
         cls, memory = x[:, 0], x[:, 1:]
-        objects, queries = torch.zeros(batch, STRUCTURES, x.shape[-1], dtype=x.dtype), self.query_embed.weight[None]
+        objects, queries = torch.zeros(batch, STRUCTURE_COUNT, x.shape[-1], dtype=x.dtype), self.query_embed.weight[None]
         for layer in self.transformer.decoder.layers:
             objects = layer(objects, queries, memory, place)
         objects = self.transformer.decoder.norm(objects)
@@ -200,10 +200,10 @@ def made_perception(trained_norms: bool, extractor: bool, make_vit=lambda: None)
         shake(model)
         batch = {
             "image": torch.rand(images, 1, SIZES["image_size"], SIZES["image_size"]),
-            "boxes": torch.rand(images, STRUCTURES, 4) * 0.3 + 0.2,
-            "present": (torch.rand(images, STRUCTURES) < 0.9).float(),
-            "labels": (torch.rand(images, LABELS) < 0.3).float(),
-            "sentences": torch.randint(sentences, (images, STRUCTURES)),
+            "boxes": torch.rand(images, STRUCTURE_COUNT, 4) * 0.3 + 0.2,
+            "present": (torch.rand(images, STRUCTURE_COUNT) < 0.9).float(),
+            "labels": (torch.rand(images, LABEL_COUNT) < 0.3).float(),
+            "sentences": torch.randint(sentences, (images, STRUCTURE_COUNT)),
             # The embeddings are similar, as those of real sentences are, so that targets are neither hard nor uniform.
             "frozen": torch.randn(1, width) + 0.15 * torch.randn(sentences, width),
         }

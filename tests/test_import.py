@@ -20,7 +20,7 @@ from importing import (  # noqa: F401
     session,
     trainer,
 )
-from published import ADDED, STRUCTURES
+from published import ADDED, STRUCTURE_COUNT
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
@@ -31,7 +31,7 @@ def expected_prompt(golden, bundle, sentences):
     """The multimodal prompt as text, with the predicted boxes."""
     decoded = Tokenizer.from_file(str(bundle / "tokenizer.json")).decode(golden["input_ids"][0].tolist(), skip_special_tokens=False)
     boxes = re.findall(r"\((\d+),(\d+)\),\((\d+),(\d+)\)", decoded)
-    assert len(boxes) == STRUCTURES
+    assert len(boxes) == STRUCTURE_COUNT
     cx, cy, w, h = golden["boxes"][0].T
     corners = np.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], 1).clip(0, 1) * 1024
     assert np.abs(np.trunc(corners) - np.array(boxes, float)).max() <= 1
@@ -111,7 +111,7 @@ def phantoms(trainer, tmp_path_factory):
 
 
 def test_training_goes_on_from_imports(trainer, folder_run, phantoms, tmp_path):
-    """Each training step starts from imported parts: an image encoder, and a base model with adapters and projectors."""
+    """Each training stage starts from imported parts: an image encoder, and a base model with adapters and projectors."""
     torch.manual_seed(6)
     recipe = tmp_path / "recipe.toml"
     steps = "".join(f"[{name}]\nsteps = 1\nbatch = 2\nquestions = 2\n" for name in ["apm", "align", "instruct"])
@@ -141,7 +141,7 @@ def test_sentences_of_a_data_set(trainer, folder_run, phantoms, tmp_path):
     shutil.copytree(folder_run.run, tmp_path / "run", ignore=shutil.ignore_patterns("sentences.json"))
     trainer("import", "--out", tmp_path / "run", "--sentences", phantoms)
     lists = json.loads((tmp_path / "run/sentences.json").read_text())
-    assert len(lists) == STRUCTURES and all(lists)
+    assert len(lists) == STRUCTURE_COUNT and all(lists)
     export(trainer, tmp_path / "run", tmp_path / "bundle")
     database = load_file(tmp_path / "bundle/sentences.safetensors")
     assert sum(len(t) for n, t in database.items() if n.endswith("embeddings")) == sum(map(len, lists))

@@ -1,5 +1,7 @@
 """The SDK's public interface: it names no type of a dependency, so that another version of one changes nothing for users.
 
+And it is closed: whatever type a user meets there can be named, because the root, `error` or `output` exports it.
+
 Read from the source: what `lib.rs`, `parts.rs`, `error.rs` and `output/mod.rs` re-export, and of these items each public function, field,
 variant and implemented trait.
 """
@@ -9,7 +11,8 @@ import re
 from test_structure import ROOT, code, uses
 
 SOURCE = ROOT / "sdk/src"
-EXPORTS = ["lib.rs", "parts.rs", "error.rs", "output/mod.rs"]
+INTERFACE = ["lib.rs", "error.rs", "output/mod.rs"]
+EXPORTS = [*INTERFACE, "parts.rs"]
 # Dependencies whose types are part of the interface: rows of intensities, drawn overlays, and traits for JSON.
 SHOWN = {"ndarray", "image", "serde"}
 
@@ -19,9 +22,15 @@ def dependencies():
     return {name.replace("-", "_") for name in re.findall(r"^([\w-]+) = ", section, re.MULTILINE)} - SHOWN
 
 
-def exported():
-    """Names of all items of the interface."""
-    return {name for file in EXPORTS for public, _, name in uses(code((SOURCE / file).read_text())) if public}
+def exported(files):
+    """Names of all items that these files export."""
+    return {name for file in files for public, _, name in uses(code((SOURCE / file).read_text())) if public}
+
+
+def sources():
+    """The code of each file of the library, without the C interface, by its path."""
+    paths = [path for path in SOURCE.rglob("*.rs") if path.relative_to(SOURCE).parts[0] not in ("bin", "capi")]
+    return {str(path.relative_to(SOURCE)): code(path.read_text()) for path in paths}
 
 
 def signatures(text, items):
@@ -50,14 +59,12 @@ def leaks(text, items, foreign):
 
 
 def test_no_type_of_a_dependency_is_public():
-    items, foreign = exported(), dependencies()
+    items, foreign = exported(EXPORTS), dependencies()
     assert {"ort", "tokenizers", "serde_json"} <= foreign and {"Engine", "Graph", "PromptTokenizer", "RuntimeError"} <= items
     seen, found = 0, []
-    for path in SOURCE.rglob("*.rs"):
-        if path.relative_to(SOURCE).parts[0] not in ("bin", "capi"):
-            text = code(path.read_text())
-            seen += len(list(signatures(text, items)))
-            found += [f"{path.relative_to(SOURCE)}: {leak}" for leak in leaks(text, items, foreign)]
+    for path, text in sources().items():
+        seen += len(list(signatures(text, items)))
+        found += [f"{path}: {leak}" for leak in leaks(text, items, foreign)]
     assert seen > 200, "hardly any signature was found: the reading is broken"
     assert not found, "\n".join(found)
 
@@ -85,3 +92,34 @@ pub fn private() -> t::Tokenizer { t::Tokenizer::default() }
         "Graph: pub session: Session", "Graph: From<ort::Error> for Graph", "Graph: pub fn with(", "load: pub fn load() -> t::Tokenizer",
     ]  # fmt: skip
     assert len(found) == len(parts) and all(any(leak.startswith(part) for leak in found) for part in parts), found
+
+
+def unnamed(texts, items):
+    """Types of the crate that signatures of these items contain and that are not among the items."""
+    own = {name for text in texts for name in re.findall(r"^\s*pub(?:\([^)]*\))? (?:struct|enum|trait) (\w+)", text, re.MULTILINE)}
+    # Not those of a module such as `fmt`, and not associated types.
+    capital = re.compile(r"(?<![\w:])[A-Z]\w*\b(?! =)")
+    named = ((item, name) for text in texts for item, part in signatures(text, items) for name in capital.findall(part))
+    return sorted({f"{item}: {name}" for item, name in named if name in own - items})
+
+
+def test_every_type_of_the_interface_can_be_named():
+    items = exported(INTERFACE)
+    assert {"Engine", "Study", "RuntimeError", "StructuredReport"} <= items
+    found = unnamed(sources().values(), items)
+    assert not found, "export these at the crate's root, or hide what names them: " + ", ".join(found)
+
+
+def test_a_type_without_a_name_is_found():
+    text = """
+pub struct Engine { pub bundle: Bundle, module: Hidden }
+pub struct Bundle;
+pub(crate) struct Hidden;
+impl Engine {
+    pub fn sizes(&self) -> Sizes { Sizes }
+    pub(crate) fn hidden(&self) -> Hidden { Hidden }
+}
+pub struct Sizes;
+"""
+    assert unnamed([text], {"Engine"}) == ["Engine: Bundle", "Engine: Sizes"]
+    assert unnamed([text], {"Engine", "Bundle", "Sizes"}) == []

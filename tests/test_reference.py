@@ -22,7 +22,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-STRUCTURES = 36
+STRUCTURE_COUNT = 36
 GRID = 1024
 
 
@@ -47,7 +47,7 @@ class Reader:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.sentences = []
         with safe_open(folder / "sentences.safetensors", framework="numpy") as file:
-            for i in range(STRUCTURES):
+            for i in range(STRUCTURE_COUNT):
                 rows, text, offsets = (file.get_tensor(f"{i:02}.{part}") for part in ("embeddings", "text", "offsets"))
                 lines = [bytes(text[a:b]).decode() for a, b in zip(offsets[:-1], offsets[1:])]
                 self.sentences.append((rows, lines))
@@ -91,7 +91,7 @@ class Reader:
         ids = np.array(encode(context) + encode(turn))
         index = np.full(len(ids), -1)
         index[ids == self.tokenizer.token_to_id("<image>")] = np.arange(patches)
-        for i in range(STRUCTURES):
+        for i in range(STRUCTURE_COUNT):
             index[ids == self.tokenizer.token_to_id(f"<obj_{i}>")] = patches + i
         return ids, index
 

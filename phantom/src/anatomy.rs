@@ -2,7 +2,7 @@
 
 use crate::canvas::spline;
 use crate::frame::Point;
-use anatomix::{STRUCTURES, Side};
+use anatomix::{STRUCTURE_COUNT, Side};
 use rand::{Rng, RngExt};
 
 /// The outline and landmarks of one lung.
@@ -213,7 +213,7 @@ impl Anatomy {
     }
 
     /// For each structure, in index order, world points whose bounding box is the structure's box.
-    pub fn regions(&self) -> [Vec<Point>; STRUCTURES] {
+    pub fn regions(&self) -> [Vec<Point>; STRUCTURE_COUNT] {
         let [heart_right, heart_left] = self.heart_edges;
         let (top, bottom) = (self.heart_top, self.heart_bottom);
         let media = self.mediastinum;

@@ -46,7 +46,7 @@ pub(crate) fn draw(canvas: &mut Canvas, scene: &Scene, rng: &mut impl Rng) {
             _ => {}
         }
     }
-    // Electrodes and their leads occur with any patient and are no finding.
+    // Electrodes and their leads occur with any patient and are not findings.
     if rng.random_bool(0.22) {
         for _ in 0..rng.random_range(1..4) {
             let at: Point = [rng.random_range(-0.95..0.95), rng.random_range(0.05..1.9)];

@@ -3,7 +3,7 @@
 use crate::anatomy::{Anatomy, Build};
 use crate::findings::{self, Finding, Kind, Zone};
 use crate::frame::{Frame, Point};
-use anatomix::{LABELS, Label, PixelBox, STRUCTURES, Side, Structure};
+use anatomix::{LABEL_COUNT, Label, PixelBox, STRUCTURE_COUNT, Side, Structure};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -19,7 +19,7 @@ pub struct Scene {
     /// Whether the view is anterior-posterior; otherwise it is posterior-anterior.
     pub ap_view: bool,
     pub(crate) anatomy: Anatomy,
-    regions: [Vec<Point>; STRUCTURES],
+    regions: [Vec<Point>; STRUCTURE_COUNT],
 }
 
 impl Scene {
@@ -62,8 +62,8 @@ impl Scene {
     }
 
     /// Whether each of the 14 labels applies, in index order.
-    pub fn labels(&self) -> [bool; LABELS] {
-        let mut labels = [false; LABELS];
+    pub fn labels(&self) -> [bool; LABEL_COUNT] {
+        let mut labels = [false; LABEL_COUNT];
         for finding in &self.findings {
             for label in finding.kind.labels() {
                 labels[label.index()] = true;

@@ -14,9 +14,8 @@
 //! - `bench rejected BUNDLE IMAGE plain|look-up MAX LETTERS` asks for an answer that a schema fixes: the first letters of the words in the
 //!   structures' names, so that drafts from the prompt are rejected. It also prints milliseconds, tokens and runs of decoding.
 
-use anatomix::parts::radiograph::{Histogram, Preprocess};
 use anatomix::parts::retrieval::{self, SentenceDatabase, SentenceList};
-use anatomix::{Engine, Provider, Question, Radiograph, STRUCTURES, Sampling, Structure, Task};
+use anatomix::{Engine, Histogram, Preprocess, Provider, Question, Radiograph, STRUCTURE_COUNT, Sampling, Structure, Task};
 use std::error::Error;
 use std::hint::black_box;
 use std::io::{BufRead, Write};
@@ -45,7 +44,7 @@ fn main() -> Outcome<()> {
         ["sentences", embeddings, width, database] => {
             let values: Vec<f32> = std::fs::read(embeddings)?.as_chunks().0.iter().map(|v| f32::from_le_bytes(*v)).collect();
             let width: usize = width.parse()?;
-            let count = values.len() / width / STRUCTURES;
+            let count = values.len() / width / STRUCTURE_COUNT;
             let sentences: Vec<String> = (0..count).map(|i| format!("Sentence number {i:07}.")).collect();
             let list = |rows: &[f32]| SentenceList { sentences: sentences.clone(), embeddings: rows.to_vec() };
             let lists: Vec<SentenceList> = values.chunks_exact(count * width).map(list).collect();
@@ -143,7 +142,8 @@ fn main() -> Outcome<()> {
         ["rejected", bundle, image, how, max_tokens, letters] => {
             let (engine, radiograph) = open(bundle, image, how != "plain")?;
             let letters: usize = letters.parse()?;
-            let words = (0..STRUCTURES).filter_map(|i| Structure::all().nth(i * 7 % STRUCTURES)).flat_map(|name| name.name().split(' '));
+            let words =
+                (0..STRUCTURE_COUNT).filter_map(|i| Structure::all().nth(i * 7 % STRUCTURE_COUNT)).flat_map(|name| name.name().split(' '));
             let words: Vec<String> = words.map(|word| word.chars().take(letters).collect()).collect();
             let question = Question::new("Which?").json_schema(format!(r#"{{"const": "{}"}}"#, words.join(" ")));
             let question = question.max_tokens(max_tokens.parse()?);

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Number of structures that the Anatomy Perception Module localises (paper, section 3.1).
-pub const STRUCTURES: usize = 36;
+pub const STRUCTURE_COUNT: usize = 36;
 /// Number of image labels that the Anatomy Perception Module scores.
-pub const LABELS: usize = 14;
+pub const LABEL_COUNT: usize = 14;
 
 /// Names in index order. The order is part of the weights, because query `i` of the perception module is structure `i`: never sort.
-const NAMES: [&str; STRUCTURES] = [
+const NAMES: [&str; STRUCTURE_COUNT] = [
     "Abdominal cavity",
     "Aortic arch structure",
     "Apical zone of left lung",
@@ -83,12 +83,12 @@ impl Structure {
 
     /// The structure with this index, 0 to 35; `None` for a larger index.
     pub fn new(index: usize) -> Option<Self> {
-        (index < STRUCTURES).then_some(Self(index as u8))
+        (index < STRUCTURE_COUNT).then_some(Self(index as u8))
     }
 
     /// All structures in index order.
     pub fn all() -> impl ExactSizeIterator<Item = Self> {
-        (0..STRUCTURES as u8).map(Self)
+        (0..STRUCTURE_COUNT as u8).map(Self)
     }
 
     /// The structure with this name, compared without regard to case.
@@ -167,7 +167,7 @@ pub enum Label {
 
 impl Label {
     /// All labels in index order.
-    pub const ALL: [Self; LABELS] = [
+    pub const ALL: [Self; LABEL_COUNT] = [
         Self::Atelectasis,
         Self::Cardiomegaly,
         Self::Consolidation,
@@ -234,7 +234,7 @@ mod tests {
                 assert_ne!(other.side(), structure.side());
             }
         }
-        assert!(Structure::new(STRUCTURES).is_none());
+        assert!(Structure::new(STRUCTURE_COUNT).is_none());
         for (index, label) in Label::ALL.into_iter().enumerate() {
             assert_eq!(label.index(), index);
             assert_eq!(serde_json::to_value(label).unwrap(), label.name());

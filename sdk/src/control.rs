@@ -1,7 +1,7 @@
 //! Ways to stop a call: the streaming callback of an answer, a cancel handle, and the deadline.
 
 use crate::answer::Finish;
-use crate::runtime::Stop;
+use crate::runtime::StopSignal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub enum Flow {
 ///
 /// There are two kinds. The handle of a study ([`Study::cancel_handle`](crate::Study::cancel_handle)) stops one call: the one that is
 /// running on the study, or else the next one, which then ends at once. That call takes the request: when a call ends, no request is left,
-/// also if it came too late to stop the call. A handle that the caller makes ([`CancelHandle::new`]) stops all perceiving calls that it is
+/// even if it came too late to stop the call. A handle that the caller makes ([`CancelHandle::new`]) stops all perceiving calls that it is
 /// given to ([`PerceiveOptions::cancel`](crate::PerceiveOptions::cancel)), also those that begin later. [`CancelHandle::reset`] withdraws
 /// a request of either kind.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ pub struct CancelHandle(Arc<Cancel>);
 struct Cancel {
     requested: AtomicBool,
     /// Runs of graphs that are to be stopped.
-    runs: Mutex<Vec<Weak<Stop>>>,
+    runs: Mutex<Vec<Weak<StopSignal>>>,
 }
 
 impl CancelHandle {
@@ -38,8 +38,8 @@ impl CancelHandle {
         Self::default()
     }
 
-    /// Requests the stop. An answer stops after the current run of the decoder: one step, or one chunk of a prefill. Perceiving stops
-    /// within one operator of the perception module.
+    /// Requests the stop. An answer stops after the current run of the decoder; a long prefill consists of several runs. Perceiving
+    /// stops within one operator of the perception module.
     pub fn cancel(&self) {
         self.0.requested.store(true, Ordering::SeqCst);
         let runs = std::mem::take(&mut *self.0.runs.lock().unwrap_or_else(PoisonError::into_inner));
@@ -47,7 +47,7 @@ impl CancelHandle {
     }
 
     /// Stops these runs when the handle is cancelled, at once if it was cancelled before.
-    pub(crate) fn watch(&self, run: &Arc<Stop>) {
+    pub(crate) fn watch(&self, run: &Arc<StopSignal>) {
         let mut runs = self.0.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.retain(|run| run.strong_count() > 0);
         runs.push(Arc::downgrade(run));

@@ -9,7 +9,7 @@ use crate::log::Log;
 use crate::perception::{Perception, PerceptionModule};
 use crate::prompt::ContextLine;
 use crate::provenance::{Provenance, Timing};
-use crate::question::{MAX_TOKENS, Question};
+use crate::question::{DEFAULT_MAX_TOKENS, Question};
 use crate::radiograph::Source;
 use crate::results::{LabelScore, Retrieved, StructureResult};
 use crate::retrieval::SentenceDatabase;
@@ -22,9 +22,7 @@ mod golden;
 mod limits;
 mod perceive;
 #[cfg(test)]
-mod side_by_side;
-#[cfg(test)]
-mod stopping;
+mod tests;
 
 pub use builder::EngineBuilder;
 #[cfg(feature = "capi")]
@@ -70,7 +68,7 @@ pub(crate) struct Inner {
 }
 
 /// How many tokens [`Engine::study_bytes`] allows for a question.
-const QUESTION: usize = 256;
+const QUESTION_TOKENS: usize = 256;
 
 impl Engine {
     /// The bundle.
@@ -94,7 +92,7 @@ impl Engine {
     /// with the number of tokens, and from the model's longest context on it stays the same. A study takes the memory from its first
     /// question on until it is dropped. A longer conversation takes more; while a cache grows, one layer is held twice.
     pub fn study_bytes(&self, tokens: usize) -> u64 {
-        self.0.model.decoder.cache_bytes(tokens, MAX_TOKENS + QUESTION)
+        self.0.model.decoder.cache_bytes(tokens, DEFAULT_MAX_TOKENS + QUESTION_TOKENS)
     }
 
     /// Runs work that uses several threads on the engine's threads.

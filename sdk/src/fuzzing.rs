@@ -4,7 +4,7 @@
 #![allow(missing_docs)]
 
 use crate::bundle::{Bundle, MANIFEST, Manifest};
-use crate::decoder::{Form, Grammar, Readable, Stops};
+use crate::decoder::{Form, Grammar, Readable, StopTexts};
 use crate::geometry::{Letterbox, PixelBox};
 use crate::grounding;
 use crate::hash::Digest;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// Longest error message in bytes.
-const LONGEST_MESSAGE: usize = 1500;
+const MAX_MESSAGE: usize = 1500;
 /// Most pixels of an image whose pixels are looked at one by one, so that a run stays short.
 const LOOKED_AT: u32 = 1 << 18;
 
@@ -45,7 +45,7 @@ fn check_error(error: &dyn std::error::Error) {
 }
 
 fn check_message(message: &str) {
-    assert!(message.len() <= LONGEST_MESSAGE && !message.contains('\n'), "{} bytes: {message}", message.len());
+    assert!(message.len() <= MAX_MESSAGE && !message.contains('\n'), "{} bytes: {message}", message.len());
 }
 
 fn check_inside(bounds: &PixelBox, width: u32, height: u32) {
@@ -125,7 +125,7 @@ pub fn manifest(bytes: &[u8]) {
     check_error(&error);
 }
 
-/// A temporary folder, in memory where the system has such a place.
+/// A temporary folder, in memory if the system has such a place.
 fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -176,7 +176,7 @@ pub fn sentences(bytes: &[u8]) {
 /// What stands for the reference bundle's hash in the input of [`saved_study`], so that inputs stay valid when the bundle changes.
 const BUNDLE: &str = "BUNDLE";
 /// Most bytes of tensors that [`saved_study`] makes.
-const MOST_TENSORS: u64 = 4 << 20;
+const MAX_TENSORS: u64 = 4 << 20;
 
 /// A saved study. If the first byte is even, the file is what follows. Else the rest is the study's metadata, the list of tensors and
 /// their bytes, with a zero byte between two of them, and the file is made of these: the bytes are repeated until they have the length
@@ -204,7 +204,7 @@ fn composed(parts: &[u8]) -> Vec<u8> {
     head.extend(std::iter::repeat_n(' ', head.len().next_multiple_of(8) - head.len()));
     let listed: Value = serde_json::from_str(&head).unwrap_or_default();
     let ends = listed.as_object().into_iter().flat_map(|all| all.values()).filter_map(|tensor| tensor["data_offsets"][1].as_u64());
-    let length = ends.max().unwrap_or(0).min(MOST_TENSORS) as usize;
+    let length = ends.max().unwrap_or(0).min(MAX_TENSORS) as usize;
     let mut file = [&(head.len() as u64).to_le_bytes(), head.as_bytes()].concat();
     file.extend(values.iter().cycle().take(length.saturating_sub(32)));
     let checksum = Digest::of(&file);
@@ -252,19 +252,19 @@ pub fn text(bytes: &[u8]) {
 }
 
 fn streamed<'a>(stop: &str, pieces: impl Iterator<Item = &'a str>) -> String {
-    let (mut readable, mut stops) = (Readable::default(), Stops::new(&[stop.to_string()]));
+    let (mut readable, mut stop_texts) = (Readable::default(), StopTexts::new(&[stop.to_string()]));
     let mut out = String::new();
     for piece in pieces {
-        let (certain, is_over) = stops.push(&readable.push(piece));
+        let (certain, is_over) = stop_texts.push(&readable.push(piece));
         out.push_str(&certain);
         if is_over {
             return out;
         }
     }
-    let (certain, is_over) = stops.push(&readable.finish());
+    let (certain, is_over) = stop_texts.push(&readable.finish());
     out.push_str(&certain);
     if !is_over {
-        out.push_str(&stops.finish());
+        out.push_str(&stop_texts.finish());
     }
     out
 }

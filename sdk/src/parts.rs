@@ -1,15 +1,15 @@
-//! What the trainer, the phantoms, the program and the tests of this repository use beside the SDK's interface.
+//! What the trainer, the phantoms, the program and the tests of this repository use in addition to the SDK's interface.
 //!
 //! Nothing here is part of the interface: any version may change or remove it. A program that uses the SDK needs the crate's root,
 //! [`error`](crate::error) and [`output`](crate::output).
 
 pub use crate::output::overlay::FONT;
 
-/// Bundles: the folder of a model's files, and the manifest that describes them.
+/// Bundles: names of a model's files and of the graphs' inputs.
 pub mod bundle {
     pub use crate::bundle::{
-        APM, ApmSizes, Bundle, DECODER, DecoderSizes, FULL_ATTENTION_BIAS, FileEntry, GOLDEN, GraphSettings, MANIFEST, Manifest, PROJECTOR,
-        PromptSettings, SCHEMA, SENTENCES, SIGNATURE, SLIDING_ATTENTION_BIAS, SLIDING_PLACES, TOKENIZER, TOLERANCE, hash_file,
+        APM, DECODER, FULL_ATTENTION_BIAS, GOLDEN, MANIFEST, PROJECTOR, SCHEMA, SENTENCES, SIGNATURE, SLIDING_ATTENTION_BIAS,
+        SLIDING_PLACES, TOKENIZER, TOLERANCE, hash_file,
     };
 }
 
@@ -18,9 +18,9 @@ pub mod files {
     pub use crate::files::{open, read};
 }
 
-/// Boxes in the network's frame, and the conversion between it and pixels.
+/// The conversion between pixels and the letterboxed square, and the prompt's grid.
 pub mod geometry {
-    pub use crate::geometry::{Letterbox, NormalizedBox, PROMPT_GRID};
+    pub use crate::geometry::{Letterbox, PROMPT_GRID};
 }
 
 /// SHA-256.
@@ -35,7 +35,7 @@ pub mod parallel {
 
 /// The perception module, and flags.
 pub mod perception {
-    pub use crate::perception::{Perception, PerceptionModule};
+    pub use crate::perception::PerceptionModule;
 
     /// Reasons not to trust a study.
     pub mod flags {
@@ -46,13 +46,8 @@ pub mod perception {
 /// The prompt, as text and as tokens.
 pub mod prompt {
     pub use crate::prompt::{
-        ADDED_TOKENS, CONTROL_TOKENS, ContextLine, ContextTokens, OBJECT_TOKENS, PROMPT_VERSION, PromptTokenizer, grounded_text, line_text,
+        ADDED_TOKENS, CHAT_TOKENS, ContextLine, ContextTokens, OBJECT_TOKENS, PROMPT_VERSION, PromptTokenizer, grounded_text, line_text,
     };
-}
-
-/// Facts of a radiograph's header, and how a radiograph becomes the network's input.
-pub mod radiograph {
-    pub use crate::radiograph::{Header, Histogram, Orientation, Preprocess};
 }
 
 /// The sentence database.

@@ -19,7 +19,7 @@ pub struct Provenance {
     /// SHA-256 of the radiograph's file, or of its pixels if there was no file; see [`Radiograph::sha256`](crate::Radiograph::sha256).
     pub input_sha256: String,
     /// The options that the answer was decoded with: how tokens were chosen, the form of the answer, the largest number of its tokens, stop
-    /// texts and deadline where there were any, and whether prompt look-up was on, for example
+    /// texts and deadline if there were any, and whether prompt look-up was on, for example
     /// `greedy, grounded, max_tokens 512, look_up on`. A study has those of a question with default options.
     pub decoding: String,
     /// Calibration of scores: `uncalibrated`.

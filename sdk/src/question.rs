@@ -5,7 +5,7 @@ use crate::task::Task;
 use std::time::Duration;
 
 /// Default limit on the tokens of an answer.
-pub(crate) const MAX_TOKENS: usize = 512;
+pub(crate) const DEFAULT_MAX_TOKENS: usize = 512;
 
 /// A question to a study, with decoding options.
 ///
@@ -45,7 +45,7 @@ impl Question {
         Self {
             text: text.into(),
             task: None,
-            max_tokens: MAX_TOKENS,
+            max_tokens: DEFAULT_MAX_TOKENS,
             sampling: Sampling::default(),
             stop: Vec::new(),
             deadline: None,

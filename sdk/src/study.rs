@@ -99,7 +99,7 @@ impl Study {
     /// Asks a question or sets a task. A question that is not a follow-up begins a new conversation.
     ///
     /// # Errors
-    /// If the question is invalid or too long, memory lacks, the model fails, or the radiograph is flagged as not a chest or not
+    /// If the question is invalid or too long, there is no memory, the model fails, or the radiograph is flagged as not a chest or not
     /// frontal and the question does not accept that ([`Question::accept_flags`]). An invalid question leaves the conversation as it was.
     pub fn ask(&mut self, question: impl Into<Question>) -> Result<Answer> {
         self.ask_streaming(question, |_| Flow::Continue)

@@ -1,7 +1,7 @@
 //! Foreign text in messages: what files and dependencies say.
 
 /// Largest number of characters of a foreign text in a message.
-const LONGEST: usize = 240;
+const MAX_LENGTH: usize = 240;
 
 /// The text on one line and cut to 240 characters, for a message: a dependency's error about a damaged file may quote the whole file.
 /// Control characters, and those that change the direction of text, are written as `\u{1b}` and the like.
@@ -9,9 +9,9 @@ pub(crate) fn brief(text: impl std::fmt::Display) -> String {
     let text = text.to_string();
     let words = text.split_whitespace().enumerate();
     let characters = words.flat_map(|(index, word)| (index > 0).then_some(' ').into_iter().chain(word.chars()));
-    let mut line: Vec<char> = characters.flat_map(harmless).take(LONGEST + 1).collect();
-    if line.len() > LONGEST {
-        line.truncate(LONGEST - 3);
+    let mut line: Vec<char> = characters.flat_map(harmless).take(MAX_LENGTH + 1).collect();
+    if line.len() > MAX_LENGTH {
+        line.truncate(MAX_LENGTH - 3);
         line.extend("...".chars());
     }
     line.into_iter().collect()

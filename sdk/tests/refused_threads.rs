@@ -7,8 +7,7 @@
 mod file;
 
 use anatomix::error::{RadiographError, RuntimeError};
-use anatomix::parts::radiograph::{Histogram, Preprocess};
-use anatomix::{Engine, Error, PerceiveOptions, Provider, Radiograph, Task};
+use anatomix::{Engine, Error, Histogram, PerceiveOptions, Preprocess, Provider, Radiograph, Task};
 use dicom_dictionary_std::{tags, uids};
 use file::File;
 use jpeg_encoder::{ColorType, Encoder};

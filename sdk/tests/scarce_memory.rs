@@ -1,10 +1,9 @@
 //! If memory is scarce, a radiograph that needs more is an error, and the program goes on. The allocator of this test program refuses
 //! allocations beyond a limit; one that a library made without checking would abort the program.
 
-use anatomix::Radiograph;
 use anatomix::error::RadiographError;
 use anatomix::output::Overlay;
-use anatomix::parts::radiograph::{Histogram, Preprocess};
+use anatomix::{Histogram, Preprocess, Radiograph};
 use cap::Cap;
 use dicom_core::value::PixelFragmentSequence;
 use dicom_core::{DataElement, PrimitiveValue, VR};

@@ -1,8 +1,8 @@
 //! Signed bundles: what `anatomix bundle sign` signed is opened with the public key, and nothing else is.
 
 use anatomix::error::BundleError;
-use anatomix::parts::bundle::{Bundle, MANIFEST, SENTENCES, SIGNATURE, TOKENIZER};
-use anatomix::{Engine, Error, PublicKey};
+use anatomix::parts::bundle::{MANIFEST, SENTENCES, SIGNATURE, TOKENIZER};
+use anatomix::{Bundle, Engine, Error, PublicKey};
 use assert_cmd::Command;
 use minisign::KeyPair;
 use predicates::prelude::*;

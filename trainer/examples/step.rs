@@ -1,8 +1,8 @@
 //! Computes losses and gradients of one optimiser step from given parameters and a given batch, for tests/test_gradients_*.py.
 //!
-//! `step PHASE FOLDER` with PHASE `apm`, `language`, `align`, `instruct` or `full` (instruction tuning without adapters) reads from FOLDER
+//! `step STAGE FOLDER` with STAGE `apm`, `language`, `align`, `instruct` or `full` (instruction tuning without adapters) reads from FOLDER
 //!
-//! - `models.toml`: configuration of the models, as in a run; `losses.toml`: weights of the losses of step 1;
+//! - `models.toml`: configuration of the models, as in a run; `losses.toml`: weights of the losses of stage 1;
 //! - `params.safetensors`: all parameters;
 //! - `batch.safetensors`: for the perception module `image`, `boxes`, `present`, `labels`, `frozen` and `sentences` (for each structure the
 //!   row of `frozen`); for the language model `image_tokens` and `object_embeddings`, unless its input is text only;
@@ -13,9 +13,9 @@
 use anatomix_trainer::data::packs::{self, Pack};
 use anatomix_trainer::graph::Params;
 use anatomix_trainer::run::ModelConfig;
+use anatomix_trainer::training::config::LanguageStage;
 use anatomix_trainer::training::config::LossWeights;
-use anatomix_trainer::training::config::Phase;
-use anatomix_trainer::training::objective::{Language, PARTS, Perception, Targets, trains_perception};
+use anatomix_trainer::training::objective::{LanguageObjective, PARTS, PerceptionLoss, Targets, trains_perception};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -34,19 +34,21 @@ type Named = Vec<(String, Tensor)>;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [phase, folder] = arguments.as_slice() else { bail!("usage: step apm|language|align|instruct|full FOLDER") };
+    let [stage, folder] = arguments.as_slice() else { bail!("usage: step apm|language|align|instruct|full FOLDER") };
     let folder = Path::new(folder);
     let models: ModelConfig = table(&folder.join("models.toml"))?;
     let path = folder.join("params.safetensors");
     let params = Params::load(&path, Device::Cpu)?;
     let batch: BTreeMap<String, Tensor> = Tensor::read_safetensors(folder.join("batch.safetensors"))?.into_iter().collect();
-    let (mut out, loss) = match phase.as_str() {
+    let (mut out, loss) = match stage.as_str() {
         "apm" => perception(&params, &models, &table(&folder.join("losses.toml"))?, &batch)?,
-        "language" => language(&params, &Language { models: &models, phase: Phase::Base, full: false }, folder, &batch)?,
-        "align" => language(&params, &Language { models: &models, phase: Phase::Align, full: false }, folder, &batch)?,
-        "instruct" => language(&params, &Language { models: &models, phase: Phase::Instruct, full: false }, folder, &batch)?,
-        "full" => language(&params, &Language { models: &models, phase: Phase::Instruct, full: true }, folder, &batch)?,
-        other => bail!("there is no phase {other}"),
+        "language" => language(&params, &LanguageObjective { models: &models, stage: LanguageStage::Base, full: false }, folder, &batch)?,
+        "align" => language(&params, &LanguageObjective { models: &models, stage: LanguageStage::Align, full: false }, folder, &batch)?,
+        "instruct" => {
+            language(&params, &LanguageObjective { models: &models, stage: LanguageStage::Instruct, full: false }, folder, &batch)?
+        }
+        "full" => language(&params, &LanguageObjective { models: &models, stage: LanguageStage::Instruct, full: true }, folder, &batch)?,
+        other => bail!("there is no stage {other}"),
     };
     params.check(&path)?;
     loss.backward();
@@ -61,11 +63,11 @@ fn perception(params: &Params, models: &ModelConfig, weights: &LossWeights, batc
     params.train(|name| trains_perception(&models.apm, name));
     let part = |name: &str| batch.get(name).map(Tensor::shallow_clone).with_context(|| format!("the batch has no {name}"));
     let targets = Targets::new(part("boxes")?, part("present")?, part("labels")?, &part("sentences")?.flatten(0, -1));
-    let Perception { parts, loss } = Perception::of(params, models, weights, &part("image")?, &part("frozen")?, &targets);
+    let PerceptionLoss { parts, loss } = PerceptionLoss::of(params, models, weights, &part("image")?, &part("frozen")?, &targets);
     Ok((PARTS.iter().zip(parts).map(|(name, part)| (format!("loss.{name}"), part.detach())).collect(), loss))
 }
 
-fn language(params: &Params, objective: &Language, folder: &Path, batch: &BTreeMap<String, Tensor>) -> Result<(Named, Tensor)> {
+fn language(params: &Params, objective: &LanguageObjective, folder: &Path, batch: &BTreeMap<String, Tensor>) -> Result<(Named, Tensor)> {
     params.train(|name| objective.trains(name));
     let path = folder.join("packs.json");
     let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;

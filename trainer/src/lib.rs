@@ -1,6 +1,6 @@
 //! Training of AnatomiX, and export of its bundles.
 //!
-//! The training steps are the paper's: `train apm`, `train align`, `train instruct`. If no pretrained sentence encoder or language model
+//! The training stages are the paper's: `train apm`, `train align`, `train instruct`. If no pretrained sentence encoder or language model
 //! is imported, `train text` and `train language` first train small ones on the sentences of the data set.
 
 pub mod commands;

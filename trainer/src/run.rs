@@ -4,7 +4,7 @@ use crate::models::apm::ApmConfig;
 use crate::models::gemma::GemmaConfig;
 use crate::models::lora::Lora;
 use crate::models::text::TextConfig;
-use anatomix::parts::radiograph::{Histogram, Preprocess};
+use anatomix::{Histogram, Preprocess};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

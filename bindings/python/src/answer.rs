@@ -39,7 +39,7 @@ impl Answer {
         &self.answer.text
     }
 
-    /// The answer as the model wrote it, with tags, and with boxes on a grid of 0..=1024 over the padded square, not in pixels.
+    /// The answer as the model wrote it, with tags, and with boxes on a grid of 0..=1024 over the letterboxed square, not in pixels.
     #[getter]
     fn raw(&self) -> &str {
         &self.answer.raw

@@ -43,7 +43,7 @@ impl Question {
         top_p: f32,
         repetition_penalty: f32,
         seed: u64,
-        stop: Option<Stops>,
+        stop: Option<StopTexts>,
         deadline: Option<f64>,
         log_probabilities: bool,
         json_schema: Option<&Bound<'_, PyAny>>,
@@ -58,7 +58,7 @@ impl Question {
             given => given.unwrap_or(question.max_tokens),
         };
         question.sampling = Sampling { temperature, top_k, top_p, repetition_penalty, seed };
-        question.stop = stop.map_or_else(Vec::new, |Stops(texts)| texts);
+        question.stop = stop.map_or_else(Vec::new, |StopTexts(texts)| texts);
         question.deadline = deadline.map(seconds).transpose()?;
         question.log_probabilities = log_probabilities;
         question.follow_up = follow_up;
@@ -114,9 +114,9 @@ impl Question {
 }
 
 /// Stop texts: one, or several.
-struct Stops(Vec<String>);
+struct StopTexts(Vec<String>);
 
-impl<'py> FromPyObject<'_, 'py> for Stops {
+impl<'py> FromPyObject<'_, 'py> for StopTexts {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {

@@ -153,7 +153,7 @@ impl Stream {
         self.ended(py)
     }
 
-    /// Stops the answer after the current step of the decoder. The pieces end there, and `answer` holds the text so far.
+    /// Stops the answer after the current run of the decoder. The pieces end there, and `answer` holds the text so far.
     fn cancel(&self) {
         self.turn.stop();
     }

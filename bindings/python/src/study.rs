@@ -10,7 +10,7 @@ use crate::report::Report;
 use crate::stream::Stream;
 use crate::waiting::{check, run};
 use anatomix::output::{Overlay, PerceiveRecord};
-use anatomix::{Flag, LabelScore, Provenance, Radiograph, STRUCTURES, StructureResult};
+use anatomix::{Flag, LabelScore, Provenance, Radiograph, STRUCTURE_COUNT, StructureResult};
 use numpy::ndarray::Array2;
 use numpy::{PyArray2, PyArray3};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -155,7 +155,7 @@ impl Study {
     /// question: a text, whose options are keywords (see Question), or a Question. A question that is not a follow-up begins a new
     /// conversation.
     ///
-    /// Raises QuestionError, FlaggedError or DecoderError. After Ctrl-C, KeyboardInterrupt is raised when the current step of the decoder
+    /// Raises QuestionError, FlaggedError or DecoderError. After Ctrl-C, KeyboardInterrupt is raised when the current run of the decoder
     /// has ended; the study can be asked again.
     #[pyo3(signature = (question = None, **options))]
     fn ask(&self, py: Python<'_>, question: Option<&Bound<'_, PyAny>>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Answer> {
@@ -309,6 +309,6 @@ fn text_or_question(
 
 /// Values of the 36 structures as an array `[36, width]`.
 fn matrix(py: Python<'_>, values: Vec<f32>) -> PyResult<Bound<'_, PyArray2<f32>>> {
-    let array = Array2::from_shape_vec((STRUCTURES, values.len() / STRUCTURES), values);
+    let array = Array2::from_shape_vec((STRUCTURE_COUNT, values.len() / STRUCTURE_COUNT), values);
     Ok(PyArray2::from_owned_array(py, array.map_err(|error| PyValueError::new_err(error.to_string()))?))
 }

@@ -32,7 +32,7 @@ pub fn within_callback<T>(callback: impl FnOnce() -> T) -> T {
 /// The process in which the first call was made.
 static PROCESS: OnceLock<u32> = OnceLock::new();
 
-/// Fails where a call would wait for ever: inside a callback, and in a process that was forked after a call. Of the threads that ONNX
+/// Fails if a call would wait for ever: inside a callback, and in a process that was forked after a call. Of the threads that ONNX
 /// Runtime and the SDK compute with, a forked process has none.
 ///
 /// # Errors

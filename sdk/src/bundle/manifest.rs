@@ -12,12 +12,12 @@ use std::path::Path;
 
 /// Largest accepted side of the network's input, number of patches, number of tokens, and number of layers. Memory is allocated by these
 /// sizes.
-const LIMITS: [usize; 4] = [4096, 65_536, 262_144, 1024];
+const MAX_SIZES: [usize; 4] = [4096, 65_536, 262_144, 1024];
 /// Largest accepted length of a text and of a file's name, in bytes.
-const LONGEST_TEXT: usize = 200;
-const LONGEST_NAME: usize = 100;
+const MAX_TEXT: usize = 200;
+const MAX_NAME: usize = 100;
 /// Largest accepted number of kinds of processors.
-const MOST_PROCESSORS: usize = 64;
+const MAX_PROCESSORS: usize = 64;
 
 /// Names of precisions, and of the operators of a decoder.
 const PRECISIONS: [&str; 5] = ["fp32", "fp16", "bf16", "int8", "int4"];
@@ -122,7 +122,7 @@ pub struct FileEntry {
 
 impl FileEntry {
     fn check(&self, name: &str, path: &Path) -> Result<(), BundleError> {
-        let plain = Path::new(name).file_name().is_some_and(|own| own == name) && name.len() <= LONGEST_NAME;
+        let plain = Path::new(name).file_name().is_some_and(|own| own == name) && name.len() <= MAX_NAME;
         if !plain || name == MANIFEST {
             return Err(BundleError::Name { path: path.into(), name: brief(name) });
         }
@@ -175,7 +175,7 @@ impl Manifest {
         }
         let invalid = |message: String| Err(BundleError::Manifest { path: path.into(), message, source: None });
         let (apm, decoder) = (&self.apm, &self.decoder);
-        let [side, patches, tokens, small] = LIMITS;
+        let [side, patches, tokens, small] = MAX_SIZES;
         for (name, value, limit) in [
             ("preprocess.size", self.preprocess.size as usize, side),
             ("apm.patches", apm.patches, patches),
@@ -195,8 +195,8 @@ impl Manifest {
         }
         let texts = [("name", &self.name), ("created_by", &self.created_by)];
         let kinds = self.checked_on.iter().map(|kind| ("checked_on", kind));
-        if let Some((name, text)) = texts.into_iter().chain(kinds).find(|(_, text)| text.len() > LONGEST_TEXT) {
-            return invalid(format!("{name} has {} bytes, more than {LONGEST_TEXT}", text.len()));
+        if let Some((name, text)) = texts.into_iter().chain(kinds).find(|(_, text)| text.len() > MAX_TEXT) {
+            return invalid(format!("{name} has {} bytes, more than {MAX_TEXT}", text.len()));
         }
         if self.name.trim().is_empty() {
             return invalid("name is empty".into());
@@ -213,8 +213,8 @@ impl Manifest {
                 return invalid(format!("{name} is {:?}, which this SDK does not know; it knows {}", brief(value), known.join(", ")));
             }
         }
-        if self.checked_on.len() > MOST_PROCESSORS {
-            return invalid(format!("checked_on has {} entries, more than {MOST_PROCESSORS}", self.checked_on.len()));
+        if self.checked_on.len() > MAX_PROCESSORS {
+            return invalid(format!("checked_on has {} entries, more than {MAX_PROCESSORS}", self.checked_on.len()));
         }
         let (apm, decoder) = self.tolerances();
         if let Some(value) = [apm, decoder].into_iter().find(|v| !(0.0..=MAX_TOLERANCE).contains(v)) {

@@ -102,8 +102,8 @@ pub unsafe extern "C" fn anx_answer_text(answer: *const anx_answer) -> *const c_
     unsafe { read(answer, null(), |a| a.text) }
 }
 
-/// The answer as the model wrote it: with tags, and with boxes on a grid of 1024 over the padded square, not in pixels. Borrowed from the
-/// answer; NULL for NULL.
+/// The answer as the model wrote it: with tags, and with boxes on a grid of 1024 over the letterboxed square, not in pixels. Borrowed from
+/// the answer; NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_raw(answer: *const anx_answer) -> *const c_char {
     // SAFETY: NULL or a live handle, as the header asks.

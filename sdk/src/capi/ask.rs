@@ -76,7 +76,7 @@ pub struct anx_ask_options {
     pub follow_up: usize,
     /// A JSON schema, UTF-8, of at most 65,536 bytes, or NULL: decoding is constrained to JSON that conforms to it, complete unless a
     /// limit ends the answer; see anx_answer_finish. Give strings, arrays and numbers a maximum length in the schema, or an unsure model
-    /// may not come to an end. Boxes in the JSON are on a grid of 1024 over the padded square, not in pixels. The model does not see
+    /// may not come to an end. Boxes in the JSON are on a grid of 1024 over the letterboxed square, not in pixels. The model does not see
     /// the schema: the question must say what the answer should contain.
     pub json_schema: *const c_char,
     /// An anx_switch, by default off: decoding is not constrained, so that groundings may be malformed. Off: groundings are well

@@ -14,7 +14,7 @@ use std::ffi::c_char;
 use std::ptr::null;
 
 /// Largest number of questions of one call.
-const MOST: usize = 1024;
+const MAX_QUESTIONS: usize = 1024;
 
 /// Asks the study several questions at once and waits for all answers. They are decoded together and share the KV cache of the context, so
 /// that each costs little more than its own tokens. Greedy answers are those of anx_study_ask. Either all questions are follow-ups or none
@@ -38,8 +38,11 @@ pub unsafe extern "C" fn anx_study_ask_many(
     unsafe {
         make_several("answers", answers, count, error, || {
             on(study, |study| {
-                if count > MOST {
-                    return Err(Failure::argument("count", format!("is {count}, but at most {MOST} questions can be asked at once")));
+                if count > MAX_QUESTIONS {
+                    return Err(Failure::argument(
+                        "count",
+                        format!("is {count}, but at most {MAX_QUESTIONS} questions can be asked at once"),
+                    ));
                 }
                 if count > 0 && questions.is_null() {
                     return Err(Failure::argument("questions", "is NULL; pass count pointers to texts"));

@@ -35,7 +35,7 @@ pub unsafe extern "C" fn anx_cancel_new(cancel: *mut *mut anx_cancel, error: *mu
 /// Stops calls. Returns at once; cannot fail. For NULL it does nothing.
 ///
 /// With the handle of a study: the ask that is running returns ANX_OK with the tokens decoded so far, perhaps none, and
-/// ANX_FINISH_STOPPED, after the current run of the decoder: one step, or one part of a prefill. An anx_study_save that prefills the
+/// ANX_FINISH_STOPPED, after the current run of the decoder (a long prefill takes several runs). An anx_study_save that prefills the
 /// context fails with ANX_STOPPED. If none is running, the next one ends so at once. (A save with nothing left to compute is not stopped.)
 /// That call takes the request: when a call ends, no request is left, also if it came too late to stop the call. A call that fails because
 /// of its arguments or its question takes none.

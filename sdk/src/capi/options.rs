@@ -31,7 +31,7 @@ pub(super) fn switch(value: usize, default: bool, name: &str) -> Result<bool, Fa
 }
 
 /// A larger size is uninitialised memory, not the struct of a later version.
-const MOST: usize = 4096;
+const MAX_SIZE: usize = 4096;
 const WORD: usize = size_of::<usize>();
 
 /// A struct that the caller fills.
@@ -59,18 +59,18 @@ pub(super) unsafe fn read_options<T: Options>(options: *const T) -> Result<T, Fa
 /// # Safety
 /// NULL, or as many readable bytes as the first word says.
 pub(super) unsafe fn read_sized<T: Options>(options: *const T, argument: &str) -> Result<T, Failure> {
-    const { assert!(size_of::<T>().is_multiple_of(WORD) && size_of::<T>() <= MOST) };
+    const { assert!(size_of::<T>().is_multiple_of(WORD) && size_of::<T>() <= MAX_SIZE) };
     let mut read = MaybeUninit::<T>::zeroed();
     if !options.is_null() {
         // SAFETY: the first word is readable by the caller's promise.
         let size = unsafe { options.cast::<usize>().read() };
-        if size == 0 || size > MOST || !size.is_multiple_of(WORD) {
+        if size == 0 || size > MAX_SIZE || !size.is_multiple_of(WORD) {
             return Err(Failure::argument(argument, format!("has the struct_size {size}; set it to sizeof({})", T::NAME)));
         }
         let known = size.min(size_of::<T>());
         // SAFETY: `size` bytes are readable, `known` of them fit, and whole words only are copied.
         unsafe { copy_nonoverlapping(options.cast::<u8>(), read.as_mut_ptr().cast::<u8>(), known) };
-        // SAFETY: the rest of the `size` bytes; empty where the struct is not larger than ours.
+        // SAFETY: the rest of the `size` bytes; empty if the struct is not larger than ours.
         let tail = unsafe { slice::from_raw_parts(options.cast::<u8>().add(known), size - known) };
         if tail.iter().any(|&byte| byte != 0) {
             let problem = format!(
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(read(&[5 * WORD, 5, 6, 0, 0]), Ok((5, 6)));
         let unknown = read(&[5 * WORD, 5, 6, 0, 1]).unwrap_err();
         assert!(unknown.contains("24 bytes of sample") && unknown.contains("update") && !unknown.contains("struct_size"), "{unknown}");
-        for size in [0, 1, WORD + 4, MOST + WORD, usize::MAX] {
+        for size in [0, 1, WORD + 4, MAX_SIZE + WORD, usize::MAX] {
             let message = read(&[size, 5, 6]).unwrap_err();
             assert!(message.contains(&format!("struct_size {size}; set it to")) && message.contains("sizeof(sample)"), "{message}");
         }

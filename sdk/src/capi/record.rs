@@ -81,7 +81,7 @@ pub struct anx_provenance {
     /// little-endian.
     pub input_sha256: *const c_char,
     /// The options that the answer was decoded with: how tokens were chosen, the form of the answer, the largest number of its tokens, stop
-    /// texts and deadline where there were any, and whether prompt look-up was on, for example
+    /// texts and deadline if there were any, and whether prompt look-up was on, for example
     /// "greedy, grounded, max_tokens 512, look_up on". A study has those of a question with default options.
     pub decoding: *const c_char,
     /// How scores and similarities may be interpreted: "uncalibrated".

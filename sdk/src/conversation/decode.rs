@@ -53,7 +53,7 @@ impl Run {
     /// Removes the draft tokens from the run.
     fn drop_drafts(&mut self, model: &LanguageModel) {
         self.parts.iter_mut().for_each(|part| part.verified = 0);
-        model.speculate(|speculation| self.plan.iter_mut().for_each(|plan| speculation.withdraw(plan)));
+        model.speculate(|speculation| self.plan.iter_mut().for_each(|plan| speculation.cancel(plan)));
     }
 }
 
@@ -194,7 +194,7 @@ impl Conversation {
         for part in &run.parts {
             let answer = &answers[part.answer];
             let (next, draft) = (answer.next_tokens(), part.verified());
-            slots.extend(Slot::run(answer.branch, base + answer.cached, next.len() + draft.len()));
+            slots.extend(Slot::consecutive(answer.branch, base + answer.cached, next.len() + draft.len()));
             ids.extend_from_slice(next);
             if !answer.is_recomputing() {
                 logit_positions.extend(ids.len() - 1..ids.len() + draft.len());
@@ -277,5 +277,5 @@ fn learn(speculation: &mut Speculation, answers: &mut [Answering], run: &Run, ou
         let wrong = right < part.draft.len().min(tokens.len());
         speculation.learn(part.strength, &mut answers[part.answer].acceptance, right, wrong);
     }
-    speculation.settle(plan, outcome.time.as_secs_f64(), progress, |answer| answers[answer].is_over());
+    speculation.charge(plan, outcome.time.as_secs_f64(), progress, |answer| answers[answer].is_over());
 }

@@ -50,7 +50,7 @@ impl Conversation {
         let visual = model.decoder.visual(model.decoder.project(perception)?)?;
         let look_up = Self::look_up(model, context, perception)?;
         let mut cache = model.decoder.cache(context.ids.len(), room)?;
-        let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, context.ids.len()).collect();
+        let slots: Vec<_> = Slot::consecutive(Branch::TRUNK, 0, context.ids.len()).collect();
         let input = RunInput { ids: &context.ids, visual_index: &context.visual_index, slots: &slots, logit_positions: &[] };
         let computed = model.decoder.run(&mut cache, &visual, input, may_continue)?;
         Ok(computed.map(|_| Self { visual, cache, look_up, turns: Vec::new(), pending: Vec::new() }))

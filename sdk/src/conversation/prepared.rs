@@ -3,7 +3,7 @@
 use crate::decoder::{QuestionError, Sampler};
 use crate::error::Result;
 use crate::language::LanguageModel;
-use crate::question::{MAX_TOKENS, Question};
+use crate::question::{DEFAULT_MAX_TOKENS, Question};
 
 /// The end of the text that a question continues: the context, or the last turn that is kept.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +53,6 @@ impl<'a> PreparedQuestion<'a> {
 
     /// Number of tokens of the question and of an answer of the default length, or of its longest answer if that is shorter.
     pub fn room(&self) -> usize {
-        self.tokens.len() + self.max_tokens.min(MAX_TOKENS)
+        self.tokens.len() + self.max_tokens.min(DEFAULT_MAX_TOKENS)
     }
 }

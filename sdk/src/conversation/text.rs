@@ -3,7 +3,7 @@
 use crate::answer::Finish;
 use crate::cause::source;
 use crate::control::Flow;
-use crate::decoder::{DecoderError, Form, Readable, Stops};
+use crate::decoder::{DecoderError, Form, Readable, StopTexts};
 use crate::error::Result;
 use crate::language::LanguageModel;
 use crate::question::Question;
@@ -17,7 +17,7 @@ pub(super) struct AnswerText<'a> {
     raw: String,
     /// Removes tags and coordinates. JSON is not filtered, because a tag in it is part of a string.
     filter: Option<Readable>,
-    stops: Stops,
+    stop_texts: StopTexts,
     readable: String,
 }
 
@@ -30,7 +30,7 @@ impl<'a> AnswerText<'a> {
             stream: model.tokenizer.inner().decode_stream(false),
             raw: String::new(),
             filter: (!matches!(question.form, Form::Json(_))).then(Readable::default),
-            stops: Stops::new(&question.stop),
+            stop_texts: StopTexts::new(&question.stop),
             readable: String::new(),
         }
     }
@@ -53,7 +53,7 @@ impl<'a> AnswerText<'a> {
         let Some(piece) = piece else { return Ok(None) };
         self.raw.push_str(&piece);
         let piece = self.filter.as_mut().map_or(piece.clone(), |filter| filter.push(&piece));
-        let (certain, ends) = self.stops.push(&piece);
+        let (certain, ends) = self.stop_texts.push(&piece);
         let flow = self.emit(&certain, on_piece);
         Ok(match flow {
             _ if ends => Some(Finish::StopText),
@@ -71,11 +71,11 @@ impl<'a> AnswerText<'a> {
     /// may contain a stop text.
     pub fn finish(mut self, mut finish: Finish, on_piece: &mut impl FnMut(&str) -> Flow) -> (String, String, Finish) {
         if finish != Finish::StopText {
-            let (mut rest, ends) = self.stops.push(&self.filter.take().map_or_else(String::new, Readable::finish));
+            let (mut rest, ends) = self.stop_texts.push(&self.filter.take().map_or_else(String::new, Readable::finish));
             if ends {
                 finish = Finish::StopText;
             } else {
-                rest.push_str(&std::mem::take(&mut self.stops).finish());
+                rest.push_str(&std::mem::take(&mut self.stop_texts).finish());
             }
             self.emit(&rest, on_piece);
         }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// Largest number of tokens of a run on the CPU; a longer text is computed in several runs. In a single run, attention would compute the
 /// scores of early tokens with later ones, too, which are masked. Shorter runs are no faster.
-pub(super) const LONGEST_RUN: usize = 128;
+pub(super) const MAX_RUN: usize = 128;
 
 /// The precision of a decoder whose KV cache is not in fp32.
 pub(super) const BF16: &str = "bf16";
@@ -44,7 +44,7 @@ const GROWTH: usize = 128;
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     sizes: DecoderSizes,
-    /// Which layers are sliding layers.
+    /// The layers whose cache holds only what the window reaches: the sliding layers, except on a GPU.
     sliding: Arc<[bool]>,
     /// The GPU that holds the caches; `None` for the CPU.
     device: Option<i32>,
@@ -86,7 +86,7 @@ impl Layout {
         if !slides {
             return capacity;
         }
-        (capacity - self.first_needed(context).min(capacity)).max(self.window().saturating_add(LONGEST_RUN)).min(capacity)
+        (capacity - self.first_needed(context).min(capacity)).max(self.window().saturating_add(MAX_RUN)).min(capacity)
     }
 
     /// Bytes that [`Cache::new`] allocates.
@@ -296,7 +296,7 @@ impl Cache {
         }
         self.sliding.from = first_needed;
         self.slots = Slots::default();
-        self.slots.extend(&Slot::run(Branch::TRUNK, 0, length).collect::<Vec<_>>());
+        self.slots.extend(&Slot::consecutive(Branch::TRUNK, 0, length).collect::<Vec<_>>());
         Ok(())
     }
 

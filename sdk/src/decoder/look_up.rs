@@ -1,9 +1,9 @@
 //! Prompt look-up decoding (Saxena, 2023). Most of an answer occurs in the prompt or in an earlier answer. So the tokens that followed the
-//! last ones there are a draft of the next ones. The decoder verifies several draft tokens in one run, and the answer is that of plain
+//! latest ones there are proposed as the next ones. The decoder verifies several draft tokens in one run, and the answer is that of plain
 //! greedy decoding.
 //!
-//! Many answers begin with the same tokens, so the last tokens alone do not tell places apart. Places where words of the question follow
-//! are preferred.
+//! Many answers begin with the same tokens, so the last tokens alone do not say which occurrence is meant. Those that words of the
+//! question follow are preferred.
 
 use std::collections::HashMap;
 
@@ -18,10 +18,10 @@ const MAX_WORDS: usize = 6;
 /// How many matching tokens a word of the question counts for.
 const WORD_WEIGHT: usize = 2;
 /// Largest strength of a draft.
-pub(super) const STRONGEST: usize = MAX_MATCH + WORD_WEIGHT * MAX_WORDS;
+pub(super) const MAX_STRENGTH: usize = MAX_MATCH + WORD_WEIGHT * MAX_WORDS;
 /// Largest number of tokens of answers. If there are more, the oldest answers are removed until half of it is left.
 const MAX_ANSWER_TOKENS: usize = 8192;
-/// Largest number of places that are compared for each key, from the latest on. It bounds the time of a search.
+/// Largest number of starts of drafts that are compared for each key, from the latest on. It bounds the time of a search.
 const MAX_COMPARED: usize = 256;
 /// Separates texts. Tokens are not negative.
 const END: i64 = -1;
@@ -31,8 +31,8 @@ const END: i64 = -1;
 pub(crate) struct Draft<'a> {
     /// At least one.
     pub tokens: &'a [i64],
-    /// How well its place matches: the number of matching tokens before it, plus [`WORD_WEIGHT`] for each word of the question that it
-    /// begins with. At most [`STRONGEST`].
+    /// How well the text before its start matches: the number of matching tokens, plus [`WORD_WEIGHT`] for each word of the question
+    /// that it begins with. At most [`MAX_STRENGTH`].
     pub strength: usize,
 }
 
@@ -45,30 +45,31 @@ pub(crate) struct LookUp {
     words: Vec<Option<i64>>,
     /// Number of tokens of the texts that are never removed.
     permanent: usize,
-    /// Places by the two tokens before them.
-    by_pair: Places,
-    /// Places of words, by the token before them and the word.
-    by_word: Places,
+    /// Starts of drafts, by the two tokens before them.
+    by_pair: Starts,
+    /// Starts of drafts that begin with a word, by the token before them and that word.
+    by_word: Starts,
 }
 
-/// Places by key. Those with the same key form a list from the latest to the earliest.
+/// Tokens at which a draft can start, as indices of [`LookUp::tokens`], by key. Those with the same key form a list from the latest to the
+/// earliest.
 #[derive(Clone, Debug, Default)]
-struct Places {
+struct Starts {
     latest: HashMap<[i64; 2], usize>,
-    /// For each place, the previous one with the same key.
+    /// For each start, the previous one with the same key.
     earlier: Vec<Option<usize>>,
 }
 
-impl Places {
-    /// Appends a place. Without a key it is not found.
+impl Starts {
+    /// Appends the next token. Without a key it is not found.
     fn push(&mut self, key: Option<[i64; 2]>) {
         let earlier = key.and_then(|key| self.latest.insert(key, self.earlier.len()));
         self.earlier.push(earlier);
     }
 
-    /// The latest places with this key.
+    /// The latest starts with this key.
     fn with_key(&self, key: [i64; 2]) -> impl Iterator<Item = usize> {
-        std::iter::successors(self.latest.get(&key).copied(), |&place| self.earlier[place]).take(MAX_COMPARED)
+        std::iter::successors(self.latest.get(&key).copied(), |&start| self.earlier[start]).take(MAX_COMPARED)
     }
 }
 
@@ -84,33 +85,33 @@ impl LookUp {
     /// Appends an answer. If there are too many tokens, the oldest answers are removed.
     pub fn add(&mut self, answer: &[i64], word: impl Fn(i64) -> Option<i64>) {
         if self.tokens.len() + answer.len() >= self.permanent + MAX_ANSWER_TOKENS {
-            let ends = (self.permanent..self.tokens.len()).filter(|&place| self.tokens[place] == END);
+            let ends = (self.permanent..self.tokens.len()).filter(|&start| self.tokens[start] == END);
             let removed = ends.map(|end| end + 1).find(|&end| self.tokens.len() - end <= MAX_ANSWER_TOKENS / 2).unwrap_or(self.permanent);
             self.tokens.drain(self.permanent..removed);
             self.words.drain(self.permanent..removed);
             (self.by_pair, self.by_word) = Default::default();
-            (0..self.tokens.len()).for_each(|place| self.index(place));
+            (0..self.tokens.len()).for_each(|start| self.index(start));
         }
         self.push(answer, &word);
     }
 
-    /// Appends a text and indexes its places.
+    /// Appends a text and indexes its tokens.
     fn push(&mut self, text: &[i64], word: &impl Fn(i64) -> Option<i64>) {
         let first = self.tokens.len();
         self.tokens.extend_from_slice(text);
         self.tokens.push(END);
         self.words.extend(text.iter().map(|&token| word(token)));
         self.words.push(None);
-        (first..self.tokens.len()).for_each(|place| self.index(place));
+        (first..self.tokens.len()).for_each(|start| self.index(start));
     }
 
-    /// Indexes the next place, unless it is the end of a text.
-    fn index(&mut self, place: usize) {
-        let follows = self.tokens[place] != END;
-        let before = |back: usize| place.checked_sub(back).map(|at| self.tokens[at]).filter(|&token| follows && token != END);
+    /// Indexes the next token, unless it is the end of a text.
+    fn index(&mut self, start: usize) {
+        let follows = self.tokens[start] != END;
+        let before = |back: usize| start.checked_sub(back).map(|at| self.tokens[at]).filter(|&token| follows && token != END);
         let last = before(1);
         self.by_pair.push(last.and_then(|last| Some([before(2)?, last])));
-        self.by_word.push(last.and_then(|last| Some([last, self.words[place]?])));
+        self.by_word.push(last.and_then(|last| Some([last, self.words[start]?])));
     }
 
     /// The draft of largest strength after `tokens`, the latest one of equals, with at most `limit` tokens; `None` if nothing matches.
@@ -119,18 +120,18 @@ impl LookUp {
         let &last = tokens.last().filter(|_| limit > 0)?;
         let pair = tokens.last_chunk::<MIN_MATCH>();
         let by_word = words.iter().flat_map(|&word| self.by_word.with_key([last, word]));
-        let places = pair.into_iter().flat_map(|pair| self.by_pair.with_key(*pair)).chain(by_word);
-        let (strength, place) = places.map(|place| (self.strength(place, tokens, words), place)).max()?;
-        let rest = &self.tokens[place..];
+        let starts = pair.into_iter().flat_map(|pair| self.by_pair.with_key(*pair)).chain(by_word);
+        let (strength, start) = starts.map(|start| (self.strength(start, tokens, words), start)).max()?;
+        let rest = &self.tokens[start..];
         let end = rest.iter().position(|&token| token == END).unwrap_or(rest.len());
         Some(Draft { tokens: &rest[..end.min(limit).min(MAX_DRAFT)], strength })
     }
 
-    /// The strength of a draft that begins at `place`; see [`Draft::strength`].
-    fn strength(&self, place: usize, tokens: &[i64], words: &[i64]) -> usize {
-        let both = self.tokens[..place].iter().rev().zip(tokens.iter().rev());
+    /// The strength of a draft that begins at `start`; see [`Draft::strength`].
+    fn strength(&self, start: usize, tokens: &[i64], words: &[i64]) -> usize {
+        let both = self.tokens[..start].iter().rev().zip(tokens.iter().rev());
         let matching = both.take(MAX_MATCH).take_while(|(a, b)| a == b).count();
-        let next = self.words[place..].iter().take(MAX_WORDS);
+        let next = self.words[start..].iter().take(MAX_WORDS);
         let named = next.take_while(|word| word.is_some_and(|word| words.contains(&word))).count();
         matching + WORD_WEIGHT * named
     }
@@ -195,17 +196,17 @@ mod tests {
             let texts: Vec<Vec<i64>> = (1..8).map(|length| random(3 * length, 12)).collect();
             let look_up = LookUp::new(texts.iter().map(Vec::as_slice), word);
             let (tokens, words) = (random(6, 12), [4, 5]);
-            let places = (1..look_up.tokens.len()).filter(|&place| look_up.tokens[place] != END);
-            let matches = places.filter(|&place| look_up.tokens[place - 1] == tokens[5]);
-            let best = matches.map(|place| (look_up.strength(place, &tokens, &words), place)).max().filter(|best| best.0 >= MIN_MATCH);
+            let starts = (1..look_up.tokens.len()).filter(|&start| look_up.tokens[start] != END);
+            let matches = starts.filter(|&start| look_up.tokens[start - 1] == tokens[5]);
+            let best = matches.map(|start| (look_up.strength(start, &tokens, &words), start)).max().filter(|best| best.0 >= MIN_MATCH);
             let draft = look_up.draft(&tokens, &words, 1);
             assert_eq!(
                 draft.map(|draft| (draft.strength, draft.tokens[0])),
-                best.map(|(strength, place)| (strength, look_up.tokens[place]))
+                best.map(|(strength, start)| (strength, look_up.tokens[start]))
             );
             found += usize::from(draft.is_some());
             named +=
-                usize::from(best.is_some_and(|(strength, place)| strength == 3 && (place < 2 || look_up.tokens[place - 2] != tokens[4])));
+                usize::from(best.is_some_and(|(strength, start)| strength == 3 && (start < 2 || look_up.tokens[start - 2] != tokens[4])));
         }
         assert!(found > 200 && named > 20, "{found} {named}");
     }

@@ -9,11 +9,11 @@ mod readable;
 mod sampling;
 mod slots;
 mod speculation;
-mod stops;
+mod stop_texts;
 
 use budget::Budget;
 pub use cache::Cache;
-use cache::{LONGEST_RUN, Layout};
+use cache::{Layout, MAX_RUN};
 pub use error::{DecoderError, MemoryError, QuestionError};
 use error::{failed, unallocated};
 pub use grammar::Form;
@@ -24,9 +24,9 @@ pub use sampling::Sampling;
 pub(crate) use sampling::{Choice, Sampler};
 pub(crate) use slots::{Branch, Slot};
 pub(crate) use speculation::{AnswerAcceptance, Candidate, Plan, Progress, RunCosts, Speculation};
-pub(crate) use stops::Stops;
+pub(crate) use stop_texts::StopTexts;
 
-use crate::anatomy::STRUCTURES;
+use crate::anatomy::STRUCTURE_COUNT;
 use crate::bundle::{
     ApmSizes, Bundle, DECODER, DecoderSizes, FULL_ATTENTION_BIAS, MANIFEST, PROJECTOR, SLIDING_ATTENTION_BIAS, SLIDING_PLACES,
 };
@@ -45,14 +45,14 @@ pub struct Decoder {
     apm: ApmSizes,
     /// Names of the attention biases, with the window of the layers that take them.
     biases: Vec<(&'static str, Option<usize>)>,
-    /// Which layers have a sliding window. On a GPU they are not sliding layers of the [`Layout`].
-    windowed: Arc<[bool]>,
+    /// Which layers are sliding layers, which have a sliding window. On a GPU their caches hold all tokens, as those of full layers do.
+    sliding: Arc<[bool]>,
     layout: Layout,
     budget: Arc<Budget>,
 }
 
-/// Largest number of tokens of a run on a GPU; see [`LONGEST_RUN`] for the CPU.
-const LONGEST_RUN_GPU: usize = 512;
+/// Largest number of tokens of a run on a GPU; see [`MAX_RUN`] for the CPU.
+const MAX_RUN_GPU: usize = 512;
 
 /// What a run of the decoder computes: tokens with their slots.
 #[derive(Clone, Copy, Debug)]
@@ -96,15 +96,15 @@ impl Decoder {
         let biases = kinds.into_iter().filter(|(name, _)| graph.has_input(name)).collect();
         // The name of this dimension says that the graph accepts a view of the cache from a later place on.
         let slides = |layer| graph.dimension(&format!("past_key_values.{layer}.key"), 2) == Some(SLIDING_PLACES);
-        let windowed: Arc<[bool]> = (0..sizes.layers).map(slides).collect();
+        let sliding: Arc<[bool]> = (0..sizes.layers).map(slides).collect();
         // A view of a cache is an address inside its buffer, which cannot be computed for memory of a GPU.
-        let (sliding, device) = match runtime.provider() {
+        let (held, device) = match runtime.provider() {
             Provider::Cuda(device) | Provider::TensorRt(device) => (vec![false; sizes.layers].into(), Some(device)),
-            _ => (Arc::clone(&windowed), None),
+            _ => (Arc::clone(&sliding), None),
         };
-        let layout = Layout::new(&sizes, sliding, device);
+        let layout = Layout::new(&sizes, held, device);
         let apm = bundle.manifest().apm;
-        Ok(Self { graph, projector, sizes, apm, biases, windowed, layout, budget: Budget::new(memory) })
+        Ok(Self { graph, projector, sizes, apm, biases, sliding, layout, budget: Budget::new(memory) })
     }
 
     /// The graphs of the projector and of the decoder.
@@ -133,9 +133,9 @@ impl Decoder {
         let ApmSizes { patches, token_width, embedding_width } = self.apm;
         let tokens = TensorRef::from_array_view(([1, patches, token_width], perception.image_tokens.as_slice())).map_err(failed)?;
         let objects =
-            TensorRef::from_array_view(([1, STRUCTURES, embedding_width], perception.object_embeddings.as_slice())).map_err(failed)?;
+            TensorRef::from_array_view(([1, STRUCTURE_COUNT, embedding_width], perception.object_embeddings.as_slice())).map_err(failed)?;
         let outputs = self.projector.run(&[("image_tokens", tokens.into()), ("object_embeddings", objects.into())])?;
-        outputs.read("visual_features", &[1, patches + STRUCTURES, self.sizes.hidden])
+        outputs.read("visual_features", &[1, patches + STRUCTURE_COUNT, self.sizes.hidden])
     }
 
     /// An empty KV cache for a context of `context` tokens and at least `room` tokens after it, within the model's longest context.
@@ -222,10 +222,10 @@ impl Decoder {
         Ok(cache)
     }
 
-    /// Whether `values` is a valid number of keys or values for a text of `length` tokens: of all tokens, or, if the layer has a sliding
-    /// window, of those that the next token attends to.
+    /// Whether `values` is a valid number of keys or values for a text of `length` tokens: of all tokens, or, in a
+    /// sliding layer, of those that the next token attends to.
     pub(crate) fn can_restore(&self, index: usize, length: usize, values: usize) -> bool {
-        let attended = self.sizes.sliding_window.filter(|_| self.windowed[index / 2]).map(|window| length.min(window - 1));
+        let attended = self.sizes.sliding_window.filter(|_| self.sliding[index / 2]).map(|window| length.min(window - 1));
         values == self.values(length) || Some(values) == attended.map(|tokens| self.values(tokens))
     }
 
@@ -264,7 +264,7 @@ impl Decoder {
             return Err(QuestionError::TooLong { context: cache.length(), question: input.ids.len(), limit: cache.capacity() }.into());
         }
         let mut logits = Vec::with_capacity(input.logit_positions.len() * vocabulary);
-        let longest = if self.layout.device().is_some() { LONGEST_RUN_GPU } else { LONGEST_RUN };
+        let longest = if self.layout.device().is_some() { MAX_RUN_GPU } else { MAX_RUN };
         for from in (0..input.ids.len()).step_by(longest) {
             if from > 0 && !may_continue() {
                 cache.rewind(cache.length() - from);

@@ -119,7 +119,7 @@ impl Sampler {
             let mask = self.matcher.as_mut().map(Matcher::mask).transpose()?;
             (self.draw(adjusted, mask.as_ref()), f32::INFINITY)
         };
-        // What overflowed in the model is no answer.
+        // A logit that overflowed in the model must not decide.
         if !usize::try_from(token).ok().and_then(|token| logits.get(token)).is_some_and(|logit| logit.is_finite()) {
             return Err(DecoderError::NotFinite);
         }

@@ -33,7 +33,7 @@ pub struct Slot {
 
 impl Slot {
     /// Slots of `count` consecutive tokens, the first of which is at `position`.
-    pub fn run(branch: Branch, position: usize, count: usize) -> impl Iterator<Item = Self> {
+    pub fn consecutive(branch: Branch, position: usize, count: usize) -> impl Iterator<Item = Self> {
         (position..position + count).map(move |position| Self { branch, position })
     }
 
@@ -56,7 +56,7 @@ pub fn attention_bias(slots: &[Slot], count: usize, window: Option<usize>) -> Ve
     bias
 }
 
-/// The first place that any of the last `count` tokens attends to in a layer with a sliding window.
+/// The first place that any of the last `count` tokens attends to in a sliding layer.
 pub fn first_attended(slots: &[Slot], count: usize, window: usize) -> usize {
     let queries = &slots[slots.len() - count..];
     slots.iter().position(|&slot| queries.iter().any(|query| query.attends_to(slot, window))).unwrap_or(0)
@@ -115,8 +115,8 @@ mod tests {
     fn branches_attend_to_the_trunk_and_to_themselves() {
         let [a, b] = [Branch::new(0), Branch::new(1)];
         let mut slots = Slots::default();
-        slots.extend(&Slot::run(Branch::TRUNK, 0, 3).collect::<Vec<_>>());
-        slots.extend(&Slot::run(a, 3, 2).chain(Slot::run(b, 3, 1)).collect::<Vec<_>>());
+        slots.extend(&Slot::consecutive(Branch::TRUNK, 0, 3).collect::<Vec<_>>());
+        slots.extend(&Slot::consecutive(a, 3, 2).chain(Slot::consecutive(b, 3, 1)).collect::<Vec<_>>());
         assert_eq!(attended(slots.as_slice(), 3, None), ["xxxxx.", "xxxxx.", "xxx..x"]);
         // The window counts positions, not places: tokens of the other branch do not push the trunk out of it.
         assert_eq!(attended(slots.as_slice(), 3, Some(2)), ["..xxx.", "...xx.", "..x..x"]);
@@ -130,7 +130,7 @@ mod tests {
     fn removed_tokens_leave_gaps_until_these_are_closed() {
         let [a, b] = [Branch::new(0), Branch::new(1)];
         let mut slots = Slots::default();
-        slots.extend(&[Slot::run(a, 0, 3), Slot::run(b, 0, 2)].into_iter().flatten().collect::<Vec<_>>());
+        slots.extend(&[Slot::consecutive(a, 0, 3), Slot::consecutive(b, 0, 2)].into_iter().flatten().collect::<Vec<_>>());
         slots.remove(a, 1);
         assert_eq!(slots.as_slice().len(), 5);
         assert_eq!(attended(slots.as_slice(), 1, None), ["...xx"]);

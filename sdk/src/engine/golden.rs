@@ -23,7 +23,7 @@ pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModu
     let bytes = files::read(path, MAX_GOLDEN).map_err(|source| BundleError::Read { path: path.into(), source })?;
     let golden = Golden::parse(path, &bytes)?;
     let perception = module.run(&golden.floats("image")?)?;
-    compare("boxes", &perception.centers, &golden.floats("boxes")?, perception_tolerance)?;
+    compare("boxes", &perception.boxes_cxcywh, &golden.floats("boxes")?, perception_tolerance)?;
     compare("object_embeddings", &perception.object_embeddings, &golden.floats("object_embeddings")?, perception_tolerance)?;
     compare("image_tokens", &perception.image_tokens, &golden.floats("image_tokens")?, perception_tolerance)?;
     compare("image_logits", &perception.image_logits, &golden.floats("image_logits")?, perception_tolerance)?;
@@ -42,13 +42,13 @@ pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModu
     // The decoder gets the golden visual features, so that errors of the perception module do not count as its own.
     let visual = decoder.visual(expected)?;
     let mut cache = decoder.cache(ids.len(), 0)?;
-    let slots: Vec<_> = Slot::run(Branch::TRUNK, 0, ids.len()).collect();
+    let slots: Vec<_> = Slot::consecutive(Branch::TRUNK, 0, ids.len()).collect();
     let input = RunInput { ids: &ids, visual_index: &visual_index, slots: &slots, logit_positions: &[ids.len() - 1] };
     compare("logits", &decoder.run(&mut cache, &visual, input, || true)?.unwrap_or_default(), &golden.floats("logits")?, logits_tolerance)?;
 
     let most = ids.len().min(cache.capacity() - ids.len());
     for rows in TIMED.into_iter().filter(|&rows| rows <= most) {
-        let slots: Vec<_> = Slot::run(Branch::TRUNK, ids.len(), rows).collect();
+        let slots: Vec<_> = Slot::consecutive(Branch::TRUNK, ids.len(), rows).collect();
         let logit_positions: Vec<usize> = (0..rows).collect();
         let start = Instant::now();
         decoder.run(

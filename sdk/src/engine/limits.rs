@@ -3,7 +3,7 @@
 use crate::cause::source;
 use crate::control::{CancelHandle, StoppedError};
 use crate::error::{Error, Result};
-use crate::runtime::{RuntimeError, Stop};
+use crate::runtime::{RuntimeError, StopSignal};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -51,7 +51,7 @@ pub(crate) struct Limits {
     cancel: Option<CancelHandle>,
     end: Option<Instant>,
     /// Stops the call's runs of graphs; `None` if there is no limit.
-    stop: Option<Arc<Stop>>,
+    stop: Option<Arc<StopSignal>>,
 }
 
 impl Limits {
@@ -66,21 +66,21 @@ impl Limits {
         if cancel.is_none() && end.is_none() {
             return Ok(Self::default());
         }
-        let stop = Arc::new(Stop::new()?);
+        let stop = Arc::new(StopSignal::new()?);
         cancel.iter().for_each(|handle| handle.watch(&stop));
         end.map_or(Ok(()), |end| timer.request_at(end, &stop))?;
         Ok(Self { cancel: cancel.clone(), end, stop: Some(stop) })
     }
 
     /// The stop that the call's runs of graphs are given; `None` if there is no limit.
-    pub(super) fn stop(&self) -> Option<&Stop> {
+    pub(super) fn stop(&self) -> Option<&StopSignal> {
         self.stop.as_deref()
     }
 
     /// The outcome of a run of a graph. If the run failed because it was stopped, the error says why it was.
     pub(super) fn of_run<T>(&self, outcome: Result<T, RuntimeError>) -> Result<T> {
         outcome.map_err(|error| match self.check() {
-            Err(stopped) if self.stop().is_some_and(Stop::is_requested) => stopped.into(),
+            Err(stopped) if self.stop().is_some_and(StopSignal::is_requested) => stopped.into(),
             _ => Error::Runtime(error),
         })
     }
@@ -102,14 +102,14 @@ impl Limits {
 #[derive(Default)]
 pub(super) struct Timer(Mutex<Option<Sender<Alarm>>>);
 
-type Alarm = (Instant, Weak<Stop>);
+type Alarm = (Instant, Weak<StopSignal>);
 
 impl Timer {
     /// Requests a stop at a time, unless it is dropped before.
     ///
     /// # Errors
     /// If the system gives no thread.
-    fn request_at(&self, end: Instant, stop: &Arc<Stop>) -> Result<(), RuntimeError> {
+    fn request_at(&self, end: Instant, stop: &Arc<StopSignal>) -> Result<(), RuntimeError> {
         let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sender.is_none() {
             let (send, receive) = channel();

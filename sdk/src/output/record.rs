@@ -55,7 +55,7 @@ pub struct AskRecord {
     pub task: Option<Task>,
     /// The answer without tags and coordinates.
     pub text: String,
-    /// The answer as the model wrote it, with tags, and with boxes on a grid of 0..=1024 over the padded square.
+    /// The answer as the model wrote it, with tags, and with boxes on a grid of 0..=1024 over the letterboxed square.
     pub raw: String,
     /// Phrases of the answer with their boxes.
     pub groundings: Vec<GroundingRecord>,

@@ -1,6 +1,6 @@
 //! Flags: reasons not to trust a study.
 
-use crate::anatomy::{STRUCTURES, Side, Structure};
+use crate::anatomy::{STRUCTURE_COUNT, Side, Structure};
 use crate::geometry::NormalizedBox;
 use crate::radiograph::{Orientation, Radiograph};
 use serde::{Deserialize, Serialize};
@@ -102,15 +102,15 @@ pub struct Flag {
 }
 
 /// An image is nearly constant if the 1st and 99th percentile of its intensities differ by less than this.
-const LEAST_SPREAD: f32 = 0.01;
+const MIN_SPREAD: f32 = 0.01;
 /// An image is coloured if at least this share of its pixels is. A few coloured marks are fewer.
-const LEAST_COLOUR: f32 = 0.01;
+const MIN_COLOUR: f32 = 0.01;
 /// A box is nearly empty if its width or height is less than this share of the square's side.
-const LEAST_SIDE: f32 = 0.004;
+const MIN_SIDE: f32 = 0.004;
 /// A retrieval is flagged if its margin is smaller than this.
-const LEAST_MARGIN: f32 = 0.01;
+const MIN_MARGIN: f32 = 0.01;
 /// An image is mirrored if at least this many of the twelve pairs of structures are swapped.
-const SWAPPED_PAIRS: usize = 9;
+const MIN_SWAPPED_PAIRS: usize = 9;
 
 fn warning(code: FlagCode, message: String) -> Flag {
     Flag { code, severity: Severity::Warning, message }
@@ -121,7 +121,7 @@ pub fn of_radiograph(radiograph: &Radiograph) -> Vec<Flag> {
     let mut flags = Vec::new();
     let (low, high) = radiograph.percentiles(0.01);
     let spread = high - low;
-    if spread < LEAST_SPREAD {
+    if spread < MIN_SPREAD {
         flags.push(warning(
             FlagCode::NearConstant,
             format!("the image is nearly constant: its intensities spread over {:.2} % of the range", spread * 100.0),
@@ -131,7 +131,7 @@ pub fn of_radiograph(radiograph: &Radiograph) -> Vec<Flag> {
     if let Some(damage) = &noticed.damage {
         flags.push(warning(FlagCode::DamagedPixels, format!("a part of the picture may be damaged: {damage}")));
     }
-    if noticed.colour >= LEAST_COLOUR {
+    if noticed.colour >= MIN_COLOUR {
         let message = format!("{:.0} % of the picture is coloured, but only greyscale radiographs are understood", noticed.colour * 100.0);
         flags.push(warning(FlagCode::Colour, message));
     }
@@ -173,13 +173,13 @@ pub fn of_perception(boxes: &[NormalizedBox], margins: &[f32], orientation: Opti
         let names: Vec<&str> = Structure::all().filter(|s| chosen(s.index())).map(Structure::name).collect();
         (names.len(), shorten(&names))
     };
-    let (count, listed) = names(&|i| boxes.get(i).is_some_and(|b| b.x1 - b.x0 < LEAST_SIDE || b.y1 - b.y0 < LEAST_SIDE));
+    let (count, listed) = names(&|i| boxes.get(i).is_some_and(|b| b.x1 - b.x0 < MIN_SIDE || b.y1 - b.y0 < MIN_SIDE));
     if count > 0 {
-        flags.push(warning(FlagCode::DegenerateBoxes, format!("{count} of {STRUCTURES} boxes are nearly empty: {listed}")));
+        flags.push(warning(FlagCode::DegenerateBoxes, format!("{count} of {STRUCTURE_COUNT} boxes are nearly empty: {listed}")));
     }
-    let (count, listed) = names(&|i| margins.get(i).is_some_and(|&m| m < LEAST_MARGIN));
+    let (count, listed) = names(&|i| margins.get(i).is_some_and(|&m| m < MIN_MARGIN));
     if count > 0 {
-        let message = format!("for {count} of {STRUCTURES} structures another sentence is nearly as similar: {listed}");
+        let message = format!("for {count} of {STRUCTURE_COUNT} structures another sentence is nearly as similar: {listed}");
         flags.push(Flag { code: FlagCode::LowMargin, severity: Severity::Info, message });
     }
     flags
@@ -193,7 +193,7 @@ fn mirrored(boxes: &[NormalizedBox], orientation: Option<Orientation>) -> Option
         .filter_map(|left| Some((left, left.counterpart()?)))
         .filter(|&(left, right)| center(left) < center(right))
         .count();
-    let message = match (swapped >= SWAPPED_PAIRS, orientation) {
+    let message = match (swapped >= MIN_SWAPPED_PAIRS, orientation) {
         (true, Some(Orientation::Standard)) => {
             "the patient's left structures lie on the left of the picture, against the header: a mirrored image or situs inversus"
         }
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn sides_are_compared_with_the_header() {
         let codes = |mirrored, orientation| {
-            of_perception(&boxes(mirrored), &[1.0; STRUCTURES], orientation).iter().map(|f| f.code).collect::<Vec<_>>()
+            of_perception(&boxes(mirrored), &[1.0; STRUCTURE_COUNT], orientation).iter().map(|f| f.code).collect::<Vec<_>>()
         };
         assert_eq!(codes(false, None), []);
         assert_eq!(codes(false, Some(Orientation::Standard)), []);
@@ -263,7 +263,7 @@ mod tests {
     fn empty_boxes_and_undecided_sentences_are_named() {
         let mut boxes = boxes(false);
         boxes[4].x1 = boxes[4].x0;
-        let mut margins = [1.0; STRUCTURES];
+        let mut margins = [1.0; STRUCTURE_COUNT];
         margins[0] = 0.0;
         let flags = of_perception(&boxes, &margins, None);
         assert_eq!(flags.iter().map(|f| f.code).collect::<Vec<_>>(), [FlagCode::DegenerateBoxes, FlagCode::LowMargin]);

@@ -2,17 +2,17 @@
 
 pub mod flags;
 
-use crate::anatomy::{LABELS, STRUCTURES, Structure};
+use crate::anatomy::{LABEL_COUNT, STRUCTURE_COUNT, Structure};
 use crate::bundle::{APM, ApmSizes, Bundle};
 use crate::cause::source;
 use crate::geometry::NormalizedBox;
-use crate::runtime::{Graph, Runtime, RuntimeError, Stop};
+use crate::runtime::{Graph, Runtime, RuntimeError, StopSignal};
 use ort::value::TensorRef;
 
 /// Largest number of radiographs in one run.
 const MAX_BATCH: usize = 8;
 /// Largest number of pixels in one run, of all its radiographs together: two of 1024 x 1024.
-const BATCH_PIXELS: usize = 2 << 20;
+const MAX_BATCH_PIXELS: usize = 2 << 20;
 
 /// The module's outputs for one radiograph.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct Perception {
     /// A box for each structure, in the letterboxed square.
     pub boxes: Vec<NormalizedBox>,
     /// The boxes as centre and size, `[36, 4]`, which is the form of the network's output.
-    pub centers: Vec<f32>,
+    pub boxes_cxcywh: Vec<f32>,
     /// Object embeddings, `[36, embedding_width]`.
     pub object_embeddings: Vec<f32>,
     /// Image tokens, `[patches, token_width]`.
@@ -33,19 +33,19 @@ pub struct Perception {
 impl Perception {
     /// Makes the outputs of one radiograph; `None` if they have other sizes than the manifest says.
     pub(crate) fn new(
-        centers: Vec<f32>,
+        boxes_cxcywh: Vec<f32>,
         object_embeddings: Vec<f32>,
         image_tokens: Vec<f32>,
         image_logits: Vec<f32>,
         sizes: ApmSizes,
     ) -> Option<Self> {
         let ApmSizes { patches, token_width, embedding_width } = sizes;
-        let expected = [STRUCTURES * 4, STRUCTURES * embedding_width, patches * token_width, LABELS];
-        if [&centers, &object_embeddings, &image_tokens, &image_logits].map(Vec::len) != expected {
+        let expected = [STRUCTURE_COUNT * 4, STRUCTURE_COUNT * embedding_width, patches * token_width, LABEL_COUNT];
+        if [&boxes_cxcywh, &object_embeddings, &image_tokens, &image_logits].map(Vec::len) != expected {
             return None;
         }
-        let boxes = centers.chunks_exact(4).map(|b| NormalizedBox::from_center(b[0], b[1], b[2], b[3])).collect();
-        Some(Self { boxes, centers, object_embeddings, image_tokens, image_logits, embedding_width })
+        let boxes = boxes_cxcywh.chunks_exact(4).map(|b| NormalizedBox::from_center(b[0], b[1], b[2], b[3])).collect();
+        Some(Self { boxes, boxes_cxcywh, object_embeddings, image_tokens, image_logits, embedding_width })
     }
 
     /// The object embedding of a structure.
@@ -93,7 +93,7 @@ impl PerceptionModule {
     ///
     /// # Errors
     /// As [`PerceptionModule::run`], and if the run is stopped.
-    pub(crate) fn run_batch(&self, images: &[Vec<f32>], stop: Option<&Stop>) -> Result<Vec<Perception>, RuntimeError> {
+    pub(crate) fn run_batch(&self, images: &[Vec<f32>], stop: Option<&StopSignal>) -> Result<Vec<Perception>, RuntimeError> {
         match images {
             [] => Ok(Vec::new()),
             [image] => self.compute(1, image, stop),
@@ -103,7 +103,7 @@ impl PerceptionModule {
 
     /// Largest number of radiographs in one run, so that its memory stays bounded.
     pub fn batch(&self) -> usize {
-        (BATCH_PIXELS / (self.side * self.side).max(1)).clamp(1, MAX_BATCH)
+        (MAX_BATCH_PIXELS / (self.side * self.side).max(1)).clamp(1, MAX_BATCH)
     }
 
     /// The graph, for tests.
@@ -112,17 +112,17 @@ impl PerceptionModule {
         &mut self.graph
     }
 
-    fn compute(&self, count: usize, images: &[f32], stop: Option<&Stop>) -> Result<Vec<Perception>, RuntimeError> {
+    fn compute(&self, count: usize, images: &[f32], stop: Option<&StopSignal>) -> Result<Vec<Perception>, RuntimeError> {
         let failed = |e: ort::Error| RuntimeError::Run { graph: APM.into(), source: source(e) };
         let input = TensorRef::from_array_view(([count, 1, self.side, self.side], images)).map_err(failed)?;
         let outputs = self.graph.run_until(&[("image", input.into())], stop)?;
         let ApmSizes { patches, token_width, embedding_width } = self.sizes;
         let read = |name, shape: &[usize]| outputs.read(name, shape);
         let all = [
-            (read("boxes", &[count, STRUCTURES, 4])?, STRUCTURES * 4),
-            (read("object_embeddings", &[count, STRUCTURES, embedding_width])?, STRUCTURES * embedding_width),
+            (read("boxes", &[count, STRUCTURE_COUNT, 4])?, STRUCTURE_COUNT * 4),
+            (read("object_embeddings", &[count, STRUCTURE_COUNT, embedding_width])?, STRUCTURE_COUNT * embedding_width),
             (read("image_tokens", &[count, patches, token_width])?, patches * token_width),
-            (read("image_logits", &[count, LABELS])?, LABELS),
+            (read("image_logits", &[count, LABEL_COUNT])?, LABEL_COUNT),
         ];
         let perceptions = (0..count).map(|index| {
             let [boxes, objects, tokens, logits] =

@@ -17,9 +17,9 @@
 
 mod tokens;
 
-pub use tokens::{ADDED_TOKENS, CONTROL_TOKENS, OBJECT_TOKENS};
+pub use tokens::{ADDED_TOKENS, CHAT_TOKENS, OBJECT_TOKENS};
 
-use crate::anatomy::{STRUCTURES, Structure};
+use crate::anatomy::{STRUCTURE_COUNT, Structure};
 use crate::cause::{Source, source};
 use crate::files;
 use std::collections::BTreeMap;
@@ -169,7 +169,7 @@ impl PromptTokenizer {
         if question.len() > MAX_QUESTION {
             return Err(PromptError::LongQuestion { length: question.len() });
         }
-        let found = self.controls().into_values().filter(|token| question.contains(token.as_str()));
+        let found = self.control_tokens().into_values().filter(|token| question.contains(token.as_str()));
         match found.min_by_key(|token| question.find(token.as_str())) {
             Some(token) => Err(PromptError::ControlToken { token }),
             None => Ok(question),
@@ -177,10 +177,10 @@ impl PromptTokenizer {
     }
 
     /// Control tokens, by id, that neither a question nor a constrained answer may contain: all but the tags of groundings.
-    pub(crate) fn controls(&self) -> BTreeMap<u32, String> {
+    pub(crate) fn control_tokens(&self) -> BTreeMap<u32, String> {
         // Gemma's added tokens include plain text such as line breaks, which are not special and are allowed.
         let added = self.tokenizer.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special);
-        let named = ADDED_TOKENS.iter().chain(&CONTROL_TOKENS).filter_map(|name| Some((self.id(name)?, (*name).to_string())));
+        let named = ADDED_TOKENS.iter().chain(&CHAT_TOKENS).filter_map(|name| Some((self.id(name)?, (*name).to_string())));
         added.map(|(id, token)| (id, token.content)).chain(named).filter(|(_, token)| !GROUNDING_TOKENS.contains(&token.as_str())).collect()
     }
 
@@ -245,7 +245,7 @@ fn question_text(question: &str) -> String {
     format!("\nTask: {question}<end_of_turn>\n<start_of_turn>model\n")
 }
 
-const _: () = assert!(OBJECT_TOKENS.len() == STRUCTURES);
+const _: () = assert!(OBJECT_TOKENS.len() == STRUCTURE_COUNT);
 
 #[cfg(test)]
 mod tests {

@@ -25,7 +25,7 @@ impl Decoded<'_> {
             Cow::Borrowed(bytes) => memory::copied(bytes, name)?,
             Cow::Owned(bytes) => bytes,
         };
-        Ok(Decoded { samples: Samples { width: self.samples.width, bytes: bytes.into() }, ..self })
+        Ok(Decoded { samples: Samples { depth: self.samples.depth, bytes: bytes.into() }, ..self })
     }
 }
 

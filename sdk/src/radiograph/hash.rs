@@ -9,13 +9,13 @@ const PART: usize = 1 << 18;
 
 /// An unfinished SHA-256 of a file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hash {
+pub(super) struct FileHasher {
     state: Hasher,
     /// Number of bytes that are hashed.
     seen: usize,
 }
 
-impl Hash {
+impl FileHasher {
     /// Continues to the end of `bytes`, the beginning of the file.
     fn see(&mut self, bytes: &[u8]) {
         self.state.update(&bytes[self.seen..]);
@@ -38,13 +38,13 @@ impl Hash {
 
 /// The SHA-256 of a file, which is finished when it is first requested.
 #[derive(Clone, Debug)]
-pub(super) struct Fingerprint {
-    begun: Hash,
+pub(super) struct FileDigest {
+    begun: FileHasher,
     finished: OnceLock<String>,
 }
 
-impl Fingerprint {
-    pub fn begun(begun: Hash) -> Self {
+impl FileDigest {
+    pub fn begun(begun: FileHasher) -> Self {
         Self { begun, finished: OnceLock::new() }
     }
 
@@ -54,9 +54,9 @@ impl Fingerprint {
     }
 }
 
-impl From<String> for Fingerprint {
+impl From<String> for FileDigest {
     fn from(finished: String) -> Self {
-        Self { begun: Hash::default(), finished: finished.into() }
+        Self { begun: FileHasher::default(), finished: finished.into() }
     }
 }
 
@@ -71,9 +71,9 @@ mod tests {
             let file = &bytes[..length];
             let expected = crate::hash::Digest::of(file).to_string();
             for seen in [0, length / 2, length] {
-                let mut hash = Hash::default();
+                let mut hash = FileHasher::default();
                 hash.see(&file[..seen]);
-                assert_eq!(Fingerprint::begun(hash.clone()).of(file), expected);
+                assert_eq!(FileDigest::begun(hash.clone()).of(file), expected);
                 hash.see_until(file, &AtomicBool::new(true));
                 assert_eq!(hash.seen, seen);
                 hash.see_until(file, &AtomicBool::new(false));

@@ -24,7 +24,7 @@ use crate::files;
 use crate::hash::Hasher;
 use crate::parallel;
 use decoded::{Decoded, Noticed};
-use hash::{Fingerprint, Hash};
+use hash::{FileDigest, FileHasher};
 use ndarray::ArrayView2;
 use std::borrow::Cow;
 use std::fs;
@@ -33,7 +33,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use stored::{Stored, Width};
+use stored::{Depth, Stored};
 
 /// Largest accepted file in bytes.
 const MAX_BYTES: u64 = 1 << 30;
@@ -57,7 +57,7 @@ pub struct Radiograph {
     header: Header,
     source: Source,
     noticed: Noticed,
-    sha256: Fingerprint,
+    sha256: FileDigest,
     name: String,
 }
 
@@ -92,7 +92,7 @@ impl Radiograph {
         if bytes.is_empty() {
             return Err(RadiographError::Empty { name: name.into() });
         }
-        let (mut hash, is_decoded) = (Hash::default(), AtomicBool::new(false));
+        let (mut hash, is_decoded) = (FileHasher::default(), AtomicBool::new(false));
         let decode = || {
             // Decoders can panic on damaged data. Nothing of a failed attempt is kept.
             let read =
@@ -104,11 +104,11 @@ impl Radiograph {
         };
         let (decoded, ()) = parallel::join(decode, || hash.see_until(&bytes, &is_decoded));
         let Decoded { width, height, samples, levels, header, source, noticed } = decoded?;
-        let (depth, within) = (samples.width, samples.within(&bytes));
+        let (depth, within) = (samples.depth, samples.within(&bytes));
         let (stored, sha256) = match (samples.bytes, within) {
             // The whole file is kept, so its hash can be finished later.
             (Cow::Borrowed(_), Some(at)) if matches!(bytes, Cow::Owned(_)) => {
-                (Stored::part(depth, bytes.into_owned(), at, levels), Fingerprint::begun(hash))
+                (Stored::part(depth, bytes.into_owned(), at, levels), FileDigest::begun(hash))
             }
             (pixels, _) => {
                 let owned = || match pixels {
@@ -127,7 +127,7 @@ impl Radiograph {
     /// # Errors
     /// If the sides are out of range or do not match the number of pixels, or there is too little memory.
     pub fn from_pixels_u8(width: u32, height: u32, pixels: &[u8]) -> Result<Self, RadiographError> {
-        Self::from_pixels([width, height], Width::One, pixels.len(), |bytes| bytes.extend_from_slice(pixels))
+        Self::from_pixels([width, height], Depth::One, pixels.len(), |bytes| bytes.extend_from_slice(pixels))
     }
 
     /// Makes a radiograph of 16-bit grey pixels, row by row, in which bone is bright; 0 is black and 65535 white. For the opposite see
@@ -137,10 +137,10 @@ impl Radiograph {
     /// If the sides are out of range or do not match the number of pixels, or there is too little memory.
     pub fn from_pixels_u16(width: u32, height: u32, pixels: &[u16]) -> Result<Self, RadiographError> {
         let write = |bytes: &mut Vec<u8>| bytes.extend(pixels.iter().flat_map(|pixel| pixel.to_le_bytes()));
-        Self::from_pixels([width, height], Width::Two, pixels.len(), write)
+        Self::from_pixels([width, height], Depth::Two, pixels.len(), write)
     }
 
-    fn from_pixels(sides: [u32; 2], depth: Width, count: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<Self, RadiographError> {
+    fn from_pixels(sides: [u32; 2], depth: Depth, count: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<Self, RadiographError> {
         const NAME: &str = "pixels";
         let [width, height] = sides;
         check_sides(width, height, NAME)?;
@@ -163,7 +163,7 @@ impl Radiograph {
         [width, height]: [u32; 2],
         stored: Stored,
         Facts { header, source, noticed }: Facts,
-        sha256: Fingerprint,
+        sha256: FileDigest,
         name: &str,
     ) -> Result<Self, RadiographError> {
         check_sides(width, height, name)?;

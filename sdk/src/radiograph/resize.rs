@@ -114,7 +114,7 @@ impl Resize<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::radiograph::stored::Width;
+    use crate::radiograph::stored::Depth;
 
     /// The image, padded and resized in one piece.
     fn whole(resize: &Resize) -> Vec<f32> {
@@ -146,7 +146,7 @@ mod tests {
             (64, 3000, 9),
         ] {
             let bytes = (0..u64::from(width * height)).map(|i| (i * 7919 % 251) as u8).collect();
-            let pixels = Stored::new(Width::One, bytes, Width::One.shares());
+            let pixels = Stored::new(Depth::One, bytes, Depth::One.shares());
             let resize = Resize { pixels: &pixels, spread: pixels.levels(), width, height, size };
             let (square, low, high) = resize.square("x").unwrap();
             let expected = whole(&resize);

@@ -7,21 +7,21 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Least pixels of a part that a thread counts by itself.
-const PART: usize = 1 << 18;
-/// Most parts: each has a table with an entry for every possible value.
+/// Smallest number of pixels that a thread counts by itself.
+const MIN_PART: usize = 1 << 18;
+/// Largest number of parts. Each has a table with an entry for every possible value.
 const MAX_PARTS: usize = 8;
 
-/// Width of a stored value.
+/// How many bytes a stored value has.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Width {
+pub(super) enum Depth {
     /// One byte.
     One,
     /// Two bytes, little-endian.
     Two,
 }
 
-impl Width {
+impl Depth {
     pub fn bytes(self) -> usize {
         match self {
             Self::One => 1,
@@ -44,7 +44,7 @@ impl Width {
 /// Stored values, one per pixel, row by row: a part of the file, or decompressed from it.
 #[derive(Debug)]
 pub(super) struct Samples<'a> {
-    pub width: Width,
+    pub depth: Depth,
     pub bytes: Cow<'a, [u8]>,
 }
 
@@ -58,14 +58,14 @@ impl Samples<'_> {
 
     /// Whether each value occurs.
     pub fn occurring(&self) -> Vec<bool> {
-        tally(&self.bytes, self.width, |occurs: &mut bool| *occurs = true, |a, b| *a |= b)
+        tally(&self.bytes, self.depth, |occurs: &mut bool| *occurs = true, |a, b| *a |= b)
     }
 }
 
 /// Pixels of a radiograph.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
-    width: Width,
+    depth: Depth,
     bytes: Arc<Vec<u8>>,
     /// Position of the pixels in the bytes. The rest of a file is kept, because that is cheaper than a copy of the pixels.
     at: Range<usize>,
@@ -75,15 +75,15 @@ pub(super) struct Stored {
 
 impl Stored {
     /// Makes an image of bytes that are its pixels, and the intensity of each possible value.
-    pub fn new(width: Width, bytes: Vec<u8>, levels: Vec<f32>) -> Self {
+    pub fn new(depth: Depth, bytes: Vec<u8>, levels: Vec<f32>) -> Self {
         let at = 0..bytes.len();
-        Self::part(width, bytes, at, levels)
+        Self::part(depth, bytes, at, levels)
     }
 
     /// Makes an image of bytes that hold its pixels at `at`.
-    pub fn part(width: Width, bytes: Vec<u8>, at: Range<usize>, levels: Vec<f32>) -> Self {
-        debug_assert_eq!(levels.len(), width.values());
-        Self { width, bytes: bytes.into(), at, levels }
+    pub fn part(depth: Depth, bytes: Vec<u8>, at: Range<usize>, levels: Vec<f32>) -> Self {
+        debug_assert_eq!(levels.len(), depth.values());
+        Self { depth, bytes: bytes.into(), at, levels }
     }
 
     /// Intensity 0..1 of each possible value.
@@ -93,7 +93,7 @@ impl Stored {
 
     /// The number of pixels.
     pub fn len(&self) -> usize {
-        self.at.len() / self.width.bytes()
+        self.at.len() / self.depth.bytes()
     }
 
     /// All bytes: the whole file if the pixels are a part of one.
@@ -107,19 +107,19 @@ impl Stored {
 
     /// Number of pixels with each value.
     pub fn counts(&self) -> Vec<u32> {
-        tally(self.pixels(), self.width, |count: &mut u32| *count += 1, |a, b| *a += b)
+        tally(self.pixels(), self.depth, |count: &mut u32| *count += 1, |a, b| *a += b)
     }
 
     /// Fills `out` with the table entries of the pixels from `first` on. The table has an entry for each possible value.
     pub fn look_up<T>(&self, first: usize, table: &[f32], out: &mut [T], entry: impl Fn(f32) -> T) {
-        let pixels = &self.pixels()[first * self.width.bytes()..];
+        let pixels = &self.pixels()[first * self.depth.bytes()..];
         // The compiler omits bounds checks of tables of constant length.
-        match self.width {
-            Width::One => {
+        match self.depth {
+            Depth::One => {
                 let Some(table) = table.first_chunk::<{ 1 << 8 }>() else { return };
                 out.iter_mut().zip(pixels).for_each(|(out, &value)| *out = entry(table[usize::from(value)]));
             }
-            Width::Two => {
+            Depth::Two => {
                 let Some(table) = table.first_chunk::<{ 1 << 16 }>() else { return };
                 let values = pixels.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair));
                 out.iter_mut().zip(values).for_each(|(out, value)| *out = entry(table[usize::from(value)]));
@@ -136,36 +136,36 @@ impl Stored {
     /// With each row of `columns` pixels reversed. `name` is the image's name for errors.
     pub fn mirrored(&self, columns: usize, name: &str) -> Result<Self, RadiographError> {
         let mut bytes = memory::copied(self.pixels(), name)?;
-        for row in bytes.chunks_exact_mut(columns * self.width.bytes()) {
+        for row in bytes.chunks_exact_mut(columns * self.depth.bytes()) {
             row.reverse();
             // This reversed the bytes of each value, too.
-            row.chunks_exact_mut(self.width.bytes()).for_each(<[u8]>::reverse);
+            row.chunks_exact_mut(self.depth.bytes()).for_each(<[u8]>::reverse);
         }
-        Ok(Self::new(self.width, bytes, self.levels.clone()))
+        Ok(Self::new(self.depth, bytes, self.levels.clone()))
     }
 }
 
 /// A table with an entry for each possible value. `see` is called for each pixel with the entry of its value; `add` adds an entry of
 /// another part's table.
-fn tally<T: Clone + Default + Send>(bytes: &[u8], width: Width, see: impl Fn(&mut T) + Sync, add: impl Fn(&mut T, T) + Sync) -> Vec<T> {
-    let empty = || vec![T::default(); width.values()];
-    let pixels = (bytes.len() / width.bytes()).div_ceil(MAX_PARTS).max(PART);
+fn tally<T: Clone + Default + Send>(bytes: &[u8], depth: Depth, see: impl Fn(&mut T) + Sync, add: impl Fn(&mut T, T) + Sync) -> Vec<T> {
+    let empty = || vec![T::default(); depth.values()];
+    let pixels = (bytes.len() / depth.bytes()).div_ceil(MAX_PARTS).max(MIN_PART);
     let table = |part: &[u8]| {
         let mut table = empty();
-        each(part, width, |value| see(&mut table[value]));
+        each(part, depth, |value| see(&mut table[value]));
         table
     };
     let join = |mut a: Vec<T>, b: Vec<T>| {
         a.iter_mut().zip(b).for_each(|(a, b)| add(a, b));
         a
     };
-    parallel::map(bytes.chunks(pixels * width.bytes()), table).into_iter().reduce(join).unwrap_or_else(empty)
+    parallel::map(bytes.chunks(pixels * depth.bytes()), table).into_iter().reduce(join).unwrap_or_else(empty)
 }
 
-fn each(bytes: &[u8], width: Width, mut see: impl FnMut(usize)) {
-    match width {
-        Width::One => bytes.iter().for_each(|&value| see(value.into())),
-        Width::Two => bytes.as_chunks().0.iter().for_each(|&pair| see(u16::from_le_bytes(pair).into())),
+fn each(bytes: &[u8], depth: Depth, mut see: impl FnMut(usize)) {
+    match depth {
+        Depth::One => bytes.iter().for_each(|&value| see(value.into())),
+        Depth::Two => bytes.as_chunks().0.iter().for_each(|&pair| see(u16::from_le_bytes(pair).into())),
     }
 }
 
@@ -175,15 +175,15 @@ mod tests {
 
     #[test]
     fn pixels_are_counted_looked_up_and_mirrored_in_either_width() {
-        for (width, bytes) in [(Width::One, vec![9, 1, 2, 3, 7, 7, 8]), (Width::Two, vec![9, 1, 0, 2, 0, 3, 0, 7, 1, 7, 1, 8, 1])] {
+        for (depth, bytes) in [(Depth::One, vec![9, 1, 2, 3, 7, 7, 8]), (Depth::Two, vec![9, 1, 0, 2, 0, 3, 0, 7, 1, 7, 1, 8, 1])] {
             let at = 1..bytes.len();
-            let stored = Stored::part(width, bytes, at, (0..width.values()).map(|value| value as f32).collect());
+            let stored = Stored::part(depth, bytes, at, (0..depth.values()).map(|value| value as f32).collect());
             let values = |stored: &Stored, first: usize| {
                 let mut out = vec![0.0; stored.len() - first];
                 stored.look_up(first, stored.levels(), &mut out, |level| level);
                 out
             };
-            let high = if width == Width::Two { 256.0 } else { 0.0 };
+            let high = if depth == Depth::Two { 256.0 } else { 0.0 };
             assert_eq!(values(&stored, 0), [1.0, 2.0, 3.0, 7.0 + high, 7.0 + high, 8.0 + high]);
             assert_eq!(values(&stored, 4), [7.0 + high, 8.0 + high]);
             assert_eq!(values(&stored.mirrored(3, "x").unwrap(), 0), [3.0, 2.0, 1.0, 8.0 + high, 7.0 + high, 7.0 + high]);
@@ -194,8 +194,8 @@ mod tests {
 
     #[test]
     fn values_that_occur_are_found_in_every_part() {
-        let bytes: Vec<u8> = (0..5 * PART).map(|i| if i % PART == 77 { (i / PART) as u8 + 1 } else { 0 }).collect();
-        let occurs = Samples { width: Width::One, bytes: bytes.into() }.occurring();
+        let bytes: Vec<u8> = (0..5 * MIN_PART).map(|i| if i % MIN_PART == 77 { (i / MIN_PART) as u8 + 1 } else { 0 }).collect();
+        let occurs = Samples { depth: Depth::One, bytes: bytes.into() }.occurring();
         let found: Vec<usize> = (0..256).filter(|&value| occurs[value]).collect();
         assert_eq!(found, [0, 1, 2, 3, 4, 5]);
     }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_part_of_a_file_is_found_in_it() {
         let file = [0; 8];
-        let within = |bytes: &[u8]| Samples { width: Width::One, bytes: bytes.into() }.within(&file);
+        let within = |bytes: &[u8]| Samples { depth: Depth::One, bytes: bytes.into() }.within(&file);
         assert_eq!((within(&file[2..5]), within(&file)), (Some(2..5), Some(0..8)));
         assert_eq!(within(&[0; 8]), None);
     }

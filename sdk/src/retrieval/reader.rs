@@ -87,7 +87,7 @@ impl SentenceDatabase {
     /// A sentence of a structure; empty if `index` is not below [`SentenceDatabase::len`].
     ///
     /// # Errors
-    /// [`RetrievalError::Damaged`] if its offsets are no range of the text, or it is not valid UTF-8.
+    /// [`RetrievalError::Damaged`] if its offsets are not a range of the text, or it is not valid UTF-8.
     pub fn sentence(&self, structure: Structure, index: usize) -> Result<&str, RetrievalError> {
         let Some(table) = self.table(structure) else { return Ok("") };
         self.with_path(format::sentence(&self.bytes, table, structure, index))

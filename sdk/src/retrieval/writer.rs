@@ -2,7 +2,7 @@
 
 use super::RetrievalError;
 use super::format::{FORMAT, MAX_SENTENCES, PREFIX, Part, VERSION};
-use crate::anatomy::{STRUCTURES, Structure};
+use crate::anatomy::{STRUCTURE_COUNT, Structure};
 use safetensors::tensor::TensorInfo;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -73,8 +73,8 @@ pub fn write(path: &Path, lists: &[SentenceList]) -> Result<(), RetrievalError> 
 
 /// Checks the lists and returns the width of the embeddings.
 fn check(lists: &[SentenceList]) -> Result<usize, String> {
-    if lists.len() != STRUCTURES {
-        return Err(format!("there are {} lists instead of {STRUCTURES}", lists.len()));
+    if lists.len() != STRUCTURE_COUNT {
+        return Err(format!("there are {} lists instead of {STRUCTURE_COUNT}", lists.len()));
     }
     let width = lists.first().map_or(0, |list| list.embeddings.len() / list.sentences.len().max(1));
     for (structure, list) in Structure::all().zip(lists) {

@@ -2,7 +2,7 @@
 
 use super::error::RuntimeError;
 use super::provider::Provider;
-use super::stop::Stop;
+use super::stop::StopSignal;
 use super::tensor::Tensor;
 use super::view::over;
 use crate::cause::source;
@@ -91,7 +91,7 @@ impl Graph {
     pub(crate) fn run_until<N: AsRef<str>>(
         &self,
         inputs: &[(N, SessionInputValue)],
-        stop: Option<&Stop>,
+        stop: Option<&StopSignal>,
     ) -> Result<Outputs<'_>, RuntimeError> {
         let names = inputs.iter().map(|(name, _)| CString::new(name.as_ref())).collect::<Result<Vec<_>, _>>();
         let names = names.map_err(|e| self.failed(e))?;
@@ -108,7 +108,7 @@ impl Graph {
             unsafe {
                 (ort::api().Run)(
                     self.session.ptr().cast_mut(),
-                    stop.map_or(null(), Stop::ptr),
+                    stop.map_or(null(), StopSignal::ptr),
                     names.as_ptr(),
                     values.as_ptr(),
                     values.len(),

@@ -20,7 +20,7 @@ pub(crate) use graph::tests::Meeting;
 pub use graph::{Binding, Graph, Outputs};
 pub use processor::{PROCESSORS, processor};
 pub use provider::{Availability, Provider};
-pub(crate) use stop::Stop;
+pub(crate) use stop::StopSignal;
 pub use tensor::Tensor;
 use threads::GraphThreads;
 pub(crate) use view::rows_from;

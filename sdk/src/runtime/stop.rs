@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Stops the runs of graphs that it is passed to. ONNX Runtime checks it between two operators. A run that begins after the request stops
 /// at once.
-pub(crate) struct Stop {
+pub(crate) struct StopSignal {
     options: RunOptions,
     requested: AtomicBool,
 }
 
-impl Stop {
+impl StopSignal {
     /// Makes one that is not requested yet.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl Stop {
         let _ = self.options.terminate();
     }
 
-    /// Whether [`Stop::request`] was called.
+    /// Whether [`StopSignal::request`] was called.
     pub fn is_requested(&self) -> bool {
         self.requested.load(Ordering::Acquire)
     }
@@ -42,8 +42,8 @@ impl Stop {
     }
 }
 
-impl fmt::Debug for Stop {
+impl fmt::Debug for StopSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Stop").field(&self.is_requested()).finish()
+        f.debug_tuple("StopSignal").field(&self.is_requested()).finish()
     }
 }

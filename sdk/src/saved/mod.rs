@@ -8,7 +8,7 @@ mod error;
 
 pub use error::SavedError;
 
-use crate::anatomy::{LABELS, STRUCTURES};
+use crate::anatomy::{LABEL_COUNT, STRUCTURE_COUNT};
 use crate::cause::Problem;
 use crate::control::StoppedError;
 use crate::conversation::Conversation;
@@ -113,8 +113,8 @@ impl Study {
         }
         let failure = OnceCell::new();
         let floats = |count, read| Part { dtype: Dtype::F32, shape: [count], read, failure: &failure };
-        let Perception { centers, object_embeddings, image_tokens, image_logits, .. } = &self.perception;
-        let perceived = PERCEIVED.into_iter().zip([centers, object_embeddings, image_tokens, image_logits]).map(|(name, values)| {
+        let Perception { boxes_cxcywh, object_embeddings, image_tokens, image_logits, .. } = &self.perception;
+        let perceived = PERCEIVED.into_iter().zip([boxes_cxcywh, object_embeddings, image_tokens, image_logits]).map(|(name, values)| {
             let read: Read = Box::new(|| Ok(to_bytes(values)));
             (name.to_string(), floats(values.len(), read))
         });
@@ -211,7 +211,7 @@ impl Engine {
     fn largest_study(&self) -> u64 {
         let manifest = self.bundle().manifest();
         let (apm, decoder) = (&manifest.apm, &manifest.decoder);
-        let perceived = (STRUCTURES * (4 + apm.embedding_width) + apm.patches * apm.token_width + LABELS) as u64;
+        let perceived = (STRUCTURE_COUNT * (4 + apm.embedding_width) + apm.patches * apm.token_width + LABEL_COUNT) as u64;
         let computed = [2, decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.max_context];
         let computed = computed.iter().fold(1u64, |product, &size| product.saturating_mul(size as u64));
         perceived.saturating_add(computed).saturating_mul(size_of::<f32>() as u64).saturating_add(MAX_HEAD as u64)

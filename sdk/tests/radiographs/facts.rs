@@ -2,8 +2,7 @@
 
 use super::file::*;
 use anatomix::parts::perception::flags::of_radiograph;
-use anatomix::parts::radiograph::Orientation;
-use anatomix::{FlagCode, Radiograph};
+use anatomix::{FlagCode, Orientation, Radiograph};
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 

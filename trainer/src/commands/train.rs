@@ -1,7 +1,7 @@
 //! The command `train`.
 
 use crate::training::checkpoint::Start;
-use crate::training::config::{Phase, Recipe};
+use crate::training::config::{LanguageStage, Recipe};
 use crate::training::language;
 use crate::training::{apm, text};
 use anyhow::Result;
@@ -9,15 +9,15 @@ use clap::ValueEnum;
 use std::path::PathBuf;
 use tch::Device;
 
-/// Run a training step of a recipe.
+/// Run a training stage of a recipe.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The training step.
-    step: Step,
+    /// The training stage.
+    stage: Stage,
     /// The recipe, a TOML file.
     #[arg(long)]
     config: PathBuf,
-    /// Resume at the last checkpoint of the training step.
+    /// Resume at the last checkpoint of the training stage.
     #[arg(long)]
     resume: bool,
     /// Start with the parameters in this safetensors file, of an earlier or imported run, instead of random ones.
@@ -32,16 +32,16 @@ pub struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Step {
+enum Stage {
     /// Tokenizer and sentence encoder, if none is imported.
     Text,
-    /// The Anatomy Perception Module (step 1).
+    /// The Anatomy Perception Module (stage 1).
     Apm,
     /// The base language model, if none is imported.
     Language,
-    /// The projectors, on reports (step 2).
+    /// The projectors, on reports (stage 2).
     Align,
-    /// Adapters, projectors and embeddings, on all tasks (step 3).
+    /// Adapters, projectors and embeddings, on all tasks (stage 3).
     Instruct,
 }
 
@@ -67,11 +67,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     };
     let recipe = Recipe::read(&arguments.config)?;
     let start = Start { resume: arguments.resume, from: arguments.from.as_deref() };
-    match arguments.step {
-        Step::Text => text::train(&recipe, device),
-        Step::Apm => apm::train(&recipe, device, start),
-        Step::Language => language::train(&recipe, Phase::Base, device, start),
-        Step::Align => language::train(&recipe, Phase::Align, device, start),
-        Step::Instruct => language::train(&recipe, Phase::Instruct, device, start),
+    match arguments.stage {
+        Stage::Text => text::train(&recipe, device),
+        Stage::Apm => apm::train(&recipe, device, start),
+        Stage::Language => language::train(&recipe, LanguageStage::Base, device, start),
+        Stage::Align => language::train(&recipe, LanguageStage::Align, device, start),
+        Stage::Instruct => language::train(&recipe, LanguageStage::Instruct, device, start),
     }
 }

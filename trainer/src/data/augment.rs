@@ -3,7 +3,7 @@
 //! A flip mirrors the boxes but does not swap the names of left and right structures, which are the patient's: a flipped image looks like
 //! situs inversus. This makes grounding robust against mirrored images (paper, section 5).
 
-use anatomix::parts::geometry::NormalizedBox;
+use anatomix::NormalizedBox;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};

@@ -1,7 +1,7 @@
 //! Chest ImaGenome scene graphs with the splits and labels of MIMIC-CXR.
 
-use anatomix::parts::geometry::{Letterbox, NormalizedBox};
-use anatomix::{LABELS, Label, PixelBox, STRUCTURES, Structure};
+use anatomix::parts::geometry::Letterbox;
+use anatomix::{LABEL_COUNT, Label, NormalizedBox, PixelBox, STRUCTURE_COUNT, Structure};
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -18,11 +18,11 @@ pub struct Annotated {
     /// Path of the image's file.
     pub image: PathBuf,
     /// Box of each structure in the letterboxed square; `None` for a structure that is not annotated.
-    pub boxes: [Option<NormalizedBox>; STRUCTURES],
+    pub boxes: [Option<NormalizedBox>; STRUCTURE_COUNT],
     /// Sentence of each structure, in index order.
     pub sentences: Vec<String>,
     /// For each label 1 if it applies, otherwise 0.
-    pub labels: [f32; LABELS],
+    pub labels: [f32; LABEL_COUNT],
 }
 
 #[derive(Deserialize)]
@@ -77,8 +77,8 @@ pub fn read(folder: &Path, wanted: impl Fn(&str) -> bool + Sync) -> Result<Vec<A
         .collect()
 }
 
-fn structures(graph: &SceneGraph) -> ([Option<NormalizedBox>; STRUCTURES], Vec<String>) {
-    let mut boxes = [None; STRUCTURES];
+fn structures(graph: &SceneGraph) -> ([Option<NormalizedBox>; STRUCTURE_COUNT], Vec<String>) {
+    let mut boxes = [None; STRUCTURE_COUNT];
     for object in &graph.objects {
         if let Some(structure) = by_raw_name(&object.name) {
             let letterbox = Letterbox::new(object.original_width, object.original_height);
@@ -126,10 +126,10 @@ fn read_table(path: &Path) -> Result<Vec<Row>> {
     reader.deserialize().map(|row| row.with_context(|| format!("{} is malformed", path.display()))).collect()
 }
 
-fn read_labels(path: &Path) -> Result<HashMap<String, [f32; LABELS]>> {
+fn read_labels(path: &Path) -> Result<HashMap<String, [f32; LABEL_COUNT]>> {
     let mut out = HashMap::new();
     for (number, row) in read_table(path)?.into_iter().enumerate() {
-        let mut labels = [0.0; LABELS];
+        let mut labels = [0.0; LABEL_COUNT];
         for label in Label::ALL {
             labels[label.index()] = match field(&row, label.name())?.as_str() {
                 "1.0" | "1" => 1.0,

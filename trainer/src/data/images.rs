@@ -1,8 +1,7 @@
 //! Preprocessed images, which are kept in memory as bytes.
 
 use crate::training::progress;
-use anatomix::Radiograph;
-use anatomix::parts::radiograph::Preprocess;
+use anatomix::{Preprocess, Radiograph};
 use anyhow::Result;
 use rayon::prelude::*;
 use std::path::PathBuf;

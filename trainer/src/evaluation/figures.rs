@@ -2,7 +2,7 @@
 
 use super::image::{Answered, ImageResult, Localised, Outcome};
 use super::metrics::{F1, f1, mean, median};
-use anatomix::{LABELS, Label, Structure, Task};
+use anatomix::{LABEL_COUNT, Label, Structure, Task};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -166,7 +166,7 @@ impl TaskFigures {
         let outcomes = || answers.iter().map(|a| &a.outcome);
         let choose = |pick: fn(&Outcome) -> Option<bool>| share(outcomes().filter_map(pick));
         let boxes: Vec<Option<f64>> = outcomes().filter_map(|o| if let Outcome::Boxes(iou) = o { Some(*iou) } else { None }).collect();
-        let labels: Vec<&([bool; LABELS], [bool; LABELS])> =
+        let labels: Vec<&([bool; LABEL_COUNT], [bool; LABEL_COUNT])> =
             outcomes().filter_map(|o| if let Outcome::Labels(pair) = o { Some(&**pair) } else { None }).collect();
         let counted = |count: usize| (!boxes.is_empty()).then_some(count);
         Self {
@@ -216,16 +216,16 @@ fn share(flags: impl Iterator<Item = bool>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anatomix::STRUCTURES;
+    use anatomix::STRUCTURE_COUNT;
     use anatomix::Timing;
 
     fn image(heart: Option<(f64, bool, bool)>, lung: f64, answers: Vec<Answered>) -> ImageResult {
-        let mut structures = [None; STRUCTURES];
+        let mut structures = [None; STRUCTURE_COUNT];
         structures[Structure::HEART.index()] = heart.map(|(iou, finding, exact)| Localised { iou, finding, exact });
         structures[Structure::LEFT_LUNG.index()] = Some(Localised { iou: lung, finding: false, exact: true });
         let mut timing = Timing::default();
         timing.perceive = Some(lung * 100.0);
-        ImageResult { structures, expected_labels: [true; LABELS], labels: [true; LABELS], timing, answers }
+        ImageResult { structures, expected_labels: [true; LABEL_COUNT], labels: [true; LABEL_COUNT], timing, answers }
     }
 
     fn answered(task: Task, outcome: Outcome) -> Answered {

@@ -5,22 +5,22 @@ use super::metrics::{labels_in, mean_best_iou, same_words};
 use super::rouge::rouge1;
 use anatomix::parts::geometry::Letterbox;
 use anatomix::parts::retrieval::is_finding;
-use anatomix::{Answer, Engine, LABELS, PixelBox, Question, Radiograph, STRUCTURES, Study, Task, Timing};
+use anatomix::{Answer, Engine, LABEL_COUNT, PixelBox, Question, Radiograph, STRUCTURE_COUNT, Study, Task, Timing};
 use anatomix_phantom::tasks::Sample;
 use anyhow::{Context, Result, ensure};
 
 /// Smallest score of an image label that counts as given.
-const LABEL_THRESHOLD: f32 = 0.5;
+const MIN_LABEL_SCORE: f32 = 0.5;
 
 /// Results of one image.
 #[derive(Clone, Debug)]
 pub struct ImageResult {
     /// Result of each structure; `None` for structures that the image does not show.
-    pub structures: [Option<Localised>; STRUCTURES],
+    pub structures: [Option<Localised>; STRUCTURE_COUNT],
     /// Whether each label applies.
-    pub expected_labels: [bool; LABELS],
+    pub expected_labels: [bool; LABEL_COUNT],
     /// Whether the perception module gives each label.
-    pub labels: [bool; LABELS],
+    pub labels: [bool; LABEL_COUNT],
     /// Milliseconds of the study's steps.
     pub timing: Timing,
     /// Results of the answers.
@@ -61,7 +61,7 @@ pub enum Outcome {
     /// One of a few answers was expected. The value is whether the answer is the expected one.
     Choice(bool),
     /// Labels were expected. The values are the expected labels and the given ones.
-    Labels(Box<([bool; LABELS], [bool; LABELS])>),
+    Labels(Box<([bool; LABEL_COUNT], [bool; LABEL_COUNT])>),
     /// Free text was expected.
     Words {
         /// ROUGE-1.
@@ -86,7 +86,7 @@ pub fn evaluate_image(engine: &Engine, case: &Case, flip: bool) -> Result<ImageR
     let frame = Frame { width: radiograph.width() as f32, flip };
     let letterbox = Letterbox::new(radiograph.width(), radiograph.height());
     let mut study = engine.study(&radiograph).with_context(|| annotated.image.display().to_string())?;
-    let mut structures = [None; STRUCTURES];
+    let mut structures = [None; STRUCTURE_COUNT];
     for (found, (bounds, sentence)) in study.structures().iter().zip(annotated.boxes.iter().zip(&annotated.sentences)) {
         structures[found.structure.index()] = bounds.map(|bounds| Localised {
             iou: f64::from(found.bounds.iou(&frame.bounds(&letterbox.restore(&bounds)))),
@@ -94,9 +94,9 @@ pub fn evaluate_image(engine: &Engine, case: &Case, flip: bool) -> Result<ImageR
             exact: found.sentence.text == *sentence,
         });
     }
-    let mut labels = [false; LABELS];
+    let mut labels = [false; LABEL_COUNT];
     for given in study.labels() {
-        labels[given.label.index()] = given.score >= LABEL_THRESHOLD;
+        labels[given.label.index()] = given.score >= MIN_LABEL_SCORE;
     }
     let timing = study.timing().clone();
     let answers = case

@@ -1,6 +1,6 @@
 //! Metrics of answers and of labels.
 
-use anatomix::{LABELS, Label, PixelBox};
+use anatomix::{LABEL_COUNT, Label, PixelBox};
 
 /// For each predicted box the best IoU with an expected box, averaged over the predicted boxes; `None` without predicted boxes.
 pub fn mean_best_iou(predicted: &[PixelBox], expected: &[PixelBox]) -> Option<f64> {
@@ -32,8 +32,8 @@ pub fn same_words(expected: &str, found: &str) -> bool {
 }
 
 /// The labels that an answer lists, in any order and case.
-pub fn labels_in(answer: &str) -> [bool; LABELS] {
-    let mut out = [false; LABELS];
+pub fn labels_in(answer: &str) -> [bool; LABEL_COUNT] {
+    let mut out = [false; LABEL_COUNT];
     for name in answer.split([',', ';', '.', '\n']) {
         if let Some(label) = Label::from_name(name.trim()) {
             out[label.index()] = true;
@@ -46,7 +46,7 @@ pub fn labels_in(answer: &str) -> [bool; LABELS] {
 #[derive(Clone, Debug, PartialEq)]
 pub struct F1 {
     /// F1 of each label; `None` for a label that neither applies to an image nor was given to one.
-    pub per_label: [Option<f64>; LABELS],
+    pub per_label: [Option<f64>; LABEL_COUNT],
     /// Mean of the labels' F1.
     pub macro_f1: Option<f64>,
     /// F1 from the counts of all labels together.
@@ -54,9 +54,9 @@ pub struct F1 {
 }
 
 /// Computes F1 from pairs of expected and given labels.
-pub fn f1<'a>(pairs: impl IntoIterator<Item = (&'a [bool; LABELS], &'a [bool; LABELS])>) -> F1 {
+pub fn f1<'a>(pairs: impl IntoIterator<Item = (&'a [bool; LABEL_COUNT], &'a [bool; LABEL_COUNT])>) -> F1 {
     // Counts for each label: the label applies and was given, it applies, it was given.
-    let mut counts = [[0usize; 3]; LABELS];
+    let mut counts = [[0usize; 3]; LABEL_COUNT];
     for (expected, found) in pairs {
         for ((count, &applies), &given) in counts.iter_mut().zip(expected).zip(found) {
             count[0] += usize::from(applies && given);

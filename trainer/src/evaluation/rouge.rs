@@ -4,7 +4,7 @@ use nltk_porter::{Mode, PorterStemmer};
 use std::collections::HashMap;
 
 /// Longest word, in bytes, that is not stemmed.
-const UNSTEMMED: usize = 3;
+const MAX_UNSTEMMED: usize = 3;
 
 /// F-measure of the unigrams that two texts share, 0..1.
 pub fn rouge1(expected: &str, found: &str) -> f64 {
@@ -27,13 +27,13 @@ pub fn rouge1(expected: &str, found: &str) -> f64 {
     }
 }
 
-/// Words of ASCII letters and digits, in lower case; those longer than [`UNSTEMMED`] are stemmed.
+/// Words of ASCII letters and digits, in lower case; those longer than [`MAX_UNSTEMMED`] are stemmed.
 fn words(text: &str) -> Vec<String> {
     let stemmer = PorterStemmer::new(Mode::Nltk);
     text.to_lowercase()
         .split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|word| !word.is_empty())
-        .map(|word| if word.len() > UNSTEMMED { stemmer.stem(word) } else { word.into() })
+        .map(|word| if word.len() > MAX_UNSTEMMED { stemmer.stem(word) } else { word.into() })
         .collect()
 }
 

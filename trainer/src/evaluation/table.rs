@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use anatomix::Task;
     use anatomix::Timing;
-    use anatomix::{LABELS, STRUCTURES};
+    use anatomix::{LABEL_COUNT, STRUCTURE_COUNT};
 
     #[test]
     fn the_table_shows_which_floors_are_reached() {
@@ -118,9 +118,9 @@ mod tests {
         let mut timing = Timing::default();
         timing.perceive = Some(20.0);
         let seen = [ImageResult {
-            structures: [Some(Localised { iou: 0.79, finding: true, exact: false }); STRUCTURES],
-            expected_labels: [true; LABELS],
-            labels: [true; LABELS],
+            structures: [Some(Localised { iou: 0.79, finding: true, exact: false }); STRUCTURE_COUNT],
+            expected_labels: [true; LABEL_COUNT],
+            labels: [true; LABEL_COUNT],
             timing,
             answers: vec![answered(Task::ClosedQuestion, Outcome::Choice(true)), answered(Task::PhraseGrounding, Outcome::Boxes(None))],
         }];

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
-/// Most images.
-const IMAGES: usize = 64;
+/// Largest number of images.
+const MAX_IMAGES: usize = 64;
 
 /// Ranges of a module's activations on the radiographs of a folder, or on phantoms of training seeds.
 ///
@@ -21,7 +21,7 @@ const IMAGES: usize = 64;
 /// If the folder holds no radiograph, one cannot be read, or an activation is not finite.
 pub(super) fn ranges(models: &ModelConfig, params: &Params, images: Option<&Path>) -> Result<Ranges> {
     let files = images.map(radiographs).transpose()?;
-    let count = files.as_ref().map_or(IMAGES, Vec::len).min(IMAGES);
+    let count = files.as_ref().map_or(MAX_IMAGES, Vec::len).min(MAX_IMAGES);
     let bar = progress::bar(count as u64, "calibrating");
     let mut ranges = Ranges::default();
     let side = models.apm.image_size;

@@ -1,7 +1,8 @@
 //! The destination of an export: the bundle's folder is made beside it and then renamed, so that it appears completely or not at all.
 
 use crate::graph::onnx::is_own;
-use anatomix::parts::bundle::{APM, DECODER, MANIFEST, Manifest, PROJECTOR};
+use anatomix::Manifest;
+use anatomix::parts::bundle::{APM, DECODER, MANIFEST, PROJECTOR};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -9,12 +9,11 @@ use crate::graph::onnx::{Operators, Precision};
 use crate::graph::{Params, Torch, causal_bias};
 use crate::models::gemma::{GemmaConfig, gemma};
 use crate::run::{self, ModelConfig, Run};
-use anatomix::Provider;
 use anatomix::error::RuntimeError;
 use anatomix::parts::bundle::{APM, DECODER, GOLDEN};
-use anatomix::parts::geometry::NormalizedBox;
 use anatomix::parts::prompt::PromptTokenizer;
 use anatomix::parts::runtime::{Options, Runtime, Tensor as Input};
+use anatomix::{NormalizedBox, Provider};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -65,7 +64,7 @@ pub struct DecoderDeviation {
 }
 
 /// Largest number of weights of a decoder that [`Measure::Auto`] writes again in fp32.
-const MEASURED: i64 = 500_000_000;
+const MAX_MEASURED: i64 = 500_000_000;
 /// Largest number of compared logits.
 const MAX_LOGITS: i64 = 1 << 24;
 /// A layer that has an adapter if the model has adapters.
@@ -115,7 +114,7 @@ pub(super) fn measure(folder: &Path, run: &Run, models: &ModelConfig, settings: 
         found.notes.push(format!("{DECODER} is not measured: the run has no tokenizer to make a prompt with"));
         return Ok(found);
     };
-    let affordable = settings.measure == Measure::Always || models.language.weights() <= MEASURED;
+    let affordable = settings.measure == Measure::Always || models.language.weights() <= MAX_MEASURED;
     found.decoder = Some(match runtime.filter(|_| affordable && settings.decoder != Precision::Bf16) {
         Some(runtime) => {
             let reference = scratch.path().join(DECODER);

@@ -7,14 +7,14 @@ use crate::models::apm::ApmConfig;
 use crate::models::gemma::gemma;
 use crate::models::projector::projector as project;
 use crate::run::ModelConfig;
-use anatomix::{LABELS, STRUCTURES};
+use anatomix::{LABEL_COUNT, STRUCTURE_COUNT};
 use anyhow::{Result, bail, ensure};
 use std::path::Path;
 
 /// Name of the perception module's graph.
 const APM: &str = "anatomy perception module";
 const BATCH: Dim = Dim::Free("batch");
-const OBJECTS: Dim = Dim::Is(STRUCTURES as i64);
+const OBJECTS: Dim = Dim::Is(STRUCTURE_COUNT as i64);
 
 /// Writes the perception module: `image` `[B, 1, S, S]` to `boxes`, `object_embeddings`, `image_tokens`, `image_logits`. In 8 bits, its
 /// convolutions and its transformer's products with weights are rounded with the `ranges` of their activations; attention in the encoder,
@@ -35,7 +35,7 @@ pub fn apm(path: &Path, config: &ApmConfig, params: &Params, precision: Precisio
     writer.output(&output.boxes, "boxes", &[BATCH, OBJECTS, Dim::Is(4)]);
     writer.output(&output.object_embeddings, "object_embeddings", &[BATCH, OBJECTS, Dim::Is(config.embedding)]);
     writer.output(&output.image_tokens, "image_tokens", &[BATCH, Dim::Is(config.patches()), Dim::Is(config.width)]);
-    writer.output(&output.image_logits, "image_logits", &[BATCH, Dim::Is(LABELS as i64)]);
+    writer.output(&output.image_logits, "image_logits", &[BATCH, Dim::Is(LABEL_COUNT as i64)]);
     writer.finish()
 }
 
@@ -50,7 +50,7 @@ pub fn projector(path: &Path, models: &ModelConfig, params: &Params, precision: 
     let tokens = writer.input("image_tokens", DataType::Float, &[BATCH, Dim::Is(patches), Dim::Is(width)]);
     let objects = writer.input("object_embeddings", DataType::Float, &[BATCH, OBJECTS, Dim::Is(embedding)]);
     let features = project(&writer, (width, embedding, hidden), &tokens, &objects);
-    writer.output(&features, "visual_features", &[BATCH, Dim::Is(patches + STRUCTURES as i64), Dim::Is(hidden)]);
+    writer.output(&features, "visual_features", &[BATCH, Dim::Is(patches + STRUCTURE_COUNT as i64), Dim::Is(hidden)]);
     writer.finish()
 }
 

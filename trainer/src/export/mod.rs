@@ -26,7 +26,7 @@ use crate::graph::onnx::Precision;
 use crate::graph::{Params, ParamsError, Torch, TorchTensor};
 use crate::models::text::project;
 use crate::run::{self, Run};
-use crate::training::perceived::Database;
+use crate::training::perception_outputs::Database;
 use crate::training::progress;
 use anatomix::parts::bundle;
 use anatomix::parts::prompt::PromptTokenizer;
@@ -156,7 +156,7 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     bar.finish_and_clear();
     let (files, bytes) = contents(folder)?;
     destination.install()?;
-    let sha256 = if parts.is_complete() { Some(bundle::Bundle::open(&settings.out)?.hash().into()) } else { None };
+    let sha256 = if parts.is_complete() { Some(anatomix::Bundle::open(&settings.out)?.hash().into()) } else { None };
     Ok(Exported { name, files, bytes, sha256, missing: parts.missing, check, deviations })
 }
 

@@ -12,8 +12,8 @@ use tch::{Device, Kind, Tensor};
 /// The question of the prompt.
 const QUESTION: &str = "Where is the heart?";
 
-/// Most multiplications in the language model for the prompt. They take some seconds on two cores.
-const WORK: i64 = 1_000_000_000_000;
+/// Largest number of multiplications in the language model for the prompt. They take some seconds on two cores.
+const MAX_WORK: i64 = 1_000_000_000_000;
 
 /// Tokens, and the visual features that replace some of them.
 pub(super) struct Prompt {
@@ -31,7 +31,7 @@ impl Prompt {
         let question = tokenizer.question(QUESTION)?;
         let mut index = [context.visual_index, vec![-1; question.len()]].concat();
         let mut ids = [context.ids, question].concat();
-        let cut = ids.len().saturating_sub((WORK / config.weights().max(1)).max(1) as usize);
+        let cut = ids.len().saturating_sub((MAX_WORK / config.weights().max(1)).max(1) as usize);
         ids.drain(..cut);
         index.drain(..cut);
         check(&ids, config)?;

@@ -158,7 +158,7 @@ pub struct CausalAttention {
     pub head_dim: i64,
     /// Factor of the attention scores.
     pub scale: f64,
-    /// Sliding window of a local layer in tokens, including the token itself; `None` for a global layer.
+    /// Sliding window of a sliding layer in tokens, including the token itself; `None` for a full layer.
     pub window: Option<i64>,
     /// Base of the rotary position embedding.
     pub theta: f64,

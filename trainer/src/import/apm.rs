@@ -15,14 +15,14 @@ const WRAPPER: &str = "model.";
 const MAX_WIDTH: i64 = 1 << 14;
 
 /// A complete perception module.
-pub(super) struct Perception {
+pub(super) struct PerceptionModule {
     pub config: ApmConfig,
     /// Width of sentence embeddings and inner width of the text projection, if the checkpoint has one.
     pub projection: Option<(i64, i64)>,
     pub checkpoint: Checkpoint,
 }
 
-impl Perception {
+impl PerceptionModule {
     /// Reads and checks names and shapes, and derives the configuration from them, except for the image size.
     pub fn open(path: &Path, image_size: i64) -> Result<Self, ImportError> {
         let checkpoint = Checkpoint::open(path)?;

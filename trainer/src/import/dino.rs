@@ -112,7 +112,7 @@ fn config(folder: &Path) -> Result<DinoConfig, ImportError> {
         (vit.proj_bias && vit.mlp_bias, "output or feed-forward layers without a bias".into()),
         (sizes.into_iter().all(|size| (1..=MAX_SIZE).contains(&size)), format!("sizes of {sizes:?}")),
         ((0..=MAX_SIZE).contains(&vit.num_register_tokens) && vit.num_hidden_layers <= 1000, "too many registers or layers".into()),
-        (vit.hidden_size % (4 * vit.num_attention_heads.max(1)) == 0, "heads whose width is no multiple of 4".into()),
+        (vit.hidden_size % (4 * vit.num_attention_heads.max(1)) == 0, "heads whose width is not a multiple of 4".into()),
     ] {
         if !supported {
             return Err(ImportError::unsupported(&path, what));

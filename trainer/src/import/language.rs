@@ -204,10 +204,10 @@ impl Gemma {
             return Err(format!("{layers} layers with (heads, key and value heads, width of a head) of {heads:?}"));
         }
         let rope = self.rope_parameters.clone().unwrap_or_default();
-        let global = self.rope_scaling.clone().or(rope.full_attention).unwrap_or_default();
-        let local = rope.sliding_attention.unwrap_or_default();
-        if local.divisor()? != 1.0 {
-            return Err("scaled rotary position embeddings in local layers".into());
+        let full = self.rope_scaling.clone().or(rope.full_attention).unwrap_or_default();
+        let sliding = rope.sliding_attention.unwrap_or_default();
+        if sliding.divisor()? != 1.0 {
+            return Err("scaled rotary position embeddings in sliding layers".into());
         }
         let config = GemmaConfig {
             vocab_size: self.vocab_size,
@@ -220,9 +220,9 @@ impl Gemma {
             query_pre_attn_scalar: self.query_pre_attn_scalar,
             sliding_window: self.sliding_window.unwrap_or(self.max_position_embeddings),
             sliding_window_pattern: self.pattern()?,
-            rope_theta: global.rope_theta.unwrap_or(self.rope_theta),
-            rope_factor: global.divisor()?,
-            rope_local_base_freq: local.rope_theta.unwrap_or(self.rope_local_base_freq),
+            rope_theta: full.rope_theta.unwrap_or(self.rope_theta),
+            rope_factor: full.divisor()?,
+            rope_local_base_freq: sliding.rope_theta.unwrap_or(self.rope_local_base_freq),
             rms_norm_eps: self.rms_norm_eps,
             tie_word_embeddings,
             max_position_embeddings: self.max_position_embeddings.min(MAX_POSITIONS),
@@ -234,18 +234,18 @@ impl Gemma {
         Ok(config)
     }
 
-    /// The distance between two global layers, see [`GemmaConfig::sliding_window_pattern`].
+    /// The distance between two full layers, see [`GemmaConfig::sliding_window_pattern`].
     fn pattern(&self) -> Result<i64, String> {
         let layers = self.num_hidden_layers;
         let Some(types) = &self.layer_types else {
             let pattern = self.sliding_window_pattern.unwrap_or(6);
             return if pattern > 0 { Ok(pattern) } else { Err(format!("a sliding_window_pattern of {pattern}")) };
         };
-        let global = |name: &str| name == "full_attention";
-        let pattern = types.iter().position(|t| global(t)).map_or(layers + 1, |first| first as i64 + 1);
-        let regular = (1..).zip(types).all(|(i, t)| global(t) == (i % pattern == 0) && (global(t) || t == "sliding_attention"));
+        let full = |name: &str| name == "full_attention";
+        let pattern = types.iter().position(|t| full(t)).map_or(layers + 1, |first| first as i64 + 1);
+        let regular = (1..).zip(types).all(|(i, t)| full(t) == (i % pattern == 0) && (full(t) || t == "sliding_attention"));
         if !regular || types.len() as i64 != layers {
-            return Err("layer_types without a regular pattern of local layers and one global layer".into());
+            return Err("layer_types without a regular pattern of sliding layers and one full layer".into());
         }
         Ok(pattern)
     }

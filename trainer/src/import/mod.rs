@@ -23,7 +23,7 @@ use crate::run::{self, ModelConfig, Run};
 use crate::training::{self, progress};
 use adapter::Adapter;
 use anyhow::{Context, Result, ensure};
-use apm::Perception;
+use apm::PerceptionModule;
 use checkpoint::Checkpoint;
 use dino::ImageEncoder;
 use language::LanguageModel;
@@ -86,7 +86,7 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
 
     // All errors of names, shapes and configurations are found from headers, before any file is written.
     let mut lines = Vec::new();
-    let apm = apm.as_deref().map(|path| Perception::open(path, *image_size)).transpose()?;
+    let apm = apm.as_deref().map(|path| PerceptionModule::open(path, *image_size)).transpose()?;
     let image_encoder = image_encoder.as_deref().map(ImageEncoder::open).transpose()?;
     let text = text_encoder.as_deref().map(SentenceEncoder::open).transpose()?;
     let language = language.as_deref().map(LanguageModel::open).transpose()?;
@@ -180,7 +180,7 @@ fn widths(models: &ModelConfig) -> (i64, i64, i64) {
 }
 
 /// Sets the configuration of the perception module, and checks that its text projection fits the sentence encoder.
-fn apply_perception(apm: &Perception, models: &mut ModelConfig, encoder: bool) -> Result<()> {
+fn apply_perception(apm: &PerceptionModule, models: &mut ModelConfig, encoder: bool) -> Result<()> {
     models.apm = apm.config.clone();
     if let Some((width, inner)) = apm.projection {
         ensure!(

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{bytes, json};
 use super::error::ImportError;
-use anatomix::parts::prompt::{ADDED_TOKENS, CONTROL_TOKENS};
+use anatomix::parts::prompt::{ADDED_TOKENS, CHAT_TOKENS};
 use serde::Deserialize;
 use std::path::Path;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
@@ -16,7 +16,7 @@ use tokenizers::{AddedToken, Tokenizer, TruncationParams};
 pub(super) fn language_tokenizer(folder: &Path) -> Result<Tokenizer, ImportError> {
     let path = folder.join("tokenizer.json");
     let mut tokenizer = read(&path)?;
-    let missing: Vec<&str> = CONTROL_TOKENS.into_iter().filter(|token| tokenizer.token_to_id(token).is_none()).collect();
+    let missing: Vec<&str> = CHAT_TOKENS.into_iter().filter(|token| tokenizer.token_to_id(token).is_none()).collect();
     if !missing.is_empty() {
         return Err(ImportError::unsupported(&path, format!("a tokenizer without {}, which a Gemma chat needs", missing.join(", "))));
     }

@@ -3,7 +3,7 @@
 
 use super::dino::{self, DinoConfig};
 use crate::graph::{Activation, Conv, Init, Linear, Ops};
-use anatomix::{LABELS, STRUCTURES};
+use anatomix::{LABEL_COUNT, STRUCTURE_COUNT};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +134,7 @@ pub fn apm<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> ApmOutput<
     let memory = ops.slice(&x, 1, 1, 1 + config.patches());
 
     ops.scope("decoder");
-    let structures = STRUCTURES as i64;
+    let structures = STRUCTURE_COUNT as i64;
     let queries = ops.weight("query_embed.weight", &[structures, width], Init::Normal(1.0));
     let queries = ops.repeat_batch(&ops.reshape(&queries, &[1, structures, width]), &memory);
     let keys = ops.add(&memory, &sine);
@@ -159,7 +159,7 @@ pub fn apm<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> ApmOutput<
     let embedding = Linear { inputs: width, outputs: config.embedding, bias: true };
     let object_embeddings = ops.linear(&described, "anat_obj_embs.linear", embedding);
     let cls = ops.reshape(&cls, &[0, width]);
-    let image_logits = ops.linear(&cls, "image_class_embed", Linear { inputs: width, outputs: LABELS as i64, bias: true });
+    let image_logits = ops.linear(&cls, "image_class_embed", Linear { inputs: width, outputs: LABEL_COUNT as i64, bias: true });
     ApmOutput { boxes, object_embeddings, image_tokens: memory, image_logits }
 }
 

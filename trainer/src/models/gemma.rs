@@ -24,15 +24,15 @@ pub struct GemmaConfig {
     pub head_dim: i64,
     /// Attention scores are divided by the square root of this.
     pub query_pre_attn_scalar: f64,
-    /// Sliding window of local layers in tokens, including the token itself.
+    /// Sliding window in tokens, including the token itself.
     pub sliding_window: i64,
-    /// Layer `i` is global if `i + 1` is a multiple of this, otherwise local.
+    /// Layer `i` is a full layer if `i + 1` is a multiple of this, otherwise a sliding one.
     pub sliding_window_pattern: i64,
-    /// Base of the rotary position embedding in global layers.
+    /// Base of the rotary position embedding in full layers.
     pub rope_theta: f64,
-    /// Linear scaling of the positions in global layers.
+    /// Linear scaling of the positions in full layers.
     pub rope_factor: f64,
-    /// Base of the rotary position embedding in local layers.
+    /// Base of the rotary position embedding in sliding layers.
     pub rope_local_base_freq: f64,
     /// Epsilon of the norms.
     pub rms_norm_eps: f64,
@@ -74,23 +74,23 @@ impl GemmaConfig {
         self.num_hidden_layers * layer + tables * self.vocab_size * self.hidden_size
     }
 
-    /// The decoder's attention bias inputs by name, each with its sliding window; `None` for global layers.
+    /// The decoder's attention bias inputs by name, each with its sliding window; `None` for full layers.
     pub fn biases(&self) -> BTreeMap<&'static str, Option<i64>> {
         (0..self.num_hidden_layers).map(|layer| self.attention(layer)).map(|spec| (spec.bias(), spec.window)).collect()
     }
 
     /// Configuration of a layer's attention.
     pub fn attention(&self, layer: i64) -> CausalAttention {
-        let global = (layer + 1) % self.sliding_window_pattern == 0;
+        let full = (layer + 1) % self.sliding_window_pattern == 0;
         CausalAttention {
             layer,
             heads: self.num_attention_heads,
             kv_heads: self.num_key_value_heads,
             head_dim: self.head_dim,
             scale: self.query_pre_attn_scalar.sqrt().recip(),
-            window: (!global).then_some(self.sliding_window),
-            theta: if global { self.rope_theta } else { self.rope_local_base_freq },
-            factor: if global { self.rope_factor } else { 1.0 },
+            window: (!full).then_some(self.sliding_window),
+            theta: if full { self.rope_theta } else { self.rope_local_base_freq },
+            factor: if full { self.rope_factor } else { 1.0 },
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Step 1: end-to-end training of the Anatomy Perception Module (paper, section 3.1).
+//! Stage 1: end-to-end training of the Anatomy Perception Module (paper, section 3.1).
 
 use super::checkpoint::{Checkpoint, Start};
 use super::config::Recipe;
-use super::objective::{Perception, Targets, perceive, trains_perception};
+use super::objective::{PerceptionLoss, Targets, perceive, trains_perception};
 use super::{losses, progress, text};
 use crate::data::augment::augment;
 use crate::data::imagenome::{self, Annotated};
@@ -10,9 +10,8 @@ use crate::data::images::Images;
 use crate::graph::Params;
 use crate::graph::adamw::AdamW;
 use crate::run::{self, ModelConfig, Run};
-use anatomix::STRUCTURES;
-use anatomix::parts::geometry::NormalizedBox;
 use anatomix::parts::retrieval::is_finding;
+use anatomix::{NormalizedBox, STRUCTURE_COUNT};
 use anyhow::{Context, Result, anyhow};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -62,8 +61,8 @@ fn targets(images: &[&Annotated], boxes: &[Vec<Option<NormalizedBox>>], sentence
     let labels: Vec<f32> = images.iter().flat_map(|i| i.labels).collect();
     let tensor = |values: &[f32], shape: &[i64]| Tensor::from_slice(values).reshape(shape).to_device(device);
     Targets::new(
-        tensor(&values, &[batch, STRUCTURES as i64, 4]),
-        tensor(&present, &[batch, STRUCTURES as i64]),
+        tensor(&values, &[batch, STRUCTURE_COUNT as i64, 4]),
+        tensor(&present, &[batch, STRUCTURE_COUNT as i64]),
         tensor(&labels, &[batch, -1]),
         &Tensor::from_slice(&rows).to_device(device),
     )
@@ -132,7 +131,7 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
         let mut boxes: Vec<_> = batch.iter().map(|i| i.boxes.to_vec()).collect();
         let picture = tch::no_grad(|| augment(&pictures.batch(chosen), &mut boxes, &recipe.augmentation, &mut rng)).to_device(device);
         let targets = targets(&batch, &boxes, &sentences, device);
-        let Perception { parts, loss } = Perception::of(&params, &models, &recipe.losses, &picture, &sentences.frozen, &targets);
+        let PerceptionLoss { parts, loss } = PerceptionLoss::of(&params, &models, &recipe.losses, &picture, &sentences.frozen, &targets);
         let norm = optimiser.step(&loss, settings.rate_at(step));
         anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the learning rate and resume");
         for (mean, part) in running.iter_mut().zip(&parts) {
@@ -164,7 +163,7 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
 pub fn database_sentences(data: &Path, splits: &[String]) -> Result<Vec<u8>> {
     anyhow::ensure!(!splits.iter().any(|s| s == "test"), "the database must not be built from the test split");
     let images = imagenome::read(data, |split| splits.iter().any(|s| s == split))?;
-    let lists: Vec<BTreeSet<&String>> = (0..STRUCTURES).map(|s| images.iter().map(|i| &i.sentences[s]).collect()).collect();
+    let lists: Vec<BTreeSet<&String>> = (0..STRUCTURE_COUNT).map(|s| images.iter().map(|i| &i.sentences[s]).collect()).collect();
     anyhow::ensure!(
         lists.iter().all(|list| !list.is_empty()),
         "{} has no sentences for some structures in its splits {}",
@@ -188,7 +187,7 @@ struct Validation {
 fn validate(params: &Params, models: &ModelConfig, images: &[Annotated], pictures: &Images, sentences: &Sentences) -> Validation {
     let (mut iou, mut exact, mut finding, mut correct) = ((0.0, 0), (0, 0), (0, 0), (0, 0));
     // A structure's sentence is searched among its own sentences only, as in the sentence database.
-    let own: Vec<BTreeSet<i64>> = (0..STRUCTURES).map(|s| images.iter().map(|i| sentences.index[&i.sentences[s]]).collect()).collect();
+    let own: Vec<BTreeSet<i64>> = (0..STRUCTURE_COUNT).map(|s| images.iter().map(|i| sentences.index[&i.sentences[s]]).collect()).collect();
     for (chunk, batch) in images.chunks(32).enumerate() {
         let indices: Vec<i64> = (0..batch.len() as i64).map(|i| chunk as i64 * 32 + i).collect();
         let picture = pictures.batch(&indices).to_device(params.device());
@@ -199,7 +198,7 @@ fn validate(params: &Params, models: &ModelConfig, images: &[Annotated], picture
         for (i, image) in batch.iter().enumerate() {
             for (s, target) in image.boxes.iter().enumerate() {
                 let Some(target) = target else { continue };
-                let at = i * STRUCTURES + s;
+                let at = i * STRUCTURE_COUNT + s;
                 let [cx, cy, w, h] = [0, 1, 2, 3].map(|k| boxes[at * 4 + k]);
                 iou = (iou.0 + f64::from(NormalizedBox::from_center(cx, cy, w, h).iou(target)), iou.1 + 1);
                 let row = scores.get(at as i64);

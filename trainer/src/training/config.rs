@@ -1,4 +1,4 @@
-//! Recipes: a TOML file for a run, with a table for each training step.
+//! Recipes: a TOML file for a run, with a table for each training stage.
 
 use crate::data::augment::Augmentation;
 use crate::graph::adamw::Settings;
@@ -22,23 +22,23 @@ pub struct Recipe {
     pub models: ModelConfig,
     /// Training of the sentence encoder, if none is imported.
     #[serde(default)]
-    pub text: Step,
-    /// Training of the Anatomy Perception Module (step 1).
-    #[serde(default = "Step::apm")]
-    pub apm: Step,
+    pub text: StageSettings,
+    /// Training of the Anatomy Perception Module (stage 1).
+    #[serde(default = "StageSettings::apm")]
+    pub apm: StageSettings,
     /// Training of the base language model, if none is imported.
     #[serde(default)]
-    pub language: Step,
-    /// Alignment of the projectors (step 2).
+    pub language: StageSettings,
+    /// Alignment of the projectors (stage 2).
     #[serde(default)]
-    pub align: Step,
-    /// Instruction tuning (step 3).
+    pub align: StageSettings,
+    /// Instruction tuning (stage 3).
     #[serde(default)]
-    pub instruct: Step,
-    /// Weights of the losses of step 1.
+    pub instruct: StageSettings,
+    /// Weights of the losses of stage 1.
     #[serde(default)]
     pub losses: LossWeights,
-    /// Augmentation in step 1.
+    /// Augmentation in stage 1.
     #[serde(default)]
     pub augmentation: Augmentation,
     /// Splits whose sentences go into the sentence database. The test split is not allowed.
@@ -50,10 +50,10 @@ fn validation() -> Vec<String> {
     vec!["validate".into()]
 }
 
-/// Settings of a training step. The defaults are the paper's for the language model.
+/// Settings of a training stage. The defaults are the paper's for the language model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Step {
+pub struct StageSettings {
     /// Batch size in images, or in packs (a context with its questions).
     pub batch: usize,
     /// Number of optimiser steps.
@@ -84,7 +84,7 @@ pub struct Step {
     pub images: Option<usize>,
 }
 
-impl Default for Step {
+impl Default for StageSettings {
     fn default() -> Self {
         Self {
             batch: 8,
@@ -105,7 +105,7 @@ impl Default for Step {
     }
 }
 
-impl Step {
+impl StageSettings {
     /// The paper's settings for the Anatomy Perception Module: 45 epochs of 237,938 images in batches of 48.
     pub fn apm() -> Self {
         Self { batch: 48, steps: 223_067, rate: 1e-4, clip: 0.1, warmup: 0.0, final_rate: 1.0, ..Self::default() }
@@ -127,7 +127,7 @@ impl Step {
     }
 }
 
-/// Weights of the losses of step 1. The defaults are the published ones.
+/// Weights of the losses of stage 1. The defaults are the published ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LossWeights {
@@ -177,19 +177,19 @@ impl Recipe {
     }
 }
 
-/// The training steps of the language model.
+/// The training stages of the language model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum LanguageStage {
     /// Training of the base model, on text only.
     Base,
-    /// Step 2: training of the projectors, on reports.
+    /// Stage 2: training of the projectors, on reports.
     Align,
-    /// Step 3: training of adapters, projectors and embeddings, on all tasks.
+    /// Stage 3: training of adapters, projectors and embeddings, on all tasks.
     Instruct,
 }
 
-impl Phase {
-    /// Name of the training step, in recipes and file names.
+impl LanguageStage {
+    /// Name of the training stage, in recipes and file names.
     pub fn name(self) -> &'static str {
         match self {
             Self::Base => "language",
@@ -198,8 +198,8 @@ impl Phase {
         }
     }
 
-    /// The recipe's settings of this training step.
-    pub fn settings(self, recipe: &Recipe) -> &Step {
+    /// The recipe's settings of this training stage.
+    pub fn settings(self, recipe: &Recipe) -> &StageSettings {
         match self {
             Self::Base => &recipe.language,
             Self::Align => &recipe.align,

@@ -1,12 +1,12 @@
-//! Training of the language model: the base model if none is imported, alignment (step 2), instruction tuning (step 3).
+//! Training of the language model: the base model if none is imported, alignment (stage 2), instruction tuning (stage 3).
 //!
 //! In base training, contexts are text only, with annotated boxes and sentences. In alignment and instruction tuning they come from the
 //! frozen perception module.
 
 use super::checkpoint::{Checkpoint, Start};
-use super::config::{Phase, Recipe, Step};
-use super::objective::{Language, is_base};
-use super::perceived::Perceived;
+use super::config::{LanguageStage, Recipe, StageSettings};
+use super::objective::{LanguageObjective, is_base};
+use super::perception_outputs::PerceptionOutputs;
 use super::progress;
 use crate::data::imagenome::{self, Annotated};
 use crate::data::instruct;
@@ -15,10 +15,10 @@ use crate::graph::Params;
 use crate::graph::adamw::AdamW;
 use crate::models::gemma::{EMBEDDING, HEAD};
 use crate::run::{self, ModelConfig, Run};
-use anatomix::parts::geometry::{NormalizedBox, PROMPT_GRID};
+use anatomix::parts::geometry::PROMPT_GRID;
 use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
 use anatomix::parts::retrieval::is_finding;
-use anatomix::{Structure, Task};
+use anatomix::{NormalizedBox, Structure, Task};
 use anatomix_phantom::tasks::{self, Sample};
 use anyhow::{Context, Result};
 use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
@@ -28,9 +28,9 @@ use serde_json::json;
 use std::path::Path;
 use tch::{Device, Tensor};
 
-/// Probability in step 3 that the sentences of a context are replaced by the structures' names, as published.
+/// Probability in stage 3 that the sentences of a context are replaced by the structures' names, as published.
 const NAMES_ONLY: f64 = 0.1;
-/// Number of look-up questions in each pack in step 3.
+/// Number of look-up questions in each pack in stage 3.
 const LOOK_UPS: usize = 3;
 /// Initial scale of the norms at the end of the base model's residual branches.
 const BRANCH_SCALE: f64 = 0.3;
@@ -41,14 +41,14 @@ struct Source {
     samples: Vec<Sample>,
 }
 
-/// Runs a training step of the language model.
+/// Runs a training stage of the language model.
 ///
 /// # Errors
-/// If data or files of earlier steps cannot be read, files cannot be written, or gradients are not finite.
-pub fn train(recipe: &Recipe, phase: Phase, device: Device, start: Start) -> Result<()> {
+/// If data or files of earlier stages cannot be read, files cannot be written, or gradients are not finite.
+pub fn train(recipe: &Recipe, stage: LanguageStage, device: Device, start: Start) -> Result<()> {
     let run = Run::create(&recipe.run)?;
     let models = run.models()?;
-    let settings = phase.settings(recipe);
+    let settings = stage.settings(recipe);
     let tokenizer = PromptTokenizer::open(&run.file(run::TOKENIZER))?;
     let mut samples = instruct::read(&recipe.data.join("instruct.jsonl"))?;
     let images = imagenome::read(&recipe.data, |split| split == "train")?;
@@ -58,15 +58,15 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, start: Start) -> Res
         .take(settings.images.unwrap_or(usize::MAX))
         .collect();
     anyhow::ensure!(!sources.is_empty(), "{} has no training images with instruction samples", recipe.data.display());
-    let perceived = match phase {
-        Phase::Base => None,
-        _ => Some(Perceived::load(&run, &models, sources.iter().map(|s| &s.image), device)?),
+    let perceived = match stage {
+        LanguageStage::Base => None,
+        _ => Some(PerceptionOutputs::load(&run, &models, sources.iter().map(|s| &s.image), device)?),
     };
 
     tch::manual_seed(settings.seed);
-    let objective = Language { models: &models, phase, full: settings.full };
-    let trainer = Trainer { models: &models, phase, objective, settings, tokenizer: &tokenizer, device };
-    let checkpoint = Checkpoint::new(&run, phase.name());
+    let objective = LanguageObjective { models: &models, stage, full: settings.full };
+    let trainer = Trainer { models: &models, stage, objective, settings, tokenizer: &tokenizer, device };
+    let checkpoint = Checkpoint::new(&run, stage.name());
     let previous = if start.resume { checkpoint.load(device)? } else { None };
     let (params, first) = match previous {
         Some(previous) => previous,
@@ -77,9 +77,9 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, start: Start) -> Res
     if first > 0 {
         checkpoint.load_optimiser(&mut optimiser)?;
     }
-    eprintln!("{}: {} images, {} parameters", phase.name(), sources.len(), optimiser.parameters());
+    eprintln!("{}: {} images, {} parameters", stage.name(), sources.len(), optimiser.parameters());
 
-    let bar = progress::bar(settings.steps, phase.name());
+    let bar = progress::bar(settings.steps, stage.name());
     bar.set_position(first);
     let mut means = [0.0; 3];
     for step in first..settings.steps {
@@ -112,39 +112,40 @@ pub fn train(recipe: &Recipe, phase: Phase, device: Device, start: Start) -> Res
         }
     }
     bar.finish_and_clear();
-    match phase {
-        Phase::Base => params.save(&run.file(run::LANGUAGE), |_| true)?,
-        _ => params.save(&run.file(run::ADAPTER), |name| !is_base(name) || (phase == Phase::Instruct && trainer.objective.trains(name)))?,
+    match stage {
+        LanguageStage::Base => params.save(&run.file(run::LANGUAGE), |_| true)?,
+        _ => params
+            .save(&run.file(run::ADAPTER), |name| !is_base(name) || (stage == LanguageStage::Instruct && trainer.objective.trains(name)))?,
     }
     Ok(())
 }
 
 struct Trainer<'a> {
     models: &'a ModelConfig,
-    phase: Phase,
-    objective: Language<'a>,
-    settings: &'a Step,
+    stage: LanguageStage,
+    objective: LanguageObjective<'a>,
+    settings: &'a StageSettings,
     tokenizer: &'a PromptTokenizer,
     device: Device,
 }
 
 impl Trainer<'_> {
-    /// Loads the parameters of earlier training steps and creates those that this one adds.
-    fn start(&self, run: &Run, from: Option<&Path>, sources: &[Source], perceived: Option<&Perceived>) -> Result<Params> {
-        let params = match self.phase {
-            Phase::Base => from.map_or_else(|| Ok(Params::create(self.device)), |path| Params::load(path, self.device))?,
+    /// Loads the parameters of earlier training stages and creates those that this one adds.
+    fn start(&self, run: &Run, from: Option<&Path>, sources: &[Source], perceived: Option<&PerceptionOutputs>) -> Result<Params> {
+        let params = match self.stage {
+            LanguageStage::Base => from.map_or_else(|| Ok(Params::create(self.device)), |path| Params::load(path, self.device))?,
             _ => {
                 let base = run.file(run::LANGUAGE);
                 let params = Params::load(&base, self.device)
                     .with_context(|| format!("there is no base model {}; run `train language` or import one first", base.display()))?
                     .open();
                 anyhow::ensure!(
-                    self.phase != Phase::Align || self.models.language.tie_word_embeddings || params.get(HEAD).is_some(),
+                    self.stage != LanguageStage::Align || self.models.language.tie_word_embeddings || params.get(HEAD).is_some(),
                     "the fine-tuned part of this run has an output layer of its own, which alignment would lose; use `train instruct`"
                 );
                 let aligned = run.file(run::ADAPTER);
                 let adapter = from.unwrap_or(&aligned);
-                if from.is_some() || self.phase == Phase::Instruct && adapter.exists() {
+                if from.is_some() || self.stage == LanguageStage::Instruct && adapter.exists() {
                     Params::load(adapter, self.device)?.named().into_iter().for_each(|(name, tensor)| params.insert(&name, tensor));
                 }
                 params
@@ -157,7 +158,7 @@ impl Trainer<'_> {
         let visual = perceived.map(|p| self.visual(&params, p, &[0], &flips, false));
         let (batch, ..) = packs::batch(&packs, visual.as_ref(), self.device);
         let _ = self.objective.logits(&params, &batch, false);
-        if self.phase == Phase::Base && from.is_none() {
+        if self.stage == LanguageStage::Base && from.is_none() {
             self.initialise_copying(&params);
         }
         params.check(from.unwrap_or(&run.folder))?;
@@ -198,7 +199,7 @@ impl Trainer<'_> {
     }
 
     /// Visual features `[B, P + 36, hidden]` of the chosen images.
-    fn visual(&self, params: &Params, perceived: &Perceived, chosen: &[usize], flips: &[bool], training: bool) -> Tensor {
+    fn visual(&self, params: &Params, perceived: &PerceptionOutputs, chosen: &[usize], flips: &[bool], training: bool) -> Tensor {
         let (tokens, objects) = perceived.features(chosen, flips, self.device);
         self.objective.visual(params, tokens, objects, training)
     }
@@ -207,7 +208,7 @@ impl Trainer<'_> {
         &self,
         sources: &[Source],
         chosen: &[usize],
-        perceived: Option<&Perceived>,
+        perceived: Option<&PerceptionOutputs>,
         done: f64,
         rng: &mut ChaCha8Rng,
     ) -> Result<(Vec<Pack>, Vec<bool>)> {
@@ -222,15 +223,15 @@ impl Trainer<'_> {
                 Some(perceived) => perceived.lines(at, flip),
                 None => annotated_lines(&source.image, flip, rng),
             };
-            let short = self.phase == Phase::Base && done < self.settings.short_contexts;
+            let short = self.stage == LanguageStage::Base && done < self.settings.short_contexts;
             let mut questions = Vec::new();
-            match self.phase {
-                Phase::Align => questions.extend(source.samples.iter().filter(|s| s.task == Task::Report).cloned()),
+            match self.stage {
+                LanguageStage::Align => questions.extend(source.samples.iter().filter(|s| s.task == Task::Report).cloned()),
                 _ => {
                     // In base training most questions are look-ups; in instruction tuning most are samples of the tasks.
-                    let (from_data, total) = match self.phase {
-                        Phase::Base if short => (3, 2 * self.settings.questions),
-                        Phase::Base => (self.settings.questions.div_ceil(2), self.settings.questions),
+                    let (from_data, total) = match self.stage {
+                        LanguageStage::Base if short => (3, 2 * self.settings.questions),
+                        LanguageStage::Base => (self.settings.questions.div_ceil(2), self.settings.questions),
                         _ => (self.settings.questions.saturating_sub(LOOK_UPS), self.settings.questions),
                     };
                     questions.extend(choose(&source.samples, from_data, rng).into_iter().map(|s| if flip { mirror(s) } else { s }));
@@ -238,14 +239,14 @@ impl Trainer<'_> {
                         shorten(&mut lines, &source.image, rng);
                     }
                     // Retrieved sentences may be wrong, so that instruction tuning looks up boxes only.
-                    let look_up = if self.phase == Phase::Base { look_up } else { look_up_box };
+                    let look_up = if self.stage == LanguageStage::Base { look_up } else { look_up_box };
                     while questions.len() < total {
                         questions.push(look_up(&lines, rng));
                     }
                 }
             }
             questions.shuffle(rng);
-            if self.phase == Phase::Instruct && rng.random_bool(NAMES_ONLY) {
+            if self.stage == LanguageStage::Instruct && rng.random_bool(NAMES_ONLY) {
                 for line in &mut lines {
                     line.sentence = line.structure.name().into();
                 }

@@ -1,4 +1,4 @@
-//! The training steps.
+//! The training stages.
 
 pub mod apm;
 pub mod checkpoint;
@@ -6,7 +6,7 @@ pub mod config;
 pub mod language;
 pub mod losses;
 pub mod objective;
-pub mod perceived;
+pub mod perception_outputs;
 pub mod progress;
 pub mod text;
 pub mod tokenizer;

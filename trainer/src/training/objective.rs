@@ -1,7 +1,7 @@
 //! Training objectives: the losses of one batch. The training loops and `examples/step.rs` call the same functions. A test compares the
 //! losses and gradients of the latter with those of independent models.
 
-use super::config::{LossWeights, Phase};
+use super::config::{LanguageStage, LossWeights};
 use super::losses;
 use crate::graph::{CausalBatch, Params, Torch, TorchTensor};
 use crate::models::apm::{ApmConfig, ApmOutput, apm};
@@ -11,7 +11,7 @@ use crate::models::text::{TextConfig, project};
 use crate::run::ModelConfig;
 use tch::{Kind, Reduction, Tensor};
 
-/// Names of the losses of step 1, in the order of [`Perception::parts`].
+/// Names of the losses of stage 1, in the order of [`PerceptionLoss::parts`].
 pub const PARTS: [&str; 4] = ["l1", "giou", "labels", "contrastive"];
 
 /// Targets of the perception module for a batch of images.
@@ -36,15 +36,15 @@ impl Targets {
     }
 }
 
-/// The losses of step 1 for a batch.
-pub struct Perception {
+/// The losses of stage 1 for a batch.
+pub struct PerceptionLoss {
     /// The losses without weights, see [`PARTS`].
     pub parts: [Tensor; 4],
     /// The weighted sum, which is minimised.
     pub loss: Tensor,
 }
 
-impl Perception {
+impl PerceptionLoss {
     /// Computes the losses for images `[B, 1, S, S]`; `frozen` `[sentences, D]` are the sentence encoder's embeddings.
     pub fn of(params: &Params, models: &ModelConfig, weights: &LossWeights, picture: &Tensor, frozen: &Tensor, targets: &Targets) -> Self {
         let (output, projected) = perceive(params, models, picture, frozen, true);
@@ -82,7 +82,7 @@ fn project_sentences(ops: &Torch, text: &TextConfig, apm: &ApmConfig, frozen: &T
     project(ops, text, apm.embedding, &TorchTensor(frozen.shallow_clone())).0
 }
 
-/// Whether step 1 trains a parameter. It trains all but running statistics and frozen batch norms.
+/// Whether stage 1 trains a parameter. It trains all but running statistics and frozen batch norms.
 pub fn trains_perception(config: &ApmConfig, name: &str) -> bool {
     let norm = name.starts_with("backbone") && (name.contains(".bn") || name.contains("downsample.1"));
     !name.contains("running_") && (config.train_batch_norm || !norm)
@@ -93,29 +93,29 @@ pub fn is_base(name: &str) -> bool {
     !name.contains("lora_") && !name.contains("projectionhead")
 }
 
-/// The objective of a training step of the language model.
-pub struct Language<'a> {
+/// The objective of a training stage of the language model.
+pub struct LanguageObjective<'a> {
     /// Configuration of the models.
     pub models: &'a ModelConfig,
-    /// The training step.
-    pub phase: Phase,
+    /// The training stage.
+    pub stage: LanguageStage,
     /// Whether instruction tuning trains the whole model instead of adapters.
     pub full: bool,
 }
 
-impl Language<'_> {
-    /// Whether the training step trains a parameter.
+impl LanguageObjective<'_> {
+    /// Whether the training stage trains a parameter.
     pub fn trains(&self, name: &str) -> bool {
-        match self.phase {
-            Phase::Base => true,
-            Phase::Align => name.contains("projectionhead"),
-            Phase::Instruct => self.full || !is_base(name) || name == EMBEDDING || name == HEAD,
+        match self.stage {
+            LanguageStage::Base => true,
+            LanguageStage::Align => name.contains("projectionhead"),
+            LanguageStage::Instruct => self.full || !is_base(name) || name == EMBEDDING || name == HEAD,
         }
     }
 
     /// Logits of the batch's selected positions.
     pub fn logits(&self, params: &Params, batch: &CausalBatch, training: bool) -> Tensor {
-        let lora = (self.phase == Phase::Instruct && !self.full).then_some(&self.models.lora);
+        let lora = (self.stage == LanguageStage::Instruct && !self.full).then_some(&self.models.lora);
         let ops = Torch { training, lora, batch: Some(batch), ..Torch::new(params) };
         gemma(&ops, &self.models.language).0
     }

@@ -1,7 +1,7 @@
 //! Training of a small BERT as the sentence encoder, for runs without a pretrained one.
 //!
 //! The method is unsupervised SimCSE (Gao et al. 2021): two embeddings of one sentence under dropout must be nearer to each other than to
-//! those of other sentences. After this training step the encoder is frozen, as the paper's is.
+//! those of other sentences. After this training stage the encoder is frozen, as the paper's is.
 
 use super::config::Recipe;
 use super::{progress, tokenizer};

@@ -3,7 +3,7 @@
 //! Each number from 0 to 1024 is one token, so that a coordinate is one token. Words are learned, and unknown characters fall back to
 //! bytes. The special tokens have the first ids, the prompt's among them in the published order.
 
-use anatomix::parts::prompt::{ADDED_TOKENS, CONTROL_TOKENS};
+use anatomix::parts::prompt::{ADDED_TOKENS, CHAT_TOKENS};
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ pub fn train(texts: &[String], pieces: usize) -> Result<Tokenizer> {
         let id = vocabulary.len();
         vocabulary.entry(piece).or_insert(json!(id));
     };
-    let special: Vec<&str> = CONTROL_TOKENS.iter().chain(ADDED_TOKENS.iter()).copied().collect();
+    let special: Vec<&str> = CHAT_TOKENS.iter().chain(ADDED_TOKENS.iter()).copied().collect();
     special.iter().for_each(|token| add(token.to_string()));
     (0..=255).for_each(|byte| add(format!("<0x{byte:02X}>")));
     (0..=1024).for_each(|number| add(number.to_string()));
@@ -105,6 +105,6 @@ mod tests {
         let encoding = tokenizer.encode("<box>(1,2),(3,4)</box><obj_35>", false).unwrap();
         assert_eq!(encoding.get_tokens()[0], "<box>");
         assert_eq!(encoding.get_tokens().last().unwrap(), "<obj_35>");
-        assert_eq!(tokenizer.token_to_id("<image>"), Some(CONTROL_TOKENS.len() as u32));
+        assert_eq!(tokenizer.token_to_id("<image>"), Some(CHAT_TOKENS.len() as u32));
     }
 }

@@ -1,8 +1,8 @@
 //! Export of a complete run: two exports have the same bytes, the SDK opens the bundle, and ONNX Runtime reproduces the golden outputs.
 
 use crate::{difference, graph, input, output, random, shake};
-use anatomix::parts::bundle::{APM, Bundle, GOLDEN, MANIFEST, PROJECTOR, SENTENCES};
-use anatomix::{Engine, Provider, Structure};
+use anatomix::parts::bundle::{APM, GOLDEN, MANIFEST, PROJECTOR, SENTENCES};
+use anatomix::{Bundle, Engine, Provider, Structure};
 use anatomix_phantom::Scene;
 use anatomix_trainer::export::{Check, Measure, Settings, export};
 use anatomix_trainer::graph::onnx::{Operators, Precision};

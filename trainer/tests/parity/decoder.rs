@@ -16,7 +16,7 @@ const FEATURES: i64 = 11;
 /// Capacity of the KV cache. It is larger than needed, and the unused part is not initialised.
 const CAPACITY: usize = 40;
 
-/// Models with a sliding window that is shorter than the prompt; layers 2 and 5 are global, the others local.
+/// Models with a sliding window that is shorter than the prompt; layers 2 and 5 are full layers, the others sliding ones.
 fn models(tie_word_embeddings: bool) -> ModelConfig {
     let language = GemmaConfig {
         vocab_size: 131,

@@ -3,10 +3,10 @@
 use crate::common::{Failure, Options, bar};
 use crate::shown::{out, remark};
 use crate::sign::{check_place, secret, sign};
-use anatomix::Error;
-use anatomix::parts::bundle::{Bundle, SENTENCES};
+use anatomix::parts::bundle::SENTENCES;
 use anatomix::parts::retrieval::SentenceDatabase;
 use anatomix::parts::runtime;
+use anatomix::{Bundle, Error};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;

@@ -11,7 +11,7 @@ use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::PathBuf;
 
 /// Longest line that is read, in bytes. No question may be as long.
-const LONGEST_LINE: usize = 1 << 16;
+const MAX_LINE: usize = 1 << 16;
 
 /// Hold a conversation about a radiograph: the model sees the earlier questions and answers
 ///
@@ -130,12 +130,12 @@ impl Iterator for Lines {
     }
 }
 
-/// Reads the next line, if there is one. At most `LONGEST_LINE` bytes of it are kept in memory.
+/// Reads the next line, if there is one. At most `MAX_LINE` bytes of it are kept in memory.
 fn plain(input: &mut impl BufRead) -> Result<Option<String>, Failure> {
     let mut line = Vec::new();
-    input.take(LONGEST_LINE as u64 + 1).read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
-    if line.len() > LONGEST_LINE {
-        return Err(Failure::Fatal(format!("a line has more than {LONGEST_LINE} bytes; enter a shorter one")));
+    input.take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
+    if line.len() > MAX_LINE {
+        return Err(Failure::Fatal(format!("a line has more than {MAX_LINE} bytes; enter a shorter one")));
     }
     if line.is_empty() {
         return Ok(None);

@@ -1,10 +1,10 @@
 //! `anatomix bundle sign`: writes a signature in minisign's format beside a bundle's manifest.
 
 use crate::common::{Failure, read_text};
-use anatomix::Error;
 use anatomix::output::write_whole;
-use anatomix::parts::bundle::{Bundle, MANIFEST, SIGNATURE};
+use anatomix::parts::bundle::{MANIFEST, SIGNATURE};
 use anatomix::parts::hash::Digest;
+use anatomix::{Bundle, Error};
 use ct_codecs::{Base64, Decoder};
 use minisign::{PublicKey, SecretKey, SecretKeyBox};
 use std::fmt::Display;

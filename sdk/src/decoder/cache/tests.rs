@@ -47,7 +47,7 @@ fn firsts(cache: &Cache, index: usize, places: Range<usize>) -> Vec<f32> {
 #[test]
 fn sliding_layers_have_room_for_what_tokens_attend_to() {
     let layout = layout();
-    assert_eq!(layout.places(true, 1024, 1000), WINDOW + LONGEST_RUN);
+    assert_eq!(layout.places(true, 1024, 1000), WINDOW + MAX_RUN);
     assert_eq!(layout.places(true, 4000, 1000), 4000 - 997, "all that follows the context");
     assert_eq!((layout.places(true, 100, 90), layout.places(false, 100, 90)), (100, 100));
     // Two heads of 1,024 places, and two of 132 places with 128 spare places after them.
@@ -77,7 +77,7 @@ fn a_cache_slides_grows_and_is_rewound() {
     let mut cache = filled_from(&budget);
     let append = |cache: &mut Cache, count| {
         let from = cache.length();
-        cache.advance(&Slot::run(Branch::TRUNK, from, count).collect::<Vec<_>>());
+        cache.advance(&Slot::consecutive(Branch::TRUNK, from, count).collect::<Vec<_>>());
         cache.slide(count, from.saturating_sub(3)).unwrap();
     };
     append(&mut cache, 20);
@@ -98,15 +98,15 @@ fn a_cache_slides_grows_and_is_rewound() {
     let mut cache = filled();
     cache.rewind(500);
     assert_eq!((cache.length(), cache.sliding.from), (0, 0));
-    [3, LONGEST_RUN, LONGEST_RUN, LONGEST_RUN].into_iter().for_each(|count| append(&mut cache, count));
-    assert_eq!((cache.length(), cache.sliding.from), (3 * LONGEST_RUN + 3, 2 * LONGEST_RUN));
+    [3, MAX_RUN, MAX_RUN, MAX_RUN].into_iter().for_each(|count| append(&mut cache, count));
+    assert_eq!((cache.length(), cache.sliding.from), (3 * MAX_RUN + 3, 2 * MAX_RUN));
 }
 
 #[test]
 fn gaps_are_closed_in_all_layers() {
     let mut cache = filled();
     let [one, two] = [Branch::new(0), Branch::new(1)];
-    cache.advance(&[Slot::run(one, 1000, 2), Slot::run(two, 1000, 1)].into_iter().flatten().collect::<Vec<_>>());
+    cache.advance(&[Slot::consecutive(one, 1000, 2), Slot::consecutive(two, 1000, 1)].into_iter().flatten().collect::<Vec<_>>());
     cache.slide(3, 997).unwrap();
     for index in 0..4 {
         let part = cache.part(index);
@@ -196,21 +196,21 @@ fn the_upper_bound_never_falls_and_is_enough() {
 #[test]
 fn growth_that_fails_releases_its_memory() {
     // Memory for a full layer with this many places exists on no machine. The sliding layer, which grows first, gets about 2,000 places.
-    const MOST: usize = 1 << 42;
+    const PLACES: usize = 1 << 42;
     let layout = layout();
     let budget = Budget::new(None);
-    let mut cache = empty(&layout, &budget, 1024, MOST - 2000);
-    cache.advance(&Slot::run(Branch::TRUNK, 0, 100).collect::<Vec<_>>());
+    let mut cache = empty(&layout, &budget, 1024, PLACES - 2000);
+    cache.advance(&Slot::consecutive(Branch::TRUNK, 0, 100).collect::<Vec<_>>());
     for index in 0..4 {
         let values = cache.tensors[index].tensor.try_extract_tensor_mut::<f32>().unwrap().1;
         values.iter_mut().zip(0u16..).for_each(|(value, number)| *value = f32::from(number));
     }
     let read = |cache: &Cache| (0..4).map(|index| cache.rows(index, 0..100).unwrap()).collect::<Vec<_>>();
     let (rows, used) = (read(&cache), budget.used());
-    assert!(layout.places(true, MOST, MOST - 2000) > 2 * cache.sliding.capacity);
+    assert!(layout.places(true, PLACES, PLACES - 2000) > 2 * cache.sliding.capacity);
     for _ in 0..2 {
-        let reserved = budget.reserve(cache.bytes_to_grow(MOST)).unwrap();
-        cache.grow(MOST, reserved).unwrap_err();
+        let reserved = budget.reserve(cache.bytes_to_grow(PLACES)).unwrap();
+        cache.grow(PLACES, reserved).unwrap_err();
         assert_eq!((budget.used(), allocated(&cache)), (used, used));
         assert_eq!((cache.capacity(), cache.length(), read(&cache)), (1024, 100, rows.clone()));
     }
@@ -218,5 +218,5 @@ fn growth_that_fails_releases_its_memory() {
     let reserved = budget.reserve(cache.bytes_to_grow(2048)).unwrap();
     cache.grow(2048, reserved).unwrap();
     assert_eq!((cache.capacity(), read(&cache)), (2048, rows));
-    assert_eq!((allocated(&cache), budget.used()), (budget.used(), layout.bytes(2048, MOST - 2000)));
+    assert_eq!((allocated(&cache), budget.used()), (budget.used(), layout.bytes(2048, PLACES - 2000)));
 }

@@ -36,7 +36,7 @@ const SLICE: &str = r#"[^"\\<\x00-\x1F\x7F]+"#;
 const NO_TOKEN: &str = "NoExtensionBias";
 
 /// Number of compiled schemas that are kept for later questions.
-const SCHEMAS: usize = 8;
+const MAX_SCHEMAS: usize = 8;
 
 /// The form that an answer is constrained to.
 ///
@@ -137,7 +137,7 @@ impl Grammar {
         };
         let copy = known.1.deep_clone();
         schemas.push_back(known);
-        if schemas.len() > SCHEMAS {
+        if schemas.len() > MAX_SCHEMAS {
             schemas.pop_front();
         }
         Ok(copy)

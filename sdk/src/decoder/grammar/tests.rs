@@ -129,7 +129,7 @@ fn the_reader_of_these_tests_finds_errors() {
 #[case(0.0, 1.0)]
 #[case(0.0, 1.3)]
 fn answers_to_random_logits_are_well_formed(#[case] temperature: f32, #[case] repetition_penalty: f32) {
-    let (mut tokens, mut found, controls) = (0, [0; 2], TOKENIZER.controls());
+    let (mut tokens, mut found, controls) = (0, [0; 2], TOKENIZER.control_tokens());
     for seed in 0..24 {
         let sampling = Sampling { temperature, repetition_penalty, seed, ..Sampling::default() };
         let (answered, ended) = answer(&Form::Grounded, sampling, 250, 4000);
@@ -251,13 +251,13 @@ fn numbers_conform_to_their_schema(#[case] schema: &str) {
 #[test]
 fn compiled_schemas_are_kept_for_later_questions() {
     let grammar = Grammar::new(&TOKENIZER, VOCABULARY).unwrap();
-    for count in (0..3 * SCHEMAS).chain([0, 3 * SCHEMAS - 1]) {
+    for count in (0..3 * MAX_SCHEMAS).chain([0, 3 * MAX_SCHEMAS - 1]) {
         let schema = format!(r#"{{"const": {count}}}"#);
         let mut matcher = grammar.matcher(&Form::Json(schema.clone())).unwrap().unwrap();
         let first = count.to_string().chars().next().unwrap().to_string();
         assert!(matcher.allows(i64::from(TOKENIZER.id(&first).unwrap())).unwrap());
         let kept = grammar.schemas.lock().unwrap();
-        assert!(kept.len() <= SCHEMAS && kept.back().unwrap().0 == schema);
+        assert!(kept.len() <= MAX_SCHEMAS && kept.back().unwrap().0 == schema);
     }
 }
 
@@ -333,7 +333,7 @@ fn hostile_schemas_are_bounded() {
         let verdict =
             verdict.map_err(crate::Error::from).and_then(|answered| Ok(answered?)).map_or_else(|e| e.full_message(), |()| "taken".into());
         println!("{name}: {:?}, {verdict}", start.elapsed());
-        // Seconds at most where it is bounded, hours where it is not; the limit leaves room for a slow machine.
+        // Seconds at most if it is bounded, hours if it is not; the limit leaves room for a slow machine.
         assert!(start.elapsed() < Duration::from_secs(600), "{name}");
         assert!(!verdict.contains("panic"), "{name}: {verdict}");
     }

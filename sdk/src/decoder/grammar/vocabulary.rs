@@ -48,7 +48,7 @@ pub(super) fn texts(tokenizer: &PromptTokenizer, size: usize) -> Vec<Vec<u8>> {
             *text = read(&token, bytes, &characters);
         }
     }
-    for id in tokenizer.controls().into_keys() {
+    for id in tokenizer.control_tokens().into_keys() {
         if let Some(text) = texts.get_mut(id as usize) {
             text.clear();
         }

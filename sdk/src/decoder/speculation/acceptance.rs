@@ -1,6 +1,6 @@
 //! How often draft tokens are accepted, by the strength of their draft.
 
-use crate::decoder::look_up::STRONGEST;
+use crate::decoder::look_up::MAX_STRENGTH;
 
 /// About this many of the latest draft tokens of a strength count.
 const MEMORY: f64 = 50.0;
@@ -12,8 +12,8 @@ const ANSWER_MEMORY: f64 = 10.0;
 /// Acceptance by strength. With each accepted token the strength of the rest of the draft grows by one.
 #[derive(Clone, Debug)]
 pub(super) struct Acceptance {
-    learned: [Share; STRONGEST + 1],
-    estimates: [f64; STRONGEST + 1],
+    learned: [Share; MAX_STRENGTH + 1],
+    estimates: [f64; MAX_STRENGTH + 1],
 }
 
 /// The weights of accepted draft tokens and of all.
@@ -33,18 +33,18 @@ impl Share {
 
 impl Acceptance {
     pub fn new() -> Self {
-        Self { learned: [Share::default(); STRONGEST + 1], estimates: [PRIOR; STRONGEST + 1] }
+        Self { learned: [Share::default(); MAX_STRENGTH + 1], estimates: [PRIOR; MAX_STRENGTH + 1] }
     }
 
     /// The probability that the next token of a draft of this strength is accepted.
     pub fn of(&self, strength: usize) -> f64 {
-        self.estimates[strength.min(STRONGEST)]
+        self.estimates[strength.min(MAX_STRENGTH)]
     }
 
-    /// Learns from a draft: its first `right` tokens were decoded, and if it is `wrong` the next one was not.
+    /// Learns from a draft: its first `right` tokens were decoded; if `wrong`, the token after them was not.
     pub fn learn(&mut self, strength: usize, right: usize, wrong: bool) {
         let outcomes = std::iter::repeat_n(true, right).chain(wrong.then_some(false));
-        outcomes.enumerate().for_each(|(at, outcome)| self.learned[(strength + at).min(STRONGEST)].learn(outcome));
+        outcomes.enumerate().for_each(|(at, outcome)| self.learned[(strength + at).min(MAX_STRENGTH)].learn(outcome));
         // A strength of which nothing is known is as good as the one below it.
         let mut below = PRIOR;
         for (estimate, Share { right, all }) in self.estimates.iter_mut().zip(&self.learned) {
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!((acceptance.of(2), acceptance.of(6)), (0.25, acceptance.of(5)), "nothing was compared there");
         (0..50).for_each(|_| acceptance.learn(3, 0, true));
         assert!(acceptance.of(3) < 0.4, "old drafts count little: {}", acceptance.of(3));
-        acceptance.learn(STRONGEST, 40, true);
+        acceptance.learn(MAX_STRENGTH, 40, true);
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! What a run of several rows costs, in runs of one row, learned from the runs that decoding makes.
 
-/// Costs are kept for 1 to this many rows. Runs of more rows are taken to cost as much.
-pub(super) const MOST_ROWS: usize = 64;
-/// An estimate counts after this many measurements; a single one may have been disturbed.
-const ENOUGH: u32 = 3;
-/// An estimate counts if it was measured within this many runs.
-const FRESH: u64 = 2000;
+/// Largest number of rows whose cost is kept. Runs of more rows are taken to cost as much.
+pub(super) const MAX_ROWS: usize = 64;
+/// Smallest number of measurements after which an estimate counts. A single one may have been disturbed.
+const MIN_COUNT: u32 = 3;
+/// Largest number of runs since the last measurement of an estimate that counts.
+const MAX_AGE: u64 = 2000;
 /// Before a run of two rows was measured, a run of n rows is taken to cost n times this: it may use other kernels than one row does.
 const UNKNOWN: f64 = 2.0;
-/// One measurement changes an estimate by at most this factor.
-const STEP: f64 = 1.1;
-/// A measurement is charged at most this many times the largest expected cost; the rest has other causes.
-const DISTURBED: f64 = 2.0;
+/// Largest factor by which one measurement changes an estimate.
+const MAX_CHANGE: f64 = 1.1;
+/// Largest charge for a run, as a multiple of its largest expected cost. Whatever it took beyond that has other causes.
+const MAX_CHARGE: f64 = 2.0;
 
 /// Costs of runs by their number of rows. The unit is the time of the latest runs of one row, so costs stay the same when the KV cache
 /// grows or other callers slow the machine down.
@@ -23,11 +23,11 @@ pub(crate) struct RunCosts {
     singles: Recent,
     /// Runs so far.
     runs: u64,
-    measured: [Measured; MOST_ROWS + 1],
+    measured: [Measured; MAX_ROWS + 1],
     /// The largest number of rows that was measured.
     largest: usize,
-    likely: [f64; MOST_ROWS + 1],
-    most: [f64; MOST_ROWS + 1],
+    likely: [f64; MAX_ROWS + 1],
+    most: [f64; MAX_ROWS + 1],
 }
 
 /// The last few measurements of one quantity.
@@ -64,8 +64,8 @@ struct Measured {
 impl RunCosts {
     /// Costs that are yet to be measured.
     pub fn measured() -> Self {
-        let none = [Measured::default(); MOST_ROWS + 1];
-        let ones = [1.0; MOST_ROWS + 1];
+        let none = [Measured::default(); MAX_ROWS + 1];
+        let ones = [1.0; MAX_ROWS + 1];
         let (likely, most) = (ones, ones);
         let singles = Recent::default();
         let mut costs = Self { fixed: false, singles, runs: 0, measured: none, largest: 1, likely, most };
@@ -75,8 +75,8 @@ impl RunCosts {
 
     /// Given costs, which are never measured: each row after the first costs `row`.
     pub fn fixed(row: f64) -> Self {
-        let cost: [f64; MOST_ROWS + 1] = std::array::from_fn(|rows| 1.0 + row * rows.saturating_sub(1) as f64);
-        Self { fixed: true, likely: cost, most: cost, largest: MOST_ROWS, ..Self::measured() }
+        let cost: [f64; MAX_ROWS + 1] = std::array::from_fn(|rows| 1.0 + row * rows.saturating_sub(1) as f64);
+        Self { fixed: true, likely: cost, most: cost, largest: MAX_ROWS, ..Self::measured() }
     }
 
     /// Whether the unit is known: a run of one row was measured.
@@ -86,17 +86,17 @@ impl RunCosts {
 
     /// The expected cost of a run of this many rows.
     pub fn likely(&self, rows: usize) -> f64 {
-        self.likely[rows.min(MOST_ROWS)]
+        self.likely[rows.min(MAX_ROWS)]
     }
 
     /// The largest cost that a run of this many rows is expected to have.
     pub fn most(&self, rows: usize) -> f64 {
-        self.most[rows.min(MOST_ROWS)]
+        self.most[rows.min(MAX_ROWS)]
     }
 
     /// The most rows that the next run may have: twice as many as were measured.
     pub fn reach(&self) -> usize {
-        (2 * self.largest).min(MOST_ROWS)
+        (2 * self.largest).min(MAX_ROWS)
     }
 
     /// Converts seconds to runs of one row.
@@ -114,12 +114,12 @@ impl RunCosts {
             self.singles.push(seconds);
             return 1.0;
         }
-        let Some(single) = self.single().filter(|_| rows <= MOST_ROWS) else {
+        let Some(single) = self.single().filter(|_| rows <= MAX_ROWS) else {
             return self.likely(rows);
         };
-        let (cost, allowed) = ((seconds / single).max(1.0), DISTURBED * self.most(rows));
+        let (cost, allowed) = ((seconds / single).max(1.0), MAX_CHARGE * self.most(rows));
         self.measured[rows].learn(cost, self.runs);
-        if self.measured[rows].count >= ENOUGH {
+        if self.measured[rows].count >= MIN_COUNT {
             // Fewer rows never cost more: estimates of them that are higher were disturbed, and are lowered.
             let cost = self.measured[rows].cost;
             self.measured[..rows].iter_mut().for_each(|fewer| fewer.cost = fewer.cost.min(cost));
@@ -136,10 +136,10 @@ impl RunCosts {
     /// Estimates the costs of all numbers of rows. More rows never cost less. Costs between two measured numbers are interpolated. Beyond
     /// the largest measured number, the largest expected cost grows in proportion to the rows, the expected cost with their square root.
     fn estimate(&mut self) {
-        let counts = |at: Measured| at.count >= ENOUGH && self.runs - at.at <= FRESH;
-        let settled = (2..=MOST_ROWS).rev().find(|&rows| counts(self.measured[rows])).unwrap_or(1);
+        let counts = |at: Measured| at.count >= MIN_COUNT && self.runs - at.at <= MAX_AGE;
+        let reliable = (2..=MAX_ROWS).rev().find(|&rows| counts(self.measured[rows])).unwrap_or(1);
         let (mut last, mut likely, mut most) = (1, 1.0, 1.0);
-        for rows in 2..=MOST_ROWS {
+        for rows in 2..=MAX_ROWS {
             let times = rows as f64 / last as f64;
             let assumed = if last == 1 { UNKNOWN * rows as f64 } else { most * times };
             let guessed = likely * times.sqrt();
@@ -148,7 +148,7 @@ impl RunCosts {
             let known = if counts(measured) {
                 let cost = measured.cost.max(likely);
                 (cost, cost)
-            } else if measured.count > 0 && rows > settled {
+            } else if measured.count > 0 && rows > reliable {
                 let cost = measured.cost.clamp(most, assumed);
                 (cost.min(guessed), cost)
             } else {
@@ -169,7 +169,7 @@ impl Measured {
             0 => cost,
             // Disturbances only make a run longer, so the shortest of the first ones counts.
             1 | 2 => self.cost.min(cost),
-            _ => self.cost * (cost / self.cost).clamp(1.0 / STEP, STEP),
+            _ => self.cost * (cost / self.cost).clamp(1.0 / MAX_CHANGE, MAX_CHANGE),
         };
         self.count = self.count.saturating_add(1);
         self.at = at;
@@ -200,7 +200,7 @@ mod tests {
             assert!(costs.likely(2 * rows) < next);
         }
         assert!((costs.most(6) - 1.8).abs() < 1e-9, "between two that were measured");
-        assert!((1..MOST_ROWS).all(|rows| costs.most(rows) <= costs.most(rows + 1) && costs.likely(rows) <= costs.most(rows)));
+        assert!((1..MAX_ROWS).all(|rows| costs.most(rows) <= costs.most(rows + 1) && costs.likely(rows) <= costs.most(rows)));
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         [2, 4].iter().for_each(|&rows| (0..3).for_each(|_| _ = costs.learn(rows, 2e-3)));
         (0..3).for_each(|_| _ = costs.learn(8, 30e-3));
         assert_eq!((costs.likely(8), costs.most(8)), (30.0, 30.0));
-        (0..FRESH).for_each(|_| _ = costs.learn(1, 1e-3));
+        (0..MAX_AGE).for_each(|_| _ = costs.learn(1, 1e-3));
         (0..3).for_each(|_| _ = costs.learn(4, 2e-3));
         assert!(costs.likely(8) < 4.0 && costs.most(8) <= 4.0, "{} {}", costs.likely(8), costs.most(8));
     }
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn given_costs_stay() {
         let mut costs = RunCosts::fixed(0.25);
-        assert!(costs.is_known() && costs.reach() == MOST_ROWS);
+        assert!(costs.is_known() && costs.reach() == MAX_ROWS);
         assert_eq!(costs.learn(9, 1e9), 3.0);
         assert_eq!((costs.likely(1), costs.likely(9), costs.most(9), costs.units(5.0)), (1.0, 3.0, 3.0, 0.0));
     }

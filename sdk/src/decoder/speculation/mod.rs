@@ -23,13 +23,13 @@ use costs::Recent;
 const EARNED: f64 = 0.03;
 /// The account holds at most the time of this many runs of one row. It bounds the loss when drafts that were accepted for long begin to be
 /// rejected.
-const MOST_CREDIT: f64 = 12.0;
-/// The most draft tokens that one run verifies, of all answers together.
-const MOST_DRAFT: usize = 32;
-/// The rows that a run which verifies only a part of the drafts may have. They are few, so that each is soon measured.
+const MAX_CREDIT: f64 = 12.0;
+/// Largest number of draft tokens that one run verifies, of all answers together.
+const MAX_VERIFIED: usize = 32;
+/// The numbers of rows that a run may have if it verifies only a part of the drafts. They are few, so that each is soon measured.
 const PARTIAL_ROWS: [usize; 10] = [2, 4, 6, 8, 12, 16, 20, 24, 32, 48];
-/// A draft is verified if it promises at least this many times the tokens per time of a run without it.
-const WORTHWHILE: f64 = 1.05;
+/// A draft is verified if it promises at least this many times as many tokens per time as a run without it.
+const MIN_GAIN: f64 = 1.05;
 /// The value of a token is multiplied by this for each token that its answer is ahead of the slowest one, because all wait for that.
 const LEAD_DISCOUNT: f64 = 0.95;
 
@@ -38,7 +38,7 @@ const LEAD_DISCOUNT: f64 = 0.95;
 pub(crate) struct Candidate {
     /// Its number of tokens.
     pub tokens: usize,
-    /// How well its place matches; see [`Draft::strength`](crate::decoder::look_up::Draft::strength).
+    /// How well the text before it matches; see [`Draft::strength`](crate::decoder::look_up::Draft::strength).
     pub strength: usize,
     /// How many tokens its answer is ahead of the slowest one.
     pub ahead: usize,
@@ -104,7 +104,7 @@ impl Progress {
         let begun = || self.tokens.iter().enumerate().filter_map(|(answer, tokens)| Some((answer, (*tokens)?)));
         let open = begun().filter(|&(answer, _)| !is_over(answer)).map(|(_, tokens)| tokens).min();
         let reached = open.or(begun().map(|(_, tokens)| tokens).max()).unwrap_or(self.reached);
-        let cost = |place: usize| costs.likely(begun().filter(|&(_, tokens)| tokens > place).count().max(1));
+        let cost = |token: usize| costs.likely(begun().filter(|&(_, tokens)| tokens > token).count().max(1));
         let total = (self.reached..reached).map(cost).sum();
         self.reached = reached.max(self.reached);
         total
@@ -152,14 +152,14 @@ impl Speculation {
             return best;
         }
         let plain = self.costs.likely(answers);
-        let mut tokens_per_cost = WORTHWHILE * answers as f64 / plain;
+        let mut tokens_per_cost = MIN_GAIN * answers as f64 / plain;
         let mut promised = answers as f64;
         let mut lengths = vec![0; answers];
         // The probabilities that what is verified of a draft is accepted, and that its next token is accepted, too.
         let mut accepted = vec![1.0; answers];
         let first = |candidate: &Candidate| self.acceptance.of(candidate.strength) * candidate.acceptance.factor();
         let mut next: Vec<f64> = candidates.iter().map(first).collect();
-        for drafted in 1..=MOST_DRAFT.min(self.costs.reach().saturating_sub(answers)) {
+        for drafted in 1..=MAX_VERIFIED.min(self.costs.reach().saturating_sub(answers)) {
             let goes_on = |&at: &usize| lengths[at] < candidates[at].tokens;
             let worth = |at: usize| next[at] * LEAD_DISCOUNT.powi((candidates[at].ahead + lengths[at]) as i32);
             let Some(at) = (0..answers).filter(goes_on).max_by(|&a, &b| worth(a).total_cmp(&worth(b))) else { break };
@@ -190,14 +190,14 @@ impl Speculation {
         if answers == 1 { 0.0 } else { self.costs.most(answers) }
     }
 
-    /// Cancels a plan and pays back its price.
-    pub fn withdraw(&mut self, plan: &mut Plan) {
+    /// Cancels a plan and pays back what the account paid for it.
+    pub fn cancel(&mut self, plan: &mut Plan) {
         self.credit += plan.paid;
         *plan = Plan::plain(plan.lengths.len());
     }
 
-    /// Settles a planned run that took `seconds`: learns its cost and charges the account.
-    pub fn settle(&mut self, plan: &Plan, seconds: f64, progress: &mut Progress, is_over: impl Fn(usize) -> bool) {
+    /// Charges the account for a planned run that took `seconds`, and learns from its cost.
+    pub fn charge(&mut self, plan: &Plan, seconds: f64, progress: &mut Progress, is_over: impl Fn(usize) -> bool) {
         let rows = plan.rows();
         let measured = self.costs.learn(rows, seconds);
         if self.costs.is_known() {
@@ -209,11 +209,11 @@ impl Speculation {
                 self.costs.likely(rows)
             };
             self.credit += plan.paid + (1.0 + EARNED) * progress.since(&self.costs, is_over) - cost;
-            self.credit = self.credit.min(MOST_CREDIT);
+            self.credit = self.credit.min(MAX_CREDIT);
         }
     }
 
-    /// Learns from a draft, verified or not: its first `right` tokens were decoded, and if it is `wrong` the next one was not.
+    /// Learns from a draft, verified or not: its first `right` tokens were decoded; if `wrong`, the token after them was not.
     pub fn learn(&mut self, strength: usize, answer: &mut AnswerAcceptance, right: usize, wrong: bool) {
         if right > 0 || wrong {
             answer.learn(right > 0, self.acceptance.of(strength));

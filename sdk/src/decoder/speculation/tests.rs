@@ -1,7 +1,7 @@
 //! Decoding on simulated machines: whatever rows cost and whatever is accepted, drafts never cost more than the account allows.
 
 use super::*;
-use crate::decoder::look_up::STRONGEST;
+use crate::decoder::look_up::MAX_STRENGTH;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -71,7 +71,7 @@ impl Machine {
         while at.iter().any(|&at| at < tokens) {
             let open: Vec<usize> = (0..answers).filter(|&answer| at[answer] < tokens).collect();
             let candidate = |&answer: &usize| {
-                let (tokens, strength) = (DRAFT.min(tokens - at[answer] - 1), STRONGEST.min(strength + streak[answer]));
+                let (tokens, strength) = (DRAFT.min(tokens - at[answer] - 1), MAX_STRENGTH.min(strength + streak[answer]));
                 Candidate { tokens, strength, ahead: progress.ahead(answer), acceptance: acceptance[answer] }
             };
             let candidates: Vec<Candidate> = open.iter().map(candidate).collect();
@@ -92,14 +92,14 @@ impl Machine {
                 self.speculation.learn(candidates[part].strength, &mut acceptance[answer], compared, wrong);
                 streak[answer] = if wrong { 0 } else { streak[answer] + compared };
             }
-            self.speculation.settle(&plan, taken, &mut progress, |answer| at[answer] >= tokens);
+            self.speculation.charge(&plan, taken, &mut progress, |answer| at[answer] >= tokens);
             for answer in close {
                 let taken = self.take(1);
                 // Several answers have close choices without drafts, too.
                 self.plain += if open.len() > 1 { 1.0 } else { 0.0 };
                 at[answer] += 1;
                 progress.add(answer, 1);
-                self.speculation.settle(&Plan::alone(open.len()), taken, &mut progress, |answer| at[answer] >= tokens);
+                self.speculation.charge(&Plan::alone(open.len()), taken, &mut progress, |answer| at[answer] >= tokens);
             }
             runs += 1;
             // The time of several answers without drafts depends on the longest one, which is not known yet.
@@ -158,7 +158,7 @@ fn grounded_answers_gain_as_much_as_they_did() {
     // The first of 16 tokens comes from the question's prefill. Drafts are wrong about the second token in half of the answers, and about a
     // coordinate in a third of them.
     let right = |answer: usize| {
-        move |_: &Machine, _: usize, place: usize| match place {
+        move |_: &Machine, _: usize, token: usize| match token {
             0 => !answer.is_multiple_of(2),
             9 => !answer.is_multiple_of(3),
             _ => true,
@@ -186,10 +186,10 @@ fn an_engine_that_measured_nothing_begins_later() {
 #[test]
 fn any_pattern_is_bounded() {
     type Right = fn(&Machine, usize, usize) -> bool;
-    let alternating: Right = |_, _, place| place % 2 == 0;
-    let phases: Right = |_, _, place| place / 40 % 2 == 0;
+    let alternating: Right = |_, _, token| token % 2 == 0;
+    let phases: Right = |_, _, token| token / 40 % 2 == 0;
     // Accepted until there is much credit, rejected until it is gone.
-    let adversary: Right = |machine, _, _| machine.speculation.credit < MOST_CREDIT / 2.0;
+    let adversary: Right = |machine, _, _| machine.speculation.credit < MAX_CREDIT / 2.0;
     for (name, cost) in MACHINES {
         for right in [alternating, phases, adversary] {
             for (answers, close) in [(1, u64::MAX), (1, 2), (1, 20), (9, u64::MAX)] {
@@ -208,10 +208,10 @@ fn a_full_account_is_soon_closed() {
         let mut machine = Machine::new(cost);
         (0..20).for_each(|_| _ = machine.answer(1, 64, 6, |_, _, _| true));
         machine.gain();
-        assert!(machine.speculation.credit <= MOST_CREDIT, "{name}: {}", machine.speculation.credit);
+        assert!(machine.speculation.credit <= MAX_CREDIT, "{name}: {}", machine.speculation.credit);
         machine.answer(1, 200, 6, |_, _, _| false);
         let lost = machine.total - machine.plain;
-        assert!(lost <= MOST_CREDIT + EARNED * 200.0, "{name}: {lost}");
+        assert!(lost <= MAX_CREDIT + EARNED * 200.0, "{name}: {lost}");
     }
 }
 
@@ -259,7 +259,7 @@ fn given_costs_make_equal_plans() {
         let mut machine = Machine::new(MACHINES[1].1);
         machine.speculation = Speculation::new(RunCosts::fixed(0.13));
         machine.noisy = true;
-        (0..20).map(|answer| machine.answer(1, 64, 6, |_, _, place| place % (answer + 2) > 0)).collect::<Vec<_>>()
+        (0..20).map(|answer| machine.answer(1, 64, 6, |_, _, token| token % (answer + 2) > 0)).collect::<Vec<_>>()
     };
     let runs = run();
     assert_eq!(runs, run());
@@ -273,17 +273,17 @@ fn a_plan_that_is_taken_back_costs_nothing() {
     (0..20).for_each(|_| speculation.learn(6, &mut acceptance, 19, false));
     let candidate = Candidate { tokens: DRAFT, strength: 6, ahead: 0, acceptance };
     assert_eq!(speculation.plan(&[candidate]).lengths, [0], "nothing was earned yet");
-    speculation.credit = MOST_CREDIT;
+    speculation.credit = MAX_CREDIT;
     let mut plan = speculation.plan(&[candidate]);
-    assert!(plan.lengths[0] >= 15 && (speculation.credit - MOST_CREDIT + plan.paid).abs() < 1e-9);
-    speculation.withdraw(&mut plan);
-    assert_eq!((plan.lengths.as_slice(), speculation.credit), (&[0][..], MOST_CREDIT));
+    assert!(plan.lengths[0] >= 15 && (speculation.credit - MAX_CREDIT + plan.paid).abs() < 1e-9);
+    speculation.cancel(&mut plan);
+    assert_eq!((plan.lengths.as_slice(), speculation.credit), (&[0][..], MAX_CREDIT));
     // After a search that costs more than is in the account, the next searches are left out until it is paid.
     let mut speculation = Speculation::new(RunCosts::measured());
     let mut progress = Progress::new(1);
     let mut run = |speculation: &mut Speculation| {
         progress.add(0, 1);
-        speculation.settle(&Plan::plain(1), 1e-3, &mut progress, |_| false);
+        speculation.charge(&Plan::plain(1), 1e-3, &mut progress, |_| false);
     };
     run(&mut speculation);
     speculation.searched(0.1e-3);
@@ -317,16 +317,16 @@ fn progress_is_what_the_slowest_answer_makes() {
 fn a_draft_is_verified_as_a_whole_where_that_saves_a_run() {
     let mut speculation = Speculation::new(RunCosts::fixed(0.1));
     for _ in 0..10 {
-        for strength in 0..=STRONGEST {
+        for strength in 0..=MAX_STRENGTH {
             (0..9).for_each(|_| speculation.learn(strength, &mut AnswerAcceptance::default(), 1, false));
             speculation.learn(strength, &mut AnswerAcceptance::default(), 0, true);
         }
     }
-    speculation.credit = MOST_CREDIT;
+    speculation.credit = MAX_CREDIT;
     let candidate = |tokens| Candidate { tokens, strength: 3, ahead: 0, acceptance: AnswerAcceptance::default() };
     // With nine of ten tokens accepted, 11 tokens give a little more for the cost of one run than 13. But the last two need another run.
     assert_eq!(speculation.plan(&[candidate(13)]).lengths, [13]);
     // A long draft is not worth verifying to its end.
-    speculation.credit = MOST_CREDIT;
+    speculation.credit = MAX_CREDIT;
     assert!(speculation.plan(&[candidate(32)]).lengths[0] < 32);
 }

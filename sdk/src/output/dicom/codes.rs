@@ -1,4 +1,4 @@
-//! Coded concepts: those of DICOM (PS3.16), of SNOMED CT where DICOM has a code for the structure or finding, and of a private scheme else.
+//! Coded concepts: those of DICOM (PS3.16), of SNOMED CT if DICOM has a code for the structure or finding, else of a private scheme.
 
 use crate::anatomy::{Label, Side, Structure};
 
@@ -90,7 +90,7 @@ pub(super) fn modality(term: &str) -> Code {
     }
 }
 
-/// Where a structure is: its code, and a side where the code does not say it.
+/// Where a structure is: its code, and a side if the code does not say it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Site {
     pub code: Code,

@@ -81,7 +81,7 @@ pub(super) fn common(class_uid: &str, identity: &Identity, series: &Series, prov
         tags::ACCESSION_NUMBER,
         tags::REFERRING_PHYSICIAN_NAME,
     ];
-    // Type 3: left out where the radiograph has none.
+    // Type 3: left out if the radiograph has none.
     let optional = [tags::ISSUER_OF_PATIENT_ID, tags::TIMEZONE_OFFSET_FROM_UTC];
     let optional = optional.into_iter().filter(|&tag| !identity.get(tag).is_empty());
     required.into_iter().chain(optional).for_each(|tag| _ = object.put(copied(tag)));

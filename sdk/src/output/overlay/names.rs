@@ -1,9 +1,9 @@
 //! Short names of structures, and the choice of structures that are shown without a finding.
 
-use crate::anatomy::{STRUCTURES, Structure};
+use crate::anatomy::{STRUCTURE_COUNT, Structure};
 
 /// Short names in index order.
-const SHORT: [&str; STRUCTURES] = [
+const SHORT: [&str; STRUCTURE_COUNT] = [
     "Abdomen",
     "Aortic arch",
     "Left apex",

@@ -1,4 +1,4 @@
-//! The display chain, from stored values to displayed intensities: modality, value of interest (VOI), polarity, padding.
+//! The display chain, from stored values to displayed intensities: modality, values of interest (VOI), polarity, padding.
 
 use super::dataset::{DataSet, TOP};
 use super::lut::Lut;
@@ -46,7 +46,7 @@ enum Modality {
 
 /// The VOI transform.
 #[derive(Debug, PartialEq)]
-enum Interest {
+enum Voi {
     /// The range of values that occur.
     Everything,
     Window {
@@ -68,7 +68,7 @@ enum Function {
 #[derive(Debug, PartialEq)]
 pub(super) struct Display {
     modality: Modality,
-    interest: Interest,
+    voi: Voi,
     /// Whether small values are displayed bright.
     inverted: bool,
     /// Stored values that are padding.
@@ -90,8 +90,8 @@ impl Display {
             }
         };
         let below_zero = matches!(modality, Modality::Linear { intercept, .. } if signed || intercept < 0.0);
-        let interest = match Lut::read(data, tags::VOILUT_SEQUENCE, below_zero, "VOI LUT")? {
-            Some(table) => Interest::Table(table),
+        let voi = match Lut::read(data, tags::VOILUT_SEQUENCE, below_zero, "VOI LUT")? {
+            Some(table) => Voi::Table(table),
             None => window(data)?,
         };
         let is = |tag: Tag, expected: &str| data.text(TOP, tag).is_some_and(|found| found == expected);
@@ -102,13 +102,13 @@ impl Display {
             let limit = stored(tags::PIXEL_PADDING_RANGE_LIMIT).unwrap_or(value);
             value.min(limit)..=value.max(limit)
         });
-        Ok(Self { modality, interest, inverted, padding })
+        Ok(Self { modality, voi, inverted, padding })
     }
 
     /// The displayed intensity of each possible stored word, 0..1; 0 is black.
     pub fn levels(&self, samples: &Samples, bits: Bits) -> Vec<f32> {
         let mut levels: Vec<Option<f64>> = (0..bits.count()).map(|index| self.level(bits.value(index))).collect();
-        if self.interest == Interest::Everything {
+        if self.voi == Voi::Everything {
             let mut occurs = vec![false; bits.count()];
             for (word, _) in samples.occurring().into_iter().enumerate().filter(|&(_, occurs)| occurs) {
                 occurs[bits.index(word)] = true;
@@ -120,10 +120,10 @@ impl Display {
             level.map_or(0.0, |level| if self.inverted { 1.0 - level } else { level }) as f32
         };
         let shown: Vec<f32> = levels.iter().map(shown).collect();
-        (0..samples.width.values()).map(|word| shown[bits.index(word)]).collect()
+        (0..samples.depth.values()).map(|word| shown[bits.index(word)]).collect()
     }
 
-    /// The level of a stored value; `None` for padding. It is 0..1, except for [`Interest::Everything`], where it is not scaled yet.
+    /// The level of a stored value; `None` for padding. It is 0..1, except for [`Voi::Everything`], where it is not scaled yet.
     fn level(&self, stored: i32) -> Option<f64> {
         if self.padding.as_ref().is_some_and(|padding| padding.contains(&stored)) {
             return None;
@@ -132,10 +132,10 @@ impl Display {
             Modality::Linear { slope, intercept } => f64::from(stored) * slope + intercept,
             Modality::Table(table) => f64::from(table.at(stored.into())),
         };
-        Some(match &self.interest {
-            Interest::Everything => value,
-            Interest::Window { function, center, width } => function.level(value, *center, *width).clamp(0.0, 1.0),
-            Interest::Table(table) => table.share(value).min(1.0),
+        Some(match &self.voi {
+            Voi::Everything => value,
+            Voi::Window { function, center, width } => function.level(value, *center, *width).clamp(0.0, 1.0),
+            Voi::Table(table) => table.share(value).min(1.0),
         })
     }
 }
@@ -151,10 +151,10 @@ fn stretch(levels: &mut [Option<f64>], occurs: &[bool]) {
 }
 
 /// The first window, if there is one.
-fn window(data: &DataSet) -> Result<Interest, RadiographError> {
+fn window(data: &DataSet) -> Result<Voi, RadiographError> {
     let center = data.decimal(tags::WINDOW_CENTER, "Window Center")?;
     let width = data.decimal(tags::WINDOW_WIDTH, "Window Width")?;
-    let (Some(center), Some(width)) = (center, width) else { return Ok(Interest::Everything) };
+    let (Some(center), Some(width)) = (center, width) else { return Ok(Voi::Everything) };
     let function = match data.text(TOP, tags::VOILUT_FUNCTION).as_deref() {
         None | Some("LINEAR") => Function::Linear,
         Some("LINEAR_EXACT") => Function::LinearExact,
@@ -165,7 +165,7 @@ fn window(data: &DataSet) -> Result<Interest, RadiographError> {
     if !allowed {
         return Err(data.malformed(format!("Window Width is {width}, which shows nothing")));
     }
-    Ok(Interest::Window { function, center, width })
+    Ok(Voi::Window { function, center, width })
 }
 
 impl Function {
@@ -184,18 +184,18 @@ impl Function {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::radiograph::stored::Width;
+    use crate::radiograph::stored::Depth;
 
     const TWELVE: Bits = Bits { stored: 12, shift: 0, signed: false };
 
     fn intensities(display: &Display, words: &[u16]) -> Vec<f32> {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let levels = display.levels(&Samples { width: Width::Two, bytes: bytes.into() }, TWELVE);
+        let levels = display.levels(&Samples { depth: Depth::Two, bytes: bytes.into() }, TWELVE);
         words.iter().map(|&word| levels[usize::from(word)]).collect()
     }
 
-    fn display(interest: Interest) -> Display {
-        Display { modality: Modality::Linear { slope: 1.0, intercept: 0.0 }, interest, inverted: false, padding: None }
+    fn display(voi: Voi) -> Display {
+        Display { modality: Modality::Linear { slope: 1.0, intercept: 0.0 }, voi, inverted: false, padding: None }
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn values_that_occur_are_stretched_to_the_full_range() {
-        let chain = display(Interest::Everything);
+        let chain = display(Voi::Everything);
         assert_eq!(intensities(&chain, &[100, 150, 200]), [0.0, 0.5, 1.0]);
         assert_eq!(intensities(&chain, &[7, 7]), [0.0, 0.0]);
         assert!(intensities(&chain, &[]).is_empty());
@@ -226,13 +226,13 @@ mod tests {
         assert_eq!(Function::Linear.level(9.0, 10.0, 1.0), 0.0);
         assert_eq!(Function::Sigmoid.level(50.0, 50.0, 10.0), 0.5);
         assert!((Function::Sigmoid.level(60.0, 50.0, 40.0) - 1.0 / (1.0 + (-1f64).exp())).abs() < 1e-12);
-        let window = Interest::Window { function: Function::LinearExact, center: 100.0, width: 100.0 };
+        let window = Voi::Window { function: Function::LinearExact, center: 100.0, width: 100.0 };
         assert_eq!(intensities(&display(window), &[0, 50, 100, 150, 4000]), [0.0, 0.0, 0.5, 1.0, 1.0]);
     }
 
     #[test]
     fn padding_is_black_in_both_polarities_and_does_not_count() {
-        let mut chain = Display { padding: Some(0..=9), ..display(Interest::Everything) };
+        let mut chain = Display { padding: Some(0..=9), ..display(Voi::Everything) };
         assert_eq!(intensities(&chain, &[0, 9, 10, 30]), [0.0, 0.0, 0.0, 1.0]);
         chain.inverted = true;
         assert_eq!(intensities(&chain, &[0, 9, 10, 30]), [0.0, 0.0, 1.0, 0.0]);
@@ -241,8 +241,8 @@ mod tests {
     #[test]
     fn tables_follow_each_other() {
         let modality = Modality::Table(Lut { first: 0, entries: vec![3, 2, 1, 0], bits: 8 });
-        let interest = Interest::Table(Lut { first: 1, entries: vec![0, 51, 255], bits: 8 });
-        let chain = Display { modality, interest, inverted: false, padding: None };
+        let voi = Voi::Table(Lut { first: 1, entries: vec![0, 51, 255], bits: 8 });
+        let chain = Display { modality, voi, inverted: false, padding: None };
         assert_eq!(intensities(&chain, &[0, 1, 2, 3, 4000]), [1.0, 0.2, 0.0, 0.0, 0.0]);
     }
 }

@@ -6,7 +6,7 @@ use super::display::Bits;
 use super::rle;
 use crate::cause::Problem;
 use crate::parallel;
-use crate::radiograph::stored::{Samples, Width};
+use crate::radiograph::stored::{Depth, Samples};
 use crate::radiograph::{RadiographError, check_sides, entropy, memory};
 use dicom_core::value::C;
 use dicom_dictionary_std::{tags, uids};
@@ -54,7 +54,7 @@ impl Coding {
         match self {
             Self::Native | Self::EncapsulatedNative => false,
             // Number of segments, and offset of the first.
-            Self::Rle => fragment.starts_with(&[shape.width.bytes() as u8, 0, 0, 0, 64, 0, 0, 0]),
+            Self::Rle => fragment.starts_with(&[shape.depth.bytes() as u8, 0, 0, 0, 64, 0, 0, 0]),
             Self::Jpeg(_) => fragment.starts_with(&[0xFF, 0xD8, 0xFF]),
             Self::Jpeg2000(_) => fragment.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) || fragment.starts_with(b"\0\0\0\x0CjP  "),
         }
@@ -76,8 +76,8 @@ pub(super) struct Shape {
     pub columns: u32,
     pub rows: u32,
     pub bits: Bits,
-    /// Width of an uncompressed value.
-    width: Width,
+    /// How many bytes an uncompressed value has.
+    depth: Depth,
 }
 
 impl Shape {
@@ -112,7 +112,7 @@ impl Shape {
         }
         let signed = data.word(tags::PIXEL_REPRESENTATION) == Some(1);
         let bits = Bits { stored: stored.into(), shift: u32::from(high + 1 - stored), signed };
-        Ok(Self { columns, rows, bits, width: if allocated == 8 { Width::One } else { Width::Two } })
+        Ok(Self { columns, rows, bits, depth: if allocated == 8 { Depth::One } else { Depth::Two } })
     }
 
     pub fn pixels(&self) -> usize {
@@ -121,7 +121,7 @@ impl Shape {
 
     /// Checks that `length` bytes of uncompressed pixels are not several frames, whatever the header says. Returns the length.
     pub fn one_frame(&self, data: &DataSet, length: usize) -> Result<usize, RadiographError> {
-        match length / (self.pixels() * self.width.bytes()) {
+        match length / (self.pixels() * self.depth.bytes()) {
             0 | 1 => Ok(length),
             frames => Err(several(data, frames)),
         }
@@ -170,13 +170,13 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
     match coding {
         Coding::Native | Coding::EncapsulatedNative => {
             shape.one_frame(data, packed.len())?;
-            Ok(exact(whole(data, packed, shape.width, shape.pixels())?))
+            Ok(exact(whole(data, packed, shape.depth, shape.pixels())?))
         }
         Coding::Rle => {
-            let out = memory::filled(0, shape.pixels() * shape.width.bytes(), data.name)?;
+            let out = memory::filled(0, shape.pixels() * shape.depth.bytes(), data.name)?;
             let bytes =
-                rle::decode(&packed, out, shape.width.bytes()).ok_or_else(|| data.damaged("its run-length coded pixels break off"))?;
-            Ok(exact(whole(data, bytes.into(), shape.width, shape.pixels())?))
+                rle::decode(&packed, out, shape.depth.bytes()).ok_or_else(|| data.damaged("its run-length coded pixels break off"))?;
+            Ok(exact(whole(data, bytes.into(), shape.depth, shape.pixels())?))
         }
         Coding::Jpeg(uid) => {
             let frame = announced(data, uid, codestream::jpeg(&packed), shape)?;
@@ -195,8 +195,8 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
 }
 
 /// As many values as there are pixels; surplus bytes are cut off.
-fn whole<'a>(data: &DataSet, mut bytes: Cow<'a, [u8]>, width: Width, pixels: usize) -> Result<Samples<'a>, RadiographError> {
-    let needed = pixels * width.bytes();
+fn whole<'a>(data: &DataSet, mut bytes: Cow<'a, [u8]>, depth: Depth, pixels: usize) -> Result<Samples<'a>, RadiographError> {
+    let needed = pixels * depth.bytes();
     if bytes.len() < needed {
         return Err(data.damaged(format!("it holds {} bytes of pixels, but its header announces {needed}", bytes.len())));
     }
@@ -204,7 +204,7 @@ fn whole<'a>(data: &DataSet, mut bytes: Cow<'a, [u8]>, width: Width, pixels: usi
         Cow::Borrowed(bytes) => *bytes = &bytes[..needed],
         Cow::Owned(bytes) => bytes.truncate(needed),
     }
-    Ok(Samples { width, bytes })
+    Ok(Samples { depth, bytes })
 }
 
 /// Checks a codestream's header against that of the file before a decoder is called, so that the decoder neither allocates nor writes more
@@ -240,13 +240,13 @@ fn compressed(
     shape: &Shape,
     damage: Option<String>,
 ) -> Result<Unpacked<'static>, RadiographError> {
-    let width = if frame.precision == 8 { Width::One } else { Width::Two };
-    let source = Source { uid, columns: shape.columns as u16, rows: shape.rows as u16, bits: 8 * width.bytes() as u16, packed };
+    let depth = if frame.precision == 8 { Depth::One } else { Depth::Two };
+    let source = Source { uid, columns: shape.columns as u16, rows: shape.rows as u16, bits: 8 * depth.bytes() as u16, packed };
     memory::available((shape.columns as usize + FILL) * (shape.rows as usize + FILL) * DECODER + 3 * packed.len(), data.name)?;
     let unpacked = decode(&source).map_err(|e| data.damaged(Problem::caused("its compressed pixels cannot be decoded", e)))?;
     // The codestream's precision is that of the decompressed values.
     let bits = Bits { stored: frame.precision, shift: 0, ..shape.bits };
-    Ok(Unpacked { samples: whole(data, unpacked.into(), width, shape.pixels())?, bits, damage })
+    Ok(Unpacked { samples: whole(data, unpacked.into(), depth, shape.pixels())?, bits, damage })
 }
 
 fn decode(source: &Source) -> Result<Vec<u8>, String> {

@@ -1,13 +1,13 @@
 //! RLE Lossless (PackBits in byte planes). The decoder is our own, because that of dicom-rs does not check the number of segments.
 
 /// Most values per byte of a segment: two bytes are a run of at most 128 values.
-const MOST_PER_BYTE: usize = 64;
+const MAX_PER_BYTE: usize = 64;
 
 /// Fills `out` with little-endian values of `width` bytes. Returns `None` if the data are cut or contradict themselves.
 pub(super) fn decode(packed: &[u8], mut out: Vec<u8>, width: usize) -> Option<Vec<u8>> {
     let pixels = out.len() / width;
     let word = |i: usize| packed.get(4 * i..4 * i + 4)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes) as usize);
-    if word(0)? != width || packed.len() < pixels * width / MOST_PER_BYTE {
+    if word(0)? != width || packed.len() < pixels * width / MAX_PER_BYTE {
         return None;
     }
     for segment in 0..width {

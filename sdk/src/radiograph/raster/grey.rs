@@ -1,6 +1,6 @@
 //! Conversion of colours to grey, and the number of coloured pixels.
 
-use crate::radiograph::stored::Width;
+use crate::radiograph::stored::Depth;
 
 /// Difference between the channels of a pixel, as a share of the range, above which it counts as coloured. Lossy compression causes smaller
 /// differences in grey pictures.
@@ -11,33 +11,33 @@ const VISIBLE: f32 = 0.1;
 pub(super) struct Layout {
     /// 1: grey, 2: grey with alpha, 3: colours, 4: colours with alpha.
     pub channels: usize,
-    /// Width of a value. Two bytes are big-endian.
-    pub width: Width,
+    /// How many bytes a value has. Two bytes are big-endian.
+    pub depth: Depth,
 }
 
 impl Layout {
-    /// Width of grey values without loss.
-    pub fn grey(self) -> Width {
-        if self.channels == 1 { self.width } else { Width::Two }
+    /// The depth that holds grey values without loss.
+    pub fn grey(self) -> Depth {
+        if self.channels == 1 { self.depth } else { Depth::Two }
     }
 
     /// Writes a row's grey values, little-endian, over a black background. Returns the number of coloured pixels.
     pub fn row(self, row: &[u8], out: &mut [u8]) -> u64 {
-        match (self.channels, self.width) {
-            (1, Width::One) => {
+        match (self.channels, self.depth) {
+            (1, Depth::One) => {
                 out.copy_from_slice(row);
                 0
             }
-            (1, Width::Two) => {
+            (1, Depth::Two) => {
                 out.as_chunks_mut().0.iter_mut().zip(row.as_chunks().0).for_each(|(out, &[high, low])| *out = [low, high]);
                 0
             }
-            (2, Width::One) => convert::<2, 1>(row, out),
-            (2, Width::Two) => convert::<4, 2>(row, out),
-            (3, Width::One) => convert::<3, 1>(row, out),
-            (3, Width::Two) => convert::<6, 2>(row, out),
-            (_, Width::One) => convert::<4, 1>(row, out),
-            (_, Width::Two) => convert::<8, 2>(row, out),
+            (2, Depth::One) => convert::<2, 1>(row, out),
+            (2, Depth::Two) => convert::<4, 2>(row, out),
+            (3, Depth::One) => convert::<3, 1>(row, out),
+            (3, Depth::Two) => convert::<6, 2>(row, out),
+            (_, Depth::One) => convert::<4, 1>(row, out),
+            (_, Depth::Two) => convert::<8, 2>(row, out),
         }
     }
 }
@@ -90,23 +90,23 @@ mod tests {
 
     #[test]
     fn every_layout_is_read() {
-        let read = |channels, width, row: &[u8]| {
-            let layout = Layout { channels, width };
-            let pixels = row.len() / channels / width.bytes();
+        let read = |channels, depth, row: &[u8]| {
+            let layout = Layout { channels, depth };
+            let pixels = row.len() / channels / depth.bytes();
             let mut out = vec![0; pixels * layout.grey().bytes()];
             let coloured = layout.row(row, &mut out);
             (out, coloured)
         };
         let words = |words: &[u16]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
-        assert_eq!(read(1, Width::One, &[7, 9]), (vec![7, 9], 0));
-        assert_eq!(read(1, Width::Two, &[1, 2, 3, 4]), (words(&[0x0102, 0x0304]), 0));
-        assert_eq!(read(2, Width::One, &[255, 255, 255, 0, 51, 255]), (words(&[65535, 0, 13107]), 0));
-        assert_eq!(read(2, Width::Two, &[0x33, 0x33, 255, 255]), (words(&[13107]), 0));
+        assert_eq!(read(1, Depth::One, &[7, 9]), (vec![7, 9], 0));
+        assert_eq!(read(1, Depth::Two, &[1, 2, 3, 4]), (words(&[0x0102, 0x0304]), 0));
+        assert_eq!(read(2, Depth::One, &[255, 255, 255, 0, 51, 255]), (words(&[65535, 0, 13107]), 0));
+        assert_eq!(read(2, Depth::Two, &[0x33, 0x33, 255, 255]), (words(&[13107]), 0));
         // Grey in colour channels, red, and transparent red.
-        assert_eq!(read(3, Width::One, &[51, 51, 51, 255, 0, 0]), (words(&[13107, 13933]), 1));
-        assert_eq!(read(3, Width::Two, &[255, 255, 0, 0, 0, 0]), (words(&[13933]), 1));
-        assert_eq!(read(4, Width::One, &[255, 0, 0, 255, 255, 0, 0, 9]), (words(&[13933, 492]), 1));
-        assert_eq!(read(4, Width::Two, &[0, 0, 255, 255, 0, 0, 255, 255]), (words(&[46871]), 1));
+        assert_eq!(read(3, Depth::One, &[51, 51, 51, 255, 0, 0]), (words(&[13107, 13933]), 1));
+        assert_eq!(read(3, Depth::Two, &[255, 255, 0, 0, 0, 0]), (words(&[13933]), 1));
+        assert_eq!(read(4, Depth::One, &[255, 0, 0, 255, 255, 0, 0, 9]), (words(&[13933, 492]), 1));
+        assert_eq!(read(4, Depth::Two, &[0, 0, 255, 255, 0, 0, 255, 255]), (words(&[46871]), 1));
         let mut picture = vec![51, 51, 51, 255, 0, 0];
         assert_eq!((in_place(&mut picture), picture), (1, words(&[13107, 13933])));
     }

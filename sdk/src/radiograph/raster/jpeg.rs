@@ -4,7 +4,7 @@ use super::picture::{Raster, UNDECODED, damaged};
 use super::{grey, orientation};
 use crate::cause::Problem;
 use crate::radiograph::decoded::Noticed;
-use crate::radiograph::stored::{Samples, Width};
+use crate::radiograph::stored::{Depth, Samples};
 use crate::radiograph::{RadiographError, check_sides, entropy, memory};
 use image::ImageDecoder;
 use image::codecs::jpeg::JpegDecoder;
@@ -27,9 +27,9 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
     memory::available((width as usize + FILL) * (height as usize + FILL) * (channels + kept), name)?;
     let mut pixels = memory::filled(0u8, width as usize * height as usize * channels, name)?;
     decoder.read_image(&mut pixels).map_err(|e| damaged(name, Problem::caused(UNDECODED, e)))?;
-    let (depth, coloured) = if channels == 1 { (Width::One, 0) } else { (Width::Two, grey::in_place(&mut pixels)) };
+    let (depth, coloured) = if channels == 1 { (Depth::One, 0) } else { (Depth::Two, grey::in_place(&mut pixels)) };
     let colour = coloured as f32 / (width as f32 * height as f32);
     let (pixels, [width, height]) = orientation::apply(pixels, depth.bytes(), [width, height], orientation, name)?;
-    let samples = Samples { width: depth, bytes: pixels.into() };
+    let samples = Samples { depth, bytes: pixels.into() };
     Ok(Raster { width, height, samples, noticed: Noticed { colour, damage: checked.doubt } })
 }

@@ -19,7 +19,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Decoded<'static>, Radio
         Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, name)?,
         _ => return Err(RadiographError::UnknownFormat { name: name.into() }),
     };
-    let levels = samples.width.shares();
+    let levels = samples.depth.shares();
     let source = Err("it is no DICOM file, so its patient and study are unknown; give the DICOM file that it was made from".into());
     Ok(Decoded { width, height, samples, levels, header: Header::default(), source, noticed })
 }

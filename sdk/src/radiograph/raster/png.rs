@@ -5,7 +5,7 @@ use super::orientation;
 use super::picture::{self, Raster};
 use crate::cause::Problem;
 use crate::radiograph::decoded::Noticed;
-use crate::radiograph::stored::{Samples, Width};
+use crate::radiograph::stored::{Depth, Samples};
 use crate::radiograph::{RadiographError, check_sides, memory};
 use image::metadata::Orientation;
 use png::{BitDepth, Decoder, InterlaceInfo, Transformations, expand_interlaced_row};
@@ -23,14 +23,14 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
     check_sides(width, height, name)?;
     let mut reader = decoder.read_info().map_err(damaged)?;
     let (color, depth) = reader.output_color_type();
-    let layout = Layout { channels: color.samples(), width: if depth == BitDepth::Sixteen { Width::Two } else { Width::One } };
+    let layout = Layout { channels: color.samples(), depth: if depth == BitDepth::Sixteen { Depth::Two } else { Depth::One } };
     let size = layout.grey().bytes();
     let stride = width as usize * size;
     let mut pixels = memory::filled(0u8, stride * height as usize, name)?;
     let mut part = vec![0u8; stride];
     let (mut rows, mut coloured) = (0, 0);
     while let Some(row) = reader.next_interlaced_row().map_err(damaged)? {
-        let count = row.data().len() / layout.channels / layout.width.bytes();
+        let count = row.data().len() / layout.channels / layout.depth.bytes();
         match row.interlace() {
             InterlaceInfo::Null(_) => {
                 // The first frame of an animation can be smaller than the picture.
@@ -56,7 +56,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
     Ok(Raster {
         width: rotated_width,
         height: rotated_height,
-        samples: Samples { width: layout.grey(), bytes: pixels.into() },
+        samples: Samples { depth: layout.grey(), bytes: pixels.into() },
         noticed: Noticed { colour, damage: None },
     })
 }

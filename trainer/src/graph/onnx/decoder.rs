@@ -157,7 +157,7 @@ impl Writer<'_> {
 
     /// Table of cosines or sines for the rotary embedding, `[max_positions, head_dim / 2]`.
     fn rotary(&self, spec: &CausalAttention, part: &str, f: fn(f64) -> f64) -> OnnxTensor {
-        let name = format!("rotary.{}.{part}", if spec.window.is_some() { "local" } else { "global" });
+        let name = format!("rotary.{}.{part}", kind(spec));
         if self.references.borrow_mut().insert(name.clone(), name.clone()).is_none() {
             let frequencies = spec.frequencies();
             // Angles are in fp32, as in training and in transformers.
@@ -232,7 +232,7 @@ impl Writer<'_> {
         let (heads, pairs, width) = (spec.heads, spec.kv_heads, spec.head_dim);
         // [B, T, n * width] to [B, n, T, width]
         let split = |x: &OnnxTensor, n: i64| self.transpose(&self.reshape(x, &[0, -1, n, width]), &[0, 2, 1, 3]);
-        let kind = if spec.window.is_some() { "local" } else { "global" };
+        let kind = kind(spec);
         let angles = |part: &str, f: fn(f64) -> f64| {
             self.shared(&format!("rotary/{kind}.{part}"), || {
                 let rows = self.node("Gather", &[&self.rotary(spec, part, f), &self.named("position_ids")], vec![]);
@@ -339,6 +339,11 @@ impl Writer<'_> {
         });
         self.named_node(name.into(), "Mul", &[&normed, scale], vec![])
     }
+}
+
+/// The kind of a layer in the names of a graph, which are part of exported bundles: a sliding layer is "local", a full one "global".
+fn kind(spec: &CausalAttention) -> &'static str {
+    if spec.window.is_some() { "local" } else { "global" }
 }
 
 /// First row and number of rows of each block.

@@ -2,12 +2,12 @@
 
 /// Looks for stop texts while the text of an answer streams, and holds text back that may be the beginning of one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stops {
+pub(crate) struct StopTexts {
     texts: Vec<String>,
     held: String,
 }
 
-impl Stops {
+impl StopTexts {
     /// Looks for these texts. Empty ones are ignored.
     pub fn new(texts: &[String]) -> Self {
         Self { texts: texts.iter().filter(|text| !text.is_empty()).cloned().collect(), held: String::new() }
@@ -36,16 +36,16 @@ mod tests {
     use super::*;
 
     fn run(texts: &[&str], pieces: &[&str]) -> (Vec<String>, bool) {
-        let mut stops = Stops::new(&texts.iter().map(|t| t.to_string()).collect::<Vec<_>>());
+        let mut stop_texts = StopTexts::new(&texts.iter().map(|t| t.to_string()).collect::<Vec<_>>());
         let mut out = Vec::new();
         for piece in pieces {
-            let (certain, ends) = stops.push(piece);
+            let (certain, ends) = stop_texts.push(piece);
             out.push(certain);
             if ends {
                 return (out, true);
             }
         }
-        out.push(stops.finish());
+        out.push(stop_texts.finish());
         (out, false)
     }
 

@@ -1,6 +1,6 @@
-//! Tests: callers of one engine compute at the same time.
+//! Callers of one engine compute at the same time.
 
-use super::Engine;
+use crate::engine::Engine;
 use crate::radiograph::Radiograph;
 use crate::runtime::{Meeting, Provider, cores};
 use std::path::Path;

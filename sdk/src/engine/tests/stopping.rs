@@ -1,8 +1,8 @@
-//! Tests: a run of the perception module that is in flight is stopped by a cancel handle or a deadline.
+//! A run of the perception module that is in flight is stopped by a cancel handle or a deadline.
 
-use super::limits::{Limits, PerceiveOptions, Timer};
-use super::{Engine, Inner};
 use crate::control::{CancelHandle, StoppedError};
+use crate::engine::limits::{Limits, PerceiveOptions, Timer};
+use crate::engine::{Engine, Inner};
 use crate::error::{Error, Result};
 use crate::radiograph::Radiograph;
 use crate::runtime::{Meeting, Provider};

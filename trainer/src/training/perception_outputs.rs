@@ -9,15 +9,14 @@ use crate::models::text::project;
 use crate::run::{self, ModelConfig, Run};
 use crate::training::losses::normalize;
 use crate::training::progress;
-use anatomix::parts::geometry::NormalizedBox;
 use anatomix::parts::prompt::ContextLine;
-use anatomix::{STRUCTURES, Structure};
+use anatomix::{NormalizedBox, STRUCTURE_COUNT, Structure};
 use anyhow::{Context, Result, anyhow};
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
 
 /// Boxes, embeddings and retrieved sentences of `N` images. Image `i` is in row `2 i`, its mirrored image in row `2 i + 1`.
-pub struct Perceived {
+pub struct PerceptionOutputs {
     /// Centre and size of each box, `[2 N, 36, 4]`.
     boxes: Vec<f32>,
     /// Index of the retrieved sentence in the structure's list, `[2 N, 36]`.
@@ -47,8 +46,8 @@ impl Database {
         let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}; run `train apm` first", path.display()))?;
         let sentences: Vec<Vec<String>> = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
         anyhow::ensure!(
-            sentences.len() == STRUCTURES && sentences.iter().all(|s| !s.is_empty()),
-            "{} must hold sentences for each of {STRUCTURES} structures",
+            sentences.len() == STRUCTURE_COUNT && sentences.iter().all(|s| !s.is_empty()),
+            "{} must hold sentences for each of {STRUCTURE_COUNT} structures",
             path.display()
         );
         let path = run.sentence_tokenizer();
@@ -67,7 +66,7 @@ impl Database {
     }
 }
 
-impl Perceived {
+impl PerceptionOutputs {
     /// Runs a run's perception module on images and on their mirrored images.
     ///
     /// # Errors
@@ -115,12 +114,12 @@ impl Perceived {
         let row = 2 * picture + usize::from(flip);
         let lines = Structure::all().map(|structure| {
             let s = structure.index();
-            let at = (row * STRUCTURES + s) * 4;
+            let at = (row * STRUCTURE_COUNT + s) * 4;
             let [cx, cy, w, h] = [0, 1, 2, 3].map(|k| self.boxes[at + k]);
             ContextLine {
                 structure,
                 grid: NormalizedBox::from_center(cx, cy, w, h).to_grid(),
-                sentence: self.sentences[s][self.retrieved[row * STRUCTURES + s]].clone(),
+                sentence: self.sentences[s][self.retrieved[row * STRUCTURE_COUNT + s]].clone(),
             }
         });
         lines.collect()

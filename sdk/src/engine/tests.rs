@@ -1,0 +1,4 @@
+//! Tests of an engine that several threads use.
+
+mod concurrency;
+mod stopping;
