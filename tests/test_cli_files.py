@@ -76,7 +76,7 @@ def test_what_is_read_is_not_replaced(run, phantom_dicom, tmp_path):
 
 
 def test_a_library_that_is_a_pipe_is_refused_at_once(run, phantom_dicom, pipe):
-    refused = run("report", phantom_dicom, "--onnxruntime", pipe, timeout=60)
+    refused = run("report", phantom_dicom, "--library", pipe, timeout=60)
     assert refused.returncode == 1 and "it is not a regular file" in refused.stderr
 
 

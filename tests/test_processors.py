@@ -22,7 +22,7 @@ def program(anatomix, onnxruntime_library):
     """Runs `anatomix` natively or on the emulated processor, and gives what it printed as JSON."""
 
     def program(*arguments, emulated=False):
-        command = [*(EMULATOR if emulated else []), anatomix, *arguments, "--onnxruntime", onnxruntime_library]
+        command = [*(EMULATOR if emulated else []), anatomix, *arguments, "--library", onnxruntime_library]
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=ROOT)
         assert done.returncode == 0, f"emulated: {emulated}: {done.stderr}"
         return json.loads(done.stdout)

@@ -32,7 +32,7 @@ def printed():
     library = ROOT / ".deps/onnxruntime/libonnxruntime.so"
 
     def printed(*arguments):
-        command = [program, *arguments, "--json", "--bundle", BUNDLE, "--onnxruntime", library]
+        command = [program, *arguments, "--json", "--bundle", BUNDLE, "--library", library]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
         return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -31,8 +31,8 @@ pub struct Options {
     #[arg(long, global = true, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: Option<NonZeroUsize>,
     /// ONNX Runtime's library [default: $ORT_DYLIB_PATH, else beside the program or in ../lib, else the system's]
-    #[arg(long, global = true, value_name = "PATH")]
-    pub onnxruntime: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "PATH", alias = "onnxruntime")]
+    pub library: Option<PathBuf>,
     /// Most memory for the KV caches, in MiB; a question that needs more is refused, and an answer that needs more ends [default: no limit]
     #[arg(long, global = true, value_name = "MIB", value_parser = positive::<NonZeroU32>, allow_negative_numbers = true)]
     pub memory_limit: Option<NonZeroU32>,
@@ -62,7 +62,7 @@ impl Options {
 
     /// Files that every command reads, beside the bundle.
     pub fn inputs(&self) -> Vec<PathBuf> {
-        let library = self.onnxruntime.clone().or_else(|| std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from));
+        let library = self.library.clone().or_else(|| std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from));
         library.into_iter().chain(self.public_key.as_ref().map(|file| file.path.clone())).collect()
     }
 
@@ -101,7 +101,7 @@ impl Options {
         if let Some(threads) = self.threads {
             builder = builder.threads(threads.get());
         }
-        if let Some(library) = &self.onnxruntime {
+        if let Some(library) = &self.library {
             builder = builder.library(library);
         }
         if let Some(key) = self.public_key() {

@@ -17,7 +17,7 @@ pub struct Providers {
 
 impl Providers {
     pub fn run(&self, options: &Options) -> Result<(), Failure> {
-        let settings = runtime::Options { library: options.onnxruntime.clone(), provider: Provider::Auto, threads: None };
+        let settings = runtime::Options { library: options.library.clone(), provider: Provider::Auto, threads: None };
         let runtime = Runtime::load(settings).map_err(Error::from)?;
         let providers = availability(&runtime);
         let (chosen, processor) = (runtime.provider().to_string(), runtime::processor());
