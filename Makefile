@@ -184,8 +184,22 @@ dicom-tools: ## Install the validators of DICOM reports (dicom3tools, dcmtk, lib
 minisign: ## Install minisign where it is missing and this is root
 	$(call debian,command -v minisign > /dev/null,minisign,of signatures)
 
+# Doxygen makes the pages of the C and C++ interfaces.
+.PHONY: doxygen
+doxygen: ## Install Doxygen where it is missing and this is root
+	$(call debian,command -v doxygen > /dev/null,doxygen,of the headers' pages)
+
+.PHONY: docs
+docs: build python doxygen ## Pages of the interfaces in build/docs: rust (rustdoc), c (Doxygen), python (pdoc); a warning is an error
+	@rm -rf build/docs target/doc && mkdir -p build/docs
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --no-deps --features $(FEATURES) -p anatomix --lib
+	@cp -r target/doc build/docs/rust
+	doxygen packaging/Doxyfile
+	.venv-python/bin/python -W error::UserWarning -m pdoc anatomix -o build/docs/python
+	@echo "build/docs/rust/anatomix/index.html build/docs/c/index.html build/docs/python/anatomix.html"
+
 .PHONY: test-python
-test-python: build deps trainer qemu dicom-tools minisign ## Command line, bad input, C and C++, independent readers of the bundle, gradients
+test-python: build deps trainer qemu dicom-tools minisign doxygen ## Command line, bad input, C and C++, independent readers of the bundle, gradients
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -rs tests
 
 .PHONY: test-bindings
