@@ -59,6 +59,19 @@ fill lib/pkgconfig anatomix.pc
 fill lib/cmake/anatomix anatomix-config.cmake
 fill lib/cmake/anatomix anatomix-config-version.cmake
 
+# Manual pages and completions come from the program itself.
+"$RELEASE/anatomix" man "$prefix/share/man/man1"
+
+# $1: shell; $2: folder below the prefix; $3: file.
+complete() {
+  mkdir -p "$prefix/$2"
+  "$RELEASE/anatomix" completions "$1" > "$prefix/$2/$3"
+}
+
+complete bash share/bash-completion/completions anatomix
+complete zsh share/zsh/site-functions _anatomix
+complete fish share/fish/vendor_completions.d anatomix.fish
+
 put share/anatomix "$SBOM" examples/phantom.dcm include/anatomix.abi
 put share/anatomix/example examples/installed/CMakeLists.txt examples/installed/report.c examples/cpp/minimal.cpp
 put share/anatomix/reference-bundle examples/reference-bundle/*

@@ -159,6 +159,22 @@ def test_the_bill_of_materials_is_valid_and_complete(prefix):
     assert [name for name, component in components.items() if "hashes" not in component] == ["rust-std"]
 
 
+def test_manual_pages_and_completions_are_installed(prefix):
+    pages = sorted((prefix / "share/man/man1").iterdir())
+    commands = ["ask", "bundle", "bundle-info", "bundle-sign", "bundle-verify", "chat", "completions", "perceive", "providers", "report"]
+    assert {page.name for page in pages} == {"anatomix.1", *(f"anatomix-{command}.1" for command in commands)}
+    for page in pages:
+        text = page.read_text()
+        assert all(f".SH {section}\n" in text for section in ["NAME", "OPTIONS", "EXAMPLES", '"EXIT STATUS"']), page
+        if shutil.which("groff"):
+            done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", page], capture_output=True, text=True, check=True)
+            assert "anatomix" in done.stdout and not done.stderr, done.stderr
+    completions = prefix / "share/bash-completion/completions/anatomix"
+    assert run("bash", "-c", 'source "$1" && complete -p anatomix', "bash", completions).endswith(" anatomix\n")
+    assert (prefix / "share/zsh/site-functions/_anatomix").read_text().startswith("#compdef anatomix")
+    assert "complete -c anatomix" in (prefix / "share/fish/vendor_completions.d/anatomix.fish").read_text()
+
+
 def test_the_licences_are_those_of_the_linked_crates(prefix):
     """`make licences` renews packaging/THIRD-PARTY.txt when dependencies change."""
     pages = (prefix / "share/doc/anatomix/THIRD-PARTY.txt").read_text()

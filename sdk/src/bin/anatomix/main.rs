@@ -1,10 +1,11 @@
-//! The command line: `anatomix perceive`, `ask`, `chat`, `report`, `bundle` and `providers`.
+//! The command line: `anatomix perceive`, `ask`, `chat`, `report`, `bundle`, `providers` and `completions`.
 
 mod ask;
 mod bundle;
 mod chat;
 mod common;
 mod dicom;
+mod help;
 mod perceive;
 mod print;
 mod providers;
@@ -13,7 +14,7 @@ mod shown;
 mod sign;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 use common::{Failure, Options};
 use std::borrow::Cow;
 use std::io::Write;
@@ -23,21 +24,10 @@ use std::process::ExitCode;
 const FLAGGED: u8 = 3;
 /// Exit code if the reader of standard output closed the pipe: 128 and the number of SIGPIPE, as shells print it for other programs.
 const PIPE_CLOSED: u8 = 128 + 13;
-const EXAMPLES_AND_EXIT_CODES: &str = "Examples:
-  anatomix perceive chest.dcm --overlay boxes.png
-  anatomix ask chest.dcm \"Where is the left lung?\"
-  anatomix report chest.dcm --json
-
-Exit codes:
-    0  everything was done
-    1  something failed; standard error says what, and what to do
-    2  the command line is wrong
-    3  the radiograph is flagged not_chest or not_frontal, and its flags were not accepted (--accept-flags)
-  141  the reader of standard output closed the pipe before everything was written";
 
 /// Anatomy-aware chest X-ray interpretation. Research use, not a medical device.
 #[derive(Parser)]
-#[command(name = "anatomix", version, arg_required_else_help = true, after_help = EXAMPLES_AND_EXIT_CODES)]
+#[command(name = "anatomix", version, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     options: Options,
@@ -54,6 +44,10 @@ enum Command {
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
     Providers(providers::Providers),
+    Completions(help::Completions),
+    /// For those who install the program.
+    #[command(hide = true)]
+    Man(help::ManualPages),
 }
 
 fn main() -> ExitCode {
@@ -61,13 +55,14 @@ fn main() -> ExitCode {
         common::complain("standard output is closed, and results go there; redirect it to a file or to /dev/null");
         return ExitCode::FAILURE;
     }
-    let done = Cli::try_parse().map_or_else(|error| refuse(&error), |cli| cli.run());
+    let parsed = help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let done = parsed.map_or_else(|error| refuse(&error), |cli| cli.run());
     match done.and_then(|()| Ok(std::io::stdout().flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
         // A reader such as `head` has read what it needs, so nothing is said.
         Err(Failure::PipeClosed) => ExitCode::from(PIPE_CLOSED),
         Err(Failure::Reported) => ExitCode::FAILURE,
-        Err(Failure::Usage(message)) => Cli::command().error(ErrorKind::ValueValidation, shown::line(&message)).exit(),
+        Err(Failure::Usage(message)) => help::command().error(ErrorKind::ValueValidation, shown::line(&message)).exit(),
         Err(Failure::Flagged(message)) => {
             common::complain(&message);
             ExitCode::from(FLAGGED)
@@ -89,6 +84,8 @@ impl Cli {
             Command::Report(command) => command.run(&self.options),
             Command::Bundle(command) => command.run(&self.options),
             Command::Providers(command) => command.run(&self.options),
+            Command::Completions(command) => command.run(),
+            Command::Man(command) => command.run(),
         }
     }
 }

@@ -89,7 +89,7 @@ impl Progress {
         Self { reached: 0, tokens: vec![None; answers] }
     }
 
-    /// Adds tokens to an answer. One that begins later than others begins where those are.
+    /// Adds tokens to an answer. If it begins later than others, it is counted from where the slowest of those is.
     pub fn add(&mut self, answer: usize, tokens: usize) {
         *self.tokens[answer].get_or_insert(self.reached) += tokens;
     }
