@@ -4,6 +4,8 @@ mod dicom;
 mod file;
 pub(crate) mod overlay;
 mod record;
+#[cfg(test)]
+mod schema;
 
 pub use dicom::{ReportClass, StructuredReport};
 pub use file::{check_writable, write_whole};

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 /// The JSON record of a study.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Study"))]
 #[non_exhaustive]
 pub struct PerceiveRecord {
     /// The radiograph's path, or the name that was given for its pixels.
@@ -15,8 +16,10 @@ pub struct PerceiveRecord {
     /// Height in pixels.
     pub height: u32,
     /// The 36 structures in index order.
+    #[cfg_attr(test, schemars(length(equal = 36)))]
     pub structures: Vec<StructureRecord>,
     /// Scores of the 14 image labels by name, 0..1, not calibrated.
+    #[cfg_attr(test, schemars(schema_with = "crate::output::schema::labels"))]
     pub labels: BTreeMap<&'static str, f32>,
     /// Reasons not to trust the study.
     pub flags: Vec<Flag>,
@@ -28,25 +31,32 @@ pub struct PerceiveRecord {
 
 /// The JSON record of a structure.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Structure"))]
 #[non_exhaustive]
 pub struct StructureRecord {
     /// Index, 0 to 35.
+    #[cfg_attr(test, schemars(range(max = 35)))]
     pub index: usize,
     /// Name.
+    #[cfg_attr(test, schemars(schema_with = "crate::output::schema::structure"))]
     pub name: &'static str,
     /// Bounding box `x0, y0, x1, y1` in pixels of the original image.
     #[serde(rename = "box")]
+    #[cfg_attr(test, schemars(inner(range(min = 0))))]
     pub bounds: [f32; 4],
     /// The retrieved sentence.
     pub sentence: String,
     /// Cosine similarity of the sentence's embedding and the structure's, -1..1, not calibrated.
+    #[cfg_attr(test, schemars(range(min = -1.001, max = 1.001)))]
     pub similarity: f32,
     /// Similarity minus that of the second-best sentence.
+    #[cfg_attr(test, schemars(range(min = 0)))]
     pub margin: f32,
 }
 
 /// The JSON record of an answer.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Answer"))]
 #[non_exhaustive]
 pub struct AskRecord {
     /// The question as it was put to the model, with boxes in pixels.
@@ -80,11 +90,13 @@ pub struct AskRecord {
 
 /// The JSON record of a grounding.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Grounding"))]
 #[non_exhaustive]
 pub struct GroundingRecord {
     /// The phrase; empty for boxes without a phrase.
     pub phrase: String,
     /// Boxes `x0, y0, x1, y1` in pixels of the original image.
+    #[cfg_attr(test, schemars(inner(inner(range(min = 0)))))]
     pub boxes: Vec<[f32; 4]>,
 }
 
