@@ -909,6 +909,21 @@ typedef struct anx_report_options {
     size_t comprehensive_sr;
 } anx_report_options;
 
+/**
+ * Options of anx_study_presentation_state and anx_study_fhir. Set struct_size to sizeof(anx_document_options) and everything else to
+ * zero but what you want to change.
+ */
+typedef struct anx_document_options {
+    /**
+     * sizeof(anx_document_options).
+     */
+    size_t struct_size;
+    /**
+     * The time at which the results were made, as "YYYYMMDDhhmmss", or NULL for that of the radiograph.
+     */
+    const char *content_time;
+} anx_document_options;
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -1401,6 +1416,41 @@ anx_status anx_study_structured_report(const struct anx_study *study,
                                        const struct anx_report_options *options,
                                        struct anx_bytes **bytes,
                                        struct anx_error **error);
+
+/**
+ * Makes a DICOM Grayscale Softcopy Presentation State (1.2.840.10008.5.1.4.1.1.11.1) of the study and of answers about it, in the study
+ * that the radiograph belongs to: the boxes of the structures and of the answers with their labels, which viewers draw over the image.
+ * Equal results give equal bytes.
+ *
+ * answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
+ * defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
+ * as you protect the radiograph.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
+ * study or image.
+ */
+anx_status anx_study_presentation_state(const struct anx_study *study,
+                                        const struct anx_answer *const *answers,
+                                        size_t count,
+                                        const struct anx_document_options *options,
+                                        struct anx_bytes **bytes,
+                                        struct anx_error **error);
+
+/**
+ * Makes a FHIR R4 bundle of the study and of answers about it: a DiagnosticReport with an Observation for each structure, label, flag,
+ * answer and box, and the Patient, ImagingStudy and Device that they refer to. Equal results give equal bytes.
+ *
+ * answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
+ * defaults. bytes: takes JSON in UTF-8, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
+ * as you protect the radiograph.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
+ * study or image.
+ */
+anx_status anx_study_fhir(const struct anx_study *study,
+                          const struct anx_answer *const *answers,
+                          size_t count,
+                          const struct anx_document_options *options,
+                          struct anx_bytes **bytes,
+                          struct anx_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

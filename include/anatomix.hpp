@@ -174,6 +174,17 @@ public:
         return std::vector<std::uint8_t>(anx_bytes_data(raw), anx_bytes_data(raw) + anx_bytes_size(raw));
     }
 
+    // A DICOM presentation state with the boxes and labels of this study and of answers about it, which viewers draw over the radiograph.
+    Result<std::vector<std::uint8_t>> presentation_state(const std::vector<const Answer *> &answers = {},
+                                                         const DocumentOptions &options = {}) const {
+        return document(anx_study_presentation_state, answers, options);
+    }
+
+    // A FHIR R4 bundle of this study and of answers about it, as JSON: a diagnostic report with its observations.
+    Result<std::vector<std::uint8_t>> fhir(const std::vector<const Answer *> &answers = {}, const DocumentOptions &options = {}) const {
+        return document(anx_study_fhir, answers, options);
+    }
+
     Result<CancelHandle> cancel_handle() const {
         anx_cancel *cancel = nullptr;
         anx_error *error = nullptr;
@@ -187,6 +198,23 @@ public:
 private:
     friend class Engine;
     explicit Study(anx_study *handle) : handle_(handle) {}
+
+    using Make = anx_status (*)(const anx_study *, const anx_answer *const *, std::size_t, const anx_document_options *, anx_bytes **,
+                                anx_error **);
+    Result<std::vector<std::uint8_t>> document(Make make, const std::vector<const Answer *> &answers,
+                                               const DocumentOptions &options) const {
+        if (detail::is_cut(options.content_time)) return detail::cut("options.content_time");
+        std::vector<const anx_answer *> given;
+        for (const Answer *answer : answers) given.push_back(answer ? answer->get() : nullptr);
+        anx_document_options lowered = {};
+        lowered.struct_size = sizeof lowered;
+        lowered.content_time = options.content_time.empty() ? nullptr : options.content_time.c_str();
+        anx_bytes *raw = nullptr;
+        anx_error *error = nullptr;
+        if (make(handle_.get(), given.data(), given.size(), &lowered, &raw, &error) != ANX_OK) return detail::take(error);
+        detail::Owned<anx_bytes, anx_bytes_free> bytes(raw);
+        return std::vector<std::uint8_t>(anx_bytes_data(raw), anx_bytes_data(raw) + anx_bytes_size(raw));
+    }
 
     // An exception must not pass through the library: noexcept ends the program instead.
     static int forward(const char *piece, std::size_t length, void *user_data) noexcept {

@@ -255,6 +255,12 @@ struct ReportOptions {
     bool comprehensive_sr = false;
 };
 
+// How documents other than structured reports are written.
+struct DocumentOptions {
+    // The time at which the results were made, as YYYYMMDDhhmmss; that of the radiograph if empty.
+    std::string content_time = {};
+};
+
 // An image in memory as grey pixels, row by row from the top; see anx_pixels. The values are borrowed: they stay where they are until the
 // study is made. Change the fields for gaps between rows, fewer bits, or MONOCHROME1.
 struct Pixels {

@@ -9,7 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from receivers import archive, changed
 
+__all__ = ["archive", "changed"]
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -127,6 +127,13 @@ int main(int, char **argv) {
     ReportOptions late;
     late.content_time = "tomorrow";
     if (study.structured_report({}, late).error().code != ANX_INVALID_ARGUMENT) return 12;
+    // Its other documents.
+    if (study.presentation_state({&one}).value() != loaded.presentation_state({&again}).value()) return 13;
+    if (study.presentation_state().value().size() >= study.presentation_state({&one}, {}).value().size()) return 14;
+    if (study.fhir({&one}).value() != loaded.fhir({&again}).value() || study.fhir().value().front() != '{') return 16;
+    DocumentOptions cut;
+    cut.content_time = std::string("2026\0", 5);
+    if (study.presentation_state({}, cut).error().code != ANX_INVALID_ARGUMENT) return 15;
     // Memory that two studies do not fit into.
     EngineOptions tight;
     tight.memory_limit = engine.study_bytes(2048);

@@ -46,7 +46,7 @@ def printed(succeed, phantom_dicom, radiographs, tmp_path_factory):
         succeed("report", chest, "--json", "--max-tokens", "3"),
         succeed("report", extremity, "--json", "--accept-flags", "--stop", "."),
     ]
-    return {"study": [json.loads(line) for line in studies.splitlines()], "answer": [json.loads(line) for line in "".join(answers).splitlines()]}
+    return {name: [json.loads(line) for line in lines.splitlines()] for name, lines in (("study", studies), ("answer", "".join(answers)))}
 
 
 def test_records_conform_and_have_no_other_keys(named, printed):

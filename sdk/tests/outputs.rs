@@ -64,6 +64,8 @@ fn outputs_are_null_after_every_failure() {
             check("anx_study_ask_many", 3, |out, error| anx_study_ask_many(study, texts.as_ptr(), null(), 3, out, error)),
             check("anx_study_ask_many", COUNT, |out, error| anx_study_ask_many(study, texts.as_ptr(), null(), COUNT, out, error)),
             check("anx_study_structured_report", 1, |out, error| anx_study_structured_report(study, null(), 0, null(), out, error)),
+            check("anx_study_presentation_state", 1, |out, error| anx_study_presentation_state(study, null(), 0, null(), out, error)),
+            check("anx_study_fhir", 1, |out, error| anx_study_fhir(study, null(), 0, null(), out, error)),
             check("anx_study_save", 1, |out, error| anx_study_save(study, out, error)),
             check("anx_study_load", 1, |out, error| anx_study_load(engine, pixels.as_ptr(), 4, out, error)),
         ]

@@ -1,9 +1,9 @@
-//! DICOM structured reports.
+//! Documents for other systems: structured reports, presentation states, FHIR.
 
 use crate::answer::Answer;
 use crate::errors::Failure;
 use anatomix::Study;
-use anatomix::output::{ReportClass, StructuredReport};
+use anatomix::output::{FhirBundle, PresentationState, ReportClass, StructuredReport};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
@@ -30,6 +30,33 @@ impl Report {
         let report = StructuredReport::of(study, &self.answers).class(self.class);
         let report = self.content_time.as_deref().map_or(report, |time| report.content_time(time));
         Ok(report.to_bytes()?)
+    }
+}
+
+/// What a document holds beside its study.
+pub struct Document {
+    answers: Vec<anatomix::Answer>,
+    content_time: Option<String>,
+}
+
+impl Document {
+    /// # Errors
+    /// `TypeError` if the content time is neither a text nor a `datetime`.
+    pub fn new(answers: &[Bound<'_, Answer>], content_time: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let answers = answers.iter().map(|answer| answer.get().answer.clone()).collect();
+        Ok(Self { answers, content_time: content_time.map(timestamp).transpose()? })
+    }
+
+    /// The presentation state of a study as the bytes of a DICOM file.
+    pub fn presentation_state(&self, study: &Study) -> Result<Vec<u8>, Failure> {
+        let state = PresentationState::of(study, &self.answers);
+        Ok(self.content_time.as_deref().map_or(state, |time| state.content_time(time)).to_bytes()?)
+    }
+
+    /// The FHIR bundle of a study as the bytes of a JSON file.
+    pub fn fhir(&self, study: &Study) -> Result<Vec<u8>, Failure> {
+        let bundle = FhirBundle::of(study, &self.answers);
+        Ok(self.content_time.as_deref().map_or(bundle, |time| bundle.content_time(time)).to_bytes()?)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::errors::{Failure, poisoned};
 use crate::overlay::Drawn;
 use crate::question::Question;
 use crate::records;
-use crate::report::Report;
+use crate::report::{Document, Report};
 use crate::stream::Stream;
 use crate::waiting::{check, run};
 use anatomix::output::{Overlay, PerceiveRecord};
@@ -254,6 +254,44 @@ impl Study {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let report = Report::new(&answers, content_time, comprehensive_sr)?;
         let bytes = self.call(py, |study| report.of(study))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// A DICOM presentation state of this study: the boxes of structures and answers with their labels, which viewers draw over the
+    /// radiograph. The bytes of a file that belongs to the radiograph's DICOM study. Equal results give equal bytes.
+    ///
+    /// answers: answers of this study.
+    /// content_time: when the results were made, a datetime or a text YYYYMMDDhhmmss; by default the time of the radiograph.
+    ///
+    /// Raises OutputError if the radiograph is no DICOM file, or its header lacks what identifies patient, study or image.
+    #[pyo3(signature = (answers = Vec::new(), *, content_time = None))]
+    fn presentation_state<'py>(
+        &self,
+        py: Python<'py>,
+        answers: Vec<Bound<'py, Answer>>,
+        content_time: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let document = Document::new(&answers, content_time)?;
+        let bytes = self.call(py, |study| document.presentation_state(study))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// A FHIR R4 bundle of this study, as the bytes of a JSON file: a DiagnosticReport with an Observation for each structure, label, flag,
+    /// answer and box, and the Patient, ImagingStudy and Device that they refer to. Equal results give equal bytes.
+    ///
+    /// answers: answers of this study.
+    /// content_time: when the results were made, a datetime or a text YYYYMMDDhhmmss; by default the time of the radiograph.
+    ///
+    /// Raises OutputError if the radiograph is no DICOM file, or its header lacks what identifies patient, study or image.
+    #[pyo3(signature = (answers = Vec::new(), *, content_time = None))]
+    fn fhir<'py>(
+        &self,
+        py: Python<'py>,
+        answers: Vec<Bound<'py, Answer>>,
+        content_time: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let document = Document::new(&answers, content_time)?;
+        let bytes = self.call(py, |study| document.fhir(study))?;
         Ok(PyBytes::new(py, &bytes))
     }
 

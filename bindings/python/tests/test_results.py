@@ -94,10 +94,25 @@ def test_a_structured_report_is_that_of_the_program(study, printed, tmp_path):
         )
 
 
+def test_other_documents_are_those_of_the_program(study, printed, tmp_path):
+    answer = study.ask(QUESTION)
+    for option, make in (("--gsps", study.presentation_state), ("--fhir", study.fhir)):
+        path = tmp_path / "document"
+        printed("ask", PHANTOM, QUESTION, option, path, "--content-time", "20240506070809")
+        assert make([answer], content_time=datetime.datetime(2024, 5, 6, 7, 8, 9)) == path.read_bytes()
+        assert make() != make([answer]) and make() == make([])
+        with pytest.raises(anatomix.OutputError):
+            make(content_time="yesterday")
+        with pytest.raises(TypeError):
+            make([study])
+
+
 def test_a_report_that_cannot_be_made(engine, study):
     pixels = anatomix.Radiograph.from_array(np.tile(np.arange(256, dtype=np.uint8), (256, 1)))
     for report, code in (
         (lambda: engine.study(pixels).structured_report(), "output"),
+        (lambda: engine.study(pixels).presentation_state(), "output"),
+        (lambda: engine.study(pixels).fhir(), "output"),
         (lambda: study.structured_report([engine.study(pixels).ask(QUESTION)]), "output"),
         (lambda: study.structured_report(content_time="yesterday"), "invalid_argument"),
     ):

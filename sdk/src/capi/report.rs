@@ -1,4 +1,4 @@
-//! Structured reports.
+//! Documents for other systems: structured reports, presentation states, FHIR.
 
 use super::answer::anx_answer;
 use super::call::make;
@@ -11,7 +11,8 @@ use super::status::anx_status;
 use super::strings::optional_text;
 use super::study::{anx_study, array};
 use crate::answer::Answer;
-use crate::output::{ReportClass, StructuredReport};
+use crate::output::{FhirBundle, OutputError, PresentationState, ReportClass, StructuredReport};
+use crate::study::Study;
 use std::ffi::c_char;
 
 /// Options of anx_study_structured_report. Set struct_size to sizeof(anx_report_options) and everything else to zero but what you want to
@@ -57,9 +58,7 @@ pub unsafe extern "C" fn anx_study_structured_report(
                 let options = read_options(options)?;
                 let time = optional_text(options.content_time, "options.content_time")?;
                 let is_2d = switch(options.comprehensive_sr, false, "options.comprehensive_sr")?;
-                let missing = || Failure::argument("answers", "holds NULL; pass count pointers to answers");
-                let given = array(answers, count, "answers")?.iter().map(|answer| answer.as_ref().ok_or_else(missing));
-                let answers = given.map(|answer| answer.map(|answer| answer.result.clone())).collect::<Result<Vec<Answer>, _>>()?;
+                let answers = given(answers, count)?;
                 let study = study.lock()?;
                 let class = if is_2d { ReportClass::Comprehensive } else { ReportClass::Comprehensive3d };
                 let report = StructuredReport::of(&study, &answers).class(class);
@@ -68,4 +67,111 @@ pub unsafe extern "C" fn anx_study_structured_report(
             })
         })
     }
+}
+
+/// Options of anx_study_presentation_state and anx_study_fhir. Set struct_size to sizeof(anx_document_options) and everything else to
+/// zero but what you want to change.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct anx_document_options {
+    /// sizeof(anx_document_options).
+    pub struct_size: usize,
+    /// The time at which the results were made, as "YYYYMMDDhhmmss", or NULL for that of the radiograph.
+    pub content_time: *const c_char,
+}
+
+// SAFETY: words only, and zero is valid in each of them.
+unsafe impl Options for anx_document_options {
+    const NAME: &'static str = "anx_document_options";
+}
+
+/// Makes a DICOM Grayscale Softcopy Presentation State (1.2.840.10008.5.1.4.1.1.11.1) of the study and of answers about it, in the study
+/// that the radiograph belongs to: the boxes of the structures and of the answers with their labels, which viewers draw over the image.
+/// Equal results give equal bytes.
+///
+/// answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
+/// defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
+/// as you protect the radiograph.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
+/// study or image.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_presentation_state(
+    study: *const anx_study,
+    answers: *const *const anx_answer,
+    count: usize,
+    options: *const anx_document_options,
+    bytes: *mut *mut anx_bytes,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    let write = |study: &Study, answers: &[Answer], time: Option<&str>| {
+        let state = PresentationState::of(study, answers);
+        time.map_or(state, |time| state.content_time(time)).to_bytes()
+    };
+    // SAFETY: NULL or valid pointers, as the header asks.
+    unsafe { document(study, answers, count, options, bytes, error, write) }
+}
+
+/// Makes a FHIR R4 bundle of the study and of answers about it: a DiagnosticReport with an Observation for each structure, label, flag,
+/// answer and box, and the Patient, ImagingStudy and Device that they refer to. Equal results give equal bytes.
+///
+/// answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
+/// defaults. bytes: takes JSON in UTF-8, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
+/// as you protect the radiograph.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
+/// study or image.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_fhir(
+    study: *const anx_study,
+    answers: *const *const anx_answer,
+    count: usize,
+    options: *const anx_document_options,
+    bytes: *mut *mut anx_bytes,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    let write = |study: &Study, answers: &[Answer], time: Option<&str>| {
+        let bundle = FhirBundle::of(study, answers);
+        time.map_or(bundle, |time| bundle.content_time(time)).to_bytes()
+    };
+    // SAFETY: NULL or valid pointers, as the header asks.
+    unsafe { document(study, answers, count, options, bytes, error, write) }
+}
+
+/// Makes a document with `write`, which gets the study, the answers and the content time.
+///
+/// # Safety
+/// All pointers are NULL or valid, as the header asks.
+unsafe fn document(
+    study: *const anx_study,
+    answers: *const *const anx_answer,
+    count: usize,
+    options: *const anx_document_options,
+    bytes: *mut *mut anx_bytes,
+    error: *mut *mut anx_error,
+    write: impl FnOnce(&Study, &[Answer], Option<&str>) -> Result<Vec<u8>, OutputError>,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers throughout, as the caller promises; every helper looks for NULL.
+    unsafe {
+        make(bytes, error, || {
+            on(study, |study| {
+                let options = read_options(options)?;
+                let time = optional_text(options.content_time, "options.content_time")?;
+                let answers = given(answers, count)?;
+                let study = study.lock()?;
+                Ok(anx_bytes::new(write(&study, &answers, time).map_err(crate::Error::from)?))
+            })
+        })
+    }
+}
+
+/// The answers that a caller passes.
+///
+/// # Safety
+/// `answers` is NULL or an array of `count` pointers, each of which is NULL or a live handle.
+unsafe fn given(answers: *const *const anx_answer, count: usize) -> Result<Vec<Answer>, Failure> {
+    let missing = || Failure::argument("answers", "holds NULL; pass count pointers to answers");
+    // SAFETY: as the caller promises.
+    let handles = unsafe { array(answers, count, "answers")? };
+    // SAFETY: as the caller promises.
+    let answers = handles.iter().map(|answer| unsafe { answer.as_ref() }.ok_or_else(missing));
+    answers.map(|answer| answer.map(|answer| answer.result.clone())).collect()
 }

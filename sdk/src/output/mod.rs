@@ -1,13 +1,18 @@
-//! Output: JSON records, overlays, DICOM objects, and atomic writing of files.
+//! Output: JSON records, overlays, DICOM objects, FHIR, and atomic writing of files.
 
+mod codes;
 mod dicom;
+mod document;
+mod fhir;
 mod file;
 pub(crate) mod overlay;
 mod record;
 #[cfg(test)]
 mod schema;
+mod uid;
 
-pub use dicom::{ReportClass, StructuredReport};
+pub use dicom::{PresentationState, ReportClass, StructuredReport};
+pub use fhir::FhirBundle;
 pub use file::{check_writable, write_whole};
 pub use overlay::{LabelledBox, Overlay};
 pub use record::{AskRecord, GroundingRecord, PerceiveRecord, StructureRecord};
@@ -28,11 +33,11 @@ pub enum OutputError {
     NotRegular { path: PathBuf },
     #[error("cannot write {path}: the picture cannot be encoded; report this as a defect")]
     Encode { path: PathBuf, source: Source },
-    #[error("no DICOM object can be made of {name}: {message}")]
+    #[error("no DICOM object and no FHIR bundle can be made of {name}: {message}")]
     Identity { name: String, message: String },
     #[error("the content time \"{found}\" is no date with a time; write it as YYYYMMDDhhmmss")]
     Time { found: String },
-    #[error("no DICOM object can be made of {name}: an answer is about another radiograph or from another bundle; give the study's own")]
+    #[error("nothing can be made of {name}: an answer is about another radiograph or from another bundle; give the study's own")]
     ForeignAnswer { name: String },
     #[error("the DICOM object cannot be encoded; report this as a defect")]
     Dicom { source: Source },

@@ -1,5 +1,6 @@
 //! What a DICOM file says of its image, study and patient: what objects that belong to the same study have to repeat.
 
+use super::shown::Shown;
 use crate::text::brief;
 use dicom_core::chrono::NaiveDate;
 use dicom_core::{Tag, VR};
@@ -126,11 +127,14 @@ pub(crate) fn is_time(value: &str) -> bool {
 }
 
 /// What a DICOM file says of its image, study and patient. Every value is valid, and none is empty.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     /// Values by tag, as `GGGGEEEE`.
+    #[serde(flatten)]
     values: BTreeMap<String, String>,
+    /// See [`Identity::shown`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shown: Option<Box<Shown>>,
 }
 
 impl Identity {
@@ -153,13 +157,23 @@ impl Identity {
                 },
             }
         }
-        Ok(Box::new(Self { values }))
+        Ok(Box::new(Self { values, shown: None }))
     }
 
     /// Whether this could have been read from a file.
     pub fn is_valid(&self) -> bool {
         let read = Self::read(|tag| Ok(self.values.get(&key(tag)).cloned()));
-        read.is_ok_and(|read| *read == *self)
+        read.is_ok_and(|read| read.values == self.values) && self.shown.as_ref().is_none_or(|shown| shown.is_valid())
+    }
+
+    /// This with how the image is displayed.
+    pub fn shown_as(self, shown: Shown) -> Self {
+        Self { shown: Some(Box::new(shown)).filter(|shown| shown.is_valid()), ..self }
+    }
+
+    /// How the image is displayed; `None` in a study that an earlier version saved, and if a transform overflows.
+    pub fn shown(&self) -> Option<&Shown> {
+        self.shown.as_deref()
     }
 
     /// The value of an attribute; empty if the file has none.
@@ -267,6 +281,15 @@ mod tests {
             let mut changed = whole.clone();
             changed[key] = value.into();
             assert!(!valid(&changed), "{key}");
+        }
+        let window = serde_json::json!({ "window": { "function": "linear", "center": 0.0, "width": 0.5 } });
+        let modality = serde_json::json!({ "linear": { "slope": 1.0, "intercept": 0.0 } });
+        let mut shown = serde_json::json!({ "modality": modality, "voi": window, "inverted": false, "aspect": [1, 1], "lossy": false });
+        for (width, expected) in [(0.5, false), (1.5, true)] {
+            shown["voi"]["window"]["width"] = width.into();
+            let mut changed = whole.clone();
+            changed["shown"] = shown.clone();
+            assert_eq!(valid(&changed), expected);
         }
     }
 

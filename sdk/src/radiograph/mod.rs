@@ -11,6 +11,7 @@ pub(crate) mod memory;
 mod preprocess;
 mod raster;
 mod resize;
+pub(crate) mod shown;
 mod sides;
 mod stored;
 

@@ -1,4 +1,4 @@
-//! Structured reports.
+//! Structured reports and other documents.
 
 use super::{ON, ask, asking, engine, failure, file, study};
 use anatomix::capi::*;
@@ -20,6 +20,60 @@ fn report(study: *const anx_study, answers: &[*const anx_answer], options: &anx_
         let copied = std::slice::from_raw_parts(anx_bytes_data(bytes), anx_bytes_size(bytes)).to_vec();
         anx_bytes_free(bytes);
         copied
+    }
+}
+
+/// A function that makes a document.
+type Make = unsafe extern "C" fn(
+    *const anx_study,
+    *const *const anx_answer,
+    usize,
+    *const anx_document_options,
+    *mut *mut anx_bytes,
+    *mut *mut anx_error,
+) -> anx_status;
+
+const MAKES: [Make; 2] = [anx_study_presentation_state, anx_study_fhir];
+
+/// The bytes of a document.
+fn document(make: Make, study: *const anx_study, answers: &[*const anx_answer], options: *const anx_document_options) -> Vec<u8> {
+    let (mut bytes, mut error) = (null_mut(), null_mut());
+    // SAFETY: live handles; the bytes are freed once.
+    unsafe {
+        let status = make(study, answers.as_ptr(), answers.len(), options, &mut bytes, &mut error);
+        super::check(status, error);
+        let copied = std::slice::from_raw_parts(anx_bytes_data(bytes), anx_bytes_size(bytes)).to_vec();
+        anx_bytes_free(bytes);
+        copied
+    }
+}
+
+#[test]
+fn documents_hold_the_answers_that_they_are_given() {
+    let engine = engine();
+    let study = study(&engine);
+    let answer = ask(study, c"Where is the left lung?", &asking()).cast_const();
+    for make in MAKES {
+        let (alone, whole) = (document(make, study, &[], null()), document(make, study, &[answer], null()));
+        assert_eq!(whole, document(make, study, &[answer], null()));
+        assert!(holds(&whole, "Where is the left lung?") && !holds(&alone, "Where is the left lung?") && holds(&alone, "Phantom"));
+        let timed = anx_document_options { struct_size: size_of::<anx_document_options>(), content_time: c"20271126093000".as_ptr() };
+        let later = document(make, study, &[], &timed);
+        assert!(later != alone && (holds(&later, "20271126") || holds(&later, "2027-11-26")));
+        let mut bytes = null_mut();
+        // SAFETY: valid pointers or NULL.
+        unsafe {
+            let late = anx_document_options { content_time: c"tomorrow".as_ptr(), ..timed };
+            let (status, message, _) = failure(|e| make(study, null(), 0, &late, &mut bytes, e));
+            assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("\"tomorrow\" is no date with a time"), "{message}");
+            let (status, message, _) = failure(|e| make(study, [null()].as_ptr(), 1, null(), &mut bytes, e));
+            assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("answers holds NULL"), "{message}");
+        }
+    }
+    // SAFETY: freed once.
+    unsafe {
+        anx_answer_free(answer.cast_mut());
+        anx_study_free(study);
     }
 }
 

@@ -84,6 +84,10 @@ fn a_null_argument_is_named() {
             (failure(|e| anx_study_save(null_mut(), null_mut(), e)), "bytes"),
             (failure(|e| anx_study_structured_report(null(), null(), 0, null(), &mut bytes, e)), "study"),
             (failure(|e| anx_study_structured_report(null(), null(), 0, null(), null_mut(), e)), "bytes"),
+            (failure(|e| anx_study_presentation_state(null(), null(), 0, null(), &mut bytes, e)), "study"),
+            (failure(|e| anx_study_presentation_state(null(), null(), 0, null(), null_mut(), e)), "bytes"),
+            (failure(|e| anx_study_fhir(null(), null(), 0, null(), &mut bytes, e)), "study"),
+            (failure(|e| anx_study_fhir(null(), null(), 0, null(), null_mut(), e)), "bytes"),
             (failure(|e| anx_study_load(null(), pixels.as_ptr(), 4, &mut study, e)), "engine"),
             (failure(|e| anx_study_load(null(), pixels.as_ptr(), 4, null_mut(), e)), "study"),
         ]

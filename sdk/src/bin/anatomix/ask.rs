@@ -1,7 +1,7 @@
 //! `anatomix ask`: a question or task about a radiograph.
 
 use crate::common::{Failure, Kept, Options, positive, read_text, seconds, spinner};
-use crate::dicom::Dicom;
+use crate::documents::Documents;
 use crate::print;
 use crate::shown::{out, remark};
 use anatomix::output::{AskRecord, Overlay};
@@ -58,7 +58,7 @@ pub struct Output {
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
     #[command(flatten)]
-    dicom: Dicom,
+    documents: Documents,
     #[command(flatten)]
     decoding: Decoding,
 }
@@ -224,7 +224,9 @@ impl Output {
     pub fn open(&self, options: &Options, image: &Path) -> Result<Session<'_>, Failure> {
         let files = options.inputs();
         let inputs = [Some(image), self.decoding.json_schema.as_deref()].into_iter().flatten().chain(files.iter().map(PathBuf::as_path));
-        let outs = [("--overlay", &self.overlay), ("--save", &self.save), ("--sr", &self.dicom.sr)];
+        let outs =
+            [("--overlay", &self.overlay), ("--save", &self.save)].into_iter().filter_map(|(option, out)| Some((option, out.as_deref()?)));
+        let outs = outs.chain(self.documents.places().map(|(kind, place)| (kind.option(), place)));
         Kept::new(inputs, &options.bundle()?).check_all(outs)?;
         let engine = options.engine(!self.decoding.no_look_up)?;
         let source = Source::open(image)?;
@@ -235,7 +237,7 @@ impl Output {
         let study = source.study(&engine);
         waiting.finish_and_clear();
         let study = study?;
-        self.dicom.check(&study)?;
+        self.documents.check(&study)?;
         Ok(Session { study, radiograph: source.radiograph(), output: self, answers: Vec::new(), flags_printed: false })
     }
 }
@@ -246,7 +248,7 @@ pub struct Session<'a> {
     /// `None` for a saved study.
     radiograph: Option<Box<Radiograph>>,
     output: &'a Output,
-    /// All answers, for the structured report.
+    /// All answers, for the documents.
     answers: Vec<Answer>,
     /// Whether the study's flags were printed.
     flags_printed: bool,
@@ -296,16 +298,16 @@ impl Session<'_> {
         if let (Some(path), Some(radiograph), Some(answer)) = (&self.output.overlay, &self.radiograph, answers.last()) {
             Overlay::of_answer(answer, radiograph).map_err(Error::from)?.write(path).map_err(Error::from)?;
         }
-        if self.output.dicom.sr.is_some() {
+        if self.output.documents.places().next().is_some() {
             self.answers.extend(answers);
         }
         Ok(())
     }
 
-    /// Writes the structured report, and saves the study, if the options are given.
+    /// Writes the documents, and saves the study, if the options are given.
     pub fn close(mut self) -> Result<(), Failure> {
-        if let Some(path) = &self.output.dicom.sr {
-            self.output.dicom.write(&self.study, &self.answers, path)?;
+        for (kind, path) in self.output.documents.places() {
+            self.output.documents.write(kind, &self.study, &self.answers, path)?;
         }
         if let Some(path) = &self.output.save {
             let unsaved = |error: Error| Failure::Message(format!("{} was not written: {}", path.display(), error.full_message()));

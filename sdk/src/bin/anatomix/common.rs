@@ -245,9 +245,9 @@ impl Kept {
     }
 
     /// Checks the files of several options as [`Kept::check`] does, and that no two are the same.
-    pub fn check_all<const N: usize>(&self, outs: [(&str, &Option<PathBuf>); N]) -> Result<(), Failure> {
+    pub fn check_all<'a>(&self, outs: impl IntoIterator<Item = (&'a str, &'a Path)>) -> Result<(), Failure> {
         let mut taken: Vec<(&str, PathBuf)> = Vec::new();
-        for (option, out) in outs.into_iter().filter_map(|(option, out)| Some((option, out.as_ref()?))) {
+        for (option, out) in outs {
             self.check(option, out)?;
             let Some(place) = place(out) else { continue };
             if let Some((other, _)) = taken.iter().find(|(_, taken)| *taken == place) {

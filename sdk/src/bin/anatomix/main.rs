@@ -4,7 +4,7 @@ mod ask;
 mod bundle;
 mod chat;
 mod common;
-mod dicom;
+mod documents;
 mod help;
 mod perceive;
 mod print;

@@ -1,7 +1,7 @@
 //! `anatomix perceive`: structures, sentences, labels and flags of radiographs.
 
 use crate::common::{Failure, Kept, Options, bar, complain, seconds};
-use crate::dicom::Dicom;
+use crate::documents::{Documents, Kind};
 use crate::print;
 use crate::shown::out;
 use anatomix::output::{Overlay, PerceiveRecord};
@@ -31,14 +31,22 @@ pub struct Perceive {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     deadline: Option<Duration>,
     #[command(flatten)]
-    dicom: Dicom,
+    documents: Documents,
 }
 
 /// An image with the files that are written for it.
 struct Image<'a> {
     path: &'a Path,
     overlay: Option<PathBuf>,
-    report: Option<PathBuf>,
+    documents: Vec<(Kind, PathBuf)>,
+}
+
+impl Image<'_> {
+    /// The options that name its files.
+    fn outs(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let documents = self.documents.iter().map(|(kind, path)| (kind.option(), path.as_path()));
+        self.overlay.as_deref().map(|path| ("--overlay", path)).into_iter().chain(documents)
+    }
 }
 
 impl Perceive {
@@ -47,7 +55,7 @@ impl Perceive {
         let files = options.inputs();
         let inputs = self.images.iter().chain(&files).map(PathBuf::as_path);
         let kept = Kept::new(inputs, &options.bundle()?);
-        images.iter().try_for_each(|image| kept.check_all([("--overlay", &image.overlay), ("--sr", &image.report)]))?;
+        images.iter().try_for_each(|image| kept.check_all(image.outs()))?;
         let engine = options.engine(true)?;
         let progress = match self.images.len() {
             1 => ProgressBar::hidden(),
@@ -74,8 +82,8 @@ impl Perceive {
         if let Some(path) = &image.overlay {
             Overlay::of_study(study, radiograph).map_err(Error::from)?.write(path).map_err(Error::from)?;
         }
-        if let Some(path) = &image.report {
-            self.dicom.write(study, &[], path)?;
+        for (kind, path) in &image.documents {
+            self.documents.write(*kind, study, &[], path)?;
         }
         progress.suspend(|| if self.json { Ok(out().json(&PerceiveRecord::from(study))?) } else { print::study(study) })
     }
@@ -83,9 +91,13 @@ impl Perceive {
     /// The images with the paths of their files.
     fn images(&self) -> Result<Vec<Image<'_>>, Failure> {
         let overlays = self.places("--overlay", self.overlay.as_deref(), ".overlay.png")?;
-        let reports = self.places("--sr", self.dicom.sr.as_deref(), ".sr.dcm")?;
-        let files = overlays.into_iter().zip(reports);
-        Ok(self.images.iter().zip(files).map(|(path, (overlay, report))| Image { path, overlay, report }).collect())
+        let mut images: Vec<Image> = Vec::with_capacity(self.images.len());
+        images.extend(self.images.iter().zip(overlays).map(|(path, overlay)| Image { path, overlay, documents: Vec::new() }));
+        for (kind, place) in self.documents.places() {
+            let places = self.places(kind.option(), Some(place), kind.ending())?;
+            images.iter_mut().zip(places).for_each(|(image, place)| image.documents.extend(place.map(|place| (kind, place))));
+        }
+        Ok(images)
     }
 
     /// Where an option writes its file for each image.
@@ -146,13 +158,9 @@ fn perceive(engine: &Engine, batch: &[Image], deadline: Option<Duration>) -> Res
 mod tests {
     use super::*;
 
-    fn no_dicom() -> Dicom {
-        Dicom { sr: None, sr_2d: false, content_time: None }
-    }
-
     fn perceive(images: &[&str], overlay: &Path) -> Perceive {
         let images = images.iter().map(PathBuf::from).collect();
-        Perceive { images, json: false, overlay: Some(overlay.into()), deadline: None, dicom: no_dicom() }
+        Perceive { images, json: false, overlay: Some(overlay.into()), deadline: None, documents: Documents::default() }
     }
 
     #[test]

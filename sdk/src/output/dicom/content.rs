@@ -1,8 +1,8 @@
 //! The content tree of a structured report (DICOM PS3.3, C.17.3): items with a concept, a value and a relationship to the item above.
 
-use super::codes::Code;
-use super::element::{floats, item, sequence, text};
+use super::element::{corners, floats, item, lines, sequence, text};
 use crate::geometry::PixelBox;
+use crate::output::codes::Code;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
@@ -78,8 +78,7 @@ impl Relation {
 
     /// A text. Control characters other than tabulators and ends of lines are left out.
     pub fn text(self, concept: Code, value: &str) -> Item<'static> {
-        let lines: Vec<String> = value.lines().map(|line| line.chars().filter(|&c| c == '\t' || !c.is_control()).collect()).collect();
-        self.item(concept, Value::Text(lines.join("\r\n")))
+        self.item(concept, Value::Text(lines(value)))
     }
 
     /// A coded value.
@@ -119,14 +118,13 @@ impl<'a> Item<'a> {
             Value::Number(value, unit) => {
                 let measured = value.is_finite().then(|| {
                     let unit = sequence(tags::MEASUREMENT_UNITS_CODE_SEQUENCE, vec![code(*unit)]);
-                    item([text(tags::NUMERIC_VALUE, VR::DS, &decimal(*value)), unit])
+                    item([text(tags::NUMERIC_VALUE, VR::DS, &number(*value)), unit])
                 });
                 ("NUM", vec![sequence(tags::MEASURED_VALUE_SEQUENCE, measured.into_iter().collect())])
             }
             Value::Uid(value) => ("UIDREF", vec![text(tags::UID, VR::UI, value)]),
-            Value::Box(PixelBox { x0, y0, x1, y1 }) => {
-                let corners = [*x0, *y0, *x1, *y0, *x1, *y1, *x0, *y1, *x0, *y0];
-                ("SCOORD", vec![text(tags::GRAPHIC_TYPE, VR::CS, "POLYLINE"), floats(tags::GRAPHIC_DATA, &corners)])
+            Value::Box(bounds) => {
+                ("SCOORD", vec![text(tags::GRAPHIC_TYPE, VR::CS, "POLYLINE"), floats(tags::GRAPHIC_DATA, &corners(bounds))])
             }
             Value::Image(image) => ("IMAGE", vec![sequence(tags::REFERENCED_SOP_SEQUENCE, vec![image.item()])]),
         };
@@ -158,20 +156,20 @@ pub(super) fn code(code: Code) -> InMemDicomObject {
 }
 
 /// A decimal number of at most 16 characters.
-fn decimal(value: f32) -> String {
+fn number(value: f32) -> String {
     let plain = value.to_string();
     if plain.len() <= 16 { plain } else { format!("{value:.6e}") }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::decimal;
+    use super::number;
 
     #[test]
     fn numbers_fit() {
-        assert_eq!(["0.9877", "-0.5", "2048"], [0.9877, -0.5, 2048.0].map(decimal).each_ref().map(String::as_str));
+        assert_eq!(["0.9877", "-0.5", "2048"], [0.9877, -0.5, 2048.0].map(number).each_ref().map(String::as_str));
         for value in [f32::MIN, f32::MAX, f32::MIN_POSITIVE, -1.234_567_8e-30, 1.0 / 3.0] {
-            let text = decimal(value);
+            let text = number(value);
             assert!(text.len() <= 16 && (text.parse::<f32>().unwrap() / value - 1.0).abs() < 1e-5, "{text}");
         }
     }

@@ -1,57 +1,29 @@
 //! The modules that all objects share (DICOM PS3.3, C.7 and C.12). Patient and study are those of the radiograph.
 
-use super::codes::PRIVATE_SCHEME;
 use super::element::{item, sequence, text};
-use super::uid;
-use crate::output::OutputError;
+use crate::output::codes::PRIVATE_SCHEME;
+use crate::output::document::{ContentTime, PRODUCT};
+use crate::output::uid;
+use crate::perception::flags::FlagCode;
 use crate::provenance::Provenance;
-use crate::radiograph::{Identity, is_date, is_time, representation};
+use crate::radiograph::{Identity, representation};
 use crate::study::Study;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_object::mem::InMemElement;
 
-/// The product's name, as maker and model of the equipment.
-pub(super) const PRODUCT: &str = "AnatomiX";
-
-/// The identity of the study's radiograph.
-///
-/// # Errors
-/// If it is no DICOM file, or its header is not valid.
-pub(super) fn identity(study: &Study) -> Result<&Identity, OutputError> {
-    let missing = |message: &String| OutputError::Identity { name: study.name().into(), message: message.clone() };
-    study.source.as_ref().map(|identity| &**identity).map_err(missing)
+/// The elements Content Date and Content Time.
+pub(super) fn content_time(time: &ContentTime) -> [InMemElement; 2] {
+    [text(tags::CONTENT_DATE, VR::DA, &time.date), text(tags::CONTENT_TIME, VR::TM, &time.time)]
 }
 
-/// Date and time of an object's content, in DICOM's form.
-pub(super) struct ContentTime {
-    date: String,
-    time: String,
-}
-
-impl ContentTime {
-    /// The time that the caller gives, as `YYYYMMDDhhmmss`, else that of the radiograph. It is never the time at which this runs, so that
-    /// the same result is the same object.
-    ///
-    /// # Errors
-    /// If the given time is none, or none is given and the radiograph has none.
-    pub fn new(given: Option<&str>, identity: &Identity, study: &Study) -> Result<Self, OutputError> {
-        if let Some(given) = given {
-            let parts = given.split_at_checked(8).filter(|(date, time)| is_date(date) && is_time(time) && time.len() == 6);
-            let (date, time) = parts.ok_or_else(|| OutputError::Time { found: crate::text::brief(given) })?;
-            return Ok(Self { date: date.into(), time: time.into() });
-        }
-        let [date, time] = identity.time().ok_or_else(|| OutputError::Identity {
-            name: study.name().into(),
-            message: "its header has no date with a time that the object could take; give the content time".into(),
-        })?;
-        Ok(Self { date: date.into(), time: time.into() })
-    }
-
-    /// The elements Content Date and Content Time.
-    pub fn elements(&self) -> [InMemElement; 2] {
-        [text(tags::CONTENT_DATE, VR::DA, &self.date), text(tags::CONTENT_TIME, VR::TM, &self.time)]
+/// The body part in the series of an image or a presentation state: the chest, which has no side, unless a flag says that it is another
+/// one, whose side is unknown.
+pub(super) fn body_part(study: &Study) -> InMemElement {
+    match study.flags().iter().any(|flag| flag.code == FlagCode::NotChest) {
+        true => text(tags::LATERALITY, VR::CS, ""),
+        false => text(tags::BODY_PART_EXAMINED, VR::CS, "CHEST"),
     }
 }
 
@@ -94,15 +66,9 @@ pub(super) fn common(class_uid: &str, identity: &Identity, series: &Series, prov
         bundle_sha256.as_bytes(),
         sdk.as_bytes(),
     ]);
-    let scheme = item([
-        text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, PRIVATE_SCHEME),
-        text(tags::CODING_SCHEME_NAME, VR::ST, "Structures, labels and measurements of AnatomiX"),
-        text(tags::CODING_SCHEME_RESPONSIBLE_ORGANIZATION, VR::ST, PRODUCT),
-    ]);
     for element in [
         text(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192"),
         text(tags::SOP_CLASS_UID, VR::UI, class_uid),
-        sequence(tags::CODING_SCHEME_IDENTIFICATION_SEQUENCE, vec![scheme]),
         text(tags::MODALITY, VR::CS, series.modality),
         text(tags::SERIES_INSTANCE_UID, VR::UI, &series_uid),
         text(tags::SERIES_NUMBER, VR::IS, "1"),
@@ -117,4 +83,14 @@ pub(super) fn common(class_uid: &str, identity: &Identity, series: &Series, prov
         object.put(element);
     }
     object
+}
+
+/// The element that declares the private coding scheme, of an object that uses it.
+pub(super) fn private_scheme() -> InMemElement {
+    let scheme = item([
+        text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, PRIVATE_SCHEME),
+        text(tags::CODING_SCHEME_NAME, VR::ST, "Structures, labels and measurements of AnatomiX"),
+        text(tags::CODING_SCHEME_RESPONSIBLE_ORGANIZATION, VR::ST, PRODUCT),
+    ]);
+    sequence(tags::CODING_SCHEME_IDENTIFICATION_SEQUENCE, vec![scheme])
 }

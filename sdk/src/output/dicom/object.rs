@@ -1,9 +1,9 @@
 //! A data set as the bytes of a file.
 
 use super::element::text;
-use super::uid;
 use crate::cause::source;
 use crate::output::OutputError;
+use crate::output::uid;
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};

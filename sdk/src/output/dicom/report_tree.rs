@@ -1,13 +1,13 @@
 //! The content tree of a structured report: TID 1500, Measurement Report, and the templates that it includes (DICOM PS3.16, annex A).
 
-use super::codes::{self, Code, Site};
 use super::content::{ImageReference, Item, Relation, Value};
-use super::modules::PRODUCT;
-use super::uid;
 use crate::anatomy::Side;
 use crate::answer::Answer;
 use crate::geometry::PixelBox;
+use crate::output::codes::{self, Code, Site};
+use crate::output::document::{PRODUCT, device_uid};
 use crate::output::record::{pixels, score};
+use crate::output::uid;
 use crate::perception::flags::Flag;
 use crate::provenance::Provenance;
 use crate::results::{LabelScore, StructureResult};
@@ -104,10 +104,9 @@ impl<'a> Subject<'a> {
 /// TID 1001, 1002 and 1004: the observer is a device.
 fn observer(provenance: &Provenance) -> [Item<'static>; 6] {
     let Provenance { sdk, bundle, bundle_sha256, .. } = provenance;
-    let device_uid = uid::derived(&[b"device", sdk.as_bytes(), bundle_sha256.as_bytes()]);
     [
         HasObservationContext.code(codes::OBSERVER_TYPE, codes::DEVICE),
-        HasObservationContext.item(codes::DEVICE_UID, Value::Uid(device_uid)),
+        HasObservationContext.item(codes::DEVICE_UID, Value::Uid(device_uid(provenance))),
         HasObservationContext.text(codes::DEVICE_NAME, &format!("{PRODUCT} {sdk}, bundle {bundle}")),
         HasObservationContext.text(codes::DEVICE_MANUFACTURER, PRODUCT),
         HasObservationContext.text(codes::DEVICE_MODEL, PRODUCT),

@@ -2,10 +2,11 @@
 
 use super::content::ImageReference;
 use super::element::{item, sequence, text};
-use super::modules::{ContentTime, Series, common, identity};
+use super::modules::{Series, common, content_time, private_scheme};
 use super::object;
 use super::report_tree::Subject;
-use crate::answer::{Answer, Finish};
+use crate::answer::Answer;
+use crate::output::document::Document;
 use crate::output::{OutputError, write_whole};
 use crate::study::Study;
 use dicom_core::VR;
@@ -46,16 +47,14 @@ pub enum ReportClass {
 /// ```
 #[derive(Clone, Copy)]
 pub struct StructuredReport<'a> {
-    study: &'a Study,
-    answers: &'a [Answer],
+    document: Document<'a>,
     class: ReportClass,
-    content_time: Option<&'a str>,
 }
 
 impl<'a> StructuredReport<'a> {
     /// The report of a study with these answers of it, which may be none.
     pub fn of(study: &'a Study, answers: &'a [Answer]) -> Self {
-        Self { study, answers, class: ReportClass::default(), content_time: None }
+        Self { document: Document::of(study, answers), class: ReportClass::default() }
     }
 
     /// Sets the SOP class.
@@ -68,7 +67,7 @@ impl<'a> StructuredReport<'a> {
     /// radiograph's content, acquisition, series or study, whichever its header has.
     #[must_use]
     pub fn content_time(self, time: &'a str) -> Self {
-        Self { content_time: Some(time), ..self }
+        Self { document: Document { content_time: Some(time), ..self.document }, ..self }
     }
 
     /// The bytes of a DICOM file.
@@ -77,25 +76,17 @@ impl<'a> StructuredReport<'a> {
     /// [`OutputError`]: if the radiograph is no DICOM file, its header lacks or misspells what identifies patient, study or image, there is
     /// no content time, or an answer is about another radiograph or from another bundle.
     pub fn to_bytes(&self) -> Result<Vec<u8>, OutputError> {
-        let Self { study, answers, class, content_time } = *self;
-        let identity = identity(study)?;
-        let time = ContentTime::new(content_time, identity, study)?;
-        let own = study.provenance();
-        let is_foreign = |answer: &Answer| {
-            let (input, bundle) = (&answer.provenance.input_sha256, &answer.provenance.bundle_sha256);
-            *input != own.input_sha256 || *bundle != own.bundle_sha256
-        };
-        if answers.iter().any(is_foreign) {
-            return Err(OutputError::ForeignAnswer { name: study.name().into() });
-        }
+        let (identity, time) = self.document.check()?;
+        let Document { study, answers, .. } = self.document;
         let image = ImageReference { class_uid: identity.get(tags::SOP_CLASS_UID), instance_uid: identity.get(tags::SOP_INSTANCE_UID) };
         let subject = Subject { study, answers, image, modality: identity.get(tags::MODALITY) };
         let series = Series { modality: "SR", kind: "structured report", description: "AnatomiX, for research use" };
-        let class_uid = match class {
+        let class_uid = match self.class {
             ReportClass::Comprehensive3d => uids::COMPREHENSIVE3_DSR_STORAGE,
             ReportClass::Comprehensive => uids::COMPREHENSIVE_SR_STORAGE,
         };
-        let mut report = common(class_uid, identity, &series, own);
+        let mut report = common(class_uid, identity, &series, study.provenance());
+        report.put(private_scheme());
         let referenced_series = item([
             text(tags::SERIES_INSTANCE_UID, VR::UI, identity.get(tags::SERIES_INSTANCE_UID)),
             sequence(tags::REFERENCED_SOP_SEQUENCE, vec![image.item()]),
@@ -112,8 +103,8 @@ impl<'a> StructuredReport<'a> {
             sequence(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, vec![]),
             sequence(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, vec![evidence]),
         ];
-        general.into_iter().chain(time.elements()).for_each(|element| _ = report.put(element));
-        complete(&mut report, answers);
+        general.into_iter().chain(content_time(&time)).for_each(|element| _ = report.put(element));
+        complete(&mut report, self.document.cut());
         subject.tree().root().into_iter().for_each(|element| _ = report.put(element));
         object::file(report)
     }
@@ -135,9 +126,8 @@ impl Study {
 }
 
 /// Completion Flag: a report with an answer that a limit ended is partial, and says why.
-fn complete(report: &mut InMemDicomObject, answers: &[Answer]) {
-    let is_cut = |answer: &&Answer| !matches!(answer.finish, Finish::EndOfTurn | Finish::StopText);
-    let flag = match answers.iter().find(is_cut) {
+fn complete(report: &mut InMemDicomObject, cut: Option<&Answer>) {
+    let flag = match cut {
         None => "COMPLETE",
         Some(answer) => {
             let reason = format!("an answer ended early: {}", answer.finish.name());

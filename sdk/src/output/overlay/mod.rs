@@ -10,6 +10,7 @@ mod picture;
 mod subject;
 
 pub use canvas::FONT;
+pub(super) use subject::noted;
 
 use super::{OutputError, write_whole};
 use crate::Radiograph;

@@ -48,14 +48,14 @@ fn structure_box(found: &StructureResult) -> Option<LabelledBox> {
     (emphasised || is_shown(found.structure)).then(|| LabelledBox {
         bounds: found.bounds,
         label: short_name(found.structure).into(),
-        note: if emphasised { note(found.structure, sentence).into() } else { String::new() },
+        note: if emphasised { noted(found.structure, sentence).into() } else { String::new() },
         side: found.structure.side(),
         emphasised,
     })
 }
 
 /// The sentence without the structure's name, which the label shows: "edema" for "Left lung shows edema."
-fn note(structure: Structure, sentence: &str) -> &str {
+pub(in crate::output) fn noted(structure: Structure, sentence: &str) -> &str {
     let name = structure.name();
     let rest = match sentence.split_at_checked(name.len()) {
         Some((start, rest)) if start.eq_ignore_ascii_case(name) => rest.trim_start(),
@@ -100,7 +100,7 @@ mod tests {
         assert!(structure_box(&found(spine, "Vertebral column is healthy.")).is_none());
         assert!(structure_box(&found(spine, "Scoliosis is seen.")).is_some_and(|b| b.note == "Scoliosis is seen"));
         // Cutting at the name's length must not split a letter.
-        assert_eq!(note(spine, "ééééééééé"), "ééééééééé");
+        assert_eq!(noted(spine, "ééééééééé"), "ééééééééé");
     }
 
     #[test]

@@ -55,6 +55,27 @@ pub(super) fn header(data: &DataSet, file_class: Option<&str>) -> Header {
     }
 }
 
+/// Height and width of a pixel in any unit.
+pub(super) fn aspect(data: &DataSet, header: &Header) -> [u32; 2] {
+    match header.pixel_spacing {
+        // A difference that cannot be seen is none.
+        Some([height, width]) if (height / width - 1.0).abs() > 1e-3 => [height, width].map(|side| (side * 1e4).round() as u32),
+        Some(_) => [1, 1],
+        None => {
+            let given = data.texts(TOP, tags::PIXEL_ASPECT_RATIO).iter().map(|text| text.parse().ok()).collect::<Option<Vec<u16>>>();
+            match given.as_deref() {
+                Some(&[height, width]) if height > 0 && width > 0 => [height, width].map(u32::from),
+                _ => [1, 1],
+            }
+        }
+    }
+}
+
+/// Whether the header says that the image was compressed with losses.
+pub(super) fn is_lossy(data: &DataSet) -> bool {
+    data.text(TOP, tags::LOSSY_IMAGE_COMPRESSION).as_deref() == Some("01")
+}
+
 /// The view position from View Code Sequence. Some digital radiographs have no other.
 fn view_code(data: &DataSet) -> Option<String> {
     let meaning = data.text(tags::VIEW_CODE_SEQUENCE, tags::CODE_MEANING)?.to_ascii_lowercase();

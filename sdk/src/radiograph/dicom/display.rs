@@ -1,8 +1,9 @@
 //! The display chain, from stored values to displayed intensities: modality, values of interest (VOI), polarity, padding.
 
 use super::dataset::{DataSet, TOP};
-use super::lut::Lut;
+use super::lut;
 use crate::radiograph::RadiographError;
+use crate::radiograph::shown::{Function, Modality, Shown, Voi};
 use crate::radiograph::stored::Samples;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
@@ -37,33 +38,6 @@ impl Bits {
     }
 }
 
-/// The modality transform.
-#[derive(Debug, PartialEq)]
-enum Modality {
-    Linear { slope: f64, intercept: f64 },
-    Table(Lut),
-}
-
-/// The VOI transform.
-#[derive(Debug, PartialEq)]
-enum Voi {
-    /// The range of values that occur.
-    Everything,
-    Window {
-        function: Function,
-        center: f64,
-        width: f64,
-    },
-    Table(Lut),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Function {
-    Linear,
-    LinearExact,
-    Sigmoid,
-}
-
 /// The display chain of one file.
 #[derive(Debug, PartialEq)]
 pub(super) struct Display {
@@ -78,7 +52,7 @@ pub(super) struct Display {
 impl Display {
     /// Reads the header. Of several windows or tables the first is used, and a table takes precedence over a window.
     pub fn read(data: &DataSet, signed: bool) -> Result<Self, RadiographError> {
-        let modality = match Lut::read(data, tags::MODALITY_LUT_SEQUENCE, signed, "Modality LUT")? {
+        let modality = match lut::read(data, tags::MODALITY_LUT_SEQUENCE, signed, "Modality LUT")? {
             Some(table) => Modality::Table(table),
             None => {
                 let slope = data.decimal(tags::RESCALE_SLOPE, "Rescale Slope")?.unwrap_or(1.0);
@@ -90,7 +64,7 @@ impl Display {
             }
         };
         let below_zero = matches!(modality, Modality::Linear { intercept, .. } if signed || intercept < 0.0);
-        let voi = match Lut::read(data, tags::VOILUT_SEQUENCE, below_zero, "VOI LUT")? {
+        let voi = match lut::read(data, tags::VOILUT_SEQUENCE, below_zero, "VOI LUT")? {
             Some(table) => Voi::Table(table),
             None => window(data)?,
         };
@@ -109,11 +83,7 @@ impl Display {
     pub fn levels(&self, samples: &Samples, bits: Bits) -> Vec<f32> {
         let mut levels: Vec<Option<f64>> = (0..bits.count()).map(|index| self.level(bits.value(index))).collect();
         if self.voi == Voi::Everything {
-            let mut occurs = vec![false; bits.count()];
-            for (word, _) in samples.occurring().into_iter().enumerate().filter(|&(_, occurs)| occurs) {
-                occurs[bits.index(word)] = true;
-            }
-            stretch(&mut levels, &occurs);
+            stretch(&mut levels, self.range(samples, bits));
         }
         let shown = |level: &Option<f64>| {
             // Padding is black in both polarities.
@@ -123,15 +93,45 @@ impl Display {
         (0..samples.depth.values()).map(|word| shown[bits.index(word)]).collect()
     }
 
-    /// The level of a stored value; `None` for padding. It is 0..1, except for [`Voi::Everything`], where it is not scaled yet.
-    fn level(&self, stored: i32) -> Option<f64> {
+    /// The smallest and the largest output of the modality transform that occur.
+    fn range(&self, samples: &Samples, bits: Bits) -> [f64; 2] {
+        let mut occurs = vec![false; bits.count()];
+        for (word, _) in samples.occurring().into_iter().enumerate().filter(|&(_, occurs)| occurs) {
+            occurs[bits.index(word)] = true;
+        }
+        let found = occurs.iter().enumerate().filter(|&(_, &occurs)| occurs).filter_map(|(index, _)| self.value(bits.value(index)));
+        found.fold([f64::MAX, f64::MIN], |[low, high], value| [low.min(value), high.max(value)])
+    }
+
+    /// The transforms, as an object that refers to the image repeats them. Where the header has no VOI transform, it is the window of the
+    /// values that occur.
+    pub fn shown(self, samples: &Samples, bits: Bits, aspect: [u32; 2], lossy: bool) -> Shown {
+        let voi = match self.voi {
+            Voi::Everything => {
+                let [low, high] = self.range(samples, bits);
+                // Nothing occurs if all pixels are padding.
+                let [low, high] = if low <= high { [low, high] } else { [0.0, 0.0] };
+                Voi::Window { function: Function::Linear, center: (low + high + 1.0) / 2.0, width: high - low + 1.0 }
+            }
+            voi => voi,
+        };
+        Shown { modality: self.modality, voi, inverted: self.inverted, aspect, lossy }
+    }
+
+    /// The output of the modality transform; `None` for padding.
+    fn value(&self, stored: i32) -> Option<f64> {
         if self.padding.as_ref().is_some_and(|padding| padding.contains(&stored)) {
             return None;
         }
-        let value = match &self.modality {
+        Some(match &self.modality {
             Modality::Linear { slope, intercept } => f64::from(stored) * slope + intercept,
             Modality::Table(table) => f64::from(table.at(stored.into())),
-        };
+        })
+    }
+
+    /// The level of a stored value; `None` for padding. It is 0..1, except for [`Voi::Everything`], where it is not scaled yet.
+    fn level(&self, stored: i32) -> Option<f64> {
+        let value = self.value(stored)?;
         Some(match &self.voi {
             Voi::Everything => value,
             Voi::Window { function, center, width } => function.level(value, *center, *width).clamp(0.0, 1.0),
@@ -140,10 +140,8 @@ impl Display {
     }
 }
 
-/// Scales levels so that the smallest one that occurs is 0 and the largest 1.
-fn stretch(levels: &mut [Option<f64>], occurs: &[bool]) {
-    let found = levels.iter().zip(occurs).filter(|&(_, &occurs)| occurs).filter_map(|(level, _)| *level);
-    let (low, high) = found.fold((f64::MAX, f64::MIN), |(low, high), level| (low.min(level), high.max(level)));
+/// Scales levels so that the lower end of the range is 0 and the upper end 1.
+fn stretch(levels: &mut [Option<f64>], [low, high]: [f64; 2]) {
     let scale = if high > low { 1.0 / (high - low) } else { 0.0 };
     for level in levels.iter_mut().flatten() {
         *level = ((*level - low) * scale).clamp(0.0, 1.0);
@@ -161,29 +159,16 @@ fn window(data: &DataSet) -> Result<Voi, RadiographError> {
         Some("SIGMOID") => Function::Sigmoid,
         Some(other) => return Err(data.malformed(format!("VOI LUT Function is \"{other}\", which DICOM does not define"))),
     };
-    let allowed = if function == Function::Linear { width >= 1.0 } else { width > 0.0 };
-    if !allowed {
+    if !function.allows(width) {
         return Err(data.malformed(format!("Window Width is {width}, which shows nothing")));
     }
     Ok(Voi::Window { function, center, width })
 }
 
-impl Function {
-    /// The level of a value (DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3), not clamped to 0..1.
-    fn level(self, value: f64, center: f64, width: f64) -> f64 {
-        match self {
-            // A window of width 1 is a threshold.
-            Self::Linear if width <= 1.0 => f64::from(value > center - 0.5),
-            Self::Linear => (value - (center - 0.5)) / (width - 1.0) + 0.5,
-            Self::LinearExact => (value - center) / width + 0.5,
-            Self::Sigmoid => 1.0 / (1.0 + (-4.0 * (value - center) / width).exp()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::radiograph::shown::Lut;
     use crate::radiograph::stored::Depth;
 
     const TWELVE: Bits = Bits { stored: 12, shift: 0, signed: false };

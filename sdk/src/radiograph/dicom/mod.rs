@@ -39,13 +39,15 @@ fn frame<'a>(body: &'a [u8], start: &Start, coding: Coding, name: &str) -> Resul
     let Unpacked { samples, bits, damage } = pixels::unpack(&data, coding, &shape)?;
     let levels = display.levels(&samples, bits);
     let noticed = Noticed { damage, colour: 0.0 };
+    let header = describe::header(&data, start.class.as_deref());
+    let shown = display.shown(&samples, bits, describe::aspect(&data, &header), describe::is_lossy(&data));
     Ok(Decoded {
         width: shape.columns,
         height: shape.rows,
         samples,
         levels,
-        header: describe::header(&data, start.class.as_deref()),
-        source: identity::read(&data, start.class.as_deref()),
+        header,
+        source: identity::read(&data, start.class.as_deref()).map(|identity| Box::new(identity.shown_as(shown))),
         noticed,
     })
 }

@@ -66,6 +66,10 @@ pub(super) const CHEST: Code = sct("51185008", "Chest");
 pub(super) const NO_UNITS: Code = Code { value: "1", scheme: "UCUM", meaning: "no units" };
 pub(super) const PIXELS: Code = Code { value: "{pixels}", scheme: "UCUM", meaning: "Pixels" };
 
+pub(super) const BOX_LEFT: Code = private("BOX_LEFT", "Left edge of the bounding box");
+pub(super) const BOX_TOP: Code = private("BOX_TOP", "Top edge of the bounding box");
+pub(super) const BOX_RIGHT: Code = private("BOX_RIGHT", "Right edge of the bounding box");
+pub(super) const BOX_BOTTOM: Code = private("BOX_BOTTOM", "Bottom edge of the bounding box");
 pub(super) const SENTENCE: Code = private("SENTENCE", "Most similar sentence of the database");
 pub(super) const SIMILARITY: Code = private("SIMILARITY", "Cosine similarity of the sentence, uncalibrated");
 pub(super) const MARGIN: Code = private("MARGIN", "Margin over the second-best sentence, uncalibrated");
@@ -173,6 +177,10 @@ mod tests {
     fn structures_and_labels_have_codes_that_fit_and_mean_one_thing() {
         let sites: Vec<Site> = Structure::all().map(Site::of).collect();
         let own = [
+            BOX_LEFT,
+            BOX_TOP,
+            BOX_RIGHT,
+            BOX_BOTTOM,
             SENTENCE,
             SIMILARITY,
             MARGIN,

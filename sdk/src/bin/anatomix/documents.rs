@@ -1,0 +1,109 @@
+//! The documents for other systems that commands write: DICOM objects, FHIR.
+
+use crate::common::Failure;
+use anatomix::output::{ReportClass, write_whole};
+use anatomix::{Answer, Error, Study};
+use clap::{ArgGroup, Args};
+use std::path::{Path, PathBuf};
+
+/// Options of documents for other systems; `perceive`, `ask`, `chat` and `report` share them.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Documents for other systems")]
+#[command(group = ArgGroup::new("documents").multiple(true).args(["sr", "gsps", "fhir"]))]
+pub struct Documents {
+    /// Write the structures and the answers as a DICOM structured report in the study of the image, which has to be a DICOM file. For
+    /// several images name an existing folder, which gets NAME.sr.dcm for each
+    #[arg(long, value_name = "DCM")]
+    pub sr: Option<PathBuf>,
+    /// Write a Comprehensive SR instead of a Comprehensive 3D SR, for viewers that do not know that
+    #[arg(long, requires = "sr")]
+    pub sr_2d: bool,
+    /// Write boxes and labels as a DICOM presentation state, which viewers draw over the image. For several images name an existing
+    /// folder, which gets NAME.gsps.dcm for each
+    #[arg(long, value_name = "DCM")]
+    pub gsps: Option<PathBuf>,
+    /// Write structures and answers as a FHIR R4 bundle with a diagnostic report, as JSON. For several images name an existing folder,
+    /// which gets NAME.fhir.json for each
+    #[arg(long, value_name = "JSON")]
+    pub fhir: Option<PathBuf>,
+    /// The time at which the results were made, as YYYYMMDDhhmmss [default: that of the image]
+    #[arg(long, value_name = "TIME", requires = "documents")]
+    pub content_time: Option<String>,
+}
+
+/// The kinds of documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Report,
+    PresentationState,
+    Fhir,
+}
+
+impl Kind {
+    pub const ALL: [Self; 3] = [Self::Report, Self::PresentationState, Self::Fhir];
+
+    /// The option that names its file.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Report => "--sr",
+            Self::PresentationState => "--gsps",
+            Self::Fhir => "--fhir",
+        }
+    }
+
+    /// The end of the names of files in a folder.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Report => ".sr.dcm",
+            Self::PresentationState => ".gsps.dcm",
+            Self::Fhir => ".fhir.json",
+        }
+    }
+}
+
+impl Documents {
+    /// The file or folder of a kind of document, if it is asked for.
+    pub fn place(&self, kind: Kind) -> Option<&Path> {
+        match kind {
+            Kind::Report => self.sr.as_deref(),
+            Kind::PresentationState => self.gsps.as_deref(),
+            Kind::Fhir => self.fhir.as_deref(),
+        }
+    }
+
+    /// The documents that are asked for, with their options and files.
+    pub fn places(&self) -> impl Iterator<Item = (Kind, &Path)> {
+        Kind::ALL.into_iter().filter_map(|kind| Some((kind, self.place(kind)?)))
+    }
+
+    /// The bytes of a document.
+    fn bytes(&self, kind: Kind, study: &Study, answers: &[Answer]) -> Result<Vec<u8>, Failure> {
+        let time = self.content_time.as_deref();
+        let bytes = match kind {
+            Kind::Report => {
+                let class = if self.sr_2d { ReportClass::Comprehensive } else { ReportClass::Comprehensive3d };
+                let report = study.structured_report(answers).class(class);
+                time.map_or(report, |time| report.content_time(time)).to_bytes()
+            }
+            Kind::PresentationState => {
+                let state = study.presentation_state(answers);
+                time.map_or(state, |time| state.content_time(time)).to_bytes()
+            }
+            Kind::Fhir => {
+                let bundle = study.fhir(answers);
+                time.map_or(bundle, |time| bundle.content_time(time)).to_bytes()
+            }
+        };
+        Ok(bytes.map_err(Error::from)?)
+    }
+
+    /// Checks that the documents can be made of the study, before answers are decoded for them.
+    pub fn check(&self, study: &Study) -> Result<(), Failure> {
+        self.places().try_for_each(|(kind, _)| self.bytes(kind, study, &[]).map(drop))
+    }
+
+    /// Writes a document to a file.
+    pub fn write(&self, kind: Kind, study: &Study, answers: &[Answer], path: &Path) -> Result<(), Failure> {
+        Ok(write_whole(path, &self.bytes(kind, study, answers)?).map_err(Error::from)?)
+    }
+}

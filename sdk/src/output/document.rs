@@ -1,0 +1,88 @@
+//! What reports, presentation states and FHIR bundles have in common: a study with answers about it, its patient, and a time.
+
+use super::{OutputError, uid};
+use crate::answer::{Answer, Finish};
+use crate::provenance::Provenance;
+use crate::radiograph::{Identity, is_date, is_time};
+use crate::study::Study;
+
+/// The product's name, as maker and model of the device.
+pub(super) const PRODUCT: &str = "AnatomiX";
+
+/// The UID of the device: a version of the SDK with a bundle.
+pub(super) fn device_uid(Provenance { sdk, bundle_sha256, .. }: &Provenance) -> String {
+    uid::derived(&[b"device", sdk.as_bytes(), bundle_sha256.as_bytes()])
+}
+
+/// A study with answers about it.
+#[derive(Clone, Copy)]
+pub(super) struct Document<'a> {
+    pub study: &'a Study,
+    pub answers: &'a [Answer],
+    /// The time that the caller gives, as `YYYYMMDDhhmmss`.
+    pub content_time: Option<&'a str>,
+}
+
+/// Date and time of a document's content, in DICOM's form.
+pub(super) struct ContentTime {
+    pub date: String,
+    pub time: String,
+}
+
+impl<'a> Document<'a> {
+    pub fn of(study: &'a Study, answers: &'a [Answer]) -> Self {
+        Self { study, answers, content_time: None }
+    }
+
+    /// Whose the study is, and the time of the content. It is never the time at which this runs, so that the same result is the same
+    /// document.
+    ///
+    /// # Errors
+    /// If the radiograph is no DICOM file, its header is not valid, there is no time, or an answer is not of this study.
+    pub fn check(&self) -> Result<(&'a Identity, ContentTime), OutputError> {
+        let study = self.study;
+        let identity = identity(study)?;
+        let time = ContentTime::new(self.content_time, identity, study)?;
+        let own = study.provenance();
+        let is_foreign = |answer: &Answer| {
+            let (input, bundle) = (&answer.provenance.input_sha256, &answer.provenance.bundle_sha256);
+            *input != own.input_sha256 || *bundle != own.bundle_sha256
+        };
+        if self.answers.iter().any(is_foreign) {
+            return Err(OutputError::ForeignAnswer { name: study.name().into() });
+        }
+        Ok((identity, time))
+    }
+
+    /// The first answer that a limit ended.
+    pub fn cut(&self) -> Option<&'a Answer> {
+        self.answers.iter().find(|answer| !matches!(answer.finish, Finish::EndOfTurn | Finish::StopText))
+    }
+}
+
+/// The identity of the study's radiograph.
+///
+/// # Errors
+/// If it is no DICOM file, or its header is not valid.
+fn identity(study: &Study) -> Result<&Identity, OutputError> {
+    study.source.as_ref().map(|identity| &**identity).map_err(|message| unidentified(study, message))
+}
+
+/// The error that nothing can be made of a study.
+pub(super) fn unidentified(study: &Study, message: &str) -> OutputError {
+    OutputError::Identity { name: study.name().into(), message: message.into() }
+}
+
+impl ContentTime {
+    /// The given time, else that of the radiograph.
+    fn new(given: Option<&str>, identity: &Identity, study: &Study) -> Result<Self, OutputError> {
+        if let Some(given) = given {
+            let parts = given.split_at_checked(8).filter(|(date, time)| is_date(date) && is_time(time) && time.len() == 6);
+            let (date, time) = parts.ok_or_else(|| OutputError::Time { found: crate::text::brief(given) })?;
+            return Ok(Self { date: date.into(), time: time.into() });
+        }
+        let missing = "its header has no date with a time that the object could take; give the content time";
+        let [date, time] = identity.time().ok_or_else(|| unidentified(study, missing))?;
+        Ok(Self { date: date.into(), time: time.into() })
+    }
+}
