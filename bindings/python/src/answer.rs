@@ -1,6 +1,6 @@
 //! Answers.
 
-use crate::overlay::Drawn;
+use crate::overlay;
 use crate::records;
 use crate::waiting::run;
 use anatomix::output::{AskRecord, Overlay};
@@ -113,13 +113,12 @@ impl Answer {
     ///
     /// Raises ValueError if the study was loaded from bytes, which do not hold the radiograph.
     fn overlay<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray3<u8>>> {
-        self.drawn(py)?.array(py)
+        overlay::array(py, &self.drawing(py)?)
     }
 
     /// The overlay as the bytes of a PNG file.
     fn overlay_png<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let drawn = self.drawn(py)?;
-        Ok(PyBytes::new(py, &run(py, || {}, || drawn.png())?))
+        overlay::png(py, &self.drawing(py)?)
     }
 
     fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -140,9 +139,9 @@ impl Answer {
 }
 
 impl Answer {
-    fn drawn(&self, py: Python<'_>) -> PyResult<Drawn> {
+    fn drawing(&self, py: Python<'_>) -> PyResult<Overlay> {
         let radiograph = self.radiograph.as_ref().ok_or_else(without_radiograph)?;
-        run(py, || {}, || Ok(Drawn::new(&Overlay::of_answer(&self.answer, radiograph)?)))
+        run(py, || {}, || Ok(Overlay::of_answer(&self.answer, radiograph)?))
     }
 }
 

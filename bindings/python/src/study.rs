@@ -3,7 +3,7 @@
 use crate::answer::{Answer, without_radiograph};
 use crate::cancel::CancelHandle;
 use crate::errors::{Failure, poisoned};
-use crate::overlay::Drawn;
+use crate::overlay;
 use crate::question::Question;
 use crate::records;
 use crate::report::{Document, Report};
@@ -76,9 +76,9 @@ impl Study {
         Answer { answer, radiograph: self.radiograph.clone() }
     }
 
-    fn drawn(&self, py: Python<'_>) -> PyResult<Drawn> {
+    fn drawing(&self, py: Python<'_>) -> PyResult<Overlay> {
         let radiograph = self.radiograph.as_ref().ok_or_else(without_radiograph)?;
-        self.call(py, |study| Ok(Drawn::new(&Overlay::of_study(study, radiograph)?)))
+        self.call(py, |study| Ok(Overlay::of_study(study, radiograph)?))
     }
 }
 
@@ -310,13 +310,12 @@ impl Study {
     ///
     /// Raises ValueError if the study was loaded from bytes, which do not hold the radiograph.
     fn overlay<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray3<u8>>> {
-        self.drawn(py)?.array(py)
+        overlay::array(py, &self.drawing(py)?)
     }
 
     /// The overlay as the bytes of a PNG file.
     fn overlay_png<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let drawn = self.drawn(py)?;
-        Ok(PyBytes::new(py, &run(py, || {}, || drawn.png())?))
+        overlay::png(py, &self.drawing(py)?)
     }
 
     fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

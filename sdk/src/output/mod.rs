@@ -31,8 +31,8 @@ pub enum OutputError {
     Folder { path: PathBuf },
     #[error("cannot write {path}: it is a pipe or device; name a file")]
     NotRegular { path: PathBuf },
-    #[error("cannot write {path}: the picture cannot be encoded; report this as a defect")]
-    Encode { path: PathBuf, source: Source },
+    #[error("the picture cannot be encoded as PNG; report this as a defect")]
+    Encode { source: Source },
     #[error("no DICOM object and no FHIR bundle can be made of {name}: {message}")]
     Identity { name: String, message: String },
     #[error("the content time \"{found}\" is no date with a time; write it as YYYYMMDDhhmmss")]

@@ -100,6 +100,25 @@ pub struct GroundingRecord {
     pub boxes: Vec<[f32; 4]>,
 }
 
+impl PerceiveRecord {
+    /// The record as JSON, without line breaks, as `anatomix perceive --json` prints it.
+    pub fn to_json(&self) -> String {
+        json(self)
+    }
+}
+
+impl AskRecord {
+    /// The record as JSON, without line breaks, as `anatomix ask --json` prints it.
+    pub fn to_json(&self) -> String {
+        json(self)
+    }
+}
+
+/// Serialising a record cannot fail: it has neither maps with other keys than text, nor types that refuse.
+fn json(record: &impl Serialize) -> String {
+    serde_json::to_string(record).unwrap_or_else(|_| unreachable!("a record has text as keys only"))
+}
+
 impl From<&Study> for PerceiveRecord {
     fn from(study: &Study) -> Self {
         Self {

@@ -166,12 +166,17 @@ impl Overlay {
     /// # Errors
     /// [`OutputError`], which names the path.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), OutputError> {
-        let path = path.as_ref();
+        write_whole(path, &self.to_png()?)
+    }
+
+    /// Draws the picture as the bytes of a PNG file.
+    ///
+    /// # Errors
+    /// [`OutputError::Encode`], which is a defect.
+    pub fn to_png(&self) -> Result<Vec<u8>, OutputError> {
         let mut bytes = Vec::new();
-        self.render()
-            .write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)
-            .map_err(|e| OutputError::Encode { path: path.into(), source: source(e) })?;
-        write_whole(path, &bytes)
+        let encoded = self.render().write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png);
+        encoded.map(|()| bytes).map_err(|e| OutputError::Encode { source: source(e) })
     }
 
     /// Places a box on the canvas, clamped to the radiograph and at least 3 pixels wide and high; `None` if a coordinate is not finite.
