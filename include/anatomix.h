@@ -432,6 +432,11 @@ typedef int32_t anx_photometric;
 typedef struct anx_answer anx_answer;
 
 /**
+ * A bundle that was verified. It never changes, so threads may share it.
+ */
+typedef struct anx_bundle anx_bundle;
+
+/**
  * Bytes that a call made. Owned by the caller, free them with anx_bytes_free.
  */
 typedef struct anx_bytes anx_bytes;
@@ -440,7 +445,8 @@ typedef struct anx_bytes anx_bytes;
  * Stops a call from any thread. Owned by the caller, who frees it with anx_cancel_free, at any time and in any order.
  *
  * There are two kinds. The handle of a study, from anx_study_cancel_handle, stops one ask or save of that study: the one that is running,
- * or else the next one. A handle from anx_cancel_new stops all calls that make studies and are given it in anx_perceive_options.cancel.
+ * or else the next one. A handle from anx_cancel_new stops all calls that are given it: those that make studies, by
+ * anx_perceive_options.cancel, and those that open or verify a bundle, by anx_engine_options.cancel.
  */
 typedef struct anx_cancel anx_cancel;
 
@@ -478,8 +484,22 @@ typedef void (*anx_log_callback)(anx_log_level level, const char *message, size_
 typedef void (*anx_free_callback)(void *user_data);
 
 /**
- * Options of anx_engine_open. Set struct_size to sizeof(anx_engine_options) and everything else to zero but what you
- * want to change. Strings are copied.
+ * Receives how far a call has come. phase: what the call is doing, NUL-terminated, valid during this call only. done: how much of the
+ * phase is done, 0 to total; it never decreases within a phase. total: how much there is to do in the phase. user_data: as given in the
+ * options.
+ *
+ * Phases: "hashes", bytes of the bundle's files whose hashes are compared; "sentences", the check of the sentence database, 1 of 1;
+ * "graphs", graphs that are loaded; "golden_check", graphs that the golden input ran through; "perceive", radiographs that are perceived
+ * or failed. Later versions may add some. A phase begins with 0, and one with nothing to do may be left out.
+ *
+ * It is called during the call only, by one thread at a time, which may be another than the caller's. The call waits for it. It must
+ * return normally: no exception, no longjmp. Of the library's functions it may call anx_cancel_request.
+ */
+typedef void (*anx_progress_callback)(const char *phase, uint64_t done, uint64_t total, void *user_data);
+
+/**
+ * Options of anx_engine_open, and of anx_bundle_verify. Set struct_size to sizeof(anx_engine_options) and everything else to zero but
+ * what you want to change. Strings are copied.
  */
 typedef struct anx_engine_options {
     /**
@@ -537,6 +557,30 @@ typedef struct anx_engine_options {
      * whose manifest is signed by the owner of the key, and the hashes of all its files are compared, however large they are.
      */
     const char *public_key;
+    /**
+     * The cost that look-up assumes for one more token in a run of the decoder, as a share of a run of one token, above 0 to 1; 0 to
+     * measure it while the engine decodes. With a given cost, anx_answer_runs and the last digits of log probabilities do not depend on
+     * the machine's speed, but look-up may take more time than it saves.
+     */
+    double row_cost;
+    /**
+     * Deadline in milliseconds after the call begins; 0 for none. A call that is not finished by then fails with ANX_DEADLINE, between two
+     * of its parts: a mebibyte of a file that is hashed, a graph that is loaded, a run of the golden input.
+     */
+    size_t deadline_ms;
+    /**
+     * A handle from anx_cancel_new, or NULL. A call that is not finished when anx_cancel_request is called fails with ANX_STOPPED, where a
+     * deadline would end it.
+     */
+    const struct anx_cancel *cancel;
+    /**
+     * Receives how far the call has come, or NULL.
+     */
+    anx_progress_callback progress;
+    /**
+     * Handed to progress as it is.
+     */
+    void *progress_user_data;
 } anx_engine_options;
 
 /**
@@ -707,6 +751,19 @@ typedef struct anx_perceive_options {
      * A handle from anx_cancel_new, or NULL. A radiograph that is not perceived when anx_cancel_request is called fails with ANX_STOPPED.
      */
     const struct anx_cancel *cancel;
+    /**
+     * An anx_switch, by default off: the study and its answers hold the radiograph, for anx_study_overlay and anx_answer_overlay. It takes
+     * up to two bytes for each pixel, or the file's size, until the study and the last of its answers are freed.
+     */
+    size_t keep_radiograph;
+    /**
+     * Receives how many radiographs are perceived, or NULL.
+     */
+    anx_progress_callback progress;
+    /**
+     * Handed to progress as it is.
+     */
+    void *progress_user_data;
 } anx_perceive_options;
 
 /**
@@ -963,13 +1020,62 @@ const char *anx_error_cause(const struct anx_error *error);
 void anx_error_free(struct anx_error *error);
 
 /**
+ * The name of a structure, as anx_structure.name has it. The string is static; NULL if index is above 35.
+ */
+const char *anx_structure_name(size_t index);
+
+/**
+ * The name of an image label, as anx_label.name has it. The string is static; NULL if index is above 13.
+ */
+const char *anx_label_name(size_t index);
+
+/**
+ * The name of a task, as anx_ask_options.task takes it. The string is static; NULL if index is above 8.
+ */
+const char *anx_task_name(size_t index);
+
+/**
+ * Makes a handle that stops perceiving, see anx_perceive_options.cancel, and opening and verifying bundles, see
+ * anx_engine_options.cancel. One handle may be given to several calls.
+ *
+ * cancel: takes the handle, which the caller frees with anx_cancel_free; NULL on failure.
+ * Fails with ANX_INVALID_ARGUMENT.
+ */
+anx_status anx_cancel_new(struct anx_cancel **cancel, struct anx_error **error);
+
+/**
+ * Stops calls. Returns at once; cannot fail. For NULL it does nothing.
+ *
+ * With the handle of a study: the ask that is running returns ANX_OK with the tokens decoded so far, perhaps none, and
+ * ANX_FINISH_STOPPED, after the current run of the decoder (a long prefill takes several runs). An anx_study_save that prefills the
+ * context fails with ANX_STOPPED. If none is running, the next one ends so at once. (A save with nothing left to compute is not stopped.)
+ * That call takes the request: when a call ends, no request is left, also if it came too late to stop the call. A call that fails because
+ * of its arguments or its question takes none.
+ * With a handle of anx_cancel_new: the calls that were given it fail with ANX_STOPPED, perceiving within one operator of the perception
+ * module, opening and verifying between two of their parts; and so do all calls that are given it later, until anx_cancel_reset.
+ */
+void anx_cancel_request(const struct anx_cancel *cancel);
+
+/**
+ * Withdraws a request that no call has taken, so that later calls are not stopped. Calls that were stopped stay stopped. Cannot fail. For
+ * NULL it does nothing.
+ */
+void anx_cancel_reset(const struct anx_cancel *cancel);
+
+/**
+ * Frees a cancel handle; the study is not touched. NULL does nothing.
+ */
+void anx_cancel_free(struct anx_cancel *cancel);
+
+/**
  * Opens a bundle: checks its files, loads ONNX Runtime and the graphs, and runs the bundle's golden input.
  *
  * bundle: path of the bundle's folder. options: NULL for the defaults. engine: takes the new engine, which the caller
  * frees with anx_engine_free; NULL on failure.
- * Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT,
+ * ANX_DECODER.
  * Takes from less than a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
- * only, unless options has a public_key; "anatomix bundle verify" compares their hashes. Files are mapped: none may be changed or cut
+ * only, unless options has a public_key; anx_bundle_verify compares their hashes. Files are mapped: none may be changed or cut
  * while an engine is open. The golden check needs a KV cache, so a memory_limit that is too small for it fails with ANX_DECODER_MEMORY.
  */
 anx_status anx_engine_open(const char *bundle,
@@ -1006,6 +1112,12 @@ size_t anx_engine_study_bytes(const struct anx_engine *engine,
                               size_t tokens);
 
 /**
+ * The largest number of radiographs that one run of the perception module takes. anx_studies_from_files and its like open and perceive
+ * this many at a time. 0 for NULL.
+ */
+size_t anx_engine_batch(const struct anx_engine *engine);
+
+/**
  * How many notes there are on where graphs are computed; 0 for NULL.
  */
 size_t anx_engine_note_count(const struct anx_engine *engine);
@@ -1018,36 +1130,43 @@ const char *anx_engine_note(const struct anx_engine *engine,
                             size_t index);
 
 /**
- * Makes a handle that stops perceiving; see anx_perceive_options.cancel. One handle may be given to several calls.
+ * Verifies a bundle without opening an engine: compares the hashes of all its files, however large they are, and checks its whole
+ * sentence database. ONNX Runtime is not needed.
  *
- * cancel: takes the handle, which the caller frees with anx_cancel_free; NULL on failure.
- * Fails with ANX_INVALID_ARGUMENT.
+ * path: path of the bundle's folder. options: NULL for the defaults. Of its fields, public_key, deadline_ms, cancel, progress and
+ * progress_user_data count; the others have no effect, and log_free is not called. With a public_key the manifest has to be signed by the
+ * key's owner. bundle: takes what was verified, which the caller frees with anx_bundle_free; NULL on failure.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL.
  */
-anx_status anx_cancel_new(struct anx_cancel **cancel, struct anx_error **error);
+anx_status anx_bundle_verify(const char *path,
+                             const struct anx_engine_options *options,
+                             struct anx_bundle **bundle,
+                             struct anx_error **error);
 
 /**
- * Stops calls. Returns at once; cannot fail. For NULL it does nothing.
- *
- * With the handle of a study: the ask that is running returns ANX_OK with the tokens decoded so far, perhaps none, and
- * ANX_FINISH_STOPPED, after the current run of the decoder (a long prefill takes several runs). An anx_study_save that prefills the
- * context fails with ANX_STOPPED. If none is running, the next one ends so at once. (A save with nothing left to compute is not stopped.)
- * That call takes the request: when a call ends, no request is left, also if it came too late to stop the call. A call that fails because
- * of its arguments or its question takes none.
- * With a handle of anx_cancel_new: the calls that were given it fail with ANX_STOPPED within one operator of the perception module, and
- * so do all calls that are given it later, until anx_cancel_reset.
+ * The bundle's name, with control characters written as \u{1b}. Borrowed from the handle; NULL for NULL.
  */
-void anx_cancel_request(const struct anx_cancel *cancel);
+const char *anx_bundle_name(const struct anx_bundle *bundle);
 
 /**
- * Withdraws a request that no call has taken, so that later calls are not stopped. Calls that were stopped stay stopped. Cannot fail. For
- * NULL it does nothing.
+ * SHA-256 of the bundle's manifest in hexadecimal, which identifies the bundle. Borrowed from the handle; NULL for NULL.
  */
-void anx_cancel_reset(const struct anx_cancel *cancel);
+const char *anx_bundle_sha256(const struct anx_bundle *bundle);
 
 /**
- * Frees a cancel handle; the study is not touched. NULL does nothing.
+ * How many files the manifest lists; 0 for NULL.
  */
-void anx_cancel_free(struct anx_cancel *cancel);
+size_t anx_bundle_file_count(const struct anx_bundle *bundle);
+
+/**
+ * Size of these files in bytes; 0 for NULL.
+ */
+uint64_t anx_bundle_size(const struct anx_bundle *bundle);
+
+/**
+ * Frees what was verified; the bundle's files are not touched. NULL does nothing.
+ */
+void anx_bundle_free(struct anx_bundle *bundle);
 
 /**
  * Makes a handle that stops an ask or a save of this study from any thread, see anx_cancel_request; it may be made while one is running.
@@ -1092,6 +1211,18 @@ size_t anx_study_structure_count(const struct anx_study *study);
  * and flags.
  */
 const struct anx_structure *anx_study_structure(const struct anx_study *study, size_t index);
+
+/**
+ * How many values the embedding of a structure has; 0 for NULL.
+ */
+size_t anx_study_embedding_width(const struct anx_study *study);
+
+/**
+ * The embedding of a structure, anx_study_embedding_width values: what the sentences of the database are compared with. Borrowed from the
+ * study; NULL if index is not below anx_study_structure_count.
+ */
+const float *anx_study_embedding(const struct anx_study *study,
+                                 size_t index);
 
 /**
  * How many image labels there are: 14; 0 for NULL.
@@ -1296,6 +1427,14 @@ anx_status anx_study_load(const struct anx_engine *engine,
                           struct anx_error **error);
 
 /**
+ * Whether bytes begin as those of anx_study_save do: 1 or 0. What does may still be damaged; anx_study_load says so. 0 for NULL.
+ *
+ * bytes, size: as those of anx_study_load.
+ */
+int anx_is_saved(const uint8_t *bytes,
+                 size_t size);
+
+/**
  * The first of the bytes. Borrowed from them; NULL for NULL.
  */
 const uint8_t *anx_bytes_data(const struct anx_bytes *bytes);
@@ -1451,6 +1590,48 @@ anx_status anx_study_fhir(const struct anx_study *study,
                           const struct anx_document_options *options,
                           struct anx_bytes **bytes,
                           struct anx_error **error);
+
+/**
+ * The study as JSON, the same as "anatomix perceive --json" prints: UTF-8 without line breaks.
+ *
+ * bytes: takes the JSON, which the caller frees with anx_bytes_free; NULL on failure. There is no NUL at the end: anx_bytes_size says
+ * where that is.
+ * Fails with ANX_INVALID_ARGUMENT.
+ */
+anx_status anx_study_json(const struct anx_study *study,
+                          struct anx_bytes **bytes,
+                          struct anx_error **error);
+
+/**
+ * The answer as JSON, the same as "anatomix ask --json" prints: UTF-8 without line breaks.
+ *
+ * bytes: as that of anx_study_json.
+ * Fails with ANX_INVALID_ARGUMENT.
+ */
+anx_status anx_answer_json(const struct anx_answer *answer, struct anx_bytes **bytes, struct anx_error **error);
+
+/**
+ * Draws the radiograph with boxes of the main structures and of those with a finding, as "anatomix perceive --overlay" does.
+ *
+ * study: one that was made with anx_perceive_options.keep_radiograph. bytes: takes a PNG file, which the caller frees with
+ * anx_bytes_free; NULL on failure. Its longest side has 1,100 to 1,650 pixels. It shows the patient, and the name that the study has:
+ * protect it as you protect the radiograph.
+ * Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_BUSY, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT.
+ */
+anx_status anx_study_overlay(const struct anx_study *study,
+                             struct anx_bytes **bytes,
+                             struct anx_error **error);
+
+/**
+ * Draws the radiograph with the answer's boxes, each labelled with its phrase, as "anatomix ask --overlay" does.
+ *
+ * answer: one to a study that was made with anx_perceive_options.keep_radiograph; the study need not exist any more. bytes: as that of
+ * anx_study_overlay.
+ * Fails with ANX_INVALID_ARGUMENT, also if the answer holds no radiograph, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT.
+ */
+anx_status anx_answer_overlay(const struct anx_answer *answer,
+                              struct anx_bytes **bytes,
+                              struct anx_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

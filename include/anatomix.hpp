@@ -57,6 +57,14 @@ public:
         return detail::collect(handle_.get(), anx_answer_timing_count, anx_answer_timing, detail::timing);
     }
     Provenance provenance() const { return detail::provenance(anx_answer_provenance(handle_.get())); }
+    // The answer as `anatomix ask --json` prints it.
+    Result<std::string> json() const {
+        return detail::json([&](auto... out) { return anx_answer_json(handle_.get(), out...); });
+    }
+    // The radiograph with the answer's boxes as a PNG file, if the study was made with PerceiveOptions::keep_radiograph.
+    Result<std::vector<std::uint8_t>> overlay() const {
+        return detail::bytes([&](auto... out) { return anx_answer_overlay(handle_.get(), out...); });
+    }
     // The C handle, still owned by this object.
     const anx_answer *get() const { return handle_.get(); }
 
@@ -87,6 +95,21 @@ public:
         return detail::collect(handle_.get(), anx_study_timing_count, anx_study_timing, detail::timing);
     }
     Provenance provenance() const { return detail::provenance(anx_study_provenance(handle_.get())); }
+    // The embedding of each structure, in index order: what the sentences of the database are compared with.
+    std::vector<std::vector<float>> embeddings() const {
+        std::vector<std::vector<float>> all;
+        const std::size_t width = anx_study_embedding_width(handle_.get());
+        for (std::size_t i = 0; const float *one = anx_study_embedding(handle_.get(), i); i++) all.emplace_back(one, one + width);
+        return all;
+    }
+    // The study as `anatomix perceive --json` prints it.
+    Result<std::string> json() const {
+        return detail::json([&](auto... out) { return anx_study_json(handle_.get(), out...); });
+    }
+    // The radiograph with boxes as a PNG file, if the study was made with PerceiveOptions::keep_radiograph.
+    Result<std::vector<std::uint8_t>> overlay() const {
+        return detail::bytes([&](auto... out) { return anx_study_overlay(handle_.get(), out...); });
+    }
 
     // Asks a question and waits for the answer; on_piece receives it while it is decoded. A region in the question is written
     // <box>(x0,y0),(x1,y1)</box>, in pixels of the original image.
@@ -147,11 +170,7 @@ public:
 
     // The study as bytes, with its prefilled context, for Engine::load_study.
     Result<std::vector<std::uint8_t>> save() {
-        anx_bytes *raw = nullptr;
-        anx_error *error = nullptr;
-        if (anx_study_save(handle_.get(), &raw, &error) != ANX_OK) return detail::take(error);
-        detail::Owned<anx_bytes, anx_bytes_free> bytes(raw);
-        return std::vector<std::uint8_t>(anx_bytes_data(raw), anx_bytes_data(raw) + anx_bytes_size(raw));
+        return detail::bytes([&](auto... out) { return anx_study_save(handle_.get(), out...); });
     }
 
     // A DICOM structured report of this study and of answers about it, in the study that the radiograph belongs to, which has to be a
@@ -165,13 +184,9 @@ public:
         lowered.struct_size = sizeof lowered;
         lowered.content_time = options.content_time.empty() ? nullptr : options.content_time.c_str();
         lowered.comprehensive_sr = detail::on_or_off(options.comprehensive_sr);
-        anx_bytes *raw = nullptr;
-        anx_error *error = nullptr;
-        if (anx_study_structured_report(handle_.get(), given.data(), given.size(), &lowered, &raw, &error) != ANX_OK) {
-            return detail::take(error);
-        }
-        detail::Owned<anx_bytes, anx_bytes_free> bytes(raw);
-        return std::vector<std::uint8_t>(anx_bytes_data(raw), anx_bytes_data(raw) + anx_bytes_size(raw));
+        return detail::bytes([&](auto... out) {
+            return anx_study_structured_report(handle_.get(), given.data(), given.size(), &lowered, out...);
+        });
     }
 
     // A DICOM presentation state with the boxes and labels of this study and of answers about it, which viewers draw over the radiograph.
@@ -209,11 +224,7 @@ private:
         anx_document_options lowered = {};
         lowered.struct_size = sizeof lowered;
         lowered.content_time = options.content_time.empty() ? nullptr : options.content_time.c_str();
-        anx_bytes *raw = nullptr;
-        anx_error *error = nullptr;
-        if (make(handle_.get(), given.data(), given.size(), &lowered, &raw, &error) != ANX_OK) return detail::take(error);
-        detail::Owned<anx_bytes, anx_bytes_free> bytes(raw);
-        return std::vector<std::uint8_t>(anx_bytes_data(raw), anx_bytes_data(raw) + anx_bytes_size(raw));
+        return detail::bytes([&](auto... out) { return make(handle_.get(), given.data(), given.size(), &lowered, out...); });
     }
 
     // An exception must not pass through the library: noexcept ends the program instead.
@@ -261,10 +272,7 @@ private:
 class Engine {
 public:
     static Result<Engine> open(const std::string &bundle, const EngineOptions &options = {}) {
-        if (anx_abi_version() < ANX_ABI_VERSION) {
-            return Error{ANX_INVALID_ARGUMENT, "libanatomix.so " + detail::text(anx_version()) +
-                         " is older than the header this program was built with; install the newer one", {}};
-        }
+        if (anx_abi_version() < ANX_ABI_VERSION) return detail::old_library();
         if (detail::is_cut(bundle)) return detail::cut("bundle");
         if (detail::is_cut(options.provider)) return detail::cut("provider");
         if (detail::is_cut(options.library)) return detail::cut("library");
@@ -277,7 +285,8 @@ public:
         raw.memory_limit = options.memory_limit;
         raw.golden_check = detail::on_or_off(options.golden_check);
         raw.look_up = detail::on_or_off(options.look_up);
-        raw.public_key = options.public_key.empty() ? nullptr : options.public_key.c_str();
+        raw.row_cost = options.row_cost;
+        watch(raw, options);
         if (options.log) {
             raw.log = forward;
             raw.log_user_data = new LogCallback(options.log);
@@ -346,6 +355,8 @@ public:
 
     // Bytes that the KV cache of a study with this many computed tokens takes at most.
     std::size_t study_bytes(std::size_t tokens) const { return anx_engine_study_bytes(handle_.get(), tokens); }
+    // The largest number of radiographs that one run of the perception module takes.
+    std::size_t batch() const { return anx_engine_batch(handle_.get()); }
 
     std::string bundle_name() const { return detail::text(anx_engine_bundle_name(handle_.get())); }
     std::string bundle_sha256() const { return detail::text(anx_engine_bundle_sha256(handle_.get())); }
@@ -370,12 +381,30 @@ private:
         (*static_cast<const LogCallback *>(user_data))(level, {message, length});
     }
 
-    // The options as C has them; they borrow the cancel handle.
+    friend Result<VerifiedBundle> verify_bundle(const std::string &bundle, const EngineOptions &options);
+
+    static void report(const char *phase, std::uint64_t done, std::uint64_t total, void *user_data) noexcept {
+        (*static_cast<const ProgressCallback *>(user_data))(phase, done, total);
+    }
+
+    // The options that opening and verifying have in common; they borrow all of this.
+    static void watch(anx_engine_options &raw, const EngineOptions &options) {
+        raw.public_key = options.public_key.empty() ? nullptr : options.public_key.c_str();
+        raw.deadline_ms = detail::milliseconds(options.deadline);
+        raw.cancel = options.cancel ? options.cancel->get() : nullptr;
+        raw.progress = options.progress ? report : nullptr;
+        raw.progress_user_data = const_cast<ProgressCallback *>(&options.progress);
+    }
+
+    // The options as C has them; they borrow the cancel handle and the callback.
     static anx_perceive_options lower(const PerceiveOptions &options) {
         anx_perceive_options raw = {};
         raw.struct_size = sizeof raw;
         raw.deadline_ms = detail::milliseconds(options.deadline);
         raw.cancel = options.cancel ? options.cancel->get() : nullptr;
+        raw.keep_radiograph = detail::on_or_off(options.keep_radiograph);
+        raw.progress = options.progress ? report : nullptr;
+        raw.progress_user_data = const_cast<ProgressCallback *>(&options.progress);
         return raw;
     }
 
@@ -423,6 +452,30 @@ private:
 
     detail::Owned<anx_engine, anx_engine_free> handle_;
 };
+
+// Verifies a bundle without opening an engine: the hashes of all its files, and the whole sentence database. Of the options, public_key,
+// deadline, cancel and progress count.
+inline Result<VerifiedBundle> verify_bundle(const std::string &bundle, const EngineOptions &options = {}) {
+    if (anx_abi_version() < ANX_ABI_VERSION) return detail::old_library();
+    if (detail::is_cut(bundle)) return detail::cut("bundle");
+    if (detail::is_cut(options.public_key)) return detail::cut("public_key");
+    anx_engine_options raw = {};
+    raw.struct_size = sizeof raw;
+    Engine::watch(raw, options);
+    anx_bundle *verified = nullptr;
+    anx_error *error = nullptr;
+    if (anx_bundle_verify(bundle.c_str(), &raw, &verified, &error) != ANX_OK) return detail::take(error);
+    detail::Owned<anx_bundle, anx_bundle_free> owned(verified);
+    return VerifiedBundle{detail::text(anx_bundle_name(verified)), detail::text(anx_bundle_sha256(verified)),
+                          anx_bundle_file_count(verified), anx_bundle_size(verified)};
+}
+
+// Whether bytes begin as those of Study::save do.
+inline bool is_saved(const std::vector<std::uint8_t> &bytes) { return anx_is_saved(bytes.data(), bytes.size()) != 0; }
+
+// The name of a structure, index 0 to 35, and of a label, 0 to 13; empty beyond.
+inline std::string structure_name(std::size_t index) { return detail::text(anx_structure_name(index)); }
+inline std::string label_name(std::size_t index) { return detail::text(anx_label_name(index)); }
 
 } // namespace anatomix
 

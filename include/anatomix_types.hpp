@@ -81,9 +81,33 @@ inline Error cut(const char *argument) {
 
 inline std::string text(const char *borrowed) { return borrowed ? borrowed : ""; }
 
+inline Error old_library() {
+    return {ANX_INVALID_ARGUMENT,
+            "libanatomix.so " + text(anx_version()) + " is older than the header this program was built with; install the newer one",
+            {}};
+}
+
+using Bytes = std::vector<std::uint8_t>;
+
 inline Error take(anx_error *owned) {
     Owned<anx_error, anx_error_free> error(owned);
     return {anx_error_code(owned), text(anx_error_message(owned)), text(anx_error_cause(owned))};
+}
+
+// The bytes that a call gives.
+template <class Call> Result<Bytes> bytes(Call call) {
+    anx_bytes *raw = nullptr;
+    anx_error *error = nullptr;
+    if (call(&raw, &error) != ANX_OK) return take(error);
+    Owned<anx_bytes, anx_bytes_free> owned(raw);
+    return Bytes(anx_bytes_data(raw), anx_bytes_data(raw) + anx_bytes_size(raw));
+}
+
+// The text that a call gives as bytes.
+template <class Call> Result<std::string> json(Call call) {
+    Result<Bytes> given = bytes(call);
+    if (!given) return given.error();
+    return std::string(given.value().begin(), given.value().end());
 }
 
 // Everything that count and item give for a handle.
@@ -220,7 +244,7 @@ struct Question {
 // Stops calls from any thread. Copies stop the same calls.
 class CancelHandle {
 public:
-    // A handle for PerceiveOptions::cancel. That of an answer comes from Study::cancel_handle.
+    // A handle for PerceiveOptions::cancel and EngineOptions::cancel. That of an answer comes from Study::cancel_handle.
     static Result<CancelHandle> create() {
         anx_cancel *cancel = nullptr;
         anx_error *error = nullptr;
@@ -241,10 +265,15 @@ private:
     std::shared_ptr<anx_cancel> handle_;
 };
 
+// Receives how far a call has come, by one thread at a time; see anx_progress_callback for the phases. It must not throw.
+using ProgressCallback = std::function<void(std::string_view phase, std::uint64_t done, std::uint64_t total)>;
+
 // How a radiograph is perceived. A study that is not made in time is the error ANX_DEADLINE, one that was cancelled ANX_STOPPED.
 struct PerceiveOptions {
     std::chrono::milliseconds deadline{0}; // 0: never
     std::optional<CancelHandle> cancel;    // from CancelHandle::create
+    bool keep_radiograph = false;          // for Study::overlay and Answer::overlay
+    ProgressCallback progress;             // receives how many radiographs are perceived
 };
 
 // How a structured report is written.
@@ -295,6 +324,18 @@ struct EngineOptions {
     bool look_up = true;          // prompt look-up decoding; the answers are the same without it
     std::string public_key;       // of minisign: only a bundle that its owner signed is opened; see anx_engine_options.public_key
     LogCallback log;              // receives messages about what the engine does
+    double row_cost = 0;          // of one more token in a run of the decoder, above 0 to 1; 0: measured
+    std::chrono::milliseconds deadline{0}; // opening that takes longer is the error ANX_DEADLINE; 0: never
+    std::optional<CancelHandle> cancel;    // from CancelHandle::create; opening that was cancelled is the error ANX_STOPPED
+    ProgressCallback progress;             // receives how far opening has come
+};
+
+// A bundle that was verified; see verify_bundle.
+struct VerifiedBundle {
+    std::string name;
+    std::string sha256; // of the manifest, which identifies the bundle
+    std::size_t files;
+    std::uint64_t bytes;
 };
 
 } // namespace anatomix

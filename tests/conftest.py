@@ -6,9 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import native
 import pytest
+from native import SANITIZERS, STRICT
 from receivers import archive, changed
 
 __all__ = ["archive", "changed"]
@@ -117,6 +120,39 @@ def perceive(succeed):
         return known[path]
 
     return perceive
+
+
+@pytest.fixture(scope="session")
+def environment(root) -> dict:
+    """The environment that .cargo/config.toml sets for cargo."""
+    return {"ORT_DYLIB_PATH": str(root / ".deps/onnxruntime/libonnxruntime.so"), **os.environ}
+
+
+@pytest.fixture
+def compiled(root, anatomix, tmp_path):
+    """Compiles a C++17 program against the library and returns it."""
+
+    def compiled(source, *flags, sanitizers=None):
+        file, program, library = tmp_path / "program.cpp", tmp_path / "program", Path(anatomix).parent
+        file.write_text(source)
+        link = ["-L", library, "-lanatomix", f"-Wl,-rpath,{library}"]
+        native.run(["g++", "-std=c++17", *STRICT, *(sanitizers or SANITIZERS), *flags, "-I", root / "include", file, "-o", program, *link])
+        return program
+
+    return compiled
+
+
+@pytest.fixture(scope="session")
+def programs(root, anatomix, tmp_path_factory):
+    """The folder of the built C++ examples."""
+    folder = tmp_path_factory.mktemp("cpp")
+    tools = Path(sys.executable).parent
+    env = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    library = Path(anatomix).parent
+    configure = ["cmake", "-S", root / "examples/cpp", "-B", folder, "-G", "Ninja", f"-DANATOMIX_LIBRARY_DIR={library}"]
+    native.run([*configure, "-DCMAKE_BUILD_TYPE=Release"], env)
+    native.run(["cmake", "--build", folder], env)
+    return folder
 
 
 def iou(a, b) -> float:

@@ -1,17 +1,12 @@
 """The C and C++ interfaces: they compile with strict warnings, and C++ programs give the results of the command line."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Werror", "-pedantic"]
-# What a program does wrong with memory, leaks included, or leaves undefined ends it with an error.
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
+from native import SANITIZERS, STRICT, run
 
 PLAIN_C = r"""
 #include <anatomix.h>
@@ -145,45 +140,6 @@ int main(int, char **argv) {
     return 0;
 }
 """
-
-
-def run(command, env=None):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=env, timeout=600)
-    assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def environment(root):
-    """The environment that .cargo/config.toml sets for cargo."""
-    return {"ORT_DYLIB_PATH": str(root / ".deps/onnxruntime/libonnxruntime.so"), **os.environ}
-
-
-@pytest.fixture
-def compiled(root, anatomix, tmp_path):
-    """Compiles a C++17 program against the library and returns it."""
-
-    def compiled(source, *flags):
-        file, program, library = tmp_path / "program.cpp", tmp_path / "program", Path(anatomix).parent
-        file.write_text(source)
-        link = ["-L", library, "-lanatomix", f"-Wl,-rpath,{library}"]
-        run(["g++", "-std=c++17", *STRICT, *SANITIZERS, *flags, "-I", root / "include", file, "-o", program, *link])
-        return program
-
-    return compiled
-
-
-@pytest.fixture(scope="module")
-def programs(root, anatomix, tmp_path_factory):
-    """The folder of the built C++ examples."""
-    folder = tmp_path_factory.mktemp("cpp")
-    tools = Path(sys.executable).parent
-    env = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-    library = Path(anatomix).parent
-    configure = ["cmake", "-S", root / "examples/cpp", "-B", folder, "-G", "Ninja", f"-DANATOMIX_LIBRARY_DIR={library}"]
-    run([*configure, "-DCMAKE_BUILD_TYPE=Release"], env)
-    run(["cmake", "--build", folder], env)
-    return folder
 
 
 def record(anatomix, environment, *arguments):

@@ -1,7 +1,7 @@
 """The sanitizers that the C and C++ programs of the tests run under."""
 
 import pytest
-from test_cpp import SANITIZERS, run
+from native import SANITIZERS, run
 
 DEFECTS = {
     "leak": (r"volatile char *lost = malloc(4); lost[argc] = 1; lost = NULL;", "LeakSanitizer"),

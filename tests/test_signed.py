@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from test_cpp import STRICT
-from test_cpp import run as done
+from native import STRICT
+from native import run as done
 
 PROGRAM = r"""
 #include <anatomix.hpp>

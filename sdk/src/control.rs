@@ -20,8 +20,9 @@ pub enum Flow {
 /// There are two kinds. The handle of a study ([`Study::cancel_handle`](crate::Study::cancel_handle)) stops one call: the one that is
 /// running on the study, or else the next one, which then ends at once. That call takes the request: when a call ends, no request is left,
 /// even if it came too late to stop the call. A handle that the caller makes ([`CancelHandle::new`]) stops all perceiving calls that it is
-/// given to ([`PerceiveOptions::cancel`](crate::PerceiveOptions::cancel)), also those that begin later. [`CancelHandle::reset`] withdraws
-/// a request of either kind.
+/// given to ([`PerceiveOptions::cancel`](crate::PerceiveOptions::cancel)), and the opening of engines
+/// ([`EngineBuilder::cancel`](crate::EngineBuilder::cancel)), also those that begin later. [`CancelHandle::reset`] withdraws a request of
+/// either kind.
 #[derive(Clone, Debug, Default)]
 pub struct CancelHandle(Arc<Cancel>);
 
@@ -33,13 +34,14 @@ struct Cancel {
 }
 
 impl CancelHandle {
-    /// Makes a handle for perceiving.
+    /// Makes a handle for perceiving and for opening engines.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Requests the stop. An answer stops after the current run of the decoder; a long prefill consists of several runs. Perceiving
-    /// stops within one operator of the perception module.
+    /// stops within one operator of the perception module. Opening stops after the part that it is at: a mebibyte of a file that is
+    /// hashed, one graph.
     pub fn cancel(&self) {
         self.0.requested.store(true, Ordering::SeqCst);
         let runs = std::mem::take(&mut *self.0.runs.lock().unwrap_or_else(PoisonError::into_inner));
@@ -78,7 +80,7 @@ impl CancelHandle {
     }
 }
 
-/// A call that was stopped before it was finished: perceiving a radiograph, or saving a study.
+/// A call that was stopped before it was finished: opening an engine, verifying a bundle, perceiving a radiograph, or saving a study.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoppedError {
@@ -88,6 +90,31 @@ pub enum StoppedError {
     /// Its deadline passed.
     #[error("the deadline passed before the call was finished; allow more time")]
     Deadline,
+}
+
+/// Until when a call may go on: until its cancel handle is used or its deadline passes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Until {
+    pub cancel: Option<CancelHandle>,
+    pub end: Option<Instant>,
+}
+
+impl Until {
+    /// The limits of a call that begins now. A deadline beyond what the clock can represent is none.
+    pub fn begin(cancel: Option<&CancelHandle>, deadline: Option<Duration>) -> Self {
+        Self { cancel: cancel.cloned(), end: deadline.and_then(|time| Instant::now().checked_add(time)) }
+    }
+
+    /// Checks that the call may go on.
+    ///
+    /// # Errors
+    /// If it was cancelled or its deadline has passed.
+    pub fn check(&self) -> Result<(), StoppedError> {
+        if self.cancel.as_ref().is_some_and(CancelHandle::is_cancelled) {
+            return Err(StoppedError::Cancelled);
+        }
+        self.end.filter(|&end| end <= Instant::now()).map_or(Ok(()), |_| Err(StoppedError::Deadline))
+    }
 }
 
 /// What ends the answers of one call early: the cancel handle, and the deadline of each question.

@@ -23,11 +23,13 @@ mod limits;
 mod perceive;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub use builder::EngineBuilder;
 #[cfg(feature = "capi")]
 pub(crate) use limits::Limits;
 pub use limits::PerceiveOptions;
+pub use verify::VerifiedBundle;
 
 /// An opened bundle. Cloning it is cheap, and the clones share everything.
 ///

@@ -22,16 +22,23 @@ pub(crate) struct LanguageModel {
 
 impl LanguageModel {
     /// Loads tokenizer, projector and decoder. All KV caches together take at most `memory` bytes; `None` means no limit. `costs` says
-    /// what runs of the decoder cost; `None` switches prompt look-up decoding off.
+    /// what runs of the decoder cost; `None` switches prompt look-up decoding off. `loaded` is called after each graph; an error of it ends
+    /// the loading.
     ///
     /// # Errors
-    /// If a file is missing or damaged, or the provider cannot run a graph.
-    pub fn load(runtime: &Runtime, bundle: &Bundle, memory: Option<u64>, costs: Option<RunCosts>) -> Result<Self> {
+    /// If a file is missing or damaged, or the provider cannot run a graph; and what `loaded` returned.
+    pub fn load(
+        runtime: &Runtime,
+        bundle: &Bundle,
+        memory: Option<u64>,
+        costs: Option<RunCosts>,
+        loaded: &(impl Fn() -> Result<()> + Sync),
+    ) -> Result<Self> {
         let tokenizer = PromptTokenizer::open(&bundle.file(TOKENIZER))?;
         let vocabulary = bundle.manifest().decoder.vocabulary;
         // ONNX Runtime loads a graph on one thread. A second thread compiles the grammar meanwhile.
         let grammar = || catch_unwind(AssertUnwindSafe(|| Grammar::new(&tokenizer, vocabulary)));
-        let (decoder, grammar) = parallel::join(|| Decoder::load(runtime, bundle, memory), grammar);
+        let (decoder, grammar) = parallel::join(|| Decoder::load(runtime, bundle, memory, loaded), grammar);
         let grammar = grammar
             .map_err(|_| "compiling it failed".to_string())
             .and_then(|made| made.map_err(|e| causes(&e).unwrap_or_else(|| e.to_string())));

@@ -51,6 +51,8 @@ fn outputs_are_null_after_every_failure() {
         [
             check("anx_engine_open", 1, |out, error| anx_engine_open(path, null(), out, error)),
             check("anx_engine_open", 1, |out, error| anx_engine_open(null(), null(), out, error)),
+            check("anx_bundle_verify", 1, |out, error| anx_bundle_verify(path, null(), out, error)),
+            check("anx_bundle_verify", 1, |out, error| anx_bundle_verify(null(), null(), out, error)),
             check("anx_study_from_file", 1, |out, error| anx_study_from_file(engine, path, null(), out, error)),
             check("anx_study_from_bytes", 1, |out, error| anx_study_from_bytes(engine, pixels.as_ptr(), 4, path, null(), out, error)),
             check("anx_study_from_pixels", 1, |out, error| anx_study_from_pixels(engine, null(), null(), out, error)),
@@ -66,6 +68,10 @@ fn outputs_are_null_after_every_failure() {
             check("anx_study_structured_report", 1, |out, error| anx_study_structured_report(study, null(), 0, null(), out, error)),
             check("anx_study_presentation_state", 1, |out, error| anx_study_presentation_state(study, null(), 0, null(), out, error)),
             check("anx_study_fhir", 1, |out, error| anx_study_fhir(study, null(), 0, null(), out, error)),
+            check("anx_study_json", 1, |out, error| anx_study_json(study, out, error)),
+            check("anx_study_overlay", 1, |out, error| anx_study_overlay(study, out, error)),
+            check("anx_answer_json", 1, |out, error| anx_answer_json(null(), out, error)),
+            check("anx_answer_overlay", 1, |out, error| anx_answer_overlay(null(), out, error)),
             check("anx_study_save", 1, |out, error| anx_study_save(study, out, error)),
             check("anx_study_load", 1, |out, error| anx_study_load(engine, pixels.as_ptr(), 4, out, error)),
         ]

@@ -3,14 +3,16 @@
 use crate::cancel::CancelHandle;
 use crate::errors::Failure;
 use crate::log;
+use crate::progress;
 use crate::question::seconds;
 use crate::radiograph::{Bytes, Source};
 use crate::study::Study;
 use crate::waiting::run;
 use anatomix::error::StoppedError;
-use anatomix::{PerceiveOptions, Provider, PublicKey, Radiograph};
+use anatomix::{EngineBuilder, Error, PerceiveOptions, Phase, Progress, Provider, PublicKey, Radiograph, VerifiedBundle};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,11 +47,16 @@ impl Engine {
     /// opened then, and the hashes of all files are compared.
     /// memory_limit: bytes that the KV caches of all studies take together at most.
     /// log: called with a level ("debug", "info", "warning", "error") and a message, by any thread; it must not call the engine.
+    /// deadline: seconds after which opening ends with StoppedError, between two of its parts: a mebibyte of a file that is hashed, a
+    /// graph.
+    /// cancel: a handle with which any thread ends opening with StoppedError. Ctrl-C cancels it.
+    /// progress: called with a phase ("hashes", "graphs", "golden_check"), how much of it is done, and how much there is to do, by another
+    /// thread; it must not call the engine.
     ///
-    /// Raises BundleError, OnnxRuntimeError or RetrievalError.
+    /// Raises BundleError, OnnxRuntimeError, RetrievalError or StoppedError.
     #[staticmethod]
     #[pyo3(signature = (bundle, *, provider = "auto", threads = 0, library = None, look_up = true, row_cost = None, golden_check = true,
-                        public_key = None, memory_limit = None, log = None))]
+                        public_key = None, memory_limit = None, log = None, deadline = None, cancel = None, progress = None))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn open(
         py: Python<'_>,
@@ -63,9 +70,13 @@ impl Engine {
         public_key: Option<&str>,
         memory_limit: Option<u64>,
         log: Option<Py<PyAny>>,
+        deadline: Option<f64>,
+        cancel: Option<&CancelHandle>,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let provider: Provider = provider.parse().map_err(PyValueError::new_err)?;
-        let mut builder = anatomix::Engine::builder().provider(provider).threads(threads).look_up(look_up).golden_check(golden_check);
+        let (cancel, builder) = watched(py, public_key, deadline, cancel, progress)?;
+        let mut builder = builder.provider(provider).threads(threads).look_up(look_up).golden_check(golden_check);
         if let Some(library) = match library {
             None => py.import("anatomix._library")?.call_method0("find")?.extract()?,
             named => named,
@@ -78,10 +89,6 @@ impl Engine {
             }
             builder = builder.row_cost(cost);
         }
-        if let Some(key) = public_key {
-            let key: PublicKey = key.parse().map_err(|error| PyValueError::new_err(format!("public_key cannot be used: {error}")))?;
-            builder = builder.public_key(key);
-        }
         if let Some(bytes) = memory_limit {
             builder = builder.memory_limit(bytes);
         }
@@ -91,7 +98,7 @@ impl Engine {
             }
             builder = builder.log(log::callback(log));
         }
-        run(py, || {}, || Ok(builder.open(bundle)?)).map(Self)
+        run(py, || cancel.cancel(), || Ok(builder.open(bundle)?)).map(Self)
     }
 
     /// The name of the bundle.
@@ -155,16 +162,21 @@ impl Engine {
     ///
     /// radiographs: Radiographs and paths of files.
     /// deadline, cancel: as for `study`, for all of them together. What is not perceived by then is a StoppedError in the list.
-    #[pyo3(signature = (radiographs, *, deadline = None, cancel = None))]
+    /// progress: called with "perceive", how many radiographs are perceived or failed, and how many there are, by another thread; it must
+    /// not call the engine.
+    #[pyo3(signature = (radiographs, *, deadline = None, cancel = None, progress = None))]
     fn studies(
         &self,
         py: Python<'_>,
         radiographs: Vec<Source>,
         deadline: Option<f64>,
         cancel: Option<&CancelHandle>,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<Vec<Py<PyAny>>> {
         let limits = Limits::new(deadline, cancel)?;
-        let outcomes = run(py, || limits.cancel(), || self.perceive(radiographs, &limits))?;
+        let progress = progress.map(|callable| progress::callback(py, callable)).transpose()?;
+        let report = |done, total| progress.iter().for_each(|call| call(Phase::Perceive.name(), done, total));
+        let outcomes = run(py, || limits.cancel(), || self.perceive(radiographs, &limits, report))?;
         let objects = outcomes.into_iter().map(|outcome| match outcome {
             Ok((study, radiograph)) => Ok(Py::new(py, Study::new(study, Some(radiograph)))?.into_any()),
             Err(failure) => Ok(failure.object(py)),
@@ -200,8 +212,10 @@ impl Engine {
 
 impl Engine {
     /// Opens and perceives radiographs, as many at a time as one run takes.
-    fn perceive(&self, radiographs: Vec<Source>, limits: &Limits) -> Result<Vec<Outcome>, Failure> {
-        let mut outcomes = Vec::new();
+    fn perceive(&self, radiographs: Vec<Source>, limits: &Limits, report: impl Fn(u64, u64)) -> Result<Vec<Outcome>, Failure> {
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        let total = radiographs.len() as u64;
+        report(0, total);
         let mut radiographs = radiographs.into_iter().peekable();
         while radiographs.peek().is_some() {
             let opened: Vec<_> = radiographs.by_ref().take(self.0.batch()).map(Source::open).collect();
@@ -220,9 +234,61 @@ impl Engine {
                 };
                 outcomes.push(outcome);
             }
+            let stopped = |outcome: &&Outcome| matches!(outcome, Err(Failure::Sdk(Error::Stopped(_))));
+            report((outcomes.len() - outcomes.iter().filter(stopped).count()) as u64, total);
         }
         Ok(outcomes)
     }
+}
+
+/// A builder with what opening and verifying have in common, and the handle that stops it.
+fn watched(
+    py: Python<'_>,
+    public_key: Option<&str>,
+    deadline: Option<f64>,
+    cancel: Option<&CancelHandle>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(anatomix::CancelHandle, EngineBuilder)> {
+    let cancel = cancel.map_or_else(anatomix::CancelHandle::new, |CancelHandle(handle)| handle.clone());
+    let mut builder = anatomix::Engine::builder().cancel(&cancel);
+    if let Some(key) = public_key {
+        let key: PublicKey = key.parse().map_err(|error| PyValueError::new_err(format!("public_key cannot be used: {error}")))?;
+        builder = builder.public_key(key);
+    }
+    if let Some(time) = deadline.map(seconds).transpose()? {
+        builder = builder.deadline(time);
+    }
+    if let Some(callable) = progress {
+        let call = progress::callback(py, callable)?;
+        builder = builder.progress(move |Progress { phase, done, total, .. }| call(phase.name(), done, total));
+    }
+    Ok((cancel, builder))
+}
+
+/// Verifies a bundle without opening an engine: the hashes of all its files, however large they are, and the whole sentence database.
+/// Returns a dictionary with the bundle's name, the SHA-256 of its manifest, the number of its files and their bytes.
+///
+/// public_key, deadline, cancel, progress: as for ``Engine.open``; the phases are "hashes" and "sentences".
+///
+/// Raises BundleError, RetrievalError or StoppedError.
+#[pyfunction]
+#[pyo3(signature = (bundle, *, public_key = None, deadline = None, cancel = None, progress = None))]
+pub fn verify_bundle<'py>(
+    py: Python<'py>,
+    bundle: PathBuf,
+    public_key: Option<&str>,
+    deadline: Option<f64>,
+    cancel: Option<&CancelHandle>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let (cancel, builder) = watched(py, public_key, deadline, cancel, progress)?;
+    let VerifiedBundle { name, sha256, files, bytes, .. } = run(py, || cancel.cancel(), || Ok(builder.verify_bundle(bundle)?))?;
+    let verified = PyDict::new(py);
+    verified.set_item("name", name)?;
+    verified.set_item("sha256", sha256)?;
+    verified.set_item("files", files)?;
+    verified.set_item("bytes", bytes)?;
+    Ok(verified)
 }
 
 /// What ends a call before it is finished.

@@ -10,6 +10,7 @@ mod errors;
 mod log;
 mod overlay;
 mod pixels;
+mod progress;
 mod question;
 mod radiograph;
 mod records;
@@ -30,6 +31,8 @@ mod _anatomix {
     use super::cancel::CancelHandle;
     #[pymodule_export]
     use super::engine::Engine;
+    #[pymodule_export]
+    use super::engine::verify_bundle;
     #[pymodule_export]
     use super::is_saved;
     #[pymodule_export]

@@ -41,7 +41,7 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`], which names the file.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, BundleError> {
-        Self::read(folder.as_ref(), None)
+        Self::open_watched(folder.as_ref(), None, false, |_, _| Ok(()))
     }
 
     /// Opens a bundle whose manifest is signed by the owner of this key. The hashes of all files are compared, however large they are.
@@ -49,11 +49,27 @@ impl Bundle {
     /// # Errors
     /// As [`Bundle::open`], and if there is no signature, or one by another key or of another manifest.
     pub fn open_signed(folder: impl AsRef<Path>, key: &PublicKey) -> Result<Self, BundleError> {
-        let bundle = Self::read(folder.as_ref(), Some(key))?;
-        bundle.verify(|_| ())?;
+        Self::open_watched(folder.as_ref(), Some(key), true, |_, _| Ok(()))
+    }
+
+    /// Opens a bundle as [`Bundle::open_signed`] does with a key, and as [`Bundle::open`] without one; `all` compares the hashes of all
+    /// files. `watch` is called with the number of bytes hashed and of those to hash, first with 0; an error of it ends the call.
+    ///
+    /// # Errors
+    /// As these two, and what `watch` returned.
+    pub(crate) fn open_watched<E: From<BundleError>>(
+        folder: &Path,
+        key: Option<&PublicKey>,
+        all: bool,
+        watch: impl FnMut(u64, u64) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let bundle = Self::read(folder, key)?;
+        bundle.compare(bundle.hashed(all || key.is_some()), watch)?;
+        GRAPHS.iter().try_for_each(|name| bundle.check_graph(name))?;
         Ok(bundle)
     }
 
+    /// Reads and checks the manifest and looks for the files that it lists; none of these is read.
     fn read(folder: &Path, key: Option<&PublicKey>) -> Result<Self, BundleError> {
         let folder = folder.to_path_buf();
         if folder.as_os_str().is_empty() {
@@ -82,13 +98,14 @@ impl Bundle {
         }
         let bundle = Self { folder, hash: Digest::of(&bytes).to_string(), manifest };
         bundle.check_files()?;
-        let is_hashed = |(name, entry): &(&String, &FileEntry)| name.as_str() != SENTENCES || entry.bytes <= DATABASE_HASHED_ON_OPEN;
-        let hashed = || bundle.manifest.files.iter().filter(is_hashed);
-        if key.is_none() && hashed().map(|(_, entry)| entry.bytes).fold(0, u64::saturating_add) <= HASHED_ON_OPEN {
-            bundle.compare(hashed(), |_| ())?;
-        }
-        GRAPHS.iter().try_for_each(|name| bundle.check_graph(name))?;
         Ok(bundle)
+    }
+
+    /// The files whose hashes are compared: all of them, or those that are quickly hashed.
+    fn hashed(&self, all: bool) -> Vec<(&String, &FileEntry)> {
+        let is_hashed = |(name, entry): &(&String, &FileEntry)| all || name.as_str() != SENTENCES || entry.bytes <= DATABASE_HASHED_ON_OPEN;
+        let files: Vec<_> = self.manifest.files.iter().filter(is_hashed).collect();
+        if all || size(&files) <= HASHED_ON_OPEN { files } else { Vec::new() }
     }
 
     /// Checks that all listed files exist and have the listed sizes.
@@ -121,20 +138,30 @@ impl Bundle {
     ///
     /// # Errors
     /// [`BundleError::Altered`] for the first file that differs.
-    pub fn verify(&self, progress: impl FnMut(u64)) -> Result<(), BundleError> {
-        self.compare(self.manifest.files.iter(), progress)
+    pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<(), BundleError> {
+        let mut before = 0;
+        self.compare(self.hashed(true), |done, _| {
+            progress(done - std::mem::replace(&mut before, done));
+            Ok(())
+        })
     }
 
-    fn compare<'a>(
+    /// Compares the hashes of these files; see [`Bundle::open_watched`] for `watch`.
+    fn compare<E: From<BundleError>>(
         &self,
-        files: impl Iterator<Item = (&'a String, &'a FileEntry)>,
-        mut progress: impl FnMut(u64),
-    ) -> Result<(), BundleError> {
+        files: Vec<(&String, &FileEntry)>,
+        mut watch: impl FnMut(u64, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut done, total) = (0, size(&files));
+        watch(done, total)?;
         for (name, entry) in files {
             let path = self.file(name);
-            let found = hash_file(&path, &mut progress)?;
+            let found = hash_watched(&path, |bytes| {
+                done = total.min(done + bytes);
+                watch(done, total)
+            })?;
             if !found.eq_ignore_ascii_case(&entry.sha256) {
-                return Err(BundleError::Altered { path, found, expected: entry.sha256.clone() });
+                return Err(BundleError::Altered { path, found, expected: entry.sha256.clone() }.into());
             }
         }
         Ok(())
@@ -166,6 +193,11 @@ impl Bundle {
     }
 }
 
+/// Size of these files in bytes.
+fn size(files: &[(&String, &FileEntry)]) -> u64 {
+    files.iter().map(|(_, entry)| entry.bytes).fold(0, u64::saturating_add)
+}
+
 fn invalid(path: &Path, Problem { message, source }: Problem) -> BundleError {
     BundleError::Manifest { path: path.into(), message, source }
 }
@@ -183,6 +215,14 @@ fn missing(error: BundleError) -> BundleError {
 /// # Errors
 /// If the file cannot be read.
 pub fn hash_file(path: &Path, mut progress: impl FnMut(u64)) -> Result<String, BundleError> {
+    hash_watched(path, |bytes| {
+        progress(bytes);
+        Ok(())
+    })
+}
+
+/// [`hash_file`], which ends if `progress` fails.
+fn hash_watched<E: From<BundleError>>(path: &Path, mut progress: impl FnMut(u64) -> Result<(), E>) -> Result<String, E> {
     let failed = |source| BundleError::Read { path: path.into(), source };
     let mut file = files::open(path).map_err(failed)?;
     let mut hash = Hasher::default();
@@ -193,7 +233,7 @@ pub fn hash_file(path: &Path, mut progress: impl FnMut(u64)) -> Result<String, B
             return Ok(hash.finish().to_string());
         }
         hash.update(&buffer[..count]);
-        progress(count as u64);
+        progress(count as u64)?;
     }
 }
 

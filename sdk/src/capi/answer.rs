@@ -4,8 +4,10 @@ use super::handle::{Handle, read};
 use super::record::{Record, anx_box, anx_flag, anx_provenance, anx_timing, item};
 use super::strings::Strings;
 use crate::answer::{Answer, Finish};
+use crate::radiograph::Radiograph;
 use std::ffi::c_char;
 use std::ptr::{from_ref, null};
+use std::sync::Arc;
 
 /// Why an answer ended.
 #[repr(i32)]
@@ -40,6 +42,8 @@ pub struct anx_grounding {
 /// An answer of the language model. It never changes, so threads may share it. It does not need its study or engine.
 pub struct anx_answer {
     pub(super) result: Answer,
+    /// For overlays; `None` unless the study holds it.
+    pub(super) radiograph: Option<Arc<Radiograph>>,
     question: *const c_char,
     task: *const c_char,
     text: *const c_char,
@@ -60,7 +64,7 @@ impl Handle for anx_answer {
 }
 
 impl anx_answer {
-    pub(super) fn new(answer: &Answer) -> Self {
+    pub(super) fn new(answer: &Answer, radiograph: Option<Arc<Radiograph>>) -> Self {
         let mut strings = Strings::default();
         let boxes: Vec<Vec<anx_box>> = answer.groundings.iter().map(|g| g.boxes.iter().copied().map(anx_box::from).collect()).collect();
         let groundings = answer.groundings.iter().zip(&boxes).map(|(grounding, boxes)| anx_grounding {
@@ -71,6 +75,7 @@ impl anx_answer {
         let groundings = groundings.collect();
         Self {
             result: answer.clone(),
+            radiograph,
             question: strings.keep(&answer.question),
             task: answer.task.map_or(null(), |task| strings.keep(task.name())),
             text: strings.keep(&answer.text),

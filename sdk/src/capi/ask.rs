@@ -180,9 +180,8 @@ pub unsafe extern "C" fn anx_study_ask(
             on(study, |study| {
                 let options = read_options(options)?;
                 let asked = options.question(optional_text(question, "question")?.unwrap_or_default(), "options")?;
-                let mut study = study.lock()?;
-                let given = study.ask_streaming(asked, |piece| options.hand_on(piece))?;
-                Ok(anx_answer::new(&given))
+                let given = study.lock()?.ask_streaming(asked, |piece| options.hand_on(piece))?;
+                Ok(anx_answer::new(&given, study.radiograph.clone()))
             })
         })
     }

@@ -55,9 +55,8 @@ pub unsafe extern "C" fn anx_study_ask_many(
                     settings.question(text, &argument(index))
                 });
                 let asked = asked.collect::<Result<Vec<_>, _>>()?;
-                let mut study = study.lock()?;
-                let said = study.ask_many_streaming(asked, |index, piece| settings[index].hand_on(piece))?;
-                Ok(said.iter().map(anx_answer::new).collect())
+                let said = study.lock()?.ask_many_streaming(asked, |index, piece| settings[index].hand_on(piece))?;
+                Ok(said.iter().map(|answer| anx_answer::new(answer, study.radiograph.clone())).collect())
             })
         })
     }

@@ -1,18 +1,21 @@
 //! The engine: an opened bundle.
 
 use super::call::make;
+use super::cancel::anx_cancel;
 use super::error::anx_error;
 use super::failure::Failure;
 use super::handle::{Handle, read};
 use super::log::{Receiver, anx_free_callback, anx_log_callback};
 use super::options::{Options, read_options, switch};
+use super::progress::{Observer, anx_progress_callback};
 use super::status::anx_status;
 use super::strings::{Strings, optional_path, optional_text, path};
 use crate::bundle::BundleError;
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineBuilder};
 use crate::text::escaped;
 use std::ffi::{c_char, c_void};
 use std::ptr::null;
+use std::time::Duration;
 
 /// An opened bundle on a provider. Any number of threads may use it at once.
 pub struct anx_engine {
@@ -49,8 +52,8 @@ impl anx_engine {
     }
 }
 
-/// Options of anx_engine_open. Set struct_size to sizeof(anx_engine_options) and everything else to zero but what you
-/// want to change. Strings are copied.
+/// Options of anx_engine_open, and of anx_bundle_verify. Set struct_size to sizeof(anx_engine_options) and everything else to zero but
+/// what you want to change. Strings are copied.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_engine_options {
@@ -87,6 +90,20 @@ pub struct anx_engine_options {
     /// A public key of minisign, or NULL: the text of its .pub file, or the second line of that file. With a key, only a bundle is opened
     /// whose manifest is signed by the owner of the key, and the hashes of all its files are compared, however large they are.
     pub public_key: *const c_char,
+    /// The cost that look-up assumes for one more token in a run of the decoder, as a share of a run of one token, above 0 to 1; 0 to
+    /// measure it while the engine decodes. With a given cost, anx_answer_runs and the last digits of log probabilities do not depend on
+    /// the machine's speed, but look-up may take more time than it saves.
+    pub row_cost: f64,
+    /// Deadline in milliseconds after the call begins; 0 for none. A call that is not finished by then fails with ANX_DEADLINE, between two
+    /// of its parts: a mebibyte of a file that is hashed, a graph that is loaded, a run of the golden input.
+    pub deadline_ms: usize,
+    /// A handle from anx_cancel_new, or NULL. A call that is not finished when anx_cancel_request is called fails with ANX_STOPPED, where a
+    /// deadline would end it.
+    pub cancel: *const anx_cancel,
+    /// Receives how far the call has come, or NULL.
+    pub progress: anx_progress_callback,
+    /// Handed to progress as it is.
+    pub progress_user_data: *mut c_void,
 }
 
 // SAFETY: repr(C), words only, all zero means every default; an absent function is the null pointer.
@@ -94,13 +111,40 @@ unsafe impl Options for anx_engine_options {
     const NAME: &'static str = "anx_engine_options";
 }
 
+impl anx_engine_options {
+    /// Sets the options that opening and verifying have in common.
+    ///
+    /// # Safety
+    /// Pointers are NULL or valid.
+    pub(super) unsafe fn apply_watched(&self, mut builder: EngineBuilder) -> Result<EngineBuilder, Failure> {
+        // SAFETY: NULL or valid, by the caller's promise.
+        let (key, cancel) = unsafe { (optional_text(self.public_key, "options.public_key")?, self.cancel.as_ref()) };
+        if let Some(key) = key {
+            let wrong = |error: BundleError| Failure::argument("options.public_key", format!("cannot be used: {error}"));
+            builder = builder.public_key(key.parse().map_err(wrong)?);
+        }
+        if self.deadline_ms > 0 {
+            builder = builder.deadline(Duration::from_millis(self.deadline_ms as u64));
+        }
+        if let Some(anx_cancel(handle)) = cancel {
+            builder = builder.cancel(handle);
+        }
+        let observer = Observer { callback: self.progress, user_data: self.progress_user_data };
+        Ok(match observer.into_callback() {
+            Some(progress) => builder.progress(progress),
+            None => builder,
+        })
+    }
+}
+
 /// Opens a bundle: checks its files, loads ONNX Runtime and the graphs, and runs the bundle's golden input.
 ///
 /// bundle: path of the bundle's folder. options: NULL for the defaults. engine: takes the new engine, which the caller
 /// frees with anx_engine_free; NULL on failure.
-/// Fails with ANX_INVALID_ARGUMENT, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT, ANX_DECODER.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT,
+/// ANX_DECODER.
 /// Takes from less than a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
-/// only, unless options has a public_key; "anatomix bundle verify" compares their hashes. Files are mapped: none may be changed or cut
+/// only, unless options has a public_key; anx_bundle_verify compares their hashes. Files are mapped: none may be changed or cut
 /// while an engine is open. The golden check needs a KV cache, so a memory_limit that is too small for it fails with ANX_DECODER_MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_open(
@@ -119,7 +163,7 @@ pub unsafe extern "C" fn anx_engine_open(
         make(engine, error, || {
             let (receiver, options) = options?;
             let bundle = path(bundle, "bundle")?;
-            let mut builder = Engine::builder();
+            let mut builder = options.apply_watched(Engine::builder())?;
             if let Some(provider) = optional_text(options.provider, "options.provider")? {
                 let unknown = |problem: String| Failure::argument("options.provider", format!("cannot be used: {problem}"));
                 builder = builder.provider(provider.parse().map_err(unknown)?);
@@ -128,9 +172,11 @@ pub unsafe extern "C" fn anx_engine_open(
             if let Some(library) = optional_path(options.library, "options.library")? {
                 builder = builder.library(library);
             }
-            if let Some(key) = optional_text(options.public_key, "options.public_key")? {
-                let wrong = |error: BundleError| Failure::argument("options.public_key", format!("cannot be used: {error}"));
-                builder = builder.public_key(key.parse().map_err(wrong)?);
+            if !(0.0..=1.0).contains(&options.row_cost) {
+                return Err(Failure::argument("options.row_cost", format!("is {}; pass 0 to 1", options.row_cost)));
+            }
+            if options.row_cost > 0.0 {
+                builder = builder.row_cost(options.row_cost as f32);
             }
             if options.memory_limit > 0 {
                 builder = builder.memory_limit(options.memory_limit as u64);
@@ -180,6 +226,14 @@ pub unsafe extern "C" fn anx_engine_provider(engine: *const anx_engine) -> *cons
 pub unsafe extern "C" fn anx_engine_study_bytes(engine: *const anx_engine, tokens: usize) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(engine, 0, |e| usize::try_from(e.engine.study_bytes(tokens)).unwrap_or(usize::MAX)) }
+}
+
+/// The largest number of radiographs that one run of the perception module takes. anx_studies_from_files and its like open and perceive
+/// this many at a time. 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_engine_batch(engine: *const anx_engine) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(engine, 0, |e| e.engine.batch()) }
 }
 
 /// How many notes there are on where graphs are computed; 0 for NULL.

@@ -25,11 +25,17 @@ mod error;
 
 mod record;
 
+mod vocabulary;
+
 mod log;
+
+mod progress;
+
+mod cancel;
 
 mod engine;
 
-mod cancel;
+mod bundle;
 
 mod study;
 
@@ -49,16 +55,21 @@ mod answer;
 
 mod report;
 
+mod output;
+
 pub use answer::*;
 pub use ask::*;
 pub use ask_many::*;
+pub use bundle::*;
 pub use cancel::*;
 pub use engine::*;
 pub use error::*;
 pub use log::{anx_free_callback, anx_log_callback, anx_log_level};
 pub use options::anx_switch;
+pub use output::*;
 pub use perceive::{anx_perceive_options, anx_study_from_bytes, anx_study_from_file, anx_study_from_pixels};
 pub use pixels::{anx_photometric, anx_pixels};
+pub use progress::anx_progress_callback;
 pub use record::*;
 pub use report::*;
 pub use saved::*;
@@ -66,3 +77,4 @@ pub use status::*;
 pub use studies::*;
 pub use study::*;
 pub use version::*;
+pub use vocabulary::*;

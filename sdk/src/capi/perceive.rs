@@ -6,14 +6,16 @@ use super::engine::anx_engine;
 use super::error::anx_error;
 use super::failure::Failure;
 use super::handle::with;
-use super::options::{Options, read_options};
+use super::options::{Options, read_options, switch};
 use super::pixels::{Pixels, anx_pixels, read_pixels};
+use super::progress::{Observer, anx_progress_callback};
 use super::status::anx_status;
 use super::strings::{optional_text, path};
 use super::study::{anx_study, array};
 use crate::engine::{Engine, Limits, PerceiveOptions};
 use crate::radiograph::Radiograph;
-use std::ffi::c_char;
+use crate::study::Study;
+use std::ffi::{c_char, c_void};
 use std::time::Duration;
 
 /// Options of the calls that make studies of radiographs. Set struct_size to sizeof(anx_perceive_options) and everything else to zero but
@@ -28,6 +30,13 @@ pub struct anx_perceive_options {
     pub deadline_ms: usize,
     /// A handle from anx_cancel_new, or NULL. A radiograph that is not perceived when anx_cancel_request is called fails with ANX_STOPPED.
     pub cancel: *const anx_cancel,
+    /// An anx_switch, by default off: the study and its answers hold the radiograph, for anx_study_overlay and anx_answer_overlay. It takes
+    /// up to two bytes for each pixel, or the file's size, until the study and the last of its answers are freed.
+    pub keep_radiograph: usize,
+    /// Receives how many radiographs are perceived, or NULL.
+    pub progress: anx_progress_callback,
+    /// Handed to progress as it is.
+    pub progress_user_data: *mut c_void,
 }
 
 // SAFETY: repr(C), words only, all zero means every default.
@@ -35,11 +44,24 @@ unsafe impl Options for anx_perceive_options {
     const NAME: &'static str = "anx_perceive_options";
 }
 
-/// The limits of a call that begins now.
+/// How a call makes its studies.
+pub(super) struct Way {
+    pub limits: Limits,
+    keeps_radiograph: bool,
+}
+
+impl Way {
+    /// The handle of a study of this radiograph.
+    pub fn study(&self, study: Study, radiograph: Radiograph) -> anx_study {
+        anx_study::new(study, self.keeps_radiograph.then(|| radiograph.into()))
+    }
+}
+
+/// How a call that begins now makes `count` studies.
 ///
 /// # Safety
 /// NULL or valid options, whose handle is NULL or live.
-pub(super) unsafe fn limits(options: *const anx_perceive_options, engine: &Engine) -> Result<Limits, Failure> {
+pub(super) unsafe fn way(options: *const anx_perceive_options, count: usize, engine: &Engine) -> Result<Way, Failure> {
     // SAFETY: the same promise.
     let (options, cancel) = unsafe {
         let options = read_options(options)?;
@@ -48,7 +70,12 @@ pub(super) unsafe fn limits(options: *const anx_perceive_options, engine: &Engin
     let mut limits = PerceiveOptions::new();
     limits.deadline = (options.deadline_ms > 0).then(|| Duration::from_millis(options.deadline_ms as u64));
     limits.cancel = cancel.map(|anx_cancel(handle)| handle.clone());
-    Ok(engine.limits(&limits)?)
+    let keeps_radiograph = switch(options.keep_radiograph, false, "options.keep_radiograph")?;
+    let observer = Observer { callback: options.progress, user_data: options.progress_user_data };
+    if let Some(progress) = observer.into_callback() {
+        limits = limits.progress(progress);
+    }
+    Ok(Way { limits: engine.limits(&limits, count)?, keeps_radiograph })
 }
 
 /// Opens a radiograph's file, DICOM, PNG or JPEG (its first bytes decide, not its name), and perceives it: boxes, sentences, labels, flags.
@@ -132,11 +159,12 @@ pub(super) unsafe fn perceive<S: Send, E: Into<Failure> + Send>(
         make(study, error, || {
             with(engine, |engine| {
                 let engine = &engine.engine;
-                let limits = limits(options, engine)?;
+                let way = way(options, 1, engine)?;
                 let source = source()?;
-                limits.check()?;
+                way.limits.check()?;
                 let radiograph = engine.within(|| open(source)).map_err(Into::into)?;
-                Ok(anx_study::new(engine.study_within(&radiograph, &limits)?))
+                let study = engine.study_within(&radiograph, &way.limits)?;
+                Ok(way.study(study, radiograph))
             })
         })
     }

@@ -6,6 +6,8 @@ use super::error::anx_error;
 use super::handle::{Handle, on, read, with};
 use super::status::anx_status;
 use super::study::{anx_study, array};
+use crate::saved::is_saved;
+use std::ffi::c_int;
 use std::ptr::null;
 
 /// Bytes that a call made. Owned by the caller, free them with anx_bytes_free.
@@ -73,7 +75,18 @@ pub unsafe extern "C" fn anx_study_load(
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe { make(study, error, || with(engine, |engine| Ok(anx_study::new(engine.engine.load_study(array(bytes, size, "bytes")?)?)))) }
+    unsafe {
+        make(study, error, || with(engine, |engine| Ok(anx_study::new(engine.engine.load_study(array(bytes, size, "bytes")?)?, None))))
+    }
+}
+
+/// Whether bytes begin as those of anx_study_save do: 1 or 0. What does may still be damaged; anx_study_load says so. 0 for NULL.
+///
+/// bytes, size: as those of anx_study_load.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_is_saved(bytes: *const u8, size: usize) -> c_int {
+    // SAFETY: NULL or valid pointers, as the header asks; the helper looks for NULL.
+    unsafe { array(bytes, size, "bytes") }.is_ok_and(is_saved).into()
 }
 
 /// The first of the bytes. Borrowed from them; NULL for NULL.

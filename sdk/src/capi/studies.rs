@@ -5,15 +5,14 @@ use super::engine::anx_engine;
 use super::error::anx_error;
 use super::failure::{Failure, catch};
 use super::handle::with;
-use super::perceive::{anx_perceive_options, limits, name};
+use super::perceive::{Way, anx_perceive_options, name, way};
 use super::pixels::{Pixels, anx_pixels, read_pixels};
-use super::status::anx_status;
+use super::status::anx_status::{self, ANX_DEADLINE, ANX_STOPPED};
 use super::strings::path;
 use super::study::{anx_study, array};
-use crate::engine::{Engine, Limits};
+use crate::engine::Engine;
 use crate::parallel;
 use crate::radiograph::Radiograph;
-use crate::study::Study;
 use std::ffi::c_char;
 use std::path::PathBuf;
 
@@ -135,11 +134,11 @@ unsafe fn several<S: Sync, E: Into<Failure>, O: Fn(&S) -> Result<Radiograph, E> 
                 if count == 0 {
                     return Ok(Vec::new());
                 }
-                let limits = limits(options, &engine.engine)?;
+                let way = way(options, count, &engine.engine)?;
                 let (sources, open) = sources()?;
                 let mut made = Vec::with_capacity(sources.len());
                 for batch in sources.chunks(engine.engine.batch()) {
-                    made.extend(perceive(&engine.engine, batch, &open, &limits).into_iter().map(|study| study.map(anx_study::new)));
+                    made.extend(perceive(&engine.engine, batch, &open, &way));
                 }
                 Ok(made)
             })
@@ -152,8 +151,9 @@ fn perceive<S: Sync, E: Into<Failure>>(
     engine: &Engine,
     batch: &[S],
     open: &(impl Fn(&S) -> Result<Radiograph, E> + Sync),
-    limits: &Limits,
-) -> Vec<Result<Study, Failure>> {
+    way: &Way,
+) -> Vec<Result<anx_study, Failure>> {
+    let limits = &way.limits;
     let open = |source: &S| {
         catch(|| {
             limits.check()?;
@@ -163,10 +163,11 @@ fn perceive<S: Sync, E: Into<Failure>>(
     let opened: Vec<Result<Radiograph, Failure>> = engine.within(|| parallel::map(batch, open));
     let mut whole = Vec::new();
     let failures: Vec<Option<Failure>> = opened.into_iter().map(|one| one.map(|radiograph| whole.push(radiograph)).err()).collect();
-    let mut made = engine.studies_within(&whole, limits).into_iter();
+    limits.advance(failures.iter().flatten().filter(|failure| !matches!(failure.status, ANX_STOPPED | ANX_DEADLINE)).count());
+    let mut made = engine.studies_within(&whole, limits).into_iter().zip(whole);
     let outcomes = failures.into_iter().filter_map(|failure| match failure {
         Some(failure) => Some(Err(failure)),
-        None => made.next().map(|study| study.map_err(Failure::from)),
+        None => made.next().map(|(study, radiograph)| Ok(way.study(study?, radiograph))),
     });
     outcomes.collect()
 }

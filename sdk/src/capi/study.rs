@@ -8,12 +8,15 @@ use super::handle::{Handle, Poison, Poisonable, check_array, on, read};
 use super::record::{Record, anx_box, anx_flag, anx_provenance, anx_timing, item};
 use super::status::anx_status;
 use super::strings::Strings;
+use crate::anatomy::STRUCTURE_COUNT;
 use crate::control::CancelHandle;
+use crate::output::PerceiveRecord;
+use crate::radiograph::Radiograph;
 use crate::study::Study;
 use std::ffi::c_char;
 use std::ptr::{from_ref, null};
 use std::slice;
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// One radiograph with what was perceived in it, and its conversation. One thread at a time asks it: a call that comes while another is
 /// running fails with ANX_BUSY. Any thread may read what was perceived at any time. Studies of the same engine are asked side by side.
@@ -26,6 +29,12 @@ pub struct anx_study {
     structures: Vec<anx_structure>,
     labels: Vec<anx_label>,
     record: Record,
+    /// The study as JSON has it.
+    pub(super) output: PerceiveRecord,
+    /// `[36, width]`.
+    embeddings: Vec<f32>,
+    /// For overlays; `None` unless the options asked for it.
+    pub(super) radiograph: Option<Arc<Radiograph>>,
 }
 
 impl Handle for anx_study {
@@ -83,7 +92,7 @@ impl anx_study {
         })
     }
 
-    pub(super) fn new(study: Study) -> Self {
+    pub(super) fn new(study: Study, radiograph: Option<Arc<Radiograph>>) -> Self {
         let mut strings = Strings::default();
         let structures = study.structures().iter().map(|found| anx_structure {
             index: found.structure.index() as u32,
@@ -101,6 +110,9 @@ impl anx_study {
             structures,
             labels,
             record: Record::new(strings, study.flags(), study.timing(), study.provenance()),
+            output: PerceiveRecord::from(&study),
+            embeddings: study.perception().object_embeddings.clone(),
+            radiograph,
             cancel: study.cancel_handle(),
             poison: Poison::default(),
             study: Mutex::new(study),
@@ -178,6 +190,25 @@ pub unsafe extern "C" fn anx_study_structure_count(study: *const anx_study) -> u
 pub unsafe extern "C" fn anx_study_structure(study: *const anx_study, index: usize) -> *const anx_structure {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(study, null(), |s| item(&s.structures, index)) }
+}
+
+/// How many values the embedding of a structure has; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_embedding_width(study: *const anx_study) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, 0, |s| s.embeddings.len() / STRUCTURE_COUNT) }
+}
+
+/// The embedding of a structure, anx_study_embedding_width values: what the sentences of the database are compared with. Borrowed from the
+/// study; NULL if index is not below anx_study_structure_count.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_embedding(study: *const anx_study, index: usize) -> *const f32 {
+    let embedding = |s: &anx_study| {
+        let width = s.embeddings.len() / STRUCTURE_COUNT;
+        s.embeddings.chunks_exact(width.max(1)).nth(index).map_or(null(), <[f32]>::as_ptr)
+    };
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, null(), embedding) }
 }
 
 /// How many image labels there are: 14; 0 for NULL.

@@ -68,18 +68,21 @@ pub struct RunInput<'a> {
 }
 
 impl Decoder {
-    /// Loads `projector.onnx` and `decoder.onnx`. All KV caches together take at most `memory` bytes; `None` means no limit.
+    /// Loads `projector.onnx` and `decoder.onnx`. All KV caches together take at most `memory` bytes; `None` means no limit. `loaded` is
+    /// called after each graph.
     ///
     /// # Errors
-    /// If a graph cannot be loaded or lacks an input or output, or the provider does not support the decoder's precision.
-    pub fn load(runtime: &Runtime, bundle: &Bundle, memory: Option<u64>) -> Result<Self, RuntimeError> {
+    /// If a graph cannot be loaded or lacks an input or output, or the provider does not support the decoder's precision; and what `loaded`
+    /// returned.
+    pub fn load(runtime: &Runtime, bundle: &Bundle, memory: Option<u64>, loaded: impl Fn() -> crate::Result<()>) -> crate::Result<Self> {
         let precision = &bundle.manifest().decoder.precision;
         if precision == cache::BF16 && runtime.provider() == Provider::Cpu {
-            return Err(RuntimeError::Precision { graph: DECODER.into(), precision: precision.clone(), provider: Provider::Cpu });
+            return Err(RuntimeError::Precision { graph: DECODER.into(), precision: precision.clone(), provider: Provider::Cpu }.into());
         }
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>();
         let projector = runtime.graph(&bundle.file(PROJECTOR))?;
         projector.check_names(&names(&["image_tokens", "object_embeddings"]), &names(&["visual_features"]))?;
+        loaded()?;
         let graph = runtime.concurrent_graph(&bundle.file(DECODER))?;
         let sizes = bundle.manifest().decoder.clone();
         let mut inputs = names(&["input_ids", "visual_features", "visual_index", "seqlens_k", "total_sequence_length", "logit_positions"]);
@@ -90,8 +93,9 @@ impl Decoder {
         outputs.extend(cache::names("present", sizes.layers));
         graph.check_names(&inputs, &outputs)?;
         if sizes.sliding_window.is_none() && graph.has_input(SLIDING_ATTENTION_BIAS) {
-            return Err(RuntimeError::Missing { graph: MANIFEST.into(), what: "size", name: "decoder.sliding_window".into() });
+            return Err(RuntimeError::Missing { graph: MANIFEST.into(), what: "size", name: "decoder.sliding_window".into() }.into());
         }
+        loaded()?;
         let kinds = [(FULL_ATTENTION_BIAS, None), (SLIDING_ATTENTION_BIAS, sizes.sliding_window)];
         let biases = kinds.into_iter().filter(|(name, _)| graph.has_input(name)).collect();
         // The name of this dimension says that the graph accepts a view of the cache from a later place on.

@@ -1,19 +1,25 @@
 //! The options of an engine, and how it is opened.
 
-use super::limits::Timer;
+use super::limits::{Limits, Timer};
+use super::verify::{self, VerifiedBundle};
 use super::{Engine, Inner, golden};
-use crate::bundle::{Bundle, GOLDEN, PublicKey, SENTENCES};
+use crate::bundle::{GOLDEN, PublicKey, SENTENCES};
+use crate::control::{CancelHandle, Until};
 use crate::decoder::RunCosts;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::language::LanguageModel;
 use crate::log::{Log, LogLevel};
 use crate::parallel;
 use crate::perception::PerceptionModule;
+use crate::progress::{Phase, Progress, Watcher};
 use crate::retrieval::SentenceDatabase;
 use crate::runtime::{self, Provider, Runtime, Workers};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Graphs of a bundle: perception module, projector, decoder.
+const GRAPHS: u64 = 3;
 
 /// Options of an engine.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +32,9 @@ pub struct EngineBuilder {
     memory_limit: Option<u64>,
     public_key: Option<PublicKey>,
     log: Log,
+    deadline: Option<Duration>,
+    cancel: Option<CancelHandle>,
+    progress: Watcher,
 }
 
 impl EngineBuilder {
@@ -123,19 +132,60 @@ impl EngineBuilder {
         self
     }
 
+    /// Ends the call this long after it began with [`StoppedError::Deadline`](crate::error::StoppedError::Deadline); no limit by default.
+    /// The call ends between two of its parts: a mebibyte of a file that is hashed, a graph that is loaded, a run of the golden input.
+    pub fn deadline(mut self, time: Duration) -> Self {
+        self.deadline = Some(time);
+        self
+    }
+
+    /// Ends the call with [`StoppedError::Cancelled`](crate::error::StoppedError::Cancelled) when this handle is cancelled, or at once if
+    /// it was cancelled before. It ends where a [deadline](EngineBuilder::deadline) would end it.
+    pub fn cancel(mut self, handle: &CancelHandle) -> Self {
+        self.cancel = Some(handle.clone());
+        self
+    }
+
+    /// Calls this with how far the call has come: bytes of the files that are hashed, graphs that are loaded, graphs of the golden input.
+    /// A phase begins with 0 and is left out if there is nothing to do in it.
+    ///
+    /// The callback is called during the call only, by one thread at a time, which may be another than the caller's. The call waits for it.
+    /// A panic in it is caught and ignored.
+    pub fn progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Watcher::new(callback);
+        self
+    }
+
+    /// Verifies a bundle without opening an engine: the hashes of all its files, however large they are, and the whole sentence database.
+    /// With a [public key](EngineBuilder::public_key), its manifest has to be signed by the key's owner. ONNX Runtime is not needed. Of the
+    /// options, deadline, cancel handle and progress count, too.
+    ///
+    /// ```no_run
+    /// # fn main() -> anatomix::Result<()> {
+    /// let bundle = anatomix::Engine::builder().verify_bundle("examples/reference-bundle")?;
+    /// println!("{} is whole: {} files, {} bytes", bundle.name, bundle.files, bundle.bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If a file is missing, damaged or altered, the signature is not the owner's, or the call was stopped.
+    pub fn verify_bundle(self, bundle: impl AsRef<Path>) -> Result<VerifiedBundle> {
+        let until = Until::begin(self.cancel.as_ref(), self.deadline);
+        verify::verify(bundle.as_ref(), self.public_key.as_ref(), &until, &self.progress)
+    }
+
     /// Opens a bundle, loads its graphs and runs its golden input on the provider.
     ///
     /// # Errors
     /// If more threads are asked for than the machine has (before anything is read or started), the system refuses threads, a file is
-    /// missing, damaged or altered, ONNX Runtime or the provider cannot be used, or the golden outputs are not reproduced within 1e-3 of
-    /// their largest value, or what the manifest allows.
+    /// missing, damaged or altered, ONNX Runtime or the provider cannot be used, the golden outputs are not reproduced within 1e-3 of
+    /// their largest value, or what the manifest allows, or the call was stopped.
     pub fn open(self, bundle: impl AsRef<Path>) -> Result<Engine> {
         let mut steps = Steps::start();
         self.options.check()?;
-        let bundle = match &self.public_key {
-            Some(key) => Bundle::open_signed(bundle, key)?,
-            None => Bundle::open(bundle)?,
-        };
+        let (until, progress) = (Until::begin(self.cancel.as_ref(), self.deadline), &self.progress);
+        let bundle = verify::open(bundle.as_ref(), self.public_key.as_ref(), false, &until, progress)?;
         let sentences = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width)?;
         steps.finish("bundle");
         let workers = Workers::new(self.options.threads)?;
@@ -144,15 +194,24 @@ impl EngineBuilder {
         let costs = self.row_cost.map_or_else(RunCosts::measured, |row| RunCosts::fixed(f64::from(row.clamp(0.0, 1.0))));
         let costs = self.look_up.unwrap_or(true).then_some(costs);
         // ONNX Runtime loads a graph on one thread, so the two models are loaded at once.
-        let module = || PerceptionModule::load(&runtime, &bundle);
-        let model = || LanguageModel::load(&runtime, &bundle, self.memory_limit, costs);
+        let graphs = progress.begin(Phase::Graphs, GRAPHS);
+        let loaded = || -> Result<()> {
+            graphs.advance(1);
+            Ok(until.check()?)
+        };
+        until.check()?;
+        let module = || PerceptionModule::load(&runtime, &bundle).map_err(Error::from).and_then(|module| loaded().map(|()| module));
+        let model = || LanguageModel::load(&runtime, &bundle, self.memory_limit, costs, &loaded);
         let (module, model) = parallel::join(module, model);
         let (module, model) = (module?, Arc::new(model?));
         steps.finish("graphs");
+        let timer = Timer::default();
         if self.golden_check.unwrap_or(true) {
-            golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &model)?;
+            let limits = Limits::within(until.clone(), &timer, || progress.begin(Phase::GoldenCheck, golden::GRAPHS))?;
+            golden::check(&bundle.file(GOLDEN), bundle.manifest().tolerances(), &module, &model, &limits)?;
             steps.finish("golden check");
         }
+        until.check()?;
         let (provider, onnx_runtime, log) = (runtime.provider(), runtime.version(), self.log);
         let is_cpu = provider == Provider::Cpu;
         let processor = is_cpu.then(|| bundle.manifest().processor_note(runtime::processor())).flatten();
@@ -164,18 +223,7 @@ impl EngineBuilder {
         processor.iter().for_each(|note| log.write(LogLevel::Warning, || note.clone()));
         log.write(LogLevel::Info, || format!("opening took {}", steps.describe()));
         let notes = runtime.notes().iter().cloned().chain(processor).collect();
-        Ok(Engine(Arc::new(Inner {
-            bundle,
-            provider,
-            onnx_runtime,
-            notes,
-            workers,
-            module,
-            sentences,
-            model,
-            log,
-            timer: Timer::default(),
-        })))
+        Ok(Engine(Arc::new(Inner { bundle, provider, onnx_runtime, notes, workers, module, sentences, model, log, timer })))
     }
 }
 

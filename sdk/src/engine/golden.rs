@@ -1,7 +1,9 @@
 //! The golden input: the provider must reproduce the outputs that the trainer computed for it.
 
+use super::limits::Limits;
 use crate::bundle::{BundleError, MAX_GOLDEN};
 use crate::cause::Problem;
+use crate::control::StoppedError;
 use crate::decoder::{Branch, RunInput, Slot};
 use crate::error::Result;
 use crate::files;
@@ -16,20 +18,30 @@ use std::time::Instant;
 /// after 40 tokens; without them after 130.
 const TIMED: [usize; 4] = [1, 1, 2, 2];
 
+/// The graphs that the golden input runs through: perception module, projector, decoder.
+pub(super) const GRAPHS: u64 = 3;
+
 /// Runs the golden input through all graphs and compares the outputs. `tolerances` are those of the manifest, for the perception module
-/// and for logits.
-pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModule, model: &LanguageModel) -> Result<()> {
+/// and for logits. `limits` stops it and counts graphs.
+pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModule, model: &LanguageModel, limits: &Limits) -> Result<()> {
     let ((perception_tolerance, logits_tolerance), decoder) = (tolerances, &model.decoder);
     let bytes = files::read(path, MAX_GOLDEN).map_err(|source| BundleError::Read { path: path.into(), source })?;
     let golden = Golden::parse(path, &bytes)?;
-    let perception = module.run(&golden.floats("image")?)?;
+    limits.check()?;
+    let perception = module.run_until(&golden.floats("image")?, limits.stop());
+    let perception = limits.of_run(perception)?;
     compare("boxes", &perception.boxes_cxcywh, &golden.floats("boxes")?, perception_tolerance)?;
     compare("object_embeddings", &perception.object_embeddings, &golden.floats("object_embeddings")?, perception_tolerance)?;
     compare("image_tokens", &perception.image_tokens, &golden.floats("image_tokens")?, perception_tolerance)?;
     compare("image_logits", &perception.image_logits, &golden.floats("image_logits")?, perception_tolerance)?;
+    limits.advance(1);
+    limits.check()?;
     let features = decoder.project(&perception)?;
     let expected = golden.floats("visual_features")?;
     compare("visual_features", &features, &expected, perception_tolerance)?;
+
+    limits.advance(1);
+    limits.check()?;
 
     let (ids, visual_index) = (golden.integers("input_ids")?, golden.integers("visual_index")?);
     if ids.is_empty() || ids.len() != visual_index.len() || ids.len() > decoder.sizes().max_context {
@@ -44,7 +56,11 @@ pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModu
     let mut cache = decoder.cache(ids.len(), 0)?;
     let slots: Vec<_> = Slot::consecutive(Branch::TRUNK, 0, ids.len()).collect();
     let input = RunInput { ids: &ids, visual_index: &visual_index, slots: &slots, logit_positions: &[ids.len() - 1] };
-    compare("logits", &decoder.run(&mut cache, &visual, input, || true)?.unwrap_or_default(), &golden.floats("logits")?, logits_tolerance)?;
+    let Some(logits) = decoder.run(&mut cache, &visual, input, || limits.check().is_ok())? else {
+        return Err(limits.check().err().unwrap_or(StoppedError::Cancelled).into());
+    };
+    compare("logits", &logits, &golden.floats("logits")?, logits_tolerance)?;
+    limits.advance(1);
 
     let most = ids.len().min(cache.capacity() - ids.len());
     for rows in TIMED.into_iter().filter(|&rows| rows <= most) {

@@ -1,8 +1,9 @@
-//! What ends perceiving early: a cancel handle or a deadline.
+//! What ends perceiving early, a cancel handle or a deadline, and how far it has come.
 
 use crate::cause::source;
-use crate::control::{CancelHandle, StoppedError};
+use crate::control::{CancelHandle, StoppedError, Until};
 use crate::error::{Error, Result};
+use crate::progress::{Meter, Phase, Progress, Watcher};
 use crate::runtime::{RuntimeError, StopSignal};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -24,6 +25,8 @@ pub struct PerceiveOptions {
     pub deadline: Option<Duration>,
     /// A handle with which any thread ends the call with [`StoppedError::Cancelled`] for what is not perceived by then.
     pub cancel: Option<CancelHandle>,
+    /// Receives how many radiographs are perceived.
+    pub(crate) progress: Watcher,
 }
 
 impl PerceiveOptions {
@@ -43,33 +46,61 @@ impl PerceiveOptions {
     pub fn cancel(self, handle: &CancelHandle) -> Self {
         Self { cancel: Some(handle.clone()), ..self }
     }
+
+    /// Calls this with how many radiographs are perceived: when the call begins, and after each run of the perception module, which takes
+    /// up to [`Engine::batch`](crate::Engine::batch) of them. Those that failed count, those that were not reached before a stop do not.
+    ///
+    /// The callback is called during the call only, by one thread at a time, which may be another than the caller's. The call waits for it.
+    /// A panic in it is caught and ignored.
+    #[must_use]
+    pub fn progress(self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        Self { progress: Watcher::new(callback), ..self }
+    }
 }
 
-/// The limits of one call.
-#[derive(Default)]
+/// The limits of one call, and its progress.
 pub(crate) struct Limits {
-    cancel: Option<CancelHandle>,
-    end: Option<Instant>,
+    until: Until,
+    meter: Meter,
     /// Stops the call's runs of graphs; `None` if there is no limit.
     stop: Option<Arc<StopSignal>>,
 }
 
+impl Default for Limits {
+    /// None, and nobody looks at the progress.
+    fn default() -> Self {
+        Self { until: Until::default(), meter: Watcher::default().begin(Phase::Perceive, 0), stop: None }
+    }
+}
+
 impl Limits {
-    /// The limits of a call that begins now.
+    /// The limits of a call that begins now and perceives `count` radiographs.
     ///
     /// # Errors
     /// If ONNX Runtime or the system lacks the memory or the thread for it.
-    pub(super) fn new(options: &PerceiveOptions, timer: &Timer) -> Result<Self> {
-        let PerceiveOptions { deadline, cancel } = options;
-        // A deadline beyond what the clock can represent is none.
-        let end = deadline.and_then(|time| Instant::now().checked_add(time));
-        if cancel.is_none() && end.is_none() {
-            return Ok(Self::default());
+    pub(super) fn new(options: &PerceiveOptions, count: usize, timer: &Timer) -> Result<Self> {
+        let PerceiveOptions { deadline, cancel, progress } = options;
+        let until = Until::begin(cancel.as_ref(), *deadline);
+        Self::within(until, timer, || progress.begin(Phase::Perceive, count as u64))
+    }
+
+    /// The limits of a call, or of a part of it, that does what `meter` counts.
+    ///
+    /// # Errors
+    /// If ONNX Runtime or the system lacks the memory or the thread for it.
+    pub(super) fn within(until: Until, timer: &Timer, meter: impl FnOnce() -> Meter) -> Result<Self> {
+        if until.cancel.is_none() && until.end.is_none() {
+            return Ok(Self { until, stop: None, meter: meter() });
         }
         let stop = Arc::new(StopSignal::new()?);
-        cancel.iter().for_each(|handle| handle.watch(&stop));
-        end.map_or(Ok(()), |end| timer.request_at(end, &stop))?;
-        Ok(Self { cancel: cancel.clone(), end, stop: Some(stop) })
+        until.cancel.iter().for_each(|handle| handle.watch(&stop));
+        until.end.map_or(Ok(()), |end| timer.request_at(end, &stop))?;
+        Ok(Self { until, stop: Some(stop), meter: meter() })
+    }
+
+    /// Adds to the call's progress.
+    pub fn advance(&self, by: usize) {
+        self.meter.advance(by);
     }
 
     /// The stop that the call's runs of graphs are given; `None` if there is no limit.
@@ -90,10 +121,7 @@ impl Limits {
     /// # Errors
     /// If it was cancelled or its deadline has passed.
     pub fn check(&self) -> Result<(), StoppedError> {
-        if self.cancel.as_ref().is_some_and(CancelHandle::is_cancelled) {
-            return Err(StoppedError::Cancelled);
-        }
-        self.end.filter(|&end| end <= Instant::now()).map_or(Ok(()), |_| Err(StoppedError::Deadline))
+        self.until.check()
     }
 }
 

@@ -36,6 +36,11 @@ impl Clock {
     }
 }
 
+/// How many of these count as done: those that were not stopped.
+fn count_done(studies: &[Result<Study>]) -> usize {
+    studies.iter().filter(|study| !matches!(study, Err(Error::Stopped(_)))).count()
+}
+
 impl Engine {
     /// Perceives a radiograph and retrieves a sentence for each structure. The language model is not used until the first question.
     ///
@@ -65,7 +70,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::study`], and [`StoppedError`] if the call was stopped before the perception module was finished.
     pub fn study_with(&self, radiograph: &Radiograph, options: &PerceiveOptions) -> Result<Study> {
-        self.study_within(radiograph, &self.limits(options)?)
+        self.study_within(radiograph, &self.limits(options, 1)?)
     }
 
     /// Perceives several radiographs. The results are those of [`Engine::study`] for each, in the same order; one that fails does not
@@ -96,7 +101,7 @@ impl Engine {
     /// # Errors
     /// If ONNX Runtime or the system lacks the memory or the thread that a limit takes; nothing is perceived then.
     pub fn studies_with(&self, radiographs: &[Radiograph], options: &PerceiveOptions) -> Result<Vec<Result<Study>>> {
-        Ok(self.studies_within(radiographs, &self.limits(options)?))
+        Ok(self.studies_within(radiographs, &self.limits(options, radiographs.len())?))
     }
 
     /// The largest number of radiographs that one run of [`Engine::studies`] takes: 8, or fewer if the bundle's input is so large that
@@ -105,22 +110,29 @@ impl Engine {
         self.0.module.batch()
     }
 
-    /// The limits of a call that begins now.
+    /// The limits of a call that begins now and perceives `count` radiographs.
     ///
     /// # Errors
     /// If ONNX Runtime or the system lacks the memory or the thread for it.
-    pub(crate) fn limits(&self, options: &PerceiveOptions) -> Result<Limits> {
-        Limits::new(options, &self.0.timer)
+    pub(crate) fn limits(&self, options: &PerceiveOptions, count: usize) -> Result<Limits> {
+        Limits::new(options, count, &self.0.timer)
     }
 
     /// [`Engine::study_with`] within the limits of a call that has begun.
     pub(crate) fn study_within(&self, radiograph: &Radiograph, limits: &Limits) -> Result<Study> {
-        self.within(|| self.perceive(radiograph, limits))
+        let study = self.within(|| self.perceive(radiograph, limits));
+        limits.advance(count_done(std::slice::from_ref(&study)));
+        study
     }
 
     /// [`Engine::studies_with`] within the limits of a call that has begun.
     pub(crate) fn studies_within(&self, radiographs: &[Radiograph], limits: &Limits) -> Vec<Result<Study>> {
-        self.within(|| radiographs.chunks(self.batch()).flat_map(|batch| self.perceive_batch(batch, limits)).collect())
+        let perceive = |batch| {
+            let studies = self.perceive_batch(batch, limits);
+            limits.advance(count_done(&studies));
+            studies
+        };
+        self.within(|| radiographs.chunks(self.batch()).flat_map(perceive).collect())
     }
 
     fn perceive(&self, radiograph: &Radiograph, limits: &Limits) -> Result<Study> {

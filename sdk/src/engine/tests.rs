@@ -1,4 +1,5 @@
-//! Tests of an engine that several threads use.
+//! Tests of an engine: opened, and used by several threads.
 
 mod concurrency;
+mod opening;
 mod stopping;

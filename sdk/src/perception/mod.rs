@@ -85,7 +85,15 @@ impl PerceptionModule {
     /// # Errors
     /// If the graph fails or its outputs have other shapes than the manifest says.
     pub fn run(&self, image: &[f32]) -> Result<Perception, RuntimeError> {
-        self.compute(1, image, None)?.pop().ok_or_else(Self::sizes_differ)
+        self.run_until(image, None)
+    }
+
+    /// [`PerceptionModule::run`], unless `stop` is requested.
+    ///
+    /// # Errors
+    /// As [`PerceptionModule::run`], and if the run is stopped.
+    pub(crate) fn run_until(&self, image: &[f32], stop: Option<&StopSignal>) -> Result<Perception, RuntimeError> {
+        self.compute(1, image, stop)?.pop().ok_or_else(Self::sizes_differ)
     }
 
     /// Runs the graph once for several radiographs, unless `stop` is requested. The result for each is that of

@@ -3,10 +3,12 @@
 #![allow(unsafe_code)]
 
 mod log;
+mod opening;
 mod perceiving;
 mod pixels;
 mod questions;
 mod reports;
+mod results;
 mod studies;
 mod without_bundle;
 

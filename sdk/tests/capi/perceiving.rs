@@ -4,7 +4,9 @@ use super::*;
 use std::ffi::c_void;
 
 fn perceiving() -> anx_perceive_options {
-    anx_perceive_options { struct_size: size_of::<anx_perceive_options>(), deadline_ms: 0, cancel: null() }
+    let struct_size = size_of::<anx_perceive_options>();
+    // SAFETY: the header promises that all zero means every default.
+    anx_perceive_options { struct_size, ..unsafe { std::mem::zeroed() } }
 }
 
 fn cancel() -> *mut anx_cancel {

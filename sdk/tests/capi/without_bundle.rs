@@ -11,6 +11,18 @@ fn versions() {
 }
 
 #[test]
+fn names_have_an_end() {
+    let names = |name: extern "C" fn(usize) -> *const c_char| {
+        (0..).map(|index| name(index)).take_while(|name| !name.is_null()).map(|name| text(name).to_string()).collect::<Vec<_>>()
+    };
+    let (structures, labels, tasks) = (names(anx_structure_name), names(anx_label_name), names(anx_task_name));
+    assert_eq!((structures.len(), structures[11].as_str()), (36, "Left lung"));
+    assert_eq!((labels.len(), labels[1].as_str()), (14, "Cardiomegaly"));
+    assert_eq!((tasks.len(), tasks[0].as_str()), (9, "report"));
+    assert!(anx_task_name(usize::MAX).is_null());
+}
+
+#[test]
 fn freeing_null_does_nothing() {
     // SAFETY: NULL is allowed.
     unsafe {
@@ -22,6 +34,7 @@ fn freeing_null_does_nothing() {
         anx_cancel_request(null());
         anx_cancel_reset(null());
         anx_bytes_free(null_mut());
+        anx_bundle_free(null_mut());
     }
 }
 
@@ -38,6 +51,10 @@ fn reading_null_gives_nothing() {
         assert_eq!(anx_engine_note_count(null()), 0);
         assert_eq!(anx_engine_study_bytes(null(), 9) + anx_study_turns(null()) + anx_bytes_size(null()), 0);
         assert!(anx_bytes_data(null()).is_null());
+        assert_eq!((anx_is_saved(null(), 0), anx_is_saved(null(), 9), anx_engine_batch(null())), (0, 0, 0));
+        assert!(anx_bundle_name(null()).is_null() && anx_bundle_sha256(null()).is_null());
+        assert_eq!((anx_bundle_file_count(null()), anx_bundle_size(null())), (0, 0));
+        assert!(anx_study_embedding(null(), 0).is_null() && anx_study_embedding_width(null()) == 0);
 
         assert!(anx_study_name(null()).is_null() && anx_study_provenance(null()).is_null());
         assert!(anx_study_structure(null(), 0).is_null() && anx_study_label(null(), 0).is_null());

@@ -25,6 +25,7 @@ from ._anatomix import (
     Study,
     __version__,
     is_saved,
+    verify_bundle,
 )
 from ._errors import (
     BundleError,
@@ -71,4 +72,5 @@ __all__ = [
     "Study",
     "__version__",
     "is_saved",
+    "verify_bundle",
 ]

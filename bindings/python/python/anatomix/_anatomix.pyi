@@ -25,6 +25,7 @@ __all__ = [
     "Study",
     "__version__",
     "is_saved",
+    "verify_bundle",
 ]
 
 __version__: str
@@ -32,6 +33,20 @@ STRUCTURES: tuple[str, ...]
 LABELS: tuple[str, ...]
 TASKS: tuple[str, ...]
 
+class _VerifiedBundle(TypedDict):
+    name: str
+    sha256: str
+    files: int
+    bytes: int
+
+def verify_bundle(
+    bundle: str | PathLike[str],
+    *,
+    public_key: str | None = None,
+    deadline: float | None = None,
+    cancel: CancelHandle | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
+) -> _VerifiedBundle: ...
 def is_saved(data: bytes | bytearray | memoryview) -> bool: ...
 
 class _Options(TypedDict, total=False):
@@ -100,6 +115,9 @@ class Engine:
         public_key: str | None = None,
         memory_limit: int | None = None,
         log: Callable[[str, str], object] | None = None,
+        deadline: float | None = None,
+        cancel: CancelHandle | None = None,
+        progress: Callable[[str, int, int], object] | None = None,
     ) -> Engine: ...
     @property
     def bundle(self) -> str: ...
@@ -121,6 +139,7 @@ class Engine:
         *,
         deadline: float | None = None,
         cancel: CancelHandle | None = None,
+        progress: Callable[[str, int, int], object] | None = None,
     ) -> list[Study | Error]: ...
     def load_study(self, data: bytes | bytearray | memoryview) -> Study: ...
     def open_study(self, path: str | PathLike[str]) -> Study: ...

@@ -3,13 +3,11 @@
 use crate::common::{Failure, Options, bar};
 use crate::shown::{out, remark};
 use crate::sign::{check_place, secret, sign};
-use anatomix::parts::bundle::SENTENCES;
-use anatomix::parts::retrieval::SentenceDatabase;
 use anatomix::parts::runtime;
-use anatomix::{Bundle, Error};
+use anatomix::{Bundle, Engine, Error, Phase, Progress, VerifiedBundle};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Describe or verify a bundle
 #[derive(Subcommand)]
@@ -43,18 +41,19 @@ impl BundleCommand {
         match self {
             Self::Info(target) => info(&target.open(options)?, target.json),
             Self::Verify(target) => {
-                let bundle = target.open(options)?;
-                check(&bundle)?;
-                print_whole(&bundle, options.public_key().is_some(), target.json)
+                let folder = target.folder(options)?;
+                let bundle = verified(&folder, options)?;
+                print_whole(&bundle, &folder, options.public_key().is_some(), target.json)
             }
             Self::Sign { key, target } => {
                 check_place(&target.folder(options)?, key)?;
-                let (secret, bundle) = (secret(key)?, target.open(options)?);
-                check(&bundle)?;
-                let signature = sign(&bundle, &secret)?;
+                let secret = secret(key)?;
+                let folder = target.folder(options)?;
+                let VerifiedBundle { sha256, .. } = verified(&folder, options)?;
+                let signature = sign(&folder, &sha256, &secret)?;
                 match target.json {
-                    true => Ok(out().json(&json!({ "folder": bundle.folder(), "sha256": bundle.hash(), "signature": signature }))?),
-                    false => Ok(out().line(format_args!("{} signs the manifest {}", signature.display(), bundle.hash()))?),
+                    true => Ok(out().json(&json!({ "folder": folder, "sha256": sha256, "signature": signature }))?),
+                    false => Ok(out().line(format_args!("{} signs the manifest {sha256}", signature.display()))?),
                 }
             }
         }
@@ -118,23 +117,31 @@ fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
 }
 
 /// Compares the hashes of all files, and checks the whole sentence database.
-fn check(bundle: &Bundle) -> Result<(), Failure> {
-    let progress = bar(bundle.bytes(), "{wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left");
-    let verified = bundle.verify(|bytes| progress.inc(bytes));
-    progress.finish_and_clear();
-    verified.map_err(Error::from)?;
-    // Opening an engine does not read the whole sentence database.
-    let database = SentenceDatabase::open(&bundle.file(SENTENCES), bundle.manifest().apm.embedding_width).map_err(Error::from)?;
-    Ok(database.verify().map_err(Error::from)?)
+fn verified(folder: &Path, options: &Options) -> Result<VerifiedBundle, Failure> {
+    let shown = bar(0, "{wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left");
+    let mut builder = Engine::builder();
+    if let Some(key) = options.public_key() {
+        builder = builder.public_key(key.clone());
+    }
+    let moved = shown.clone();
+    builder = builder.progress(move |Progress { phase, done, total, .. }| {
+        if phase == Phase::Hashes {
+            moved.set_length(total);
+            moved.set_position(done);
+        }
+    });
+    let verified = builder.verify_bundle(folder);
+    shown.finish_and_clear();
+    Ok(verified?)
 }
 
-fn print_whole(bundle: &Bundle, signed: bool, json: bool) -> Result<(), Failure> {
-    let (files, bytes) = (bundle.manifest().files.len(), bundle.bytes());
+fn print_whole(bundle: &VerifiedBundle, folder: &Path, signed: bool, json: bool) -> Result<(), Failure> {
+    let VerifiedBundle { name, sha256, files, bytes, .. } = bundle;
     if json {
         return Ok(out().json(&json!({
-            "folder": bundle.folder(), "sha256": bundle.hash(), "files": files, "bytes": bytes, "verified": true, "signed": signed,
+            "folder": folder, "sha256": sha256, "files": files, "bytes": bytes, "verified": true, "signed": signed,
         }))?);
     }
-    let (name, by) = (&bundle.manifest().name, if signed { ", which the key's owner signed," } else { "" });
-    Ok(out().line(format_args!("{name} is whole: {files} files, {bytes} bytes, as the manifest {}{by} says", bundle.hash()))?)
+    let by = if signed { ", which the key's owner signed," } else { "" };
+    Ok(out().line(format_args!("{name} is whole: {files} files, {bytes} bytes, as the manifest {sha256}{by} says"))?)
 }

@@ -1,10 +1,10 @@
 //! `anatomix bundle sign`: writes a signature in minisign's format beside a bundle's manifest.
 
 use crate::common::{Failure, read_text};
+use anatomix::Error;
 use anatomix::output::write_whole;
 use anatomix::parts::bundle::{MANIFEST, SIGNATURE};
 use anatomix::parts::hash::Digest;
-use anatomix::{Bundle, Error};
 use ct_codecs::{Base64, Decoder};
 use minisign::{PublicKey, SecretKey, SecretKeyBox};
 use std::fmt::Display;
@@ -30,15 +30,15 @@ pub fn check_place(folder: &Path, key: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Signs the bundle's manifest, and returns the path of the signature.
-pub fn sign(bundle: &Bundle, secret: &SecretKey) -> Result<PathBuf, Failure> {
-    let (manifest, path) = (bundle.file(MANIFEST), bundle.file(SIGNATURE));
+/// Signs the manifest of the bundle that was verified, which has this SHA-256, and returns the path of the signature.
+pub fn sign(folder: &Path, sha256: &str, secret: &SecretKey) -> Result<PathBuf, Failure> {
+    let (manifest, path) = (folder.join(MANIFEST), folder.join(SIGNATURE));
     // What was checked is what is signed.
     let text = read_text(&manifest, MAX_MANIFEST)?;
-    if Digest::of(text.as_bytes()).to_string() != bundle.hash() {
+    if Digest::of(text.as_bytes()).to_string() != sha256 {
         return Err(Failure::Message(format!("{} was changed just now; try again", manifest.display())));
     }
-    let comment = format!("AnatomiX bundle {}", bundle.hash());
+    let comment = format!("AnatomiX bundle {sha256}");
     // The public half of the key verifies what was signed, so a damaged key signs nothing.
     let signature = PublicKey::from_secret_key(secret)
         .and_then(|public| {

@@ -66,7 +66,7 @@ fn a_deadline_stops_a_run_in_flight() {
     let (engine, meeting) = held_back();
     let radiograph = Radiograph::open(example("phantom.dcm")).unwrap();
     // Long enough to be in flight on a slow machine, or the test waits in vain.
-    let limits = engine.limits(&PerceiveOptions::new().deadline(Duration::from_secs(5))).unwrap();
+    let limits = engine.limits(&PerceiveOptions::new().deadline(Duration::from_secs(5)), 1).unwrap();
     scope(|scope| {
         let caller = scope.spawn(|| engine.study_within(&radiograph, &limits));
         wait_until("a run is in flight", || meeting.present() == 1);
@@ -107,7 +107,7 @@ fn nothing_runs_after_a_stop() {
 fn a_timer_requests_stops_in_the_order_of_their_deadlines() {
     Engine::builder().golden_check(false).open(example("reference-bundle")).unwrap();
     let timer = Timer::default();
-    let limits = |time| Limits::new(&PerceiveOptions::new().deadline(time), &timer).unwrap();
+    let limits = |time| Limits::new(&PerceiveOptions::new().deadline(time), 1, &timer).unwrap();
     let [late, early] = [Duration::from_secs(600), Duration::from_millis(1)].map(limits);
     wait_until("the early stop is requested", || early.stop().unwrap().is_requested());
     assert!(!late.stop().unwrap().is_requested());
