@@ -141,7 +141,7 @@ enum anx_status
      */
     ANX_RADIOGRAPH_MEMORY = 105,
     /**
-     * The radiograph is flagged "not_chest" or "not_frontal", and the question does not accept flags; see
+     * The radiograph is flagged "not_chest", "not_frontal" or "for_processing", and the question does not accept flags; see
      * anx_ask_options.accept_flags.
      */
     ANX_RADIOGRAPH_FLAGGED = 106,
@@ -710,7 +710,7 @@ typedef struct anx_provenance {
     /**
      * SHA-256 of the input file, in hexadecimal. If there was no file, that of a line of text, "pixels WIDTH x HEIGHT x BITS" and a line
      * feed, and of the pixels after it: row by row without gaps, 8 or 16 bits each, scaled so that the largest value has all bits set,
-     * little-endian.
+     * little-endian. For ANX_MONOCHROME1 it is that of a line of text, "inverted HASH" and a line feed, with the hash of the same pixels.
      */
     const char *input_sha256;
     /**
@@ -731,6 +731,27 @@ typedef struct anx_provenance {
      * Version of the ONNX Runtime that computed the graphs, such as "1.31.1".
      */
     const char *onnx_runtime;
+    /**
+     * Which of the VOI LUTs and windows of a DICOM file's header its pixels are displayed with, counted from 1. This and what follows is
+     * written as in the header, several values with a backslash between; "" if the file does not have it, or there was none.
+     */
+    const char *window;
+    /**
+     * Burned In Annotation (0028,0301): "YES" or "NO".
+     */
+    const char *burned_in_annotation;
+    /**
+     * Lossy Image Compression (0028,2110): "01" if the pixels were compressed with losses at any time, "00" if not.
+     */
+    const char *lossy_image_compression;
+    /**
+     * Lossy Image Compression Ratio (0028,2112) of each compression.
+     */
+    const char *lossy_image_compression_ratio;
+    /**
+     * Lossy Image Compression Method (0028,2114) of each compression, for example "ISO_10918_1".
+     */
+    const char *lossy_image_compression_method;
 } anx_provenance;
 
 /**
@@ -764,6 +785,11 @@ typedef struct anx_perceive_options {
      * Handed to progress as it is.
      */
     void *progress_user_data;
+    /**
+     * Which transform of the values of interest (VOI) a DICOM file is displayed with, counted from 1: first come the VOI LUTs of its
+     * header, then its windows. 0 for the first. One that a file does not have fails with ANX_RADIOGRAPH. Pixels have none: pass 0 or 1.
+     */
+    size_t window;
 } anx_perceive_options;
 
 /**
@@ -922,8 +948,8 @@ typedef struct anx_ask_options {
      */
     size_t unconstrained;
     /**
-     * An anx_switch, by default off: the study is asked even if it is flagged "not_chest" or "not_frontal". Off: asking such a
-     * study fails with ANX_RADIOGRAPH_FLAGGED, because the model was not made for such images.
+     * An anx_switch, by default off: the study is asked even if it is flagged "not_chest", "not_frontal" or "for_processing". Off:
+     * asking such a study fails with ANX_RADIOGRAPH_FLAGGED, because the model was not made for such images.
      */
     size_t accept_flags;
 } anx_ask_options;

@@ -405,6 +405,7 @@ private:
         raw.keep_radiograph = detail::on_or_off(options.keep_radiograph);
         raw.progress = options.progress ? report : nullptr;
         raw.progress_user_data = const_cast<ProgressCallback *>(&options.progress);
+        raw.window = options.window;
         return raw;
     }
 

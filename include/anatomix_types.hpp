@@ -164,6 +164,8 @@ struct Timing {
 struct Provenance {
     std::string sdk, bundle, bundle_sha256, provider, precision, input_sha256, decoding, scores, intended_use,
         onnx_runtime;
+    // Of a DICOM file, as its header has them; empty if it does not.
+    std::string window, burned_in_annotation, lossy_image_compression, lossy_image_compression_ratio, lossy_image_compression_method;
 };
 
 namespace detail {
@@ -181,7 +183,8 @@ inline Provenance provenance(const anx_provenance *p) {
     if (!p) return {};
     return {text(p->sdk),          text(p->bundle),   text(p->bundle_sha256), text(p->provider),    text(p->precision),
             text(p->input_sha256), text(p->decoding), text(p->scores),        text(p->intended_use),
-            text(p->onnx_runtime)};
+            text(p->onnx_runtime), text(p->window),  text(p->burned_in_annotation),
+            text(p->lossy_image_compression), text(p->lossy_image_compression_ratio), text(p->lossy_image_compression_method)};
 }
 
 } // namespace detail
@@ -231,7 +234,7 @@ struct AskOptions {
     bool follow_up = false;                // continues the study's conversation
     std::string json_schema;    // constrains the answer to JSON that conforms to it; empty: text with groundings
     bool unconstrained = false; // groundings may be malformed
-    bool accept_flags = false;  // asks even if the study is flagged "not_chest" or "not_frontal"
+    bool accept_flags = false;  // asks even if the study is flagged "not_chest", "not_frontal" or "for_processing"
 };
 
 // One of several questions that are asked at once.
@@ -274,6 +277,7 @@ struct PerceiveOptions {
     std::optional<CancelHandle> cancel;    // from CancelHandle::create
     bool keep_radiograph = false;          // for Study::overlay and Answer::overlay
     ProgressCallback progress;             // receives how many radiographs are perceived
+    std::size_t window = 0;                // of a DICOM file's VOI LUTs, then windows, counted from 1; 0: the first
 };
 
 // How a structured report is written.

@@ -10,7 +10,7 @@ use crate::perception::{Perception, PerceptionModule};
 use crate::prompt::ContextLine;
 use crate::provenance::{Provenance, Timing};
 use crate::question::{DEFAULT_MAX_TOKENS, Question};
-use crate::radiograph::Source;
+use crate::radiograph::{PixelHistory, Source};
 use crate::results::{LabelScore, Retrieved, StructureResult};
 use crate::retrieval::SentenceDatabase;
 use crate::runtime::{Provider, Workers};
@@ -113,12 +113,13 @@ pub(crate) struct Subject<'a> {
     pub letterbox: Letterbox,
     pub input_sha256: &'a str,
     pub source: Source,
+    pub pixels: PixelHistory,
 }
 
 impl Inner {
     /// The study of a perception, with retrieved sentences and the prompt's context, but without flags and timing.
     pub(crate) fn assemble(&self, subject: Subject, perception: Perception) -> Result<Study> {
-        let Subject { name, letterbox, input_sha256, source } = subject;
+        let Subject { name, letterbox, input_sha256, source, pixels } = subject;
         let structures = self.retrieve(&perception, &letterbox)?;
         let lines = structures.iter().zip(&perception.boxes).map(|(found, bounds)| ContextLine {
             structure: found.structure,
@@ -135,7 +136,7 @@ impl Inner {
             structures,
             labels,
             flags: Vec::new(),
-            provenance: self.provenance(input_sha256),
+            provenance: self.provenance(input_sha256, pixels),
             timing: Timing::default(),
             perception,
             context,
@@ -160,7 +161,7 @@ impl Inner {
         found.collect()
     }
 
-    fn provenance(&self, input_sha256: &str) -> Provenance {
+    fn provenance(&self, input_sha256: &str, pixels: PixelHistory) -> Provenance {
         let manifest = self.bundle.manifest();
         Provenance {
             sdk: env!("CARGO_PKG_VERSION").into(),
@@ -173,6 +174,7 @@ impl Inner {
             scores: "uncalibrated".into(),
             intended_use: "research use, not a medical device".into(),
             onnx_runtime: self.onnx_runtime.clone(),
+            pixels,
         }
     }
 }

@@ -62,7 +62,7 @@ pub use perception::flags::{Flag, FlagCode, Severity};
 pub use progress::{Phase, Progress};
 pub use provenance::{Provenance, Timing};
 pub use question::Question;
-pub use radiograph::{Header, Histogram, Orientation, Preprocess, Radiograph};
+pub use radiograph::{Header, Histogram, Orientation, PixelHistory, Preprocess, Radiograph, ReadOptions};
 pub use results::{LabelScore, Retrieved, StructureResult};
 pub use runtime::Provider;
 pub use saved::is_saved;

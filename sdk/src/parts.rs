@@ -15,7 +15,18 @@ pub mod bundle {
 
 /// Reading of regular files of bounded size.
 pub mod files {
+    use std::path::{Path, PathBuf};
+
     pub use crate::files::{open, read};
+
+    /// The file that [`write_whole`](crate::output::write_whole) creates or replaces: that at the end of symbolic links, also where it
+    /// does not exist yet.
+    ///
+    /// # Errors
+    /// If its folder cannot be reached, or the links do not end.
+    pub fn destination(path: &Path) -> std::io::Result<PathBuf> {
+        crate::output::destination(path)
+    }
 }
 
 /// The conversion between pixels and the letterboxed square, and the prompt's grid.
@@ -48,6 +59,11 @@ pub mod prompt {
     pub use crate::prompt::{
         ADDED_TOKENS, CHAT_TOKENS, ContextLine, ContextTokens, OBJECT_TOKENS, PROMPT_VERSION, PromptTokenizer, grounded_text, line_text,
     };
+}
+
+/// The formats of radiographs.
+pub mod radiograph {
+    pub use crate::radiograph::is_dicom;
 }
 
 /// The sentence database.

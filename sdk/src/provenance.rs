@@ -1,5 +1,6 @@
 //! Provenance and timing of results.
 
+use crate::radiograph::PixelHistory;
 use serde::Serialize;
 
 /// Versions, settings and hashes that a result depends on.
@@ -31,6 +32,9 @@ pub struct Provenance {
     pub intended_use: String,
     /// Version of ONNX Runtime, for example "1.31.1".
     pub onnx_runtime: String,
+    /// How the radiograph's pixels were made and displayed, as its DICOM header says; empty for other inputs.
+    #[serde(flatten)]
+    pub pixels: PixelHistory,
 }
 
 /// Wall-clock time of each step in milliseconds. Studies have the first three, answers the last three; the others are `None`.

@@ -35,7 +35,7 @@ pub struct Question {
     pub form: Form,
     /// Whether the earlier questions and answers of the study's conversation are part of the prompt.
     pub follow_up: bool,
-    /// Whether the question is answered even if the radiograph is flagged as not a chest or not frontal.
+    /// Whether the question is answered even if the radiograph is flagged as not a chest, not frontal or not for display.
     pub accept_flags: bool,
 }
 
@@ -130,8 +130,8 @@ impl Question {
         Self { follow_up: true, ..self }
     }
 
-    /// Accepts a radiograph that is flagged as not a chest or not frontal; see [`FlagCode::must_be_accepted`]. Without this, a question on
-    /// such a radiograph is the error [`FlaggedError`] when it is asked, before anything is computed.
+    /// Accepts a radiograph that is flagged as not a chest, not frontal or not for display; see [`FlagCode::must_be_accepted`]. Without
+    /// this, a question on such a radiograph is the error [`FlaggedError`] when it is asked, before anything is computed.
     ///
     /// [`FlagCode::must_be_accepted`]: crate::FlagCode::must_be_accepted
     /// [`FlaggedError`]: crate::error::FlaggedError

@@ -1,4 +1,4 @@
-//! A radiograph that is flagged as not a chest or not frontal is perceived, but questions on it need `accept_flags`.
+//! A radiograph that is flagged as not a chest, not frontal or not for display is perceived, but questions on it need `accept_flags`.
 
 #![allow(unsafe_code)]
 
@@ -36,6 +36,7 @@ fn a_question_to_what_is_flagged_needs_consent() {
         (tags::MODALITY, "CT", FlagCode::NotChest, "CT"),
         (tags::VIEW_POSITION, "LL", FlagCode::NotFrontal, "LL"),
         (tags::PATIENT_ORIENTATION, "A\\F", FlagCode::NotFrontal, "A\\F"),
+        (tags::PRESENTATION_INTENT_TYPE, "FOR PROCESSING", FlagCode::ForProcessing, "not meant for display"),
     ];
     for (tag, value, code, shown) in cases {
         let mut study = study(&engine, tag, value);
@@ -55,9 +56,9 @@ fn a_question_to_what_is_flagged_needs_consent() {
         assert!(matches!(engine.load_study(&bytes).unwrap().ask("Where is the heart?"), Err(Error::Flagged(_))));
     }
     // Other flags do not prevent answers.
-    let mut raw = study(&engine, tags::PRESENTATION_INTENT_TYPE, "FOR PROCESSING");
-    assert_eq!(raw.flags()[0].code, FlagCode::ForProcessing);
-    assert!(raw.ask("Where is the heart?").is_ok());
+    let mut mirrored = study(&engine, tags::PATIENT_ORIENTATION, "R\\F");
+    assert_eq!(mirrored.flags()[0].code, FlagCode::Mirrored);
+    assert!(mirrored.ask("Where is the heart?").is_ok());
 }
 
 #[test]

@@ -23,7 +23,7 @@ use std::time::Duration;
 /// json_schema: a JSON schema, as text or as a dictionary, to which the answer's text conforms.
 /// unconstrained: whether tags may stay unclosed and boxes be malformed.
 /// follow_up: whether the earlier questions and answers of the conversation are part of the prompt.
-/// accept_flags: whether the question is answered even if the radiograph is flagged not_chest or not_frontal.
+/// accept_flags: whether the question is answered even if the radiograph is flagged not_chest, not_frontal or for_processing.
 #[pyclass(frozen, module = "anatomix")]
 pub struct Question(pub anatomix::Question);
 

@@ -3,6 +3,7 @@
 use crate::errors::Failure;
 use crate::pixels::Pixels;
 use crate::waiting::run;
+use anatomix::ReadOptions;
 use anatomix::error::RadiographError;
 use numpy::PyArray2;
 use pyo3::exceptions::PyTypeError;
@@ -31,19 +32,23 @@ impl Radiograph {
 impl Radiograph {
     /// Opens a DICOM, PNG or JPEG file. Its first bytes decide which it is, not its name.
     ///
+    /// window: which transform of the values of interest (VOI) a DICOM file is displayed with, counted from 1: first come the VOI LUTs of
+    /// its header, then its windows.
+    ///
     /// Raises RadiographError, which names the file, what is wrong with it and what to do.
     #[staticmethod]
-    fn open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        Self::read(py, || anatomix::Radiograph::open(path))
+    #[pyo3(signature = (path, *, window = 1))]
+    fn open(py: Python<'_>, path: PathBuf, window: usize) -> PyResult<Self> {
+        Self::read(py, || anatomix::Radiograph::open_with(path, &ReadOptions::new().window(window)))
     }
 
-    /// Reads a DICOM, PNG or JPEG file that is in memory. `name` is its name in messages.
+    /// Reads a DICOM, PNG or JPEG file that is in memory. `name` is its name in messages; `window` as for `open`.
     ///
     /// Raises RadiographError.
     #[staticmethod]
-    #[pyo3(signature = (data, name = "bytes"))]
-    fn from_bytes(py: Python<'_>, data: Bytes, name: &str) -> PyResult<Self> {
-        Self::read(py, || anatomix::Radiograph::from_bytes(&data, name))
+    #[pyo3(signature = (data, name = "bytes", *, window = 1))]
+    fn from_bytes(py: Python<'_>, data: Bytes, name: &str, window: usize) -> PyResult<Self> {
+        Self::read(py, || anatomix::Radiograph::from_bytes_with(&data, name, &ReadOptions::new().window(window)))
     }
 
     /// Makes a radiograph of grey pixels in which bone is bright. For the opposite (DICOM's MONOCHROME1) see `inverted`.

@@ -118,6 +118,17 @@ def test_polarity_and_mirror():
     assert np.array_equal(radiograph.mirrored().intensities, radiograph.intensities[:, ::-1])
 
 
+def test_a_window_is_chosen(engine):
+    data = PHANTOM.read_bytes()
+    by_path = lambda window: anatomix.Radiograph.open(PHANTOM, window=window)
+    by_bytes = lambda window: anatomix.Radiograph.from_bytes(data, window=window)
+    for read in (by_path, by_bytes):
+        provenance = engine.study(read(1)).provenance
+        assert (provenance["window"], provenance["burned_in_annotation"], provenance["lossy_image_compression"]) == ("1", "YES", "00")
+        with pytest.raises(anatomix.RadiographError, match="window 2 was chosen"):
+            read(2)
+
+
 def test_files_bytes_and_arrays_are_the_same_radiograph(engine, study):
     data = PHANTOM.read_bytes()
     for given in (data, bytearray(data), memoryview(data)):

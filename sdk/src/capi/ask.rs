@@ -82,8 +82,8 @@ pub struct anx_ask_options {
     /// An anx_switch, by default off: decoding is not constrained, so that groundings may be malformed. Off: groundings are well
     /// formed, or the answer is JSON. It cannot be on together with json_schema.
     pub unconstrained: usize,
-    /// An anx_switch, by default off: the study is asked even if it is flagged "not_chest" or "not_frontal". Off: asking such a
-    /// study fails with ANX_RADIOGRAPH_FLAGGED, because the model was not made for such images.
+    /// An anx_switch, by default off: the study is asked even if it is flagged "not_chest", "not_frontal" or "for_processing". Off:
+    /// asking such a study fails with ANX_RADIOGRAPH_FLAGGED, because the model was not made for such images.
     pub accept_flags: usize,
 }
 

@@ -13,7 +13,7 @@ use super::status::anx_status;
 use super::strings::{optional_text, path};
 use super::study::{anx_study, array};
 use crate::engine::{Engine, Limits, PerceiveOptions};
-use crate::radiograph::Radiograph;
+use crate::radiograph::{Radiograph, ReadOptions};
 use crate::study::Study;
 use std::ffi::{c_char, c_void};
 use std::time::Duration;
@@ -37,6 +37,9 @@ pub struct anx_perceive_options {
     pub progress: anx_progress_callback,
     /// Handed to progress as it is.
     pub progress_user_data: *mut c_void,
+    /// Which transform of the values of interest (VOI) a DICOM file is displayed with, counted from 1: first come the VOI LUTs of its
+    /// header, then its windows. 0 for the first. One that a file does not have fails with ANX_RADIOGRAPH. Pixels have none: pass 0 or 1.
+    pub window: usize,
 }
 
 // SAFETY: repr(C), words only, all zero means every default.
@@ -47,6 +50,8 @@ unsafe impl Options for anx_perceive_options {
 /// How a call makes its studies.
 pub(super) struct Way {
     pub limits: Limits,
+    /// How files are read.
+    pub read: ReadOptions,
     keeps_radiograph: bool,
 }
 
@@ -67,6 +72,7 @@ pub(super) unsafe fn way(options: *const anx_perceive_options, count: usize, eng
         let options = read_options(options)?;
         (options, options.cancel.as_ref())
     };
+    let read = ReadOptions::new().window(options.window.max(1));
     let mut limits = PerceiveOptions::new();
     limits.deadline = (options.deadline_ms > 0).then(|| Duration::from_millis(options.deadline_ms as u64));
     limits.cancel = cancel.map(|anx_cancel(handle)| handle.clone());
@@ -75,7 +81,7 @@ pub(super) unsafe fn way(options: *const anx_perceive_options, count: usize, eng
     if let Some(progress) = observer.into_callback() {
         limits = limits.progress(progress);
     }
-    Ok(Way { limits: engine.limits(&limits, count)?, keeps_radiograph })
+    Ok(Way { limits: engine.limits(&limits, count)?, read, keeps_radiograph })
 }
 
 /// Opens a radiograph's file, DICOM, PNG or JPEG (its first bytes decide, not its name), and perceives it: boxes, sentences, labels, flags.
@@ -94,7 +100,7 @@ pub unsafe extern "C" fn anx_study_from_file(
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe { perceive(engine, options, study, error, || self::path(path, "path"), Radiograph::open) }
+    unsafe { perceive(engine, options, study, error, || self::path(path, "path"), Radiograph::open_with) }
 }
 
 /// Like anx_study_from_file for a file that is in memory already.
@@ -114,7 +120,7 @@ pub unsafe extern "C" fn anx_study_from_bytes(
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
     unsafe {
         let file = || Ok((array(bytes, size, "bytes")?, self::name(name, "name")?));
-        perceive(engine, options, study, error, file, |(bytes, name)| Radiograph::from_bytes(bytes, name))
+        perceive(engine, options, study, error, file, |(bytes, name), read| Radiograph::from_bytes_with(bytes, name, read))
     }
 }
 
@@ -130,7 +136,7 @@ pub unsafe extern "C" fn anx_study_from_pixels(
     error: *mut *mut anx_error,
 ) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
-    unsafe { perceive(engine, options, study, error, || read_pixels(pixels, "pixels"), |pixels: Pixels| pixels.open()) }
+    unsafe { perceive(engine, options, study, error, || read_pixels(pixels, "pixels"), |pixels: Pixels, read| pixels.open_with(read)) }
 }
 
 /// What stands for a file in memory; `argument` is what messages call it.
@@ -152,7 +158,7 @@ pub(super) unsafe fn perceive<S: Send, E: Into<Failure> + Send>(
     study: *mut *mut anx_study,
     error: *mut *mut anx_error,
     source: impl FnOnce() -> Result<S, Failure>,
-    open: impl FnOnce(S) -> Result<Radiograph, E> + Send,
+    open: impl FnOnce(S, &ReadOptions) -> Result<Radiograph, E> + Send,
 ) -> anx_status {
     // SAFETY: the same promise.
     unsafe {
@@ -162,7 +168,7 @@ pub(super) unsafe fn perceive<S: Send, E: Into<Failure> + Send>(
                 let way = way(options, 1, engine)?;
                 let source = source()?;
                 way.limits.check()?;
-                let radiograph = engine.within(|| open(source)).map_err(Into::into)?;
+                let radiograph = engine.within(|| open(source, &way.read)).map_err(Into::into)?;
                 let study = engine.study_within(&radiograph, &way.limits)?;
                 Ok(way.study(study, radiograph))
             })

@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::options::{Options, read_sized};
 use super::status::anx_status;
 use super::study::array;
-use crate::radiograph::{Radiograph, RadiographError};
+use crate::radiograph::{Radiograph, RadiographError, ReadOptions};
 use std::borrow::Cow;
 use std::ffi::c_void;
 
@@ -105,8 +105,11 @@ pub(super) unsafe fn read_pixels<'a>(pixels: *const anx_pixels, argument: &str) 
 }
 
 impl Pixels<'_> {
-    /// The radiograph of these pixels.
-    pub fn open(&self) -> Result<Radiograph, Failure> {
+    /// The radiograph of these pixels, which have no window that could be chosen.
+    pub fn open_with(&self, options: &ReadOptions) -> Result<Radiograph, Failure> {
+        if options.window != 1 {
+            return Err(Failure::argument("options.window", format!("is {}, but pixels have no windows; pass 0", options.window)));
+        }
         let (width, height) = (self.width, self.height);
         let radiograph = match self.values {
             Values::U8(values) => Radiograph::from_pixels_u8(width, height, &self.rows(values, |value| value as u8)?),

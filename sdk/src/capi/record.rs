@@ -78,7 +78,7 @@ pub struct anx_provenance {
     pub precision: *const c_char,
     /// SHA-256 of the input file, in hexadecimal. If there was no file, that of a line of text, "pixels WIDTH x HEIGHT x BITS" and a line
     /// feed, and of the pixels after it: row by row without gaps, 8 or 16 bits each, scaled so that the largest value has all bits set,
-    /// little-endian.
+    /// little-endian. For ANX_MONOCHROME1 it is that of a line of text, "inverted HASH" and a line feed, with the hash of the same pixels.
     pub input_sha256: *const c_char,
     /// The options that the answer was decoded with: how tokens were chosen, the form of the answer, the largest number of its tokens, stop
     /// texts and deadline if there were any, and whether prompt look-up was on, for example
@@ -90,6 +90,17 @@ pub struct anx_provenance {
     pub intended_use: *const c_char,
     /// Version of the ONNX Runtime that computed the graphs, such as "1.31.1".
     pub onnx_runtime: *const c_char,
+    /// Which of the VOI LUTs and windows of a DICOM file's header its pixels are displayed with, counted from 1. This and what follows is
+    /// written as in the header, several values with a backslash between; "" if the file does not have it, or there was none.
+    pub window: *const c_char,
+    /// Burned In Annotation (0028,0301): "YES" or "NO".
+    pub burned_in_annotation: *const c_char,
+    /// Lossy Image Compression (0028,2110): "01" if the pixels were compressed with losses at any time, "00" if not.
+    pub lossy_image_compression: *const c_char,
+    /// Lossy Image Compression Ratio (0028,2112) of each compression.
+    pub lossy_image_compression_ratio: *const c_char,
+    /// Lossy Image Compression Method (0028,2114) of each compression, for example "ISO_10918_1".
+    pub lossy_image_compression_method: *const c_char,
 }
 
 /// Flags, timing and provenance of a handle as C reads them, and all strings of the handle.
@@ -119,6 +130,7 @@ impl Record {
             })
             .collect();
         let timing = timing.steps().map(|(step, milliseconds)| anx_timing { step: keep(step), milliseconds }).collect();
+        let pixels = &provenance.pixels;
         let provenance = anx_provenance {
             sdk: keep(&provenance.sdk),
             bundle: keep(&escaped(&provenance.bundle)),
@@ -130,6 +142,11 @@ impl Record {
             scores: keep(&provenance.scores),
             intended_use: keep(&provenance.intended_use),
             onnx_runtime: keep(&provenance.onnx_runtime),
+            window: keep(&pixels.window),
+            burned_in_annotation: keep(&pixels.burned_in_annotation),
+            lossy_image_compression: keep(&pixels.lossy_image_compression),
+            lossy_image_compression_ratio: keep(&pixels.lossy_image_compression_ratio),
+            lossy_image_compression_method: keep(&pixels.lossy_image_compression_method),
         };
         Self { _strings: strings, flags, timing, provenance }
     }

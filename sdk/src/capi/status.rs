@@ -37,7 +37,7 @@ pub enum anx_status {
     ANX_RADIOGRAPH_SIZE = 104,
     /// There is not enough memory for the radiograph.
     ANX_RADIOGRAPH_MEMORY = 105,
-    /// The radiograph is flagged "not_chest" or "not_frontal", and the question does not accept flags; see
+    /// The radiograph is flagged "not_chest", "not_frontal" or "for_processing", and the question does not accept flags; see
     /// anx_ask_options.accept_flags.
     ANX_RADIOGRAPH_FLAGGED = 106,
 

@@ -12,7 +12,7 @@ use super::strings::path;
 use super::study::{anx_study, array};
 use crate::engine::Engine;
 use crate::parallel;
-use crate::radiograph::Radiograph;
+use crate::radiograph::{Radiograph, ReadOptions};
 use std::ffi::c_char;
 use std::path::PathBuf;
 
@@ -44,7 +44,7 @@ pub unsafe extern "C" fn anx_studies_from_files(
             let paths = array(paths, count, "paths")?;
             let paths = paths.iter().enumerate().map(|(index, &file)| path(file, &format!("paths[{index}]")));
             let paths = paths.collect::<Result<Vec<PathBuf>, Failure>>()?;
-            Ok((paths, |path: &PathBuf| Radiograph::open(path)))
+            Ok((paths, |path: &PathBuf, read: &ReadOptions| Radiograph::open_with(path, read)))
         })
     }
 }
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn anx_studies_from_bytes(
                 Ok((array(file.bytes, file.size, &field("bytes"))?, name(file.name, &field("name"))?))
             });
             let files = files.collect::<Result<Vec<(&[u8], &str)>, Failure>>()?;
-            Ok((files, |&(bytes, name): &(&[u8], &str)| Radiograph::from_bytes(bytes, name)))
+            Ok((files, |&(bytes, name): &(&[u8], &str), read: &ReadOptions| Radiograph::from_bytes_with(bytes, name, read)))
         })
     }
 }
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn anx_studies_from_pixels(
             let images = array(images, count, "images")?;
             let images = images.iter().enumerate().map(|(index, &image)| read_pixels(image, &format!("images[{index}]")));
             let images = images.collect::<Result<Vec<_>, Failure>>()?;
-            Ok((images, |pixels: &Pixels| pixels.open()))
+            Ok((images, |pixels: &Pixels, read: &ReadOptions| pixels.open_with(read)))
         })
     }
 }
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn anx_studies_from_pixels(
 ///
 /// # Safety
 /// Each pointer NULL or valid.
-unsafe fn several<S: Sync, E: Into<Failure>, O: Fn(&S) -> Result<Radiograph, E> + Sync>(
+unsafe fn several<S: Sync, E: Into<Failure>, O: Fn(&S, &ReadOptions) -> Result<Radiograph, E> + Sync>(
     engine: *const anx_engine,
     count: usize,
     options: *const anx_perceive_options,
@@ -136,6 +136,7 @@ unsafe fn several<S: Sync, E: Into<Failure>, O: Fn(&S) -> Result<Radiograph, E> 
                 }
                 let way = way(options, count, &engine.engine)?;
                 let (sources, open) = sources()?;
+                let open = |source: &S| open(source, &way.read);
                 let mut made = Vec::with_capacity(sources.len());
                 for batch in sources.chunks(engine.engine.batch()) {
                     made.extend(perceive(&engine.engine, batch, &open, &way));
@@ -190,7 +191,10 @@ mod tests {
         // SAFETY: all zero means every default.
         let options = anx_engine_options { struct_size, golden_check, ..unsafe { std::mem::zeroed() } };
         let (mut engine, mut error) = (null_mut(), null_mut());
-        let open = |path: &&str| if path.is_empty() { panic!("provoked by a test") } else { Radiograph::open(root.join(path)) };
+        let open = |path: &&str, read: &ReadOptions| match path.is_empty() {
+            true => panic!("provoked by a test"),
+            false => Radiograph::open_with(root.join(path), read),
+        };
         let paths = ["examples/phantom.dcm", "", "examples/phantom.dcm"];
         // SAFETY: valid pointers, as many as are said; handles are live until they are freed, once.
         unsafe {
@@ -203,9 +207,17 @@ mod tests {
             [error, errors[1]].into_iter().for_each(|error| Handle::free(error));
             studies.into_iter().for_each(|study| anx_study_free(study));
             // A panic on the engine itself, and the engine after it.
-            let status = super::super::perceive::perceive(engine, null(), &mut studies[0], null_mut(), || Ok(""), |path| open(&path));
+            let status =
+                super::super::perceive::perceive(engine, null(), &mut studies[0], null_mut(), || Ok(""), |path, read| open(&path, read));
             assert_eq!((status, studies[0].is_null()), (anx_status::ANX_PANIC, true));
-            let status = super::super::perceive::perceive(engine, null(), &mut studies[0], null_mut(), || Ok(paths[0]), |path| open(&path));
+            let status = super::super::perceive::perceive(
+                engine,
+                null(),
+                &mut studies[0],
+                null_mut(),
+                || Ok(paths[0]),
+                |path, read| open(&path, read),
+            );
             assert_eq!((status, studies[0].is_null()), (anx_status::ANX_OK, false));
             anx_study_free(studies[0]);
             anx_engine_free(engine);

@@ -194,8 +194,8 @@ impl Engine {
     /// The study of a perception, with its flags.
     fn perceived(&self, radiograph: &Radiograph, perception: Perception, mut clock: Clock) -> Result<Study> {
         let letterbox = Letterbox::new(radiograph.width(), radiograph.height());
-        let subject =
-            Subject { name: radiograph.name(), letterbox, input_sha256: radiograph.sha256(), source: radiograph.source().clone() };
+        let (source, pixels) = (radiograph.source().clone(), radiograph.header().history.clone());
+        let subject = Subject { name: radiograph.name(), letterbox, input_sha256: radiograph.sha256(), source, pixels };
         let mut study = self.0.assemble(subject, perception)?;
         clock.lap(|timing| &mut timing.retrieve, 1);
         study.timing = clock.timing;

@@ -22,7 +22,7 @@ pub enum ErrorCode {
     RadiographSize,
     /// There is not enough memory for the radiograph.
     RadiographMemory,
-    /// The radiograph is flagged "not_chest" or "not_frontal", and the question does not accept flags; see
+    /// The radiograph is flagged "not_chest", "not_frontal" or "for_processing", and the question does not accept flags; see
     /// [`Question::accept_flags`](crate::Question::accept_flags).
     RadiographFlagged,
     /// The bundle's manifest cannot be used.

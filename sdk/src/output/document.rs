@@ -3,7 +3,7 @@
 use super::{OutputError, uid};
 use crate::answer::{Answer, Finish};
 use crate::provenance::Provenance;
-use crate::radiograph::{Identity, is_date, is_time};
+use crate::radiograph::{Identity, Radiograph, Source, is_date, is_time};
 use crate::study::Study;
 
 /// The product's name, as maker and model of the device.
@@ -41,8 +41,8 @@ impl<'a> Document<'a> {
     /// If the radiograph is no DICOM file, its header is not valid, there is no time, or an answer is not of this study.
     pub fn check(&self) -> Result<(&'a Identity, ContentTime), OutputError> {
         let study = self.study;
-        let identity = identity(study)?;
-        let time = ContentTime::new(self.content_time, identity, study)?;
+        let identity = identity(&study.source, study.name())?;
+        let time = ContentTime::new(self.content_time, identity, study.name())?;
         let own = study.provenance();
         let is_foreign = |answer: &Answer| {
             let (input, bundle) = (&answer.provenance.input_sha256, &answer.provenance.bundle_sha256);
@@ -60,29 +60,51 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The identity of the study's radiograph.
+/// Checks, before a radiograph is perceived, that documents about its study can be made: with this content time, or that of its header.
+///
+/// # Errors
+/// As [`Document::check`].
+pub(super) fn check_source(radiograph: &Radiograph, content_time: Option<&str>) -> Result<(), OutputError> {
+    let identity = identity(radiograph.source(), radiograph.name())?;
+    ContentTime::new(content_time, identity, radiograph.name()).map(|_| ())
+}
+
+/// Checks a content time: `YYYYMMDDhhmmss`, on a day of the calendar.
+///
+/// # Errors
+/// [`OutputError::Time`].
+pub fn check_content_time(time: &str) -> Result<(), OutputError> {
+    split_time(time).map(|_| ())
+}
+
+/// Date and time.
+fn split_time(given: &str) -> Result<(&str, &str), OutputError> {
+    let parts = given.split_at_checked(8).filter(|(date, time)| is_date(date) && is_time(time) && time.len() == 6);
+    parts.ok_or_else(|| OutputError::Time { found: crate::text::brief(given) })
+}
+
+/// The identity in `source`, which is that of the radiograph `name`.
 ///
 /// # Errors
 /// If it is no DICOM file, or its header is not valid.
-fn identity(study: &Study) -> Result<&Identity, OutputError> {
-    study.source.as_ref().map(|identity| &**identity).map_err(|message| unidentified(study, message))
+fn identity<'a>(source: &'a Source, name: &str) -> Result<&'a Identity, OutputError> {
+    source.as_ref().map(|identity| &**identity).map_err(|message| unidentified(name, message))
 }
 
-/// The error that nothing can be made of a study.
-pub(super) fn unidentified(study: &Study, message: &str) -> OutputError {
-    OutputError::Identity { name: study.name().into(), message: message.into() }
+/// The error that nothing can be made of the study of a radiograph with this name.
+pub(super) fn unidentified(name: &str, message: &str) -> OutputError {
+    OutputError::Identity { name: name.into(), message: message.into() }
 }
 
 impl ContentTime {
     /// The given time, else that of the radiograph.
-    fn new(given: Option<&str>, identity: &Identity, study: &Study) -> Result<Self, OutputError> {
+    fn new(given: Option<&str>, identity: &Identity, name: &str) -> Result<Self, OutputError> {
         if let Some(given) = given {
-            let parts = given.split_at_checked(8).filter(|(date, time)| is_date(date) && is_time(time) && time.len() == 6);
-            let (date, time) = parts.ok_or_else(|| OutputError::Time { found: crate::text::brief(given) })?;
+            let (date, time) = split_time(given)?;
             return Ok(Self { date: date.into(), time: time.into() });
         }
         let missing = "its header has no date with a time that the object could take; give the content time";
-        let [date, time] = identity.time().ok_or_else(|| unidentified(study, missing))?;
+        let [date, time] = identity.time().ok_or_else(|| unidentified(name, missing))?;
         Ok(Self { date: date.into(), time: time.into() })
     }
 }

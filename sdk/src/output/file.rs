@@ -2,7 +2,7 @@
 
 use super::OutputError;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -30,6 +30,31 @@ pub fn check_writable(path: impl AsRef<Path>) -> Result<(), OutputError> {
     begin(path.as_ref()).map(drop)
 }
 
+/// Most symbolic links that are followed one after another.
+const MAX_LINKS: usize = 40;
+
+/// The file that [`write_whole`] creates or replaces: that at the end of symbolic links, also where it does not exist yet.
+///
+/// # Errors
+/// If its folder cannot be reached, or the links do not end.
+pub(crate) fn destination(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = folder_of(&path).join(target),
+            Err(_) => {
+                let name = path.file_name().ok_or(ErrorKind::IsADirectory)?;
+                return path.canonicalize().or_else(|_| Ok(folder_of(&path).canonicalize()?.join(name)));
+            }
+        }
+    }
+    Err(ErrorKind::QuotaExceeded.into())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Creates the temporary file for a path. Returns it with the path that it has to be renamed to.
 fn begin(path: &Path) -> Result<(NamedTempFile, PathBuf), OutputError> {
     let failed = |source| OutputError::Write { path: path.into(), source };
@@ -39,13 +64,11 @@ fn begin(path: &Path) -> Result<(NamedTempFile, PathBuf), OutputError> {
     let target = match found {
         Ok(found) if found.is_dir() => return Err(OutputError::Folder { path: path.into() }),
         Ok(found) if !found.is_file() => return Err(OutputError::NotRegular { path: path.into() }),
-        // The target of a symbolic link is replaced, not the link.
-        Ok(_) => path.canonicalize().map_err(failed)?,
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
         Err(_) if names_folder(path) => return Err(OutputError::Folder { path: path.into() }),
-        Err(_) => path.into(),
+        // The target of a symbolic link is replaced, not the link.
+        _ => destination(path).map_err(failed)?,
     };
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {
@@ -54,7 +77,7 @@ fn begin(path: &Path) -> Result<(NamedTempFile, PathBuf), OutputError> {
         builder.permissions(fs::Permissions::from_mode(permissions.map_or(0o666, |found| found.mode() & 0o777)));
     }
     // Only the kind of the error is kept: its text has the temporary file's path, which says nothing to the caller.
-    let file = builder.prefix(".anatomix-").tempfile_in(folder).map_err(|error| failed(error.kind().into()))?;
+    let file = builder.prefix(".anatomix-").tempfile_in(folder_of(&target)).map_err(|error| failed(error.kind().into()))?;
     Ok((file, target))
 }
 
@@ -105,6 +128,15 @@ mod tests {
         write_whole(&link, b"two").unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"two");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        // Also where its target does not exist yet, and over several links.
+        fs::remove_file(&target).unwrap();
+        let (second, endless) = (folder.path().join("second"), folder.path().join("endless"));
+        std::os::unix::fs::symlink("link", &second).unwrap();
+        std::os::unix::fs::symlink("endless", &endless).unwrap();
+        write_whole(&second, b"three").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"three");
+        assert!([&link, &second].iter().all(|link| fs::symlink_metadata(link).unwrap().is_symlink()));
+        assert!(write_whole(&endless, b"x").is_err());
     }
 
     #[test]

@@ -12,7 +12,9 @@ mod schema;
 mod uid;
 
 pub use dicom::{PresentationState, ReportClass, StructuredReport};
+pub use document::check_content_time;
 pub use fhir::FhirBundle;
+pub(crate) use file::destination;
 pub use file::{check_writable, write_whole};
 pub use overlay::{LabelledBox, Overlay};
 pub use record::{AskRecord, GroundingRecord, PerceiveRecord, StructureRecord};

@@ -210,6 +210,7 @@ mod tests {
             scores: text(),
             intended_use: text(),
             onnx_runtime: text(),
+            pixels: Default::default(),
         }
     }
 

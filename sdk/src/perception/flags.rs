@@ -50,7 +50,7 @@ impl FlagCode {
     /// Whether questions on a radiograph with this flag are refused unless they accept its flags
     /// ([`Question::accept_flags`](crate::Question::accept_flags)), because the model was not made for such an image.
     pub fn must_be_accepted(self) -> bool {
-        matches!(self, Self::NotFrontal | Self::NotChest)
+        matches!(self, Self::NotFrontal | Self::NotChest | Self::ForProcessing)
     }
 }
 

@@ -37,3 +37,9 @@ pub(crate) struct Noticed {
     /// The share of coloured pixels, 0..1.
     pub colour: f32,
 }
+
+/// The doubt about a file in which these bytes follow the end of the picture. Padding with zeros is none.
+pub(super) fn surplus(rest: &[u8]) -> Option<String> {
+    let last = rest.iter().rposition(|&byte| byte != 0)?;
+    Some(format!("{} bytes follow its end", last + 1))
+}

@@ -1,6 +1,6 @@
 //! The hash of a file. One core needs as long for it as two cores need for the network's input.
 
-use crate::hash::Hasher;
+use crate::hash::{Digest, Hasher};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,27 +36,51 @@ impl FileHasher {
     }
 }
 
-/// The SHA-256 of a file, which is finished when it is first requested.
-#[derive(Clone, Debug)]
+/// The hash that names a radiograph: the SHA-256 of its file, which is finished when it is first requested. A radiograph that was
+/// mirrored or inverted has a hash of its own, because it is another image.
+#[derive(Clone, Debug, Default)]
 pub(super) struct FileDigest {
     begun: FileHasher,
+    /// The hash of the file.
     finished: OnceLock<String>,
+    is_mirrored: bool,
+    is_inverted: bool,
+    /// The hash of the changed image.
+    changed: OnceLock<String>,
 }
 
 impl FileDigest {
     pub fn begun(begun: FileHasher) -> Self {
-        Self { begun, finished: OnceLock::new() }
+        Self { begun, ..Self::default() }
     }
 
-    /// The hash in hexadecimal. `file` is the whole file; it is not read if the hash is finished.
+    /// The hash in hexadecimal. `file` is the whole file; it is not read if its hash is finished.
     pub fn of(&self, file: &[u8]) -> &str {
-        self.finished.get_or_init(|| self.begun.clone().finish(file))
+        let finished = self.finished.get_or_init(|| self.begun.clone().finish(file));
+        let change = match (self.is_mirrored, self.is_inverted) {
+            (false, false) => return finished,
+            (true, false) => "mirrored",
+            (false, true) => "inverted",
+            (true, true) => "mirrored inverted",
+        };
+        self.changed.get_or_init(|| Digest::of(format!("{change} {finished}\n").as_bytes()).to_string())
+    }
+
+    /// That of the mirror image.
+    pub fn mirrored(&self, file: &[u8]) -> Self {
+        self.of(file);
+        Self { is_mirrored: !self.is_mirrored, changed: OnceLock::new(), ..self.clone() }
+    }
+
+    /// That of the image with bright and dark swapped.
+    pub fn inverted(self) -> Self {
+        Self { is_inverted: !self.is_inverted, changed: OnceLock::new(), ..self }
     }
 }
 
 impl From<String> for FileDigest {
     fn from(finished: String) -> Self {
-        Self { begun: FileHasher::default(), finished: finished.into() }
+        Self { finished: finished.into(), ..Self::default() }
     }
 }
 

@@ -140,7 +140,7 @@ pub(crate) struct Identity {
 impl Identity {
     /// The identity that `value` reads attribute by attribute; it returns `None` for what is absent, and an error if a value cannot be
     /// read.
-    pub fn read(mut value: impl FnMut(Tag) -> Result<Option<String>, String>) -> Source {
+    pub fn read(mut value: impl FnMut(Tag) -> Result<Option<String>, Problem>) -> Source {
         let mut values = BTreeMap::new();
         for Attribute(tag, name, kind) in &ATTRIBUTES {
             let read = match value(*tag) {
@@ -153,7 +153,7 @@ impl Identity {
                 Some(value) => match kind.check(&value) {
                     Ok(()) => _ = values.insert(key(*tag), value),
                     Err(_) if kind.may_be_dropped() => {}
-                    Err(problem) => return Err(invalid(name, *tag, &problem)),
+                    Err(what) => return Err(invalid(name, *tag, &Problem::wrong(what))),
                 },
             }
         }
@@ -212,8 +212,21 @@ fn key(tag: Tag) -> String {
     format!("{:04X}{:04X}", tag.group(), tag.element())
 }
 
-fn invalid(name: &str, tag: Tag, problem: &str) -> String {
-    brief(format!("its {name} {tag} {problem}; correct the header"))
+/// Why a value cannot be used, and what to do. `what` follows the name of the attribute.
+pub(crate) struct Problem {
+    pub what: String,
+    pub advice: &'static str,
+}
+
+impl Problem {
+    /// A problem of the header.
+    pub fn wrong(what: impl Into<String>) -> Self {
+        Self { what: what.into(), advice: "correct the header" }
+    }
+}
+
+fn invalid(name: &str, tag: Tag, Problem { what, advice }: &Problem) -> String {
+    brief(format!("its {name} {tag} {what}; {advice}"))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod hash;
 mod header;
 mod identity;
 pub(crate) mod memory;
+mod options;
 mod preprocess;
 mod raster;
 mod resize;
@@ -15,9 +16,11 @@ pub(crate) mod shown;
 mod sides;
 mod stored;
 
+pub use dicom::is_dicom;
 pub use error::RadiographError;
-pub use header::{Header, Orientation};
+pub use header::{Header, Orientation, PixelHistory};
 pub(crate) use identity::{Identity, Source, is_date, is_time, representation};
+pub use options::ReadOptions;
 pub use preprocess::{Histogram, Preprocess};
 pub(crate) use sides::check_sides;
 
@@ -75,10 +78,18 @@ impl Radiograph {
     /// # Errors
     /// [`RadiographError`], naming the file, what is wrong with it and what to do.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RadiographError> {
+        Self::open_with(path, &ReadOptions::default())
+    }
+
+    /// Opens a file as [`Radiograph::open`] does, with options.
+    ///
+    /// # Errors
+    /// As [`Radiograph::open`], and if the file does not have what is chosen.
+    pub fn open_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Self, RadiographError> {
         let path = path.as_ref();
         let name = path.display().to_string();
         let bytes = read(path, &name)?;
-        Self::from_file(bytes.into(), &name)
+        Self::from_file(bytes.into(), &name, options)
     }
 
     /// Reads a DICOM, PNG or JPEG file from memory. `name` is its name in messages.
@@ -86,19 +97,28 @@ impl Radiograph {
     /// # Errors
     /// [`RadiographError`], as [`Radiograph::open`].
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, RadiographError> {
-        Self::from_file(bytes.into(), name)
+        Self::from_bytes_with(bytes, name, &ReadOptions::default())
     }
 
-    fn from_file(bytes: Cow<[u8]>, name: &str) -> Result<Self, RadiographError> {
+    /// Reads a file from memory as [`Radiograph::from_bytes`] does, with options.
+    ///
+    /// # Errors
+    /// As [`Radiograph::open_with`].
+    pub fn from_bytes_with(bytes: &[u8], name: &str, options: &ReadOptions) -> Result<Self, RadiographError> {
+        Self::from_file(bytes.into(), name, options)
+    }
+
+    fn from_file(bytes: Cow<[u8]>, name: &str, options: &ReadOptions) -> Result<Self, RadiographError> {
         if bytes.is_empty() {
             return Err(RadiographError::Empty { name: name.into() });
         }
         let (mut hash, is_decoded) = (FileHasher::default(), AtomicBool::new(false));
         let decode = || {
             // Decoders can panic on damaged data. Nothing of a failed attempt is kept.
-            let read =
-                AssertUnwindSafe(|| if dicom::is_dicom(&bytes) { dicom::decode(&bytes, name) } else { raster::decode(&bytes, name) });
-            let decoded = catch_unwind(read);
+            let decoded = catch_unwind(AssertUnwindSafe(|| match dicom::is_dicom(&bytes) {
+                true => dicom::decode(&bytes, name, options),
+                false => raster::decode(&bytes, name, options),
+            }));
             is_decoded.store(true, Ordering::Relaxed);
             let failed = |_| RadiographError::Damaged { name: name.into(), message: "its decoder failed".into(), source: None };
             decoded.map_err(failed).flatten()
@@ -236,8 +256,9 @@ impl Radiograph {
     }
 
     /// SHA-256 of the file in hexadecimal. If there was no file, it is that of a line of text, `pixels WIDTH x HEIGHT x BITS` and a line
-    /// feed, and of the pixels after it, row by row and little-endian. For an uncompressed file it is finished when it is first
-    /// requested; [`crate::Engine::study`] requests it while perception runs.
+    /// feed, and of the pixels after it, row by row and little-endian. An image that was mirrored or inverted is another one: its hash is
+    /// that of a line of text, `mirrored HASH`, `inverted HASH` or `mirrored inverted HASH` and a line feed, with the hash from before. For
+    /// an uncompressed file the hash is finished when it is first requested; [`crate::Engine::study`] requests it while perception runs.
     pub fn sha256(&self) -> &str {
         self.sha256.of(self.stored.bytes())
     }
@@ -260,7 +281,7 @@ impl Radiograph {
             // Boxes in the mirror image are none in the file's.
             source: Err("it is the mirror image of its file; give the file itself".into()),
             noticed: self.noticed.clone(),
-            sha256: self.sha256().to_owned().into(),
+            sha256: self.sha256.mirrored(self.stored.bytes()),
             name: self.name.clone(),
             ..*self
         })
@@ -269,7 +290,7 @@ impl Radiograph {
     /// With bright and dark swapped, for pixels in which air is bright, as in DICOM's MONOCHROME1.
     #[must_use]
     pub fn inverted(self) -> Self {
-        Self { stored: self.stored.inverted(), intensities: OnceLock::new(), ..self }
+        Self { stored: self.stored.inverted(), intensities: OnceLock::new(), sha256: self.sha256.inverted(), ..self }
     }
 
     /// The network's input, `size * size` values 0..1; see [`Preprocess`].

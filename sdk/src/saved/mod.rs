@@ -19,7 +19,7 @@ use crate::geometry::Letterbox;
 use crate::hash::Digest;
 use crate::perception::Perception;
 use crate::perception::flags::Flag;
-use crate::radiograph::{Source, check_sides};
+use crate::radiograph::{PixelHistory, Source, check_sides};
 use crate::study::Study;
 use crate::text::brief;
 use error::VERSION;
@@ -50,6 +50,9 @@ struct Header {
     height: u32,
     input_sha256: String,
     source: Source,
+    /// Absent in studies that earlier versions saved.
+    #[serde(default)]
+    pixels: PixelHistory,
     flags: Vec<Flag>,
 }
 
@@ -104,6 +107,7 @@ impl Study {
             height: self.height(),
             input_sha256: self.provenance.input_sha256.clone(),
             source: self.source.clone(),
+            pixels: self.provenance.pixels.clone(),
             flags: self.flags.clone(),
         };
         let header = serde_json::to_string(&header).map_err(|e| unsaved(Problem::caused("its header cannot be written", e)))?;
@@ -252,6 +256,9 @@ impl Engine {
         if source.as_ref().is_ok_and(|identity| !identity.is_valid()) {
             return Err(content("its patient, study or image is not as a DICOM file names it".into()).into());
         }
+        if !header.pixels.is_valid() {
+            return Err(content("what it says of its image's pixels is not as a DICOM file says it".into()).into());
+        }
         let file = SafeTensors::deserialize(bytes).map_err(|e| content(Problem::caused("its tensors cannot be read", e)))?;
         let engine = self.inner();
         let tensors = PERCEIVED.len() + 2 * engine.model.decoder.sizes().layers + 1;
@@ -263,7 +270,7 @@ impl Engine {
         let perception = Perception::new(boxes?, objects?, tokens?, logits?, self.bundle().manifest().apm)
             .ok_or_else(|| content("the outputs of perception have other sizes than the bundle's".into()))?;
         let letterbox = Letterbox::new(header.width, header.height);
-        let subject = Subject { name: &header.name, letterbox, input_sha256: &header.input_sha256, source };
+        let subject = Subject { name: &header.name, letterbox, input_sha256: &header.input_sha256, source, pixels: header.pixels };
         let mut study = engine.assemble(subject, perception)?;
         study.flags = header.flags;
         let length = study.context.ids.len();

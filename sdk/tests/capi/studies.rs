@@ -43,7 +43,53 @@ fn a_study_outlives_its_engine_and_lends_what_it_found() {
         assert_eq!(text(provenance.intended_use), "research use, not a medical device");
         assert!(text(provenance.onnx_runtime).starts_with("1."), "{}", text(provenance.onnx_runtime));
         assert_eq!(text(provenance.input_sha256).len(), 64);
+        let compression = [
+            provenance.lossy_image_compression,
+            provenance.lossy_image_compression_ratio,
+            provenance.lossy_image_compression_method,
+            provenance.burned_in_annotation,
+            provenance.window,
+        ];
+        assert_eq!(compression.map(|value| text(value)), ["00", "", "", "YES", "1"]);
         anx_study_free(study);
+    }
+}
+
+#[test]
+fn a_window_is_chosen_by_an_option() {
+    let engine = engine();
+    let path = file("examples/phantom.dcm");
+    // SAFETY: all zero means every default; pointers are valid, and what is made is freed once.
+    unsafe {
+        let options = |window| anx_perceive_options { struct_size: size_of::<anx_perceive_options>(), window, ..std::mem::zeroed() };
+        for (window, expected) in [(0, anx_status::ANX_OK), (1, anx_status::ANX_OK), (2, anx_status::ANX_RADIOGRAPH)] {
+            let (mut study, mut error) = (null_mut(), null_mut());
+            assert_eq!(anx_study_from_file(engine.0, path.as_ptr(), &options(window), &mut study, &mut error), expected);
+            let mut studies = [null_mut()];
+            let (paths, options) = ([path.as_ptr()], options(window));
+            let several = anx_studies_from_files(engine.0, paths.as_ptr(), 1, &options, studies.as_mut_ptr(), null_mut(), null_mut());
+            assert_eq!((several, studies[0].is_null()), (expected, study.is_null()));
+            if expected != anx_status::ANX_OK {
+                assert!(text(anx_error_message(error)).contains("window 2 was chosen"));
+            }
+            anx_error_free(error);
+            anx_study_free(study);
+            anx_study_free(studies[0]);
+        }
+        let values = [0u8; 64 * 64];
+        let pixels = anx_pixels {
+            struct_size: size_of::<anx_pixels>(),
+            values: values.as_ptr().cast(),
+            size: values.len(),
+            width: 64,
+            height: 64,
+            bits_allocated: 8,
+            ..std::mem::zeroed()
+        };
+        let (mut study, mut error) = (null_mut(), null_mut());
+        assert_eq!(anx_study_from_pixels(engine.0, &pixels, &options(2), &mut study, &mut error), anx_status::ANX_INVALID_ARGUMENT);
+        assert!(text(anx_error_message(error)).contains("options.window"));
+        anx_error_free(error);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Transfer syntaxes, compression and other formats: all of them give the same pixels.
 
 use super::file::*;
-use anatomix::Radiograph;
 use anatomix::error::RadiographError;
+use anatomix::parts::perception::flags::of_radiograph;
+use anatomix::{FlagCode, Radiograph};
 use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids};
 use image::ImageFormat;
@@ -42,6 +43,41 @@ fn compressed_in_one_piece_or_several() {
     let opened = File::new().bits(8, 8, 7, false).window("128", "256", "").packed(uids::JPEG_BASELINE8_BIT, vec![bytes]).open();
     for (found, expected) in opened.intensities().unwrap().iter().zip(picture.as_raw()) {
         assert!((found - f32::from(*expected) / 255.0).abs() < 0.03);
+    }
+}
+
+/// A JPEG-LS of these values with so many bits.
+fn jpeg_ls(values: &[u16], bits: u8) -> Vec<u8> {
+    let mut options = jpegls::EncodeOptions::default();
+    options.precision = Some(bits);
+    let mut packed = Vec::new();
+    jpegls::encode_with_options(values, COLUMNS.into(), ROWS.into(), &options, &mut packed).unwrap();
+    packed
+}
+
+#[test]
+fn jpeg_ls_of_any_depth_and_sign() {
+    let packed = jpeg_ls(&ramp(), 12);
+    let file = |bytes: Vec<u8>| File::new().packed(uids::JPEGLS_LOSSLESS, vec![bytes]);
+    check(&file(packed.clone()).open(), |i| (i * 3) as f64 / LAST);
+    let pieces = packed.chunks(100).map(<[u8]>::to_vec).collect();
+    check(&File::new().packed(uids::JPEGLS_NEAR_LOSSLESS, pieces).open(), |i| (i * 3) as f64 / LAST);
+    let eight: Vec<u16> = (0..PIXELS).map(|i| (i % 256) as u16).collect();
+    check(&file(jpeg_ls(&eight, 8)).bits(8, 8, 7, false).open(), |i| (i % 256) as f64 / 255.0);
+    let signed: Vec<u16> = (0..PIXELS).map(|i| (i as u16).wrapping_sub(600)).collect();
+    check(&file(jpeg_ls(&signed, 16)).bits(16, 16, 15, true).open(), |i| i as f64 / (PIXELS - 1) as f64);
+    // What is missing, changed, or of another picture is refused; what follows the end is flagged.
+    for length in [30, packed.len() / 2, packed.len() - 3] {
+        assert!(file(packed[..length].to_vec()).refused().contains("damaged"));
+    }
+    assert!(file(packed.clone()).word(tags::ROWS, 33).refused().contains("40x32, but its header says 40x33"));
+    assert_eq!(of_radiograph(&file(packed.clone()).open()), []);
+    let flags = of_radiograph(&file([&packed[..], b"more"].concat()).open());
+    assert!(flags[0].code == FlagCode::DamagedPixels && flags[0].message.contains("4 bytes follow its end"), "{flags:?}");
+    for at in 0..packed.len() {
+        let mut changed = packed.clone();
+        changed[at] ^= 0x55;
+        let _ = Radiograph::from_bytes(&file(changed).bytes(), NAME);
     }
 }
 
@@ -96,7 +132,7 @@ fn the_hash_is_that_of_the_file_however_it_is_read() {
         std::fs::write(&path, &bytes).unwrap();
         let opened = Radiograph::open(&path).unwrap();
         assert_eq!(opened.clone().sha256(), hash);
-        assert_eq!(opened.mirrored().unwrap().sha256(), hash);
+        assert_eq!(opened.mirrored().unwrap().mirrored().unwrap().sha256(), hash);
         assert_eq!(opened.sha256(), hash);
         let read = Radiograph::from_bytes(&bytes, NAME).unwrap();
         assert_eq!((read.sha256(), read.intensities().unwrap()), (&*hash, opened.intensities().unwrap()));

@@ -96,3 +96,28 @@ fn what_surrounds_a_whole_picture_does_not_matter() {
         assert_eq!((opened.intensities().unwrap(), of_radiograph(&opened)), (expected.intensities().unwrap(), vec![]));
     }
 }
+
+#[test]
+fn bytes_after_the_end_are_flagged() {
+    let damaged = |bytes: &[u8]| {
+        let flags = of_radiograph(&Radiograph::from_bytes(bytes, NAME).unwrap());
+        flags.into_iter().find(|flag| flag.code == FlagCode::DamagedPixels).map(|flag| flag.message)
+    };
+    let png = encoded(&GrayImage::from_fn(64, 40, |x, y| image::Luma([(x + y) as u8])).into(), ImageFormat::Png);
+    let jpeg = picture().0;
+    let in_dicom = |bytes: &[u8]| {
+        let file = File::new().bits(8, 8, 7, false).word(tags::COLUMNS, SIDES[0]).word(tags::ROWS, SIDES[1]);
+        file.packed(uids::JPEG_BASELINE8_BIT, vec![bytes.to_vec()]).bytes()
+    };
+    let run_lengths = |more: &[u8]| File::new().packed(uids::RLE_LOSSLESS, vec![[&run_lengths(&ramp())[..], more].concat()]).bytes();
+    let with = |bytes: &[u8], more: &[u8]| [bytes, more].concat();
+    for (more, message) in [(&b""[..], None), (b"\0\0\0", None), (b"more", Some("4 bytes follow its end"))] {
+        for file in [with(&png, more), with(&jpeg, more), in_dicom(&with(&jpeg, more)), run_lengths(more)] {
+            let found = damaged(&file);
+            assert_eq!(found.is_some(), message.is_some(), "{found:?}");
+            assert!(found.is_none_or(|found| found.contains(message.unwrap())));
+        }
+    }
+    // In a DICOM frame there is one picture.
+    assert!(damaged(&in_dicom(&jpeg.repeat(2))).unwrap().contains(&format!("{} bytes follow its end", jpeg.len())));
+}

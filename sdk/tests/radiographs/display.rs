@@ -1,6 +1,7 @@
 //! The display chain, from stored values to intensities.
 
 use super::file::*;
+use anatomix::{Radiograph, ReadOptions};
 use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::tags;
 
@@ -77,4 +78,51 @@ fn padding_is_black() {
     check(&inverted, |i| if i < 200 { 0.0 } else { 1.0 - level(i) });
     // Pixel Padding Range Limit may be the lower end of the range.
     check(&padded(4095, 4000).open(), |i| if i < 200 { 0.0 } else { (1000 + i) as f64 / (999 + PIXELS) as f64 });
+}
+
+#[test]
+fn a_window_can_be_chosen() {
+    let value = |i: usize| (i * 3) as f64;
+    let several = || File::new().window("2000\\1000\\5", "1000\\500\\7\\9", "LINEAR_EXACT");
+    let read = |file: File, window: usize| Radiograph::from_bytes_with(&file.bytes(), NAME, &ReadOptions::new().window(window));
+    let level = |center: f64, width: f64| move |i: usize| ((value(i) - center) / width + 0.5).clamp(0.0, 1.0);
+    check(&several().open(), level(2000.0, 1000.0));
+    for (window, center, width) in [(1, 2000.0, 1000.0), (2, 1000.0, 500.0), (3, 5.0, 7.0)] {
+        let opened = read(several(), window).unwrap();
+        check(&opened, level(center, width));
+        assert_eq!(opened.header().history.window, window.to_string());
+    }
+    // Tables come first.
+    let ramp: Vec<u16> = (0..256).collect();
+    let turned: Vec<u16> = ramp.iter().map(|entry| 255 - entry).collect();
+    let tables = || several().put(tables(tags::VOILUT_SEQUENCE, &[(&[256, 1000, 8], &ramp), (&[256, 1000, 8], &turned)]));
+    let share = |i: usize| (value(i) - 1000.0).clamp(0.0, 255.0) / 255.0;
+    check(&tables().open(), share);
+    check(&read(tables(), 2).unwrap(), |i| 1.0 - share(i));
+    check(&read(tables(), 4).unwrap(), level(1000.0, 500.0));
+    let refused = |file: File, window| read(file, window).unwrap_err().to_string();
+    for (file, window, advice) in [
+        (several(), 4, "it has 3; choose 1 to 3"),
+        (several(), 0, "choose 1 to 3"),
+        (tables(), 6, "it has 5"),
+        (File::new().window("1", "2", ""), 2, "it has one; choose 1"),
+        (File::new(), 2, "it has no windows; leave the choice out"),
+        (File::new(), usize::MAX, "it has no windows"),
+    ] {
+        let message = refused(file, window);
+        assert!(message.contains(&format!("window {window} was chosen")) && message.contains(advice), "{message}");
+    }
+    check(&read(File::new(), 1).unwrap(), |i| value(i) / LAST);
+    assert_eq!(File::new().open().header().history.window, "");
+    let picture = encoded(&jpeg().0.into(), image::ImageFormat::Png);
+    let message = Radiograph::from_bytes_with(&picture, NAME, &ReadOptions::new().window(2)).unwrap_err().to_string();
+    assert!(message.contains("only a DICOM file has windows"), "{message}");
+}
+
+#[test]
+fn only_known_shapes_of_the_presentation_are_displayed() {
+    let shape = |shape: &str| File::new().text(tags::PRESENTATION_LUT_SHAPE, VR::CS, shape);
+    check(&shape("IDENTITY").open(), |i| (i * 3) as f64 / LAST);
+    let message = shape("LIN OD").refused();
+    assert!(message.contains("Presentation LUT Shape is LIN OD") && message.contains("export it with IDENTITY"), "{message}");
 }

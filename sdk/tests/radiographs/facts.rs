@@ -101,3 +101,37 @@ fn formats_without_a_header_are_flagged_for_nothing_of_it() {
     let flags = of_radiograph(&Radiograph::from_bytes(&jpeg().1, NAME).unwrap());
     assert!(flags.is_empty(), "{flags:?}");
 }
+
+#[test]
+fn the_history_of_the_pixels_is_read() {
+    let file = File::new()
+        .text(tags::BURNED_IN_ANNOTATION, VR::CS, "YES")
+        .text(tags::LOSSY_IMAGE_COMPRESSION, VR::CS, "01")
+        .text(tags::LOSSY_IMAGE_COMPRESSION_RATIO, VR::DS, "12.5\\20")
+        .text(tags::LOSSY_IMAGE_COMPRESSION_METHOD, VR::CS, "ISO_10918_1\\ISO_15444_1\u{1b}[31m")
+        .window("2000", "100", "");
+    let history = file.open().header().history.clone();
+    assert_eq!([history.window, history.burned_in_annotation, history.lossy_image_compression].join(" "), "1 YES 01");
+    assert_eq!(history.lossy_image_compression_ratio, r"12.5\20");
+    assert_eq!(history.lossy_image_compression_method, r"ISO_10918_1\ISO_15444_1[31m");
+    assert_eq!(File::new().open().header().history, Default::default());
+}
+
+#[test]
+fn an_image_that_was_changed_has_a_hash_of_its_own() {
+    let pixels: Vec<u8> = (0..64 * 40).map(|i| (i % 61) as u8).collect();
+    for whole in [Radiograph::from_pixels_u8(64, 40, &pixels).unwrap(), File::new().open()] {
+        let mirrored = whole.mirrored().unwrap();
+        let changed = [mirrored.clone(), whole.clone().inverted(), mirrored.clone().inverted()];
+        let mut hashes: Vec<&str> = changed.iter().map(|image| image.sha256()).chain([whole.sha256()]).collect();
+        assert!(hashes.iter().all(|hash| hash.len() == 64), "{hashes:?}");
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 4);
+        // The same image has the same hash, however it was made.
+        assert_eq!(mirrored.mirrored().unwrap().sha256(), whole.sha256());
+        assert_eq!(mirrored.inverted().sha256(), whole.clone().inverted().mirrored().unwrap().sha256());
+        let line = format!("inverted {}\n", whole.sha256());
+        assert_eq!(whole.inverted().sha256(), anatomix::parts::hash::Digest::of(line.as_bytes()).to_string());
+    }
+}

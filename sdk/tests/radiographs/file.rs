@@ -41,8 +41,15 @@ pub fn text(tag: Tag, vr: VR, value: &str) -> Element {
 }
 
 pub fn table(tag: Tag, descriptor: &[u16], data: &[u16]) -> Element {
-    let item = InMemDicomObject::from_element_iter([words(tags::LUT_DESCRIPTOR, VR::US, descriptor), words(tags::LUT_DATA, VR::OW, data)]);
-    DataElement::new(tag, VR::SQ, DataSetSequence::from(vec![item]))
+    tables(tag, &[(descriptor, data)])
+}
+
+/// A sequence of look-up tables, each with its descriptor and data.
+pub fn tables(tag: Tag, tables: &[(&[u16], &[u16])]) -> Element {
+    let item = |(descriptor, data): &(&[u16], &[u16])| {
+        InMemDicomObject::from_element_iter([words(tags::LUT_DESCRIPTOR, VR::US, descriptor), words(tags::LUT_DATA, VR::OW, data)])
+    };
+    DataElement::new(tag, VR::SQ, DataSetSequence::from(tables.iter().map(item).collect::<Vec<_>>()))
 }
 
 impl File {

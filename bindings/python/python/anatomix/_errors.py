@@ -28,7 +28,7 @@ class RadiographError(Error):
 
 
 class FlaggedError(Error):
-    """The radiograph is flagged not_chest or not_frontal, and the question does not accept that."""
+    """The radiograph is flagged not_chest, not_frontal or for_processing, and the question does not accept that."""
 
 
 class StoppedError(Error):

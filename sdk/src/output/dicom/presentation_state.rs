@@ -75,7 +75,7 @@ impl<'a> PresentationState<'a> {
         let (identity, time) = self.document.check()?;
         let Document { study, answers, .. } = self.document;
         let unknown = "how it is displayed was not saved, or overflows; perceive the image again, or correct the header";
-        let shown = identity.shown().ok_or_else(|| unidentified(study, unknown))?;
+        let shown = identity.shown().ok_or_else(|| unidentified(study.name(), unknown))?;
         let image = ImageReference { class_uid: identity.get(tags::SOP_CLASS_UID), instance_uid: identity.get(tags::SOP_INSTANCE_UID) };
         let series = Series { modality: "PR", kind: "presentation state", description: "AnatomiX, for research use" };
         let mut state = common(uids::GRAYSCALE_SOFTCOPY_PRESENTATION_STATE_STORAGE, identity, &series, study.provenance());

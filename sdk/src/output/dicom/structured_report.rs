@@ -6,8 +6,9 @@ use super::modules::{Series, common, content_time, private_scheme};
 use super::object;
 use super::report_tree::Subject;
 use crate::answer::Answer;
-use crate::output::document::Document;
+use crate::output::document::{Document, check_source};
 use crate::output::{OutputError, write_whole};
+use crate::radiograph::Radiograph;
 use crate::study::Study;
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
@@ -55,6 +56,14 @@ impl<'a> StructuredReport<'a> {
     /// The report of a study with these answers of it, which may be none.
     pub fn of(study: &'a Study, answers: &'a [Answer]) -> Self {
         Self { document: Document::of(study, answers), class: ReportClass::default() }
+    }
+
+    /// Checks, before a radiograph is perceived, that documents about its study can be made: with this content time, or that of its header.
+    ///
+    /// # Errors
+    /// [`OutputError`], as [`StructuredReport::to_bytes`].
+    pub fn check(radiograph: &Radiograph, content_time: Option<&str>) -> Result<(), OutputError> {
+        check_source(radiograph, content_time)
     }
 
     /// Sets the SOP class.

@@ -1,4 +1,6 @@
-//! Headers of JPEG and JPEG 2000 codestreams: sizes and precision of the picture.
+//! Headers of JPEG, JPEG-LS and JPEG 2000 codestreams: sizes and precision of the picture.
+
+use crate::radiograph::stored::Depth;
 
 /// What a codestream announces.
 #[derive(Debug, PartialEq)]
@@ -8,15 +10,31 @@ pub(super) struct Frame {
     pub components: u32,
     /// Bits of a value.
     pub precision: u32,
+    /// The marker of a JPEG's or JPEG-LS's frame header; 0 for JPEG 2000.
+    pub process: u8,
     /// A feature of the codestream that the decoder does not support, or that would be too expensive.
     pub obstacle: Option<&'static str>,
 }
+
+impl Frame {
+    /// How many bytes a decompressed value has.
+    pub fn depth_of_value(&self) -> Depth {
+        match (self.precision, self.process) {
+            (8, _) => Depth::One,
+            (..8, 1..) => Depth::One,
+            _ => Depth::Two,
+        }
+    }
+}
+
+/// The frame header of a sequential process that may have 12 bits (SOF1).
+pub(super) const EXTENDED: u8 = 0xC1;
 
 /// Reads the frame header (SOF) of a JPEG.
 pub(super) fn jpeg(bytes: &[u8]) -> Option<Frame> {
     let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
     loop {
-        let [0xFF, marker, after @ ..] = rest else { return None };
+        let &[0xFF, marker, ref after @ ..] = rest else { return None };
         rest = match marker {
             // Fill bytes, and markers without a segment.
             0xFF => rest.get(1..)?,
@@ -25,8 +43,9 @@ pub(super) fn jpeg(bytes: &[u8]) -> Option<Frame> {
             0xC0..=0xCF if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
                 let &[_, _, precision, y0, y1, x0, x1, components] = after.first_chunk()?;
                 let obstacle = match (marker, precision) {
-                    (0xC0..=0xC2, 8) | (0xC3, 2..=16) => None,
-                    (0xC0..=0xC2, _) => Some("more than 8 bits"),
+                    (0xC0..=0xC2, 8) | (EXTENDED, 12) | (0xC3, 2..=16) => None,
+                    (0xC2, 12) => Some("12 bits in progressive scans"),
+                    (0xC0..=0xC2, _) => Some("neither 8 nor 12 bits"),
                     (0xC3, _) => Some("more than 16 bits"),
                     _ => Some("a rare process"),
                 };
@@ -35,12 +54,57 @@ pub(super) fn jpeg(bytes: &[u8]) -> Option<Frame> {
                     height: u16::from_be_bytes([y0, y1]).into(),
                     components: components.into(),
                     precision: precision.into(),
+                    process: marker,
                     obstacle,
                 });
             }
             _ => after.get(usize::from(u16::from_be_bytes(*after.first_chunk()?))..)?,
         };
     }
+}
+
+/// Reads the headers of a JPEG-LS (ITU-T T.87, C.2): of its frame (SOF55), and of the scan, which the decoder does not check.
+pub(super) fn jpeg_ls(bytes: &[u8]) -> Option<Frame> {
+    let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
+    let mut frame: Option<Frame> = None;
+    loop {
+        let &[0xFF, marker, ref after @ ..] = rest else { return None };
+        let segment = after.get(2..usize::from(u16::from_be_bytes(*after.first_chunk()?)))?;
+        match (marker, segment) {
+            (0xF7, &[precision, y0, y1, x0, x1, components, ..]) => {
+                frame = Some(Frame {
+                    width: u16::from_be_bytes([x0, x1]).into(),
+                    height: u16::from_be_bytes([y0, y1]).into(),
+                    components: components.into(),
+                    precision: precision.into(),
+                    process: marker,
+                    obstacle: (!(2..=16).contains(&precision)).then_some("neither 2 nor up to 16 bits"),
+                });
+            }
+            (0xDA, &[count, ref rest @ ..]) => {
+                let mut frame = frame?;
+                let &[.., near, interleave, transform] = rest else { return None };
+                let is_single = count == 1 && interleave == 0 && rest.len() == 5;
+                let most = (1u32 << frame.precision.min(16)) / 2;
+                frame.obstacle = frame.obstacle.or(match (is_single, transform) {
+                    (true, 0) if u32::from(near) < most => None,
+                    (true, 0) => Some("a larger error than its values"),
+                    (true, _) => Some("a point transform"),
+                    _ => Some("interleaved scans"),
+                });
+                return Some(frame);
+            }
+            _ => {}
+        }
+        rest = &after[2 + segment.len()..];
+    }
+}
+
+/// What follows the end of a JPEG-LS, whose data have no marker in them (T.87, C.1.1).
+pub(super) fn after_jpeg_ls(bytes: &[u8]) -> &[u8] {
+    let scan = bytes.windows(2).position(|pair| pair == [0xFF, 0xDA]).unwrap_or(bytes.len());
+    let end = bytes[scan..].windows(2).position(|pair| pair == [0xFF, 0xD9]).map_or(bytes.len(), |at| scan + at + 2);
+    &bytes[end..]
 }
 
 /// Largest offset of a JPEG 2000 codestream. It may be preceded by the boxes of a JP2 file.
@@ -64,6 +128,7 @@ pub(super) fn jpeg_2000(bytes: &[u8]) -> Option<Frame> {
         height,
         components: u16::from_be_bytes([siz[36], siz[37]]).into(),
         precision: u32::from(depth & 0x7F) + 1,
+        process: 0,
         obstacle: match (depth & 0x7F, step_x, step_y) {
             (16.., _, _) => Some("more than 16 bits"),
             (_, 1, 1) if tiles <= MAX_TILES => None,
@@ -80,12 +145,33 @@ mod tests {
     #[test]
     fn a_jpeg_header_is_found_after_other_segments() {
         let mut bytes = vec![0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 1, 2, 0xFF, 0xFF, 0xC3, 0, 11, 12, 1, 0, 2, 0, 1, 1, 0x11, 0];
-        let frame = Frame { width: 512, height: 256, components: 1, precision: 12, obstacle: None };
+        let frame = Frame { width: 512, height: 256, components: 1, precision: 12, process: 0xC3, obstacle: None };
         assert_eq!(jpeg(&bytes), Some(frame));
         bytes[10] = 0xC1;
-        assert_eq!(jpeg(&bytes).unwrap().obstacle, Some("more than 8 bits"));
+        assert_eq!(jpeg(&bytes).unwrap().obstacle, None);
+        bytes[10] = 0xC2;
+        assert_eq!(jpeg(&bytes).unwrap().obstacle, Some("12 bits in progressive scans"));
+        bytes[13] = 10;
+        assert_eq!(jpeg(&bytes).unwrap().obstacle, Some("neither 8 nor 12 bits"));
         for length in 0..19 {
             assert_eq!(jpeg(&bytes[..length]), None);
+        }
+    }
+
+    #[test]
+    fn the_headers_of_a_jpeg_ls_are_read_up_to_its_data() {
+        let frame = [0xFF, 0xF7, 0, 11, 12, 1, 0, 2, 0, 1, 1, 0x11, 0];
+        let bytes = [&[0xFF, 0xD8][..], &frame, &[0xFF, 0xDA, 0, 8, 1, 1, 0, 3, 0, 0], &[1, 2, 0xFF, 0xD9, 7]].concat();
+        assert_eq!(jpeg_ls(&bytes), Some(Frame { width: 512, height: 256, components: 1, precision: 12, process: 0xF7, obstacle: None }));
+        assert_eq!(after_jpeg_ls(&bytes), [7]);
+        for (at, value, obstacle) in [(23, 1, "interleaved scans"), (24, 2, "a point transform"), (19, 3, "interleaved scans")] {
+            let mut changed = bytes.clone();
+            changed[at] = value;
+            assert_eq!(jpeg_ls(&changed).unwrap().obstacle, Some(obstacle), "{at}");
+        }
+        for length in 0..25 {
+            assert_eq!(jpeg_ls(&bytes[..length]), None, "{length}");
+            assert_eq!(after_jpeg_ls(&bytes[..length]), [0; 0]);
         }
     }
 
@@ -96,7 +182,7 @@ mod tests {
             bytes.extend(number.to_be_bytes());
         }
         bytes.extend([0, 1, 14, 1, 1]);
-        let frame = Frame { width: 1955, height: 1841, components: 1, precision: 15, obstacle: None };
+        let frame = Frame { width: 1955, height: 1841, components: 1, precision: 15, process: 0, obstacle: None };
         assert_eq!(jpeg_2000(&bytes), Some(frame));
         assert_eq!(jpeg_2000(&bytes[..bytes.len() - 1]), None);
         bytes[24..32].copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);

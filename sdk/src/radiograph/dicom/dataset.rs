@@ -23,8 +23,17 @@ pub(super) const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 pub(super) const TOP: Tag = Tag(0, 0);
 /// Groups that are kept: identification, patient, acquisition, relationship, image, view codes, presentation.
 const GROUPS: [u16; 7] = [0x0008, 0x0010, 0x0018, 0x0020, 0x0028, 0x0054, 0x2050];
-/// Sequences whose first item is kept.
-const SEQUENCES: [Tag; 4] = [tags::MODALITY_LUT_SEQUENCE, tags::VOILUT_SEQUENCE, tags::ANATOMIC_REGION_SEQUENCE, tags::VIEW_CODE_SEQUENCE];
+/// Sequences that are kept, each with the number of its items that are kept at most.
+const SEQUENCES: [(Tag, usize); 4] = [
+    (tags::MODALITY_LUT_SEQUENCE, 1),
+    (tags::VOILUT_SEQUENCE, MAX_CHOICES),
+    (tags::ANATOMIC_REGION_SEQUENCE, 1),
+    (tags::VIEW_CODE_SEQUENCE, 1),
+];
+/// Most windows or tables of interest that can be chosen from.
+pub(super) const MAX_CHOICES: usize = 64;
+/// Most texts of an element of which all are kept.
+const MAX_LISTED: usize = 32;
 /// Most elements of these groups. Images have far fewer, but each element takes memory.
 const MAX_ELEMENTS: usize = 1 << 14;
 /// Most values of an element. Look-up tables have the most.
@@ -34,6 +43,26 @@ const MAX_VALUES: usize = 6;
 /// Most characters of a text: the largest length of a UID or a long string.
 const MAX_TEXT: usize = 64;
 
+/// Where an element is: in an item of a sequence, or in none ([`TOP`]).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    sequence: Tag,
+    item: usize,
+}
+
+impl Place {
+    pub fn new(sequence: Tag, item: usize) -> Self {
+        Self { sequence, item }
+    }
+}
+
+impl From<Tag> for Place {
+    /// The first item of a sequence.
+    fn from(sequence: Tag) -> Self {
+        Self::new(sequence, 0)
+    }
+}
+
 /// The elements of a file.
 pub(super) struct DataSet<'a, 'n> {
     /// The file's name in messages.
@@ -42,7 +71,7 @@ pub(super) struct DataSet<'a, 'n> {
     pub pixels: Option<Pixels<'a>>,
     implicit: bool,
     big_endian: bool,
-    elements: BTreeMap<(Tag, Tag), Element<'a>>,
+    elements: BTreeMap<(Place, Tag), Element<'a>>,
 }
 
 struct Element<'a> {
@@ -74,12 +103,13 @@ impl<'a, 'n> DataSet<'a, 'n> {
     fn parse(body: &'a [u8], syntax: &str, name: &'n str, may_be_cut: bool) -> Result<Self, RadiographError> {
         let (implicit, big_endian) = (syntax == uids::IMPLICIT_VR_LITTLE_ENDIAN, syntax == BIG_ENDIAN);
         let mut data = Self { name, pixels: None, implicit, big_endian, elements: BTreeMap::new() };
-        data.elements(body, Encoding { explicit: !implicit, big_endian }, TOP, may_be_cut)?;
+        data.elements(body, Encoding { explicit: !implicit, big_endian }, TOP.into(), may_be_cut)?;
         Ok(data)
     }
 
-    /// Keeps the used elements of `part`, which is the first item of `sequence`, or the whole body for [`TOP`].
-    fn elements(&mut self, part: &'a [u8], encoding: Encoding, sequence: Tag, may_be_cut: bool) -> Result<(), RadiographError> {
+    /// Keeps the used elements of `part`, which is at `place`: an item of a sequence, or the whole body.
+    fn elements(&mut self, part: &'a [u8], encoding: Encoding, place: Place, may_be_cut: bool) -> Result<(), RadiographError> {
+        let is_top = place == TOP.into();
         let written = match (encoding.explicit, encoding.big_endian) {
             (false, _) => entries::IMPLICIT_VR_LITTLE_ENDIAN.erased(),
             (_, true) => entries::EXPLICIT_VR_BIG_ENDIAN.erased(),
@@ -97,15 +127,16 @@ impl<'a, 'n> DataSet<'a, 'n> {
                 LazyDataToken::SequenceStart { tag, len } => {
                     let (at, length) = (position.get(), len.get().unwrap_or(UNDEFINED));
                     let inside = encoding.inside(part, at, length);
-                    let found = Sequence::read(part, at, length, inside).map_err(|broken| self.broken(&broken, tag))?;
-                    if let Some(first) = found.first.filter(|_| sequence == TOP && SEQUENCES.contains(&tag)) {
-                        self.elements(&part[first], inside, tag, false)?;
+                    let most = SEQUENCES.iter().find(|(kept, _)| is_top && *kept == tag).map_or(0, |(_, most)| *most);
+                    let found = Sequence::read(part, at, length, inside, most).map_err(|broken| self.broken(&broken, tag))?;
+                    for (item, range) in found.items.into_iter().enumerate() {
+                        self.elements(&part[range], inside, Place::new(tag, item), false)?;
                     }
                     reader = reader_at(found.end)?;
                 }
                 LazyDataToken::PixelSequenceStart => {
                     let found = sequence::fragments(part, position.get()).map_err(|broken| self.broken(&broken, tags::PIXEL_DATA))?;
-                    if sequence == TOP {
+                    if is_top {
                         // The first item is the offset table.
                         let (offsets, parts) = found.split_first().map_or((&[][..], &[][..]), |(first, rest)| (*first, rest));
                         self.pixels = Some(Pixels::Fragments { offsets, parts: parts.to_vec() });
@@ -114,7 +145,7 @@ impl<'a, 'n> DataSet<'a, 'n> {
                 }
                 LazyDataToken::LazyValue { header, decoder } => {
                     let (start, length) = (decoder.position(), header.len.0);
-                    if sequence == TOP && header.tag == tags::PIXEL_DATA {
+                    if is_top && header.tag == tags::PIXEL_DATA {
                         self.pixels = Some(match self.slice(part, start, length, header.tag) {
                             Ok(bytes) => Pixels::Native { bytes, swapped: encoding.big_endian && header.vr == VR::OW },
                             Err(_) if may_be_cut => Pixels::Cut { start: start as usize, length: length as usize },
@@ -124,7 +155,7 @@ impl<'a, 'n> DataSet<'a, 'n> {
                     }
                     let value = self.slice(part, start, length, header.tag)?;
                     if GROUPS.contains(&header.tag.group()) {
-                        self.elements.insert((sequence, header.tag), Element { vr: header.vr, value });
+                        self.elements.insert((place, header.tag), Element { vr: header.vr, value });
                     }
                     if self.elements.len() > MAX_ELEMENTS {
                         return Err(self.damaged("it has more elements than any image"));
@@ -157,19 +188,19 @@ impl<'a, 'n> DataSet<'a, 'n> {
         usize::try_from(start).ok().zip(usize::try_from(end).ok()).and_then(|(a, b)| body.get(a..b)).ok_or_else(cut)
     }
 
-    /// Whether the first item of `sequence` has an element.
-    pub fn has(&self, sequence: Tag) -> bool {
-        self.elements.range((sequence, TOP)..).next().is_some_and(|(&(found, _), _)| found == sequence)
+    /// Whether there is an element at `place`.
+    pub fn has(&self, place: Place) -> bool {
+        self.elements.range((place, TOP)..).next().is_some_and(|(&(found, _), _)| found == place)
     }
 
     /// The bytes of an element that is not in a sequence; `None` if it is absent.
     pub fn bytes(&self, tag: Tag) -> Option<&'a [u8]> {
-        self.elements.get(&(TOP, tag)).map(|element| element.value)
+        self.elements.get(&(TOP.into(), tag)).map(|element| element.value)
     }
 
     /// Values of 16 bits; `None` if the element is absent.
-    pub fn words(&self, sequence: Tag, tag: Tag) -> Option<Vec<u16>> {
-        let element = self.elements.get(&(sequence, tag))?;
+    pub fn words(&self, place: impl Into<Place>, tag: Tag) -> Option<Vec<u16>> {
+        let element = self.elements.get(&(place.into(), tag))?;
         let word = if self.big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
         Some(element.value.as_chunks().0.iter().take(MAX_WORDS).map(|&pair| word(pair)).collect())
     }
@@ -180,17 +211,33 @@ impl<'a, 'n> DataSet<'a, 'n> {
     }
 
     /// Whether a value is signed (SS) that is US or SS depending on the context. In implicit VR only the context decides.
-    pub fn is_signed(&self, sequence: Tag, tag: Tag, context: bool) -> bool {
-        match self.elements.get(&(sequence, tag)) {
+    pub fn is_signed(&self, place: Place, tag: Tag, context: bool) -> bool {
+        match self.elements.get(&(place, tag)) {
             Some(element) if !self.implicit => element.vr == VR::SS,
             _ => context,
         }
     }
 
-    /// All values of a text; see [`text`].
+    /// The values of a text, each as its bytes.
+    fn values(&self, place: impl Into<Place>, tag: Tag) -> impl Iterator<Item = &'a [u8]> {
+        let value = self.elements.get(&(place.into(), tag)).map_or(&[][..], |element| element.value);
+        value.split(|&b| b == b'\\')
+    }
+
+    /// The first values of a text; see [`text`].
     pub fn texts(&self, sequence: Tag, tag: Tag) -> Vec<String> {
-        let value = self.elements.get(&(sequence, tag)).map_or(&[][..], |element| element.value);
-        value.split(|&b| b == b'\\').take(MAX_VALUES).map(text).collect()
+        self.values(sequence, tag).take(MAX_VALUES).map(text).collect()
+    }
+
+    /// All values of a text that is not in a sequence: more than any file has. See [`text`].
+    pub fn all_texts(&self, tag: Tag) -> Vec<String> {
+        self.values(TOP, tag).take(MAX_LISTED).map(text).collect()
+    }
+
+    /// The number of values of a text up to the last that is not empty, at most [`MAX_CHOICES`].
+    pub fn count(&self, tag: Tag) -> usize {
+        let values = self.values(TOP, tag).take(MAX_CHOICES);
+        values.enumerate().filter(|(_, value)| !text(value).is_empty()).last().map_or(0, |(last, _)| last + 1)
     }
 
     /// The first value of a text; `None` if it is absent or empty. See [`text`].
@@ -200,7 +247,12 @@ impl<'a, 'n> DataSet<'a, 'n> {
 
     /// The first value of a decimal number; `None` if it is absent or empty. `what` is its name in messages.
     pub fn decimal(&self, tag: Tag, what: &str) -> Result<Option<f64>, RadiographError> {
-        let Some(text) = self.text(TOP, tag) else { return Ok(None) };
+        self.decimal_at(tag, 0, what)
+    }
+
+    /// The value at an index of a decimal number; as [`decimal`](Self::decimal).
+    pub fn decimal_at(&self, tag: Tag, index: usize, what: &str) -> Result<Option<f64>, RadiographError> {
+        let Some(text) = self.values(TOP, tag).nth(index).map(text).filter(|text| !text.is_empty()) else { return Ok(None) };
         match text.parse::<f64>() {
             Ok(value) if value.is_finite() => Ok(Some(value)),
             _ => Err(self.malformed(format!("{what} is \"{text}\", which is not a number"))),

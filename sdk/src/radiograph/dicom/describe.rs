@@ -1,7 +1,7 @@
 //! Facts about the radiograph from its DICOM header.
 
 use super::dataset::{DataSet, TOP};
-use crate::radiograph::{Header, Orientation};
+use crate::radiograph::{Header, Orientation, PixelHistory};
 use dicom_core::Tag;
 use dicom_core::dictionary::UidDictionary;
 use dicom_dictionary_std::{StandardSopClassDictionary, tags, uids};
@@ -25,7 +25,8 @@ const RADIOGRAPHS: [&str; 12] = [
     uids::ENHANCED_XRF_IMAGE_STORAGE,
 ];
 
-pub(super) fn header(data: &DataSet, file_class: Option<&str>) -> Header {
+/// `window` is the number of the transform of interest that the pixels are displayed with.
+pub(super) fn header(data: &DataSet, file_class: Option<&str>, window: Option<usize>) -> Header {
     let text = |tag| data.text(TOP, tag);
     let uid = |tag| text(tag).filter(|uid| uid.bytes().all(|b| b == b'.' || b.is_ascii_digit()));
     let upper = |tag| text(tag).map(|value| value.to_ascii_uppercase());
@@ -39,6 +40,7 @@ pub(super) fn header(data: &DataSet, file_class: Option<&str>) -> Header {
     Header {
         for_processing: sop_class_uid.as_deref().is_some_and(|uid| raw.contains(&uid))
             || upper(tags::PRESENTATION_INTENT_TYPE).as_deref() == Some("FOR PROCESSING"),
+        history: history(data, window),
         other_sop_class: sop_class_uid.as_deref().and_then(other_class),
         sop_class_uid,
         sop_instance_uid: uid(tags::SOP_INSTANCE_UID),
@@ -74,6 +76,17 @@ pub(super) fn aspect(data: &DataSet, header: &Header) -> [u32; 2] {
 /// Whether the header says that the image was compressed with losses.
 pub(super) fn is_lossy(data: &DataSet) -> bool {
     data.text(TOP, tags::LOSSY_IMAGE_COMPRESSION).as_deref() == Some("01")
+}
+
+fn history(data: &DataSet, window: Option<usize>) -> PixelHistory {
+    let text = |tag| data.all_texts(tag).join("\\");
+    PixelHistory {
+        window: window.map(|window| window.to_string()).unwrap_or_default(),
+        burned_in_annotation: text(tags::BURNED_IN_ANNOTATION),
+        lossy_image_compression: text(tags::LOSSY_IMAGE_COMPRESSION),
+        lossy_image_compression_ratio: text(tags::LOSSY_IMAGE_COMPRESSION_RATIO),
+        lossy_image_compression_method: text(tags::LOSSY_IMAGE_COMPRESSION_METHOD),
+    }
 }
 
 /// The view position from View Code Sequence. Some digital radiographs have no other.

@@ -1,6 +1,6 @@
 //! The display chain, from stored values to displayed intensities: modality, values of interest (VOI), polarity, padding.
 
-use super::dataset::{DataSet, TOP};
+use super::dataset::{DataSet, MAX_CHOICES, Place, TOP};
 use super::lut;
 use crate::radiograph::RadiographError;
 use crate::radiograph::shown::{Function, Modality, Shown, Voi};
@@ -41,6 +41,8 @@ impl Bits {
 /// The display chain of one file.
 #[derive(Debug, PartialEq)]
 pub(super) struct Display {
+    /// Which of the header's transforms of interest it has, counted from 1; `None` if there are none.
+    pub window: Option<usize>,
     modality: Modality,
     voi: Voi,
     /// Whether small values are displayed bright.
@@ -50,9 +52,9 @@ pub(super) struct Display {
 }
 
 impl Display {
-    /// Reads the header. Of several windows or tables the first is used, and a table takes precedence over a window.
-    pub fn read(data: &DataSet, signed: bool) -> Result<Self, RadiographError> {
-        let modality = match lut::read(data, tags::MODALITY_LUT_SEQUENCE, signed, "Modality LUT")? {
+    /// Reads the header. `window` chooses a transform of interest, counted from 1: first come the tables, then the windows.
+    pub fn read(data: &DataSet, signed: bool, window: usize) -> Result<Self, RadiographError> {
+        let modality = match lut::read(data, tags::MODALITY_LUT_SEQUENCE.into(), signed, "Modality LUT")? {
             Some(table) => Modality::Table(table),
             None => {
                 let slope = data.decimal(tags::RESCALE_SLOPE, "Rescale Slope")?.unwrap_or(1.0);
@@ -64,19 +66,42 @@ impl Display {
             }
         };
         let below_zero = matches!(modality, Modality::Linear { intercept, .. } if signed || intercept < 0.0);
-        let voi = match lut::read(data, tags::VOILUT_SEQUENCE, below_zero, "VOI LUT")? {
+        let tables: Vec<Place> =
+            (0..MAX_CHOICES).map(|item| Place::new(tags::VOILUT_SEQUENCE, item)).filter(|&place| data.has(place)).collect();
+        let windows = data.count(tags::WINDOW_CENTER).min(data.count(tags::WINDOW_WIDTH));
+        let choices = tables.len() + windows;
+        let index = window.checked_sub(1).filter(|&index| index < choices.max(1)).ok_or_else(|| {
+            let choices = match choices {
+                0 => "it has no windows; leave the choice out".into(),
+                1 => "it has one; choose 1".into(),
+                _ => format!("it has {choices}; choose 1 to {choices}"),
+            };
+            data.unsupported(format!("window {window} was chosen, but {choices}"))
+        })?;
+        let table = tables.get(index).map_or(Ok(None), |&place| lut::read(data, place, below_zero, "VOI LUT"))?;
+        let voi = match table {
             Some(table) => Voi::Table(table),
-            None => window(data)?,
+            None if choices == 0 => Voi::Everything,
+            None => window_at(data, index - tables.len())?,
         };
-        let is = |tag: Tag, expected: &str| data.text(TOP, tag).is_some_and(|found| found == expected);
+        let inverse = match data.text(TOP, tags::PRESENTATION_LUT_SHAPE).as_deref() {
+            None | Some("IDENTITY") => false,
+            Some("INVERSE") => true,
+            Some(other) => {
+                return Err(
+                    data.unsupported(format!("its Presentation LUT Shape is {other}, which is not supported; export it with IDENTITY"))
+                );
+            }
+        };
+        let photometric = data.text(TOP, tags::PHOTOMETRIC_INTERPRETATION);
         // MONOCHROME1 and the shape INVERSE mean the same. A file for presentation in MONOCHROME1 has both, so they do not cancel.
-        let inverted = is(tags::PHOTOMETRIC_INTERPRETATION, "MONOCHROME1") || is(tags::PRESENTATION_LUT_SHAPE, "INVERSE");
+        let inverted = photometric.as_deref() == Some("MONOCHROME1") || inverse;
         let stored = |tag: Tag| data.word(tag).map(|word| if signed { i32::from(word as i16) } else { i32::from(word) });
         let padding = stored(tags::PIXEL_PADDING_VALUE).map(|value| {
             let limit = stored(tags::PIXEL_PADDING_RANGE_LIMIT).unwrap_or(value);
             value.min(limit)..=value.max(limit)
         });
-        Ok(Self { modality, voi, inverted, padding })
+        Ok(Self { window: (choices > 0).then_some(window), modality, voi, inverted, padding })
     }
 
     /// The displayed intensity of each possible stored word, 0..1; 0 is black.
@@ -148,10 +173,10 @@ fn stretch(levels: &mut [Option<f64>], [low, high]: [f64; 2]) {
     }
 }
 
-/// The first window, if there is one.
-fn window(data: &DataSet) -> Result<Voi, RadiographError> {
-    let center = data.decimal(tags::WINDOW_CENTER, "Window Center")?;
-    let width = data.decimal(tags::WINDOW_WIDTH, "Window Width")?;
+/// The window at an index, or all values if it is empty.
+fn window_at(data: &DataSet, index: usize) -> Result<Voi, RadiographError> {
+    let center = data.decimal_at(tags::WINDOW_CENTER, index, "Window Center")?;
+    let width = data.decimal_at(tags::WINDOW_WIDTH, index, "Window Width")?;
     let (Some(center), Some(width)) = (center, width) else { return Ok(Voi::Everything) };
     let function = match data.text(TOP, tags::VOILUT_FUNCTION).as_deref() {
         None | Some("LINEAR") => Function::Linear,
@@ -180,7 +205,7 @@ mod tests {
     }
 
     fn display(voi: Voi) -> Display {
-        Display { modality: Modality::Linear { slope: 1.0, intercept: 0.0 }, voi, inverted: false, padding: None }
+        Display { modality: Modality::Linear { slope: 1.0, intercept: 0.0 }, voi, inverted: false, padding: None, window: None }
     }
 
     #[test]
@@ -227,7 +252,7 @@ mod tests {
     fn tables_follow_each_other() {
         let modality = Modality::Table(Lut { first: 0, entries: vec![3, 2, 1, 0], bits: 8 });
         let voi = Voi::Table(Lut { first: 1, entries: vec![0, 51, 255], bits: 8 });
-        let chain = Display { modality, voi, inverted: false, padding: None };
+        let chain = Display { window: None, modality, voi, inverted: false, padding: None };
         assert_eq!(intensities(&chain, &[0, 1, 2, 3, 4000]), [1.0, 0.2, 0.0, 0.0, 0.0]);
     }
 }

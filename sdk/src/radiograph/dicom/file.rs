@@ -30,7 +30,7 @@ pub(super) struct Start<'a> {
 }
 
 /// Whether `bytes` begin as DICOM files do: with a preamble or, in files of older devices, without one.
-pub(in crate::radiograph) fn is_dicom(bytes: &[u8]) -> bool {
+pub fn is_dicom(bytes: &[u8]) -> bool {
     meta_offset(bytes).is_some() || bare_syntax(bytes).is_some()
 }
 

@@ -1,17 +1,16 @@
 //! Look-up tables in the header.
 
-use super::dataset::DataSet;
+use super::dataset::{DataSet, Place};
 use crate::radiograph::RadiographError;
 use crate::radiograph::shown::Lut;
-use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
-/// The first table of `sequence`, if there is one. `what` is its name in messages.
-pub(super) fn read(data: &DataSet, sequence: Tag, signed: bool, what: &str) -> Result<Option<Lut>, RadiographError> {
-    if !data.has(sequence) {
+/// The table at `place`, if there is one. `what` is its name in messages.
+pub(super) fn read(data: &DataSet, place: Place, signed: bool, what: &str) -> Result<Option<Lut>, RadiographError> {
+    if !data.has(place) {
         return Ok(None);
     }
-    let descriptor = data.words(sequence, tags::LUT_DESCRIPTOR).unwrap_or_default();
+    let descriptor = data.words(place, tags::LUT_DESCRIPTOR).unwrap_or_default();
     let &[count, first, bits] = &descriptor[..] else {
         return Err(data.malformed(format!("the descriptor of its {what} has {} numbers, but 3 belong there", descriptor.len())));
     };
@@ -20,8 +19,8 @@ pub(super) fn read(data: &DataSet, sequence: Tag, signed: bool, what: &str) -> R
     }
     // 65536 does not fit into the descriptor, which has 0 instead.
     let count = if count == 0 { 1 << 16 } else { usize::from(count) };
-    let words = data.words(sequence, tags::LUT_DATA).unwrap_or_default();
-    let signed = data.is_signed(sequence, tags::LUT_DESCRIPTOR, signed);
+    let words = data.words(place, tags::LUT_DATA).unwrap_or_default();
+    let signed = data.is_signed(place, tags::LUT_DESCRIPTOR, signed);
     let first = if signed { i32::from(first as i16) } else { i32::from(first) };
     match entries(words, count, bits) {
         Ok(entries) => Ok(Some(Lut { first, entries, bits: bits.into() })),

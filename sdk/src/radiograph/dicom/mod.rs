@@ -1,6 +1,8 @@
 //! DICOM. dicom-rs parses the structure and decompresses pixels. The display chain, from stored values to what a display shows, is our own,
 //! because each of its steps changes the result and each number in a header may be wrong.
 
+mod characters;
+mod codecs;
 mod codestream;
 mod dataset;
 mod describe;
@@ -12,34 +14,34 @@ mod pixels;
 mod rle;
 mod sequence;
 
-use super::RadiographError;
 use super::decoded::{Decoded, Noticed};
+use super::{RadiographError, ReadOptions};
 use dataset::DataSet;
 use display::Display;
 use file::Start;
 use pixels::{Coding, Shape, Unpacked};
 use std::borrow::Cow;
 
-pub(super) use file::is_dicom;
+pub use file::is_dicom;
 
 /// Decodes the only frame of a grey image, in display polarity.
-pub(super) fn decode<'a>(bytes: &'a [u8], name: &str) -> Result<Decoded<'a>, RadiographError> {
+pub(super) fn decode<'a>(bytes: &'a [u8], name: &str, options: &ReadOptions) -> Result<Decoded<'a>, RadiographError> {
     let start = file::start(bytes, name)?;
     let coding = Coding::of(&start.syntax, name)?;
     match file::body(&start, name)? {
-        Cow::Borrowed(body) => frame(body, &start, coding, name),
-        Cow::Owned(body) => frame(&body, &start, coding, name)?.into_owned(name),
+        Cow::Borrowed(body) => frame(body, &start, coding, name, options),
+        Cow::Owned(body) => frame(&body, &start, coding, name, options)?.into_owned(name),
     }
 }
 
-fn frame<'a>(body: &'a [u8], start: &Start, coding: Coding, name: &str) -> Result<Decoded<'a>, RadiographError> {
+fn frame<'a>(body: &'a [u8], start: &Start, coding: Coding, name: &str, options: &ReadOptions) -> Result<Decoded<'a>, RadiographError> {
     let data = DataSet::read(body, &start.syntax, name)?;
     let shape = Shape::read(&data)?;
-    let display = Display::read(&data, shape.bits.signed)?;
+    let display = Display::read(&data, shape.bits.signed, options.window)?;
     let Unpacked { samples, bits, damage } = pixels::unpack(&data, coding, &shape)?;
     let levels = display.levels(&samples, bits);
     let noticed = Noticed { damage, colour: 0.0 };
-    let header = describe::header(&data, start.class.as_deref());
+    let header = describe::header(&data, start.class.as_deref(), display.window);
     let shown = display.shown(&samples, bits, describe::aspect(&data, &header), describe::is_lossy(&data));
     Ok(Decoded {
         width: shape.columns,

@@ -1,11 +1,13 @@
 //! Stored values: their description in the header, and their decompression.
 
-use super::codestream::{self, Frame};
+use super::codecs;
+use super::codestream::{self, EXTENDED, Frame};
 use super::dataset::{BIG_ENDIAN, DataSet, Pixels, TOP};
 use super::display::Bits;
 use super::rle;
 use crate::cause::Problem;
 use crate::parallel;
+use crate::radiograph::decoded::surplus;
 use crate::radiograph::stored::{Depth, Samples};
 use crate::radiograph::{RadiographError, check_sides, entropy, memory};
 use dicom_core::value::C;
@@ -24,6 +26,7 @@ pub(super) enum Coding {
     EncapsulatedNative,
     Rle,
     Jpeg(&'static str),
+    JpegLs(&'static str),
     Jpeg2000(&'static str),
 }
 
@@ -40,6 +43,8 @@ impl Coding {
             uids::JPEG_EXTENDED12_BIT => Self::Jpeg(uids::JPEG_EXTENDED12_BIT),
             uids::JPEG_LOSSLESS => Self::Jpeg(uids::JPEG_LOSSLESS),
             uids::JPEG_LOSSLESS_SV1 => Self::Jpeg(uids::JPEG_LOSSLESS_SV1),
+            uids::JPEGLS_LOSSLESS => Self::JpegLs(uids::JPEGLS_LOSSLESS),
+            uids::JPEGLS_NEAR_LOSSLESS => Self::JpegLs(uids::JPEGLS_NEAR_LOSSLESS),
             uids::JPEG2000_LOSSLESS => Self::Jpeg2000(uids::JPEG2000_LOSSLESS),
             uids::JPEG2000 => Self::Jpeg2000(uids::JPEG2000),
             uids::HTJ2K_LOSSLESS => Self::Jpeg2000(uids::HTJ2K_LOSSLESS),
@@ -55,7 +60,7 @@ impl Coding {
             Self::Native | Self::EncapsulatedNative => false,
             // Number of segments, and offset of the first.
             Self::Rle => fragment.starts_with(&[shape.depth.bytes() as u8, 0, 0, 0, 64, 0, 0, 0]),
-            Self::Jpeg(_) => fragment.starts_with(&[0xFF, 0xD8, 0xFF]),
+            Self::Jpeg(_) | Self::JpegLs(_) => fragment.starts_with(&[0xFF, 0xD8, 0xFF]),
             Self::Jpeg2000(_) => fragment.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) || fragment.starts_with(b"\0\0\0\x0CjP  "),
         }
     }
@@ -174,22 +179,34 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
         }
         Coding::Rle => {
             let out = memory::filled(0, shape.pixels() * shape.depth.bytes(), data.name)?;
-            let bytes =
+            let rle::Unpacked { bytes, doubt } =
                 rle::decode(&packed, out, shape.depth.bytes()).ok_or_else(|| data.damaged("its run-length coded pixels break off"))?;
-            Ok(exact(whole(data, bytes.into(), shape.depth, shape.pixels())?))
+            let samples = whole(data, bytes.into(), shape.depth, shape.pixels())?;
+            Ok(Unpacked { samples, bits: shape.bits, damage: doubt })
         }
         Coding::Jpeg(uid) => {
             let frame = announced(data, uid, codestream::jpeg(&packed), shape)?;
             let checked = entropy::check(&packed, [shape.columns, shape.rows]).map_err(|problem| data.damaged(problem))?;
+            let doubt = checked.doubt.or_else(|| surplus(&packed[packed.len() - checked.after..]));
+            let source = Source::new(uid, shape, &frame, &packed);
+            if frame.process == EXTENDED && frame.precision == 12 {
+                return compressed(data, &packed, &frame, shape, doubt, || codecs::jpeg_extended(&packed, 2 * shape.pixels()));
+            }
             // The decoder of JPEG uses the pool of its thread. Without one it would panic.
             parallel::in_pool(|is_pool| match is_pool {
-                true => compressed(data, uid, &packed, &frame, shape, checked.doubt),
+                true => compressed(data, &packed, &frame, shape, doubt, || decode(&source)),
                 false => Err(RadiographError::Threads { name: data.name.into() }),
             })
         }
+        Coding::JpegLs(uid) => {
+            let frame = announced(data, uid, codestream::jpeg_ls(&packed), shape)?;
+            let doubt = surplus(codestream::after_jpeg_ls(&packed));
+            compressed(data, &packed, &frame, shape, doubt, || codecs::jpeg_ls(&packed, 2 * shape.pixels()))
+        }
         Coding::Jpeg2000(uid) => {
             let frame = announced(data, uid, codestream::jpeg_2000(&packed), shape)?;
-            compressed(data, uid, &packed, &frame, shape, None)
+            let source = Source::new(uid, shape, &frame, &packed);
+            compressed(data, &packed, &frame, shape, None, || decode(&source))
         }
     }
 }
@@ -231,22 +248,20 @@ fn announced(data: &DataSet, uid: &str, frame: Option<Frame>, shape: &Shape) -> 
     }
 }
 
-/// Decompresses JPEG and JPEG 2000.
+/// Decompresses JPEG, JPEG-LS and JPEG 2000 by `decode`.
 fn compressed(
     data: &DataSet,
-    uid: &str,
     packed: &[u8],
     frame: &Frame,
     shape: &Shape,
     damage: Option<String>,
+    decode: impl FnOnce() -> Result<Vec<u8>, String>,
 ) -> Result<Unpacked<'static>, RadiographError> {
-    let depth = if frame.precision == 8 { Depth::One } else { Depth::Two };
-    let source = Source { uid, columns: shape.columns as u16, rows: shape.rows as u16, bits: 8 * depth.bytes() as u16, packed };
     memory::available((shape.columns as usize + FILL) * (shape.rows as usize + FILL) * DECODER + 3 * packed.len(), data.name)?;
-    let unpacked = decode(&source).map_err(|e| data.damaged(Problem::caused("its compressed pixels cannot be decoded", e)))?;
+    let unpacked = decode().map_err(|e| data.damaged(Problem::caused("its compressed pixels cannot be decoded", e)))?;
     // The codestream's precision is that of the decompressed values.
     let bits = Bits { stored: frame.precision, shift: 0, ..shape.bits };
-    Ok(Unpacked { samples: whole(data, unpacked.into(), depth, shape.pixels())?, bits, damage })
+    Ok(Unpacked { samples: whole(data, unpacked.into(), frame.depth_of_value(), shape.pixels())?, bits, damage })
 }
 
 fn decode(source: &Source) -> Result<Vec<u8>, String> {
@@ -269,6 +284,13 @@ struct Source<'a> {
     rows: u16,
     bits: u16,
     packed: &'a [u8],
+}
+
+impl<'a> Source<'a> {
+    fn new(uid: &'a str, shape: &Shape, frame: &Frame, packed: &'a [u8]) -> Self {
+        let bits = 8 * frame.depth_of_value().bytes() as u16;
+        Self { uid, columns: shape.columns as u16, rows: shape.rows as u16, bits, packed }
+    }
 }
 
 impl PixelDataObject for Source<'_> {

@@ -1,4 +1,4 @@
-//! Sequences. They are stepped over; the first item of a few is read.
+//! Sequences. They are stepped over; items of a few are read.
 //!
 //! dicom-rs cannot read sequences of unknown representation (UN) and undefined length, which systems write that do not know a private
 //! sequence. Their items are in implicit VR whatever the transfer syntax (DICOM PS3.5, 6.2.2). They are common in archived files, also
@@ -50,16 +50,16 @@ pub(super) enum Broken {
 /// The position of a sequence.
 #[derive(Debug, PartialEq)]
 pub(super) struct Sequence {
-    /// Its first item without delimiters.
-    pub first: Option<Range<usize>>,
+    /// Its first items without delimiters, as many as were asked for.
+    pub items: Vec<Range<usize>>,
     /// Its end.
     pub end: usize,
 }
 
 impl Sequence {
-    /// Finds the end of the sequence whose items begin at `at`.
-    pub fn read(body: &[u8], at: usize, length: u32, encoding: Encoding) -> Result<Self, Broken> {
-        Walk { body, encoding }.sequence(at, length, 0)
+    /// Finds the end of the sequence whose items begin at `at`, and its first items, at most so many.
+    pub fn read(body: &[u8], at: usize, length: u32, encoding: Encoding, most: usize) -> Result<Self, Broken> {
+        Walk { body, encoding }.sequence(at, length, 0, most)
     }
 }
 
@@ -113,22 +113,22 @@ impl Walk<'_> {
         at.checked_add(length as usize).filter(|&end| end <= self.body.len()).ok_or(Broken::Unended)
     }
 
-    fn sequence(self, mut at: usize, length: u32, depth: usize) -> Result<Sequence, Broken> {
+    fn sequence(self, mut at: usize, length: u32, depth: usize, most: usize) -> Result<Sequence, Broken> {
         if depth > MAX_DEPTH {
             return Err(Broken::Deep);
         }
         let stated = if length == UNDEFINED { None } else { Some(self.step(at, length)?) };
-        let mut first = None;
+        let mut items = Vec::new();
         loop {
             match stated {
-                // If the end is known, the items after the first are not used.
-                Some(end) if at >= end || first.is_some() => return Ok(Sequence { first, end }),
+                // If the end is known, further items are not used.
+                Some(end) if at >= end || items.len() >= most => return Ok(Sequence { items, end }),
                 _ => {}
             }
             let (tag, length) = self.item_header(at)?;
             at += 8;
             match tag {
-                SEQUENCE_END => return Ok(Sequence { first, end: stated.unwrap_or(at) }),
+                SEQUENCE_END => return Ok(Sequence { items, end: stated.unwrap_or(at) }),
                 ITEM => {
                     let (end, next) = if length == UNDEFINED {
                         self.item(at, depth)?
@@ -136,7 +136,9 @@ impl Walk<'_> {
                         let end = self.step(at, length)?;
                         (end, end)
                     };
-                    first.get_or_insert(at..end);
+                    if items.len() < most {
+                        items.push(at..end);
+                    }
                     at = next;
                 }
                 _ => return Err(Broken::Unended),
@@ -165,7 +167,7 @@ impl Walk<'_> {
             }
             at = if length == UNDEFINED {
                 let inside = Self { encoding: self.encoding.inside(self.body, at, length), ..self };
-                inside.sequence(at, length, depth + 1)?.end
+                inside.sequence(at, length, depth + 1, 0)?.end
             } else {
                 self.step(at, length)?
             };
@@ -201,9 +203,9 @@ mod tests {
         };
         let implicit = [piece(INNER, 6), vec![7; 6]].concat();
         let alone = unknown(&implicit);
-        let read = |bytes: &[u8]| Sequence::read(bytes, 12, UNDEFINED, EXPLICIT.inside(bytes, 12, UNDEFINED));
+        let read = |bytes: &[u8]| Sequence::read(bytes, 12, UNDEFINED, EXPLICIT.inside(bytes, 12, UNDEFINED), 1);
         let whole = [&alone[..], &[1, 2, 3]].concat();
-        assert_eq!(read(&whole), Ok(Sequence { first: Some(20..alone.len() - 16), end: alone.len() }));
+        assert_eq!(read(&whole), Ok(Sequence { items: vec![20..alone.len() - 16], end: alone.len() }));
         assert_eq!(read(&whole[..alone.len() - 1]), Err(Broken::Unended));
         // The same one inside a known sequence, between elements with short and long headers.
         let short = [&INNER[..], b"CS", &[2, 0], b"ab"].concat();
@@ -217,18 +219,20 @@ mod tests {
         ]
         .concat();
         assert_eq!(read(&known).unwrap().end, known.len());
-        // If the length is known, only the first item is read.
-        let measured = [piece(ITEM_TAG, 2), vec![7, 7], vec![0xEE; 9]].concat();
-        let found = Sequence::read(&measured, 0, measured.len() as u32, EXPLICIT);
-        assert_eq!(found, Ok(Sequence { first: Some(8..10), end: measured.len() }));
-        assert_eq!(Sequence::read(&measured, 0, 99, EXPLICIT), Err(Broken::Unended));
-        assert_eq!(Sequence::read(&[], 0, 0, EXPLICIT), Ok(Sequence { first: None, end: 0 }));
+        // If the length is known, no more items are read than asked for.
+        let measured = [piece(ITEM_TAG, 2), vec![7, 7], piece(ITEM_TAG, 1), vec![7], vec![0xEE; 9]].concat();
+        let read = |most| Sequence::read(&measured, 0, measured.len() as u32, EXPLICIT, most);
+        assert_eq!(read(1), Ok(Sequence { items: vec![8..10], end: measured.len() }));
+        assert_eq!(read(2), Ok(Sequence { items: vec![8..10, 18..19], end: measured.len() }));
+        assert_eq!(read(3), Err(Broken::Unended));
+        assert_eq!(Sequence::read(&measured, 0, 99, EXPLICIT, 1), Err(Broken::Unended));
+        assert_eq!(Sequence::read(&[], 0, 0, EXPLICIT, 1), Ok(Sequence { items: vec![], end: 0 }));
     }
 
     #[test]
     fn depth_is_bounded_and_no_bytes_panic() {
         let level = [long(b"SQ", UNDEFINED), piece(ITEM_TAG, UNDEFINED)].concat();
-        assert_eq!(Sequence::read(&level.repeat(1000), 12, UNDEFINED, EXPLICIT), Err(Broken::Deep));
+        assert_eq!(Sequence::read(&level.repeat(1000), 12, UNDEFINED, EXPLICIT, 1), Err(Broken::Deep));
         let mut state = 1u32;
         for _ in 0..20_000 {
             let bytes: Vec<u8> = (0..40)
@@ -238,7 +242,7 @@ mod tests {
                 })
                 .collect();
             for encoding in [EXPLICIT, Encoding::IMPLICIT, Encoding { explicit: true, big_endian: true }] {
-                let _ = Sequence::read(&bytes, 0, UNDEFINED, encoding);
+                let _ = Sequence::read(&bytes, 0, UNDEFINED, encoding, 2);
                 let _ = fragments(&bytes, 0);
             }
         }

@@ -42,6 +42,11 @@ impl<'a> Checker<'a> {
         Ok(marker)
     }
 
+    /// What was not read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.reader.rest()
+    }
+
     /// The content of the segment after a marker.
     pub fn segment(&mut self) -> Result<&'a [u8], String> {
         self.reader.segment()

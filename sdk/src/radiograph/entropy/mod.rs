@@ -26,6 +26,8 @@ pub(super) struct Checked {
     pub in_scans: bool,
     /// Why the picture may be damaged although it is complete.
     pub doubt: Option<String>,
+    /// Bytes that follow its end.
+    pub after: usize,
 }
 
 /// Checks the JPEG in `bytes`, whose picture has these sides (width and height).
@@ -73,7 +75,8 @@ pub(super) fn check(bytes: &[u8], sides: [u32; 2]) -> Result<Checked, String> {
         checker.doubt("its last scans, which hold the finest detail, are missing");
     }
     let in_scans = frame.process == Process::Progressive || scans > 1;
-    Ok(Checked { components: frame.components.len(), in_scans, doubt: checker.into_doubt() })
+    let after = checker.rest().len();
+    Ok(Checked { components: frame.components.len(), in_scans, doubt: checker.into_doubt(), after })
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl<'a> Reader<'a> {
         Self { bytes, at: 0, bits: 0, count: 0 }
     }
 
-    fn rest(&self) -> &'a [u8] {
+    pub fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 

@@ -3,7 +3,7 @@
 use super::picture::{Raster, UNDECODED, damaged};
 use super::{grey, orientation};
 use crate::cause::Problem;
-use crate::radiograph::decoded::Noticed;
+use crate::radiograph::decoded::{Noticed, surplus};
 use crate::radiograph::stored::{Depth, Samples};
 use crate::radiograph::{RadiographError, check_sides, entropy, memory};
 use image::ImageDecoder;
@@ -20,6 +20,9 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
     let (width, height) = decoder.dimensions();
     check_sides(width, height, name)?;
     let checked = entropy::check(bytes, [width, height]).map_err(|problem| damaged(name, problem))?;
+    // Cameras write a smaller picture behind the first.
+    let after = &bytes[bytes.len() - checked.after..];
+    let damage = checked.doubt.or_else(|| if after.starts_with(&[0xFF, 0xD8]) { None } else { surplus(after) });
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let channels = usize::from(decoder.color_type().channel_count());
     // The decoder keeps a picture in several scans as coefficients of two bytes until the last scan.
@@ -31,5 +34,5 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
     let colour = coloured as f32 / (width as f32 * height as f32);
     let (pixels, [width, height]) = orientation::apply(pixels, depth.bytes(), [width, height], orientation, name)?;
     let samples = Samples { depth, bytes: pixels.into() };
-    Ok(Raster { width, height, samples, noticed: Noticed { colour, damage: checked.doubt } })
+    Ok(Raster { width, height, samples, noticed: Noticed { colour, damage } })
 }

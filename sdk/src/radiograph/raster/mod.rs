@@ -9,11 +9,15 @@ mod picture;
 mod png;
 
 use super::decoded::Decoded;
-use super::{Header, RadiographError};
+use super::{Header, RadiographError, ReadOptions};
 use image::ImageFormat;
 use picture::Raster;
 
-pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Decoded<'static>, RadiographError> {
+pub(super) fn decode(bytes: &[u8], name: &str, options: &ReadOptions) -> Result<Decoded<'static>, RadiographError> {
+    if options.window != 1 {
+        let message = format!("window {} was chosen, but only a DICOM file has windows; leave the choice out", options.window);
+        return Err(RadiographError::Unsupported { name: name.into(), message });
+    }
     let Raster { width, height, samples, noticed } = match image::guess_format(bytes) {
         Ok(ImageFormat::Png) => png::decode(bytes, name)?,
         Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, name)?,

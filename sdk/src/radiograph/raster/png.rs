@@ -4,7 +4,7 @@ use super::grey::Layout;
 use super::orientation;
 use super::picture::{self, Raster};
 use crate::cause::Problem;
-use crate::radiograph::decoded::Noticed;
+use crate::radiograph::decoded::{self, Noticed};
 use crate::radiograph::stored::{Depth, Samples};
 use crate::radiograph::{RadiographError, check_sides, memory};
 use image::metadata::Orientation;
@@ -57,6 +57,23 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Raster, RadiographError
         width: rotated_width,
         height: rotated_height,
         samples: Samples { depth: layout.grey(), bytes: pixels.into() },
-        noticed: Noticed { colour, damage: None },
+        noticed: Noticed { colour, damage: surplus(bytes) },
     })
+}
+
+/// Bytes of the signature, and those of a chunk beside its data: length, type and checksum.
+const SIGNATURE: usize = 8;
+const CHUNK: usize = 12;
+
+/// Whether bytes follow the last chunk (IEND), as a doubt about the file. Padding with zeros is none.
+fn surplus(bytes: &[u8]) -> Option<String> {
+    let mut rest = bytes.get(SIGNATURE..)?;
+    while let Some(&[a, b, c, d, ref kind @ ..]) = rest.first_chunk::<8>() {
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        rest = rest.get(length.checked_add(CHUNK)?..)?;
+        if kind == b"IEND" {
+            return decoded::surplus(rest);
+        }
+    }
+    None
 }
