@@ -1,5 +1,8 @@
 """The C interface changes only as docs/abi.md allows: include/anatomix.abi lists what it consists of."""
 
+import re
+import subprocess
+
 import abi
 import pytest
 
@@ -51,3 +54,12 @@ def test_a_released_interface_only_grows(edits, reason, tmp_path):
     header.write_text(text, encoding="utf-8")
     reasons = abi.refused(old, abi.described(header))
     assert (reasons == []) if reason is None else any(reason in line for line in reasons), reasons
+
+
+def test_the_library_exports_the_headers_functions_alone(root):
+    """The shared library exports exactly the functions that the header declares."""
+    library = root / "target/release/libanatomix.so"
+    symbols = subprocess.run(["nm", "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
+    header = (root / "include/anatomix.h").read_text()
+    declared = set(re.findall(r"\b(anx_[a-z0-9_]+)\(", re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)))
+    assert {line.split()[-1] for line in symbols.splitlines()} == declared

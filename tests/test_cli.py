@@ -76,6 +76,26 @@ def test_forms(succeed, run, phantom_dicom, tmp_path):
     assert run(*ask, "--json-schema", tmp_path / "none").returncode == 1
 
 
+def test_json_for_people_is_json(succeed, phantom_dicom, tmp_path):
+    schema, said = tmp_path / "schema.json", "left \u202e right \x9b"
+    schema.write_text(json.dumps({"const": said}))
+    for questions in (["Which side?"], ["Which side?", "Which lung?"]):
+        lines = [line for line in succeed("ask", phantom_dicom, *questions, "--json-schema", schema).splitlines() if line]
+        answers = [line for line in lines if line.startswith('"')]
+        assert [json.loads(line) for line in answers] == [said] * len(questions)
+        assert all("\\u202e" in line and "\u202e" not in line and "\x9b" not in line for line in answers)
+
+
+def test_usage_errors_show_what_was_given(run, phantom_dicom, tmp_path):
+    for given, shown in (("\x1b[31mred", r"\u{1b}[31mred"), ("two  words", "two  words"), ("a\nb", r"a\nb")):
+        refused = run("report", phantom_dicom, "--threads", given)
+        assert refused.returncode == 2 and f"'{shown}'" in refused.stderr, refused.stderr
+        refused = run("perceive", tmp_path / given, phantom_dicom)
+        assert refused.returncode == 1 and f"{tmp_path}/{shown}; check" in refused.stderr.replace(" and its", ";"), refused.stderr
+    refused = run("report", phantom_dicom, "--sr", tmp_path / "report.dcm", "--content-time", "x")
+    assert refused.returncode == 2 and "'x'" in refused.stderr and "YYYYMMDDhhmmss" in refused.stderr
+
+
 def test_chat(succeed, run, phantom_dicom, tmp_path):
     questions = ["Where is the left lung?", "Is there a pleural effusion?", "What does it show?"]
     asked = [json.loads(line) for line in succeed("ask", phantom_dicom, *questions, "--follow-up", "--json").splitlines()]
@@ -211,7 +231,7 @@ def test_conversations_and_saved_studies(succeed, run, phantom_dicom, tmp_path):
 @pytest.mark.parametrize("task", ["report", "classification", "abnormality_detection"])
 def test_tasks_without_a_question(succeed, run, phantom_dicom, manifest, task):
     refused = run("ask", phantom_dicom, "Where is the heart?", "--task", task)
-    assert refused.returncode == 2 and f"the task {task} takes no question" in refused.stderr
+    assert refused.returncode == 2 and f"the task {task} has an instruction of its own" in refused.stderr
     answer = json.loads(succeed("ask", phantom_dicom, "", "--task", task, "--json"))
     check_answer(answer, manifest)
     assert answer["task"] == task
@@ -223,6 +243,23 @@ def test_a_region_is_asked_about_in_pixels(succeed, phantom_dicom, perceive, man
     answer = json.loads(succeed("ask", phantom_dicom, region, "--task", "grounded_captioning", "--json"))
     check_answer(answer, manifest)
     assert region in answer["question"]
+
+
+def test_the_region_on_the_page_is_in_the_phantom(succeed, run, root, phantom_dicom):
+    [question] = re.findall(r'anatomix ask chest.dcm "([^"]*<box>[^"]*)"$', (root / "docs/command-line.md").read_text(), re.MULTILINE)
+    assert json.loads(succeed("ask", phantom_dicom, question, "--json"))["question"] == question
+    refused = run("ask", phantom_dicom, question.replace("(560,", "(9560,"))
+    assert refused.returncode == 1 and '"<box>(310,440),(9560,700)</box>"' in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("task", "text"), [("grounded_diagnosis", "left lung"), ("closed_question", "<box>(1,2),(30,40)</box>"), ("open_question", "?")]
+)
+def test_a_question_has_what_its_task_needs(run, phantom_dicom, task, text):
+    refused = run("ask", phantom_dicom, text, "--task", task, "--bundle", "none")
+    assert refused.returncode == 2 and f"the task {task} needs" in refused.stderr
+    refused = run("chat", phantom_dicom, input=f"/{task} {text}\n")
+    assert refused.returncode == 1 and f"the task {task} needs" in refused.stderr
 
 
 @pytest.mark.parametrize("question", ["Is there a pleural effusion?", "Is this image normal?"])

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 
+import pydicom
 import pytest
 from conftest import check_refused
 
@@ -73,6 +74,50 @@ def test_what_is_read_is_not_replaced(run, phantom_dicom, tmp_path):
     assert refused.returncode == 2 and f"--save would replace {library}" in refused.stderr
     refused = run("report", image, "--public-key", key, "--overlay", key)
     assert refused.returncode == 2 and f"--overlay would replace {key}" in refused.stderr
+
+
+def test_links_lose_nothing(run, succeed, phantom_dicom, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    images = [tmp_path / name for name in ("a.dcm", "b.dcm")]
+    for image in images:
+        image.write_bytes(phantom_dicom.read_bytes())
+        (folder / f"{image.stem}.sr.dcm").symlink_to("../both")
+    refused = run("perceive", *images, "--sr", folder)
+    assert refused.returncode == 2 and "name the same file" in refused.stderr, refused.stderr
+    link = tmp_path / "link"
+    link.symlink_to("new")
+    refused = run("report", images[0], "--save", tmp_path / "new", "--sr", link)
+    assert refused.returncode == 2 and "name the same file" in refused.stderr
+    succeed("report", images[0], "--sr", link)
+    assert link.is_symlink() and (tmp_path / "new").read_bytes()[128:132] == b"DICM"
+
+
+def test_standard_streams_are_no_outputs(anatomix, onnxruntime_library, phantom_dicom, tmp_path):
+    variables = {**os.environ, "ORT_DYLIB_PATH": str(onnxruntime_library)}
+    for number, name in ((1, "standard output"), (2, "standard error")):
+        streams = [tmp_path / "output", tmp_path / "error"]
+        with streams[0].open("w") as output, streams[1].open("w") as error:
+            command = [anatomix, "report", phantom_dicom, "--save", f"/dev/fd/{number}"]
+            done = subprocess.run(command, stdout=output, stderr=error, env=variables, check=False, timeout=60)
+        message = streams[1].read_text()
+        assert done.returncode == 2 and f"--save /dev/fd/{number}: the file cannot go to {name}" in message, message
+
+
+def test_a_report_is_refused_before_the_bundle_is_opened(run, phantom_dicom, tmp_path):
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    headless = tmp_path / "headless.dcm"
+    dataset = pydicom.dcmread(phantom_dicom)
+    del dataset.StudyInstanceUID
+    dataset.save_as(headless)
+    bundle = ["--bundle", tmp_path / "none"]
+    check_refused(run("perceive", picture, "--sr", tmp_path / "out", *bundle), "no DICOM object", "picture.png")
+    check_refused(run("report", headless, "--sr", tmp_path / "out", *bundle), "no DICOM object", "Study Instance UID")
+    # Perceiving a good image is not stopped by a bad one.
+    done = run("perceive", picture, phantom_dicom, "--json", "--sr", tmp_path)
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 1 and "no DICOM object" in done.stderr
+    assert (tmp_path / "phantom.sr.dcm").exists()
 
 
 def test_a_library_that_is_a_pipe_is_refused_at_once(run, phantom_dicom, pipe):

@@ -125,7 +125,8 @@ def test_the_class_and_the_time_can_be_chosen(changed, phantom):
     assert dataset.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.33"
     assert (dataset.ContentDate, dataset.ContentTime, dataset.StudyDate) == ("20261126", "093000", "20260101")
     for time in ("today", "20261126", "202611260930", "20261326093000", "2026112609é"):
-        check_refused(changed(lambda dataset: None, "--content-time", time)[0], "is no date with a time; write it as")
+        refused = changed(lambda dataset: None, "--content-time", time)[0]
+        assert refused.returncode == 2 and f"'{time}'" in refused.stderr and "as YYYYMMDDhhmmss" in refused.stderr
 
 
 def test_a_picture_without_patient_is_refused(run, phantom_dicom, tmp_path):
@@ -159,6 +160,11 @@ NAMES = [
     ("GB18030", "Wang^XiaoDong=王^小东"),
     (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
     (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+    ("ISO_IR 148", "Çağıl^Şükrü"),
+    ("ISO_IR 166", "นามสกุล^ชื่อ"),
+    (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
+    (["ISO 2022 IR 100", "ISO 2022 IR 126"], "Dionysios^Διονυσιος"),
+    ([f"ISO 2022 IR {number}" for number in (6, 100, 101, 109, 110, 126, 144)], "Luxembourg=Διονυσιος=Люксембург"),
 ]
 
 
@@ -173,6 +179,14 @@ def test_names_are_the_same_in_utf_8(changed, charset, name):
     dataset = pydicom.dcmread(path)
     assert dataset.SpecificCharacterSet == "ISO_IR 192"
     assert str(dataset.PatientName) == name
+
+
+def test_an_unknown_character_set_is_called_that(changed):
+    def change(dataset):
+        dataset.SpecificCharacterSet = "ISO_IR 999"
+        dataset.add_new("PatientName", "OB", b"J\xe9r\xf4me")
+
+    check_refused(changed(change)[0], '"ISO_IR 999", which is not supported', "ISO_IR 192")
 
 
 def test_a_poor_header_gives_a_valid_report(changed, phantom):

@@ -115,7 +115,7 @@ fn bundle(error: &BundleError) -> ErrorCode {
 fn question(error: &QuestionError) -> ErrorCode {
     use QuestionError as E;
     match error {
-        E::Instruction { .. } | E::Sampling { .. } | E::FollowUps => ErrorCode::InvalidArgument,
+        E::Instruction { .. } | E::Unsuitable { .. } | E::Sampling { .. } | E::FollowUps => ErrorCode::InvalidArgument,
         E::TooLong { .. } => ErrorCode::DecoderTooLong,
         E::Schema { .. } => ErrorCode::DecoderSchema,
     }

@@ -51,8 +51,7 @@ pub fn question_to_grid(question: &str, letterbox: &Letterbox) -> Result<String,
     let mut rest = question;
     while let Some(start) = rest.find("<box>") {
         out.push_str(&rest[..start]);
-        let invalid =
-            || PromptError::Box { found: rest[start..].chars().take(60).collect(), width: letterbox.width, height: letterbox.height };
+        let invalid = || PromptError::Box { found: quoted(&rest[start..]), width: letterbox.width, height: letterbox.height };
         let (inner, after) = enclosed(&rest[start..], "<box>", "</box>").ok_or_else(invalid)?;
         let [x0, y0, x1, y1] = corners::<f32>(inner).ok_or_else(invalid)?;
         let inside = |low: f32, high: f32, size: u32| 0.0 <= low && low < high && high <= size as f32;
@@ -65,6 +64,13 @@ pub fn question_to_grid(question: &str, letterbox: &Letterbox) -> Result<String,
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// The box at the beginning of `text`, for a message: to its end, or its first 60 characters.
+fn quoted(text: &str) -> String {
+    const CLOSE: &str = "</box>";
+    let end = text.find(CLOSE).map_or(text.len(), |start| start + CLOSE.len());
+    text[..end].chars().take(60).collect()
 }
 
 /// If `text` starts with `open`, returns the text up to `close` and the text after it.
@@ -118,6 +124,8 @@ mod tests {
         {
             assert!(question_to_grid(wrong, &WIDE).is_err(), "{wrong}");
         }
+        let message = question_to_grid("What is in <box>(0,0),(9999,5)</box>?", &WIDE).unwrap_err().to_string();
+        assert!(message.contains("\"<box>(0,0),(9999,5)</box>\""), "{message}");
     }
 
     proptest! {

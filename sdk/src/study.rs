@@ -99,8 +99,9 @@ impl Study {
     /// Asks a question or sets a task. A question that is not a follow-up begins a new conversation.
     ///
     /// # Errors
-    /// If the question is invalid or too long, there is no memory, the model fails, or the radiograph is flagged as not a chest or not
-    /// frontal and the question does not accept that ([`Question::accept_flags`]). An invalid question leaves the conversation as it was.
+    /// If the question is invalid or too long, there is no memory, the model fails, or the radiograph is flagged as not a chest, not
+    /// frontal or not for display and the question does not accept that ([`Question::accept_flags`]). An invalid question leaves
+    /// the conversation as it was.
     pub fn ask(&mut self, question: impl Into<Question>) -> Result<Answer> {
         self.ask_streaming(question, |_| Flow::Continue)
     }
@@ -187,15 +188,13 @@ impl Study {
     /// Prepares a question for decoding.
     ///
     /// # Errors
-    /// If a flag of the radiograph has to be accepted and is not, the task takes no question but there is one, or as
+    /// If a flag of the radiograph has to be accepted and is not, the question does not suit its task (`Task::check`), or as
     /// [`PreparedQuestion::new`].
     fn prepare<'a>(&self, question: &'a Question) -> Result<PreparedQuestion<'a>> {
         if let Some(flag) = self.flags.iter().find(|flag| flag.code.must_be_accepted() && !question.accept_flags) {
             return Err(FlaggedError { name: self.name.clone(), flag: flag.clone() }.into());
         }
-        if let Some(task) = question.task.filter(|task| task.instruction().is_some() && !question.text.trim().is_empty()) {
-            return Err(QuestionError::Instruction { task: task.name() }.into());
-        }
+        question.task.map_or(Ok(()), |task| task.check(&question.text))?;
         let text = grounding::question_to_grid(&question.full_text(), &self.letterbox)?;
         let context = TextEnd { length: self.context.ids.len(), pending: &[], follows_turn: false };
         let end = self.conversation.as_ref().map_or(context, |conversation| conversation.end(question.follow_up));

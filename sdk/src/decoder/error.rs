@@ -16,6 +16,8 @@ pub enum QuestionError {
     TooLong { context: usize, question: usize, limit: usize },
     #[error("the task {task} has an instruction of its own and takes no question; leave the question empty, or name no task")]
     Instruction { task: &'static str },
+    #[error("the task {task} needs {needed}; give it as the question, or name another task")]
+    Unsuitable { task: &'static str, needed: &'static str },
     #[error("some of the questions are follow-ups and some are not; ask the follow-ups in a call of their own")]
     FollowUps,
     #[error("{name} is {value}, but must be {allowed}")]

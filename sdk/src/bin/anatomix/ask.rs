@@ -47,7 +47,7 @@ pub struct Output {
     /// Draw the boxes of the answer over the radiograph, as a PNG file
     #[arg(long, value_name = "PNG")]
     overlay: Option<PathBuf>,
-    /// Ask even if the radiograph is flagged not_chest or not_frontal, which otherwise ends with exit code 3
+    /// Ask even if the radiograph is flagged not_chest, not_frontal or for_processing, which otherwise ends with exit code 3
     #[arg(long)]
     accept_flags: bool,
     /// Largest number of tokens of an answer [default: 512]
@@ -151,8 +151,8 @@ impl Ask {
             let message = "the question is missing; only report, classification and abnormality_detection need none";
             return Err(Failure::Usage(message.into()));
         }
-        if let Some(task) = self.task.filter(|_| instructed && texts.iter().any(|text| !text.trim().is_empty())) {
-            return Err(Failure::Usage(format!("the task {task} takes no question; leave the question out, or --task")));
+        if let Some(task) = self.task {
+            texts.iter().try_for_each(|text| task.check(text)).map_err(|unsuitable| Failure::Usage(unsuitable.to_string()))?;
         }
         let question = |(i, text): (usize, String)| {
             let mut question = Question::new(text);
@@ -171,14 +171,14 @@ enum Source {
 }
 
 impl Source {
-    fn open(path: &Path) -> Result<Self, Failure> {
+    fn open(path: &Path, documents: &Documents) -> Result<Self, Failure> {
         let mut start = Vec::new();
         // If the file cannot be read, opening it as a radiograph reports that.
         let _ = files::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
         if anatomix::is_saved(&start) {
             return Ok(Self::Saved(path.into()));
         }
-        Ok(Self::Radiograph(Box::new(Radiograph::open(path).map_err(Error::from)?)))
+        Ok(Self::Radiograph(Box::new(documents.open(path)?)))
     }
 
     fn study(&self, engine: &Engine) -> anatomix::Result<Study> {
@@ -228,16 +228,22 @@ impl Output {
             [("--overlay", &self.overlay), ("--save", &self.save)].into_iter().filter_map(|(option, out)| Some((option, out.as_deref()?)));
         let outs = outs.chain(self.documents.places().map(|(kind, place)| (kind.option(), place)));
         Kept::new(inputs, &options.bundle()?).check_all(outs)?;
-        let engine = options.engine(!self.decoding.no_look_up)?;
-        let source = Source::open(image)?;
+        let source = Source::open(image, &self.documents)?;
         if self.overlay.is_some() && matches!(source, Source::Saved(_)) {
             return Err(Failure::Usage("--overlay needs the radiograph itself, which a saved study does not hold".into()));
         }
+        if self.documents.window.is_some() && matches!(source, Source::Saved(_)) {
+            return Err(Failure::Usage("--window needs the radiograph itself, which a saved study does not hold".into()));
+        }
+        if let Source::Radiograph(radiograph) = &source {
+            self.documents.check(radiograph)?;
+        }
+        let engine = options.engine(!self.decoding.no_look_up)?;
         let waiting = spinner("perceiving the radiograph");
         let study = source.study(&engine);
         waiting.finish_and_clear();
         let study = study?;
-        self.documents.check(&study)?;
+        self.documents.check_study(&study)?;
         Ok(Session { study, radiograph: source.radiograph(), output: self, answers: Vec::new(), flags_printed: false })
     }
 }
@@ -258,6 +264,7 @@ impl Session<'_> {
     /// Asks questions together. The first answer is printed as it is decoded, the others after it.
     pub fn ask(&mut self, questions: Vec<Question>) -> Result<(), Failure> {
         let json = self.output.json;
+        let show = |text: &str| if self.output.decoding.json_schema.is_some() { out().json_text(text) } else { out().text(text) };
         let waiting = spinner("computing the context and the question");
         let mut written = Ok(());
         let on_piece = |number: usize, piece: &str| {
@@ -265,7 +272,7 @@ impl Session<'_> {
                 return Flow::Continue;
             }
             waiting.finish_and_clear();
-            written = out().text(piece);
+            written = show(piece);
             if written.is_ok() { Flow::Continue } else { Flow::Stop }
         };
         let answers = match <[Question; 1]>::try_from(questions) {
@@ -285,7 +292,7 @@ impl Session<'_> {
                 continue;
             }
             if number > 0 {
-                out().text(&answer.text)?;
+                show(&answer.text)?;
             }
             out().line("")?;
             print::groundings(answer)?;

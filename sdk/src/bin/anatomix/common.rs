@@ -3,11 +3,12 @@
 use crate::shown::remark;
 use anatomix::error::BundleError;
 use anatomix::output::check_writable;
-use anatomix::parts::{files, parallel, runtime};
+use anatomix::parts::files::{self, destination};
+use anatomix::parts::{parallel, runtime};
 use anatomix::{Engine, Error, Provider, PublicKey};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::num::{IntErrorKind, NonZeroU32, NonZeroUsize, ParseIntError};
 use std::path::{Path, PathBuf};
@@ -151,7 +152,7 @@ pub enum Failure {
     Message(String),
     /// The command cannot continue.
     Fatal(String),
-    /// The radiograph is flagged as not a chest or not frontal, and the question does not accept that.
+    /// The radiograph is flagged as not a chest, not frontal or not for display, and the question does not accept that.
     Flagged(String),
     /// The command line is wrong.
     Usage(String),
@@ -180,10 +181,9 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Prints an error as one line on standard error.
+/// Prints an error as one line on standard error. What it quotes is shown as it was given, with its white space.
 pub fn complain(message: &str) {
-    let words: Vec<&str> = message.split_whitespace().collect();
-    remark(&format!("error: {}", words.join(" ")));
+    remark(&format!("error: {message}"));
 }
 
 /// A spinner that is visible on a terminal only, until it is cleared.
@@ -209,10 +209,25 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| unreadable("is not UTF-8", "convert it"))
 }
 
-/// The canonical path of a file that exists or will be written; `None` if its folder does not exist.
-fn place(path: &Path) -> Option<PathBuf> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
+/// The name of the standard stream that goes to this file, if one does.
+#[cfg(unix)]
+fn standard_stream(path: &Path) -> Option<&'static str> {
+    use rustix::fs::fstat;
+    use rustix::stdio::{stderr, stdout};
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let found = std::fs::metadata(path).ok().filter(|found| !found.file_type().is_char_device())?;
+    let is = |stream: rustix::io::Result<rustix::fs::Stat>| {
+        stream.is_ok_and(|stream| (stream.st_dev as u64, stream.st_ino as u64) == (found.dev(), found.ino()))
+    };
+    if is(fstat(stdout())) {
+        return Some("standard output, where the results go");
+    }
+    is(fstat(stderr())).then_some("standard error, where messages go")
+}
+
+#[cfg(not(unix))]
+fn standard_stream(_: &Path) -> Option<&'static str> {
+    None
 }
 
 /// What output files must not replace: the files that a command reads, and those in the bundle.
@@ -229,10 +244,11 @@ impl Kept {
 
     /// Checks, before any work is done, that an option's file replaces nothing that is kept and can be written.
     pub fn check(&self, option: &str, out: &Path) -> Result<(), Failure> {
-        if out == Path::new("-") {
-            return Err(Failure::Usage(format!("{option} -: the file cannot go to standard output, where the results go; name a file")));
+        let (place, shown) = (destination(out).ok(), out.display());
+        let stream = if out == Path::new("-") { Some("standard output, where the results go") } else { standard_stream(out) };
+        if let Some(stream) = stream {
+            return Err(Failure::Usage(format!("{option} {shown}: the file cannot go to {stream}; name a file")));
         }
-        let (place, shown) = (place(out), out.display());
         if place.as_ref().is_some_and(|place| self.inputs.contains(place)) {
             return Err(Failure::Usage(format!("{option} would replace {shown}, which is read; name another file")));
         }
@@ -244,16 +260,16 @@ impl Kept {
         Ok(check_writable(out).map_err(Error::from)?)
     }
 
-    /// Checks the files of several options as [`Kept::check`] does, and that no two are the same.
+    /// Checks all files that a command writes, each with its option, as [`Kept::check`] does, and that no two are the same.
     pub fn check_all<'a>(&self, outs: impl IntoIterator<Item = (&'a str, &'a Path)>) -> Result<(), Failure> {
-        let mut taken: Vec<(&str, PathBuf)> = Vec::new();
+        let mut taken: BTreeMap<PathBuf, (&str, &Path)> = BTreeMap::new();
         for (option, out) in outs {
             self.check(option, out)?;
-            let Some(place) = place(out) else { continue };
-            if let Some((other, _)) = taken.iter().find(|(_, taken)| *taken == place) {
-                return Err(Failure::Usage(format!("{other} and {option} name the same file; name two")));
+            let Ok(place) = destination(out) else { continue };
+            if let Some((other, path)) = taken.insert(place, (option, out)) {
+                let (one, two) = (path.display(), out.display());
+                return Err(Failure::Usage(format!("{other} {one} and {option} {two} name the same file; name two")));
             }
-            taken.push((option, place));
         }
         Ok(())
     }

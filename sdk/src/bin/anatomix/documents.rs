@@ -1,9 +1,10 @@
 //! The documents for other systems that commands write: DICOM objects, FHIR.
 
-use crate::common::Failure;
-use anatomix::output::{ReportClass, write_whole};
-use anatomix::{Answer, Error, Study};
-use clap::{ArgGroup, Args};
+use crate::common::{Failure, positive};
+use anatomix::output::{ReportClass, StructuredReport, check_content_time, write_whole};
+use anatomix::{Answer, Error, Radiograph, ReadOptions, Study};
+use clap::{ArgGroup, Args, Command};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 /// Options of documents for other systems; `perceive`, `ask`, `chat` and `report` share them.
@@ -15,6 +16,9 @@ pub struct Documents {
     /// several images name an existing folder, which gets NAME.sr.dcm for each
     #[arg(long, value_name = "DCM")]
     pub sr: Option<PathBuf>,
+    /// Display a DICOM image with this one of its VOI LUTs and windows, counted from 1: first the VOI LUTs, then the windows [default: 1]
+    #[arg(long, value_name = "N", value_parser = positive::<NonZeroUsize>, allow_negative_numbers = true, help_heading = "Image")]
+    pub window: Option<NonZeroUsize>,
     /// Write a Comprehensive SR instead of a Comprehensive 3D SR, for viewers that do not know that
     #[arg(long, requires = "sr")]
     pub sr_2d: bool,
@@ -27,7 +31,7 @@ pub struct Documents {
     #[arg(long, value_name = "JSON")]
     pub fhir: Option<PathBuf>,
     /// The time at which the results were made, as YYYYMMDDhhmmss [default: that of the image]
-    #[arg(long, value_name = "TIME", requires = "documents")]
+    #[arg(long, value_name = "TIME", requires = "documents", value_parser = content_time)]
     pub content_time: Option<String>,
 }
 
@@ -61,7 +65,29 @@ impl Kind {
     }
 }
 
+/// Parses a content time.
+fn content_time(text: &str) -> Result<String, String> {
+    check_content_time(text).map(|()| text.to_owned()).map_err(|_| "it must be a date with a time, as YYYYMMDDhhmmss".into())
+}
+
+/// A command that takes one image, with the help of these options about one.
+pub fn of_one_image(command: Command) -> Command {
+    command.mut_args(|argument| {
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        match help.split_once(". For several images") {
+            Some((one, _)) => argument.help(one.to_owned()),
+            None => argument,
+        }
+    })
+}
+
 impl Documents {
+    /// Opens a radiograph.
+    pub fn open(&self, path: &Path) -> Result<Radiograph, Failure> {
+        let options = ReadOptions::new().window(self.window.map_or(1, NonZeroUsize::get));
+        Ok(Radiograph::open_with(path, &options).map_err(Error::from)?)
+    }
+
     /// The file or folder of a kind of document, if it is asked for.
     pub fn place(&self, kind: Kind) -> Option<&Path> {
         match kind {
@@ -97,8 +123,16 @@ impl Documents {
         Ok(bytes.map_err(Error::from)?)
     }
 
+    /// Checks that the documents can be made of the radiograph's study, before it is perceived.
+    pub fn check(&self, radiograph: &Radiograph) -> Result<(), Failure> {
+        if self.places().next().is_none() {
+            return Ok(());
+        }
+        Ok(StructuredReport::check(radiograph, self.content_time.as_deref()).map_err(Error::from)?)
+    }
+
     /// Checks that the documents can be made of the study, before answers are decoded for them.
-    pub fn check(&self, study: &Study) -> Result<(), Failure> {
+    pub fn check_study(&self, study: &Study) -> Result<(), Failure> {
         self.places().try_for_each(|(kind, _)| self.bytes(kind, study, &[]).map(drop))
     }
 

@@ -3,6 +3,7 @@
 
 use super::Cli;
 use super::common::{Failure, Options};
+use super::documents::of_one_image;
 use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -39,8 +40,10 @@ type Code = (u8, &'static str);
 const DONE: Code = (0, "everything was done");
 const FAILED: Code = (1, "something failed; standard error says what, and what to do");
 const USAGE: Code = (2, "the command line is wrong");
-const FLAGGED: Code =
-    (super::FLAGGED, "the radiograph is flagged not_chest or not_frontal, and its flags were not accepted (--accept-flags)");
+const FLAGGED: Code = (
+    super::FLAGGED,
+    "the radiograph is flagged not_chest, not_frontal or for_processing, and its flags were not accepted (--accept-flags)",
+);
 const PIPE_CLOSED: Code = (super::PIPE_CLOSED, "the reader of standard output closed the pipe before everything was written");
 const ALL: &[Code] = &[DONE, FAILED, USAGE, FLAGGED, PIPE_CLOSED];
 const WITHOUT_FLAGS: &[Code] = &[DONE, FAILED, USAGE, PIPE_CLOSED];
@@ -71,7 +74,7 @@ anatomix perceive *.dcm --json > results.jsonl",
         examples: "anatomix ask chest.dcm \"Where is the left lung?\" --overlay answer.png
 anatomix ask chest.dcm \"Is there a pleural effusion?\" \"Where is it?\" --follow-up
 anatomix ask chest.dcm \"pleural effusion\" --task phrase_grounding --json
-anatomix ask chest.dcm \"What is the finding in <box>(310,540),(620,900)</box>?\"",
+anatomix ask chest.dcm \"What is the finding in <box>(310,440),(560,700)</box>?\"",
         codes: ALL,
     },
     Extra { command: "chat", examples: "anatomix chat chest.dcm\nanatomix chat chest.dcm --json < questions.txt", codes: ALL },
@@ -137,6 +140,7 @@ fn with_extras(command: Command, name: &str) -> Command {
         Some(extra) => command.after_help(extra.text()),
         None => command,
     };
+    let command = if matches!(name, "ask" | "chat" | "report") { of_one_image(command) } else { command };
     command.mut_subcommands(|inner| {
         let name = format!("{name} {}", inner.get_name());
         with_extras(inner, name.trim_start())

@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Exit code if the radiograph is flagged as not a chest or not frontal and the question does not accept that.
+/// Exit code if the radiograph is flagged as not a chest, not frontal or not for display and the question does not accept that.
 const FLAGGED: u8 = 3;
 /// Exit code if the reader of standard output closed the pipe: 128 and the number of SIGPIPE, as shells print it for other programs.
 const PIPE_CLOSED: u8 = 128 + 13;
@@ -95,11 +95,14 @@ fn refuse(error: &clap::Error) -> Result<(), Failure> {
     if !error.use_stderr() {
         return Ok(error.print()?);
     }
-    // clap's messages contain the arguments as they are, so control characters in them have to be escaped.
-    let is_plain = |argument: std::ffi::OsString| matches!(shown::line(&argument.to_string_lossy()), Cow::Borrowed(_));
-    if std::env::args_os().all(is_plain) {
+    // clap's messages quote the arguments, but lose control sequences in them. So it is given the arguments as they are to be shown.
+    let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let shown: Vec<Cow<str>> = arguments.iter().map(|argument| shown::line(argument)).collect();
+    if shown.iter().all(|argument| matches!(argument, Cow::Borrowed(_))) {
         error.exit();
     }
-    error.render().to_string().trim_end().lines().for_each(shown::remark);
+    let shown = shown.iter().map(|argument| &**argument);
+    let escaped = help::command().try_get_matches_from(shown).err().filter(|escaped| escaped.kind() == error.kind());
+    escaped.as_ref().unwrap_or(error).render().to_string().trim_end().lines().for_each(shown::remark);
     std::process::exit(error.exit_code())
 }

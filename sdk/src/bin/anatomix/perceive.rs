@@ -5,11 +5,12 @@ use crate::documents::{Documents, Kind};
 use crate::print;
 use crate::shown::out;
 use anatomix::output::{Overlay, PerceiveRecord};
-use anatomix::parts::parallel;
+use anatomix::parts::{files, parallel, radiograph::is_dicom};
 use anatomix::{Engine, Error, PerceiveOptions, Radiograph, Study};
 use clap::Args;
 use indicatif::ProgressBar;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -55,15 +56,20 @@ impl Perceive {
         let files = options.inputs();
         let inputs = self.images.iter().chain(&files).map(PathBuf::as_path);
         let kept = Kept::new(inputs, &options.bundle()?);
-        images.iter().try_for_each(|image| kept.check_all(image.outs()))?;
+        kept.check_all(images.iter().flat_map(Image::outs))?;
+        let mut failed = false;
+        // An image that is no DICOM file, as a document needs it, fails before the bundle is opened.
+        let images: Vec<Image> = images.into_iter().filter(|image| self.may_be_documented(image, &mut failed)).collect();
+        if images.is_empty() {
+            return Err(Failure::Reported);
+        }
         let engine = options.engine(true)?;
-        let progress = match self.images.len() {
+        let progress = match images.len() {
             1 => ProgressBar::hidden(),
             count => bar(count as u64, "{wide_bar} {pos}/{len}  {per_sec}  {eta} left"),
         };
-        let mut failed = false;
         for batch in images.chunks(engine.batch()) {
-            for (image, made) in batch.iter().zip(perceive(&engine, batch, self.deadline)?) {
+            for (image, made) in batch.iter().zip(self.perceive(&engine, batch)?) {
                 match made.and_then(|(radiograph, study)| self.show(&radiograph, &study, image, &progress)) {
                     Err(Failure::Message(message)) => {
                         progress.suspend(|| complain(&message));
@@ -86,6 +92,22 @@ impl Perceive {
             self.documents.write(*kind, study, &[], path)?;
         }
         progress.suspend(|| if self.json { Ok(out().json(&PerceiveRecord::from(study))?) } else { print::study(study) })
+    }
+
+    /// Whether documents can be made of this image if some are wanted, as far as its first bytes say; else prints why not. A file that
+    /// cannot be read fails later.
+    fn may_be_documented(&self, image: &Image, failed: &mut bool) -> bool {
+        let mut start = Vec::new();
+        let read = files::open(image.path).and_then(|file| file.take(256).read_to_end(&mut start));
+        let option = image.documents.first().map(|(kind, _)| kind.option());
+        let may_be = option.is_none() || read.is_err() || is_dicom(&start);
+        if !may_be {
+            let what = "no DICOM object and no FHIR bundle can be made of it, because it is no DICOM file";
+            let option = option.unwrap_or_default();
+            complain(&format!("{}: {what}; leave {option} out, or give the DICOM file that it was made from", image.path.display()));
+            *failed = true;
+        }
+        may_be
     }
 
     /// The images with the paths of their files.
@@ -130,28 +152,34 @@ impl Perceive {
 /// A radiograph with its study, or why there is none.
 type Perceived = Result<(Radiograph, Study), Failure>;
 
-/// The study of each image of a batch, in order, or why it failed. The deadline counts from now.
-fn perceive(engine: &Engine, batch: &[Image], deadline: Option<Duration>) -> Result<Vec<Perceived>, Failure> {
-    let begin = Instant::now();
-    let open = |image: &Image| Radiograph::open(image.path).map_err(Error::from);
-    let opened: Vec<Result<Radiograph, Error>> = parallel::map(batch, open);
-    let (mut whole, mut failures) = (Vec::new(), Vec::new());
-    for radiograph in opened {
-        failures.push(radiograph.map(|radiograph| whole.push(radiograph)).err());
+impl Perceive {
+    /// The study of each image of a batch, in order, or why it failed. The deadline counts from now.
+    fn perceive(&self, engine: &Engine, batch: &[Image]) -> Result<Vec<Perceived>, Failure> {
+        let begin = Instant::now();
+        let open = |image: &Image| {
+            let radiograph = self.documents.open(image.path)?;
+            self.documents.check(&radiograph)?;
+            Ok(radiograph)
+        };
+        let opened: Vec<Result<Radiograph, Failure>> = parallel::map(batch, open);
+        let (mut whole, mut failures) = (Vec::new(), Vec::new());
+        for radiograph in opened {
+            failures.push(radiograph.map(|radiograph| whole.push(radiograph)).err());
+        }
+        let mut options = PerceiveOptions::new();
+        options.deadline = self.deadline.map(|time| time.saturating_sub(begin.elapsed()));
+        let studies = engine.studies_with(&whole, &options)?;
+        let mut made = whole.into_iter().zip(studies);
+        let outcomes = failures.into_iter().filter_map(|failure| match failure {
+            Some(failure) => Some(Err(failure)),
+            None => made.next().map(|(radiograph, study)| match study {
+                Ok(study) => Ok((radiograph, study)),
+                Err(Error::Stopped(error)) => Err(Failure::Message(format!("{} was not perceived: {error}", radiograph.name()))),
+                Err(error) => Err(error.into()),
+            }),
+        });
+        Ok(outcomes.collect())
     }
-    let mut options = PerceiveOptions::new();
-    options.deadline = deadline.map(|time| time.saturating_sub(begin.elapsed()));
-    let studies = engine.studies_with(&whole, &options)?;
-    let mut made = whole.into_iter().zip(studies);
-    let outcomes = failures.into_iter().filter_map(|failure| match failure {
-        Some(error) => Some(Err(error.into())),
-        None => made.next().map(|(radiograph, study)| match study {
-            Ok(study) => Ok((radiograph, study)),
-            Err(Error::Stopped(error)) => Err(Failure::Message(format!("{} was not perceived: {error}", radiograph.name()))),
-            Err(error) => Err(error.into()),
-        }),
-    });
-    Ok(outcomes.collect())
 }
 
 #[cfg(test)]

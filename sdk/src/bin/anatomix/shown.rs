@@ -35,6 +35,21 @@ fn escaped(text: &str, controls_terminal: impl Fn(char) -> bool) -> Cow<'_, str>
     shown.into()
 }
 
+/// Escapes JSON so that it stays JSON: outside of its strings only white space can be a control character, and inside of them any
+/// character may be written as `\u202e` and the like.
+fn json(text: &str) -> Cow<'_, str> {
+    let is_escaped = |character| controls_terminal(character) && !matches!(character, '\n' | '\t');
+    if !text.contains(is_escaped) {
+        return text.into();
+    }
+    let escape = |character| match character {
+        '\r' => "\n".into(),
+        character if is_escaped(character) => format!("\\u{:04x}", u32::from(character)),
+        character => character.to_string(),
+    };
+    text.chars().map(escape).collect::<String>().into()
+}
+
 /// Whether standard output was closed when the program was started.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
@@ -69,6 +84,12 @@ impl Out {
     /// Prints a piece of text, which may have several lines, and flushes it.
     pub fn text(&mut self, text: &str) -> io::Result<()> {
         write!(self.0, "{}", lines(text))?;
+        self.0.flush()
+    }
+
+    /// Prints a piece of JSON, and flushes it.
+    pub fn json_text(&mut self, text: &str) -> io::Result<()> {
+        write!(self.0, "{}", json(text))?;
         self.0.flush()
     }
 
@@ -125,6 +146,15 @@ mod tests {
         let text = String::from_utf8(written).unwrap();
         assert!(!text.contains(controls_terminal), "{text:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
+
+    #[test]
+    fn json_that_is_text_stays_json() {
+        let text = format!("{{\"{0}\":\t[\r\n\"{0}\"]}}", ORDERS.replace(|c| c < ' ', ""));
+        let shown = json(&text);
+        assert!(!shown.contains(|c| controls_terminal(c) && !matches!(c, '\n' | '\t')), "{shown:?}");
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(read(&shown), read(&text));
     }
 
     #[test]
