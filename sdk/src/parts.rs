@@ -19,7 +19,7 @@ pub mod files {
 
     pub use crate::files::{open, read};
 
-    /// The file that [`write_whole`](crate::output::write_whole) creates or replaces: that at the end of symbolic links, also where it
+    /// The file that [`write_whole`](crate::output::write_whole) creates or replaces: that at the end of symbolic links, even if it
     /// does not exist yet.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ pub fn check_writable(path: impl AsRef<Path>) -> Result<(), OutputError> {
 /// Most symbolic links that are followed one after another.
 const MAX_LINKS: usize = 40;
 
-/// The file that [`write_whole`] creates or replaces: that at the end of symbolic links, also where it does not exist yet.
+/// The file that [`write_whole`] creates or replaces: that at the end of symbolic links, even if it does not exist yet.
 ///
 /// # Errors
 /// If its folder cannot be reached, or the links do not end.
@@ -128,7 +128,7 @@ mod tests {
         write_whole(&link, b"two").unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"two");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        // Also where its target does not exist yet, and over several links.
+        // Even if its target does not exist yet, and over several links.
         fs::remove_file(&target).unwrap();
         let (second, endless) = (folder.path().join("second"), folder.path().join("endless"));
         std::os::unix::fs::symlink("link", &second).unwrap();

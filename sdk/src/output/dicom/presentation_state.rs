@@ -210,7 +210,7 @@ fn whole_area(study: &Study, shown: &Shown, image: ImageReference) -> InMemDicom
     ])
 }
 
-/// The module Modality LUT (C.11.1), which is left out where it would change nothing.
+/// The module Modality LUT (C.11.1), which is left out if it would change nothing.
 fn modality(modality: &Modality) -> Vec<InMemElement> {
     match modality {
         Modality::Linear { slope, intercept } if *slope == 1.0 && *intercept == 0.0 => vec![],
