@@ -98,9 +98,9 @@ fn perceiving_several_files_tells_how_many_are_done() {
     let engine = engine();
     let (phantom, missing) = (file("examples/phantom.dcm"), file("no/such.dcm"));
     // A file that fails counts, too.
-    let mut paths = vec![phantom.as_ptr(); 10];
+    let mut paths = [phantom.as_ptr(); 10];
     paths[3] = missing.as_ptr();
-    let (mut studies, mut seen) = (vec![null_mut(); paths.len()], Seen::default());
+    let (mut studies, mut seen) = ([null_mut(); 10], Seen::default());
     let struct_size = size_of::<anx_perceive_options>();
     // SAFETY: the header promises that all zero means every default.
     let options = anx_perceive_options { struct_size, ..unsafe { std::mem::zeroed() } };
