@@ -73,7 +73,8 @@ complete zsh share/zsh/site-functions _anatomix
 complete fish share/fish/vendor_completions.d anatomix.fish
 
 put share/anatomix "$SBOM" examples/phantom.dcm include/anatomix.abi
-put share/anatomix/example examples/installed/CMakeLists.txt examples/installed/report.c examples/cpp/minimal.cpp
+put share/anatomix/example examples/installed/CMakeLists.txt examples/installed/report.c \
+  examples/cpp/minimal.cpp examples/cpp/complete.cpp
 put share/anatomix/reference-bundle examples/reference-bundle/*
 doc=share/doc/anatomix
 put $doc LICENSE-MIT LICENSE-APACHE sdk/assets/DejaVuSans.LICENSE packaging/THIRD-PARTY.txt CHANGELOG.md docs/install.md docs/abi.md \

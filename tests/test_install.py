@@ -248,6 +248,9 @@ def test_programs_are_built_by_cmake_and_shipped(prefix, data, report, tmp_path)
     try:
         assert run(shipped / "bin/report_c", *data).strip() == text(report)
         assert run(shipped / "bin/report_cpp", *data).startswith(text(report))
+        (out := tmp_path / "out").mkdir()
+        assert text(report) in run(shipped / "bin/complete", data[0], out, data[1])
+        assert sorted(file.suffix for file in out.iterdir()) == [".dcm", ".json", ".png"]
     finally:
         away.rename(prefix)
 
