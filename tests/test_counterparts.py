@@ -16,6 +16,7 @@ EXPORTS = [(), ("error",), ("output",)]
 
 # Why a language has no counterpart.
 REASONS = {
+    "call": "it checks beforehand what the call itself refuses",
     "caller": "the caller has the pixels, and reads or changes them before the study is made",
     "default": "zero and the absence of an argument are the defaults",
     "field": "it is a field of a plain struct or object, or what such a field says in other words",
@@ -118,6 +119,7 @@ Question::stop | anx_ask_options.stop | AskOptions::stop | Question.__new__(stop
 Question::task | anx_ask_options.task | AskOptions::task | Question.__new__(task)
 Question::unconstrained | anx_ask_options.unconstrained | AskOptions::unconstrained | Question.__new__(unconstrained)
 Radiograph::from_bytes | anx_study_from_bytes | Engine::study_from_bytes | Radiograph.from_bytes
+Radiograph::from_bytes_with | anx_perceive_options.window | PerceiveOptions::window | Radiograph.from_bytes(window)
 Radiograph::from_pixels_u16 | anx_study_from_pixels | Engine::study_from_pixels | Radiograph.from_array
 Radiograph::from_pixels_u8 | anx_study_from_pixels | Engine::study_from_pixels | Radiograph.from_array
 Radiograph::header | -header | -header | -header
@@ -127,11 +129,14 @@ Radiograph::inverted | anx_pixels.photometric | Pixels::photometric | Radiograph
 Radiograph::mirrored | -caller | -caller | Radiograph.mirrored
 Radiograph::name | anx_study_name | Study::name | Radiograph.name
 Radiograph::open | anx_study_from_file | Engine::study_from_file | Radiograph.open
+Radiograph::open_with | anx_perceive_options.window | PerceiveOptions::window | Radiograph.open(window)
 Radiograph::percentiles | -caller | -caller | -caller
 Radiograph::preprocess | -network | -network | -network
 Radiograph::sha256 | anx_provenance.input_sha256 | Provenance::input_sha256 | Radiograph.sha256
 Radiograph::width | anx_study_width | Study::width | Radiograph.width
-Sampling::check | -default | -default | -default
+ReadOptions::new | -default | -default | -default
+ReadOptions::window | anx_perceive_options.window | PerceiveOptions::window | Radiograph.open(window)
+Sampling::check | -call | -call | -call
 Sampling::is_greedy | anx_ask_options.temperature | AskOptions::temperature | Question.__new__(temperature)
 Severity::name | anx_flag.severity | Flag::severity | Flag.severity
 Structure::all | anx_structure_name | structure_name | STRUCTURES
@@ -141,6 +146,7 @@ Structure::index | anx_structure.index | Structure::index | Structure.index
 Structure::name | anx_structure_name | structure_name | STRUCTURES
 Structure::new | anx_structure_name | structure_name | STRUCTURES
 Structure::side | -text | -text | -text
+StructuredReport::check | -call | -call | -call
 StructuredReport::class | anx_report_options.comprehensive_sr | ReportOptions::comprehensive_sr | Study.structured_report(comprehensive_sr)
 StructuredReport::content_time | anx_report_options.content_time | ReportOptions::content_time | Study.structured_report(content_time)
 StructuredReport::of | anx_study_structured_report | Study::structured_report | Study.structured_report
@@ -166,11 +172,13 @@ Study::structures | anx_study_structure | Study::structures | Study.structures
 Study::timing | anx_study_timing | Study::timing | Study.timing
 Study::turns | anx_study_turns | Study::turns | Study.turns
 Study::width | anx_study_width | Study::width | Study.width
+Task::check | -call | -call | -call
 Task::from_name | -text | -text | -text
 Task::instruction | anx_answer_question | Answer::question | Answer.question
 Task::name | anx_task_name | name | TASKS
 Task::question | anx_answer_question | Answer::question | Answer.question
 Timing::steps | anx_study_timing | Study::timing | Study.timing
+check_content_time | -call | -call | -call
 check_writable | -files | -files | -files
 is_saved | anx_is_saved | is_saved | is_saved
 write_whole | -files | -files | -files
