@@ -198,6 +198,11 @@ docs: build python doxygen ## Pages of the interfaces in build/docs: rust (rustd
 	.venv-python/bin/python -W error::UserWarning -m pdoc anatomix -o build/docs/python
 	@echo "build/docs/rust/anatomix/index.html build/docs/c/index.html build/docs/python/anatomix.html"
 
+# The tests of memory run a program under it.
+.PHONY: valgrind
+valgrind: ## Install Valgrind where it is missing and this is root
+	$(call debian,command -v valgrind > /dev/null,valgrind,under Valgrind)
+
 .PHONY: test-python
 test-python: build deps trainer qemu dicom-tools minisign doxygen ## Command line, bad input, C and C++, independent readers of the bundle, gradients
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -rs tests
@@ -206,6 +211,10 @@ test-python: build deps trainer qemu dicom-tools minisign doxygen ## Command lin
 test-bindings: build deps python ## The Python package: against the program, its types, its examples
 	.venv-python/bin/python -m pip check --disable-pip-version-check
 	.venv-python/bin/python -m pytest -rs bindings/python
+
+.PHONY: test-memory
+test-memory: build deps valgrind $(VENV) ## Open, perceive, ask and close 1,000 times at constant memory, and once under Valgrind (minutes)
+	.venv/bin/python tests/memory.py
 
 .PHONY: test-4b
 test-4b: build trainer ## Import, export in int4 and ask at MedGemma-4b's size with random weights: 20 GB of disk, half an hour
