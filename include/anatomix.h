@@ -306,6 +306,68 @@ typedef int32_t anx_severity;
 #endif
 
 /**
+ * Whether what was perceived says the same as a sentence of an answer. Later versions may add values.
+ */
+enum anx_support
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
+    /**
+     * Retrieved sentences say all that the sentence states.
+     */
+    ANX_SUPPORTED = 0,
+    /**
+     * A retrieved sentence says the opposite of something that the sentence states.
+     */
+    ANX_CONTRADICTED = 1,
+    /**
+     * No retrieved sentence says something that the sentence states.
+     */
+    ANX_UNSUPPORTED = 2,
+    /**
+     * The sentence states nothing that could be compared.
+     */
+    ANX_NOT_ASSESSED = 3
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum anx_support anx_support;
+#else
+typedef int32_t anx_support;
+#endif
+#endif
+
+/**
+ * What a structure's retrieved sentence says of a sentence of an answer. Later versions may add values.
+ */
+enum anx_relation
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
+    /**
+     * It is the same sentence.
+     */
+    ANX_REPEATS = 0,
+    /**
+     * It states the same of the same place.
+     */
+    ANX_AGREES = 1,
+    /**
+     * It states the opposite.
+     */
+    ANX_CONTRADICTS = 2
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum anx_relation anx_relation;
+#else
+typedef int32_t anx_relation;
+#endif
+#endif
+
+/**
  * Why an answer ended.
  */
 enum anx_finish
@@ -973,6 +1035,79 @@ typedef struct anx_grounding {
 } anx_grounding;
 
 /**
+ * A structure whose retrieved sentence, or box, speaks for or against a sentence of an answer.
+ */
+typedef struct anx_structure_evidence {
+    /**
+     * Its index, 0 to 35, for anx_study_structure.
+     */
+    size_t structure;
+    /**
+     * Its name.
+     */
+    const char *name;
+    /**
+     * What it says of the answer's sentence.
+     */
+    anx_relation relation;
+    /**
+     * Cosine similarity of the retrieved sentence, -1..1, not calibrated.
+     */
+    float similarity;
+    /**
+     * Similarity minus that of the second-best sentence.
+     */
+    float margin;
+    /**
+     * Its bounding box.
+     */
+    struct anx_box bounds;
+} anx_structure_evidence;
+
+/**
+ * Where a sentence of an answer comes from: what the retrieved sentences of the structures that it is about say of it, compared word by
+ * word, without a model.
+ */
+typedef struct anx_evidence {
+    /**
+     * The sentence.
+     */
+    const char *sentence;
+    /**
+     * Where it begins in anx_answer_text, in bytes.
+     */
+    size_t start;
+    /**
+     * Where it ends.
+     */
+    size_t end;
+    /**
+     * Whether what was perceived says the same.
+     */
+    anx_support support;
+    /**
+     * Structures that speak for or against it, in index order, structure_count of them; borrowed from the answer.
+     */
+    const struct anx_structure_evidence *structures;
+    /**
+     * How many structures there are.
+     */
+    size_t structure_count;
+    /**
+     * Indices, for anx_answer_grounding, of the phrases that it grounds, grounding_count of them; borrowed from the answer.
+     */
+    const size_t *groundings;
+    /**
+     * How many indices there are.
+     */
+    size_t grounding_count;
+    /**
+     * Mean probability of its tokens under the model, 0..1, not calibrated; NaN if no token is its own.
+     */
+    float probability;
+} anx_evidence;
+
+/**
  * Options of anx_study_structured_report. Set struct_size to sizeof(anx_report_options) and everything else to zero but what you want to
  * change.
  */
@@ -1507,6 +1642,17 @@ size_t anx_answer_grounding_count(const struct anx_answer *answer);
  * anx_answer_grounding_count.
  */
 const struct anx_grounding *anx_answer_grounding(const struct anx_answer *answer, size_t index);
+
+/**
+ * How many sentences the answer has; 0 for an answer in JSON, and for NULL.
+ */
+size_t anx_answer_evidence_count(const struct anx_answer *answer);
+
+/**
+ * Where a sentence comes from, in the order of the text. Borrowed from the answer; NULL if index is not below
+ * anx_answer_evidence_count.
+ */
+const struct anx_evidence *anx_answer_evidence(const struct anx_answer *answer, size_t index);
 
 /**
  * How many tokens were decoded, those of tags and coordinates included; 0 for NULL.

@@ -40,6 +40,10 @@ public:
     std::vector<Grounding> groundings() const {
         return detail::collect(handle_.get(), anx_answer_grounding_count, anx_answer_grounding, detail::grounding);
     }
+    // Where each sentence comes from, in the order of the text; empty for an answer in JSON.
+    std::vector<Evidence> evidence() const {
+        return detail::collect(handle_.get(), anx_answer_evidence_count, anx_answer_evidence, detail::evidence);
+    }
     std::size_t tokens() const { return anx_answer_tokens(handle_.get()); }
     // Tokens that were prefilled for this answer, and runs of the decoder that its tokens took.
     std::size_t prefilled() const { return anx_answer_prefilled(handle_.get()); }

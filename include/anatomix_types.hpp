@@ -154,6 +154,25 @@ struct Grounding {
     std::vector<Box> boxes;
 };
 
+// A structure whose retrieved sentence, or box, speaks for or against a sentence of an answer; see anx_structure_evidence.
+struct StructureEvidence {
+    std::size_t structure; // its index, 0 to 35
+    std::string name;
+    anx_relation relation;
+    float similarity, margin; // not calibrated
+    Box bounds;
+};
+
+// Where a sentence of an answer comes from; see anx_evidence.
+struct Evidence {
+    std::string sentence;
+    std::size_t start, end; // in the answer's text, in bytes
+    anx_support support;
+    std::vector<StructureEvidence> structures;
+    std::vector<std::size_t> groundings; // indices in Answer::groundings()
+    float probability;                   // mean of its tokens, not calibrated; NaN if no token is its own
+};
+
 // The time of a step.
 struct Timing {
     std::string step;
@@ -178,6 +197,15 @@ inline Flag flag(const anx_flag &f) { return {text(f.code), f.severity, text(f.m
 inline Timing timing(const anx_timing &t) { return {text(t.step), t.milliseconds}; }
 inline Grounding grounding(const anx_grounding &g) {
     return {text(g.phrase), std::vector<Box>(g.boxes, g.boxes + g.box_count)};
+}
+inline StructureEvidence structure_evidence(const anx_structure_evidence &e) {
+    return {e.structure, text(e.name), e.relation, e.similarity, e.margin, e.bounds};
+}
+inline Evidence evidence(const anx_evidence &e) {
+    Evidence made = {text(e.sentence), e.start, e.end, e.support, {}, {}, e.probability};
+    for (std::size_t i = 0; i < e.structure_count; i++) made.structures.push_back(structure_evidence(e.structures[i]));
+    made.groundings.assign(e.groundings, e.groundings + e.grounding_count);
+    return made;
 }
 inline Provenance provenance(const anx_provenance *p) {
     if (!p) return {};

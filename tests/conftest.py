@@ -44,6 +44,19 @@ def onnxruntime_library() -> Path:
 
 
 @pytest.fixture(scope="session")
+def trainer(onnxruntime_library):
+    """Runs the trainer that `make trainer` builds, and returns what it prints."""
+    program = needed(ROOT / "target/release/anatomix-trainer", "trainer")
+
+    def trainer(*arguments):
+        done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return trainer
+
+
+@pytest.fixture(scope="session")
 def bundle() -> Path:
     """The reference bundle, or the one in ANATOMIX_BUNDLE, which the program reads, too."""
     if named := os.environ.get("ANATOMIX_BUNDLE"):

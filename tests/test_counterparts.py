@@ -136,6 +136,7 @@ Radiograph::sha256 | anx_provenance.input_sha256 | Provenance::input_sha256 | Ra
 Radiograph::width | anx_study_width | Study::width | Radiograph.width
 ReadOptions::new | -default | -default | -default
 ReadOptions::window | anx_perceive_options.window | PerceiveOptions::window | Radiograph.open(window)
+Relation::name | anx_structure_evidence.relation | StructureEvidence::relation | StructureEvidence.relation
 Sampling::check | -call | -call | -call
 Sampling::is_greedy | anx_ask_options.temperature | AskOptions::temperature | Question.__new__(temperature)
 Severity::name | anx_flag.severity | Flag::severity | Flag.severity
@@ -172,6 +173,7 @@ Study::structures | anx_study_structure | Study::structures | Study.structures
 Study::timing | anx_study_timing | Study::timing | Study.timing
 Study::turns | anx_study_turns | Study::turns | Study.turns
 Study::width | anx_study_width | Study::width | Study.width
+Support::name | anx_evidence.support | Evidence::support | Evidence.support
 Task::check | -call | -call | -call
 Task::from_name | -text | -text | -text
 Task::instruction | anx_answer_question | Answer::question | Answer.question

@@ -14,18 +14,6 @@ SEED = 2_000_000
 LOSS = 0.005
 
 
-@pytest.fixture(scope="module")
-def trainer(onnxruntime_library):
-    program = needed(ROOT / "target/release/anatomix-trainer", "trainer")
-
-    def trainer(*arguments):
-        done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False, cwd=ROOT)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return trainer
-
-
 def test_int8_keeps_the_boxes(trainer, tmp_path):
     run = needed(ROOT / "examples/reference/run", "reference")
     trainer("phantom", "--out", tmp_path / "phantoms", "--count", PHANTOMS, "--seed", SEED, "--dicom-every", 0)

@@ -1,5 +1,6 @@
 //! Answers of the language model.
 
+use crate::evidence::SentenceEvidence;
 use crate::grounding::Grounding;
 use crate::perception::flags::Flag;
 use crate::provenance::{Provenance, Timing};
@@ -54,6 +55,8 @@ pub struct Answer {
     pub raw: String,
     /// Phrases of the answer with their boxes.
     pub groundings: Vec<Grounding>,
+    /// Where each sentence of `text` comes from, in order; empty for an answer in JSON.
+    pub evidence: Vec<SentenceEvidence>,
     /// Number of tokens that were prefilled for this answer: those of the question, and those of the context if it was not yet in the
     /// KV cache.
     pub prefilled: usize,

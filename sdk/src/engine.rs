@@ -15,7 +15,7 @@ use crate::results::{LabelScore, Retrieved, StructureResult};
 use crate::retrieval::SentenceDatabase;
 use crate::runtime::{Provider, Workers};
 use crate::study::Study;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 mod builder;
 mod golden;
@@ -129,6 +129,7 @@ impl Inner {
         let context = self.model.tokenizer.context(&lines.collect::<Vec<_>>(), self.bundle.manifest().apm.patches)?;
         let labels = Label::ALL.into_iter().zip(perception.scores()).map(|(label, score)| LabelScore { label, score }).collect();
         Ok(Study {
+            facts: OnceLock::new(),
             model: Arc::clone(&self.model),
             name: name.into(),
             letterbox,

@@ -22,6 +22,7 @@ mod conversation;
 mod decoder;
 mod engine;
 pub mod error;
+mod evidence;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -54,6 +55,7 @@ pub use control::{CancelHandle, Flow};
 pub use decoder::{Form, Sampling};
 pub use engine::{Engine, EngineBuilder, PerceiveOptions, VerifiedBundle};
 pub use error::{Error, Result};
+pub use evidence::{Relation, SentenceEvidence, StructureEvidence, Support};
 pub use geometry::{NormalizedBox, PixelBox};
 pub use grounding::Grounding;
 pub use log::LogLevel;

@@ -3,8 +3,9 @@
 use crate::answer::{Answer, Finish};
 use crate::control::{CancelHandle, Flow, StopCondition};
 use crate::conversation::{Conversation, Generated, PreparedQuestion, TextEnd};
-use crate::decoder::QuestionError;
+use crate::decoder::{Form, QuestionError};
 use crate::error::Result;
+use crate::evidence::Facts;
 use crate::geometry::Letterbox;
 use crate::grounding;
 use crate::language::LanguageModel;
@@ -16,7 +17,7 @@ use crate::provenance::{Provenance, Timing};
 use crate::question::Question;
 use crate::radiograph::Source;
 use crate::results::{LabelScore, StructureResult};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// A study: one radiograph with the results of perception and retrieval, which can be asked any number of questions. The first question
@@ -38,6 +39,8 @@ pub struct Study {
     pub(crate) timing: Timing,
     pub(crate) perception: Perception,
     pub(crate) context: ContextTokens,
+    /// What the retrieved sentences state, read at the first answer.
+    pub(crate) facts: OnceLock<Facts>,
     pub(crate) conversation: Option<Conversation>,
     pub(crate) cancel: CancelHandle,
     pub(crate) log: Log,
@@ -227,11 +230,20 @@ impl Study {
             total: Some(milliseconds(before + prefilled + decoded)),
             ..Timing::default()
         };
+        let groundings = grounding::parse(&generated.raw, &self.letterbox);
+        let evidence = match question.form {
+            Form::Json(_) => Vec::new(),
+            _ => {
+                let facts = self.facts.get_or_init(|| Facts::new(&self.structures));
+                facts.evidence(&self.structures, &question.text, &generated.readable, &groundings, &generated.marks)
+            }
+        };
         let answer = Answer {
             question: question.full_text(),
             task: question.task,
             text: generated.readable,
-            groundings: grounding::parse(&generated.raw, &self.letterbox),
+            groundings,
+            evidence,
             raw: generated.raw,
             prefilled: generated.prefilled,
             tokens: generated.tokens,

@@ -51,6 +51,12 @@ impl Answer {
         records::groundings(py, &self.answer.groundings)
     }
 
+    /// Where each sentence of the text comes from: a tuple of Evidence; empty for an answer in JSON.
+    #[getter]
+    fn evidence<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        records::evidence(py, &self.answer)
+    }
+
     /// Number of tokens that were prefilled: those of the question, and those of the context if it was not yet in the KV cache.
     #[getter]
     fn prefilled(&self) -> usize {

@@ -1,6 +1,6 @@
 //! Results that are only data: the classes of `python/anatomix/_records.py`, and records as dictionaries.
 
-use anatomix::{Flag, Grounding, PixelBox, Side, StructureResult};
+use anatomix::{Answer, Flag, Grounding, PixelBox, Side, StructureResult};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -47,6 +47,21 @@ pub fn groundings<'py>(py: Python<'py>, found: &[Grounding]) -> PyResult<Bound<'
     let made = found.iter().map(|grounding| {
         let boxes = grounding.boxes.iter().map(|one| bounds(&make_box, one)).collect::<PyResult<Vec<_>>>()?;
         make.call1((&grounding.phrase, PyTuple::new(py, boxes)?))
+    });
+    PyTuple::new(py, made.collect::<PyResult<Vec<_>>>()?)
+}
+
+/// A tuple with an `Evidence` for each sentence.
+pub fn evidence<'py>(py: Python<'py>, answer: &Answer) -> PyResult<Bound<'py, PyTuple>> {
+    let (make, make_structure, make_box) = (class(py, "Evidence")?, class(py, "StructureEvidence")?, class(py, "Box")?);
+    let made = answer.evidence.iter().map(|of| {
+        let structures = of.structures.iter().map(|found| {
+            let (structure, bounds) = (found.structure, bounds(&make_box, &found.bounds)?);
+            make_structure.call1((structure.index(), structure.name(), found.relation.name(), found.similarity, found.margin, bounds))
+        });
+        let structures = PyTuple::new(py, structures.collect::<PyResult<Vec<_>>>()?)?;
+        let sentence = answer.text.get(of.range.clone()).unwrap_or_default();
+        make.call1((sentence, of.support.name(), structures, PyTuple::new(py, &of.groundings)?, of.probability))
     });
     PyTuple::new(py, made.collect::<PyResult<Vec<_>>>()?)
 }

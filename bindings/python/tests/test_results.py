@@ -39,7 +39,13 @@ def test_an_answer_is_what_the_program_prints(study, printed, asked):
     answer = study.ask(**asked)
     found = answer.to_dict()
     # The last digits of a probability depend on the number of rows in a run.
-    assert but(found, SPEED | {"log_probabilities"}) == but(expected, SPEED | {"log_probabilities"})
+    assert but(found, SPEED | {"evidence", "log_probabilities"}) == but(expected, SPEED | {"evidence", "log_probabilities"})
+    evidence = [[but(of, {"probability"}) for of in record["evidence"]] for record in [found, expected]]
+    assert evidence[0] == evidence[1] and len(evidence[0]) == len(answer.evidence) > 0
+    for record, of, printed_of in zip(found["evidence"], answer.evidence, expected["evidence"]):
+        assert (of.sentence, of.support, of.groundings) == (record["sentence"], record["support"], tuple(record["groundings"]))
+        assert [(one.name, one.relation) for one in of.structures] == [(one["name"], one["relation"]) for one in record["structures"]]
+        assert abs(of.probability - printed_of["probability"]) < 2e-4
     assert np.allclose(found.get("log_probabilities", []), expected.get("log_probabilities", []), atol=2e-4)
     assert answer.log_probabilities.dtype == np.float32 and len(answer.log_probabilities) == len(found.get("log_probabilities", []))
 

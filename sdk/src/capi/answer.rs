@@ -1,5 +1,6 @@
 //! The answer of the language model, with groundings.
 
+use super::evidence::{Evidence, anx_evidence};
 use super::handle::{Handle, read};
 use super::record::{Record, anx_box, anx_flag, anx_provenance, anx_timing, item};
 use super::strings::Strings;
@@ -56,6 +57,7 @@ pub struct anx_answer {
     groundings: Vec<anx_grounding>,
     /// Owns what the groundings point to.
     _boxes: Vec<Vec<anx_box>>,
+    evidence: Evidence,
     record: Record,
 }
 
@@ -73,6 +75,7 @@ impl anx_answer {
             box_count: boxes.len(),
         });
         let groundings = groundings.collect();
+        let evidence = Evidence::new(answer, &mut strings);
         Self {
             result: answer.clone(),
             radiograph,
@@ -94,6 +97,7 @@ impl anx_answer {
             },
             groundings,
             _boxes: boxes,
+            evidence,
             record: Record::new(strings, &answer.flags, &answer.timing, &answer.provenance),
         }
     }
@@ -142,6 +146,21 @@ pub unsafe extern "C" fn anx_answer_grounding_count(answer: *const anx_answer) -
 pub unsafe extern "C" fn anx_answer_grounding(answer: *const anx_answer, index: usize) -> *const anx_grounding {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(answer, null(), |a| item(&a.groundings, index)) }
+}
+
+/// How many sentences the answer has; 0 for an answer in JSON, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_evidence_count(answer: *const anx_answer) -> usize {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, 0, |a| a.evidence.sentences.len()) }
+}
+
+/// Where a sentence comes from, in the order of the text. Borrowed from the answer; NULL if index is not below
+/// anx_answer_evidence_count.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_answer_evidence(answer: *const anx_answer, index: usize) -> *const anx_evidence {
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(answer, null(), |a| item(&a.evidence.sentences, index)) }
 }
 
 /// How many tokens were decoded, those of tags and coordinates included; 0 for NULL.

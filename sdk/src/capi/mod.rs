@@ -51,6 +51,8 @@ mod ask_many;
 
 mod saved;
 
+mod evidence;
+
 mod answer;
 
 mod report;
@@ -64,6 +66,7 @@ pub use bundle::*;
 pub use cancel::*;
 pub use engine::*;
 pub use error::*;
+pub use evidence::{anx_evidence, anx_relation, anx_structure_evidence, anx_support};
 pub use log::{anx_free_callback, anx_log_callback, anx_log_level};
 pub use options::anx_switch;
 pub use output::*;

@@ -6,6 +6,7 @@ use crate::answer::Finish;
 use crate::control::{Flow, StopCondition};
 use crate::decoder::{AnswerAcceptance, Branch, Choice, Sampler};
 use crate::error::Result;
+use crate::evidence::TokenMark;
 use crate::language::LanguageModel;
 use crate::question::Question;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub(crate) struct Generated {
     /// Number of decoder runs after prefill.
     pub runs: usize,
     pub log_probabilities: Vec<f32>,
+    /// Where the text of each token begins, and its probability.
+    pub marks: Vec<TokenMark>,
     pub finish: Finish,
     /// Time of prefill and of decoding.
     pub timing: [Duration; 2],
@@ -38,6 +41,7 @@ impl Generated {
             tokens: 0,
             runs: 0,
             log_probabilities: Vec::new(),
+            marks: Vec::new(),
             finish,
             timing: [Duration::ZERO; 2],
         }
@@ -69,6 +73,7 @@ pub(super) struct Answering<'a> {
     decoded: usize,
     runs: usize,
     log_probabilities: Vec<f32>,
+    marks: Vec<TokenMark>,
     finish: Option<Finish>,
     start: Instant,
     /// How long prefill took.
@@ -96,6 +101,7 @@ impl<'a> Answering<'a> {
             decoded: 0,
             runs: 0,
             log_probabilities: Vec::new(),
+            marks: Vec::new(),
             finish: None,
             start: Instant::now(),
             prefill_time: None,
@@ -179,6 +185,7 @@ impl<'a> Answering<'a> {
             if self.question.log_probabilities {
                 self.log_probabilities.push(choice.log_probability);
             }
+            self.marks.push(TokenMark { start: self.text.length(), probability: choice.log_probability.exp() });
             self.finish = self.text.push(choice.token, on_piece)?;
             if self.finish.is_some() {
                 return Ok(());
@@ -219,6 +226,7 @@ impl<'a> Answering<'a> {
             tokens: self.decoded,
             runs: self.runs,
             log_probabilities: self.log_probabilities,
+            marks: self.marks,
             finish,
             timing: [prefill, total.saturating_sub(prefill)],
         };

@@ -37,7 +37,7 @@ impl<'a> PreparedQuestion<'a> {
     /// # Errors
     /// If a decoding option is out of range, the JSON schema cannot be used, or the text cannot be tokenized or is too long.
     pub fn new(model: &LanguageModel, question: &'a Question, text: &str, end: TextEnd) -> Result<Self> {
-        let sampler = Sampler::new(question.sampling, question.log_probabilities, model.matcher(&question.form)?)?;
+        let sampler = Sampler::new(question.sampling, model.matcher(&question.form)?)?;
         let own = if end.follows_turn { model.tokenizer.follow_up(text)? } else { model.tokenizer.question(text)? };
         let tokens = [end.pending, &own].concat();
         let limit = model.decoder.sizes().max_context;

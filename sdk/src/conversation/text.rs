@@ -62,6 +62,11 @@ impl<'a> AnswerText<'a> {
         })
     }
 
+    /// Length of the text without tags that was passed on so far, in bytes.
+    pub fn length(&self) -> usize {
+        self.readable.len()
+    }
+
     fn emit(&mut self, piece: &str, on_piece: &mut impl FnMut(&str) -> Flow) -> Flow {
         self.readable.push_str(piece);
         if piece.is_empty() { Flow::Continue } else { on_piece(piece) }

@@ -78,6 +78,10 @@ pub(super) const ANSWER: Code = private("ANSWER", "Answer of the language model"
 pub(super) const QUESTION: Code = private("QUESTION", "Question");
 pub(super) const DECODING: Code = private("DECODING", "How tokens were chosen");
 pub(super) const FINISH: Code = private("FINISH", "Why the answer ended");
+pub(super) const SUPPORT: Code = private("SUPPORT", "What was perceived says of this sentence");
+pub(super) const SENTENCE_OF_ANSWER: Code = private("ANSWER_SENTENCE", "Sentence of an answer");
+pub(super) const EVIDENCE: Code = private("EVIDENCE", "Structure that speaks for or against it");
+pub(super) const PROBABILITY: Code = private("PROBABILITY", "Mean probability of its tokens, uncalibrated");
 pub(super) const FLAG: Code = private("FLAG", "Reason not to trust the results");
 pub(super) const INTENDED_USE: Code = private("INTENDED_USE", "Intended use");
 pub(super) const CALIBRATION: Code = private("CALIBRATION", "Calibration of scores");
@@ -189,6 +193,10 @@ mod tests {
             QUESTION,
             DECODING,
             FINISH,
+            SUPPORT,
+            SENTENCE_OF_ANSWER,
+            EVIDENCE,
+            PROBABILITY,
             FLAG,
             INTENDED_USE,
             CALIBRATION,

@@ -17,7 +17,7 @@ pub use fhir::FhirBundle;
 pub(crate) use file::destination;
 pub use file::{check_writable, write_whole};
 pub use overlay::{LabelledBox, Overlay};
-pub use record::{AskRecord, GroundingRecord, PerceiveRecord, StructureRecord};
+pub use record::{AskRecord, EvidenceRecord, GroundingRecord, PerceiveRecord, StructureEvidenceRecord, StructureRecord};
 
 use crate::cause::Source;
 use std::path::PathBuf;

@@ -1,6 +1,9 @@
 //! Results as JSON. These records are the only JSON form of a study and of an answer: the types of the results do not serialise.
 
-use crate::{Answer, Finish, Flag, Grounding, LabelScore, PixelBox, Provenance, StructureResult, Study, Task, Timing};
+use crate::{
+    Answer, Finish, Flag, Grounding, LabelScore, PixelBox, Provenance, Relation, SentenceEvidence, StructureResult, Study, Support, Task,
+    Timing,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -69,6 +72,8 @@ pub struct AskRecord {
     pub raw: String,
     /// Phrases of the answer with their boxes.
     pub groundings: Vec<GroundingRecord>,
+    /// Where each sentence of the answer comes from; empty for an answer in JSON.
+    pub evidence: Vec<EvidenceRecord>,
     /// Number of tokens that were prefilled for this answer.
     pub prefilled: usize,
     /// Number of tokens that were decoded.
@@ -86,6 +91,47 @@ pub struct AskRecord {
     pub provenance: Provenance,
     /// Wall-clock time of each step in milliseconds.
     pub timing_ms: Timing,
+}
+
+/// The JSON record of a sentence's evidence.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Evidence"))]
+#[non_exhaustive]
+pub struct EvidenceRecord {
+    /// The sentence.
+    pub sentence: String,
+    /// Whether what was perceived says the same.
+    pub support: Support,
+    /// Structures whose retrieved sentences speak for or against it, in index order.
+    pub structures: Vec<StructureEvidenceRecord>,
+    /// Indices in `groundings` of the phrases that it grounds.
+    pub groundings: Vec<usize>,
+    /// Mean probability of its tokens under the model, 0..1, not calibrated; `null` if no token is its own.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
+    pub probability: Option<f32>,
+}
+
+/// The JSON record of a structure that speaks for or against a sentence.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "StructureEvidence"))]
+#[non_exhaustive]
+pub struct StructureEvidenceRecord {
+    /// Index of the structure, 0 to 35.
+    #[cfg_attr(test, schemars(range(min = 0, max = 35)))]
+    pub index: usize,
+    /// Its name.
+    #[cfg_attr(test, schemars(schema_with = "crate::output::schema::structure"))]
+    pub name: &'static str,
+    /// What its retrieved sentence says of the answer's sentence.
+    pub relation: Relation,
+    /// Cosine similarity of its retrieved sentence, -1..1, not calibrated.
+    #[cfg_attr(test, schemars(range(min = -1.001, max = 1.001)))]
+    pub similarity: f32,
+    /// Similarity minus that of the second-best sentence.
+    pub margin: f32,
+    /// Its bounding box `x0, y0, x1, y1` in pixels of the original image.
+    #[serde(rename = "box")]
+    pub bounds: [f32; 4],
 }
 
 /// The JSON record of a grounding.
@@ -155,6 +201,7 @@ impl From<&Answer> for AskRecord {
             text: answer.text.clone(),
             raw: answer.raw.clone(),
             groundings: answer.groundings.iter().map(GroundingRecord::from).collect(),
+            evidence: answer.evidence.iter().map(|evidence| EvidenceRecord::new(evidence, &answer.text)).collect(),
             prefilled: answer.prefilled,
             tokens: answer.tokens,
             runs: answer.runs,
@@ -163,6 +210,26 @@ impl From<&Answer> for AskRecord {
             flags: answer.flags.clone(),
             provenance: answer.provenance.clone(),
             timing_ms: timing(&answer.timing),
+        }
+    }
+}
+
+impl EvidenceRecord {
+    fn new(evidence: &SentenceEvidence, text: &str) -> Self {
+        let structures = evidence.structures.iter().map(|found| StructureEvidenceRecord {
+            index: found.structure.index(),
+            name: found.structure.name(),
+            relation: found.relation,
+            similarity: score(found.similarity),
+            margin: score(found.margin),
+            bounds: pixels(&found.bounds),
+        });
+        Self {
+            sentence: text.get(evidence.range.clone()).unwrap_or_default().into(),
+            support: evidence.support,
+            structures: structures.collect(),
+            groundings: evidence.groundings.clone(),
+            probability: evidence.probability.map(score),
         }
     }
 }
@@ -244,6 +311,7 @@ mod tests {
             text: "nodule".into(),
             raw: String::new(),
             groundings: vec![Grounding { phrase: "nodule".into(), boxes: vec![PixelBox::new(1.0, 2.0, 3.0, 4.0)] }],
+            evidence: vec![],
             prefilled: 20,
             tokens: 9,
             runs: 4,
@@ -254,8 +322,21 @@ mod tests {
             timing: Timing { total: Some(1.23456), ..Timing::default() },
         };
         let value = serde_json::to_value(AskRecord::from(&answer)).unwrap();
-        let expected =
-            ["finish", "flags", "groundings", "prefilled", "provenance", "question", "raw", "runs", "task", "text", "timing_ms", "tokens"];
+        let expected = [
+            "evidence",
+            "finish",
+            "flags",
+            "groundings",
+            "prefilled",
+            "provenance",
+            "question",
+            "raw",
+            "runs",
+            "task",
+            "text",
+            "timing_ms",
+            "tokens",
+        ];
         let mut found = keys(&value);
         found.sort_unstable();
         assert_eq!(found, expected);

@@ -31,6 +31,18 @@ fn an_answer_streams_what_it_says() {
             assert!(!text(grounding.phrase).is_empty() && !grounding.boxes.is_null());
         }
         assert!(anx_answer_grounding(answer, anx_answer_grounding_count(answer)).is_null());
+        let sentences: Vec<anx_evidence> =
+            (0..anx_answer_evidence_count(answer)).map(|index| *anx_answer_evidence(answer, index)).collect();
+        assert!(sentences.len() > 3 && sentences.iter().any(|of| of.support == anx_support::ANX_SUPPORTED));
+        for of in sentences {
+            assert_eq!(text(of.sentence), &streamed[of.start..of.end]);
+            assert!((0.0..=1.0).contains(&of.probability) && of.grounding_count == 0);
+            for index in 0..of.structure_count {
+                let found = *of.structures.add(index);
+                assert!(found.structure < 36 && !text(found.name).is_empty() && found.similarity > 0.0, "{found:?}");
+            }
+        }
+        assert!(anx_answer_evidence(answer, anx_answer_evidence_count(answer)).is_null());
         assert_eq!(text((*anx_answer_provenance(answer)).decoding), "greedy, grounded, max_tokens 512, look_up on");
         anx_answer_free(answer);
     }

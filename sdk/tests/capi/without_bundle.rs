@@ -64,9 +64,11 @@ fn reading_null_gives_nothing() {
         assert_eq!(anx_study_flag_count(null()) + anx_study_timing_count(null()), 0);
 
         assert!(anx_answer_text(null()).is_null() && anx_answer_question(null()).is_null() && anx_answer_task(null()).is_null());
-        assert!(anx_answer_grounding(null(), 0).is_null() && anx_answer_flag(null(), 0).is_null());
+        assert!(
+            anx_answer_grounding(null(), 0).is_null() && anx_answer_evidence(null(), 0).is_null() && anx_answer_flag(null(), 0).is_null()
+        );
         assert!(anx_answer_timing(null(), 0).is_null() && anx_answer_provenance(null()).is_null());
-        assert_eq!(anx_answer_grounding_count(null()) + anx_answer_tokens(null()), 0);
+        assert_eq!(anx_answer_grounding_count(null()) + anx_answer_evidence_count(null()) + anx_answer_tokens(null()), 0);
         assert_eq!(anx_answer_flag_count(null()) + anx_answer_timing_count(null()), 0);
         assert_eq!(anx_answer_finish(null()), anx_finish::ANX_FINISH_STOPPED);
     }

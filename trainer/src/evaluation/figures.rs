@@ -25,6 +25,8 @@ pub struct Figures {
     pub retrieval: Retrieval,
     /// Figures of the language model for each task.
     pub tasks: BTreeMap<&'static str, TaskFigures>,
+    /// Sentences of reports by what was perceived says of them.
+    pub evidence: BTreeMap<&'static str, Evidence>,
     /// Median times in milliseconds.
     pub timing_ms: Timings,
 }
@@ -110,6 +112,15 @@ pub struct TaskFigures {
     pub tokens: Option<f64>,
 }
 
+/// Sentences of reports that have the same support.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evidence {
+    /// Number of sentences.
+    pub count: usize,
+    /// Fraction that the expected reports do not have; see [`JudgedSentence::expected`](super::JudgedSentence::expected).
+    pub wrong: Option<f64>,
+}
+
 /// Median times.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timings {
@@ -193,6 +204,17 @@ impl TaskFigures {
     }
 }
 
+impl Evidence {
+    /// Computes the figures of all reports, by the name of their sentences' support.
+    pub fn by_support(results: &[ImageResult]) -> BTreeMap<&'static str, Self> {
+        let mut wrong: BTreeMap<&'static str, Vec<bool>> = BTreeMap::new();
+        for sentence in results.iter().flat_map(|result| &result.answers).flat_map(|answer| &answer.sentences) {
+            wrong.entry(sentence.support.name()).or_default().push(!sentence.expected);
+        }
+        wrong.into_iter().map(|(support, wrong)| (support, Self { count: wrong.len(), wrong: share(wrong.into_iter()) })).collect()
+    }
+}
+
 impl Timings {
     /// Computes the medians over all images.
     pub fn of(results: &[ImageResult], workers: usize, threads: usize) -> Self {
@@ -229,7 +251,7 @@ mod tests {
     }
 
     fn answered(task: Task, outcome: Outcome) -> Answered {
-        Answered { task, outcome, milliseconds: 5.0, tokens: 7 }
+        Answered { task, outcome, milliseconds: 5.0, tokens: 7, sentences: vec![] }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::metrics::{labels_in, mean_best_iou, same_words};
 use super::rouge::rouge1;
 use anatomix::parts::geometry::Letterbox;
 use anatomix::parts::retrieval::is_finding;
-use anatomix::{Answer, Engine, LABEL_COUNT, PixelBox, Question, Radiograph, STRUCTURE_COUNT, Study, Task, Timing};
+use anatomix::{Answer, Engine, LABEL_COUNT, PixelBox, Question, Radiograph, STRUCTURE_COUNT, Study, Support, Task, Timing};
 use anatomix_phantom::tasks::Sample;
 use anyhow::{Context, Result, ensure};
 
@@ -49,6 +49,17 @@ pub struct Answered {
     pub milliseconds: f64,
     /// Number of tokens of the answer.
     pub tokens: usize,
+    /// Sentences of a report.
+    pub sentences: Vec<JudgedSentence>,
+}
+
+/// A sentence of a report.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct JudgedSentence {
+    /// Whether what was perceived says the same.
+    pub support: Support,
+    /// Whether the expected report has this sentence. Phantoms with equal findings have equal sentences, so that another one is wrong.
+    pub expected: bool,
 }
 
 /// Score of an answer, by the kind of the expected answer.
@@ -127,12 +138,24 @@ fn ask(study: &mut Study, sample: &Sample, frame: Frame, letterbox: &Letterbox) 
     let boxes: Vec<PixelBox> = sample.boxes.iter().map(|b| frame.bounds(b)).collect();
     let question = if sample.question.contains("<box>") { with_box(&sample.question, &boxes, letterbox)? } else { sample.question.clone() };
     let answer = study.ask(Question::new(question))?;
+    let sentences = if sample.task == Task::Report { judged_sentences(&sample.answer, &answer) } else { Vec::new() };
     Ok(Answered {
+        sentences,
         task: sample.task,
         outcome: judge(sample, &boxes, &answer),
         milliseconds: answer.timing.total.unwrap_or_default(),
         tokens: answer.tokens,
     })
+}
+
+fn judged_sentences(expected: &str, answer: &Answer) -> Vec<JudgedSentence> {
+    let judged = answer.evidence.iter().map(|evidence| {
+        // A heading before a sentence is not part of it.
+        let sentence = &answer.text[evidence.range.clone()];
+        let sentence = sentence.strip_prefix("Findings:").or(sentence.strip_prefix("Impression:")).unwrap_or(sentence).trim();
+        JudgedSentence { support: evidence.support, expected: expected.contains(sentence) }
+    });
+    judged.collect()
 }
 
 fn judge(sample: &Sample, boxes: &[PixelBox], answer: &Answer) -> Outcome {

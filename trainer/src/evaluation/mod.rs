@@ -8,8 +8,8 @@ mod rouge;
 mod table;
 
 pub use cases::{Case, read};
-pub use figures::{Apm, Figures, LabelFigures, Retrieval, TaskFigures, Timings};
-pub use image::{Answered, ImageResult, Localised, Outcome, evaluate_image};
+pub use figures::{Apm, Evidence, Figures, LabelFigures, Retrieval, TaskFigures, Timings};
+pub use image::{Answered, ImageResult, JudgedSentence, Localised, Outcome, evaluate_image};
 pub use metrics::{F1, f1, mean_best_iou};
 pub use rouge::rouge1;
 pub use table::table;
@@ -63,6 +63,7 @@ pub fn evaluate(settings: &Settings, cases: &[Case], progress: impl Fn() + Sync)
         apm: Apm::of(&results),
         retrieval: Retrieval::of(&results),
         tasks: TaskFigures::by_task(&results),
+        evidence: Evidence::by_support(&results),
         timing_ms: Timings::of(&results, workers, threads),
     })
 }

@@ -78,6 +78,9 @@ fn rows(figures: &Figures) -> Vec<Row> {
             }
         }
     }
+    for (support, evidence) in &figures.evidence {
+        rows.push(row(&format!("report: wrong sentences among the {}", support.replace('_', " ")), evidence.wrong, None, evidence.count));
+    }
     rows
 }
 
@@ -105,7 +108,7 @@ fn footer(figures: &Figures) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figures::{Apm, Retrieval, TaskFigures, Timings};
+    use super::super::figures::{Apm, Evidence, Retrieval, TaskFigures, Timings};
     use super::super::image::{Answered, ImageResult, Localised, Outcome};
     use super::*;
     use anatomix::Task;
@@ -114,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_table_shows_which_floors_are_reached() {
-        let answered = |task, outcome| Answered { task, outcome, milliseconds: 10.0, tokens: 3 };
+        let answered = |task, outcome| Answered { task, outcome, milliseconds: 10.0, tokens: 3, sentences: vec![] };
         let mut timing = Timing::default();
         timing.perceive = Some(20.0);
         let seen = [ImageResult {
@@ -133,6 +136,7 @@ mod tests {
             apm: Apm::of(&seen),
             retrieval: Retrieval::of(&seen),
             tasks: TaskFigures::by_task(&seen),
+            evidence: Evidence::by_support(&seen),
             timing_ms: Timings::of(&seen, 2, 1),
         };
         let line = |text: &str, name: &str| text.lines().find(|l| l.contains(name)).unwrap_or_default().to_string();

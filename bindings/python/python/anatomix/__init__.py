@@ -41,7 +41,7 @@ from ._errors import (
     SavedError,
     StoppedError,
 )
-from ._records import Box, Flag, Grounding, Structure
+from ._records import Box, Evidence, Flag, Grounding, Structure, StructureEvidence
 
 __all__ = [
     "LABELS",
@@ -54,6 +54,7 @@ __all__ = [
     "DecoderError",
     "Engine",
     "Error",
+    "Evidence",
     "Flag",
     "FlaggedError",
     "Grounding",
@@ -69,6 +70,7 @@ __all__ = [
     "StoppedError",
     "Stream",
     "Structure",
+    "StructureEvidence",
     "Study",
     "__version__",
     "is_saved",

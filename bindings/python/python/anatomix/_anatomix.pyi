@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from typing_extensions import Unpack
 
 from ._errors import Error
-from ._records import Flag, Grounding, Structure
+from ._records import Evidence, Flag, Grounding, Structure
 
 __all__ = [
     "LABELS",
@@ -206,6 +206,8 @@ class Answer:
     def raw(self) -> str: ...
     @property
     def groundings(self) -> tuple[Grounding, ...]: ...
+    @property
+    def evidence(self) -> tuple[Evidence, ...]: ...
     @property
     def prefilled(self) -> int: ...
     @property

@@ -50,6 +50,44 @@ class Grounding:
 
 
 @dataclass(frozen=True)
+class StructureEvidence:
+    """A structure whose retrieved sentence, or box, speaks for or against a sentence of an answer.
+
+    index: 0 to 35, the place in ``anatomix.STRUCTURES``.
+    name: the structure's name.
+    relation: "repeats", "agrees" or "contradicts".
+    similarity: cosine similarity of the retrieved sentence, -1..1, not calibrated.
+    margin: similarity minus that of the second-best sentence.
+    box: in pixels of the original image.
+    """
+
+    index: int
+    name: str
+    relation: str
+    similarity: float
+    margin: float
+    box: Box
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Where a sentence of an answer comes from.
+
+    sentence: the sentence.
+    support: "supported", "contradicted", "unsupported", or "not_assessed" if it states nothing that could be compared.
+    structures: those that speak for or against it, in index order.
+    groundings: indices in ``Answer.groundings`` of the phrases that it grounds.
+    probability: mean probability of its tokens under the model, 0..1, not calibrated; None if no token is its own.
+    """
+
+    sentence: str
+    support: str
+    structures: tuple[StructureEvidence, ...]
+    groundings: tuple[int, ...]
+    probability: float | None
+
+
+@dataclass(frozen=True)
 class Flag:
     """A reason not to trust a study.
 

@@ -41,7 +41,7 @@ impl RandomLogits {
 /// logit, and after `most` tokens the answer is cut.
 fn answer(form: &Form, sampling: Sampling, least: usize, most: usize) -> (Vec<u32>, bool) {
     let mut random = RandomLogits(ChaCha8Rng::seed_from_u64(sampling.seed));
-    let mut sampler = Sampler::new(sampling, false, GRAMMAR.matcher(form).unwrap()).unwrap();
+    let mut sampler = Sampler::new(sampling, GRAMMAR.matcher(form).unwrap()).unwrap();
     let mut tokens = Vec::new();
     while tokens.len() < most {
         let choice = sampler.choose(&random.logits(tokens.len() >= least)).unwrap();
@@ -169,7 +169,7 @@ fn checks_of_single_tokens_agree_with_the_mask() {
 
 #[test]
 fn greedy_decoding_takes_the_most_likely_allowed_token() {
-    let mut sampler = Sampler::new(Sampling::default(), true, GRAMMAR.matcher(&Form::Grounded).unwrap()).unwrap();
+    let mut sampler = Sampler::new(Sampling::default(), GRAMMAR.matcher(&Form::Grounded).unwrap()).unwrap();
     let id = |text: &str| TOKENIZER.id(text).unwrap() as usize;
     let mut logits = vec![0.0; VOCABULARY];
     (logits[id("</ref>")], logits[id("<ref>")], logits[id(",")]) = (9.0, 5.0, 3.0);
@@ -326,7 +326,7 @@ fn hostile_schemas_are_bounded() {
     for (name, schema) in schemas {
         let start = Instant::now();
         let verdict = GRAMMAR.matcher(&Form::Json(schema)).map(|matcher| {
-            let mut sampler = Sampler::new(Sampling { temperature: 1.0, ..Sampling::default() }, false, matcher).unwrap();
+            let mut sampler = Sampler::new(Sampling { temperature: 1.0, ..Sampling::default() }, matcher).unwrap();
             let mut random = RandomLogits(ChaCha8Rng::seed_from_u64(1));
             (0..50).try_for_each(|_| sampler.choose(&random.logits(false)).and_then(|choice| sampler.accept(choice.token)))
         });

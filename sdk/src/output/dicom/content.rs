@@ -9,7 +9,7 @@ use dicom_object::InMemDicomObject;
 
 /// How an item is related to the item above it (PS3.3, C.17.3.2.4).
 #[derive(Clone, Copy)]
-pub(super) enum Relation {
+pub(super) enum Relationship {
     Contains,
     HasObservationContext,
     HasAcquisitionContext,
@@ -53,13 +53,13 @@ pub(super) enum Value<'a> {
 
 /// An item of the tree, with the items below it.
 pub(super) struct Item<'a> {
-    relation: Relation,
+    relation: Relationship,
     concept: Option<Code>,
     value: Value<'a>,
     children: Vec<Item<'a>>,
 }
 
-impl Relation {
+impl Relationship {
     fn term(self) -> &'static str {
         match self {
             Self::Contains => "CONTAINS",
@@ -90,7 +90,7 @@ impl Relation {
 impl<'a> Item<'a> {
     /// A heading.
     pub fn container(concept: Code, template: Option<&'static str>) -> Self {
-        Relation::Contains.item(concept, Value::Container { template })
+        Relationship::Contains.item(concept, Value::Container { template })
     }
 
     /// With these items below it, after those that it has. A text without characters is not allowed in a report, and is left out.

@@ -1,8 +1,9 @@
 //! The content tree of a structured report: TID 1500, Measurement Report, and the templates that it includes (DICOM PS3.16, annex A).
 
-use super::content::{ImageReference, Item, Relation, Value};
+use super::content::{ImageReference, Item, Relationship, Value};
 use crate::anatomy::Side;
 use crate::answer::Answer;
+use crate::evidence::SentenceEvidence;
 use crate::geometry::PixelBox;
 use crate::output::codes::{self, Code, Site};
 use crate::output::document::{PRODUCT, device_uid};
@@ -13,7 +14,7 @@ use crate::provenance::Provenance;
 use crate::results::{LabelScore, StructureResult};
 use crate::study::Study;
 
-use Relation::{Contains, HasAcquisitionContext, HasConceptModifier, HasObservationContext, HasProperties, SelectedFrom};
+use Relationship::{Contains, HasAcquisitionContext, HasConceptModifier, HasObservationContext, HasProperties, SelectedFrom};
 
 /// What a report is about.
 pub(super) struct Subject<'a> {
@@ -145,9 +146,27 @@ fn flag(Flag { code, severity, message }: &Flag) -> Item<'static> {
 fn answer(answer: &Answer) -> Item<'static> {
     // An answer that was stopped before its first token has no text, but its question is reported.
     let text = if answer.text.trim().is_empty() { "(no answer)" } else { &answer.text };
-    Contains.text(codes::ANSWER, text).with([
-        HasConceptModifier.text(codes::QUESTION, &answer.question),
-        HasProperties.text(codes::FINISH, answer.finish.name()),
-        HasProperties.text(codes::DECODING, &answer.provenance.decoding),
-    ])
+    Contains
+        .text(codes::ANSWER, text)
+        .with([
+            HasConceptModifier.text(codes::QUESTION, &answer.question),
+            HasProperties.text(codes::FINISH, answer.finish.name()),
+            HasProperties.text(codes::DECODING, &answer.provenance.decoding),
+        ])
+        .with(answer.evidence.iter().map(|evidence| sentence(evidence, &answer.text)))
+}
+
+/// A sentence of an answer with its evidence. A structure is named as in the tracking identifier of its region.
+fn sentence(evidence: &SentenceEvidence, text: &str) -> Item<'static> {
+    let structures = evidence.structures.iter().map(|found| {
+        let (structure, relation) = (found.structure, found.relation.name());
+        let (similarity, margin) = (score(found.similarity), score(found.margin));
+        HasProperties.text(codes::EVIDENCE, &format!("{relation}: {structure} (similarity {similarity}, margin {margin})"))
+    });
+    let probability = evidence.probability.map(|value| Value::Number(score(value), codes::NO_UNITS));
+    HasProperties
+        .text(codes::SENTENCE_OF_ANSWER, text.get(evidence.range.clone()).unwrap_or_default())
+        .with([HasProperties.text(codes::SUPPORT, evidence.support.name())])
+        .with(probability.map(|value| HasProperties.item(codes::PROBABILITY, value)))
+        .with(structures)
 }
