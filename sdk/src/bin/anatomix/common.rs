@@ -217,7 +217,7 @@ fn standard_stream(path: &Path) -> Option<&'static str> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let found = std::fs::metadata(path).ok().filter(|found| !found.file_type().is_char_device())?;
     let is = |stream: rustix::io::Result<rustix::fs::Stat>| {
-        stream.is_ok_and(|stream| (stream.st_dev as u64, stream.st_ino as u64) == (found.dev(), found.ino()))
+        stream.is_ok_and(|stream| (stream.st_dev, stream.st_ino) == (found.dev(), found.ino()))
     };
     if is(fstat(stdout())) {
         return Some("standard output, where the results go");

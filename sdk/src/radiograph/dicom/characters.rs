@@ -88,11 +88,18 @@ impl Set {
         if !possible {
             return None;
         }
-        let encoding: &Encoding = match self.0 {
-            14 if first == b'~' => return Some(text.push('\u{203E}')),
-            6 | 14 => return Some(text.push(first.into())),
+        let known = match self.0 {
+            14 if first == b'~' => Some('\u{203E}'),
+            6 | 14 => Some(first.into()),
             // Half-width katakana are in the same order.
-            13 => return Some(text.push(char::from_u32(0xFF61 + u32::from(first - 0xA1))?)),
+            13 => char::from_u32(0xFF61 + u32::from(first - 0xA1)),
+            _ => None,
+        };
+        if let Some(character) = known {
+            text.push(character);
+            return Some(());
+        }
+        let encoding: &Encoding = match self.0 {
             58 => GBK,
             87 | 159 => EUC_JP,
             100 => WINDOWS_1252,

@@ -178,6 +178,7 @@ impl Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::iter::once;
 
     const EXPLICIT: Encoding = Encoding { explicit: true, big_endian: false };
     const ITEM_TAG: [u8; 4] = [0xFE, 0xFF, 0, 0xE0];
@@ -205,7 +206,7 @@ mod tests {
         let alone = unknown(&implicit);
         let read = |bytes: &[u8]| Sequence::read(bytes, 12, UNDEFINED, EXPLICIT.inside(bytes, 12, UNDEFINED), 1);
         let whole = [&alone[..], &[1, 2, 3]].concat();
-        assert_eq!(read(&whole), Ok(Sequence { items: vec![20..alone.len() - 16], end: alone.len() }));
+        assert_eq!(read(&whole), Ok(Sequence { items: once(20..alone.len() - 16).collect(), end: alone.len() }));
         assert_eq!(read(&whole[..alone.len() - 1]), Err(Broken::Unended));
         // The same one inside a known sequence, between elements with short and long headers.
         let short = [&INNER[..], b"CS", &[2, 0], b"ab"].concat();
@@ -222,7 +223,7 @@ mod tests {
         // If the length is known, no more items are read than asked for.
         let measured = [piece(ITEM_TAG, 2), vec![7, 7], piece(ITEM_TAG, 1), vec![7], vec![0xEE; 9]].concat();
         let read = |most| Sequence::read(&measured, 0, measured.len() as u32, EXPLICIT, most);
-        assert_eq!(read(1), Ok(Sequence { items: vec![8..10], end: measured.len() }));
+        assert_eq!(read(1), Ok(Sequence { items: once(8..10).collect(), end: measured.len() }));
         assert_eq!(read(2), Ok(Sequence { items: vec![8..10, 18..19], end: measured.len() }));
         assert_eq!(read(3), Err(Broken::Unended));
         assert_eq!(Sequence::read(&measured, 0, 99, EXPLICIT, 1), Err(Broken::Unended));
