@@ -50,7 +50,7 @@ fn a_study_outlives_its_engine_and_lends_what_it_found() {
             provenance.burned_in_annotation,
             provenance.window,
         ];
-        assert_eq!(compression.map(|value| text(value)), ["00", "", "", "YES", "1"]);
+        assert_eq!(compression.map(text), ["00", "", "", "YES", "1"]);
         anx_study_free(study);
     }
 }
