@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 
@@ -145,3 +146,12 @@ def test_standard_output_that_cannot_be_written(anatomix, onnxruntime_library, p
     with open("/dev/full", "w") as full:
         lost = run(full)
     assert lost.returncode == 1 and "error: cannot write to standard output" in lost.stderr and "panicked" not in lost.stderr
+
+
+@pytest.mark.parametrize("option", ["--save", "--overlay"])
+def test_a_file_beyond_the_limit_of_its_size_leaves_nothing(run, phantom_dicom, tmp_path, option):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    path = tmp_path / "output"
+    failed = run("report", phantom_dicom, option, path, preexec_fn=limit)
+    assert not list(tmp_path.iterdir())
+    assert failed.returncode == 1 and re.search(f"cannot write {path}; .*File too large", failed.stderr), failed

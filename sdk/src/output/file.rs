@@ -1,7 +1,9 @@
 //! Atomic writing of files.
 
 use super::OutputError;
-use std::fs;
+#[cfg(target_os = "linux")]
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -11,14 +13,12 @@ use tempfile::NamedTempFile;
 /// file is refused.
 ///
 /// # Errors
-/// [`OutputError`], which names the path. No partial file is left.
+/// [`OutputError`], which names the path. No partial file is left, nor by a process that is killed, if the file system has unnamed files.
 pub fn write_whole(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), OutputError> {
     let path = path.as_ref();
-    let (file, target) = begin(path)?;
-    let written = file.as_file().write_all(bytes).and_then(|()| file.as_file().sync_all());
-    // Dropping the temporary file removes it, so that no error leaves it behind.
-    let written = written.and_then(|()| file.persist(target).map_err(|e| e.error));
-    written.map(drop).map_err(|source| OutputError::Write { path: path.into(), source })
+    let (mut file, target) = begin(path)?;
+    let written = file.write(bytes).and_then(|()| file.persist(&target));
+    written.map_err(|source| OutputError::Write { path: path.into(), source })
 }
 
 /// Checks that [`write_whole`] can write here, by creating the temporary file and removing it. Programs check their outputs with it before
@@ -55,12 +55,83 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// A file that is being written. Dropping it removes it.
+enum Temporary {
+    /// A file without a name, which the system removes even if the process is killed.
+    #[cfg(target_os = "linux")]
+    Unnamed(File),
+    Named(NamedTempFile),
+}
+
+impl Temporary {
+    /// Creates one in a folder.
+    fn new(folder: &Path, mode: u32) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        if let Some(file) = unnamed(folder, mode) {
+            return Ok(Self::Unnamed(file));
+        }
+        let mut builder = unique_name();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+        builder.tempfile_in(folder).map(Self::Named)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let file = match self {
+            #[cfg(target_os = "linux")]
+            Self::Unnamed(file) => file,
+            Self::Named(file) => file.as_file_mut(),
+        };
+        file.write_all(bytes)?;
+        file.sync_all()
+    }
+
+    /// Gives the file this name, in the folder that it was created in, in place of what has it.
+    fn persist(self, target: &Path) -> io::Result<()> {
+        match self {
+            // A link replaces no file, so the file is linked to a name of its own first.
+            #[cfg(target_os = "linux")]
+            Self::Unnamed(file) => unique_name().make_in(folder_of(target), |name| link(&file, name))?.persist(target).map_err(|e| e.error),
+            Self::Named(file) => file.persist(target).map(drop).map_err(|e| e.error),
+        }
+    }
+}
+
+/// Gives a temporary file a name of its own.
+fn unique_name() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".anatomix-");
+    builder
+}
+
+/// The files that this process has open, by their numbers.
+#[cfg(target_os = "linux")]
+const OPEN_FILES: &str = "/proc/self/fd";
+
+/// Creates a file without a name; `None` if the file system has none, or this process could not name it later.
+#[cfg(target_os = "linux")]
+fn unnamed(folder: &Path, mode: u32) -> Option<File> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = Path::new(OPEN_FILES).exists().then(|| rustix::fs::open(folder, flags, Mode::from_raw_mode(mode)));
+    Some(file?.ok()?.into())
+}
+
+#[cfg(target_os = "linux")]
+fn link(file: &File, name: &Path) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let open = Path::new(OPEN_FILES).join(file.as_raw_fd().to_string());
+    Ok(rustix::fs::linkat(CWD, open, CWD, name, AtFlags::SYMLINK_FOLLOW)?)
+}
+
 /// Creates the temporary file for a path. Returns it with the path that it has to be renamed to.
-fn begin(path: &Path) -> Result<(NamedTempFile, PathBuf), OutputError> {
+fn begin(path: &Path) -> Result<(Temporary, PathBuf), OutputError> {
     let failed = |source| OutputError::Write { path: path.into(), source };
     let found = fs::metadata(path);
+    // A file that is replaced keeps its permissions: it may be private. To a new one the umask applies, as to any.
     #[cfg(unix)]
-    let permissions = found.as_ref().ok().map(fs::Metadata::permissions);
+    let mode = found.as_ref().map_or(0o666, |found| std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o777);
+    #[cfg(not(unix))]
+    let mode = 0o666;
     let target = match found {
         Ok(found) if found.is_dir() => return Err(OutputError::Folder { path: path.into() }),
         Ok(found) if !found.is_file() => return Err(OutputError::NotRegular { path: path.into() }),
@@ -69,15 +140,9 @@ fn begin(path: &Path) -> Result<(NamedTempFile, PathBuf), OutputError> {
         // The target of a symbolic link is replaced, not the link.
         _ => destination(path).map_err(failed)?,
     };
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // A file that is replaced keeps its permissions: it may be private. To a new one the umask applies, as to any.
-        builder.permissions(fs::Permissions::from_mode(permissions.map_or(0o666, |found| found.mode() & 0o777)));
-    }
-    // Only the kind of the error is kept: its text has the temporary file's path, which says nothing to the caller.
-    let file = builder.prefix(".anatomix-").tempfile_in(folder_of(&target)).map_err(|error| failed(error.kind().into()))?;
+    // Only the system's error is kept: the text has the temporary file's path, which says nothing to the caller.
+    let failed_in = |error: io::Error| failed(error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error));
+    let file = Temporary::new(folder_of(&target), mode).map_err(failed_in)?;
     Ok((file, target))
 }
 
@@ -103,6 +168,33 @@ mod tests {
         write_whole(&path, b"one").unwrap();
         write_whole(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(folder.path()), ["a.png"]);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_that_is_being_written_has_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let (mut file, target) = begin(&path).unwrap();
+        file.write(b"one").unwrap();
+        // A process that is killed here leaves nothing.
+        assert!(names(folder.path()).is_empty());
+        file.persist(&target).unwrap();
+        assert_eq!((names(folder.path()), fs::read(&path).unwrap()), (vec!["a.png".to_string()], b"one".to_vec()));
+    }
+
+    #[test]
+    fn a_file_system_without_unnamed_files_will_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        for text in [b"one", b"two"] {
+            let mut file = Temporary::Named(super::unique_name().tempfile_in(folder.path()).unwrap());
+            file.write(text).unwrap();
+            file.persist(&path).unwrap();
+            assert_eq!((names(folder.path()), fs::read(&path).unwrap()), (vec!["a.png".to_string()], text.to_vec()));
+        }
+        drop(Temporary::Named(super::unique_name().tempfile_in(folder.path()).unwrap()));
         assert_eq!(names(folder.path()), ["a.png"]);
     }
 

@@ -19,6 +19,8 @@ use common::{Failure, Options};
 use std::borrow::Cow;
 use std::io::Write;
 use std::process::ExitCode;
+#[cfg(unix)]
+use std::sync::{Arc, atomic::AtomicBool};
 
 /// Exit code if the radiograph is flagged as not a chest, not frontal or not for display and the question does not accept that.
 const FLAGGED: u8 = 3;
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         common::complain("standard output is closed, and results go there; redirect it to a file or to /dev/null");
         return ExitCode::FAILURE;
     }
+    #[cfg(unix)]
+    outlive_large_files();
     let parsed = help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let done = parsed.map_or_else(|error| refuse(&error), |cli| cli.run());
     match done.and_then(|()| Ok(std::io::stdout().flush()?)) {
@@ -72,6 +76,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Has the system refuse to write a file beyond the limit of its size (`ulimit -f`), which is an error, instead of ending the program.
+#[cfg(unix)]
+fn outlive_large_files() {
+    // The signal is only noted. If the system refuses that, the program ends as others do.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::<AtomicBool>::default());
 }
 
 impl Cli {
