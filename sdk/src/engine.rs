@@ -9,7 +9,7 @@ use crate::log::Log;
 use crate::perception::{Perception, PerceptionModule};
 use crate::prompt::ContextLine;
 use crate::provenance::{Provenance, Timing};
-use crate::question::{DEFAULT_MAX_TOKENS, Question};
+use crate::question::Question;
 use crate::radiograph::{PixelHistory, Source};
 use crate::results::{LabelScore, Retrieved, StructureResult};
 use crate::retrieval::SentenceDatabase;
@@ -69,9 +69,6 @@ pub(crate) struct Inner {
     timer: limits::Timer,
 }
 
-/// How many tokens [`Engine::study_bytes`] allows for a question.
-const QUESTION_TOKENS: usize = 256;
-
 impl Engine {
     /// The bundle.
     pub fn bundle(&self) -> &Bundle {
@@ -89,12 +86,16 @@ impl Engine {
         &self.0.notes
     }
 
-    /// Bytes that the KV cache of a study with this many computed tokens takes at most: those of its context (about 2,500 with published
-    /// sizes), up to 256 of a question, and those of its answer (at most 512 unless the question says otherwise). The price never falls
+    /// Bytes that the KV cache of a study takes at most for this many tokens: those of its context (about 2,500 with published sizes), and
+    /// of the questions and answers of its conversation. An answer counts with the most tokens that it may have
+    /// ([`Question::max_tokens`], by default 512). The price is that of the shortest context, so a study takes somewhat less. It never falls
     /// with the number of tokens, and from the model's longest context on it stays the same. A study takes the memory from its first
-    /// question on until it is dropped. A longer conversation takes more; while a cache grows, one layer is held twice.
+    /// question on until it is dropped. While a cache grows, one layer is held twice.
+    ///
+    /// With an [`EngineBuilder::memory_limit`] of the prices of all studies together, no question is refused and no answer ends for lack
+    /// of it.
     pub fn study_bytes(&self, tokens: usize) -> u64 {
-        self.0.model.decoder.cache_bytes(tokens, DEFAULT_MAX_TOKENS + QUESTION_TOKENS)
+        self.0.model.study_bytes(tokens)
     }
 
     /// Runs work that uses several threads on the engine's threads.

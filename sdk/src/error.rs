@@ -3,6 +3,7 @@
 mod code;
 
 use crate::cause;
+use std::fmt;
 
 pub use code::ErrorCode;
 
@@ -43,6 +44,8 @@ pub enum Error {
     #[error(transparent)]
     Question(#[from] QuestionError),
     #[error(transparent)]
+    Asked(#[from] AskedError),
+    #[error(transparent)]
     Memory(#[from] MemoryError),
     #[error(transparent)]
     Decoder(#[from] DecoderError),
@@ -65,7 +68,9 @@ impl Error {
             Self::Runtime(e) => runtime(e),
             Self::Prompt(e) => prompt(e),
             Self::Question(e) => question(e),
+            Self::Asked(e) => e.error.code(),
             Self::Memory(_) => ErrorCode::DecoderMemory,
+            Self::Decoder(DecoderError::Schema { .. }) => ErrorCode::DecoderSchema,
             Self::Decoder(_) => ErrorCode::Decoder,
             Self::Output(OutputError::Time { .. }) => ErrorCode::InvalidArgument,
             Self::Output(_) => ErrorCode::Output,
@@ -81,6 +86,36 @@ impl Error {
     /// The message and its causes on one line, as the program `anatomix` prints them.
     pub fn full_message(&self) -> String {
         self.causes().map_or_else(|| self.to_string(), |causes| format!("{self}; caused by: {causes}"))
+    }
+}
+
+/// The error of one of several questions that were asked at once, with [`Study::ask_many`](crate::Study::ask_many). It fails the whole
+/// call.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct AskedError {
+    /// Index of the question.
+    pub index: usize,
+    /// Its error.
+    pub error: Box<Error>,
+}
+
+impl AskedError {
+    pub(crate) fn new(index: usize, error: Error) -> Self {
+        Self { index, error: error.into() }
+    }
+}
+
+impl fmt::Display for AskedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "questions[{}]: {}", self.index, self.error)
+    }
+}
+
+impl std::error::Error for AskedError {
+    /// The source of the question's error, whose own text is part of the message.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
     }
 }
 

@@ -1,11 +1,12 @@
 //! The language model of a bundle: tokenizer, decoder, and grammars for constrained decoding.
 
+use crate::anatomy::Structure;
 use crate::bundle::{Bundle, TOKENIZER};
 use crate::cause::{causes, source};
 use crate::decoder::{Decoder, DecoderError, Form, Grammar, Matcher, RunCosts, Speculation};
 use crate::error::Result;
 use crate::parallel;
-use crate::prompt::PromptTokenizer;
+use crate::prompt::{ContextLine, PromptTokenizer};
 use crate::runtime::Runtime;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +17,8 @@ pub(crate) struct LanguageModel {
     pub decoder: Decoder,
     /// Chooses how many draft tokens are verified, for all answers; `None` if prompt look-up decoding is off.
     speculation: Option<Mutex<Speculation>>,
+    /// Number of tokens of the shortest context of a study: sentences are empty, and coordinates have one digit.
+    shortest_context: usize,
     /// If compilation failed, the error's text: only constrained questions fail then.
     grammar: Result<Grammar, String>,
 }
@@ -43,7 +46,14 @@ impl LanguageModel {
             .map_err(|_| "compiling it failed".to_string())
             .and_then(|made| made.map_err(|e| causes(&e).unwrap_or_else(|| e.to_string())));
         let speculation = costs.map(|costs| Mutex::new(Speculation::new(costs)));
-        Ok(Self { decoder: decoder?, tokenizer, speculation, grammar })
+        let line = |structure| ContextLine { structure, grid: [0; 4], sentence: String::new() };
+        let shortest = tokenizer.context(&Structure::all().map(line).collect::<Vec<_>>(), bundle.manifest().apm.patches)?;
+        Ok(Self { decoder: decoder?, shortest_context: shortest.ids.len(), tokenizer, speculation, grammar })
+    }
+
+    /// Bytes that the KV cache of a study takes at most for this many tokens; see [`Engine::study_bytes`](crate::Engine::study_bytes).
+    pub fn study_bytes(&self, tokens: usize) -> u64 {
+        self.decoder.cache_bytes(tokens, self.shortest_context)
     }
 
     /// Whether prompt look-up decoding is on.

@@ -4,7 +4,7 @@ use crate::answer::{Answer, Finish};
 use crate::control::{CancelHandle, Flow, StopCondition};
 use crate::conversation::{Conversation, Generated, PreparedQuestion, TextEnd};
 use crate::decoder::{Form, QuestionError};
-use crate::error::Result;
+use crate::error::{AskedError, Error, Result};
 use crate::evidence::Facts;
 use crate::geometry::Letterbox;
 use crate::grounding;
@@ -103,8 +103,8 @@ impl Study {
     ///
     /// # Errors
     /// If the question is invalid or too long, there is no memory, the model fails, or the radiograph is flagged as not a chest, not
-    /// frontal or not for display and the question does not accept that ([`Question::accept_flags`]). An invalid question leaves
-    /// the conversation as it was.
+    /// frontal or not for display and the question does not accept that ([`Question::accept_flags`]). The conversation has the turns that
+    /// it had before.
     pub fn ask(&mut self, question: impl Into<Question>) -> Result<Answer> {
         self.ask_streaming(question, |_| Flow::Continue)
     }
@@ -135,7 +135,7 @@ impl Study {
     /// ```
     ///
     /// # Errors
-    /// As [`Study::ask`], if any of the questions fails.
+    /// As [`Study::ask`], if any of the questions fails: [`Error::Asked`] says which one, unless the error is of all together.
     pub fn ask_many<Q: Into<Question>>(&mut self, questions: impl IntoIterator<Item = Q>) -> Result<Vec<Answer>> {
         self.ask_many_streaming(questions, |_, _| Flow::Continue)
     }
@@ -158,7 +158,9 @@ impl Study {
     fn answer_all(&mut self, questions: &[Question], as_turn: bool, on_piece: &mut impl FnMut(usize, &str) -> Flow) -> Result<Vec<Answer>> {
         let cancel = self.cancel.clone();
         let stop = StopCondition { cancel: &cancel, start: Instant::now() };
-        let prepared = questions.iter().map(|question| self.prepare(question)).collect::<Result<Vec<_>>>()?;
+        let failed = |index: usize, error: Error| if as_turn { error } else { AskedError::new(index, error).into() };
+        let prepared = questions.iter().enumerate().map(|(index, question)| self.prepare(question).map_err(|error| failed(index, error)));
+        let prepared = prepared.collect::<Result<Vec<_>>>()?;
         // The cache grows if other questions need more.
         let Some(room) = prepared.iter().map(PreparedQuestion::room).min() else { return Ok(Vec::new()) };
         if questions.iter().any(|question| question.follow_up != questions[0].follow_up) {
@@ -166,14 +168,15 @@ impl Study {
         }
         // A question that is refused takes no request: nothing of it would have been stopped.
         let _taken = cancel.take_at_end();
-        if stop.is_cancelled() {
+        // Prefill of the context stops when every question was cancelled or has reached its deadline. So does a call that took its time to
+        // prepare the questions.
+        let may_continue = || questions.iter().any(|question| stop.reached(question.deadline).is_none());
+        if !may_continue() {
             if !questions[0].follow_up {
                 self.rewind(0);
             }
             return Ok(questions.iter().map(|question| self.unanswered(question, stop)).collect());
         }
-        // Prefill of the context stops when every question was cancelled or has reached its deadline.
-        let may_continue = || questions.iter().any(|question| stop.reached(question.deadline).is_none());
         let Some((mut conversation, mut computed)) = self.take_conversation(room, may_continue)? else {
             return Ok(questions.iter().map(|question| self.unanswered(question, stop)).collect());
         };

@@ -44,6 +44,24 @@ fn the_price_of_a_study_is_enough_for_it() {
 }
 
 #[test]
+fn the_price_is_enough_for_long_answers_side_by_side() {
+    let tokens = study(&ENGINE).ask(long().max_tokens(1)).unwrap().prefilled + 900;
+    // Three studies, whose caches grow while they are asked, share what they cost.
+    let engine = open(Some(3 * ENGINE.study_bytes(tokens)));
+    let mut studies = [0; 3].map(|_| study(&engine));
+    for study in &mut studies {
+        let answer = study.ask(long()).unwrap();
+        assert_eq!((answer.finish, answer.tokens), (Finish::MaxTokens, 900), "{tokens} tokens");
+    }
+    // A conversation costs what its text does.
+    let tokens = tokens + study(&ENGINE).ask(long().max_tokens(1)).unwrap().prefilled.min(60) + 100;
+    let engine = open(Some(ENGINE.study_bytes(tokens)));
+    let mut study = study(&engine);
+    assert_eq!(study.ask(long()).unwrap().finish, Finish::MaxTokens);
+    assert_eq!(study.ask(long().max_tokens(100).follow_up()).unwrap().finish, Finish::MaxTokens);
+}
+
+#[test]
 fn studies_share_the_limit() {
     let engine = open(Some(ENGINE.study_bytes(2048)));
     let [mut one, mut two] = [0, 1].map(|_| study(&engine));

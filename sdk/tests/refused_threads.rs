@@ -6,8 +6,8 @@
 #[path = "radiographs/file.rs"]
 mod file;
 
-use anatomix::error::{RadiographError, RuntimeError};
-use anatomix::{Engine, Error, Histogram, PerceiveOptions, Preprocess, Provider, Radiograph, Task};
+use anatomix::error::{ErrorCode, RadiographError, RuntimeError};
+use anatomix::{Engine, Error, Histogram, PerceiveOptions, Preprocess, Provider, Question, Radiograph, Task};
 use dicom_dictionary_std::{tags, uids};
 use file::File;
 use jpeg_encoder::{ColorType, Encoder};
@@ -71,10 +71,15 @@ fn nothing_fails_for_longer_than_threads_are_refused() {
     let mut study = engine.study(&radiograph).unwrap();
     assert!(engine.studies(&vec![radiograph.clone(); 3]).iter().all(Result::is_ok));
     assert!(!study.ask(Task::Report).unwrap().text.is_empty());
+    let schema = || Question::new("Which side?").json_schema(r#"{"enum": ["left", "right"]}"#);
+    let error = study.ask(schema());
+    assert!(is_refused(&error) && error.unwrap_err().code() == ErrorCode::RuntimeThreads, "a schema was compiled without a thread");
+    assert_eq!(study.turns(), 1);
     let limited = PerceiveOptions::new().deadline(Duration::from_secs(600));
     assert!(is_refused(&engine.study_with(&radiograph, &limited)), "a deadline was kept without a thread");
     assert!(is_refused(&open(0)), "a second engine was opened without threads");
     refuse(false);
     assert!(engine.study_with(&radiograph, &limited).is_ok());
+    assert!(study.ask(schema()).is_ok());
     assert!(open(0).is_ok());
 }

@@ -131,7 +131,8 @@ impl Engine {
         self.0.batch()
     }
 
-    /// Bytes that the KV cache of a study with this many computed tokens takes at most.
+    /// Bytes that the KV cache of a study takes at most for this many tokens: those of its context, and of the questions and answers of its
+    /// conversation, each answer with the most tokens that it may have.
     fn study_bytes(&self, tokens: usize) -> u64 {
         self.0.study_bytes(tokens)
     }

@@ -66,7 +66,9 @@ fn exception<'py>(py: Python<'py>, class: &str, arguments: (String, &str, Option
 /// The class of an error.
 fn class(error: &Error) -> &'static str {
     match (error, error.code()) {
+        (Error::Asked(asked), _) => class(&asked.error),
         (_, ErrorCode::PromptTokenizer) => "BundleError",
+        (_, ErrorCode::DecoderSchema) => "QuestionError",
         (Error::Radiograph(_), _) => "RadiographError",
         (Error::Flagged(_), _) => "FlaggedError",
         (Error::Stopped(_), _) => "StoppedError",

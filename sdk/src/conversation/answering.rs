@@ -5,7 +5,7 @@ use super::text::AnswerText;
 use crate::answer::Finish;
 use crate::control::{Flow, StopCondition};
 use crate::decoder::{AnswerAcceptance, Branch, Choice, Sampler};
-use crate::error::Result;
+use crate::error::{AskedError, Error, Result};
 use crate::evidence::TokenMark;
 use crate::language::LanguageModel;
 use crate::question::Question;
@@ -128,6 +128,12 @@ impl<'a> Answering<'a> {
         stop.reached(self.question.deadline)
     }
 
+    /// The error of this answer, which is that of the question with this index if several were asked at once.
+    pub fn failed(&self, index: usize, error: impl Into<Error>) -> Error {
+        let error = error.into();
+        if self.branch == Branch::TRUNK { error } else { AskedError::new(index, error).into() }
+    }
+
     /// Ends the answer. If it has ended already, `finish` is ignored.
     pub fn end(&mut self, finish: Finish) {
         self.finish.get_or_insert(finish);
@@ -141,6 +147,11 @@ impl<'a> Answering<'a> {
     /// The words of the question, each once.
     pub fn words(&self) -> &[i64] {
         &self.words
+    }
+
+    /// Number of tokens of the question and of the longest answer.
+    pub fn most_tokens(&self) -> usize {
+        self.question_tokens + self.max_tokens
     }
 
     /// Tokens that the next run computes.
@@ -206,9 +217,8 @@ impl<'a> Answering<'a> {
         &self.tokens[self.question_tokens..]
     }
 
-    /// The answer, how many of its and its question's tokens a turn keeps in the KV cache, and the tokens that the next turn has to
-    /// compute.
-    pub fn finish(mut self, on_piece: &mut impl FnMut(&str) -> Flow) -> (Generated, usize, Vec<i64>) {
+    /// The answer, the tokens of its question and its own that a turn keeps in the KV cache, and those that the next turn has to compute.
+    pub fn finish(mut self, on_piece: &mut impl FnMut(&str) -> Flow) -> (Generated, Vec<i64>, Vec<i64>) {
         let ended = self.finish.unwrap_or(Finish::Stopped);
         let (raw, readable, finish) = self.text.finish(ended, on_piece);
         // Draft tokens after the end of the answer are not kept, and its last token was not computed.
@@ -230,6 +240,6 @@ impl<'a> Answering<'a> {
             finish,
             timing: [prefill, total.saturating_sub(prefill)],
         };
-        (generated, kept, pending)
+        (generated, self.tokens, pending)
     }
 }

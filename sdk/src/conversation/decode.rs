@@ -70,21 +70,25 @@ impl Conversation {
         on_piece: &mut impl FnMut(usize, &str) -> Flow,
     ) -> Result<()> {
         let base = self.cache.length();
+        let most = answers.iter().map(Answering::most_tokens).fold(base, usize::saturating_add);
         let (mut max_parallel, mut no_memory, mut progress) = (MAX_PARALLEL, None, Progress::new(answers.len()));
         loop {
-            if stop.is_cancelled() {
-                answers.iter_mut().for_each(|answer| answer.end(Finish::Stopped));
+            for answer in answers.iter_mut().filter(|answer| !answer.is_over()) {
+                if let Some(finish) = answer.stop_reason(stop) {
+                    answer.end(finish);
+                    self.remove_ended(answer, base);
+                }
             }
             let mut run = self.next_run(model, answers, max_parallel, &progress);
             if run.parts.is_empty() {
                 // An answer with tokens is returned, even if there was no memory for the rest of it or for another one.
                 return no_memory.filter(|_| !answers.iter().any(Answering::has_tokens)).map_or(Ok(()), Err);
             }
-            let mut error = self.make_room(model, answers, &run.parts)?;
+            let mut error = self.make_room(model, answers, &run.parts, most)?;
             if error.is_some() {
                 // Draft tokens are dropped before an answer is suspended.
                 run.drop_drafts(model);
-                error = self.make_room(model, answers, &run.parts)?;
+                error = self.make_room(model, answers, &run.parts, most)?;
             }
             match error {
                 None => {
@@ -138,14 +142,15 @@ impl Conversation {
         Run { parts, plan }
     }
 
-    /// Makes room in the KV cache for a run. Returns the error if that fails, or `None` if there is room.
-    fn make_room(&mut self, model: &LanguageModel, answers: &[Answering], parts: &[RunPart]) -> Result<Option<Error>> {
+    /// Makes room in the KV cache for a run. `most` tokens are all that it will have to hold. Returns the error if that fails, or `None` if
+    /// there is room.
+    fn make_room(&mut self, model: &LanguageModel, answers: &[Answering], parts: &[RunPart], most: usize) -> Result<Option<Error>> {
         let rows: usize = parts.iter().map(|part| answers[part.answer].next_tokens().len() + part.verified).sum();
         if self.cache.length() + rows <= self.cache.capacity() {
             return Ok(None);
         }
         model.decoder.compact(&mut self.cache)?;
-        match self.reserve(model, self.cache.length() + rows) {
+        match self.reserve(model, self.cache.length() + rows, most) {
             Ok(()) => Ok(None),
             Err(error @ (Error::Question(QuestionError::TooLong { .. }) | Error::Memory(_))) => Ok(Some(error)),
             Err(error) => Err(error),
@@ -229,13 +234,13 @@ impl Conversation {
             let is_shared = ids.len() > computed;
             answer.needs_plain_run = false;
             for (row, logits) in own.into_iter().enumerate() {
-                let choice = answer.sampler.choose(logits)?;
+                let choice = answer.sampler.choose(logits).map_err(|error| answer.failed(part.answer, error))?;
                 // The logits of a run of several rows differ from those of plain decoding by rounding.
                 if is_shared && choice.margin <= model.decoder.logit_tolerance() * answer.sampler.penalty_gain() {
                     answer.needs_plain_run = true;
                     break;
                 }
-                answer.sampler.accept(choice.token)?;
+                answer.sampler.accept(choice.token).map_err(|error| answer.failed(part.answer, error))?;
                 choices.push(choice);
                 if part.verified().get(row) != Some(&choice.token) {
                     break;
@@ -259,10 +264,10 @@ impl Conversation {
         }
     }
 
-    /// Makes room in the KV cache for `tokens` tokens in all.
-    pub(super) fn reserve(&mut self, model: &LanguageModel, tokens: usize) -> Result<()> {
+    /// Makes room in the KV cache for `tokens` tokens in all, of at most `most` that will be needed.
+    pub(super) fn reserve(&mut self, model: &LanguageModel, tokens: usize, most: usize) -> Result<()> {
         if tokens > self.cache.capacity() {
-            model.decoder.grow(&mut self.cache, tokens)?;
+            model.decoder.grow(&mut self.cache, tokens, most)?;
         }
         Ok(())
     }

@@ -95,13 +95,6 @@ impl Layout {
         self.sliding.iter().map(layer).fold(0, u64::saturating_add)
     }
 
-    /// Upper bound of the bytes of a cache for `tokens` tokens, of which at most `turn` come after the context. It never decreases with the
-    /// number of tokens: it assumes the shortest context of all numbers of tokens with the same capacity.
-    pub fn max_bytes(&self, tokens: usize, turn: usize) -> u64 {
-        let capacity = self.capacity(tokens);
-        self.bytes(capacity, capacity.saturating_sub(turn + GROWTH - 1))
-    }
-
     /// Bytes of the keys of a layer, or of its values.
     fn tensor_bytes(&self, slides: bool, places: usize) -> u64 {
         let value = if is_bf16(&self.sizes) { size_of::<bf16>() } else { size_of::<f32>() };

@@ -56,8 +56,10 @@ pub enum DecoderError {
     NotFinite,
     #[error("the tokens of the answer cannot be decoded; export the bundle again")]
     Text { source: Source },
-    #[error("the answer cannot be constrained to its form; use a simpler JSON schema or an unconstrained answer")]
+    #[error("the answer cannot be constrained to well-formed groundings; ask for an unconstrained answer")]
     Grammar { source: Source },
+    #[error("the answer's JSON schema cannot be used: it grows too complex while the answer is decoded; simplify it")]
+    Schema { source: Source },
 }
 
 /// The error of an allocation for a KV cache that failed.

@@ -159,11 +159,12 @@ impl Decoder {
         Ok(cache.map_err(|e| unallocated(needed, &e))?)
     }
 
-    /// Enlarges a cache for at least this number of tokens, and by at least a quarter if the budget allows it.
+    /// Enlarges a cache for at least this number of tokens, and by a quarter if the budget allows it. If the budget is limited, by no more
+    /// than what `most` tokens take, so that a study leaves to others what it will not use.
     ///
     /// # Errors
     /// If the model's longest context is shorter, the budget is exceeded or allocation fails. What the cache holds stays.
-    pub fn grow(&self, cache: &mut Cache, tokens: usize) -> crate::Result<()> {
+    pub fn grow(&self, cache: &mut Cache, tokens: usize, most: usize) -> crate::Result<()> {
         let (limit, old) = (self.sizes.max_context, cache.capacity());
         if tokens > limit {
             return Err(QuestionError::TooLong { context: cache.length(), question: tokens - cache.length(), limit }.into());
@@ -172,7 +173,8 @@ impl Decoder {
             let capacity = self.layout.capacity(tokens);
             self.budget.reserve(cache.bytes_to_grow(capacity)).map(|reserved| (capacity, reserved))
         };
-        let (capacity, reserved) = reserve(tokens.max(old + old / 4)).or_else(|_| reserve(tokens))?;
+        let most = if self.budget.is_limited() { most } else { limit };
+        let (capacity, reserved) = reserve(tokens.max((old + old / 4).min(most))).or_else(|_| reserve(tokens))?;
         let needed = reserved.bytes();
         Ok(cache.grow(capacity, reserved).map_err(|e| unallocated(needed, &e))?)
     }
@@ -185,10 +187,10 @@ impl Decoder {
         cache.compact().map_err(failed)
     }
 
-    /// Upper bound of the bytes of a cache for `tokens` tokens, of which at most `turn` come after the context. It never decreases with the
-    /// number of tokens.
-    pub fn cache_bytes(&self, tokens: usize, turn: usize) -> u64 {
-        self.layout.max_bytes(tokens, turn)
+    /// Bytes of a cache for `tokens` tokens, of which the first `context` are a context. They never decrease with more tokens, nor with a
+    /// shorter context, whose sliding layers hold more tokens after it.
+    pub fn cache_bytes(&self, tokens: usize, context: usize) -> u64 {
+        self.layout.bytes(self.layout.capacity(tokens), context)
     }
 
     /// Number of values that [`Decoder::read_cache`] returns.

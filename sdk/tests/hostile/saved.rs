@@ -1,7 +1,7 @@
 //! Saved studies.
 
 use super::{ENGINE, check_message, example, replaced, study};
-use anatomix::{Engine, Provider, Radiograph};
+use anatomix::{Engine, Provider, Question, Radiograph};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::LazyLock;
@@ -145,7 +145,7 @@ fn a_path_is_named() {
 #[test]
 fn saving_that_fails_changes_nothing() {
     let phantom = std::fs::read(example("phantom.dcm")).unwrap();
-    // The budget allows the context of one study.
+    // The budget allows the context of one study and a short answer.
     let with = |memory| {
         Engine::builder().provider(Provider::Cpu).golden_check(false).memory_limit(memory).open(example("reference-bundle")).unwrap()
     };
@@ -162,10 +162,11 @@ fn saving_that_fails_changes_nothing() {
     check_message(&unnamable.save().unwrap_err().full_message(), &["the KV caches of", "free a study"]);
     drop(other);
     // A failed save keeps the study's prefilled context and its turns.
-    let first = unnamable.ask("Where is the left lung?").unwrap();
+    let question = || Question::new("Where is the left lung?").max_tokens(20);
+    let first = unnamable.ask(question()).unwrap();
     unnamable.save().unwrap_err();
     assert_eq!(unnamable.turns(), 1);
-    let again = unnamable.ask("Where is the left lung?").unwrap();
+    let again = unnamable.ask(question()).unwrap();
     assert_eq!((again.text, again.prefilled < 30), (first.text, true));
     let mut small = perceive(&with(1000), "small");
     check_message(&small.save().unwrap_err().full_message(), &["of 1000 bytes"]);

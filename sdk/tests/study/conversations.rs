@@ -1,6 +1,7 @@
 //! Follow-ups, several questions at once, and saved studies.
 
 use super::*;
+use anatomix::error::{DecoderError, ErrorCode};
 
 #[test]
 fn a_follow_up_continues_the_conversation() {
@@ -66,8 +67,10 @@ fn questions_are_asked_together() {
     assert_eq!(essentials(answers[2].clone()), alone[2]);
 
     // One invalid question is an error for all of them, before anything is computed.
-    let error = study.ask_many(["Where is the heart?", " "]).unwrap_err().to_string();
-    assert!(error.contains("empty"), "{error}");
+    let error = study.ask_many(["Where is the heart?", " "]).unwrap_err();
+    assert!(error.to_string().starts_with("questions[1]: the question is empty; "), "{error}");
+    assert_eq!(error.code(), ErrorCode::PromptQuestion);
+    assert!(matches!(error, Error::Asked(asked) if asked.index == 1 && matches!(*asked.error, Error::Prompt(_))));
     let mixed = [Question::new(QUESTIONS[0]), Question::new(QUESTIONS[1]).follow_up()];
     assert!(study.ask_many(mixed).unwrap_err().to_string().contains("follow-ups"));
 }
@@ -162,4 +165,66 @@ fn a_saved_study_goes_on_where_it_was() {
     }
     // A study without questions saves the same bytes, with the context prefilled.
     assert_eq!(study().save().unwrap(), bytes);
+}
+
+/// A schema that can be compiled, but has more choices in an answer than are followed.
+fn too_complex(choices: usize) -> String {
+    let properties: Vec<String> = (0..choices).map(|i| format!(r#""{i}":{{"type":"number"}}"#)).collect();
+    format!(r#"{{"type":"object","properties":{{{}}}}}"#, properties.join(","))
+}
+
+#[test]
+fn a_deadline_covers_the_compilation_of_a_schema() {
+    let mut study = study();
+    for turn in 0..2 {
+        // Schemas that were compiled before are kept.
+        let question = |choices| Question::new(QUESTIONS[0]).json_schema(too_complex(choices)).deadline(Duration::from_millis(1));
+        let answer = study.ask(question(600 + turn)).unwrap();
+        assert_eq!((answer.finish, answer.tokens, answer.prefilled, study.turns()), (Finish::Deadline, 0, 0, 0), "{turn}");
+        study.ask(QUESTIONS[0]).unwrap();
+        // One of several is late, and the others are answered.
+        let answers = study.ask_many([question(700 + turn), Question::new(QUESTIONS[0])]).unwrap();
+        assert_eq!([0, 1].map(|i| answers[i].finish), [Finish::Deadline, Finish::EndOfTurn]);
+        assert_eq!(answers[0].tokens, 0);
+    }
+}
+
+#[test]
+fn a_question_that_fails_leaves_the_conversation_as_it_was() {
+    let (mut study, mut other) = (study(), study());
+    let follow_up = |text: &str| Question::new(text).follow_up().log_probabilities();
+    for study in [&mut study, &mut other] {
+        study.ask(QUESTIONS[0]).unwrap();
+        study.ask(follow_up(QUESTIONS[1])).unwrap();
+    }
+    let failing = || Question::new(QUESTIONS[2]).json_schema(too_complex(600));
+    let check = |study: &mut Study, other: &mut Study, turns: usize| {
+        assert_eq!(study.turns(), turns);
+        let [after, before] = [&mut *study, &mut *other].map(|study| study.ask(follow_up(QUESTIONS[2])).unwrap());
+        assert!(after.prefilled >= before.prefilled);
+        for (a, b) in after.log_probabilities.iter().zip(&before.log_probabilities) {
+            assert!((a - b).abs() < 1e-3, "{a} {b}");
+        }
+        assert_eq!(essentials(after), essentials(before));
+        [study, other].into_iter().for_each(|study| study.rewind(turns));
+    };
+    // A new question, a follow-up, and several.
+    for question in [failing(), failing().follow_up()] {
+        let error = study.ask(question).unwrap_err();
+        assert!(matches!(error, Error::Decoder(DecoderError::Schema { .. })), "{error}");
+        assert!(error.code() == ErrorCode::DecoderSchema && error.to_string().contains("simplify"), "{error}");
+        check(&mut study, &mut other, 2);
+    }
+    let error = study.ask_many([Question::new(QUESTIONS[0]), failing()]).unwrap_err();
+    assert!(matches!(&error, Error::Asked(asked) if asked.index == 1) && error.code() == ErrorCode::DecoderSchema, "{error}");
+    check(&mut study, &mut other, 2);
+    // The turns can be removed one by one, before they are computed again or after.
+    study.ask(failing()).unwrap_err();
+    [&mut study, &mut other].into_iter().for_each(|study| study.rewind(1));
+    check(&mut study, &mut other, 1);
+    study.ask(failing()).unwrap_err();
+    study.ask(failing()).unwrap_err();
+    check(&mut study, &mut other, 1);
+    [&mut study, &mut other].into_iter().for_each(|study| study.rewind(0));
+    check(&mut study, &mut other, 0);
 }

@@ -229,11 +229,11 @@ fn an_answer_ends_at_its_deadline() {
     let answer = study.ask(Question::from(Task::Report).deadline(Duration::ZERO)).unwrap();
     assert_eq!((answer.finish, answer.tokens, answer.text.as_str()), (Finish::Deadline, 0, ""));
     let late = study.ask_many([Question::from(Task::Report).deadline(Duration::ZERO), QUESTIONS[0].into()]).unwrap();
-    assert_eq!((late[0].finish, late[0].tokens, late[1].finish), (Finish::Deadline, 1, Finish::EndOfTurn));
+    assert_eq!((late[0].finish, late[0].tokens, late[1].finish), (Finish::Deadline, 0, Finish::EndOfTurn));
     assert!(late[0].prefilled > 300, "{}", late[0].prefilled);
     // The context is in the KV cache.
     let answer = study.ask(Question::from(Task::Report).deadline(Duration::ZERO)).unwrap();
-    assert_eq!((answer.finish, answer.tokens), (Finish::Deadline, 1));
+    assert_eq!((answer.finish, answer.tokens), (Finish::Deadline, 0));
     let answer = study.ask(Question::from(Task::Report).deadline(Duration::from_secs(3600))).unwrap();
     assert_eq!(answer.finish, Finish::EndOfTurn);
 }

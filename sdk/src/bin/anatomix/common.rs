@@ -1,7 +1,7 @@
 //! What the commands share: options of the engine, the search for a bundle, failures, progress bars.
 
 use crate::shown::remark;
-use anatomix::error::BundleError;
+use anatomix::error::{BundleError, ErrorCode};
 use anatomix::output::check_writable;
 use anatomix::parts::files::{self, destination};
 use anatomix::parts::{parallel, runtime};
@@ -164,8 +164,8 @@ pub enum Failure {
 
 impl From<anatomix::Error> for Failure {
     fn from(error: anatomix::Error) -> Self {
-        match error {
-            anatomix::Error::Flagged(_) => Self::Flagged(error.full_message()),
+        match error.code() {
+            ErrorCode::RadiographFlagged => Self::Flagged(error.full_message()),
             _ => Self::Message(error.full_message()),
         }
     }

@@ -3,6 +3,7 @@
 use super::super::budget::Budget;
 use super::*;
 use crate::runtime::{Options, Provider, Runtime};
+use proptest::prelude::*;
 
 const WINDOW: usize = 4;
 
@@ -173,23 +174,25 @@ fn what_is_reserved_is_what_is_allocated() {
     }
 }
 
-#[test]
-fn the_upper_bound_never_falls_and_is_enough() {
-    const TURN: usize = 768;
-    for layout in layouts() {
-        let most = layout.sizes.max_context;
-        let mut before = 0;
-        for tokens in (0..1500).chain((most - 300).max(1500)..most + 1000).chain([1 << 20, usize::MAX]) {
-            let bound = layout.max_bytes(tokens, TURN);
-            assert!(bound >= before, "{tokens} tokens: {bound} bytes instead of {before} or more");
-            before = bound;
-            // The context may be longer than the bound assumes.
-            for turn in [0, 1, TURN / 2, TURN] {
-                let real = layout.bytes(layout.capacity(tokens), tokens.min(most).saturating_sub(turn));
-                assert!(real <= bound, "{tokens} tokens, of which a turn has {turn}: {real} bytes instead of {bound} at most");
+proptest! {
+    /// The price of a study is that of the shortest context. It is enough for every context, question and answer, however the cache grows,
+    /// and it never falls.
+    #[test]
+    fn the_price_of_the_shortest_context_is_enough(
+        at in 0..18usize, shortest in 1..2000usize, longer in 0..2000usize, question in 1..400usize, answer in 0..3000usize
+    ) {
+        let layout = layouts().nth(at).unwrap();
+        let context = shortest + longer;
+        let price = |tokens| layout.bytes(layout.capacity(tokens), shortest);
+        let limit = price(context + question + answer);
+        let mut capacity = layout.capacity(context + question + answer.min(512));
+        for tokens in context + question..=context + question + answer {
+            if layout.capacity(tokens) > capacity {
+                capacity = layout.capacity(tokens.max((capacity + capacity / 4).min(context + question + answer)));
             }
+            prop_assert!(layout.bytes(capacity, context) <= limit, "{tokens} tokens in {layout:?}");
         }
-        assert_eq!(before, layout.max_bytes(most, TURN));
+        prop_assert!(limit >= price(context + question) && price(usize::MAX) == price(layout.sizes.max_context));
     }
 }
 

@@ -6,7 +6,7 @@
 mod schema;
 mod vocabulary;
 
-use super::error::{DecoderError, QuestionError};
+use super::error::DecoderError;
 use crate::cause::{Problem, source};
 use crate::prompt::PromptTokenizer;
 use llguidance::ParserFactory;
@@ -109,18 +109,19 @@ impl Grammar {
     /// The automaton that constrains an answer to this form; `None` for [`Form::Free`].
     ///
     /// # Errors
-    /// [`QuestionError::Schema`] if a schema cannot be used.
-    pub fn matcher(&self, form: &Form) -> Result<Option<Matcher>, QuestionError> {
+    /// [`QuestionError::Schema`] if a schema cannot be used, [`RuntimeError::Threads`](crate::runtime::RuntimeError::Threads) if the system
+    /// gives no thread to compile it.
+    pub fn matcher(&self, form: &Form) -> crate::Result<Option<Matcher>> {
         let inner = match form {
             Form::Grounded => self.grounded.deep_clone(),
             Form::Json(schema) => self.with_schema(schema)?,
             Form::Free => return Ok(None),
         };
-        Ok(Some(Matcher { inner, end: self.end }))
+        Ok(Some(Matcher { inner, end: self.end, has_schema: matches!(form, Form::Json(_)) }))
     }
 
     /// A copy of the matcher of this schema, which is compiled unless it is one of the latest schemas.
-    fn with_schema(&self, schema: &str) -> Result<llguidance::Matcher, QuestionError> {
+    fn with_schema(&self, schema: &str) -> crate::Result<llguidance::Matcher> {
         let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
         let known = schemas.iter().position(|(text, _)| text == schema).and_then(|at| schemas.remove(at));
         let known = match known {
@@ -148,19 +149,22 @@ impl Grammar {
 pub(crate) struct Matcher {
     inner: llguidance::Matcher,
     end: u32,
+    /// Whether the form is a JSON schema.
+    has_schema: bool,
 }
 
 impl Matcher {
     /// Whether a token may come next.
     ///
     /// # Errors
-    /// [`DecoderError::Grammar`] if the grammar exceeds its limits.
+    /// [`DecoderError::Grammar`], or [`DecoderError::Schema`] if the form is a JSON schema, if the grammar exceeds its limits.
     pub fn allows(&mut self, token: i64) -> Result<bool, DecoderError> {
         let Ok(token) = u32::try_from(token) else { return Ok(false) };
         if self.is_over() {
             return Ok(token == self.end);
         }
-        Ok(self.inner.validate_tokens(&[token]).map_err(failed)? == 1)
+        let valid = self.inner.validate_tokens(&[token]);
+        Ok(valid.map_err(|error| self.failed(&error))? == 1)
     }
 
     /// All tokens that may come next. There is at least one.
@@ -168,7 +172,8 @@ impl Matcher {
     /// # Errors
     /// As [`Matcher::allows`].
     pub fn mask(&mut self) -> Result<SimpleVob, DecoderError> {
-        self.inner.compute_mask_or_eos().map_err(failed)
+        let mask = self.inner.compute_mask_or_eos();
+        mask.map_err(|error| self.failed(&error))
     }
 
     /// Appends a token to the answer.
@@ -180,7 +185,13 @@ impl Matcher {
             return Ok(());
         }
         let token = u32::try_from(token).unwrap_or(u32::MAX);
-        self.inner.consume_token(token).map_err(failed)
+        let consumed = self.inner.consume_token(token);
+        consumed.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &impl fmt::Display) -> DecoderError {
+        let source = source(first_line(&error.to_string()));
+        if self.has_schema { DecoderError::Schema { source } } else { DecoderError::Grammar { source } }
     }
 
     /// Whether only the end of the turn may come next.
@@ -199,10 +210,6 @@ fn compile(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<llguidan
         Err(_) if matcher.get_error().is_some_and(|e| e.starts_with(NO_TOKEN)) => Err("nothing conforms to it".into()),
         Err(error) => Err(refused(error.to_string())),
     }
-}
-
-fn failed(error: impl fmt::Display) -> DecoderError {
-    DecoderError::Grammar { source: source(first_line(&error.to_string())) }
 }
 
 /// The first line of a message of the library, without states and traces. A message about a regular expression quotes it before a line with

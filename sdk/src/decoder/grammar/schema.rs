@@ -1,7 +1,8 @@
 //! JSON schemas of answers. A schema is hostile input: its compilation is bounded and does not panic.
 
-use crate::cause::Problem;
+use crate::cause::{Problem, source};
 use crate::decoder::error::QuestionError;
+use crate::runtime::RuntimeError;
 use crate::text::brief;
 use llguidance::ParserFactory;
 use llguidance::api::TopLevelGrammar;
@@ -23,10 +24,11 @@ const MAX_MULTIPLE: u64 = 65_535;
 ///
 /// # Errors
 /// [`QuestionError::Schema`] if it is not a schema, exceeds a limit, has numbers that are too large, or nothing conforms to it.
-pub(super) fn compile(factory: &ParserFactory, schema: &str) -> Result<llguidance::Matcher, QuestionError> {
+/// [`RuntimeError::Threads`] if the system gives no thread.
+pub(super) fn compile(factory: &ParserFactory, schema: &str) -> crate::Result<llguidance::Matcher> {
     let refused = |Problem { message, source }| QuestionError::Schema { message, source };
     if schema.len() > MAX_SCHEMA {
-        return Err(refused(format!("it has {} bytes, more than {MAX_SCHEMA}", schema.len()).into()));
+        return Err(refused(format!("it has {} bytes, more than {MAX_SCHEMA}", schema.len()).into()).into());
     }
     let mut value: Value = serde_json::from_str(schema).map_err(|e| refused(Problem::caused("it is not JSON", e)))?;
     let mut multiples = Vec::new();
@@ -38,10 +40,9 @@ pub(super) fn compile(factory: &ParserFactory, schema: &str) -> Result<llguidanc
     std::thread::scope(|scope| {
         let work = || super::compile(factory, TopLevelGrammar::from_json_schema(value));
         let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
-        let thread = thread.map_err(|e| Problem::caused("no thread can be started to compile it", e))?;
-        thread.join().unwrap_or_else(|_| Err("its compilation panicked".into()))
+        let thread = thread.map_err(|e| RuntimeError::Threads { threads: 1, source: source(e) })?;
+        Ok(thread.join().unwrap_or_else(|_| Err("its compilation panicked".into())).map_err(refused)?)
     })
-    .map_err(refused)
 }
 
 /// Refuses numbers that the compiler would round, because answers would not conform to the schema then. Collects the `multipleOf`s.

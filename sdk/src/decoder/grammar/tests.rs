@@ -1,5 +1,5 @@
 use super::*;
-use crate::decoder::{Sampler, Sampling};
+use crate::decoder::{QuestionError, Sampler, Sampling};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rstest::rstest;
@@ -293,8 +293,8 @@ fn chain(length: usize) -> String {
 #[case::far_away(r#"{"$ref":"https://example.com/schema.json"}"#, "example.com")]
 fn bad_schemas_are_refused(#[case] schema: &str, #[case] hint: &str) {
     let error = GRAMMAR.matcher(&Form::Json(schema.into())).err().unwrap();
-    assert!(matches!(error, QuestionError::Schema { .. }), "{error}");
-    let message = crate::Error::from(error).full_message();
+    assert!(matches!(error, crate::Error::Question(QuestionError::Schema { .. })), "{error}");
+    let message = error.full_message();
     assert!(!message.contains('\n'), "{message}");
     println!("{message}");
     assert!(message.contains(hint), "{message}");
@@ -305,6 +305,11 @@ fn bad_schemas_are_refused(#[case] schema: &str, #[case] hint: &str) {
 fn hostile_schemas_are_bounded() {
     let string = |pattern: &str| format!(r#"{{"type":"string","pattern":"{pattern}"}}"#);
     let properties: Vec<String> = (0..2500).map(|i| format!(r#""{i}":{{"type":"number"}}"#)).collect();
+    let choice = |i: usize| {
+        let one = |k| format!(r#"{{"type":"object","properties":{{"{i}":{{"const":{k}}},"all":{{"minimum":{k}}}}}}}"#);
+        format!(r#"{{"anyOf":[{}]}}"#, (0..5).map(one).collect::<Vec<_>>().join(","))
+    };
+    let names: Vec<String> = (0..300).map(|i| format!(r#""^.*{i}.*x$":{{"type":"integer"}}"#)).collect();
     let schemas = [
         ("long", " ".repeat(70_000)),
         ("deep", nested(r#"{"type":"array","items":"#, "{}", "}", 2000)),
@@ -322,6 +327,10 @@ fn hostile_schemas_are_bounded() {
         ("long string", r#"{"type":"string","minLength":4000000000}"#.into()),
         ("multiple", r#"{"type":"number","multipleOf":1e-300}"#.into()),
         ("huge number", r#"{"type":"integer","minimum":-1e308,"maximum":1e308}"#.into()),
+        ("product of choices", format!(r#"{{"allOf":[{}]}}"#, (0..14).map(choice).collect::<Vec<_>>().join(","))),
+        ("many texts", format!(r#"{{"enum":[{}]}}"#, (0..6000).map(|i| format!(r#""{i}a""#)).collect::<Vec<_>>().join(","))),
+        ("patterns of names", format!(r#"{{"type":"object","patternProperties":{{{}}}}}"#, names.join(","))),
+        ("pattern and length", r#"{"type":"string","pattern":"^(.*x){60}$","minLength":1000,"maxLength":2000}"#.into()),
     ];
     for (name, schema) in schemas {
         let start = Instant::now();
@@ -330,8 +339,7 @@ fn hostile_schemas_are_bounded() {
             let mut random = RandomLogits(ChaCha8Rng::seed_from_u64(1));
             (0..50).try_for_each(|_| sampler.choose(&random.logits(false)).and_then(|choice| sampler.accept(choice.token)))
         });
-        let verdict =
-            verdict.map_err(crate::Error::from).and_then(|answered| Ok(answered?)).map_or_else(|e| e.full_message(), |()| "taken".into());
+        let verdict = verdict.and_then(|answered| Ok(answered?)).map_or_else(|e| e.full_message(), |()| "taken".into());
         println!("{name}: {:?}, {verdict}", start.elapsed());
         // Seconds at most if it is bounded, hours if it is not; the limit leaves room for a slow machine.
         assert!(start.elapsed() < Duration::from_secs(600), "{name}");
