@@ -1,6 +1,7 @@
 """The reference bundle in independent readers: its files, its graphs in the onnx library, its tensors in safetensors."""
 
 import json
+import shutil
 from hashlib import sha256
 
 import numpy as np
@@ -148,3 +149,22 @@ def test_tokenizer(bundle, manifest):
 def test_info_can_be_read_by_programs(succeed, bundle, manifest):
     info = json.loads(succeed("bundle", "info", bundle, "--json"))
     assert manifest["name"] in json.dumps(info)
+
+
+def test_onnx_runtime_prints_nothing_by_itself(run, bundle, phantom_dicom, tmp_path):
+    """Of an initializer that no node uses ONNX Runtime warns. The warning is in the log only."""
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    graph = onnx.load(copy / "apm.onnx", load_external_data=False)
+    graph.graph.initializer.append(onnx.helper.make_tensor("left over", onnx.TensorProto.FLOAT, [1], [0.0]))
+    (copy / "apm.onnx").write_bytes(graph.SerializeToString())
+    described = json.loads((copy / "manifest.json").read_text())
+    changed = (copy / "apm.onnx").read_bytes()
+    described["files"]["apm.onnx"] = {"bytes": len(changed), "sha256": sha256(changed).hexdigest()}
+    (copy / "manifest.json").write_text(json.dumps(described))
+    arguments = ["ask", phantom_dicom, "Where is the left lung?", "--json", "--bundle", copy]
+    silent = run(*arguments)
+    assert silent.returncode == 0 and silent.stderr == ""
+    json.loads(silent.stdout)
+    told = run(*arguments, "--log")
+    assert told.returncode == 0 and "ONNX Runtime on apm.onnx: " in told.stderr and "left over" in told.stderr, told.stderr

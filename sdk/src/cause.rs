@@ -7,6 +7,7 @@
 use crate::text::brief;
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 /// The source of an error, as fields of error enums hold it.
 pub(crate) type Source = Box<dyn Error + Send + Sync>;
@@ -26,6 +27,31 @@ impl Error for Foreign {}
 /// A dependency's error as a source: one line of at most 240 characters, without control characters.
 pub(crate) fn source(error: impl fmt::Display) -> Source {
     Box::new(Foreign(brief(error)))
+}
+
+/// What to do if this process, or the machine, has as many files open as it may.
+pub(crate) const CLOSE_FILES: &str = "too many files are open; close some, or raise the limit of open files (ulimit -n)";
+
+/// What to do about an error of reading or writing a file: if the system refuses to open more files, that; else `otherwise`.
+pub(crate) fn advice<'a>(error: &io::Error, otherwise: &'a str) -> &'a str {
+    if too_many_files().contains(&error.raw_os_error()) { CLOSE_FILES } else { otherwise }
+}
+
+/// Whether the text of a dependency's error says that the system refuses to open more files.
+pub(crate) fn refuses_files(text: &str) -> bool {
+    too_many_files().into_iter().flatten().any(|number| {
+        let system = io::Error::from_raw_os_error(number).to_string();
+        // Where ONNX Runtime does not give the system's text, it gives the number at the end of its own.
+        text.contains(system.split(" (os error").next().unwrap_or(&system)) || text.ends_with(&format!(" error number {number}"))
+    })
+}
+
+/// The numbers of the system's errors that say so: of this process, and of the machine.
+fn too_many_files() -> [Option<i32>; 2] {
+    #[cfg(unix)]
+    return [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(|error| Some(error.raw_os_error()));
+    #[cfg(not(unix))]
+    [None; 2]
 }
 
 /// What is wrong, in our own words, and the dependency's error that it was reported by, if there is one.
@@ -65,4 +91,26 @@ impl fmt::Display for Problem {
 pub(crate) fn causes(error: &dyn Error) -> Option<String> {
     let causes: Vec<String> = std::iter::successors(error.source(), |&cause| cause.source()).map(brief).collect();
     (!causes.is_empty()).then(|| causes.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn too_many_open_files_are_told_apart() {
+        for told in [
+            "a.so: cannot open shared object file: Too many open files",
+            "Load model from a.onnx failed:system error number 24",
+            "open file \"a.data\" failed: Too many open files in system",
+        ] {
+            assert!(refuses_files(told), "{told}");
+        }
+        for told in ["Load model from a.onnx failed:system error number 240", "system error number 2", "No such file or directory"] {
+            assert!(!refuses_files(told), "{told}");
+        }
+        let error = |number| io::Error::from_raw_os_error(number);
+        assert_eq!([24, 23, 2].map(|number| advice(&error(number), "look")), [CLOSE_FILES, CLOSE_FILES, "look"]);
+    }
 }

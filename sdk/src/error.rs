@@ -163,7 +163,7 @@ fn runtime(error: &RuntimeError) -> ErrorCode {
         E::NotFound { .. } => ErrorCode::RuntimeNotFound,
         E::Library { .. } | E::OtherLibrary { .. } => ErrorCode::RuntimeLibrary,
         E::Provider { .. } | E::Precision { .. } => ErrorCode::RuntimeProvider,
-        E::Graph { .. } | E::Missing { .. } => ErrorCode::RuntimeGraph,
+        E::Graph { .. } | E::Missing { .. } | E::Size { .. } => ErrorCode::RuntimeGraph,
         E::Golden { .. } => ErrorCode::RuntimeGolden,
         E::Threads { .. } => ErrorCode::RuntimeThreads,
         _ => ErrorCode::Runtime,
@@ -173,7 +173,7 @@ fn runtime(error: &RuntimeError) -> ErrorCode {
 fn prompt(error: &PromptError) -> ErrorCode {
     use PromptError as E;
     match error {
-        E::Tokenizer { .. } | E::MissingToken { .. } => ErrorCode::PromptTokenizer,
+        E::Read { .. } | E::Tokenizer { .. } | E::MissingToken { .. } => ErrorCode::PromptTokenizer,
         E::ControlToken { .. } | E::EmptyQuestion | E::LongQuestion { .. } | E::Box { .. } => ErrorCode::PromptQuestion,
         _ => ErrorCode::Prompt,
     }

@@ -1,7 +1,7 @@
 //! Errors of bundles.
 
 use super::layout::SCHEMA;
-use crate::cause::Source;
+use crate::cause::{Source, advice};
 use std::path::PathBuf;
 
 /// What can be wrong with a bundle. Each message names the file.
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub enum BundleError {
     #[error("the path of the bundle is empty; name its folder")]
     NoPath,
-    #[error("cannot read {path}; check that the bundle is complete and readable")]
+    #[error("cannot read {path}; {}", advice(.source, "check that the bundle is complete and readable"))]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a valid manifest: {message}; restore the bundle from its source")]
     Manifest { path: PathBuf, message: String, source: Option<Source> },

@@ -92,6 +92,14 @@ impl Decoder {
         inputs.extend(cache::names("past_key_values", sizes.layers));
         outputs.extend(cache::names("present", sizes.layers));
         graph.check_names(&inputs, &outputs)?;
+        projector.check_sizes(&[("visual_features", 2, "decoder.hidden", sizes.hidden)])?;
+        graph.check_sizes(&[
+            ("visual_features", 1, "decoder.hidden", sizes.hidden),
+            ("logits", 2, "decoder.vocabulary", sizes.vocabulary),
+        ])?;
+        for name in cache::names("past_key_values", sizes.layers) {
+            graph.check_sizes(&[(&name, 1, "decoder.kv_heads", sizes.kv_heads), (&name, 3, "decoder.head_dim", sizes.head_dim)])?;
+        }
         if sizes.sliding_window.is_none() && graph.has_input(SLIDING_ATTENTION_BIAS) {
             return Err(RuntimeError::Missing { graph: MANIFEST.into(), what: "size", name: "decoder.sliding_window".into() }.into());
         }

@@ -19,7 +19,7 @@ pub use file::{check_writable, write_whole};
 pub use overlay::{LabelledBox, Overlay};
 pub use record::{AskRecord, EvidenceRecord, GroundingRecord, PerceiveRecord, StructureEvidenceRecord, StructureRecord};
 
-use crate::cause::Source;
+use crate::cause::{Source, advice};
 use std::path::PathBuf;
 
 /// Errors of making and writing an output. Each message names the path or the radiograph, the cause and what to do.
@@ -27,7 +27,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum OutputError {
-    #[error("cannot write {path}; check that the folder exists and is writable and that the disk has room")]
+    #[error("cannot write {path}; {}", advice(.source, "check that the folder exists and is writable and that the disk has room"))]
     Write { path: PathBuf, source: std::io::Error },
     #[error("cannot write {path}: it is a folder; name a file in it")]
     Folder { path: PathBuf },

@@ -77,13 +77,21 @@ impl PerceptionModule {
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>();
         graph.check_names(&names(&["image"]), &names(&["boxes", "object_embeddings", "image_tokens", "image_logits"]))?;
         let manifest = bundle.manifest();
+        let (apm, side) = (manifest.apm, manifest.preprocess.size as usize);
+        graph.check_sizes(&[
+            ("image", 2, "preprocess.size", side),
+            ("image", 3, "preprocess.size", side),
+            ("image_tokens", 1, "apm.patches", apm.patches),
+            ("image_tokens", 2, "apm.token_width", apm.token_width),
+            ("object_embeddings", 2, "apm.embedding_width", apm.embedding_width),
+        ])?;
         Ok(Self { graph, sizes: manifest.apm, side: manifest.preprocess.size as usize })
     }
 
     /// Runs the module on a preprocessed radiograph: `side * side` values 0..1, row by row.
     ///
     /// # Errors
-    /// If the graph fails or its outputs have other shapes than the manifest says.
+    /// If the graph fails, its outputs have other shapes than the manifest says, or a value of them is not finite.
     pub fn run(&self, image: &[f32]) -> Result<Perception, RuntimeError> {
         self.run_until(image, None)
     }
@@ -132,6 +140,9 @@ impl PerceptionModule {
             (read("image_tokens", &[count, patches, token_width])?, patches * token_width),
             (read("image_logits", &[count, LABEL_COUNT])?, LABEL_COUNT),
         ];
+        if !all.iter().flat_map(|(values, _)| values).all(|value| value.is_finite()) {
+            return Err(RuntimeError::NotFinite { graph: APM.into() });
+        }
         let perceptions = (0..count).map(|index| {
             let [boxes, objects, tokens, logits] =
                 all.each_ref().map(|(values, each)| values.get(index * each..(index + 1) * each).unwrap_or_default().to_vec());

@@ -20,10 +20,10 @@ mod tokens;
 pub use tokens::{ADDED_TOKENS, CHAT_TOKENS, OBJECT_TOKENS};
 
 use crate::anatomy::{STRUCTURE_COUNT, Structure};
-use crate::cause::{Source, source};
+use crate::cause::{Source, advice, source};
 use crate::files;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
 /// Version of the prompt format that this SDK writes.
@@ -41,6 +41,8 @@ const MAX_QUESTION: usize = 8192;
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum PromptError {
+    #[error("cannot read {path}; {}", advice(.source, "check that the bundle is complete and readable"))]
+    Read { path: PathBuf, source: std::io::Error },
     #[error("{name} cannot be used as a tokenizer; restore it from the bundle's source")]
     Tokenizer { name: String, source: Source },
     #[error("{name} lacks the token {token}; export the bundle again with the tokenizer that its weights were trained with")]
@@ -93,9 +95,8 @@ impl PromptTokenizer {
     /// # Errors
     /// If the file cannot be read or parsed, or a token of the prompt is missing.
     pub fn open(path: &Path) -> Result<Self, PromptError> {
-        let name = path.display().to_string();
-        let bytes = files::read(path, MAX_TOKENIZER).map_err(|e| PromptError::Tokenizer { name: name.clone(), source: source(e) })?;
-        Self::from_bytes(&bytes, &name)
+        let bytes = files::read(path, MAX_TOKENIZER).map_err(|source| PromptError::Read { path: path.into(), source })?;
+        Self::from_bytes(&bytes, &path.display().to_string())
     }
 
     /// Parses the bytes of a `tokenizer.json`; `name` is its name in error messages.

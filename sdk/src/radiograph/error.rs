@@ -1,13 +1,13 @@
 //! Errors of radiographs.
 
-use crate::cause::Source;
+use crate::cause::{Source, advice};
 
 /// A radiograph cannot be opened or used. Messages name the file, what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum RadiographError {
-    #[error("cannot read {name}; check the path and its permissions")]
+    #[error("cannot read {name}; {}", advice(.source, "check the path and its permissions"))]
     Read { name: String, source: std::io::Error },
     #[error("{name} is a folder; name one of the files in it")]
     Folder { name: String },

@@ -19,7 +19,7 @@ mod writer;
 pub use reader::{Hit, SentenceDatabase};
 pub use writer::{SentenceList, write};
 
-use crate::cause::Source;
+use crate::cause::{Source, advice};
 use std::path::PathBuf;
 
 /// Errors of reading, searching and writing a sentence database.
@@ -27,7 +27,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum RetrievalError {
-    #[error("cannot read {path}; check that the bundle is complete and readable")]
+    #[error("cannot read {path}; {}", advice(.source, "check that the bundle is complete and readable"))]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a valid sentence database: {message}; restore the bundle from its source")]
     Damaged { path: PathBuf, message: String, source: Option<Source> },

@@ -1,7 +1,7 @@
 //! Errors of ONNX Runtime and of graphs.
 
 use super::provider::Provider;
-use crate::cause::Source;
+use crate::cause::{CLOSE_FILES, Source};
 use std::path::PathBuf;
 
 /// What can be wrong with ONNX Runtime or a graph. Sources are what ONNX Runtime or the operating system said.
@@ -25,6 +25,8 @@ pub enum RuntimeError {
         "the system refuses to start {threads} threads; ask for fewer, end other programs, or raise the limit of processes (ulimit -u)"
     )]
     Threads { threads: usize, source: Source },
+    #[error("{path} cannot be loaded; {CLOSE_FILES}")]
+    Files { path: PathBuf, source: Source },
     #[error("{path} cannot be loaded; restore the bundle from its source")]
     Graph { path: PathBuf, source: Source },
     #[error(
@@ -34,8 +36,12 @@ pub enum RuntimeError {
     Precision { graph: String, precision: String, provider: Provider },
     #[error("{graph} lacks the {what} {name:?}; export the bundle again with a matching trainer")]
     Missing { graph: String, what: &'static str, name: String },
+    #[error("{graph} has {} where {field} in the manifest is {expected}; export the bundle again", size(*.found))]
+    Size { graph: String, field: &'static str, expected: usize, found: i64 },
     #[error("{graph} cannot be computed; check that memory is left and that the bundle is whole (anatomix bundle verify)")]
     Run { graph: String, source: Source },
+    #[error("{graph} computes values that are not finite; use another precision or provider, or export the bundle again")]
+    NotFinite { graph: String },
     #[error("a tensor of shape {shape:?} cannot be made; give as many values as the shape says, or a smaller one")]
     Tensor { shape: Vec<usize>, source: Source },
     #[error("{graph} gave {tensor} of shape {found:?} instead of {expected:?}; export the bundle again")]
@@ -44,6 +50,11 @@ pub enum RuntimeError {
         "on this provider {tensor} differs from the bundle's golden output by {difference:e} (allowed {allowed:e}); choose another provider"
     )]
     Golden { tensor: String, difference: f32, allowed: f32 },
+}
+
+/// A dimension of a tensor, which is negative if the graph leaves it open.
+fn size(dimension: i64) -> String {
+    usize::try_from(dimension).map_or_else(|_| "no fixed size".into(), |size| format!("the size {size}"))
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -63,6 +63,25 @@ impl Graph {
         self.session.inputs().iter().any(|input| input.name() == name)
     }
 
+    /// Checks that dimensions of inputs and outputs, which exist, have the sizes of these fields of the manifest. What is allocated by a
+    /// field is then no larger than what the graph takes or gives.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Size`] for the first that has another size, or none.
+    pub fn check_sizes<N: AsRef<str>>(&self, sizes: &[(N, usize, &'static str, usize)]) -> Result<(), RuntimeError> {
+        sizes.iter().try_for_each(|&(ref name, axis, field, expected)| {
+            let mut values = self.session.inputs().iter().chain(self.session.outputs());
+            let found = match values.find(|found| found.name() == name.as_ref()).map(|found| found.dtype()) {
+                Some(ValueType::Tensor { shape, .. }) => shape.get(axis).copied().unwrap_or(-1),
+                _ => -1,
+            };
+            if usize::try_from(found) == Ok(expected) {
+                return Ok(());
+            }
+            Err(RuntimeError::Size { graph: self.name.clone(), field, expected, found })
+        })
+    }
+
     /// The symbolic name of an input's dimension; `None` if the dimension has no name.
     pub fn dimension(&self, input: &str, axis: usize) -> Option<&str> {
         match self.session.inputs().iter().find(|found| found.name() == input)?.dtype() {
@@ -246,7 +265,10 @@ impl Binding<'_> {
     /// If an input is missing, the output has another shape, or an operator fails.
     pub fn run(mut self, output: &str, shape: &[usize]) -> Result<Vec<f32>, RuntimeError> {
         let graph = self.graph;
-        let mut values = vec![0.0; shape.iter().product()];
+        let mut values = Vec::new();
+        let count = shape.iter().try_fold(1, |count: usize, &side| count.checked_mul(side)).unwrap_or(usize::MAX);
+        values.try_reserve_exact(count).map_err(|e| graph.failed(e))?;
+        values.resize(count, 0.0);
         let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
         // SAFETY: the tensor is bound for this run only, and the binding is dropped before the values are read.
         #[allow(unsafe_code)]

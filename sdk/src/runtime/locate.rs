@@ -2,7 +2,7 @@
 //! beside the program's folder (where it is installed), else the system's.
 
 use super::error::RuntimeError;
-use crate::cause::{causes, source};
+use crate::cause::{causes, refuses_files, source};
 use std::path::{Path, PathBuf};
 
 const NAMES: [&str; 2] = ["libonnxruntime.so", "libonnxruntime.so.1"];
@@ -33,6 +33,9 @@ pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     let mut refusal = None;
     for name in NAMES {
         let Some(problem) = refused(Path::new(name)) else { return Ok(name.into()) };
+        if refuses_files(&problem) {
+            return Err(RuntimeError::Files { path: name.into(), source: source(problem) });
+        }
         // That there is no such file is what the message says. Another reason, such as a library that it needs, is the cause.
         refusal = refusal.or_else(|| (!problem.starts_with(name)).then(|| source(problem)));
         tried.push(name.into());

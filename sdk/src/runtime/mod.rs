@@ -26,7 +26,7 @@ use threads::GraphThreads;
 pub(crate) use view::rows_from;
 pub(crate) use workers::Workers;
 
-use crate::cause::{Source, source};
+use crate::cause::{Source, refuses_files, source};
 use crate::log::{Log, LogLevel};
 use crate::text::brief;
 use ort::environment::Environment;
@@ -91,7 +91,10 @@ impl Runtime {
             }
             None => {
                 let library = locate::find(options.library.as_deref())?;
-                let failed = |source| RuntimeError::Library { path: library.clone(), source };
+                let failed = |source: Source| match refuses_files(&source.to_string()) {
+                    true => RuntimeError::Files { path: library.clone(), source },
+                    false => RuntimeError::Library { path: library.clone(), source },
+                };
                 let environment = ort::init_from(&library)
                     .map_err(|e| failed(locate::refused(&library).map_or_else(|| source(e), source)))?
                     .with_name("anatomix")
@@ -137,8 +140,9 @@ impl Runtime {
     fn load_graph(&self, path: &Path, providers: Vec<ExecutionProviderDispatch>) -> Result<Graph, RuntimeError> {
         let threads = self.options.threads.unwrap_or_else(cores);
         let graph_threads = GraphThreads::default();
-        let failed = |error| match graph_threads.refused() {
+        let failed = |error: Source| match graph_threads.refused() {
             Some(refusal) => RuntimeError::Threads { threads, source: source(refusal) },
+            None if refuses_files(&error.to_string()) => RuntimeError::Files { path: path.into(), source: error },
             None => RuntimeError::Graph { path: path.into(), source: error },
         };
         let build = || -> Result<Session, Source> {

@@ -1,6 +1,6 @@
 //! Errors of saved studies.
 
-use crate::cause::Source;
+use crate::cause::{Source, advice};
 use std::path::PathBuf;
 
 /// Version of the layout. Earlier layouts are refused: 1 and 2 have no checksum, 3 does not say which DICOM image was perceived.
@@ -11,7 +11,7 @@ pub(super) const VERSION: u32 = 4;
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum SavedError {
-    #[error("cannot read {path}; check that it is a study that was saved with the open bundle")]
+    #[error("cannot read {path}; {}", advice(.source, "check that it is a study that was saved with the open bundle"))]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{name} is damaged, or no saved study: {message}; perceive the radiograph again")]
     Damaged { name: String, message: String, source: Option<Source> },

@@ -1,6 +1,8 @@
 //! Bundles.
 
-use super::{Copy, check_message, open, replaced};
+use super::{Copy, check_message, example, open, replaced};
+use anatomix::error::DecoderError;
+use anatomix::{Engine, Error, Question, Radiograph, Sampling};
 use serde_json::json;
 use std::os::unix::fs::symlink;
 use std::process::Command;
@@ -160,4 +162,49 @@ fn sizes_are_bounded_before_anything_is_read() {
     let copy = Copy::new();
     std::fs::File::options().write(true).open(copy.path("manifest.json")).unwrap().set_len(1 << 40).unwrap();
     refused_soon(copy, &["manifest.json", "more than 1048576 bytes"], "manifest.json");
+}
+
+#[test]
+fn sizes_are_those_of_the_graphs_before_memory_is_allocated_by_them() {
+    for (part, key, value, graph) in [
+        ("decoder", "kv_heads", 1024, "decoder.onnx has the size 2 where"),
+        ("decoder", "head_dim", 1024, "decoder.onnx has the size 48 where"),
+        ("decoder", "hidden", 65_536, "projector.onnx has the size 192 where"),
+        ("decoder", "vocabulary", 1 << 24, "decoder.onnx has the size 2229 where"),
+        ("apm", "patches", 65_536, "apm.onnx has the size 64 where"),
+        ("apm", "token_width", 65_536, "apm.onnx has the size 128 where"),
+        ("preprocess", "size", 4096, "apm.onnx has the size 256 where"),
+    ] {
+        let copy = Copy::new();
+        copy.describe(|manifest| manifest[part][key] = json!(value));
+        copy.refused(&[graph, &format!("{part}.{key} in the manifest is {value}; export the bundle again")]);
+    }
+}
+
+/// Weights of ones in all bits, which are NaN in every type of a float.
+fn without_numbers(weights: &str, told: &str) -> Engine {
+    let copy = Copy::new();
+    copy.replace(weights, &vec![0xFF; copy.read(weights).len()]);
+    check_message(&Engine::builder().open(copy.0.path()).err().expect("accepted").full_message(), &[told]);
+    open(copy.0.path()).unwrap()
+}
+
+#[test]
+fn what_is_not_a_number_is_an_error_and_no_answer() {
+    let radiograph = Radiograph::open(example("phantom.dcm")).unwrap();
+    let error = without_numbers("apm.onnx.data", "not finite").study(&radiograph).err().expect("a study");
+    check_message(&error.full_message(), &["apm.onnx computes values that are not finite"]);
+    for weights in ["projector.onnx.data", "decoder.onnx.data"] {
+        let mut study = without_numbers(weights, "differs from the bundle's golden output").study(&radiograph).unwrap();
+        let question = || Question::new("Where is the left lung?");
+        let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
+        let schema = r#"{"enum": ["left", "right"]}"#;
+        for question in [question(), question().unconstrained(), question().sampling(sampling), question().json_schema(schema)] {
+            let error = study.ask(question.clone()).err().expect("an answer");
+            assert!(matches!(error, Error::Decoder(DecoderError::NotFinite)), "{error}");
+            let error = study.ask_many([question]).err().expect("an answer").to_string();
+            assert!(error.starts_with("questions[0]: the language model computes logits that are not finite"), "{error}");
+            assert_eq!(study.turns(), 0);
+        }
+    }
 }
