@@ -51,7 +51,7 @@ fn graphs(settings: &Settings) -> Option<GraphSettings> {
     let &Settings { apm, decoder, operators, .. } = settings;
     let plain = |precision| matches!(precision, Precision::Fp32 | Precision::Fp16Weights);
     (!plain(apm) || !plain(decoder) || operators != Operators::Fused).then(|| GraphSettings {
-        apm_precision: apm.name().into(),
+        apm_precision: apm.arithmetic().into(),
         decoder_operators: if operators == Operators::Fused { "fused".into() } else { "portable".into() },
         apm_tolerance: tolerance(apm),
         decoder_tolerance: tolerance(decoder),
@@ -78,4 +78,16 @@ fn files(folder: &Path) -> Result<BTreeMap<String, FileEntry>> {
         files.insert(name, FileEntry { bytes, sha256: bundle::hash_file(&path, |_| ())? });
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_perception_modules_precision_is_that_of_its_arithmetic() {
+        let named = |apm| graphs(&Settings { apm, decoder: Precision::Int4, ..Settings::new("bundle") }).unwrap().apm_precision;
+        let all = [Precision::Fp32, Precision::Fp16Weights, Precision::Fp16, Precision::Int8];
+        assert_eq!(all.map(named), ["fp32", "fp32", "fp16", "int8"]);
+    }
 }

@@ -35,7 +35,7 @@ pub enum Operators {
 }
 
 impl Precision {
-    /// The name in the manifest.
+    /// The name of the weights' format in the manifest.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
@@ -44,6 +44,11 @@ impl Precision {
             Self::Int8 => "int8",
             Self::Int4 => "int4",
         }
+    }
+
+    /// The name of the arithmetic in the manifest.
+    pub fn arithmetic(self) -> &'static str {
+        if self == Self::Fp16Weights { Self::Fp32.name() } else { self.name() }
     }
 
     /// The type of activations.
