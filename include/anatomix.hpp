@@ -357,7 +357,7 @@ public:
         return make_several(raw, options, anx_studies_from_pixels);
     }
 
-    // Bytes that the KV cache of a study with this many computed tokens takes at most.
+    // Bytes that the KV cache of a study takes at most for this many tokens; see anx_engine_study_bytes.
     std::size_t study_bytes(std::size_t tokens) const { return anx_engine_study_bytes(handle_.get(), tokens); }
     // The largest number of radiographs that one run of the perception module takes.
     std::size_t batch() const { return anx_engine_batch(handle_.get()); }

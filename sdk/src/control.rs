@@ -17,12 +17,14 @@ pub enum Flow {
 
 /// Stops calls from any thread. Clones stop the same calls. No request is lost because it comes before the call that it is meant for.
 ///
-/// There are two kinds. The handle of a study ([`Study::cancel_handle`](crate::Study::cancel_handle)) stops one call: the one that is
-/// running on the study, or else the next one, which then ends at once. That call takes the request: when a call ends, no request is left,
-/// even if it came too late to stop the call. A handle that the caller makes ([`CancelHandle::new`]) stops all perceiving calls that it is
-/// given to ([`PerceiveOptions::cancel`](crate::PerceiveOptions::cancel)), and the opening of engines
-/// ([`EngineBuilder::cancel`](crate::EngineBuilder::cancel)), also those that begin later. [`CancelHandle::reset`] withdraws a request of
-/// either kind.
+/// The handle of a study ([`Study::cancel_handle`](crate::Study::cancel_handle)) stops one call: the one that is running on the study, or
+/// else the next one, which then ends at once. That call takes the request: when a call ends, no request is left, even if it came too late
+/// to stop the call.
+///
+/// Any handle stops all perceiving calls that it is given to ([`PerceiveOptions::cancel`](crate::PerceiveOptions::cancel)), and the opening
+/// of engines ([`EngineBuilder::cancel`](crate::EngineBuilder::cancel)): those that are running, and those that begin later. They take no
+/// request, so that of a handle that the caller made ([`CancelHandle::new`]) stays until [`CancelHandle::reset`] withdraws it, and that of a
+/// study's handle until a call on the study takes it.
 #[derive(Clone, Debug, Default)]
 pub struct CancelHandle(Arc<Cancel>);
 

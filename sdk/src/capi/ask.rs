@@ -63,6 +63,7 @@ pub struct anx_ask_options {
     /// Seed of sampling: equal seeds give equal answers.
     pub seed: u64,
     /// Stop texts, UTF-8, stop_count of them and none of them NULL, or NULL: the answer ends before the first occurrence of any of them.
+    /// Empty ones are ignored.
     pub stop: *const *const c_char,
     /// How many texts there are.
     pub stop_count: usize,

@@ -8,8 +8,8 @@ use crate::control::CancelHandle;
 
 /// Stops a call from any thread. Owned by the caller, who frees it with anx_cancel_free, at any time and in any order.
 ///
-/// There are two kinds. The handle of a study, from anx_study_cancel_handle, stops one ask or save of that study: the one that is running,
-/// or else the next one. A handle from anx_cancel_new stops all calls that are given it: those that make studies, by
+/// The handle of a study, from anx_study_cancel_handle, stops one ask or save of that study: the one that is running, or else the next one.
+/// Any handle, from anx_cancel_new or of a study, stops all calls that are given it: those that make studies, by
 /// anx_perceive_options.cancel, and those that open or verify a bundle, by anx_engine_options.cancel.
 pub struct anx_cancel(pub(super) CancelHandle);
 
@@ -41,8 +41,9 @@ pub unsafe extern "C" fn anx_cancel_new(cancel: *mut *mut anx_cancel, error: *mu
 /// context fails with ANX_STOPPED. If none is running, the next one ends so at once. (A save with nothing left to compute is not stopped.)
 /// That call takes the request: when a call ends, no request is left, also if it came too late to stop the call. A call that fails because
 /// of its arguments or its question takes none.
-/// With a handle of anx_cancel_new: the calls that were given it fail with ANX_STOPPED, perceiving within one operator of the perception
-/// module, opening and verifying between two of their parts; and so do all calls that are given it later, until anx_cancel_reset.
+/// Calls that were given the handle fail with ANX_STOPPED, perceiving within one operator of the perception module, opening and verifying
+/// between two of their parts. So do all that are given it later, until anx_cancel_reset, or, with the handle of a study, until an ask or a
+/// save of the study takes the request.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_cancel_request(cancel: *const anx_cancel) {
     // SAFETY: NULL or a live handle, as the header asks.

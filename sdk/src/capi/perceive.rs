@@ -28,7 +28,8 @@ pub struct anx_perceive_options {
     /// Deadline in milliseconds after the call begins; 0 for none. A radiograph that is not perceived by then fails with ANX_DEADLINE.
     /// Reading and preprocessing an image are not interrupted; the run of the perception module is.
     pub deadline_ms: usize,
-    /// A handle from anx_cancel_new, or NULL. A radiograph that is not perceived when anx_cancel_request is called fails with ANX_STOPPED.
+    /// A handle, usually from anx_cancel_new, or NULL. A radiograph that is not perceived when anx_cancel_request is called fails with
+    /// ANX_STOPPED.
     pub cancel: *const anx_cancel,
     /// An anx_switch, by default off: the study and its answers hold the radiograph, for anx_study_overlay and anx_answer_overlay. It takes
     /// up to two bytes for each pixel, or the file's size, until the study and the last of its answers are freed.

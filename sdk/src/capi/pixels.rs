@@ -39,7 +39,8 @@ pub struct anx_pixels {
     pub height: u32,
     /// Bits that a pixel takes in memory: 8 or 16.
     pub bits_allocated: u32,
-    /// Bits of a value, 1 to bits_allocated: the largest value is 2^bits_stored - 1, and a larger one is an error. 0 for bits_allocated.
+    /// Bits of a value, 1 to bits_allocated: the largest value is 2^bits_stored - 1, and an image with a larger one fails with
+    /// ANX_RADIOGRAPH. 0 for bits_allocated.
     pub bits_stored: u32,
     /// An anx_photometric.
     pub photometric: usize,
@@ -142,9 +143,11 @@ impl Pixels<'_> {
             for &value in row.iter().take(width) {
                 let value: u32 = value.into();
                 if value > largest {
-                    let problem =
-                        format!("is {}, but a pixel is {value}; mask the other bits, or pass how many are used", self.bits_stored);
-                    return Err(Failure::argument("bits_stored", problem));
+                    let Self { bits_stored, .. } = self;
+                    // Not an invalid argument: among several images, this one fails alone.
+                    let message =
+                        format!("bits_stored is {bits_stored}, but a pixel is {value}; mask the other bits, or pass how many are used");
+                    return Err(Failure { status: anx_status::ANX_RADIOGRAPH, message, cause: None });
                 }
                 kept.push(narrow(value * full / largest));
             }

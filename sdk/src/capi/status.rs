@@ -71,7 +71,7 @@ pub enum anx_status {
     /// The provider does not reproduce the bundle's golden outputs.
     ANX_RUNTIME_GOLDEN = 405,
 
-    /// The system refuses threads: those of an engine while it is opened, or the one that watches deadlines.
+    /// The system refuses threads: those of an engine while it is opened, or one that watches deadlines or compiles a JSON schema.
     ANX_RUNTIME_THREADS = 406,
 
     /// A text cannot be tokenized.

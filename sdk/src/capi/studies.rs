@@ -27,7 +27,7 @@ use std::path::PathBuf;
 /// the caller frees with anx_error_free; NULL for each study that was made.
 /// A file that fails does not affect the others: their studies are returned and belong to the caller, whatever the call returns. It
 /// returns ANX_OK if all studies were made, else the status of the first file that failed, and error is about that file. With an argument
-/// that cannot be used there are no studies, and all errors are NULL.
+/// that cannot be used it returns ANX_INVALID_ARGUMENT, which no file fails with: there are no studies, and all errors are NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_studies_from_files(
     engine: *const anx_engine,

@@ -13,6 +13,7 @@ use crate::control::CancelHandle;
 use crate::output::PerceiveRecord;
 use crate::radiograph::Radiograph;
 use crate::study::Study;
+use crate::text::escaped;
 use std::ffi::c_char;
 use std::ptr::{from_ref, null};
 use std::slice;
@@ -105,7 +106,7 @@ impl anx_study {
         let structures = structures.collect();
         let labels = study.labels().iter().map(|l| anx_label { name: strings.keep(l.label.name()), score: l.score }).collect();
         Self {
-            name: strings.keep(study.name()),
+            name: strings.keep(&escaped(study.name())),
             sides: [study.width(), study.height()],
             structures,
             labels,
@@ -154,8 +155,8 @@ pub unsafe extern "C" fn anx_study_free(study: *mut anx_study) {
     unsafe { Handle::free(study) }
 }
 
-/// The file's path, or the name that was given; bytes of a path that are not UTF-8 become U+FFFD. Borrowed from the study; NULL for
-/// NULL.
+/// The file's path, or the name that was given, to be shown: bytes of a path that are not UTF-8 become U+FFFD, and control characters are
+/// written as \u{1b} and the like. Borrowed from the study; NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_name(study: *const anx_study) -> *const c_char {
     // SAFETY: NULL or a live handle, as the header asks.

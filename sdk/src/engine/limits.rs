@@ -121,7 +121,9 @@ impl Limits {
     /// # Errors
     /// If it was cancelled or its deadline has passed.
     pub fn check(&self) -> Result<(), StoppedError> {
-        self.until.check()
+        self.until.check()?;
+        // A request that stopped this call may have been withdrawn since, or taken by a question.
+        if self.stop().is_some_and(StopSignal::is_requested) { Err(StoppedError::Cancelled) } else { Ok(()) }
     }
 }
 

@@ -52,7 +52,7 @@ pub enum ErrorCode {
     RuntimeGraph,
     /// The provider does not reproduce the bundle's golden outputs.
     RuntimeGolden,
-    /// The system refuses threads: those of an engine while it is opened, or the one that watches deadlines.
+    /// The system refuses threads: those of an engine while it is opened, or one that watches deadlines or compiles a JSON schema.
     RuntimeThreads,
     /// A text cannot be tokenized.
     Prompt,

@@ -97,6 +97,12 @@ fn several_images_are_what_they_are_alone() {
     assert_eq!((status, studies.map(|study| study.is_null())), (anx_status::ANX_RADIOGRAPH_SIZE, [false, true]), "{message}");
     // SAFETY: a live handle, freed once.
     unsafe { anx_study_free(studies[0]) };
+    // So does one whose pixels have more bits than it says: only an argument is invalid for all images.
+    let bits = anx_pixels { bits_stored: 3, ..images[0] };
+    let (status, message, _) = failure(|error| open(&[&images[1], &bits], &mut studies, error));
+    assert_eq!((status, studies.map(|study| study.is_null())), (anx_status::ANX_RADIOGRAPH, [false, true]), "{message}");
+    // SAFETY: a live handle, freed once.
+    unsafe { anx_study_free(studies[0]) };
     // One that cannot be read is an invalid call.
     let (status, message, _) = failure(|error| open(&[&images[0], null()], &mut studies, error));
     assert_eq!((status, studies.map(|study| study.is_null())), (anx_status::ANX_INVALID_ARGUMENT, [true, true]), "{message}");
@@ -115,7 +121,7 @@ fn pixels_that_cannot_be_used() {
         (anx_pixels { size: usize::MAX, ..whole }, ANX_INVALID_ARGUMENT, "pixels.values cannot hold"),
         (anx_pixels { bits_allocated: 12, ..whole }, ANX_INVALID_ARGUMENT, "bits_allocated is 12"),
         (anx_pixels { bits_stored: 17, ..whole }, ANX_INVALID_ARGUMENT, "bits_stored is 17"),
-        (anx_pixels { bits_stored: 12, ..whole }, ANX_INVALID_ARGUMENT, "bits_stored is 12, but a pixel is 5000"),
+        (anx_pixels { bits_stored: 12, ..whole }, ANX_RADIOGRAPH, "bits_stored is 12, but a pixel is 5000"),
         (anx_pixels { photometric: 2, ..whole }, ANX_INVALID_ARGUMENT, "photometric is 2"),
         (anx_pixels { stride: 129, ..whole }, ANX_INVALID_ARGUMENT, "stride is 129"),
         (anx_pixels { stride: 126, ..whole }, ANX_RADIOGRAPH_SIZE, "in rows of 126 bytes"),

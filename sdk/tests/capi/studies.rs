@@ -147,7 +147,7 @@ fn several_files_give_a_study_each_or_an_error() {
 fn several_files_in_memory_are_what_they_are_alone() {
     let engine = engine();
     let phantom = std::fs::read(file("examples/phantom.dcm").to_str().unwrap()).unwrap();
-    let whole = anx_file { bytes: phantom.as_ptr(), size: phantom.len(), name: c"first".as_ptr() };
+    let whole = anx_file { bytes: phantom.as_ptr(), size: phantom.len(), name: c"first\x1b[31m".as_ptr() };
     let open = |files: &[anx_file], studies: &mut [*mut anx_study], error| {
         assert_eq!(files.len(), studies.len());
         // SAFETY: valid pointers, as many as are said.
@@ -157,7 +157,7 @@ fn several_files_in_memory_are_what_they_are_alone() {
     let status = open(&[whole, anx_file { name: null(), ..whole }], &mut studies, &mut error);
     check(status, error);
     let alone = study(&engine);
-    for (study, name) in studies.into_iter().zip(["first", "bytes"]) {
+    for (study, name) in studies.into_iter().zip([r"first\u{1b}[31m", "bytes"]) {
         // SAFETY: live handles, freed once.
         unsafe {
             assert_eq!(text(anx_study_name(study)), name);

@@ -1,5 +1,6 @@
 //! A run of the perception module that is in flight is stopped by a cancel handle or a deadline.
 
+use crate::answer::Finish;
 use crate::control::{CancelHandle, StoppedError};
 use crate::engine::limits::{Limits, PerceiveOptions, Timer};
 use crate::engine::{Engine, Inner};
@@ -59,6 +60,33 @@ fn a_cancel_handle_stops_a_run_in_flight() {
     // The failed run was not repeated for each radiograph: it alone and the test were at the meeting.
     assert_eq!(meeting.present(), 2);
     assert_eq!(engine.studies(&radiographs).into_iter().filter(Result::is_ok).count(), 2);
+}
+
+/// The request is withdrawn, or taken by a question to the study whose handle it is, before the run notices it.
+#[test]
+fn a_run_in_flight_is_cancelled_even_if_the_request_is_gone() {
+    let (engine, meeting) = held_back();
+    let radiographs = vec![Radiograph::open(example("phantom.dcm")).unwrap(); 2];
+    let cancel = CancelHandle::new();
+    let options = PerceiveOptions::new().cancel(&cancel);
+    scope(|scope| {
+        let caller = scope.spawn(|| engine.studies_with(&radiographs, &options).unwrap());
+        wait_until("a run is in flight", || meeting.present() == 1);
+        cancel.cancel();
+        cancel.reset();
+        meeting.arrive();
+        let outcomes = caller.join().unwrap().into_iter().map(stopped).collect::<Vec<_>>();
+        assert_eq!(outcomes, [Some(StoppedError::Cancelled); 2]);
+    });
+    // A study's handle stops perceiving, too, until a question takes the request.
+    let mut study = engine.study(&radiographs[0]).unwrap();
+    let options = PerceiveOptions::new().cancel(&study.cancel_handle());
+    study.cancel_handle().cancel();
+    for _ in 0..2 {
+        assert_eq!(stopped(engine.study_with(&radiographs[0], &options)), Some(StoppedError::Cancelled));
+    }
+    assert_eq!(study.ask("Where is the left lung?").unwrap().finish, Finish::Stopped);
+    assert_eq!(stopped(engine.study_with(&radiographs[0], &options)), None);
 }
 
 #[test]
