@@ -199,7 +199,7 @@ enum anx_status
      */
     ANX_RUNTIME_GOLDEN = 405,
     /**
-     * The system refuses threads: those of an engine while it is opened, or the one that watches deadlines.
+     * The system refuses threads: those of an engine while it is opened, or one that watches deadlines or compiles a JSON schema.
      */
     ANX_RUNTIME_THREADS = 406,
     /**
@@ -506,8 +506,8 @@ typedef struct anx_bytes anx_bytes;
 /**
  * Stops a call from any thread. Owned by the caller, who frees it with anx_cancel_free, at any time and in any order.
  *
- * There are two kinds. The handle of a study, from anx_study_cancel_handle, stops one ask or save of that study: the one that is running,
- * or else the next one. A handle from anx_cancel_new stops all calls that are given it: those that make studies, by
+ * The handle of a study, from anx_study_cancel_handle, stops one ask or save of that study: the one that is running, or else the next one.
+ * Any handle, from anx_cancel_new or of a study, stops all calls that are given it: those that make studies, by
  * anx_perceive_options.cancel, and those that open or verify a bundle, by anx_engine_options.cancel.
  */
 typedef struct anx_cancel anx_cancel;
@@ -831,7 +831,8 @@ typedef struct anx_perceive_options {
      */
     size_t deadline_ms;
     /**
-     * A handle from anx_cancel_new, or NULL. A radiograph that is not perceived when anx_cancel_request is called fails with ANX_STOPPED.
+     * A handle, usually from anx_cancel_new, or NULL. A radiograph that is not perceived when anx_cancel_request is called fails with
+     * ANX_STOPPED.
      */
     const struct anx_cancel *cancel;
     /**
@@ -890,7 +891,8 @@ typedef struct anx_pixels {
      */
     uint32_t bits_allocated;
     /**
-     * Bits of a value, 1 to bits_allocated: the largest value is 2^bits_stored - 1, and a larger one is an error. 0 for bits_allocated.
+     * Bits of a value, 1 to bits_allocated: the largest value is 2^bits_stored - 1, and an image with a larger one fails with
+     * ANX_RADIOGRAPH. 0 for bits_allocated.
      */
     uint32_t bits_stored;
     /**
@@ -977,6 +979,7 @@ typedef struct anx_ask_options {
     uint64_t seed;
     /**
      * Stop texts, UTF-8, stop_count of them and none of them NULL, or NULL: the answer ends before the first occurrence of any of them.
+     * Empty ones are ignored.
      */
     const char *const *stop;
     /**
@@ -1212,8 +1215,9 @@ anx_status anx_cancel_new(struct anx_cancel **cancel, struct anx_error **error);
  * context fails with ANX_STOPPED. If none is running, the next one ends so at once. (A save with nothing left to compute is not stopped.)
  * That call takes the request: when a call ends, no request is left, also if it came too late to stop the call. A call that fails because
  * of its arguments or its question takes none.
- * With a handle of anx_cancel_new: the calls that were given it fail with ANX_STOPPED, perceiving within one operator of the perception
- * module, opening and verifying between two of their parts; and so do all calls that are given it later, until anx_cancel_reset.
+ * Calls that were given the handle fail with ANX_STOPPED, perceiving within one operator of the perception module, opening and verifying
+ * between two of their parts. So do all that are given it later, until anx_cancel_reset, or, with the handle of a study, until an ask or a
+ * save of the study takes the request.
  */
 void anx_cancel_request(const struct anx_cancel *cancel);
 
@@ -1265,9 +1269,11 @@ const char *anx_engine_bundle_sha256(const struct anx_engine *engine);
 const char *anx_engine_provider(const struct anx_engine *engine);
 
 /**
- * Bytes that the KV cache of a study with this many computed tokens takes at most, the tokens of its context included. A study takes them
- * from its first ask, its saving or its loading on until it is freed. The number does not decrease with more tokens, and stays the same
- * from the model's longest context on. 0 for NULL.
+ * Bytes that the KV cache of a study takes at most for this many tokens: those of its context, and of the questions and answers of its
+ * conversation, each answer with the most tokens that it may have (anx_ask_options.max_tokens, by default 512). A study takes them from
+ * its first ask, its saving or its loading on until it is freed. The number does not decrease with more tokens, and stays the same from
+ * the model's longest context on. With a memory_limit of the numbers of all studies together no ask fails and no answer ends for lack of
+ * it. 0 for NULL.
  */
 size_t anx_engine_study_bytes(const struct anx_engine *engine,
                               size_t tokens);
@@ -1346,8 +1352,8 @@ anx_status anx_study_cancel_handle(const struct anx_study *study,
 void anx_study_free(struct anx_study *study);
 
 /**
- * The file's path, or the name that was given; bytes of a path that are not UTF-8 become U+FFFD. Borrowed from the study; NULL for
- * NULL.
+ * The file's path, or the name that was given, to be shown: bytes of a path that are not UTF-8 become U+FFFD, and control characters are
+ * written as \u{1b} and the like. Borrowed from the study; NULL for NULL.
  */
 const char *anx_study_name(const struct anx_study *study);
 
@@ -1472,7 +1478,7 @@ anx_status anx_study_from_pixels(const struct anx_engine *engine,
  * the caller frees with anx_error_free; NULL for each study that was made.
  * A file that fails does not affect the others: their studies are returned and belong to the caller, whatever the call returns. It
  * returns ANX_OK if all studies were made, else the status of the first file that failed, and error is about that file. With an argument
- * that cannot be used there are no studies, and all errors are NULL.
+ * that cannot be used it returns ANX_INVALID_ARGUMENT, which no file fails with: there are no studies, and all errors are NULL.
  */
 anx_status anx_studies_from_files(const struct anx_engine *engine,
                                   const char *const *paths,
@@ -1536,7 +1542,7 @@ anx_status anx_study_ask(struct anx_study *study,
  * an empty text. With a count of 0 nothing happens. options: NULL for the defaults of all, or count pointers,
  * each NULL or the options of that question, whose callback receives the pieces of that answer and ends that answer only.
  * answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also if count is too large.
- * Fails as anx_study_ask does, with the first question that fails; then there are no answers.
+ * Fails as anx_study_ask does, with the first question that fails, which the message names as questions[index]; then there are no answers.
  */
 anx_status anx_study_ask_many(struct anx_study *study,
                               const char *const *questions,

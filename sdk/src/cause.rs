@@ -39,10 +39,12 @@ pub(crate) fn advice<'a>(error: &io::Error, otherwise: &'a str) -> &'a str {
 
 /// Whether the text of a dependency's error says that the system refuses to open more files.
 pub(crate) fn refuses_files(text: &str) -> bool {
+    let is = |rest: &str, number: i32| rest.split(|c: char| !c.is_ascii_digit()).next() == Some(&number.to_string());
     too_many_files().into_iter().flatten().any(|number| {
         let system = io::Error::from_raw_os_error(number).to_string();
-        // Where ONNX Runtime does not give the system's text, it gives the number at the end of its own.
-        text.contains(system.split(" (os error").next().unwrap_or(&system)) || text.ends_with(&format!(" error number {number}"))
+        // Where ONNX Runtime does not give the system's text, it gives the number.
+        text.contains(system.split(" (os error").next().unwrap_or(&system))
+            || ["error number ", "SystemError : "].into_iter().any(|named| text.split(named).skip(1).any(|rest| is(rest, number)))
     })
 }
 
@@ -103,6 +105,7 @@ mod tests {
         for told in [
             "a.so: cannot open shared object file: Too many open files",
             "Load model from a.onnx failed:system error number 24",
+            "Exception during initialization: initializer.cc:51 SystemError : 24",
             "open file \"a.data\" failed: Too many open files in system",
         ] {
             assert!(refuses_files(told), "{told}");

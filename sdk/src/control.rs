@@ -23,8 +23,8 @@ pub enum Flow {
 ///
 /// Any handle stops all perceiving calls that it is given to ([`PerceiveOptions::cancel`](crate::PerceiveOptions::cancel)), and the opening
 /// of engines ([`EngineBuilder::cancel`](crate::EngineBuilder::cancel)): those that are running, and those that begin later. They take no
-/// request, so that of a handle that the caller made ([`CancelHandle::new`]) stays until [`CancelHandle::reset`] withdraws it, and that of a
-/// study's handle until a call on the study takes it.
+/// request, so that of a handle that the caller made ([`CancelHandle::new`]) stays until [`CancelHandle::reset`] withdraws it, and that of
+/// a study's handle until a call on the study takes it.
 #[derive(Clone, Debug, Default)]
 pub struct CancelHandle(Arc<Cancel>);
 

@@ -33,6 +33,7 @@ use ort::environment::Environment;
 use ort::ep::ExecutionProviderDispatch;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -140,9 +141,10 @@ impl Runtime {
     fn load_graph(&self, path: &Path, providers: Vec<ExecutionProviderDispatch>) -> Result<Graph, RuntimeError> {
         let threads = self.options.threads.unwrap_or_else(cores);
         let graph_threads = GraphThreads::default();
+        let lacks_files = Cell::new(false);
         let failed = |error: Source| match graph_threads.refused() {
             Some(refusal) => RuntimeError::Threads { threads, source: source(refusal) },
-            None if refuses_files(&error.to_string()) => RuntimeError::Files { path: path.into(), source: error },
+            None if lacks_files.get() => RuntimeError::Files { path: path.into(), source: error },
             None => RuntimeError::Graph { path: path.into(), source: error },
         };
         let build = || -> Result<Session, Source> {
@@ -172,7 +174,11 @@ impl Runtime {
                 // ONNX Runtime would write errors to standard error, with names from the bundle as they are. They are errors of the call.
                 builder = builder.with_log_level(ort::logging::LogLevel::Fatal).map_err(source)?;
             }
-            builder.commit_from_file(path).map_err(source)
+            builder.commit_from_file(path).map_err(|error| {
+                // The source may be shortened.
+                lacks_files.set(refuses_files(&error.to_string()));
+                source(error)
+            })
         };
         Graph::new(path, build().map_err(failed)?, self.chosen)
     }
