@@ -1,6 +1,5 @@
 //! The SDK's error: one enum over the errors of its modules, which are re-exported here.
 
-mod asked;
 mod code;
 
 use crate::cause;
@@ -87,6 +86,42 @@ impl Error {
     /// The message and its causes on one line, as the program `anatomix` prints them.
     pub fn full_message(&self) -> String {
         self.causes().map_or_else(|| self.to_string(), |causes| format!("{self}; caused by: {causes}"))
+    }
+}
+
+/// The error of one of several questions.
+mod asked {
+    use super::Error;
+    use std::fmt;
+
+    /// The error of one of several questions that were asked at once, with [`Study::ask_many`](crate::Study::ask_many). It fails the whole
+    /// call.
+    #[derive(Debug)]
+    #[non_exhaustive]
+    pub struct AskedError {
+        /// Index of the question.
+        pub index: usize,
+        /// Its error.
+        pub error: Box<Error>,
+    }
+
+    impl AskedError {
+        pub(crate) fn new(index: usize, error: Error) -> Self {
+            Self { index, error: error.into() }
+        }
+    }
+
+    impl fmt::Display for AskedError {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "questions[{}]: {}", self.index, self.error)
+        }
+    }
+
+    impl std::error::Error for AskedError {
+        /// The source of the question's error, whose own text is part of the message.
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            self.error.source()
+        }
     }
 }
 
