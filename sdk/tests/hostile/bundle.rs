@@ -200,9 +200,9 @@ fn what_is_not_a_number_is_an_error_and_no_answer() {
         let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
         let schema = r#"{"enum": ["left", "right"]}"#;
         for question in [question(), question().unconstrained(), question().sampling(sampling), question().json_schema(schema)] {
-            let error = study.ask(question.clone()).err().expect("an answer");
+            let error = study.ask(question.clone()).expect_err("an answer");
             assert!(matches!(error, Error::Decoder(DecoderError::NotFinite)), "{error}");
-            let error = study.ask_many([question]).err().expect("an answer").to_string();
+            let error = study.ask_many([question]).expect_err("an answer").to_string();
             assert!(error.starts_with("questions[0]: the language model computes logits that are not finite"), "{error}");
             assert_eq!(study.turns(), 0);
         }
