@@ -44,9 +44,9 @@ fn more_threads_than_cores_are_wrong_usage() {
 }
 
 #[rstest]
-#[case::perceive(&["perceive", "chest.png"])]
-#[case::ask(&["ask", "chest.png", "Why?"])]
-#[case::report(&["report", "chest.png"])]
+#[case::perceive(&["perceive", "../examples/phantom.dcm"])]
+#[case::ask(&["ask", "../examples/phantom.dcm", "Why?"])]
+#[case::report(&["report", "../examples/phantom.dcm"])]
 #[case::info(&["bundle", "info"])]
 fn a_missing_bundle_is_named(#[case] arguments: &[&str]) {
     let folder = tempfile::tempdir().unwrap();

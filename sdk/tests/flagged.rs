@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use anatomix::capi::*;
+use anatomix::error::AskedError;
 use anatomix::{Engine, Error, FlagCode, Provider, Question, Radiograph, Study, Task};
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::tags;
@@ -42,7 +43,8 @@ fn a_question_to_what_is_flagged_needs_consent() {
         let mut study = study(&engine, tag, value);
         assert_eq!((study.structures().len(), study.flags()[0].code), (36, code));
         let many = study.ask_many(["Where is the heart?", "Is it enlarged?"]).unwrap_err();
-        for error in [study.ask(Task::Report).unwrap_err(), many] {
+        let Error::Asked(AskedError { index: 0, error: many, .. }) = many else { panic!("{many}") };
+        for error in [study.ask(Task::Report).unwrap_err(), *many] {
             let Error::Flagged(flagged) = &error else { panic!("{error}") };
             assert_eq!((flagged.flag.code, flagged.name.as_str()), (code, "phantom.dcm"));
             let message = error.to_string();
