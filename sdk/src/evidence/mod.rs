@@ -44,7 +44,7 @@ impl Support {
     }
 }
 
-/// What a structure's retrieved sentence says of a sentence of an answer.
+/// What a structure's retrieved sentence says of a sentence of an answer, or its box of the box of a phrase that names the structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -52,9 +52,9 @@ impl Support {
 pub enum Relation {
     /// It is the same sentence.
     Repeats,
-    /// It states the same of the same place.
+    /// It states the same of the same place, or the boxes overlap by at least half of what they cover together.
     Agrees,
-    /// It states the opposite.
+    /// It states the opposite, or the boxes overlap by less.
     Contradicts,
 }
 
@@ -69,13 +69,13 @@ impl Relation {
     }
 }
 
-/// A structure whose retrieved sentence speaks for or against a sentence of an answer.
+/// A structure whose retrieved sentence, or box, speaks for or against a sentence of an answer.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StructureEvidence {
     /// The structure.
     pub structure: Structure,
-    /// What its retrieved sentence says of the answer's sentence.
+    /// What it says of the answer's sentence.
     pub relation: Relation,
     /// Cosine similarity of the retrieved sentence, -1..1, not calibrated.
     pub similarity: f32,
@@ -151,7 +151,7 @@ impl Facts {
                     _ if support == Support::NotAssessed => Support::Supported,
                     _ => support,
                 };
-                relations.push((structure, relation));
+                add(&mut relations, (structure, relation));
             }
             let speaks = |found: &StructureResult| {
                 let of = relations.iter().filter(|(structure, _)| *structure == found.structure);
@@ -180,17 +180,18 @@ impl Facts {
     /// Whether a sentence with these statements is supported, and by which structures.
     fn compare(&self, sentence: &str, stated: &[Statement]) -> (Support, Vec<(Structure, Relation)>) {
         let words = statements::words(sentence);
+        let relation_of = |statement: &Statement, perceived: &Perceived| {
+            let (relation, is_named) = relation(statement, perceived)?;
+            let repeats = relation == Relation::Agrees && perceived.words == words;
+            Some((perceived.structure, if repeats { Relation::Repeats } else { relation }, is_named))
+        };
         let mut relations: Vec<(Structure, Relation)> = Vec::new();
         let mut supports = Vec::new();
         for statement in stated {
-            let found: Vec<(Structure, Relation, bool)> = self
-                .0
-                .iter()
-                .filter_map(|perceived| relation(statement, perceived).map(|(r, exact)| (perceived.structure, r, exact)))
-                .collect();
+            let found: Vec<(Structure, Relation, bool)> = self.0.iter().filter_map(|perceived| relation_of(statement, perceived)).collect();
             // What is said of the very structures that the sentence names counts more than what is said of parts of them.
-            let exact = found.iter().any(|&(_, _, exact)| exact);
-            let counted = || found.iter().filter(move |found| found.2 == exact);
+            let any_named = found.iter().any(|found| found.2);
+            let counted = || found.iter().filter(move |found| found.2 == any_named);
             let agrees = counted().any(|found| found.1 != Relation::Contradicts);
             let opposed = counted().filter(|found| found.1 == Relation::Contradicts).count();
             // A finding may be anywhere in its place, so that all of the place has to be without it. A place that is called normal or free
@@ -205,15 +206,11 @@ impl Facts {
                 _ if agrees => Support::Supported,
                 _ => Support::Unsupported,
             });
-            // Who is not heard is not listed: a healthy lung does not speak against a finding in the other one.
-            let listed =
-                found.iter().filter(|(_, r, _)| !(matches!(statement.claim, Claim::Present(_)) && agrees && *r == Relation::Contradicts));
-            for &(structure, found, _) in listed {
-                let repeats = self.0.iter().any(|perceived| perceived.structure == structure && perceived.words == words);
-                let entry = (structure, if repeats && found == Relation::Agrees { Relation::Repeats } else { found });
-                if !relations.contains(&entry) {
-                    relations.push(entry);
-                }
+            // A healthy lung does not speak against a finding in the other one.
+            let is_found = matches!(statement.claim, Claim::Present(_)) && agrees;
+            let listed = found.iter().filter(|found| !(is_found && found.1 == Relation::Contradicts));
+            for &(structure, relation, _) in listed {
+                add(&mut relations, (structure, relation));
             }
         }
         let worst =
@@ -230,6 +227,13 @@ fn boxed(structures: &[StructureResult], grounding: &Grounding) -> Option<(Struc
     let found = structures.iter().find(|found| found.structure == *structure)?;
     let best = grounding.boxes.iter().map(|bounds| bounds.iou(&found.bounds)).reduce(f32::max)?;
     Some((*structure, if best >= 0.5 { Relation::Agrees } else { Relation::Contradicts }))
+}
+
+/// Adds what a structure says of a sentence, once.
+fn add(relations: &mut Vec<(Structure, Relation)>, said: (Structure, Relation)) {
+    if !relations.contains(&said) {
+        relations.push(said);
+    }
 }
 
 /// What a sentence without statements of its own states as an answer to a question: "Yes.", "No.", or a place.

@@ -105,6 +105,16 @@ fn a_box_of_a_named_structure_is_compared() {
     assert_eq!(support(PixelBox::new(300.0, 300.0, 400.0, 400.0)), (Support::Contradicted, Relation::Contradicts));
 }
 
+#[test]
+fn a_structure_is_listed_once_for_its_sentence_and_its_box() {
+    let structures = structures(EFFUSION);
+    let phrases = [Grounding { phrase: "left lung".into(), boxes: vec![structures[11].bounds] }];
+    let text = "There is a pleural effusion of the left lung.";
+    let evidence = Facts::new(&structures).evidence(&structures, "", text, &phrases, &[]);
+    let listed: Vec<usize> = evidence[0].structures.iter().map(|of| of.structure.index()).collect();
+    assert_eq!((evidence[0].support, listed), (Support::Supported, vec![11, 33]));
+}
+
 proptest::proptest! {
     #[test]
     fn any_text_has_evidence(text in "\\PC{0,80}", phrase in "\\PC{0,10}", starts in proptest::collection::vec(0usize..200, 0..20)) {
