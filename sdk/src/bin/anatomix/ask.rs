@@ -2,6 +2,7 @@
 
 use crate::common::{Failure, Kept, Options, positive, read_text, seconds, spinner};
 use crate::documents::Documents;
+use crate::image::Reading;
 use crate::print;
 use crate::shown::{out, remark};
 use anatomix::output::{AskRecord, Overlay};
@@ -59,6 +60,8 @@ pub struct Output {
     save: Option<PathBuf>,
     #[command(flatten)]
     documents: Documents,
+    #[command(flatten)]
+    reading: Reading,
     #[command(flatten)]
     decoding: Decoding,
 }
@@ -171,14 +174,14 @@ enum Source {
 }
 
 impl Source {
-    fn open(path: &Path, documents: &Documents) -> Result<Self, Failure> {
+    fn open(path: &Path, reading: &Reading) -> Result<Self, Failure> {
         let mut start = Vec::new();
         // If the file cannot be read, opening it as a radiograph reports that.
         let _ = files::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
         if anatomix::is_saved(&start) {
             return Ok(Self::Saved(path.into()));
         }
-        Ok(Self::Radiograph(Box::new(documents.open(path)?)))
+        Ok(Self::Radiograph(Box::new(reading.open(path)?)))
     }
 
     fn study(&self, engine: &Engine) -> anatomix::Result<Study> {
@@ -228,11 +231,11 @@ impl Output {
             [("--overlay", &self.overlay), ("--save", &self.save)].into_iter().filter_map(|(option, out)| Some((option, out.as_deref()?)));
         let outs = outs.chain(self.documents.places().map(|(kind, place)| (kind.option(), place)));
         Kept::new(inputs, &options.bundle()?).check_all(outs)?;
-        let source = Source::open(image, &self.documents)?;
+        let source = Source::open(image, &self.reading)?;
         if self.overlay.is_some() && matches!(source, Source::Saved(_)) {
             return Err(Failure::Usage("--overlay needs the radiograph itself, which a saved study does not hold".into()));
         }
-        if self.documents.window.is_some() && matches!(source, Source::Saved(_)) {
+        if self.reading.window.is_some() && matches!(source, Source::Saved(_)) {
             return Err(Failure::Usage("--window needs the radiograph itself, which a saved study does not hold".into()));
         }
         if let Source::Radiograph(radiograph) = &source {

@@ -1,10 +1,9 @@
 //! The documents for other systems that commands write: DICOM objects, FHIR.
 
-use crate::common::{Failure, positive};
+use crate::common::Failure;
 use anatomix::output::{ReportClass, StructuredReport, check_content_time, write_whole};
-use anatomix::{Answer, Error, Radiograph, ReadOptions, Study};
+use anatomix::{Answer, Error, Radiograph, Study};
 use clap::{ArgGroup, Args, Command};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 /// Options of documents for other systems; `perceive`, `ask`, `chat` and `report` share them.
@@ -16,9 +15,6 @@ pub struct Documents {
     /// several images name an existing folder, which gets NAME.sr.dcm for each
     #[arg(long, value_name = "DCM")]
     pub sr: Option<PathBuf>,
-    /// Display a DICOM image with this one of its VOI LUTs and windows, counted from 1: first the VOI LUTs, then the windows [default: 1]
-    #[arg(long, value_name = "N", value_parser = positive::<NonZeroUsize>, allow_negative_numbers = true, help_heading = "Image")]
-    pub window: Option<NonZeroUsize>,
     /// Write a Comprehensive SR instead of a Comprehensive 3D SR, for viewers that do not know that
     #[arg(long, requires = "sr")]
     pub sr_2d: bool,
@@ -82,12 +78,6 @@ pub fn of_one_image(command: Command) -> Command {
 }
 
 impl Documents {
-    /// Opens a radiograph.
-    pub fn open(&self, path: &Path) -> Result<Radiograph, Failure> {
-        let options = ReadOptions::new().window(self.window.map_or(1, NonZeroUsize::get));
-        Ok(Radiograph::open_with(path, &options).map_err(Error::from)?)
-    }
-
     /// The file or folder of a kind of document, if it is asked for.
     pub fn place(&self, kind: Kind) -> Option<&Path> {
         match kind {

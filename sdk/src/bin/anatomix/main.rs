@@ -6,6 +6,7 @@ mod chat;
 mod common;
 mod documents;
 mod help;
+mod image;
 mod perceive;
 mod print;
 mod providers;

@@ -2,6 +2,7 @@
 
 use crate::common::{Failure, Kept, Options, bar, complain, seconds};
 use crate::documents::{Documents, Kind};
+use crate::image::Reading;
 use crate::print;
 use crate::shown::out;
 use anatomix::output::{Overlay, PerceiveRecord};
@@ -33,6 +34,8 @@ pub struct Perceive {
     deadline: Option<Duration>,
     #[command(flatten)]
     documents: Documents,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 /// An image with the files that are written for it.
@@ -157,7 +160,7 @@ impl Perceive {
     fn perceive(&self, engine: &Engine, batch: &[Image]) -> Result<Vec<Perceived>, Failure> {
         let begin = Instant::now();
         let open = |image: &Image| {
-            let radiograph = self.documents.open(image.path)?;
+            let radiograph = self.reading.open(image.path)?;
             self.documents.check(&radiograph)?;
             Ok(radiograph)
         };
@@ -188,7 +191,14 @@ mod tests {
 
     fn perceive(images: &[&str], overlay: &Path) -> Perceive {
         let images = images.iter().map(PathBuf::from).collect();
-        Perceive { images, json: false, overlay: Some(overlay.into()), deadline: None, documents: Documents::default() }
+        Perceive {
+            images,
+            json: false,
+            overlay: Some(overlay.into()),
+            deadline: None,
+            documents: Documents::default(),
+            reading: Reading::default(),
+        }
     }
 
     #[test]
