@@ -23,8 +23,10 @@ def dependencies():
 
 
 def exported(files):
-    """Names of all items that these files export."""
-    return {name for file in files for public, _, name in uses(code((SOURCE / file).read_text())) if public}
+    """Names of all items that these files export or define."""
+    texts = [code((SOURCE / file).read_text()) for file in files]
+    defined = {name for text in texts for name in re.findall(r"^pub (?:struct|enum|trait|type|fn|const) (\w+)", text, re.MULTILINE)}
+    return defined | {name for text in texts for public, _, name in uses(text) if public}
 
 
 def sources():
