@@ -4,7 +4,7 @@ import numpy as np
 
 from machine import floor
 from made import language_bundle, published_bundle
-from sides import BENCH, FOLDER, PHANTOM, THREADS, Ours, processes, run, timed, turns
+from sides import BENCH, FOLDER, PAUSE, PHANTOM, THREADS, Ours, processes, run, timed, turns
 from table import attempt, row
 
 
@@ -126,7 +126,7 @@ def perception():
         if precision in bundles:
             with attempt(f"APM 1024x1024, {precision}, beside {name}"):
                 sides = lambda stack: [stack.enter_context(Ours("perceive", bundles[precision], PHANTOM)), timed(peer())]
-                row(f"APM 1024x1024, {precision}", name, *processes(sides, 5, 4), least)
+                row(f"APM 1024x1024, {precision}", name, *processes(sides, 5, 4, PAUSE), least)
 
 
 def openvino_module(exported, image):

@@ -8,7 +8,7 @@ from pathlib import Path
 from machine import floor
 from made import LENGTHS, LETTER, PARTS, genai_model, language_bundle, llama_model, published_parts, reference_language, wide_bundle
 from peers import Genai, Llama
-from sides import BENCH, PHANTOM, REFERENCE, THREADS, Failed, Ours, fresh, processes
+from sides import BENCH, PAUSE, PHANTOM, REFERENCE, THREADS, Failed, Ours, fresh, processes
 from table import attempt, ratios, row
 
 NEW = 64
@@ -56,7 +56,7 @@ def decoder_at(length, peers):
         ours = Ours("ask", bundle, PHANTOM, "plain", NEW, questions=[question], figure=slice(1, 5))
         return [stack.enter_context(ours), *(partial(peer, length, NEW) for peer in sides.values())]
 
-    ours, *others = processes(start, 3, 3)
+    ours, *others = processes(start, 3, 4, PAUSE)
     prompts = {int(prompt) for _, _, prompt, _ in ours}
     if prompts != {length}:
         raise Failed(f"prompts of {prompts} tokens instead of {length}")
@@ -79,7 +79,7 @@ def look_up():
     sides = lambda stack: [
         stack.enter_context(Ours("ask", REFERENCE, PHANTOM, mode, 64, questions=GROUNDED, figure=2)) for mode in ["look-up", "plain"]
     ]
-    row(f"{len(GROUNDED)} grounded answers, reference bundle, decoding", "ourselves without look-up", *processes(sides, 3, 7), 2.5)
+    row(f"{len(GROUNDED)} grounded answers, reference bundle, decoding", "ourselves without look-up", *processes(sides, 3, 8), 2.5)
 
 
 def rejected_drafts():
@@ -98,7 +98,7 @@ def rejected_drafts():
             sides = lambda stack: [
                 stack.enter_context(Ours("rejected", path, PHANTOM, mode, 32, letters, figure=1)) for mode in ["look-up", "plain"]
             ]
-            row(work, "ourselves without look-up", *processes(sides, 4, 6), 0.95)
+            row(work, "ourselves without look-up", *processes(sides, 8, 3), 0.95)
 
 
 def nine_questions():
