@@ -14,8 +14,8 @@ use anatomix_trainer::data::packs::{self, Pack};
 use anatomix_trainer::graph::Params;
 use anatomix_trainer::run::ModelConfig;
 use anatomix_trainer::training::config::LanguageStage;
-use anatomix_trainer::training::config::LossWeights;
 use anatomix_trainer::training::objective::{LanguageObjective, PARTS, PerceptionLoss, Targets, trains_perception};
+use anatomix_trainer::training::settings::LossWeights;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -82,7 +82,7 @@ fn language(params: &Params, objective: &LanguageObjective, folder: &Path, batch
         _ => None,
     };
     let (batch, targets, weights) = packs::batch(&packs.collect::<Vec<_>>(), features.as_ref(), Device::Cpu);
-    let (loss, _) = objective.loss(params, &batch, &targets, &weights);
+    let (loss, _) = objective.loss(params, &batch, &targets, &weights, true);
     Ok((vec![], loss))
 }
 

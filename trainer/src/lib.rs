@@ -10,5 +10,6 @@ pub mod export;
 pub mod graph;
 pub mod import;
 pub mod models;
+pub mod progress;
 pub mod run;
 pub mod training;

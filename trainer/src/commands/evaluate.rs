@@ -1,7 +1,7 @@
 //! The command `evaluate`.
 
 use crate::evaluation::{Settings, evaluate, read, table};
-use crate::training::progress;
+use crate::progress;
 use anatomix::{Provider, Task};
 use anyhow::Result;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! The command `phantom`.
 
-use crate::training::progress;
+use crate::progress;
 use anatomix_phantom::dataset::{Options, write};
 use anyhow::Result;
 use std::path::PathBuf;

@@ -23,6 +23,9 @@ pub struct Arguments {
     /// Start with the parameters in this safetensors file, of an earlier or imported run, instead of random ones.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
+    /// Print the number of samples, steps and parameters, and the memory that these take, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Device to train on.
     #[arg(long, default_value = "cpu")]
     device: TrainDevice,
@@ -66,9 +69,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         }
     };
     let recipe = Recipe::read(&arguments.config)?;
-    let start = Start { resume: arguments.resume, from: arguments.from.as_deref() };
+    let start = Start { resume: arguments.resume, from: arguments.from.as_deref(), dry_run: arguments.dry_run };
     match arguments.stage {
-        Stage::Text => text::train(&recipe, device),
+        Stage::Text => text::train(&recipe, device, start),
         Stage::Apm => apm::train(&recipe, device, start),
         Stage::Language => language::train(&recipe, LanguageStage::Base, device, start),
         Stage::Align => language::train(&recipe, LanguageStage::Align, device, start),

@@ -4,6 +4,7 @@
 //! situs inversus. This makes grounding robust against mirrored images (paper, section 5).
 
 use anatomix::NormalizedBox;
+use anyhow::{Result, ensure};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -33,6 +34,29 @@ pub struct Augmentation {
 impl Default for Augmentation {
     fn default() -> Self {
         Self { rotate: 15.0, translate: 0.1, scale: [0.9, 1.1], flip: 0.3, gamma: 0.0, noise: 0.0, shade: 0.0, cutout: 0.0 }
+    }
+}
+
+impl Augmentation {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// If a value cannot be used; the error names it.
+    pub fn check(&self) -> Result<()> {
+        let [least, most] = self.scale;
+        ensure!(least > 0.0 && most >= least && most.is_finite(), "scale = [{least}, {most}] is not a range of positive factors");
+        for (name, value, limit) in [
+            ("rotate", self.rotate, 180.0),
+            ("translate", self.translate, 1.0),
+            ("flip", self.flip, 1.0),
+            ("gamma", self.gamma, 10.0),
+            ("noise", self.noise, 1.0),
+            ("shade", self.shade, 1.0),
+            ("cutout", self.cutout, 1.0),
+        ] {
+            ensure!((0.0..=limit).contains(&value), "{name} = {value} is not between 0 and {limit}");
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Preprocessed images, which are kept in memory as bytes.
 
-use crate::training::progress;
+use crate::progress;
 use anatomix::{Preprocess, Radiograph};
 use anyhow::Result;
 use rayon::prelude::*;

@@ -1,8 +1,8 @@
 //! AdamW (Loshchilov and Hutter) with a learning rate per parameter group, gradient clipping, and a state that can be saved.
 
-use super::{Params, ParamsError};
-use std::path::Path;
-use tch::{Device, Kind, Tensor};
+use super::Params;
+use std::collections::HashMap;
+use tch::Tensor;
 
 /// Settings of the optimiser, without the learning rate.
 #[derive(Clone, Copy, Debug)]
@@ -86,36 +86,30 @@ impl AdamW {
         norm
     }
 
-    /// Saves the moments and the number of steps.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), ParamsError> {
-        let state = Params::create(Device::Cpu);
-        state.insert("step", Tensor::from_slice(&[self.step as f32]));
-        for one in &self.trained {
-            state.insert(&format!("first.{}", one.name), one.first.shallow_clone());
-            state.insert(&format!("second.{}", one.name), one.second.shallow_clone());
-        }
-        state.save(path, |_| true)
+    /// The moments and the number of steps, by name.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let moments = self.trained.iter().flat_map(|one| {
+            [("first", &one.first), ("second", &one.second)].map(|(kind, moment)| (format!("{kind}.{}", one.name), moment.shallow_clone()))
+        });
+        moments.chain([("optimiser.step".into(), Tensor::from_slice(&[self.step]))]).collect()
     }
 
-    /// Loads the moments and the number of steps.
+    /// Takes the moments and the number of steps out of `state`.
     ///
     /// # Errors
-    /// If the file cannot be read or belongs to other parameters.
-    pub fn load(&mut self, path: &Path) -> Result<(), ParamsError> {
-        let state = Params::load(path, Device::Cpu)?;
-        let step = state.weight("step", &[1], super::Init::Zeros);
+    /// If one is missing or has another shape.
+    pub fn restore(&mut self, state: &mut HashMap<String, Tensor>) -> Result<(), String> {
+        let mut take = |name: String, shape: &[i64]| {
+            state.remove(&name).filter(|t| t.size() == shape).ok_or_else(|| format!("it has no {name} of the shape {shape:?}"))
+        };
+        self.step = take("optimiser.step".into(), &[1])?.int64_value(&[0]);
         for one in &mut self.trained {
-            let device = one.tensor.device();
+            let size = one.tensor.size();
             for (kind, moment) in [("first", &mut one.first), ("second", &mut one.second)] {
-                let loaded = state.weight(&format!("{kind}.{}", one.name), &one.tensor.size(), super::Init::Zeros);
-                *moment = loaded.to_kind(Kind::Float).to_device(device);
+                let stored = take(format!("{kind}.{}", one.name), &size)?;
+                moment.copy_(&stored);
             }
         }
-        state.check(path)?;
-        self.step = step.double_value(&[0]) as i64;
         Ok(())
     }
 }

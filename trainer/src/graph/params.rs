@@ -184,6 +184,22 @@ impl Params {
         }
     }
 
+    /// Replaces the values of the parameters that are in a safetensors file.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or a parameter of it is missing here or has another shape.
+    pub fn overwrite(&self, path: &Path) -> Result<(), ParamsError> {
+        let tensors = Tensor::read_safetensors(path).map_err(|e| ParamsError::File { path: path.into(), message: e.to_string() })?;
+        let mut problems = Vec::new();
+        for (name, stored) in tensors {
+            match self.tensors.borrow().get(&name) {
+                Some(tensor) if tensor.size() == stored.size() => tch::no_grad(|| tensor.shallow_clone().copy_(&stored)),
+                _ => problems.push(format!("{name} is not part of the model, or has another shape")),
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ParamsError::Misfit { path: path.into(), problems }) }
+    }
+
     /// Saves the parameters for which `chosen` is true; the file is written atomically.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub use error::ImportError;
 use crate::models::gemma::EMBEDDING;
 use crate::models::lora::Lora;
 use crate::run::{self, ModelConfig, Run};
-use crate::training::{self, progress};
+use crate::{progress, training};
 use adapter::Adapter;
 use anyhow::{Context, Result, ensure};
 use apm::PerceptionModule;

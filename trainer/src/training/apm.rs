@@ -1,22 +1,19 @@
 //! Stage 1: end-to-end training of the Anatomy Perception Module (paper, section 3.1).
 
-use super::checkpoint::{Checkpoint, Start};
+use super::checkpoint::Start;
 use super::config::Recipe;
-use super::objective::{PerceptionLoss, Targets, perceive, trains_perception};
-use super::{losses, progress, text};
+use super::fit::{Loss, Stage, Step, Validation, fit};
+use super::objective::{PARTS, PerceptionLoss, Targets, perceive, trains_perception};
+use super::{losses, text};
 use crate::data::augment::augment;
 use crate::data::imagenome::{self, Annotated};
 use crate::data::images::Images;
 use crate::graph::Params;
-use crate::graph::adamw::AdamW;
 use crate::run::{self, ModelConfig, Run};
 use anatomix::parts::retrieval::is_finding;
 use anatomix::{NormalizedBox, STRUCTURE_COUNT};
-use anyhow::{Context, Result, anyhow};
-use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
+use anyhow::{Context, Result, anyhow, ensure};
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -25,9 +22,8 @@ use tokenizers::Tokenizer;
 /// Number of validation images that are evaluated with each checkpoint.
 const VALIDATION_IMAGES: usize = 192;
 
-/// All distinct sentences with their frozen embeddings.
+/// The frozen embeddings of all distinct sentences.
 struct Sentences {
-    texts: Vec<String>,
     /// `[sentences, D]`.
     frozen: Tensor,
     /// Row of each sentence.
@@ -43,7 +39,7 @@ impl Sentences {
         let slices: Vec<&str> = texts.iter().map(String::as_str).collect();
         let frozen = text::embed_all(run, &models.text, &tokenizer, &slices, device, Kind::Float)?;
         let index = texts.iter().cloned().zip(0..).collect();
-        Ok(Self { texts, frozen, index })
+        Ok(Self { frozen, index })
     }
 
     fn rows(&self, image: &Annotated) -> Vec<i64> {
@@ -68,92 +64,100 @@ fn targets(images: &[&Annotated], boxes: &[Vec<Option<NormalizedBox>>], sentence
     )
 }
 
+/// Stage 1.
+struct Perception<'a> {
+    recipe: &'a Recipe,
+    models: &'a ModelConfig,
+    device: Device,
+    sentences: Sentences,
+    train: Vec<Annotated>,
+    pictures: Images,
+    validation: Vec<Annotated>,
+    validation_pictures: Images,
+}
+
 /// Trains the module.
 ///
 /// # Errors
-/// If data cannot be read, files cannot be written, or gradients are not finite.
+/// If data cannot be read, files cannot be written, or the training stops early.
 pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     let run = Run::create(&recipe.run)?;
-    let models = run.models()?;
+    let models = recipe.run_models(&run)?;
     let settings = &recipe.apm;
     let images = imagenome::read(&recipe.data, |split| split != "test")?;
     let sentences = Sentences::of(&images, &run, &models, device)?;
-    let (train, validation): (Vec<_>, Vec<_>) = images.into_iter().partition(|i| i.split == "train");
-    anyhow::ensure!(train.len() >= settings.batch, "{} has {} training images, fewer than a batch", recipe.data.display(), train.len());
+    let (mut train, mut validation): (Vec<_>, Vec<_>) = images.into_iter().partition(|i| i.split == "train");
+    let folder = recipe.data.display();
+    ensure!(!train.is_empty(), "{folder} has no training images");
+    ensure!(!validation.is_empty(), "{folder} has no validation images; its split file names them `validate`");
+    train.truncate(settings.images.unwrap_or(usize::MAX));
+    validation.truncate(VALIDATION_IMAGES);
+    let database = database_sentences(&recipe.data, &recipe.database_splits)?;
     let preprocess = models.preprocess();
     let load = |images: &[Annotated]| Images::load(&images.iter().map(|i| i.image.clone()).collect::<Vec<_>>(), &preprocess);
-    let pictures = load(&train)?;
-    let validation: Vec<Annotated> = validation.into_iter().take(VALIDATION_IMAGES).collect();
-    let validation_pictures = load(&validation)?;
+    let (pictures, validation_pictures) = (load(&train)?, load(&validation)?);
 
     tch::manual_seed(settings.seed);
-    let checkpoint = Checkpoint::new(&run, "apm");
-    let previous = if start.resume { checkpoint.load(device)? } else { None };
-    let (params, first) = match previous {
-        Some(previous) => previous,
-        None => {
-            // `from` may hold a part of the module only, such as an image encoder. The other parameters are initialised at random.
-            let params = start.from.map_or_else(|| Ok(Params::create(device)), |path| Params::load(path, device).map(Params::open))?;
-            let loaded = params.named().len();
-            let _ = tch::no_grad(|| perceive(&params, &models, &validation_pictures.batch(&[0]), &sentences.frozen, false));
-            params.check(start.from.unwrap_or(&run.folder))?;
-            if let Some(path) = start.from {
-                eprintln!("apm: {loaded} of {} parameters from {}", params.named().len(), path.display());
-            }
-            (params, 0)
-        }
-    };
-    params.train(|name| trains_perception(&models.apm, name));
-    let mut optimiser =
-        AdamW::new(&params, settings.optimiser(), |name| if name.starts_with("backbone") { settings.backbone_factor } else { 1.0 });
-    if first > 0 {
-        checkpoint.load_optimiser(&mut optimiser)?;
+    // `from` may hold a part of the module only, such as an image encoder. The other parameters are initialised at random.
+    let params = start.from.map_or_else(|| Ok(Params::create(device)), |path| Params::load(path, device).map(Params::open))?;
+    let loaded = params.named().len();
+    let _ = tch::no_grad(|| perceive(&params, &models, &validation_pictures.batch(&[0]).to_device(device), &sentences.frozen, false));
+    params.check(start.from.unwrap_or(&run.folder))?;
+    if let Some(path) = start.from {
+        eprintln!("apm: {loaded} of {} parameters from {}", params.named().len(), path.display());
     }
-    eprintln!("apm: {} images, {} parameters, {} sentences", train.len(), optimiser.parameters(), sentences.texts.len());
-
-    let bar = progress::bar(settings.steps, "apm");
-    bar.set_position(first);
-    let per_epoch = train.len() / settings.batch;
-    let mut order: Vec<i64> = Vec::new();
-    let mut running = [0.0; 4];
-    for step in first..settings.steps {
-        // Shuffling and augmentation follow from the seed and the step, so that a resumed training gives the same parameters.
-        let epoch = step as usize / per_epoch;
-        let at = step as usize % per_epoch * settings.batch;
-        if at == 0 || order.is_empty() {
-            order = (0..train.len() as i64).collect();
-            order.shuffle(&mut ChaCha8Rng::seed_from_u64(settings.seed as u64 ^ (epoch as u64) << 20));
-        }
-        let mut rng = ChaCha8Rng::seed_from_u64((settings.seed as u64).wrapping_mul(31).wrapping_add(step));
-        tch::manual_seed(rng.random_range(0..i64::MAX));
-        let chosen = &order[at..at + settings.batch];
-        let batch: Vec<&Annotated> = chosen.iter().map(|&i| &train[i as usize]).collect();
-        let mut boxes: Vec<_> = batch.iter().map(|i| i.boxes.to_vec()).collect();
-        let picture = tch::no_grad(|| augment(&pictures.batch(chosen), &mut boxes, &recipe.augmentation, &mut rng)).to_device(device);
-        let targets = targets(&batch, &boxes, &sentences, device);
-        let PerceptionLoss { parts, loss } = PerceptionLoss::of(&params, &models, &recipe.losses, &picture, &sentences.frozen, &targets);
-        let norm = optimiser.step(&loss, settings.rate_at(step));
-        anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the learning rate and resume");
-        for (mean, part) in running.iter_mut().zip(&parts) {
-            *mean += 0.02 * (part.double_value(&[]) - *mean);
-        }
-        let [l1, giou, labels, contrastive] = running;
-        bar.set_message(format!("l1 {l1:.3} giou {giou:.3} labels {labels:.3} contrast {contrastive:.3}"));
-        bar.inc(1);
-        if (step + 1) % settings.checkpoint_every == 0 || step + 1 == settings.steps {
-            checkpoint.save(&params, &optimiser, step + 1)?;
-            let found = tch::no_grad(|| validate(&params, &models, &validation, &validation_pictures, &sentences));
-            let line = json!({ "step": step + 1, "l1": l1, "giou": giou, "labels": labels, "contrastive": contrastive,
-                "iou": found.iou, "exact": found.exact, "exact_with_finding": found.exact_with_finding, "label_accuracy": found.labels });
-            bar.suspend(|| eprintln!("{line}"));
-            checkpoint.log(&line)?;
-        }
+    let mut stage = Perception { recipe, models: &models, device, sentences, train, pictures, validation, validation_pictures };
+    fit(&run, &mut stage, settings, &params, start)?;
+    if start.dry_run {
+        return Ok(());
     }
-    bar.finish_and_clear();
     params.save(&run.file(run::APM), |_| true)?;
     let path = run.file(run::SENTENCES);
-    std::fs::write(&path, database_sentences(&recipe.data, &recipe.database_splits)?)
-        .with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(&path, database).with_context(|| format!("cannot write {}", path.display()))
+}
+
+impl Stage for Perception<'_> {
+    fn name(&self) -> &'static str {
+        "apm"
+    }
+
+    fn samples(&self) -> usize {
+        self.train.len()
+    }
+
+    fn sample(&self, index: usize) -> String {
+        self.train[index].id.clone()
+    }
+
+    fn trains(&self, name: &str) -> bool {
+        trains_perception(&self.models.apm, name)
+    }
+
+    fn keeps(&self, _: &str) -> bool {
+        true
+    }
+
+    fn rate_factor(&self, name: &str) -> f64 {
+        if name.starts_with("backbone") { self.recipe.apm.backbone_factor } else { 1.0 }
+    }
+
+    fn loss(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss> {
+        let batch: Vec<&Annotated> = step.samples.iter().map(|&i| &self.train[i]).collect();
+        let mut boxes: Vec<_> = batch.iter().map(|i| i.boxes.to_vec()).collect();
+        let rows: Vec<i64> = step.samples.iter().map(|&i| i as i64).collect();
+        let picture = tch::no_grad(|| augment(&self.pictures.batch(&rows), &mut boxes, &self.recipe.augmentation, rng));
+        let targets = targets(&batch, &boxes, &self.sentences, self.device);
+        let (picture, weights) = (picture.to_device(self.device), &self.recipe.losses);
+        let PerceptionLoss { parts, loss } = PerceptionLoss::of(params, self.models, weights, &picture, &self.sentences.frozen, &targets);
+        Ok(Loss { total: loss, parts: PARTS.into_iter().zip(parts.iter().map(|part| part.double_value(&[]))).collect() })
+    }
+
+    fn validate(&mut self, params: &Params) -> Result<Option<Validation>> {
+        let found = validate(params, self.models, &self.validation, &self.validation_pictures, &self.sentences);
+        let Found { iou, exact, exact_with_finding, labels } = found;
+        let figures = vec![("iou", iou), ("exact", exact), ("exact_with_finding", exact_with_finding), ("label_accuracy", labels)];
+        Ok(Some(Validation { figures, score: iou + exact_with_finding }))
+    }
 }
 
 /// The bytes of [`run::SENTENCES`]: for each structure its distinct sentences in these splits of a data set.
@@ -173,7 +177,8 @@ pub fn database_sentences(data: &Path, splits: &[String]) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(&lists)?)
 }
 
-struct Validation {
+/// Figures over the validation images.
+struct Found {
     /// Mean IoU of the boxes.
     iou: f64,
     /// Fraction of structures whose nearest sentence is the annotated one.
@@ -184,7 +189,7 @@ struct Validation {
     labels: f64,
 }
 
-fn validate(params: &Params, models: &ModelConfig, images: &[Annotated], pictures: &Images, sentences: &Sentences) -> Validation {
+fn validate(params: &Params, models: &ModelConfig, images: &[Annotated], pictures: &Images, sentences: &Sentences) -> Found {
     let (mut iou, mut exact, mut finding, mut correct) = ((0.0, 0), (0, 0), (0, 0), (0, 0));
     // A structure's sentence is searched among its own sentences only, as in the sentence database.
     let own: Vec<BTreeSet<i64>> = (0..STRUCTURE_COUNT).map(|s| images.iter().map(|i| sentences.index[&i.sentences[s]]).collect()).collect();
@@ -215,5 +220,5 @@ fn validate(params: &Params, models: &ModelConfig, images: &[Annotated], picture
         }
     }
     let share = |(right, all): (i32, i32)| f64::from(right) / f64::from(all.max(1));
-    Validation { iou: iou.0 / f64::from(iou.1.max(1)), exact: share(exact), exact_with_finding: share(finding), labels: share(correct) }
+    Found { iou: iou.0 / f64::from(iou.1.max(1)), exact: share(exact), exact_with_finding: share(finding), labels: share(correct) }
 }

@@ -1,31 +1,57 @@
 //! Checkpoints of a training stage, from which it can resume.
+//!
+//! A checkpoint is one file: what the stage trains, the optimiser's moments, and how far it is. The file is replaced by renaming, so that
+//! at any moment there is one whole checkpoint, or none.
 
 use crate::graph::Params;
 use crate::graph::adamw::AdamW;
 use crate::run::Run;
-use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context, Result, anyhow};
+use std::collections::HashMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tch::{Device, Tensor};
 
-/// Where a training stage starts: at its last checkpoint if `resume` is true and there is one, otherwise with the parameters of `from`, or
-/// with random parameters.
+/// How a training stage starts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Start<'a> {
-    /// Whether to resume at the last checkpoint.
+    /// Whether to resume at the last checkpoint, if there is one.
     pub resume: bool,
-    /// Safetensors file with initial parameters.
+    /// Safetensors file with initial parameters; the others are random.
     pub from: Option<&'a Path>,
+    /// Whether to print what would be done, and to write nothing.
+    pub dry_run: bool,
 }
 
-/// Progress of a training stage.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// How far a training stage is.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     /// Number of optimiser steps that are done.
     pub step: u64,
+    /// Running means of the loss and its parts.
+    pub means: Vec<f64>,
+    /// Lowest running mean of the loss.
+    pub lowest: f64,
+    /// Score of the best validation.
+    pub best: f64,
 }
 
-/// The files of a training stage's checkpoint.
+impl Progress {
+    fn tensor(&self) -> Tensor {
+        Tensor::from_slice(&[&[self.step as f64, self.lowest, self.best], self.means.as_slice()].concat())
+    }
+
+    fn of(tensor: &Tensor) -> Option<Self> {
+        match Vec::<f64>::try_from(tensor).ok()?.as_slice() {
+            [step, lowest, best, means @ ..] if *step >= 0.0 => {
+                Some(Self { step: *step as u64, means: means.to_vec(), lowest: *lowest, best: *best })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The files of a training stage's checkpoint and log.
 pub struct Checkpoint<'a> {
     run: &'a Run,
     stage: &'a str,
@@ -37,37 +63,55 @@ impl<'a> Checkpoint<'a> {
         Self { run, stage }
     }
 
-    /// Writes parameters, the optimiser's state and the progress. The progress is written last, so that it does not exist without the
-    /// other files.
-    ///
-    /// # Errors
-    /// If a file cannot be written.
-    pub fn save(&self, params: &Params, optimiser: &AdamW, step: u64) -> Result<()> {
-        params.save(&self.run.file(&format!("{}.checkpoint.safetensors", self.stage)), |_| true)?;
-        optimiser.save(&self.run.file(&format!("{}.optimiser.safetensors", self.stage)))?;
-        let path = self.run.file(&format!("{}.progress.json", self.stage));
-        std::fs::write(&path, serde_json::to_vec(&Progress { step })?).with_context(|| format!("cannot write {}", path.display()))
+    fn path(&self) -> PathBuf {
+        self.run.file(&format!("{}.checkpoint.safetensors", self.stage))
     }
 
-    /// Loads the parameters and the progress in optimiser steps; `None` if there is no checkpoint.
-    ///
-    /// # Errors
-    /// If the checkpoint cannot be read.
-    pub fn load(&self, device: tch::Device) -> Result<Option<(Params, u64)>> {
-        let path = self.run.file(&format!("{}.progress.json", self.stage));
-        let Ok(text) = std::fs::read(&path) else { return Ok(None) };
-        let progress: Progress =
-            serde_json::from_slice(&text).with_context(|| format!("{} is damaged; delete it to start again", path.display()))?;
-        let params = Params::load(&self.run.file(&format!("{}.checkpoint.safetensors", self.stage)), device)?;
-        Ok(Some((params, progress.step)))
+    /// Path of the parameters with the best score.
+    pub fn best(&self) -> PathBuf {
+        self.run.file(&format!("{}.best.safetensors", self.stage))
     }
 
-    /// Loads the optimiser's state.
+    /// Whether there is a checkpoint.
+    pub fn exists(&self) -> bool {
+        self.path().exists()
+    }
+
+    /// Writes the parameters for which `kept` is true, the optimiser's state and the progress.
     ///
     /// # Errors
-    /// If the file cannot be read.
-    pub fn load_optimiser(&self, optimiser: &mut AdamW) -> Result<()> {
-        Ok(optimiser.load(&self.run.file(&format!("{}.optimiser.safetensors", self.stage)))?)
+    /// If the file cannot be written.
+    pub fn save(&self, params: &Params, kept: impl Fn(&str) -> bool, optimiser: &AdamW, progress: &Progress) -> Result<()> {
+        let own = params.named().into_iter().filter(|(name, _)| kept(name));
+        let mut tensors: Vec<(String, Tensor)> = own.map(|(name, tensor)| (format!("params.{name}"), tensor)).collect();
+        tensors.extend(optimiser.state());
+        tensors.push(("progress".into(), progress.tensor()));
+        write_whole(&tensors, &self.path())
+    }
+
+    /// Loads parameters and the optimiser's state over the present ones. Returns the progress.
+    ///
+    /// # Errors
+    /// If the checkpoint cannot be read, or belongs to other parameters.
+    pub fn load(&self, params: &Params, kept: impl Fn(&str) -> bool, optimiser: &mut AdamW) -> Result<Progress> {
+        let path = self.path();
+        let again = || format!("{} cannot be resumed; delete it to start again", path.display());
+        let tensors = Tensor::read_safetensors(&path).with_context(again)?;
+        let mut tensors: HashMap<String, Tensor> = tensors.into_iter().collect();
+        let progress = tensors.remove("progress").as_ref().and_then(Progress::of).ok_or_else(|| anyhow!("it has no progress"));
+        let progress = progress.with_context(again)?;
+        for (name, tensor) in params.named().into_iter().filter(|(name, _)| kept(name)) {
+            let stored = tensors.remove(&format!("params.{name}")).filter(|t| t.size() == tensor.size());
+            let stored = stored.ok_or_else(|| anyhow!("it has no {name} of the shape {:?}", tensor.size())).with_context(again)?;
+            tch::no_grad(|| tensor.shallow_clone().copy_(&stored));
+        }
+        optimiser.restore(&mut tensors).map_err(anyhow::Error::msg).with_context(again)?;
+        let mut extra: Vec<&String> = tensors.keys().collect();
+        extra.sort();
+        if let Some(name) = extra.first() {
+            return Err(anyhow!("{name} in it is not part of this stage")).with_context(again);
+        }
+        Ok(progress)
     }
 
     /// Appends a line to the training stage's log.
@@ -76,7 +120,22 @@ impl<'a> Checkpoint<'a> {
     /// If the file cannot be written.
     pub fn log(&self, line: &serde_json::Value) -> Result<()> {
         let path = self.run.file(&format!("{}.log.jsonl", self.stage));
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
-        writeln!(file, "{line}").with_context(|| format!("cannot write {}", path.display()))
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+        file.and_then(|mut file| writeln!(file, "{line}")).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Writes tensors to a file that appears whole or not at all, and is on disk when it appears.
+fn write_whole(tensors: &[(String, Tensor)], path: &Path) -> Result<()> {
+    let tensors: Vec<(&str, Tensor)> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.detach().to_device(Device::Cpu).contiguous())).collect();
+    let partial = path.with_extension("partial");
+    let written = Tensor::write_safetensors(&tensors, &partial)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| Ok(std::fs::File::open(&partial)?.sync_all()?))
+        .and_then(|()| Ok(std::fs::rename(&partial, path)?));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&partial);
+    }
+    written.with_context(|| format!("cannot write {}", path.display()))
 }

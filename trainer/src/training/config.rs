@@ -1,154 +1,70 @@
 //! Recipes: a TOML file for a run, with a table for each training stage.
 
+use super::settings::{LossWeights, StageSettings, over};
 use crate::data::augment::Augmentation;
-use crate::graph::adamw::Settings;
-use crate::run::ModelConfig;
-use anyhow::{Context, Result, ensure};
+use crate::run::{ModelConfig, Run};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use toml::{Table, Value};
 
-/// The recipe of a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The recipe of a run, with the defaults of what its file does not name.
+#[derive(Clone, Debug, Serialize)]
 pub struct Recipe {
     /// Folder of the run.
     pub run: PathBuf,
     /// Folder of the data set.
     pub data: PathBuf,
-    /// Configuration of the models.
-    #[serde(default)]
-    pub models: ModelConfig,
+    /// Splits whose sentences go into the sentence database. The test split is not allowed.
+    pub database_splits: Vec<String>,
+    /// What the file says of the models. A run keeps its own configuration, which every stage compares with this.
+    pub models: Table,
     /// Training of the sentence encoder, if none is imported.
-    #[serde(default)]
     pub text: StageSettings,
     /// Training of the Anatomy Perception Module (stage 1).
-    #[serde(default = "StageSettings::apm")]
     pub apm: StageSettings,
     /// Training of the base language model, if none is imported.
-    #[serde(default)]
     pub language: StageSettings,
     /// Alignment of the projectors (stage 2).
-    #[serde(default)]
     pub align: StageSettings,
     /// Instruction tuning (stage 3).
-    #[serde(default)]
     pub instruct: StageSettings,
     /// Weights of the losses of stage 1.
-    #[serde(default)]
     pub losses: LossWeights,
     /// Augmentation in stage 1.
-    #[serde(default)]
     pub augmentation: Augmentation,
-    /// Splits whose sentences go into the sentence database. The test split is not allowed.
+}
+
+/// A recipe's file: tables of what differs from the defaults.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    run: PathBuf,
+    data: PathBuf,
     #[serde(default = "validation")]
-    pub database_splits: Vec<String>,
+    database_splits: Vec<String>,
+    #[serde(default)]
+    models: Table,
+    #[serde(default)]
+    text: Table,
+    #[serde(default)]
+    apm: Table,
+    #[serde(default)]
+    language: Table,
+    #[serde(default)]
+    align: Table,
+    #[serde(default)]
+    instruct: Table,
+    #[serde(default)]
+    losses: Table,
+    #[serde(default)]
+    augmentation: Table,
 }
 
 fn validation() -> Vec<String> {
     vec!["validate".into()]
-}
-
-/// Settings of a training stage. The defaults are the paper's for the language model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StageSettings {
-    /// Batch size in images, or in packs (a context with its questions).
-    pub batch: usize,
-    /// Number of optimiser steps.
-    pub steps: u64,
-    /// Largest learning rate.
-    pub rate: f64,
-    /// Factor of the backbone's learning rate.
-    pub backbone_factor: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Gradients are clipped to this norm.
-    pub clip: f64,
-    /// Fraction of the optimiser steps over which the learning rate rises.
-    pub warmup: f64,
-    /// Learning rate at the end as a fraction of the largest; the decay after the warm-up is linear.
-    pub final_rate: f64,
-    /// Number of questions in a pack.
-    pub questions: usize,
-    /// Number of optimiser steps between checkpoints.
-    pub checkpoint_every: u64,
-    /// Seed of shuffling, augmentation and dropout.
-    pub seed: i64,
-    /// Whether instruction tuning trains the whole model instead of adapters.
-    pub full: bool,
-    /// Fraction of the base training in which contexts have a few structures only, because the model learns look-up sooner there.
-    pub short_contexts: f64,
-    /// Number of images of the training split to use; `None` means all.
-    pub images: Option<usize>,
-}
-
-impl Default for StageSettings {
-    fn default() -> Self {
-        Self {
-            batch: 8,
-            steps: 10_000,
-            rate: 2e-4,
-            backbone_factor: 0.1,
-            weight_decay: 1e-4,
-            clip: 0.3,
-            warmup: 0.03,
-            final_rate: 0.0,
-            questions: 12,
-            checkpoint_every: 500,
-            seed: 2025,
-            full: false,
-            short_contexts: 0.6,
-            images: None,
-        }
-    }
-}
-
-impl StageSettings {
-    /// The paper's settings for the Anatomy Perception Module: 45 epochs of 237,938 images in batches of 48.
-    pub fn apm() -> Self {
-        Self { batch: 48, steps: 223_067, rate: 1e-4, clip: 0.1, warmup: 0.0, final_rate: 1.0, ..Self::default() }
-    }
-
-    /// The learning rate at an optimiser step: linear warm-up, then linear decay.
-    pub fn rate_at(&self, step: u64) -> f64 {
-        let done = step as f64 / self.steps.max(1) as f64;
-        if done < self.warmup {
-            return self.rate * (done / self.warmup).max(1e-3);
-        }
-        let left = (1.0 - done) / (1.0 - self.warmup).max(1e-9);
-        self.rate * (self.final_rate + (1.0 - self.final_rate) * left.clamp(0.0, 1.0))
-    }
-
-    /// Settings of the optimiser.
-    pub fn optimiser(&self) -> Settings {
-        Settings { beta1: 0.9, beta2: 0.999, weight_decay: self.weight_decay, clip: self.clip }
-    }
-}
-
-/// Weights of the losses of stage 1. The defaults are the published ones.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LossWeights {
-    /// Weight of the boxes' L1 distance.
-    pub l1: f64,
-    /// Weight of the boxes' generalised IoU.
-    pub giou: f64,
-    /// Weight of the image labels' binary cross-entropy.
-    pub labels: f64,
-    /// Weight of contrastive alignment.
-    pub contrastive: f64,
-    /// Temperature of contrastive alignment.
-    pub temperature: f64,
-    /// Whether contrastive alignment has CLIP's hard targets instead of soft ones (an ablation).
-    pub clip: bool,
-}
-
-impl Default for LossWeights {
-    fn default() -> Self {
-        Self { l1: 5.0, giou: 3.0, labels: 2.0, contrastive: 1.0, temperature: 0.01, clip: false }
-    }
 }
 
 /// Longest recipe in bytes.
@@ -156,7 +72,7 @@ const MAX_RECIPE: u64 = 1 << 20;
 
 fn read(path: &Path) -> Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(MAX_RECIPE + 1).read_to_string(&mut text)?;
+    fs::File::open(path)?.take(MAX_RECIPE + 1).read_to_string(&mut text)?;
     ensure!(text.len() as u64 <= MAX_RECIPE, "it has more than {MAX_RECIPE} bytes; a recipe has a few hundred");
     Ok(text)
 }
@@ -165,16 +81,67 @@ impl Recipe {
     /// Reads a recipe. Relative paths in it are relative to its folder.
     ///
     /// # Errors
-    /// If the file cannot be read or is not valid.
+    /// If the file cannot be read, names what does not exist, or has a value that cannot be used.
     pub fn read(path: &Path) -> Result<Self> {
         let text = read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut recipe: Self = toml::from_str(&text).with_context(|| format!("{} is not a valid recipe", path.display()))?;
-        recipe.models.apm.check().with_context(|| format!("{} is not a valid recipe", path.display()))?;
+        let invalid = || format!("{} is not a valid recipe", path.display());
+        let file: File = toml::from_str(&text).with_context(invalid)?;
         let base = path.parent().unwrap_or(Path::new("."));
-        recipe.run = base.join(&recipe.run);
-        recipe.data = base.join(&recipe.data);
+        Self::of(file, base).with_context(invalid)
+    }
+
+    fn of(file: File, base: &Path) -> Result<Self> {
+        let stage = |name: &str, defaults: StageSettings, table: Table| defaults.with(table).with_context(|| format!("[{name}]"));
+        over(&ModelConfig::default(), file.models.clone()).and_then(|models| models.apm.check()).context("[models]")?;
+        ensure!(!file.database_splits.is_empty(), "database_splits is empty");
+        ensure!(
+            !file.database_splits.iter().any(|s| s == "test"),
+            "database_splits names the test split, which must not be retrieved from"
+        );
+        let recipe = Self {
+            run: base.join(&file.run),
+            data: base.join(&file.data),
+            database_splits: file.database_splits,
+            models: file.models,
+            text: stage("text", StageSettings::pretraining(), file.text)?,
+            apm: stage("apm", StageSettings::apm(), file.apm)?,
+            language: stage("language", StageSettings::pretraining(), file.language)?,
+            align: stage("align", StageSettings::align(), file.align)?,
+            instruct: stage("instruct", StageSettings::instruct(), file.instruct)?,
+            losses: over(&LossWeights::default(), file.losses).context("[losses]")?,
+            augmentation: over(&Augmentation::default(), file.augmentation).context("[augmentation]")?,
+        };
+        recipe.losses.check().context("[losses]")?;
+        recipe.augmentation.check().context("[augmentation]")?;
         Ok(recipe)
     }
+
+    /// The run's configuration of the models, which must agree with what the recipe says of them.
+    ///
+    /// # Errors
+    /// If the run has no configuration, or one with another value for a key of the recipe.
+    pub fn run_models(&self, run: &Run) -> Result<ModelConfig> {
+        let models = run.models()?;
+        if let Some((key, asked, found)) = difference(&self.models, &Table::try_from(&models)?, "models") {
+            bail!(
+                "the recipe says {key} = {asked}, but the models of {} have {found}; take another run folder, or the value of this run",
+                run.folder.display()
+            );
+        }
+        Ok(models)
+    }
+}
+
+/// The first key of `asked` whose value differs in `found`, with both values.
+pub(crate) fn difference(asked: &Table, found: &Table, at: &str) -> Option<(String, String, String)> {
+    asked.iter().find_map(|(key, value)| {
+        let path = format!("{at}.{key}");
+        match (value, found.get(key)) {
+            (Value::Table(asked), Some(Value::Table(found))) => difference(asked, found, &path),
+            (value, Some(other)) if value == other => None,
+            (value, other) => Some((path, value.to_string(), other.map_or_else(|| "none".into(), ToString::to_string))),
+        }
+    })
 }
 
 /// The training stages of the language model.
@@ -212,9 +179,60 @@ impl LanguageStage {
 mod tests {
     use super::*;
 
+    fn recipe(tables: &str) -> Result<Recipe> {
+        Recipe::of(toml::from_str(&format!("run = \"r\"\ndata = \"d\"\n{tables}"))?, Path::new("/base"))
+    }
+
+    fn refusal(tables: &str) -> String {
+        format!("{:#}", recipe(tables).unwrap_err())
+    }
+
     #[test]
     fn a_recipe_without_an_end_is_not_read() {
         let error = format!("{:#}", Recipe::read(Path::new("/dev/zero")).unwrap_err());
         assert!(error.contains("/dev/zero") && error.contains("more than 1048576 bytes"), "{error}");
+    }
+
+    #[test]
+    fn what_a_table_does_not_name_is_the_default_of_its_stage() {
+        let recipe = recipe("[apm]\nbatch = 4\n[align]\nsteps = 7\n[losses]\nclip = true\n[models.apm]\nheads = 8").unwrap();
+        assert_eq!(recipe.apm, StageSettings { batch: 4, ..StageSettings::apm() });
+        assert_eq!((recipe.apm.epochs, recipe.apm.rate, recipe.apm.clip), (Some(45), 1e-4, 0.1));
+        assert_eq!((recipe.align.steps, recipe.align.epochs), (Some(7), None));
+        assert_eq!((recipe.instruct.epochs, recipe.instruct.rate, recipe.instruct.warmup), (Some(4), 2e-4, 0.03));
+        assert!(recipe.losses.clip && recipe.losses.l1 == 5.0);
+        assert_eq!(recipe.run, Path::new("/base/r"));
+    }
+
+    #[test]
+    fn wrong_settings_are_errors_that_name_them() {
+        for (tables, words) in [
+            ("[apm]\nrte = 1.0", "[apm]: unknown field `rte`"),
+            ("[apm]\nbatch = 0", "[apm]: batch = 0"),
+            ("[apm]\nsteps = 1\nepochs = 1", "both steps and epochs"),
+            ("[align]\nepochs = 0", "[align]: 0 steps or epochs"),
+            ("[text]\nrate = nan", "[text]: rate = NaN"),
+            ("[language]\nwarmup = 1.5", "[language]: warmup = 1.5"),
+            ("[instruct]\nkeep = \"first\"", "[instruct]: unknown variant `first`"),
+            ("[augmentation]\nflip = 1.5", "[augmentation]: flip = 1.5"),
+            ("[augmentation]\nscale = [1.1, 0.9]", "[augmentation]: scale"),
+            ("[losses]\ntemperature = 0.0", "[losses]: temperature = 0"),
+            ("[models.apm]\nhead = 4", "[models]: unknown field `head`"),
+            ("database_splits = [\"test\"]", "database_splits names the test split"),
+        ] {
+            let error = refusal(tables);
+            assert!(error.contains(words), "{tables}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_recipe_may_not_contradict_its_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Run::create(folder.path()).unwrap();
+        run.keep_models(&ModelConfig::default()).unwrap();
+        let asked = |tables: &str| recipe(tables).unwrap().run_models(&run);
+        assert_eq!(asked("[models.apm]\nheads = 4").unwrap(), ModelConfig::default());
+        let error = asked("[models.apm]\nheads = 8").unwrap_err().to_string();
+        assert!(error.contains("models.apm.heads = 8") && error.contains("have 4"), "{error}");
     }
 }

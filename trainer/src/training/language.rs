@@ -3,16 +3,16 @@
 //! In base training, contexts are text only, with annotated boxes and sentences. In alignment and instruction tuning they come from the
 //! frozen perception module.
 
-use super::checkpoint::{Checkpoint, Start};
-use super::config::{LanguageStage, Recipe, StageSettings};
+use super::checkpoint::Start;
+use super::config::{LanguageStage, Recipe};
+use super::fit::{Loss, Stage, Step, Validation, fit};
 use super::objective::{LanguageObjective, is_base};
 use super::perception_outputs::PerceptionOutputs;
-use super::progress;
+use super::settings::StageSettings;
 use crate::data::imagenome::{self, Annotated};
 use crate::data::instruct;
 use crate::data::packs::{self, Pack};
 use crate::graph::Params;
-use crate::graph::adamw::AdamW;
 use crate::models::gemma::{EMBEDDING, HEAD};
 use crate::run::{self, ModelConfig, Run};
 use anatomix::parts::geometry::PROMPT_GRID;
@@ -20,13 +20,12 @@ use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
 use anatomix::parts::retrieval::is_finding;
 use anatomix::{NormalizedBox, Structure, Task};
 use anatomix_phantom::tasks::{self, Sample};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Probability in stage 3 that the sentences of a context are replaced by the structures' names, as published.
 const NAMES_ONLY: f64 = 0.1;
@@ -35,89 +34,65 @@ const LOOK_UPS: usize = 3;
 /// Initial scale of the norms at the end of the base model's residual branches.
 const BRANCH_SCALE: f64 = 0.3;
 
+/// Number of validation images that are evaluated with each checkpoint.
+const VALIDATION_IMAGES: usize = 48;
+/// Seed of the validation's packs.
+const VALIDATION_SEED: u64 = 0x5eed;
+
 /// An image with its instruction samples.
 struct Source {
     image: Annotated,
     samples: Vec<Sample>,
 }
 
+/// Images of a split, and what the perception module gives for them (not in base training).
+struct Sources {
+    images: Vec<Source>,
+    perceived: Option<PerceptionOutputs>,
+}
+
 /// Runs a training stage of the language model.
 ///
 /// # Errors
-/// If data or files of earlier stages cannot be read, files cannot be written, or gradients are not finite.
+/// If data or files of earlier stages cannot be read, files cannot be written, or the training stops early.
 pub fn train(recipe: &Recipe, stage: LanguageStage, device: Device, start: Start) -> Result<()> {
     let run = Run::create(&recipe.run)?;
-    let models = run.models()?;
+    let models = recipe.run_models(&run)?;
     let settings = stage.settings(recipe);
     let tokenizer = PromptTokenizer::open(&run.file(run::TOKENIZER))?;
     let mut samples = instruct::read(&recipe.data.join("instruct.jsonl"))?;
-    let images = imagenome::read(&recipe.data, |split| split == "train")?;
-    let sources: Vec<Source> = images
-        .into_iter()
-        .filter_map(|image| Some(Source { samples: samples.remove(&image.id)?, image }))
-        .take(settings.images.unwrap_or(usize::MAX))
-        .collect();
-    anyhow::ensure!(!sources.is_empty(), "{} has no training images with instruction samples", recipe.data.display());
-    let perceived = match stage {
-        LanguageStage::Base => None,
-        _ => Some(PerceptionOutputs::load(&run, &models, sources.iter().map(|s| &s.image), device)?),
+    let mut read = |split: &str, most: usize| {
+        let images = imagenome::read(&recipe.data, |of| of == split)?;
+        let sources = images.into_iter().filter_map(|image| Some(Source { samples: samples.remove(&image.id)?, image }));
+        let usable = |source: &Source| stage != LanguageStage::Align || source.samples.iter().any(is_report);
+        let images: Vec<Source> = sources.filter(usable).take(most).collect();
+        let what = if stage == LanguageStage::Align { "a report" } else { "instruction samples" };
+        ensure!(!images.is_empty(), "{} has no images of the split {split} with {what}", recipe.data.display());
+        let perceived = match stage {
+            LanguageStage::Base => None,
+            _ => Some(PerceptionOutputs::load(&run, &models, images.iter().map(|s| &s.image), device)?),
+        };
+        anyhow::Ok(Sources { images, perceived })
     };
+    let (train, validation) = (read("train", settings.images.unwrap_or(usize::MAX))?, read("validate", VALIDATION_IMAGES)?);
 
     tch::manual_seed(settings.seed);
     let objective = LanguageObjective { models: &models, stage, full: settings.full };
-    let trainer = Trainer { models: &models, stage, objective, settings, tokenizer: &tokenizer, device };
-    let checkpoint = Checkpoint::new(&run, stage.name());
-    let previous = if start.resume { checkpoint.load(device)? } else { None };
-    let (params, first) = match previous {
-        Some(previous) => previous,
-        None => (trainer.start(&run, start.from, &sources, perceived.as_ref())?, 0),
+    let mut trainer = Trainer { models: &models, stage, objective, settings, tokenizer: &tokenizer, device, train, validation };
+    let params = trainer.start(&run, start.from)?;
+    fit(&run, &mut trainer, settings, &params, start)?;
+    if start.dry_run {
+        return Ok(());
+    }
+    let (name, whole) = match stage {
+        LanguageStage::Base => (run::LANGUAGE, true),
+        _ => (run::ADAPTER, false),
     };
-    params.train(|name| trainer.objective.trains(name));
-    let mut optimiser = AdamW::new(&params, settings.optimiser(), |_| 1.0);
-    if first > 0 {
-        checkpoint.load_optimiser(&mut optimiser)?;
-    }
-    eprintln!("{}: {} images, {} parameters", stage.name(), sources.len(), optimiser.parameters());
+    Ok(params.save(&run.file(name), |name| whole || trainer.keeps(name))?)
+}
 
-    let bar = progress::bar(settings.steps, stage.name());
-    bar.set_position(first);
-    let mut means = [0.0; 3];
-    for step in first..settings.steps {
-        // All randomness follows from the seed and the step, so that a resumed training gives the same parameters.
-        let mut rng = ChaCha8Rng::seed_from_u64((settings.seed as u64).wrapping_mul(31).wrapping_add(step));
-        tch::manual_seed(rng.random_range(0..i64::MAX));
-        let chosen: Vec<usize> = (0..settings.batch).map(|_| rng.random_range(0..sources.len())).collect();
-        let done = step as f64 / settings.steps as f64;
-        let (packs, flips) = trainer.packs(&sources, &chosen, perceived.as_ref(), done, &mut rng)?;
-        let visual = perceived.as_ref().map(|p| trainer.visual(&params, p, &chosen, &flips, true));
-        let (batch, targets, weights) = packs::batch(&packs, visual.as_ref(), device);
-        let (loss, logits) = trainer.objective.loss(&params, &batch, &targets, &weights);
-        let norm = optimiser.step(&loss, settings.rate_at(step));
-        anyhow::ensure!(norm.is_finite(), "the gradients of step {step} are not finite; lower the learning rate and resume");
-        let right = logits.argmax(-1, false).eq_tensor(&targets).to_kind(tch::Kind::Float);
-        let is_coordinate = trainer.coordinates(&targets);
-        let coordinates = (&right * &is_coordinate).sum(tch::Kind::Float) / is_coordinate.sum(tch::Kind::Float).clamp_min(1.0);
-        let values = [loss.double_value(&[]), right.mean(tch::Kind::Float).double_value(&[]), coordinates.double_value(&[])];
-        for (mean, value) in means.iter_mut().zip(values) {
-            *mean += if step == first { value } else { 0.02 * (value - *mean) };
-        }
-        bar.set_message(format!("loss {:.3} tokens right {:.3} coordinates right {:.3}", means[0], means[1], means[2]));
-        bar.inc(1);
-        if (step + 1) % settings.checkpoint_every == 0 || step + 1 == settings.steps {
-            checkpoint.save(&params, &optimiser, step + 1)?;
-            let line =
-                json!({ "step": step + 1, "loss": means[0], "accuracy": means[1], "coordinates": means[2], "tokens": targets.size()[0] });
-            bar.suspend(|| eprintln!("{line}"));
-            checkpoint.log(&line)?;
-        }
-    }
-    bar.finish_and_clear();
-    match stage {
-        LanguageStage::Base => params.save(&run.file(run::LANGUAGE), |_| true)?,
-        _ => params
-            .save(&run.file(run::ADAPTER), |name| !is_base(name) || (stage == LanguageStage::Instruct && trainer.objective.trains(name)))?,
-    }
-    Ok(())
+fn is_report(sample: &Sample) -> bool {
+    sample.task == Task::Report
 }
 
 struct Trainer<'a> {
@@ -127,11 +102,75 @@ struct Trainer<'a> {
     settings: &'a StageSettings,
     tokenizer: &'a PromptTokenizer,
     device: Device,
+    train: Sources,
+    validation: Sources,
+}
+
+/// The loss of a batch, and the shares of its targets that have the largest logit: of all targets, and of coordinates.
+struct Computed {
+    loss: Tensor,
+    right: f64,
+    coordinates: f64,
+}
+
+impl Stage for Trainer<'_> {
+    fn name(&self) -> &'static str {
+        self.stage.name()
+    }
+
+    fn samples(&self) -> usize {
+        self.train.images.len()
+    }
+
+    fn sample(&self, index: usize) -> String {
+        self.train.images[index].image.id.clone()
+    }
+
+    fn trains(&self, name: &str) -> bool {
+        self.objective.trains(name)
+    }
+
+    /// The base model is in a file of the run; what is trained of it is kept.
+    fn keeps(&self, name: &str) -> bool {
+        !is_base(name) || self.objective.trains(name)
+    }
+
+    fn loss(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss> {
+        let Computed { loss, right, coordinates } = self.compute(params, &self.train, step, true, rng)?;
+        Ok(Loss { total: loss, parts: vec![("accuracy", right), ("coordinates", coordinates)] })
+    }
+
+    fn validate(&mut self, params: &Params) -> Result<Option<Validation>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(VALIDATION_SEED);
+        let images: Vec<usize> = (0..self.validation.images.len()).collect();
+        let (mut sums, mut count) = ([0.0; 3], 0.0);
+        for samples in images.chunks(self.settings.batch) {
+            let step = Step { done: 1.0, samples };
+            let Computed { loss, right, coordinates } = self.compute(params, &self.validation, &step, false, &mut rng)?;
+            let weight = samples.len() as f64;
+            sums.iter_mut().zip([loss.double_value(&[]), right, coordinates]).for_each(|(sum, value)| *sum += weight * value);
+            count += weight;
+        }
+        let [loss, right, coordinates] = sums.map(|sum| sum / count);
+        let figures = vec![("validation_loss", loss), ("validation_accuracy", right), ("validation_coordinates", coordinates)];
+        Ok(Some(Validation { figures, score: -loss }))
+    }
 }
 
 impl Trainer<'_> {
+    fn compute(&self, params: &Params, of: &Sources, step: &Step, training: bool, rng: &mut ChaCha8Rng) -> Result<Computed> {
+        let (packs, flips) = self.packs(of, step, rng)?;
+        let visual = of.perceived.as_ref().map(|perceived| self.visual(params, perceived, step.samples, &flips, training));
+        let (batch, targets, weights) = packs::batch(&packs, visual.as_ref(), self.device);
+        let (loss, logits) = self.objective.loss(params, &batch, &targets, &weights, training);
+        let right = logits.argmax(-1, false).eq_tensor(&targets).to_kind(Kind::Float);
+        let is_coordinate = self.coordinates(&targets);
+        let coordinates = (&right * &is_coordinate).sum(Kind::Float) / is_coordinate.sum(Kind::Float).clamp_min(1.0);
+        Ok(Computed { loss, right: right.mean(Kind::Float).double_value(&[]), coordinates: coordinates.double_value(&[]) })
+    }
+
     /// Loads the parameters of earlier training stages and creates those that this one adds.
-    fn start(&self, run: &Run, from: Option<&Path>, sources: &[Source], perceived: Option<&PerceptionOutputs>) -> Result<Params> {
+    fn start(&self, run: &Run, from: Option<&Path>) -> Result<Params> {
         let params = match self.stage {
             LanguageStage::Base => from.map_or_else(|| Ok(Params::create(self.device)), |path| Params::load(path, self.device))?,
             _ => {
@@ -153,11 +192,8 @@ impl Trainer<'_> {
         };
         // Running the model once creates the parameters that are missing.
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let (packs, flips) = self.packs(&sources[..1], &[0], perceived, 0.0, &mut rng)?;
-        let _guard = tch::no_grad_guard();
-        let visual = perceived.map(|p| self.visual(&params, p, &[0], &flips, false));
-        let (batch, ..) = packs::batch(&packs, visual.as_ref(), self.device);
-        let _ = self.objective.logits(&params, &batch, false);
+        let first = Step { done: 0.0, samples: &[0] };
+        let _ = tch::no_grad(|| self.compute(&params, &self.train, &first, false, &mut rng))?;
         if self.stage == LanguageStage::Base && from.is_none() {
             self.initialise_copying(&params);
         }
@@ -182,7 +218,7 @@ impl Trainer<'_> {
             let outputs = values.repeat_interleave_self_int(group, 0, None).flatten(0, 1).tr().contiguous();
             params.insert(&name("self_attn.o_proj"), outputs);
             for norm in ["post_attention_layernorm", "post_feedforward_layernorm"] {
-                params.insert(&name(norm), Tensor::full([language.hidden_size], BRANCH_SCALE - 1.0, (tch::Kind::Float, self.device)));
+                params.insert(&name(norm), Tensor::full([language.hidden_size], BRANCH_SCALE - 1.0, (Kind::Float, self.device)));
             }
         }
         if let Some(mut table) = params.get(EMBEDDING) {
@@ -194,8 +230,8 @@ impl Trainer<'_> {
     /// For each target 1 if it is a number of the prompt's grid, otherwise 0.
     fn coordinates(&self, targets: &Tensor) -> Tensor {
         let id = |number: u32| self.tokenizer.id(&number.to_string()).map(i64::from);
-        let (Some(first), Some(last)) = (id(0), id(PROMPT_GRID)) else { return targets.zeros_like().to_kind(tch::Kind::Float) };
-        targets.ge(first).logical_and(&targets.le(last)).to_kind(tch::Kind::Float)
+        let (Some(first), Some(last)) = (id(0), id(PROMPT_GRID)) else { return targets.zeros_like().to_kind(Kind::Float) };
+        targets.ge(first).logical_and(&targets.le(last)).to_kind(Kind::Float)
     }
 
     /// Visual features `[B, P + 36, hidden]` of the chosen images.
@@ -204,29 +240,23 @@ impl Trainer<'_> {
         self.objective.visual(params, tokens, objects, training)
     }
 
-    fn packs(
-        &self,
-        sources: &[Source],
-        chosen: &[usize],
-        perceived: Option<&PerceptionOutputs>,
-        done: f64,
-        rng: &mut ChaCha8Rng,
-    ) -> Result<(Vec<Pack>, Vec<bool>)> {
+    /// The packs of a batch, and which of its images are mirrored.
+    fn packs(&self, of: &Sources, step: &Step, rng: &mut ChaCha8Rng) -> Result<(Vec<Pack>, Vec<bool>)> {
         let patches = self.models.apm.patches() as usize;
         let mut packs = Vec::new();
         let mut flips = Vec::new();
-        for &at in chosen {
-            let source = &sources[at];
+        for &at in step.samples {
+            let source = &of.images[at];
             let flip = rng.random_bool(0.3);
             flips.push(flip);
-            let mut lines = match perceived {
+            let mut lines = match &of.perceived {
                 Some(perceived) => perceived.lines(at, flip),
                 None => annotated_lines(&source.image, flip, rng),
             };
-            let short = self.stage == LanguageStage::Base && done < self.settings.short_contexts;
+            let short = self.stage == LanguageStage::Base && step.done < self.settings.short_contexts;
             let mut questions = Vec::new();
             match self.stage {
-                LanguageStage::Align => questions.extend(source.samples.iter().filter(|s| s.task == Task::Report).cloned()),
+                LanguageStage::Align => questions.extend(source.samples.iter().filter(|s| is_report(s)).cloned()),
                 _ => {
                     // In base training most questions are look-ups; in instruction tuning most are samples of the tasks.
                     let (from_data, total) = match self.stage {

@@ -1,8 +1,9 @@
 //! Training objectives: the losses of one batch. The training loops and `examples/step.rs` call the same functions. A test compares the
 //! losses and gradients of the latter with those of independent models.
 
-use super::config::{LanguageStage, LossWeights};
+use super::config::LanguageStage;
 use super::losses;
+use super::settings::LossWeights;
 use crate::graph::{CausalBatch, Params, Torch, TorchTensor};
 use crate::models::apm::{ApmConfig, ApmOutput, apm};
 use crate::models::gemma::{EMBEDDING, HEAD, gemma};
@@ -128,8 +129,8 @@ impl LanguageObjective<'_> {
     }
 
     /// Returns the loss of a batch, the weighted mean over its targets, and the logits of the targets.
-    pub fn loss(&self, params: &Params, batch: &CausalBatch, targets: &Tensor, weights: &Tensor) -> (Tensor, Tensor) {
-        let logits = self.logits(params, batch, true);
+    pub fn loss(&self, params: &Params, batch: &CausalBatch, targets: &Tensor, weights: &Tensor, training: bool) -> (Tensor, Tensor) {
+        let logits = self.logits(params, batch, training);
         let each = logits.cross_entropy_loss::<Tensor>(targets, None, Reduction::None, -100, 0.0);
         ((each * weights).sum(Kind::Float) / weights.sum(Kind::Float), logits)
     }

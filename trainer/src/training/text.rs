@@ -3,21 +3,21 @@
 //! The method is unsupervised SimCSE (Gao et al. 2021): two embeddings of one sentence under dropout must be nearer to each other than to
 //! those of other sentences. After this training stage the encoder is frozen, as the paper's is.
 
+use super::checkpoint::Start;
 use super::config::Recipe;
-use super::{progress, tokenizer};
+use super::fit::{Loss, Stage, Step, Validation, fit};
+use super::settings::over;
+use super::tokenizer;
 use crate::data::{imagenome, instruct};
-use crate::graph::adamw::AdamW;
 use crate::graph::{Params, Torch, TorchTensor};
 use crate::models::text::{TextConfig, TextInput, sentence_embedding, token_table};
-use crate::run::{self, Run};
+use crate::run::{self, ModelConfig, Run};
 use crate::training::losses::normalize;
 use anatomix::Structure;
 use anatomix::parts::prompt::{self, ContextLine};
-use anyhow::{Result, anyhow};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
+use anyhow::{Result, anyhow, ensure};
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
 
@@ -29,8 +29,9 @@ const TEMPERATURE: f64 = 0.05;
 /// Trains tokenizer and sentence encoder.
 ///
 /// # Errors
-/// If data cannot be read or files cannot be written.
-pub fn train(recipe: &Recipe, device: Device) -> Result<()> {
+/// If data cannot be read, files cannot be written, or the training stops early.
+pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
+    ensure!(start.from.is_none(), "--from does not apply to `text`; import a sentence encoder instead");
     let run = Run::create(&recipe.run)?;
     let images = imagenome::read(&recipe.data, |split| split != "test")?;
     let sentences: BTreeSet<&str> = images.iter().flat_map(|i| i.sentences.iter().map(String::as_str)).collect();
@@ -41,60 +42,84 @@ pub fn train(recipe: &Recipe, device: Device) -> Result<()> {
         format!("{}\n", prompt::line_text(&line))
     };
     let mut texts: Vec<String> = sentences.iter().map(|s| line(s)).collect();
-    for sample in instruct::read(&recipe.data.join("instruct.jsonl"))?.into_values().take(2000).flatten() {
+    // In the order of the images' names, so that the tokenizer is the same each time.
+    let samples: BTreeMap<_, _> = instruct::read(&recipe.data.join("instruct.jsonl"))?.into_iter().collect();
+    for sample in samples.into_values().take(2000).flatten() {
         texts.push(format!("\nTask: {}", sample.question));
         texts.push(sample.answer);
     }
     texts.extend(Structure::all().map(|s| s.name().to_lowercase()));
     let tokenizer = tokenizer::train(&texts, PIECES)?;
-    let path = run.file(run::TOKENIZER);
-    tokenizer.save(&path, true).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))?;
-
-    let mut models = recipe.models.clone();
+    let mut models = over(&ModelConfig::default(), recipe.models.clone())?;
     let vocabulary = tokenizer.get_vocab_size(true) as i64;
     models.text.vocabulary = vocabulary;
     models.language.vocab_size = vocabulary;
-    run.keep_models(&models)?;
-    let config = &models.text;
+    if !start.dry_run {
+        let path = run.file(run::TOKENIZER);
+        tokenizer.save(&path, true).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))?;
+        run.keep_models(&models)?;
+    }
 
     let settings = &recipe.text;
     tch::manual_seed(settings.seed);
     let params = Params::create(device);
     let whole = encode(&tokenizer, &sentences)?;
-    let _ = tch::no_grad(|| embed(&Torch::new(&params), config, &whole));
-    params.train(|_| true);
-    let mut optimiser = AdamW::new(&params, settings.optimiser(), |_| 1.0);
-    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed as u64);
-    let mut order: Vec<usize> = (0..sentences.len()).collect();
-    let bar = progress::bar(settings.steps, "text");
-    let mut at = 0;
-    for step in 0..settings.steps {
-        if at + settings.batch > order.len() || step == 0 {
-            order.shuffle(&mut rng);
-            at = 0;
-        }
-        let chosen: Vec<&str> = order[at..(at + settings.batch).min(order.len())].iter().map(|&i| sentences[i]).collect();
-        at += settings.batch;
-        let tokens = encode(&tokenizer, &chosen)?;
-        let ops = Torch { training: true, ..Torch::new(&params) };
-        let (a, b) = (embed(&ops, config, &tokens), embed(&ops, config, &tokens));
-        let logits = normalize(&a).matmul(&normalize(&b).tr()) / TEMPERATURE;
-        let own = Tensor::arange(chosen.len() as i64, (Kind::Int64, device));
-        let loss = logits.cross_entropy_for_logits(&own);
-        optimiser.step(&loss, settings.rate_at(step));
-        bar.set_message(format!("loss {:.4}", loss.double_value(&[])));
-        bar.inc(1);
+    let _ = tch::no_grad(|| embed(&Torch::new(&params), &models.text, &whole));
+    let mut stage = SentenceEncoder { config: &models.text, tokenizer: &tokenizer, sentences: &sentences, whole: &whole };
+    fit(&run, &mut stage, settings, &params, start)?;
+    if start.dry_run {
+        return Ok(());
     }
-    bar.finish_and_clear();
-    params.save(&run.file(run::TEXT), |_| true)?;
-    let spread = tch::no_grad(|| {
-        let unit = normalize(&embed(&Torch::new(&params), config, &whole));
-        let count = sentences.len() as f64;
+    params.save(&run.file(run::TEXT), |_| true).map_err(Into::into)
+}
+
+/// The training stage `text`.
+struct SentenceEncoder<'a> {
+    config: &'a TextConfig,
+    tokenizer: &'a Tokenizer,
+    sentences: &'a [&'a str],
+    whole: &'a Tokens,
+}
+
+impl Stage for SentenceEncoder<'_> {
+    fn name(&self) -> &'static str {
+        "text"
+    }
+
+    fn samples(&self) -> usize {
+        self.sentences.len()
+    }
+
+    fn sample(&self, index: usize) -> String {
+        format!("{:?}", self.sentences[index])
+    }
+
+    fn trains(&self, _: &str) -> bool {
+        true
+    }
+
+    fn keeps(&self, _: &str) -> bool {
+        true
+    }
+
+    fn loss(&mut self, params: &Params, step: &Step, _: &mut ChaCha8Rng) -> Result<Loss> {
+        let chosen: Vec<&str> = step.samples.iter().map(|&i| self.sentences[i]).collect();
+        let tokens = encode(self.tokenizer, &chosen)?;
+        let ops = Torch { training: true, ..Torch::new(params) };
+        let (a, b) = (embed(&ops, self.config, &tokens), embed(&ops, self.config, &tokens));
+        let logits = normalize(&a).matmul(&normalize(&b).tr()) / TEMPERATURE;
+        let own = Tensor::arange(chosen.len() as i64, (Kind::Int64, params.device()));
+        Ok(Loss { total: logits.cross_entropy_for_logits(&own), parts: vec![] })
+    }
+
+    /// The mean cosine between different sentences. It has no validation split: all sentences are trained on.
+    fn validate(&mut self, params: &Params) -> Result<Option<Validation>> {
+        let unit = normalize(&embed(&Torch::new(params), self.config, self.whole));
+        let count = self.sentences.len() as f64;
         let sum = unit.matmul(&unit.tr()).sum(Kind::Float).double_value(&[]) - count;
-        sum / (count * (count - 1.0))
-    });
-    eprintln!("text: {} sentences, {vocabulary} tokens, mean cosine between different sentences {spread:.3}", sentences.len());
-    Ok(())
+        let cosine = sum / (count * (count - 1.0)).max(1.0);
+        Ok(Some(Validation { figures: vec![("mean_cosine", cosine)], score: -cosine }))
+    }
 }
 
 /// A batch of `N` sentences, padded to `T` tokens.

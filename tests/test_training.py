@@ -1,0 +1,237 @@
+"""All training stages at a tiny size, from drawn radiographs to a bundle that the SDK opens; stopping, killing and resuming them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT, needed
+
+STAGES = ["text", "apm", "language", "align", "instruct"]
+RECIPE = """
+run = "run"
+data = "data"
+database_splits = ["train", "validate"]
+[models.apm]
+image_size = 64
+blocks = [1, 1, 1, 1]
+planes = 8
+width = 32
+heads = 2
+feed_forward = 64
+encoder_layers = 1
+decoder_layers = 1
+train_batch_norm = true
+[models.text]
+width = 32
+layers = 1
+heads = 2
+feed_forward = 64
+positions = 64
+projection = 32
+[models.language]
+hidden_size = 32
+intermediate_size = 64
+num_hidden_layers = 2
+num_attention_heads = 2
+num_key_value_heads = 1
+head_dim = 16
+query_pre_attn_scalar = 16.0
+sliding_window = 64
+sliding_window_pattern = 2
+max_position_embeddings = 2048
+[models.lora]
+rank = 4
+[text]
+batch = 16
+steps = 6
+checkpoint_every = 2
+[apm]
+batch = 6
+epochs = 1
+checkpoint_every = 2
+[language]
+batch = 2
+steps = 5
+questions = 3
+checkpoint_every = 2
+[align]
+batch = 2
+steps = 4
+checkpoint_every = 2
+[instruct]
+batch = 2
+steps = 5
+questions = 4
+checkpoint_every = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def program():
+    return needed(ROOT / "target/release/anatomix-trainer", "trainer")
+
+
+@pytest.fixture(scope="module")
+def data(trainer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantoms") / "data"
+    trainer("phantom", "--out", folder, "--count", 50, "--size", 96, "--dicom-every", 0)
+    return folder
+
+
+@pytest.fixture
+def train(program, data, tmp_path):
+    """Runs a stage of a recipe in a folder with the data. Returns the finished process."""
+    (tmp_path / "data").symlink_to(data)
+
+    def train(stage, *options, recipe=RECIPE, code=0):
+        (tmp_path / "recipe.toml").write_text(recipe)
+        command = [program, "train", stage, "--config", tmp_path / "recipe.toml", "--threads", "1", *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == code, done.stderr
+        return done.stderr
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def whole(program, data, tmp_path_factory):
+    """The folder in which all stages were run, one after the other."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "data").symlink_to(data)
+    (folder / "recipe.toml").write_text(RECIPE)
+    for stage in STAGES:
+        subprocess.run([program, "train", stage, "--config", folder / "recipe.toml", "--threads", "1"], check=True, timeout=600)
+    return folder
+
+
+def earlier(whole, folder, stage):
+    """Copies what the stages before this one made."""
+    shutil.copytree(whole / "run", folder / "run")
+    after = STAGES[STAGES.index(stage) :]
+    made = {"text": ["tokenizer.json", "models.toml", "text.safetensors"], "apm": ["apm.safetensors", "sentences.json"]}
+    made |= {"language": ["language.safetensors"], "align": ["adapter.safetensors"], "instruct": []}
+    for later in after:
+        for path in [*(folder / "run").glob(f"{later}.*"), *(folder / "run" / name for name in made[later])]:
+            path.unlink(missing_ok=True)
+    if stage == "instruct":
+        # The adapter of instruction tuning replaced that of alignment, whose checkpoint has it.
+        from safetensors.torch import load_file, save_file
+
+        aligned = load_file(folder / "run/align.checkpoint.safetensors")
+        named = {name.removeprefix("params."): tensor for name, tensor in aligned.items() if name.startswith("params.")}
+        save_file(named, folder / "run/adapter.safetensors")
+
+
+RESULT = {"text": "text", "apm": "apm", "language": "language", "align": "adapter", "instruct": "adapter"}
+
+
+def result(folder, stage):
+    if stage == "align" and (folder / "run/instruct.log.jsonl").exists():
+        return (folder / f"run/{stage}.checkpoint.safetensors").read_bytes()
+    return (folder / f"run/{RESULT[stage]}.safetensors").read_bytes()
+
+
+def test_all_stages_make_a_bundle_that_answers(whole, trainer, anatomix, data):
+    for stage in STAGES:
+        lines = [json.loads(line) for line in (whole / f"run/{stage}.log.jsonl").read_text().splitlines()]
+        assert all({"step", "epoch", "loss"} <= line.keys() for line in lines)
+        steps = {"text": 6, "apm": 7, "language": 5, "align": 4, "instruct": 5}[stage]
+        assert [line["step"] for line in lines] == [*range(2, steps, 2), steps]
+        assert (whole / f"run/{stage}.best.safetensors").exists()
+    trainer("export", whole / "run", "--out", whole / "bundle")
+    image = next((data / "images").glob("*.png"))
+    command = [anatomix, "ask", image, "Where is the heart?", "--bundle", whole / "bundle", "--max-tokens", "5", "--accept-flags", "--json"]
+    environment = {**os.environ, "ORT_DYLIB_PATH": str(ROOT / ".deps/onnxruntime/libonnxruntime.so")}
+    said = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert said.returncode == 0, said.stderr
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_stage_resumes_to_the_same_bytes(whole, train, program, tmp_path, stage):
+    """Killed where its first checkpoint is written, and resumed: the files are those of a training that was never stopped."""
+    earlier(whole, tmp_path, stage)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    command = [program, "train", stage, "--config", tmp_path / "recipe.toml", "--threads", "1"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        checkpoint = tmp_path / f"run/{stage}.checkpoint.safetensors"
+        while process.poll() is None and not checkpoint.exists() and not checkpoint.with_suffix(".partial").exists():
+            time.sleep(0.001)
+        process.kill()
+    train(stage, "--resume")
+    for name in [f"{stage}.checkpoint.safetensors", f"{stage}.best.safetensors"]:
+        assert (tmp_path / "run" / name).read_bytes() == (whole / "run" / name).read_bytes(), name
+    if stage != "align":
+        name = f"{RESULT[stage]}.safetensors"
+        assert (tmp_path / "run" / name).read_bytes() == (whole / "run" / name).read_bytes()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_step(whole, train, program, tmp_path, sent):
+    """The stage ends with exit code 130, and resuming gives the parameters of a training that was never stopped."""
+    earlier(whole, tmp_path, "language")
+    recipe = RECIPE.replace("steps = 5", "steps = 100000", 1)
+    (tmp_path / "recipe.toml").write_text(recipe)
+    command = [program, "train", "language", "--config", tmp_path / "recipe.toml", "--threads", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        log = tmp_path / "run/language.log.jsonl"
+        while process.poll() is None and not log.exists():
+            time.sleep(0.01)
+        process.send_signal(sent)
+        _, said = process.communicate()
+    assert process.returncode == 130, said
+    step = int(said.rsplit("was stopped after step ", 1)[1].split(",")[0])
+    assert "--resume continues" in said
+    from safetensors.numpy import load_file
+
+    assert load_file(tmp_path / "run/language.checkpoint.safetensors")["progress"][0] == step
+    assert not (tmp_path / "run/language.safetensors").exists(), "the result appears when the stage is done"
+    refused = train("language", "--resume", recipe=RECIPE.replace("steps = 5", "steps = 1", 1), code=1)
+    assert f"is at step {step}, beyond the 1 of the recipe" in refused
+
+
+def test_a_dry_run_says_what_would_be_done(train, whole, tmp_path):
+    said = train("text", "--dry-run")
+    assert "steps of 16 an epoch, 6 steps" in said and "parameters" in said and "MB" in said
+    assert not list((tmp_path / "run").iterdir())
+    earlier(whole, tmp_path / "again", "align")
+    (tmp_path / "run").rmdir()
+    shutil.move(tmp_path / "again/run", tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    said = train("align", "--dry-run")
+    assert "4 steps" in said
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "wrong,right,words",
+    [
+        ("batch = 6", "batch = 0", "[apm]: batch = 0"),
+        ("[models.lora]", "[augmentation]\nflip = 1.5\n[models.lora]", "flip = 1.5 is not between 0 and 1"),
+        ("planes = 8", "planes = 16", "models.apm.planes = 16, but the models of"),
+        ("[apm]", "[apm]\nbatsh = 1", "unknown field `batsh`"),
+    ],
+)
+def test_wrong_settings_are_refused_at_the_start(train, whole, tmp_path, wrong, right, words):
+    earlier(whole, tmp_path, "apm")
+    said = train("apm", recipe=RECIPE.replace(wrong, right, 1), code=1)
+    assert said.startswith("error: ") and words in said and len(said.splitlines()) <= 4, said
+
+
+def test_data_without_a_validation_split_or_reports_is_refused_at_the_start(train, whole, data, tmp_path):
+    earlier(whole, tmp_path, "apm")
+    (tmp_path / "data").unlink()
+    shutil.copytree(data, tmp_path / "data")
+    split = tmp_path / "data/mimic-cxr-2.0.0-split.csv"
+    text = split.read_text()
+    split.write_text(text.replace(",validate", ",train"))
+    assert "has no validation images" in train("apm", code=1)
+    split.write_text(text)
+    shutil.rmtree(tmp_path / "run")
+    earlier(whole, tmp_path, "align")
+    samples = tmp_path / "data/instruct.jsonl"
+    samples.write_text("".join(line for line in samples.open() if json.loads(line)["task"] != "report"))
+    assert "has no images of the split train with a report" in train("align", code=1)

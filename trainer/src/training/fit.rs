@@ -1,0 +1,189 @@
+//! The training loop of all stages.
+
+use super::checkpoint::{Checkpoint, Progress, Start};
+use super::interrupt::{self, Stopped};
+use super::order::Order;
+use super::settings::{Keep, StageSettings};
+use crate::graph::Params;
+use crate::graph::adamw::AdamW;
+use crate::progress::Meter;
+use crate::run::Run;
+use anyhow::{Context, Result, bail, ensure};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use tch::Tensor;
+
+/// A loss that rises to this multiple of its lowest mean, and by 1, does not come back.
+const DIVERGED: f64 = 5.0;
+/// Weight of the latest step in running means.
+const LATEST: f64 = 0.02;
+
+/// A training stage: what [`fit`] does not know.
+pub trait Stage {
+    /// Its name, in recipes and file names.
+    fn name(&self) -> &'static str;
+
+    /// Number of training samples.
+    fn samples(&self) -> usize;
+
+    /// What a sample is called in messages: an image's name, or a sentence.
+    fn sample(&self, index: usize) -> String;
+
+    /// Whether it trains a parameter.
+    fn trains(&self, name: &str) -> bool;
+
+    /// Whether a checkpoint holds a parameter. By default it holds what a run's files do not.
+    fn keeps(&self, name: &str) -> bool;
+
+    /// Factor of a parameter's learning rate.
+    fn rate_factor(&self, _name: &str) -> f64 {
+        1.0
+    }
+
+    /// The loss of a batch. All randomness comes from `rng` and from libtorch's generator, which both follow from seed and step.
+    ///
+    /// # Errors
+    /// If the batch cannot be made.
+    fn loss(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss>;
+
+    /// Figures on the validation split, without gradients; `None` for a stage without validation.
+    ///
+    /// # Errors
+    /// If they cannot be computed.
+    fn validate(&mut self, params: &Params) -> Result<Option<Validation>>;
+}
+
+/// An optimiser step.
+pub struct Step<'a> {
+    /// The fraction of the training that is done.
+    pub done: f64,
+    /// The samples of its batch.
+    pub samples: &'a [usize],
+}
+
+/// The loss of a batch.
+pub struct Loss {
+    /// What is minimised.
+    pub total: Tensor,
+    /// What is shown of it: names and values.
+    pub parts: Vec<(&'static str, f64)>,
+}
+
+/// Figures on the validation split.
+pub struct Validation {
+    /// Names and values.
+    pub figures: Vec<(&'static str, f64)>,
+    /// The higher the better.
+    pub score: f64,
+}
+
+/// Trains: steps in order, checkpoints with figures, resuming. At the end, `params` are those that the settings say.
+///
+/// # Errors
+/// If a file cannot be read or written, gradients are not finite, the loss diverges, or the training was asked to stop ([`Stopped`]).
+pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &Params, start: Start) -> Result<()> {
+    let name = stage.name();
+    ensure!(stage.samples() > 0, "there are no training samples");
+    params.train(|name| stage.trains(name));
+    let mut optimiser = AdamW::new(params, settings.optimiser(), |name| stage.rate_factor(name));
+    let mut order = Order::new(stage.samples(), settings.batch, settings.seed);
+    let epoch = order.steps_per_epoch();
+    let steps = settings.steps.unwrap_or_else(|| settings.epochs.unwrap_or(1).saturating_mul(epoch));
+    let all: usize = params.named().iter().map(|(_, tensor)| tensor.numel()).sum();
+    // Parameters, gradients, and two moments of each gradient, in fp32.
+    let bytes = 4 * (all + 3 * optimiser.parameters());
+    eprintln!(
+        "{name}: {} samples, {epoch} steps of {} an epoch, {steps} steps; {all} parameters, of which {} are trained; {} MB for parameters, \
+         gradients and moments",
+        stage.samples(),
+        settings.batch.min(stage.samples()),
+        optimiser.parameters(),
+        bytes.div_ceil(1_000_000),
+    );
+    if start.dry_run {
+        return Ok(());
+    }
+    let checkpoint = Checkpoint::new(run, name);
+    let mut progress = Progress { lowest: f64::INFINITY, best: f64::NEG_INFINITY, ..Progress::default() };
+    if start.resume && checkpoint.exists() {
+        progress = checkpoint.load(params, |name| stage.keeps(name), &mut optimiser)?;
+        ensure!(progress.step <= steps, "the checkpoint of {name} is at step {}, beyond the {steps} of the recipe", progress.step);
+    }
+    interrupt::listen()?;
+    let mut meter = Meter::new(name, progress.step, steps);
+    while progress.step < steps {
+        let step = progress.step;
+        // All randomness follows from the seed and the step, so that a resumed training gives the same parameters.
+        let mut rng = ChaCha8Rng::seed_from_u64((settings.seed as u64).wrapping_mul(31).wrapping_add(step));
+        tch::manual_seed(rng.random_range(0..i64::MAX));
+        let samples = order.of_step(step);
+        let batch = Step { done: step as f64 / steps as f64, samples };
+        let Loss { total, parts } = stage.loss(params, &batch, &mut rng)?;
+        let norm = optimiser.step(&total, settings.rate_at(step, steps));
+        let loss = total.double_value(&[]);
+        if !norm.is_finite() || !loss.is_finite() {
+            bail!(
+                "loss {loss} and gradients of norm {norm} in step {}, of {}; the step was not taken. Lower the rate, and resume",
+                step + 1,
+                samples.iter().map(|&s| stage.sample(s)).collect::<Vec<_>>().join(", ")
+            );
+        }
+        progress.step += 1;
+        progress.add(loss, &parts);
+        let mean = progress.means.first().copied().unwrap_or(loss);
+        ensure!(
+            mean <= DIVERGED * progress.lowest + 1.0,
+            "the loss rises: its mean is {mean:.3} after step {} and was {:.3}. Lower the rate, and resume",
+            progress.step,
+            progress.lowest
+        );
+        let shown = || parts.iter().zip(progress.means.iter().skip(1)).map(|((part, _), mean)| (*part, *mean));
+        meter.set(progress.step, shown().map(|(part, mean)| format!("{part} {mean:.3}")).collect::<Vec<_>>().join(" "));
+
+        let stopping = interrupt::asked();
+        let last = progress.step == steps;
+        let due = progress.step.is_multiple_of(settings.checkpoint_every) || last;
+        if due {
+            let validation = tch::no_grad(|| stage.validate(params)).context("validation")?;
+            let mut line = json!({ "step": progress.step, "epoch": progress.step as f64 / epoch as f64, "loss": mean });
+            for (key, value) in shown().chain(validation.iter().flat_map(|v| v.figures.iter().copied())) {
+                line[key] = json!(value);
+            }
+            meter.print(&format!("{name}: {line}"));
+            checkpoint.log(&line)?;
+            if let Some(validation) = validation.filter(|v| v.score > progress.best) {
+                progress.best = validation.score;
+                params.save(&checkpoint.best(), |name| stage.keeps(name))?;
+            }
+        }
+        if due || stopping {
+            checkpoint.save(params, |name| stage.keeps(name), &optimiser, &progress)?;
+        }
+        if stopping && !last {
+            meter.finish();
+            return Err(Stopped { stage: name, step: progress.step }.into());
+        }
+    }
+    meter.finish();
+    if settings.keep == Keep::Best && progress.best.is_finite() {
+        params.overwrite(&checkpoint.best())?;
+    }
+    Ok(())
+}
+
+impl Progress {
+    /// Adds a step to the running means.
+    fn add(&mut self, loss: f64, parts: &[(&'static str, f64)]) {
+        let values: Vec<f64> = std::iter::once(loss).chain(parts.iter().map(|(_, value)| *value)).collect();
+        if self.means.len() == values.len() {
+            self.means.iter_mut().zip(values).for_each(|(mean, value)| *mean += LATEST * (value - *mean));
+        } else {
+            self.means = values;
+        }
+        self.lowest = self.lowest.min(self.means[0]);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! The order of samples: which of them an optimiser step takes.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// The order of a training stage. In each epoch every sample is taken once, in an order that follows from the seed and the epoch; samples
+/// that do not fill a batch at its end are left out of that epoch.
+pub struct Order {
+    samples: usize,
+    batch: usize,
+    seed: u64,
+    /// The latest epoch that was asked for, and its order.
+    epoch: Option<u64>,
+    shuffled: Vec<usize>,
+}
+
+impl Order {
+    /// The order of this many samples, in batches of `batch`, or of all samples if they are fewer.
+    pub fn new(samples: usize, batch: usize, seed: i64) -> Self {
+        Self { samples, batch: batch.min(samples), seed: seed as u64, epoch: None, shuffled: Vec::new() }
+    }
+
+    /// Number of optimiser steps of an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        (self.samples / self.batch.max(1)).max(1) as u64
+    }
+
+    /// The samples of an optimiser step.
+    pub fn of_step(&mut self, step: u64) -> &[usize] {
+        let (epoch, within) = (step / self.steps_per_epoch(), (step % self.steps_per_epoch()) as usize);
+        if self.epoch != Some(epoch) {
+            self.shuffled = (0..self.samples).collect();
+            self.shuffled.shuffle(&mut ChaCha8Rng::seed_from_u64(self.seed ^ (epoch << 20)));
+            self.epoch = Some(epoch);
+        }
+        &self.shuffled[within * self.batch..(within + 1) * self.batch]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_takes_each_sample_once_and_the_next_one_has_another_order() {
+        let mut order = Order::new(24, 4, 7);
+        assert_eq!(order.steps_per_epoch(), 6);
+        let epochs: Vec<Vec<usize>> = (0..2).map(|e| (0..6).flat_map(|s| order.of_step(6 * e + s).to_vec()).collect()).collect();
+        for epoch in &epochs {
+            let mut sorted = epoch.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..24).collect::<Vec<_>>());
+        }
+        assert_ne!(epochs[0], epochs[1]);
+    }
+
+    #[test]
+    fn a_step_takes_the_same_samples_whatever_was_asked_for_before() {
+        let mut whole = Order::new(10, 3, 1);
+        let taken: Vec<Vec<usize>> = (0..12).map(|step| whole.of_step(step).to_vec()).collect();
+        let mut resumed = Order::new(10, 3, 1);
+        assert_eq!(resumed.of_step(7), taken[7]);
+        assert_eq!(resumed.of_step(2), taken[2]);
+    }
+
+    #[test]
+    fn fewer_samples_than_a_batch_are_one_batch() {
+        let mut order = Order::new(3, 8, 1);
+        assert_eq!((order.steps_per_epoch(), order.of_step(5).len()), (1, 3));
+    }
+}
