@@ -1273,7 +1273,7 @@ const char *anx_engine_provider(const struct anx_engine *engine);
  * conversation, each answer with the most tokens that it may have (anx_ask_options.max_tokens, by default 512). A study takes them from
  * its first ask, its saving or its loading on until it is freed. The number does not decrease with more tokens, and stays the same from
  * the model's longest context on. With a memory_limit of the numbers of all studies together no ask fails and no answer ends for lack of
- * it. 0 for NULL.
+ * it. anx_study_cache_bytes is what one study takes exactly. 0 for NULL.
  */
 size_t anx_engine_study_bytes(const struct anx_engine *engine,
                               size_t tokens);
@@ -1556,6 +1556,14 @@ anx_status anx_study_ask_many(struct anx_study *study,
  * while an ask is running, whatever the conversation holds.
  */
 size_t anx_study_turns(const struct anx_study *study);
+
+/**
+ * Bytes that the KV cache of this study takes for its context and this many tokens after it: those of the questions and answers of its
+ * conversation, or of all questions of one anx_study_ask_many with their answers, each answer with the most tokens that it may have.
+ * Without a memory_limit a cache that has to grow takes up to a quarter more. 0 for NULL, and also while an ask is running.
+ */
+size_t anx_study_cache_bytes(const struct anx_study *study,
+                             size_t tokens);
 
 /**
  * Removes all questions and answers from the study's conversation but the first turns; the next follow-up continues from there. The

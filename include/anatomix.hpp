@@ -165,6 +165,9 @@ public:
     // How many questions the conversation holds.
     std::size_t turns() const { return anx_study_turns(handle_.get()); }
 
+    // Bytes that the KV cache takes for the context and this many tokens after it; see anx_study_cache_bytes.
+    std::size_t cache_bytes(std::size_t tokens) const { return anx_study_cache_bytes(handle_.get(), tokens); }
+
     // Removes all of the conversation but its first turns; a follow-up continues from there.
     Error rewind(std::size_t turns) {
         anx_error *error = nullptr;

@@ -157,6 +157,7 @@ Study::ask | anx_study_ask | Study::ask | Study.ask
 Study::ask_many | anx_study_ask_many | Study::ask_many | Study.ask_many
 Study::ask_many_streaming | anx_study_ask_many | Question::on_piece | Study.ask_many
 Study::ask_streaming | anx_ask_options.callback | Study::ask | Study.stream
+Study::cache_bytes | anx_study_cache_bytes | Study::cache_bytes | Study.cache_bytes
 Study::cancel_handle | anx_study_cancel_handle | Study::cancel_handle | Study.cancel_handle
 Study::fhir | anx_study_fhir | Study::fhir | Study.fhir
 Study::flags | anx_study_flag | Study::flags | Study.flags

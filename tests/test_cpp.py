@@ -135,6 +135,8 @@ int main(int, char **argv) {
     auto small = Engine::open(argv[1], tight).value();
     auto held = small.study_from_file(argv[2]).value();
     if (!held.ask(first)) return 8;
+    const std::size_t taken = held.cache_bytes(600);
+    if (taken <= engine.study_bytes(600) || taken > tight.memory_limit || taken <= held.cache_bytes(0)) return 17;
     auto refused = small.study_from_file(argv[2]).value().ask(first);
     if (refused || refused.error().code != ANX_DECODER_MEMORY) return 9;
     return 0;

@@ -88,9 +88,10 @@ impl Engine {
 
     /// Bytes that the KV cache of a study takes at most for this many tokens: those of its context (about 2,500 with published sizes), and
     /// of the questions and answers of its conversation. An answer counts with the most tokens that it may have
-    /// ([`Question::max_tokens`], by default 512). The price is that of the shortest context, so a study takes somewhat less. It never
-    /// falls with the number of tokens, and from the model's longest context on it stays the same. A study takes the memory from its first
-    /// question on until it is dropped. While a cache grows, one layer is held twice.
+    /// ([`Question::max_tokens`], by default 512). It is the price of the shortest context, the dearest one for layers with a sliding
+    /// window; [`Study::cache_bytes`](crate::Study::cache_bytes) is what a study takes exactly. It never falls with the number of tokens,
+    /// and from the model's longest context on it stays the same. A study takes the memory from its first question on until it is dropped.
+    /// While a cache grows, one layer is held twice.
     ///
     /// With an [`EngineBuilder::memory_limit`] of the prices of all studies together, no question is refused and no answer ends for lack
     /// of it.

@@ -92,6 +92,18 @@ impl Study {
         &self.perception
     }
 
+    /// Bytes that the KV cache of this study takes for its context and `tokens` tokens after it: those of the questions and answers of its
+    /// conversation, or of all questions of one [`Study::ask_many`] with their answers. An answer counts with the most tokens that it may
+    /// have ([`Question::max_tokens`], by default 512).
+    ///
+    /// [`Engine::study_bytes`](crate::Engine::study_bytes) is the most that any study takes for as many tokens in all, because the length
+    /// of its context is not known before it is perceived. Without an [`EngineBuilder::memory_limit`](crate::EngineBuilder::memory_limit) a
+    /// cache that has to grow takes up to a quarter more.
+    pub fn cache_bytes(&self, tokens: usize) -> u64 {
+        let context = self.context.ids.len();
+        self.model.decoder.cache_bytes(context.saturating_add(tokens), context)
+    }
+
     /// A handle with which any thread stops one call on this study: [`Study::ask`] and its like end with [`Finish::Stopped`], and a
     /// [`Study::save`] that prefills the context with [`StoppedError`](crate::error::StoppedError). It stops the call that is running, or
     /// else the next one; see [`CancelHandle`].

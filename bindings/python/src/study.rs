@@ -218,6 +218,13 @@ impl Study {
         self.call(py, |study| Ok(study.turns()))
     }
 
+    /// Bytes that the KV cache of this study takes for its context and `tokens` tokens after it: those of the questions and answers of its
+    /// conversation, or of all questions of one `ask_many` with their answers. Without a memory limit a cache that has to grow takes up to
+    /// a quarter more.
+    fn cache_bytes(&self, py: Python<'_>, tokens: usize) -> PyResult<u64> {
+        self.call(py, |study| Ok(study.cache_bytes(tokens)))
+    }
+
     /// Removes all turns of the conversation after the first `turns`. The next follow-up continues from there.
     fn rewind(&self, py: Python<'_>, turns: usize) -> PyResult<()> {
         self.call(py, |study| {

@@ -223,7 +223,7 @@ pub unsafe extern "C" fn anx_engine_provider(engine: *const anx_engine) -> *cons
 /// conversation, each answer with the most tokens that it may have (anx_ask_options.max_tokens, by default 512). A study takes them from
 /// its first ask, its saving or its loading on until it is freed. The number does not decrease with more tokens, and stays the same from
 /// the model's longest context on. With a memory_limit of the numbers of all studies together no ask fails and no answer ends for lack of
-/// it. 0 for NULL.
+/// it. anx_study_cache_bytes is what one study takes exactly. 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_study_bytes(engine: *const anx_engine, tokens: usize) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.

@@ -31,6 +31,16 @@ pub unsafe extern "C" fn anx_study_turns(study: *const anx_study) -> usize {
     unsafe { read(study, 0, |s| s.study.try_lock().map_or(0, |study| study.turns())) }
 }
 
+/// Bytes that the KV cache of this study takes for its context and this many tokens after it: those of the questions and answers of its
+/// conversation, or of all questions of one anx_study_ask_many with their answers, each answer with the most tokens that it may have.
+/// Without a memory_limit a cache that has to grow takes up to a quarter more. 0 for NULL, and also while an ask is running.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_cache_bytes(study: *const anx_study, tokens: usize) -> usize {
+    let bytes = |s: &anx_study| s.study.try_lock().map_or(0, |study| usize::try_from(study.cache_bytes(tokens)).unwrap_or(usize::MAX));
+    // SAFETY: NULL or a live handle, as the header asks.
+    unsafe { read(study, 0, bytes) }
+}
+
 /// Removes all questions and answers from the study's conversation but the first turns; the next follow-up continues from there. The
 /// context stays in the KV cache.
 /// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY.

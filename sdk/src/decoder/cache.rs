@@ -30,6 +30,11 @@ fn is_bf16(sizes: &DecoderSizes) -> bool {
     sizes.precision == BF16
 }
 
+/// Bytes of one value of the keys and values.
+fn value_bytes(sizes: &DecoderSizes) -> u64 {
+    if is_bf16(sizes) { size_of::<bf16>() as u64 } else { size_of::<f32>() as u64 }
+}
+
 /// The places that the tensors of a layer have room for: `capacity` places from `from` on.
 #[derive(Clone, Copy, Debug)]
 struct Part {
@@ -97,8 +102,7 @@ impl Layout {
 
     /// Bytes of the keys of a layer, or of its values.
     fn tensor_bytes(&self, slides: bool, places: usize) -> u64 {
-        let value = if is_bf16(&self.sizes) { size_of::<bf16>() } else { size_of::<f32>() };
-        self.shape(slides, places).iter().fold(value as u64, |bytes, &side| bytes.saturating_mul(side as u64))
+        self.shape(slides, places).iter().fold(value_bytes(&self.sizes), |bytes, &side| bytes.saturating_mul(side as u64))
     }
 
     /// Shape of the keys of a layer, or of its values. The heads of a sliding layer lie one after the other in one row of places. A run
@@ -156,10 +160,10 @@ impl Cache {
         Ok(Self { layout: layout.clone(), tensors, full, sliding, context, slots: Slots::default(), reserved })
     }
 
-    /// Bytes of all tensors.
-    fn allocated(&self) -> u64 {
-        let bytes = |(index, keys): (usize, &LayerTensor)| self.layout.tensor_bytes(self.layout.sliding[index / 2], keys.capacity);
-        self.tensors.iter().enumerate().map(bytes).fold(0, u64::saturating_add)
+    /// Bytes of all tensors, from their shapes.
+    pub(super) fn allocated(&self) -> u64 {
+        let bytes = |keys: &LayerTensor| (keys.tensor.shape().num_elements() as u64).saturating_mul(value_bytes(&self.layout.sizes));
+        self.tensors.iter().map(bytes).fold(0, u64::saturating_add)
     }
 
     /// Bytes that have to be reserved before [`Cache::grow`].

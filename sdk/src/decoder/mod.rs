@@ -201,6 +201,12 @@ impl Decoder {
         self.layout.bytes(self.layout.capacity(tokens), context)
     }
 
+    /// Bytes that are reserved for all KV caches, and bytes that this one has allocated.
+    #[cfg(test)]
+    pub fn memory_of(&self, cache: &Cache) -> [u64; 2] {
+        [self.budget.used(), cache.allocated()]
+    }
+
     /// Number of values that [`Decoder::read_cache`] returns.
     pub(crate) fn saved_values(&self, cache: &Cache, index: usize, length: usize) -> usize {
         cache.needed(index, length).len() * self.sizes.kv_heads * self.sizes.head_dim

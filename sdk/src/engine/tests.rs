@@ -1,5 +1,6 @@
 //! Tests of an engine: opened, and used by several threads.
 
 mod concurrency;
+mod memory;
 mod opening;
 mod stopping;

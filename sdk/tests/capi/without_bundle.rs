@@ -49,7 +49,10 @@ fn reading_null_gives_nothing() {
         assert!(anx_engine_bundle_name(null()).is_null() && anx_engine_bundle_sha256(null()).is_null());
         assert!(anx_engine_provider(null()).is_null() && anx_engine_note(null(), 0).is_null());
         assert_eq!(anx_engine_note_count(null()), 0);
-        assert_eq!(anx_engine_study_bytes(null(), 9) + anx_study_turns(null()) + anx_bytes_size(null()), 0);
+        assert_eq!(
+            anx_engine_study_bytes(null(), 9) + anx_study_turns(null()) + anx_study_cache_bytes(null(), 9) + anx_bytes_size(null()),
+            0
+        );
         assert!(anx_bytes_data(null()).is_null());
         assert_eq!((anx_is_saved(null(), 0), anx_is_saved(null(), 9), anx_engine_batch(null())), (0, 0, 0));
         assert!(anx_bundle_name(null()).is_null() && anx_bundle_sha256(null()).is_null());

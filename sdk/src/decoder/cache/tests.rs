@@ -124,14 +124,15 @@ fn gaps_are_closed_in_all_layers() {
     }
 }
 
-/// Bytes of the tensors of a cache, from their shapes.
+/// Bytes of the tensors of a cache, from the memory that they hold.
 fn allocated(cache: &Cache) -> u64 {
-    let bytes = |keys: &LayerTensor| {
-        let values = keys.tensor.shape().num_elements();
-        let each = if *keys.tensor.data_type() == TensorElementType::Bfloat16 { 2 } else { 4 };
-        (values * each) as u64
+    let bytes = |keys: &LayerTensor| match keys.tensor.try_extract_tensor::<f32>() {
+        Ok((_, values)) => size_of_val(values) as u64,
+        Err(_) => size_of_val(keys.tensor.try_extract_tensor::<bf16>().unwrap().1) as u64,
     };
-    cache.tensors.iter().map(bytes).sum()
+    let bytes = cache.tensors.iter().map(bytes).sum();
+    assert_eq!(cache.allocated(), bytes);
+    bytes
 }
 
 /// Layouts with different windows, sizes and types.
