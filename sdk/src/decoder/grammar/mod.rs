@@ -3,6 +3,7 @@
 //! A grammar describes the text of the answer, not its tokens: a tag is constrained as text, however it is split into tokens. A grammar
 //! guarantees the form of an answer, but not that the answer is right.
 
+mod patterns;
 mod schema;
 mod vocabulary;
 

@@ -1,5 +1,6 @@
 //! JSON schemas of answers. A schema is hostile input: its compilation is bounded and does not panic.
 
+use super::patterns;
 use crate::cause::{Problem, source};
 use crate::decoder::error::QuestionError;
 use crate::runtime::RuntimeError;
@@ -34,11 +35,15 @@ pub(super) fn compile(factory: &ParserFactory, schema: &str) -> crate::Result<ll
     let mut multiples = Vec::new();
     check_numbers("the schema", &value, &mut multiples).map_err(refused)?;
     check_multiples(&multiples).map_err(refused)?;
+    let original = value.clone();
     let object = value.as_object_mut().ok_or_else(|| refused("it is not a JSON object".into()))?;
     // Other white space is not allowed, because an unsure model may repeat it until a limit ends the answer.
     object.insert("x-guidance".into(), json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " }));
     std::thread::scope(|scope| {
-        let work = || super::compile(factory, TopLevelGrammar::from_json_schema(value));
+        let work = || {
+            patterns::check(&original)?;
+            super::compile(factory, TopLevelGrammar::from_json_schema(value))
+        };
         let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
         let thread = thread.map_err(|e| RuntimeError::Threads { threads: 1, source: source(e) })?;
         Ok(thread.join().unwrap_or_else(|_| Err("its compilation panicked".into())).map_err(refused)?)

@@ -346,3 +346,75 @@ fn hostile_schemas_are_bounded() {
         assert!(!verdict.contains("panic"), "{name}: {verdict}");
     }
 }
+
+/// Schemas in which one text has to match several patterns at once.
+fn at_once(count: usize, pattern: impl Fn(usize) -> String) -> String {
+    let one = |i| format!(r#"{{"type":"string","pattern":"{}"}}"#, pattern(i));
+    format!(r#"{{"allOf":[{}]}}"#, (0..count).map(one).collect::<Vec<_>>().join(","))
+}
+
+fn with_names(count: usize, name: impl Fn(usize) -> String) -> String {
+    let one = |i| format!(r#""{}":{{"type":"integer"}}"#, name(i));
+    format!(r#"{{"type":"object","patternProperties":{{{}}}}}"#, (0..count).map(one).collect::<Vec<_>>().join(","))
+}
+
+/// An alternative for each of `n` characters.
+fn wide(n: u32) -> impl Fn(usize) -> String {
+    move |i| (0..n).map(|k| format!(".*[a{}].{{{}}}x", char::from_u32(0x4e00 + k).unwrap(), k as usize + i)).collect::<Vec<_>>().join("|")
+}
+
+/// The library would take minutes and gigabytes for these.
+#[test]
+fn patterns_that_are_too_complex_together_are_refused_before_they_are_compiled() {
+    let stars = |i: usize| format!("^(.*[ab].{{{i}}})*$");
+    let pluses = |i: usize| format!("^(.*[ab].{{{i}}})+x$");
+    let text = |i: usize| format!(r#"{{"type":"string","pattern":"{}"}}"#, pluses(i));
+    let definitions: Vec<String> = (0..58).map(|i| format!(r#""{i}":{}"#, text(i))).collect();
+    let definitions = definitions.join(",");
+    let links: Vec<String> = (0..58).map(|i| format!(r##"{{"$ref":"#/$defs/{i}"}}"##)).collect();
+    let nested = (0..20).fold(text(20), |inner, i| format!(r#"{{"allOf":[{},{inner}]}}"#, text(i)));
+    // In a circle: each definition leads to the next by a property, and the last one to all of them at once.
+    let circle: Vec<String> = (0..58)
+        .map(|i| format!(r##""{i}":{{"type":"object","properties":{{"n":{},"z":{{"$ref":"#/$defs/{}"}}}}}}"##, text(i), i + 1))
+        .collect();
+    let circle = format!(r##"{{"$ref":"#/$defs/0","$defs":{{{},"58":{{"allOf":[{}]}}}}}}"##, circle.join(","), links.join(","));
+    let joined = links.join(",");
+    let schemas = [
+        at_once(58, stars),
+        at_once(58, pluses),
+        at_once(9, pluses),
+        at_once(4, wide(40)),
+        nested,
+        circle,
+        format!(r#"{{"allOf":[{joined}],"$defs":{{{definitions}}}}}"#),
+        format!(r#"{{"type":"array","items":{{"allOf":[{joined}]}},"$defs":{{{definitions}}}}}"#),
+        format!(r##"{{"allOf":[{{"$ref":"#a"}}],"$defs":{{"a":{{"$anchor":"a","allOf":[{joined}]}},{definitions}}}}}"##),
+        at_once(20, |i| format!("^(.*[ab].{{{i}}})+x$\",\"format\":\"uri")),
+        with_names(2, wide(400)),
+        with_names(400, |i| format!("^n{i}x$")),
+    ];
+    for schema in schemas {
+        let error = GRAMMAR.matcher(&Form::Json(schema.clone())).err().unwrap().full_message();
+        assert!(error.contains("too complex together; write") || error.contains("names in patternProperties with"), "{schema}: {error}");
+    }
+}
+
+#[test]
+fn patterns_that_a_text_can_match_at_once_are_taken() {
+    let schemas = [
+        at_once(4, |i| ["[A-Z]", "[a-z]", "[0-9]", "^.{8,40}$"][i].into()),
+        at_once(3, |i| ["^[A-Za-z0-9 ,.()-]{1,200}$", "(left|right|both)", "^(no |a |the ).*$"][i].into()),
+        at_once(2, |i| ["^20[0-9]{2}-.*Z$\",\"format\":\"date-time", "^.{3,40}$"][i].into()),
+        at_once(7, |i| format!("^(.*[ab].{{{i}}})*$")),
+        with_names(40, |i| format!("^{i}-.*[ab].{{{i}}}$")),
+        // A tree, whose nodes have a pattern each.
+        r##"{"type":"object","properties":{"name":{"type":"string","pattern":"^[a-z]+$"},"all":{"type":"array","items":{"$ref":"#"}}}}"##
+            .into(),
+        // Many patterns, of which a text has to match one.
+        format!(r#"{{"anyOf":[{}]}}"#, vec![at_once(2, |i| ["^[a-z]+$", "[aeiou]"][i].into()); 60].join(",")),
+    ];
+    for schema in schemas {
+        let taken = GRAMMAR.matcher(&Form::Json(schema.clone()));
+        assert!(taken.is_ok(), "{schema}: {}", taken.err().unwrap().full_message());
+    }
+}
