@@ -110,9 +110,10 @@ fn bytes_after_the_end_are_flagged() {
         file.packed(uids::JPEG_BASELINE8_BIT, vec![bytes.to_vec()]).bytes()
     };
     let run_lengths = |more: &[u8]| File::new().packed(uids::RLE_LOSSLESS, vec![[&run_lengths(&ramp())[..], more].concat()]).bytes();
+    let jpeg_2000 = |more: &[u8]| File::new().packed(uids::JPEG2000_LOSSLESS, vec![[JPEG_2000, more].concat()]).bytes();
     let with = |bytes: &[u8], more: &[u8]| [bytes, more].concat();
     for (more, message) in [(&b""[..], None), (b"\0\0\0", None), (b"more", Some("4 bytes follow its end"))] {
-        for file in [with(&png, more), with(&jpeg, more), in_dicom(&with(&jpeg, more)), run_lengths(more)] {
+        for file in [with(&png, more), with(&jpeg, more), in_dicom(&with(&jpeg, more)), run_lengths(more), jpeg_2000(more)] {
             let found = damaged(&file);
             assert_eq!(found.is_some(), message.is_some(), "{found:?}");
             assert!(found.is_none_or(|found| found.contains(message.unwrap())));

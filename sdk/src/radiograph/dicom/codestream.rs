@@ -138,6 +138,61 @@ pub(super) fn jpeg_2000(bytes: &[u8]) -> Option<Frame> {
     })
 }
 
+/// What follows the end of a JPEG 2000 (ITU-T T.800, annex A), or of the boxes of a JP2 file (annex I) around it. Nothing, if its parts do
+/// not lead to its end.
+pub(super) fn after_jpeg_2000(bytes: &[u8]) -> &[u8] {
+    if let Some(after) = after_codestream(bytes) {
+        return after;
+    }
+    let (mut rest, mut has_picture) = (bytes, false);
+    while let Some((kind, content, after)) = next_box(rest) {
+        if kind == b"jp2c" {
+            has_picture = true;
+            let surplus = after_codestream(content).unwrap_or_default();
+            if surplus.iter().any(|&byte| byte != 0) {
+                return surplus;
+            }
+        }
+        rest = after;
+    }
+    if has_picture { rest } else { &[] }
+}
+
+/// The type and the content of the first box, and what follows it. `None` if there is no whole box.
+fn next_box(bytes: &[u8]) -> Option<(&[u8; 4], &[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let kind: &[u8; 4] = rest.first_chunk()?;
+    let (start, end) = match u32::from_be_bytes(*length) {
+        0 => (8, bytes.len()),
+        1 => (16, usize::try_from(u64::from_be_bytes(*bytes.get(8..)?.first_chunk()?)).ok()?),
+        length => (8, usize::try_from(length).ok()?),
+    };
+    kind.iter().all(|&c| matches!(c, b' '..=b'~')).then_some((kind, bytes.get(start..end)?, bytes.get(end..)?))
+}
+
+/// What follows the end marker (EOC) of a codestream that begins here, found along its marker segments and tile-parts.
+fn after_codestream(bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = bytes.strip_prefix(&[0xFF, 0x4F])?;
+    // A tile-part of unknown length reaches to the end of the codestream.
+    let mut is_last = false;
+    loop {
+        let &[0xFF, marker, ref after @ ..] = rest else { return None };
+        let is_data = marker == 0x93 && is_last;
+        if marker == 0xD9 || is_data {
+            let data = if is_data { after.windows(2).position(|pair| pair == [0xFF, 0xD9])? + 2 } else { 0 };
+            return after.get(data..);
+        }
+        let segment = 2 + usize::from(u16::from_be_bytes(*after.first_chunk()?)).max(2);
+        let length = match marker {
+            // The length of a tile-part is counted from its first marker (SOT).
+            0x90 => usize::try_from(u32::from_be_bytes(*after.get(4..)?.first_chunk()?)).ok()?,
+            _ => segment,
+        };
+        is_last |= marker == 0x90 && length == 0;
+        rest = rest.get(length.max(segment)..)?;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +227,34 @@ mod tests {
         for length in 0..25 {
             assert_eq!(jpeg_ls(&bytes[..length]), None, "{length}");
             assert_eq!(after_jpeg_ls(&bytes[..length]), [0; 0]);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_jpeg_2000_is_found_behind_its_parts() {
+        // A comment and the data of a tile hold what looks like an end.
+        let head = [&[0xFF, 0x4F, 0xFF, 0x64, 0, 6][..], &[0, 1, 0xFF, 0xD9]].concat();
+        let tile = |length: u32| [&[0xFF, 0x90, 0, 10, 0, 0][..], &length.to_be_bytes(), &[0, 1, 0xFF, 0x93, 1, 0xFF, 0x10, 2]].concat();
+        let end = [0xFF, 0xD9];
+        let whole = [&head[..], &tile(18), &tile(18), &end].concat();
+        // The last part need not say how long it is.
+        let unknown = [&head[..], &tile(18), &tile(0), &end].concat();
+        let boxed = |length: u32, codestream: &[u8]| {
+            [&[0, 0, 0, 12][..], b"jP  ", &[13, 10, 0x87, 10], &length.to_be_bytes(), b"jp2c", codestream].concat()
+        };
+        let box_length = 8 + whole.len() as u32;
+        for codestream in [&whole, &unknown, &boxed(0, &whole), &boxed(box_length, &whole)] {
+            assert_eq!(after_jpeg_2000(codestream), [0; 0]);
+            assert_eq!(after_jpeg_2000(&[&codestream[..], &[7, 7]].concat()), [7, 7]);
+        }
+        let more = [&[0, 0, 0, 9][..], b"xml ", b"x"].concat();
+        assert_eq!(after_jpeg_2000(&[&boxed(box_length, &whole)[..], &more, &[7]].concat()), [7]);
+        let inside = boxed(box_length + 1, &[&whole[..], &[7]].concat());
+        assert_eq!(after_jpeg_2000(&inside), [7]);
+        for bytes in [whole, unknown, inside] {
+            for length in 0..bytes.len() - 1 {
+                assert_eq!(after_jpeg_2000(&bytes[..length]), [0; 0], "{length}");
+            }
         }
     }
 

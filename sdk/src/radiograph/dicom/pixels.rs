@@ -205,8 +205,9 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
         }
         Coding::Jpeg2000(uid) => {
             let frame = announced(data, uid, codestream::jpeg_2000(&packed), shape)?;
+            let doubt = surplus(codestream::after_jpeg_2000(&packed));
             let source = Source::new(uid, shape, &frame, &packed);
-            compressed(data, &packed, &frame, shape, None, || decode(&source))
+            compressed(data, &packed, &frame, shape, doubt, || decode(&source))
         }
     }
 }
