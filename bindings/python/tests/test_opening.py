@@ -59,16 +59,20 @@ def test_perceiving_several_tells_how_many_are_done(engine):
 
 
 INTERRUPTED = """
-import os, signal, sys
+import os, signal, sys, threading, time
 import anatomix
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
+handled = threading.Event()
+def interrupt(*_):
+    handled.set()
+    raise KeyboardInterrupt
+signal.signal(signal.SIGINT, interrupt)
 phases = []
 def progress(phase, done, total):
     if phase == "graphs" and "graphs" not in phases:
         os.kill(os.getpid(), signal.SIGINT)
-        # The main thread looks for signals meanwhile.
-        import time
+        # The main thread looks for signals meanwhile, and asks the call to stop right after the handler.
+        handled.wait()
         time.sleep(0.5)
     phases.append(phase)
 try:

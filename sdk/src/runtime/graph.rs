@@ -320,7 +320,7 @@ pub(crate) mod tests {
             let mut inside = self.inside.lock().unwrap();
             *inside += 1;
             self.arrived.notify_all();
-            let waited = self.arrived.wait_timeout_while(inside, Duration::from_secs(60), |inside| *inside < self.expected);
+            let waited = self.arrived.wait_timeout_while(inside, Duration::from_secs(600), |inside| *inside < self.expected);
             let (inside, waited) = waited.unwrap();
             let count = *inside;
             drop(inside);

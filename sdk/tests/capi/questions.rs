@@ -2,8 +2,8 @@
 
 use super::*;
 use std::ffi::{c_int, c_void};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
 
 unsafe extern "C" fn gather(piece: *const c_char, length: usize, user_data: *mut c_void) -> c_int {
     let piece = text(piece);
@@ -263,11 +263,19 @@ fn a_study_asked_from_its_own_callback_is_busy() {
     }
 }
 
-/// A callback that waits until another thread cancels; `user_data` is a `Sender`.
+/// How a callback tells another thread that an answer has begun, and learns that it has cancelled it.
+struct Signals {
+    begun: Sender<()>,
+    cancelled: Receiver<()>,
+}
+
+/// A callback that waits until another thread has cancelled; `user_data` is a `Signals`.
 unsafe extern "C" fn linger(_: *const c_char, _: usize, user_data: *mut c_void) -> c_int {
-    // SAFETY: the test passes a live sender.
-    let _ = unsafe { &*user_data.cast::<std::sync::mpsc::Sender<()>>() }.send(());
-    thread::sleep(Duration::from_millis(20));
+    // SAFETY: the test passes live signals.
+    let signals = unsafe { &*user_data.cast::<Signals>() };
+    let _ = signals.begun.send(());
+    // The first piece waits. Later ones, if there are any, find that the other thread is gone.
+    let _ = signals.cancelled.recv();
     anx_flow::ANX_CONTINUE as c_int
 }
 
@@ -281,19 +289,20 @@ fn another_thread_cancels() {
     let (mut cancel, mut error) = (null_mut(), null_mut());
     // SAFETY: valid pointers.
     check(unsafe { anx_study_cancel_handle(study, &mut cancel, &mut error) }, error);
-    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let ((begun, has_begun), (sender, cancelled)) = (channel(), channel());
     let cancel = Cancel(cancel);
     let other = thread::spawn(move || {
         let Cancel(cancel) = { cancel };
-        let started = receiver.recv_timeout(Duration::from_secs(60)).is_ok();
+        let started = has_begun.recv().is_ok();
         // SAFETY: live until it is freed here.
         unsafe {
             anx_cancel_request(cancel);
             anx_cancel_free(cancel);
         }
-        started
+        started && sender.send(()).is_ok()
     });
-    let user_data = (&raw const sender).cast_mut().cast();
+    let signals = Signals { begun, cancelled };
+    let user_data = (&raw const signals).cast_mut().cast();
     let answer = ask(study, c"", &anx_ask_options { task: c"report".as_ptr(), callback: Some(linger), user_data, ..asking() });
     assert!(other.join().expect("no panic"));
     // SAFETY: live handles.

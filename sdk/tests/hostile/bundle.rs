@@ -48,7 +48,7 @@ fn refused_soon(copy: Copy, parts: &'static [&'static str], name: &str) {
         copy.refused(parts);
         drop(sender);
     });
-    let waited = receiver.recv_timeout(Duration::from_secs(60));
+    let waited = receiver.recv_timeout(Duration::from_secs(600));
     assert_eq!(waited, Err::<(), _>(std::sync::mpsc::RecvTimeoutError::Disconnected), "{name} was still being opened");
     opened.join().unwrap_or_else(|_| panic!("{name}"));
 }

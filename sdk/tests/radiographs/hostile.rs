@@ -179,7 +179,7 @@ fn only_regular_files_are_opened() {
         let opening = path.clone();
         // Opening a pipe that nothing is written to would wait for ever.
         thread::spawn(move || send.send(Radiograph::open(opening).map(|_| ())));
-        let outcome = receive.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{} was still being read", path.display()));
+        let outcome = receive.recv_timeout(Duration::from_secs(600)).unwrap_or_else(|_| panic!("{} was still being read", path.display()));
         let message = anatomix::Error::from(outcome.unwrap_err()).full_message();
         assert!(message.contains(&path.display().to_string()) && message.contains("not a regular file"), "{message}");
     }

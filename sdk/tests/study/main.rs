@@ -179,7 +179,7 @@ fn a_slow_callback_does_not_block_other_callers() {
             slow.ask_streaming(QUESTIONS[0], |_| {
                 // The callback waits for the other answer's first piece, which comes only if the other caller can compute meanwhile.
                 if !std::mem::replace(&mut waited, true) {
-                    receiver.recv_timeout(Duration::from_secs(60)).expect("the other caller has answered meanwhile");
+                    receiver.recv_timeout(Duration::from_secs(600)).expect("the other caller has answered meanwhile");
                 }
                 Flow::Continue
             })
@@ -236,39 +236,6 @@ fn an_answer_ends_at_its_deadline() {
     assert_eq!((answer.finish, answer.tokens), (Finish::Deadline, 0));
     let answer = study.ask(Question::from(Task::Report).deadline(Duration::from_secs(3600))).unwrap();
     assert_eq!(answer.finish, Finish::EndOfTurn);
-}
-
-/// Makes a call on the study while another thread cancels it.
-fn while_cancelling<T>(study: &mut Study, call: impl FnOnce(&mut Study) -> T) -> T {
-    let cancel = study.cancel_handle();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            std::thread::sleep(Duration::from_millis(5));
-            cancel.cancel();
-        });
-        call(study)
-    })
-}
-
-#[test]
-fn a_context_that_is_computed_can_be_stopped() {
-    let mut study = study();
-    let answer = while_cancelling(&mut study, |study| study.ask(Task::Report)).unwrap();
-    assert_eq!((answer.finish, answer.tokens, answer.prefilled), (Finish::Stopped, 0, 0));
-    assert_eq!(study.ask(Task::Report).unwrap().finish, Finish::EndOfTurn);
-}
-
-#[test]
-fn saving_can_be_stopped() {
-    let mut study = study();
-    let stopped = while_cancelling(&mut study, Study::save);
-    assert!(matches!(stopped, Err(Error::Stopped(StoppedError::Cancelled))), "{:?}", stopped.map(|bytes| bytes.len()));
-    // The study is as before: it has no context yet, and it can be saved and asked.
-    let saved = study.save().unwrap();
-    // Nothing is left to compute, so nothing is stopped.
-    assert!(while_cancelling(&mut study, Study::save).unwrap() == saved);
-    study.cancel_handle().reset();
-    assert_eq!(study.ask(Task::Report).unwrap().finish, Finish::EndOfTurn);
 }
 
 #[test]
