@@ -1,4 +1,4 @@
-"""The form of the source: imports have no cycles, and files and lines have a largest length.
+"""The form of the source: imports have no cycles, files and lines have a largest length, and bounds are named alike.
 
 A file's imports are its `use` lines and the paths that begin with `crate::` or `super::`, each followed through re-exports to the file
 that defines the name. A module that only names its children (`mod child;`, `pub use child::Name;`) does not import them.
@@ -187,6 +187,27 @@ def test_lines_and_files_are_short():
         if (count := len(text.splitlines())) > MAX_LINES and name != GENERATED:
             found.append(f"{name} has {count} lines, more than {MAX_LINES}")
     assert not found, "\n".join(found)
+
+
+# Bounds that are named after what they are, not after being bounds.
+OTHER_BOUNDS = {"BYTES_PER_PIXEL", "NORM_TOLERANCE", "PROMPT_GRID", "SIDES"}
+
+
+def misnamed_bounds(text):
+    """Constants that are the largest or smallest of something and are not called MAX_ or MIN_, and other words for these."""
+    found = re.findall(r"((?:^[ \t]*///[^\n]*\n)*)^[ \t]*" + VISIBILITY + r"const ([A-Z][A-Z0-9_]*):", text, re.MULTILINE)
+    words = re.compile(r"(^|_)(LIMIT|LARGEST|LONGEST|MAXIMUM|MOST|LEAST|MINIMUM|SHORTEST|SMALLEST)(_|$)")
+    bound = re.compile(r"\s*///\s*(Largest|Longest|Most|Smallest|Shortest|Fewest)\b(?! tokens have)")
+    named = [name for doc, name in found if words.search(name) or (bound.match(doc) and not name.startswith(("MAX_", "MIN_")))]
+    return [name for name in named if name not in OTHER_BOUNDS]
+
+
+def test_bounds_are_named_alike():
+    listed = subprocess.run(["git", "ls-files", "--", "*.rs"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    found = {name: misnamed for name in listed if (ROOT / name).exists() and (misnamed := misnamed_bounds((ROOT / name).read_text()))}
+    assert not found
+    text = "/// Largest number of turns.\npub const TURNS: usize = 9;\nconst SIZE_LIMIT: u8 = 1;\n"
+    assert misnamed_bounds(text) == ["TURNS", "SIZE_LIMIT"]
 
 
 def test_a_long_line_is_found():

@@ -20,7 +20,7 @@ use std::sync::LazyLock;
 /// Longest error message in bytes.
 const MAX_MESSAGE: usize = 1500;
 /// Most pixels of an image whose pixels are looked at one by one, so that a run stays short.
-const LOOKED_AT: u32 = 1 << 18;
+const MAX_PIXELS: u32 = 1 << 18;
 
 fn reference(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle").join(name)
@@ -69,7 +69,7 @@ pub fn radiograph(bytes: &[u8]) {
     let pixels = radiograph.width() * radiograph.height();
     assert!(pixels as u64 <= Radiograph::MAX_PIXELS);
     assert_eq!(radiograph.sha256().len(), 64);
-    if pixels > LOOKED_AT {
+    if pixels > MAX_PIXELS {
         return;
     }
     let is_share = |v: &f32| (0.0..=1.0).contains(v);
@@ -272,7 +272,7 @@ fn streamed<'a>(stop: &str, pieces: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// Most tokens that [`json_schema`] decodes.
-const TOKENS: usize = 24;
+const MAX_TOKENS: usize = 24;
 
 /// A JSON schema, from which a grammar is compiled. Then an answer is decoded, whose tokens follow from the schema's bytes.
 pub fn json_schema(bytes: &[u8]) {
@@ -283,7 +283,7 @@ pub fn json_schema(bytes: &[u8]) {
         Err(error) => return check_error(&error),
     };
     let mut seed = bytes.iter().fold(0u64, |seed, &byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
-    for _ in 0..TOKENS {
+    for _ in 0..MAX_TOKENS {
         let mask = match matcher.mask() {
             Ok(mask) => mask,
             Err(error) => return check_error(&error),

@@ -42,14 +42,14 @@ const KEY: u32 = 1;
 const VALUE: u32 = 2;
 
 /// Largest depth of nested messages, as in protobuf's own readers.
-const DEPTH: usize = 100;
+const MAX_DEPTH: usize = 100;
 
 /// Calls `check` with the name of each file that the graph takes weights from.
 ///
 /// # Errors
 /// The error of `check`, or the reason why the bytes cannot be used as a graph.
 pub(super) fn check_files(graph: &[u8], check: &impl Fn(&[u8]) -> Result<(), String>) -> Result<(), String> {
-    walk(graph, Message::Model, DEPTH, check)
+    walk(graph, Message::Model, MAX_DEPTH, check)
 }
 
 fn walk(message: &[u8], kind: Message, depth: usize, check: &impl Fn(&[u8]) -> Result<(), String>) -> Result<(), String> {

@@ -10,10 +10,10 @@ use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use std::ops::Range;
 
 /// Most rows of a band.
-const BAND: usize = 32;
-/// Most pixels of the image that a thread holds, unless a band of one row needs more. With radiographs of usual sizes, bands have [`BAND`]
-/// rows.
-const HELD: f64 = (1 << 22) as f64;
+const MAX_BAND: usize = 32;
+/// Most pixels of the image that a thread holds, unless a band of one row needs more. With radiographs of usual sizes, bands have
+/// [`MAX_BAND`] rows.
+const MAX_HELD: f64 = (1 << 22) as f64;
 
 /// A resize to a square.
 pub(super) struct Resize<'a> {
@@ -43,7 +43,7 @@ impl Resize<'_> {
         let side = f64::from(Letterbox::new(self.width, self.height).side());
         let scale = (side / f64::from(self.size)).max(1.0);
         // The filter needs one more row on both sides.
-        ((HELD / (side * scale) - 2.0) as usize).clamp(1, BAND)
+        ((MAX_HELD / (side * scale) - 2.0) as usize).clamp(1, MAX_BAND)
     }
 
     /// The square, row by row, and its smallest and largest value. `name` is the image's name for errors.

@@ -25,7 +25,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 /// Longest side of the radiograph on the canvas, in pixels. All sizes below are in pixels of the canvas, too.
-const STAGE: f32 = 1100.0;
+const MAX_STAGE: f32 = 1100.0;
 /// Smallest width and height of the area around the radiograph, so that labels have room beside a narrow radiograph.
 const MIN_STAGE: [f32; 2] = [480.0, 640.0];
 const MARGIN: f32 = 256.0;
@@ -111,7 +111,7 @@ impl Overlay {
     /// [`RadiographError::Memory`].
     pub fn new(radiograph: &Radiograph, boxes: Vec<LabelledBox>) -> Result<Self, RadiographError> {
         let (width, height) = (radiograph.width() as f32, radiograph.height() as f32);
-        let scale = STAGE / width.max(height);
+        let scale = MAX_STAGE / width.max(height);
         let side = |pixels: f32| (pixels * scale).round().max(1.0) as u32;
         let path = Path::new(radiograph.name());
         Ok(Self {

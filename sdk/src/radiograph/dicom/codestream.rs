@@ -108,13 +108,13 @@ pub(super) fn after_jpeg_ls(bytes: &[u8]) -> &[u8] {
 }
 
 /// Largest offset of a JPEG 2000 codestream. It may be preceded by the boxes of a JP2 file.
-const SEARCHED: usize = 4096;
+const MAX_OFFSET: usize = 4096;
 /// Most tiles. The decoder allocates some kilobytes for each tile before it reads any.
 const MAX_TILES: u64 = 1 << 14;
 
 /// Reads the image and tile size (SIZ) of a JPEG 2000.
 pub(super) fn jpeg_2000(bytes: &[u8]) -> Option<Frame> {
-    let head = bytes.get(..SEARCHED).unwrap_or(bytes);
+    let head = bytes.get(..MAX_OFFSET).unwrap_or(bytes);
     let start = head.windows(4).position(|w| w == [0xFF, 0x4F, 0xFF, 0x51])?;
     let siz = bytes.get(start + 4..)?.first_chunk::<41>()?;
     let number = |at: usize| siz[at..at + 4].iter().fold(0u32, |n, &byte| n << 8 | u32::from(byte));

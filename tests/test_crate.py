@@ -1,0 +1,66 @@
+"""What the crates promise to those who build on them: features, enums that may grow, no dependency that nothing uses, short pages."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+from test_structure import ROOT
+
+MANIFESTS = ["sdk", "phantom", "trainer", "bindings/python", "fuzz"]
+# Enums whose values are fixed by what they describe, so that callers may match them without another case.
+FIXED = {"Flow", "Label", "Side"}
+# Dependencies that a crate needs for their features or at build time and does not name: the reason.
+UNNAMED = {"torch-sys": "its build script tells that of the trainer where libtorch is"}
+
+
+def sources(*patterns):
+    listed = subprocess.run(["git", "ls-files", "--", *patterns], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    return {name: (ROOT / name).read_text() for name in listed if (ROOT / name).exists()}
+
+
+def test_the_c_interface_is_a_feature():
+    """Who uses the crate from Rust neither compiles nor exports it."""
+    manifest = tomllib.loads((ROOT / "sdk/Cargo.toml").read_text())
+    assert manifest["features"]["default"] == [] and manifest["features"]["capi"] == []
+    assert re.search(r'#\[cfg\(feature = "capi"\)\]\npub mod capi;', (ROOT / "sdk/src/lib.rs").read_text())
+    exports = {name for name, text in sources("sdk/src/*.rs").items() if "no_mangle" in text}
+    assert exports and all(name.startswith("sdk/src/capi/") for name in exports), exports
+    # What the feature `cli` needs is compiled for the program only.
+    tables = [manifest["dependencies"], *(target.get("dependencies", {}) for target in manifest["target"].values())]
+    optional = {name for table in tables for name, entry in table.items() if isinstance(entry, dict) and entry.get("optional")}
+    assert {part[4:] for part in manifest["features"]["cli"] if part.startswith("dep:")} == optional
+
+
+def test_enums_may_grow():
+    found = set()
+    for name, text in sources("sdk/src/*.rs").items():
+        if name.startswith(("sdk/src/capi/", "sdk/src/bin/")):
+            continue
+        for attributes, enum in re.findall(r"((?:^#\[[^\n]*\]\n)*)^pub enum (\w+)", text, re.MULTILINE):
+            assert ("#[non_exhaustive]" in attributes) != (enum in FIXED), f"{name}: {enum}"
+            found.add(enum)
+    assert len(found) > 20 and found > FIXED
+
+
+@pytest.mark.parametrize("crate", MANIFESTS)
+def test_every_dependency_is_used(crate):
+    manifest = tomllib.loads((ROOT / crate / "Cargo.toml").read_text())
+    code = "\n".join(sources(f"{crate}/*.rs", f"{crate}/**/*.rs").values())
+    tables = ["dependencies", "dev-dependencies", "build-dependencies"]
+    names = {name for table in tables for name in manifest.get(table, {})}
+    for target in manifest.get("target", {}).values():
+        names |= {name for table in tables for name in target.get(table, {})}
+    assert names
+    unused = {name for name in names if not re.search(rf"\b{name.replace('-', '_')}\b(::|;| as )", code)}
+    assert unused == {name for name in UNNAMED if name in names}
+
+
+def test_pages_are_short():
+    """What a reader meets first: the README, and the public items of the crate's root."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 160
+    root = (ROOT / "sdk/src/lib.rs").read_text()
+    trees = re.findall(r"^pub use [\w:]+::(\{[^}]+\}|\w+);", root, re.MULTILINE)
+    items = [item.strip() for tree in trees for item in tree.strip("{}").split(",")]
+    modules = re.findall(r"^pub mod (\w+);", root, re.MULTILINE)
+    assert 40 < len(items) < 80 and set(modules) == {"capi", "error", "fuzzing", "output", "parts"}, (len(items), modules)
