@@ -113,7 +113,7 @@ def test_chat(succeed, run, phantom_dicom, tmp_path):
 
     wrong = run("chat", phantom_dicom, input=f"/nothing\n{'very ' * 9000}\n/rewind x\n/report\n/quit\nWhere?")
     assert wrong.returncode == 1 and "Findings" in wrong.stdout and "Where" not in wrong.stdout
-    assert wrong.stderr.count("error: ") == 3 and "/help lists them" in wrong.stderr
+    assert wrong.stderr.count("error: ") == 3 and "/help lists the commands" in wrong.stderr
 
 
 def test_chat_on_a_terminal(anatomix, onnxruntime_library, phantom_dicom, tmp_path):

@@ -113,11 +113,11 @@ def test_a_report_is_refused_before_the_bundle_is_opened(run, phantom_dicom, tmp
     del dataset.StudyInstanceUID
     dataset.save_as(headless)
     bundle = ["--bundle", tmp_path / "none"]
-    check_refused(run("perceive", picture, "--sr", tmp_path / "out", *bundle), "no DICOM object", "picture.png")
-    check_refused(run("report", headless, "--sr", tmp_path / "out", *bundle), "no DICOM object", "Study Instance UID")
+    check_refused(run("perceive", picture, "--sr", tmp_path / "out", *bundle), "FHIR bundle cannot be made", "picture.png")
+    check_refused(run("report", headless, "--sr", tmp_path / "out", *bundle), "FHIR bundle cannot be made", "Study Instance UID")
     # Perceiving a good image is not stopped by a bad one.
     done = run("perceive", picture, phantom_dicom, "--json", "--sr", tmp_path)
-    assert done.returncode == 1 and len(done.stdout.splitlines()) == 1 and "no DICOM object" in done.stderr
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 1 and "FHIR bundle cannot be made" in done.stderr
     assert (tmp_path / "phantom.sr.dcm").exists()
 
 

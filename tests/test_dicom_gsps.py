@@ -223,7 +223,7 @@ BAD = {
 def test_a_header_that_cannot_be_referred_to_is_refused(changed, case):
     change, message = BAD[case]
     result, path = changed(change, form="--gsps")
-    check_refused(result, "no DICOM object")
+    check_refused(result, "DICOM object or FHIR bundle cannot be made")
     assert message in result.stderr and not path.exists(), result.stderr
 
 
@@ -241,7 +241,7 @@ def test_pixels_have_the_shape_that_the_header_says(changed):
 def test_a_picture_without_patient_is_refused(run, phantom_dicom, tmp_path):
     overlay, path = tmp_path / "picture.png", tmp_path / "state.dcm"
     assert run("perceive", phantom_dicom, "--overlay", overlay).returncode == 0
-    check_refused(run("perceive", overlay, "--gsps", path), "picture.png", "no DICOM file", "give the DICOM file")
+    check_refused(run("perceive", overlay, "--gsps", path), "picture.png", "not a DICOM file", "give the DICOM file")
     assert not path.exists()
 
 

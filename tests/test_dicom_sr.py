@@ -133,7 +133,7 @@ def test_a_picture_without_patient_is_refused(run, phantom_dicom, tmp_path):
     overlay, path = tmp_path / "picture.png", tmp_path / "report.dcm"
     assert run("perceive", phantom_dicom, "--overlay", overlay).returncode == 0
     for command in (["perceive", overlay], ["report", overlay, "--accept-flags"]):
-        check_refused(run(*command, "--sr", path), "picture.png", "no DICOM file", "give the DICOM file")
+        check_refused(run(*command, "--sr", path), "picture.png", "not a DICOM file", "give the DICOM file")
     assert not path.exists()
 
 
@@ -224,7 +224,7 @@ BAD = {
 def test_a_header_that_names_nobody_for_sure_is_refused(changed, case):
     change, message = BAD[case]
     result, path = changed(change)
-    check_refused(result, "no DICOM object")
+    check_refused(result, "DICOM object or FHIR bundle cannot be made")
     assert message in result.stderr and not path.exists(), result.stderr
 
 

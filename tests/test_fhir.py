@@ -222,12 +222,12 @@ def test_a_poor_header_gives_a_valid_bundle(changed):
 ])
 def test_a_header_that_names_nobody_for_sure_is_refused(changed, change):
     result, path = changed(change, form="--fhir")
-    check_refused(result, "no FHIR bundle can be made of")
+    check_refused(result, "DICOM object or FHIR bundle cannot be made")
     assert not path.exists()
 
 
 def test_a_picture_without_patient_is_refused(run, phantom_dicom, tmp_path):
     overlay, path = tmp_path / "picture.png", tmp_path / "bundle.json"
     assert run("perceive", phantom_dicom, "--overlay", overlay).returncode == 0
-    check_refused(run("perceive", overlay, "--fhir", path), "picture.png", "no DICOM file", "give the DICOM file")
+    check_refused(run("perceive", overlay, "--fhir", path), "picture.png", "not a DICOM file", "give the DICOM file")
     assert not path.exists()

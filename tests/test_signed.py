@@ -58,7 +58,7 @@ def test_signing_replaces_nothing_but_a_signature(run, keys, copy, tmp_path):
     secret, _ = keys
     place, other = copy / "manifest.json.minisig", tmp_path / "other"
     other.write_text("precious")
-    for target, message in [(other, "is a link or no file"), (secret, "is a link or no file")]:
+    for target, message in [(other, "is a link or not a regular file"), (secret, "is a link or not a regular file")]:
         place.symlink_to(target)
         before = target.read_bytes()
         refused = run("bundle", "sign", copy, "--key", secret)

@@ -19,9 +19,9 @@ pub enum BundleError {
     NewerSchema { path: PathBuf, found: u64 },
     #[error("{path} has schema {found}, but this SDK reads schema {SCHEMA}; export the bundle again")]
     OlderSchema { path: PathBuf, found: u64 },
-    #[error("{path} uses version {found} of {what}, but this SDK knows version {known}; update the SDK")]
+    #[error("{path} uses version {found} of {what}, but this SDK supports version {known}; update the SDK")]
     NewerVersion { path: PathBuf, what: &'static str, found: u32, known: u32 },
-    #[error("{path} uses version {found} of {what}, but this SDK knows version {known}; export the bundle again")]
+    #[error("{path} uses version {found} of {what}, but this SDK supports version {known}; export the bundle again")]
     OlderVersion { path: PathBuf, what: &'static str, found: u32, known: u32 },
     #[error("{path} is missing; restore the bundle from its source")]
     Missing { path: PathBuf },
@@ -33,7 +33,7 @@ pub enum BundleError {
     Altered { path: PathBuf, found: String, expected: String },
     #[error("{path} is missing: the bundle is not signed, and with a public key only signed ones are opened; get one from its publisher")]
     Unsigned { path: PathBuf },
-    #[error("{path} is no signature of this bundle by the given public key: {message}; get the bundle from its publisher again")]
+    #[error("{path} is not a signature of this bundle by the given public key: {message}; get the bundle from its publisher again")]
     Signature { path: PathBuf, message: String, source: Option<Source> },
     #[error("this is not a public key of minisign; give the text of its .pub file, or the second line of that file")]
     PublicKey { source: Source },

@@ -191,6 +191,6 @@ pub unsafe extern "C" fn anx_study_ask(
 fn task(name: &str, argument: &str) -> Result<Task, Failure> {
     Task::from_name(name).ok_or_else(|| {
         let known = Task::ALL.map(Task::name).join(", ");
-        Failure::argument(argument, format!("is {name:?}, which is no task; choose one of {known}"))
+        Failure::argument(argument, format!("is {name:?}, which is not a task; choose one of {known}"))
     })
 }

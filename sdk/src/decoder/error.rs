@@ -47,7 +47,7 @@ pub enum MemoryError {
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum DecoderError {
-    #[error("the tokenizer gives the token {token}, but the language model has {vocabulary} tokens; export the bundle again")]
+    #[error("the tokenizer produced the token {token}, but the language model has {vocabulary} tokens; export the bundle again")]
     Token { token: i64, vocabulary: usize },
     #[error(
         "the language model computes logits that are not finite, so the answer cannot go on; use another precision or provider, or export \
@@ -58,7 +58,7 @@ pub enum DecoderError {
     Text { source: Source },
     #[error("the answer cannot be constrained to well-formed groundings; ask for an unconstrained answer")]
     Grammar { source: Source },
-    #[error("the answer's JSON schema cannot be used: it grows too complex while the answer is decoded; simplify it")]
+    #[error("the answer's JSON schema cannot be used: it becomes too complex while the answer is decoded; simplify it")]
     Schema { source: Source },
 }
 

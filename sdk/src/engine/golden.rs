@@ -45,7 +45,7 @@ pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModu
 
     let (ids, visual_index) = (golden.integers("input_ids")?, golden.integers("visual_index")?);
     if ids.is_empty() || ids.len() != visual_index.len() || ids.len() > decoder.sizes().max_context {
-        return Err(golden.damaged("input_ids and visual_index do not fit").into());
+        return Err(golden.damaged("input_ids and visual_index have different lengths").into());
     }
     let rows = features.len() / decoder.sizes().hidden;
     if visual_index.iter().any(|&row| row >= rows as i64) {

@@ -48,7 +48,7 @@ pub(crate) fn destination(path: &Path) -> io::Result<PathBuf> {
             }
         }
     }
-    Err(io::Error::other("its symbolic links do not end"))
+    Err(io::Error::other("its symbolic links form a loop"))
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -35,11 +35,13 @@ pub enum OutputError {
     NotRegular { path: PathBuf },
     #[error("the picture cannot be encoded as PNG; report this as a defect")]
     Encode { source: Source },
-    #[error("no DICOM object and no FHIR bundle can be made of {name}: {message}")]
+    #[error("a DICOM object or FHIR bundle cannot be made from {name}: {message}")]
     Identity { name: String, message: String },
-    #[error("the content time \"{found}\" is no date with a time; write it as YYYYMMDDhhmmss")]
+    #[error("the content time \"{found}\" is not a date with a time; write it as YYYYMMDDhhmmss")]
     Time { found: String },
-    #[error("nothing can be made of {name}: an answer is about another radiograph or from another bundle; give the study's own")]
+    #[error(
+        "a document cannot be made from {name}: an answer is about another radiograph or from another bundle; pass answers of this study"
+    )]
     ForeignAnswer { name: String },
     #[error("the DICOM object cannot be encoded; report this as a defect")]
     Dicom { source: Source },

@@ -127,39 +127,39 @@ pub fn of_radiograph(radiograph: &Radiograph) -> Vec<Flag> {
     if spread < MIN_SPREAD {
         flags.push(warning(
             FlagCode::NearConstant,
-            format!("the image is nearly constant: its intensities spread over {:.2} % of the range", spread * 100.0),
+            format!("the image is nearly constant: its intensities cover {:.2} % of the range", spread * 100.0),
         ));
     }
     let noticed = radiograph.noticed();
     if let Some(damage) = &noticed.damage {
-        flags.push(warning(FlagCode::DamagedPixels, format!("a part of the picture may be damaged: {damage}")));
+        flags.push(warning(FlagCode::DamagedPixels, format!("part of the image may be damaged: {damage}")));
     }
     if noticed.colour >= MIN_COLOUR {
-        let message = format!("{:.0} % of the picture is coloured, but only greyscale radiographs are understood", noticed.colour * 100.0);
+        let message = format!("{:.0} % of the image is coloured, but only greyscale radiographs are supported", noticed.colour * 100.0);
         flags.push(warning(FlagCode::Colour, message));
     }
     let header = radiograph.header();
     if let Some(view) = header.view_position.as_deref().filter(|v| !is_frontal(v)) {
         flags.push(warning(
             FlagCode::NotFrontal,
-            format!("the header gives the view position {view}, but only frontal radiographs are understood"),
+            format!("the header gives the view position {view}, but only frontal radiographs are supported"),
         ));
     }
     if header.orientation == Some(Orientation::Other) {
         let given = header.patient_orientation.as_deref().unwrap_or("of another view");
         flags.push(warning(
             FlagCode::NotFrontal,
-            format!("the header gives the orientation {given}, but only frontal radiographs that stand upright are understood"),
+            format!("the header gives the orientation {given}, but only upright frontal radiographs are supported"),
         ));
     }
     let other = |value: &Option<String>, is_known: fn(&str) -> bool| value.clone().filter(|value| !is_known(value));
     if let Some(modality) = other(&header.modality, is_radiography) {
-        flags.push(warning(FlagCode::NotChest, format!("the header gives the modality {modality}, which is no radiograph")));
+        flags.push(warning(FlagCode::NotChest, format!("the header gives the modality {modality}, which is not radiography")));
     } else if let Some(class) = &header.other_sop_class {
-        flags.push(warning(FlagCode::NotChest, format!("the header gives the SOP class {class}, which is no radiograph")));
+        flags.push(warning(FlagCode::NotChest, format!("the header gives the SOP class {class}, which is not for radiographs")));
     }
     if let Some(part) = other(&header.body_part, is_chest) {
-        let message = format!("the header gives the body part {part}, but only chest radiographs are understood");
+        let message = format!("the header gives the body part {part}, but only chest radiographs are supported");
         flags.push(warning(FlagCode::NotChest, message));
     }
     if header.for_processing {

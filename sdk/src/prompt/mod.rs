@@ -55,7 +55,7 @@ pub enum PromptError {
     EmptyQuestion,
     #[error("the question has {length} bytes, more than {MAX_QUESTION}; shorten it")]
     LongQuestion { length: usize },
-    #[error("the text cannot be tokenized; write it differently, or export the bundle again")]
+    #[error("the text cannot be tokenized; rephrase it, or export the bundle again")]
     Encode { source: Source },
 }
 

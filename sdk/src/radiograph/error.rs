@@ -30,7 +30,7 @@ pub enum RadiographError {
         "{name} cannot be decompressed, because the system refuses threads; end other programs, or raise the limit of processes (ulimit -u)"
     )]
     Threads { name: String },
-    #[error("{name} is said to have {width}x{height} pixels, but {found} were given; pass width * height pixels")]
+    #[error("{name} is declared as {width}x{height} pixels, but {found} were given; pass width * height pixels")]
     PixelCount { name: String, width: u32, height: u32, found: usize },
     #[error("{name} has an invalid header: {message}; correct the header or export the image again")]
     Header { name: String, message: String },

@@ -279,7 +279,7 @@ impl Radiograph {
             intensities: OnceLock::new(),
             header: self.header.clone(),
             // Boxes in the mirror image are none in the file's.
-            source: Err("it is the mirror image of its file; give the file itself".into()),
+            source: Err("it is a mirror image of its file; give the file itself".into()),
             noticed: self.noticed.clone(),
             sha256: self.sha256.mirrored(self.stored.bytes()),
             name: self.name.clone(),

@@ -125,12 +125,12 @@ fn header(bytes: &[u8]) -> Result<(usize, Metadata), Problem> {
 fn check_version(header: &Metadata) -> Result<(), Problem> {
     let value = |key| header.metadata().as_ref().and_then(|m| m.get(key)).map(String::as_str);
     if value("format") != Some(FORMAT) {
-        return Err(format!("its metadata does not give the format {FORMAT}").into());
+        return Err(format!("its metadata does not name the format {FORMAT}").into());
     }
     match value("version").and_then(|v| v.parse().ok()) {
         Some(VERSION) => Ok(()),
         Some(newer) if newer > VERSION => Err(Problem::Newer(newer)),
-        _ => Err("its metadata gives no known version".to_string().into()),
+        _ => Err("its metadata does not have a supported version".to_string().into()),
     }
 }
 

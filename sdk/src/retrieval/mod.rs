@@ -31,7 +31,7 @@ pub enum RetrievalError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a valid sentence database: {message}; restore the bundle from its source")]
     Damaged { path: PathBuf, message: String, source: Option<Source> },
-    #[error("{path} has version {found}, but this SDK knows versions up to {known}; update the SDK")]
+    #[error("{path} has version {found}, but this SDK supports versions up to {known}; update the SDK")]
     NewerVersion { path: PathBuf, found: u32, known: u32 },
     #[error("{path} holds embeddings of width {found}, but the perception module gives {expected}; export the bundle again")]
     Width { path: PathBuf, found: usize, expected: usize },

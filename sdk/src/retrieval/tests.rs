@@ -360,9 +360,9 @@ fn each_wrong_header_is_named() {
         message(&bytes)
     };
     let expect = |message: String, part: &str| assert!(message.contains(part), "{message:?} lacks {part:?}");
-    expect(replaced("\"version\":\"1\"", "\"version\":\"2\""), "has version 2, but this SDK knows versions up to 1; update the SDK");
-    expect(replaced("\"version\":\"1\"", "\"version\":\"x\""), "no known version");
-    expect(replaced("anatomix-sentences", "anatomix-pentences"), "does not give the format");
+    expect(replaced("\"version\":\"1\"", "\"version\":\"2\""), "has version 2, but this SDK supports versions up to 1; update the SDK");
+    expect(replaced("\"version\":\"1\"", "\"version\":\"x\""), "does not have a supported version");
+    expect(replaced("anatomix-sentences", "anatomix-pentences"), "does not name the format");
     expect(replaced("\"11.text\"", "\"xx.text\""), "the tensor 11.text is missing");
     expect(replaced("{\"dtype\":\"F32\"", "{\"dtype\":\"I32\""), "has the type I32 instead of F32");
     expect(

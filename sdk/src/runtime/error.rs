@@ -40,11 +40,11 @@ pub enum RuntimeError {
     Size { graph: String, field: &'static str, expected: usize, found: i64 },
     #[error("{graph} cannot be computed; check that memory is left and that the bundle is whole (anatomix bundle verify)")]
     Run { graph: String, source: Source },
-    #[error("{graph} computes values that are not finite; use another precision or provider, or export the bundle again")]
+    #[error("{graph} returned values that are not finite; use another precision or provider, or export the bundle again")]
     NotFinite { graph: String },
     #[error("a tensor of shape {shape:?} cannot be made; give as many values as the shape says, or a smaller one")]
     Tensor { shape: Vec<usize>, source: Source },
-    #[error("{graph} gave {tensor} of shape {found:?} instead of {expected:?}; export the bundle again")]
+    #[error("{graph} returned {tensor} with the shape {found:?} instead of {expected:?}; export the bundle again")]
     Shape { graph: String, tensor: String, found: Vec<i64>, expected: Vec<i64> },
     #[error(
         "on this provider {tensor} differs from the bundle's golden output by {difference:e} (allowed {allowed:e}); choose another provider"

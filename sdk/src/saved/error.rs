@@ -13,11 +13,11 @@ pub(super) const VERSION: u32 = 4;
 pub enum SavedError {
     #[error("cannot read {path}; {}", advice(.source, "check that it is a study that was saved with the open bundle"))]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{name} is damaged, or no saved study: {message}; perceive the radiograph again")]
+    #[error("{name} is damaged or is not a saved study: {message}; perceive the radiograph again")]
     Damaged { name: String, message: String, source: Option<Source> },
-    #[error("{name} was saved by an older version (layout {found}, known {VERSION}); perceive the radiograph again")]
+    #[error("{name} was saved by an older version (layout {found}, supported {VERSION}); perceive the radiograph again")]
     Older { name: String, found: u32 },
-    #[error("{name} was saved by a newer version (layout {found}, known {VERSION}); update AnatomiX or perceive the radiograph again")]
+    #[error("{name} was saved by a newer version (layout {found}, supported {VERSION}); update AnatomiX or perceive the radiograph again")]
     Newer { name: String, found: u32 },
     #[error("{name} cannot be used by this version: {message}; update AnatomiX or perceive the radiograph again")]
     Content { name: String, message: String, source: Option<Source> },

@@ -133,7 +133,7 @@ impl Study {
         let bytes = parts.iter().map(|(_, part)| part.data_len()).sum::<usize>() + MAX_HEAD;
         Vec::<u8>::new()
             .try_reserve_exact(bytes)
-            .map_err(|_| unsaved(format!("{bytes} bytes of memory cannot be allocated; free some").into()))?;
+            .map_err(|_| unsaved(format!("{bytes} bytes of memory cannot be allocated; free memory").into()))?;
         let metadata = HashMap::from([(KEY.to_string(), header)]);
         let mut bytes =
             safetensors::serialize(parts, Some(metadata)).map_err(|e| unsaved(Problem::caused("it cannot be written as bytes", e)))?;
@@ -240,7 +240,7 @@ impl Engine {
         }
         let whole = bytes.split_last_chunk::<SHA256>().is_some_and(|(content, checksum)| Digest::of(content).0 == *checksum);
         if !whole {
-            return Err(damaged("its bytes do not have the SHA-256 that they had when it was saved".into()).into());
+            return Err(damaged("its SHA-256 is not the one that it was saved with".into()).into());
         }
         let header: Header = serde_json::from_str(header).map_err(|e| content(Problem::caused("its header cannot be read", e)))?;
         let expected = self.bundle().hash();
@@ -254,10 +254,10 @@ impl Engine {
         }
         let source = header.source.map_err(brief);
         if source.as_ref().is_ok_and(|identity| !identity.is_valid()) {
-            return Err(content("its patient, study or image is not as a DICOM file names it".into()).into());
+            return Err(content("the identity of its patient, study or image is not valid in DICOM".into()).into());
         }
         if !header.pixels.is_valid() {
-            return Err(content("what it says of its image's pixels is not as a DICOM file says it".into()).into());
+            return Err(content("its description of the image's pixels is not valid in DICOM".into()).into());
         }
         let file = SafeTensors::deserialize(bytes).map_err(|e| content(Problem::caused("its tensors cannot be read", e)))?;
         let engine = self.inner();
@@ -279,7 +279,7 @@ impl Engine {
             if engine.model.decoder.can_restore(index, length, rows.len()) {
                 return Ok(rows);
             }
-            Err(content(format!("{} has {} values, which its {length} tokens do not have", cached(index), rows.len()).into()).into())
+            Err(content(format!("{} has {} values, which does not fit its {length} tokens", cached(index), rows.len()).into()).into())
         };
         study.conversation = Some(Conversation::restore(&engine.model, &study.context, &study.perception, rows)?);
         Ok(study)
@@ -296,6 +296,6 @@ fn read(file: &SafeTensors, name: &str) -> Result<Vec<f32>, Problem> {
     values.extend(tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)));
     match values.iter().all(|v| v.is_finite()) {
         true => Ok(values),
-        false => Err(format!("{name} holds values that are no numbers").into()),
+        false => Err(format!("{name} has values that are not numbers").into()),
     }
 }

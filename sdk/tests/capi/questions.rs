@@ -169,7 +169,7 @@ fn conversations_go_on_go_back_and_are_saved() {
         let mut loaded = null_mut();
         assert_eq!(anx_study_load(engine.0, data, size, &mut loaded, null_mut()), anx_status::ANX_OK);
         let (status, message, _) = failure(|e| anx_study_load(engine.0, data, size - 1, &mut null_mut(), e));
-        assert!(status == anx_status::ANX_SAVED && message.contains("is damaged, or no saved study"), "{message}");
+        assert!(status == anx_status::ANX_SAVED && message.contains("is damaged or is not a saved study"), "{message}");
         anx_bytes_free(bytes);
         assert_eq!((anx_study_turns(loaded), anx_study_width(loaded)), (0, anx_study_width(study)));
         let other = ask(loaded, c"Where is the left lung?", &asking());

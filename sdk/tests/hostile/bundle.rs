@@ -144,8 +144,8 @@ fn schemas_and_versions_of_other_times_are_refused_with_what_to_do() {
     }
     for (key, what) in [("preprocess", "the preprocessing"), ("prompt", "the prompt")] {
         let version = |found: u32| message(&move |manifest| manifest[key]["version"] = json!(found));
-        check_message(&version(0), &["version 0 of", what, "knows version 1", "export the bundle again"]);
-        check_message(&version(2), &["version 2 of", what, "knows version 1", "update the SDK"]);
+        check_message(&version(0), &["version 0 of", what, "supports version 1", "export the bundle again"]);
+        check_message(&version(2), &["version 2 of", what, "supports version 1", "update the SDK"]);
     }
 }
 
@@ -193,7 +193,7 @@ fn without_numbers(weights: &str, told: &str) -> Engine {
 fn what_is_not_a_number_is_an_error_and_no_answer() {
     let radiograph = Radiograph::open(example("phantom.dcm")).unwrap();
     let error = without_numbers("apm.onnx.data", "not finite").study(&radiograph).err().expect("a study");
-    check_message(&error.full_message(), &["apm.onnx computes values that are not finite"]);
+    check_message(&error.full_message(), &["apm.onnx returned values that are not finite"]);
     for weights in ["projector.onnx.data", "decoder.onnx.data"] {
         let mut study = without_numbers(weights, "differs from the bundle's golden output").study(&radiograph).unwrap();
         let question = || Question::new("Where is the left lung?");

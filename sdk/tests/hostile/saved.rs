@@ -59,7 +59,7 @@ fn no_flipped_bit_is_accepted() {
 #[test]
 fn bytes_that_are_missing_or_too_many_are_refused() {
     for length in [0, 1, 7, 8, 100, SAVED.len() / 2, SAVED.len() - 32, SAVED.len() - 1] {
-        refused(&SAVED[..length], &["the saved study is damaged, or no saved study"]);
+        refused(&SAVED[..length], &["the saved study is damaged or is not a saved study"]);
     }
     refused(&[&SAVED[..], &[0]].concat(), &["is damaged"]);
     refused(&u64::MAX.to_le_bytes(), &["does not begin with the header"]);
@@ -74,10 +74,10 @@ fn a_changed_study_is_refused_though_its_checksum_is_right() {
     };
     ENGINE.load_study(&Parts::of(&SAVED).sealed()).unwrap();
     for version in [0, 1, 2, 3] {
-        let layout = format!("layout {version}, known 4");
+        let layout = format!("layout {version}, supported 4");
         change(&|parts| parts.study["version"] = json!(version), &["older version", &layout, "perceive the radiograph again"]);
     }
-    change(&|parts| parts.study["version"] = json!(5), &["newer version (layout 5, known 4)", "update AnatomiX"]);
+    change(&|parts| parts.study["version"] = json!(5), &["newer version (layout 5, supported 4)", "update AnatomiX"]);
     change(&|parts| parts.study["bundle_sha256"] = json!("0".repeat(64)), &["with the bundle 000000000000000000", "open that bundle"]);
     // Hashes that differ in their last digit only can be told apart.
     let own = ENGINE.bundle().hash().to_owned();
@@ -117,7 +117,7 @@ fn a_changed_study_is_refused_though_its_checksum_is_right() {
         },
         &["boxes is of F16"],
     );
-    change(&|parts| parts.data[..4].copy_from_slice(&f32::NAN.to_le_bytes()), &["no numbers"]);
+    change(&|parts| parts.data[..4].copy_from_slice(&f32::NAN.to_le_bytes()), &["not numbers"]);
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn a_window_can_be_chosen() {
         (several(), 0, "choose 1 to 3"),
         (tables(), 6, "it has 5"),
         (File::new().window("1", "2", ""), 2, "it has one; choose 1"),
-        (File::new(), 2, "it has no windows; leave the choice out"),
+        (File::new(), 2, "it has no windows; leave the option out"),
         (File::new(), usize::MAX, "it has no windows"),
     ] {
         let message = refused(file, window);
@@ -116,7 +116,7 @@ fn a_window_can_be_chosen() {
     assert_eq!(File::new().open().header().history.window, "");
     let picture = encoded(&jpeg().0.into(), image::ImageFormat::Png);
     let message = Radiograph::from_bytes_with(&picture, NAME, &ReadOptions::new().window(2)).unwrap_err().to_string();
-    assert!(message.contains("only a DICOM file has windows"), "{message}");
+    assert!(message.contains("only DICOM files have windows"), "{message}");
 }
 
 #[test]

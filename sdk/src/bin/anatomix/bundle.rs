@@ -100,7 +100,7 @@ fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
             format!("{} layers, {} wide, {} tokens in the vocabulary, {precision}", decoder.layers, decoder.hidden, decoder.vocabulary),
         ),
         ("context", format!("{} tokens", decoder.max_context)),
-        ("checked on", if manifest.checked_on.is_empty() { "not said".into() } else { manifest.checked_on.join(", ") }),
+        ("checked on", if manifest.checked_on.is_empty() { "not stated".into() } else { manifest.checked_on.join(", ") }),
     ] {
         out.line(format_args!("{key:<12}{value}"))?;
     }

@@ -151,12 +151,12 @@ fn parse(line: &str) -> Result<Line<'_>, String> {
     let (name, rest) = command.split_once(char::is_whitespace).map_or((command, ""), |(name, rest)| (name, rest.trim()));
     match (name, rest) {
         ("rewind", "") => Ok(Line::Rewind(1)),
-        ("rewind", count) => count.parse().map(Line::Rewind).map_err(|_| format!("/rewind {count}: this is no number of questions")),
+        ("rewind", count) => count.parse().map(Line::Rewind).map_err(|_| format!("/rewind {count}: this is not a number of questions")),
         ("help", _) => Ok(Line::Help),
         ("quit", _) => Ok(Line::Quit),
         _ => match Task::from_name(name) {
             Some(task) => Ok(Line::Ask(Some(task), rest)),
-            None => Err(format!("/{name} is no command; /help lists them")),
+            None => Err(format!("/{name} is not a command; /help lists the commands")),
         },
     }
 }

@@ -105,7 +105,7 @@ impl Perceive {
         let option = image.documents.first().map(|(kind, _)| kind.option());
         let may_be = option.is_none() || read.is_err() || is_dicom(&start);
         if !may_be {
-            let what = "no DICOM object and no FHIR bundle can be made of it, because it is no DICOM file";
+            let what = "a DICOM object or FHIR bundle cannot be made from it, because it is not a DICOM file";
             let option = option.unwrap_or_default();
             complain(&format!("{}: {what}; leave {option} out, or give the DICOM file that it was made from", image.path.display()));
             *failed = true;

@@ -22,7 +22,10 @@ const KDF: std::ops::Range<usize> = 2..4;
 pub fn check_place(folder: &Path, key: &Path) -> Result<(), Failure> {
     let path = folder.join(SIGNATURE);
     if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
-        return Err(Failure::Usage(format!("{} is a link or no file, and the signature would go there; remove it", path.display())));
+        return Err(Failure::Usage(format!(
+            "{} is a link or not a regular file, and the signature would be written there; remove it",
+            path.display()
+        )));
     }
     if path.canonicalize().is_ok_and(|place| key.canonicalize().is_ok_and(|key| key == place)) {
         return Err(Failure::Usage(format!("the signature would replace the key {}; move the key out of the bundle", key.display())));

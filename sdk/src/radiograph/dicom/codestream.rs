@@ -45,7 +45,7 @@ pub(super) fn jpeg(bytes: &[u8]) -> Option<Frame> {
                 let obstacle = match (marker, precision) {
                     (0xC0..=0xC2, 8) | (EXTENDED, 12) | (0xC3, 2..=16) => None,
                     (0xC2, 12) => Some("12 bits in progressive scans"),
-                    (0xC0..=0xC2, _) => Some("neither 8 nor 12 bits"),
+                    (0xC0..=0xC2, _) => Some("a precision that is not 8 or 12 bits"),
                     (0xC3, _) => Some("more than 16 bits"),
                     _ => Some("a rare process"),
                 };
@@ -78,7 +78,7 @@ pub(super) fn jpeg_ls(bytes: &[u8]) -> Option<Frame> {
                     components: components.into(),
                     precision: precision.into(),
                     process: marker,
-                    obstacle: (!(2..=16).contains(&precision)).then_some("neither 2 nor up to 16 bits"),
+                    obstacle: (!(2..=16).contains(&precision)).then_some("a precision that is not 2 to 16 bits"),
                 });
             }
             (0xDA, &[count, ref rest @ ..]) => {
@@ -88,7 +88,7 @@ pub(super) fn jpeg_ls(bytes: &[u8]) -> Option<Frame> {
                 let most = (1u32 << frame.precision.min(16)) / 2;
                 frame.obstacle = frame.obstacle.or(match (is_single, transform) {
                     (true, 0) if u32::from(near) < most => None,
-                    (true, 0) => Some("a larger error than its values"),
+                    (true, 0) => Some("a permitted error that is larger than its values"),
                     (true, _) => Some("a point transform"),
                     _ => Some("interleaved scans"),
                 });
@@ -132,7 +132,7 @@ pub(super) fn jpeg_2000(bytes: &[u8]) -> Option<Frame> {
         obstacle: match (depth & 0x7F, step_x, step_y) {
             (16.., _, _) => Some("more than 16 bits"),
             (_, 1, 1) if tiles <= MAX_TILES => None,
-            (_, 1, 1) => Some("more tiles than any radiograph"),
+            (_, 1, 1) => Some("too many tiles"),
             _ => Some("subsampling"),
         },
     })
@@ -207,7 +207,7 @@ mod tests {
         bytes[10] = 0xC2;
         assert_eq!(jpeg(&bytes).unwrap().obstacle, Some("12 bits in progressive scans"));
         bytes[13] = 10;
-        assert_eq!(jpeg(&bytes).unwrap().obstacle, Some("neither 8 nor 12 bits"));
+        assert_eq!(jpeg(&bytes).unwrap().obstacle, Some("a precision that is not 8 or 12 bits"));
         for length in 0..19 {
             assert_eq!(jpeg(&bytes[..length]), None);
         }
@@ -269,6 +269,6 @@ mod tests {
         assert_eq!(jpeg_2000(&bytes), Some(frame));
         assert_eq!(jpeg_2000(&bytes[..bytes.len() - 1]), None);
         bytes[24..32].copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
-        assert_eq!(jpeg_2000(&bytes).unwrap().obstacle, Some("more tiles than any radiograph"));
+        assert_eq!(jpeg_2000(&bytes).unwrap().obstacle, Some("too many tiles"));
     }
 }

@@ -158,15 +158,15 @@ impl<'a, 'n> DataSet<'a, 'n> {
                         self.elements.insert((place, header.tag), Element { vr: header.vr, value });
                     }
                     if self.elements.len() > MAX_ELEMENTS {
-                        return Err(self.damaged("it has more elements than any image"));
+                        return Err(self.damaged("it has too many elements"));
                     }
                     decoder.skip_bytes(length).map_err(|e| lost(&e))?;
                 }
                 LazyDataToken::ItemStart { .. } | LazyDataToken::LazyItemValue { .. } => {
                     return Err(self.damaged("an item begins outside a sequence"));
                 }
-                LazyDataToken::ItemEnd => return Err(self.damaged("an item ends that did not begin")),
-                LazyDataToken::SequenceEnd => return Err(self.damaged("a sequence ends that did not begin")),
+                LazyDataToken::ItemEnd => return Err(self.damaged("an item ends without having begun")),
+                LazyDataToken::SequenceEnd => return Err(self.damaged("a sequence ends without having begun")),
                 // No other tokens exist yet.
                 _ => return Err(self.damaged("its elements cannot be read")),
             }
@@ -177,8 +177,8 @@ impl<'a, 'n> DataSet<'a, 'n> {
     fn broken(&self, broken: &Broken, tag: Tag) -> RadiographError {
         self.damaged(match broken {
             Broken::Unended => format!("its sequence {tag} does not end"),
-            Broken::Deep => "its sequences are nested deeper than any image's".into(),
-            Broken::Fragments => "its pixels are in more pieces than any image has".into(),
+            Broken::Deep => "its sequences are nested too deeply".into(),
+            Broken::Fragments => "its pixels are split into too many fragments".into(),
         })
     }
 

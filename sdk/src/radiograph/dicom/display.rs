@@ -72,7 +72,7 @@ impl Display {
         let choices = tables.len() + windows;
         let index = window.checked_sub(1).filter(|&index| index < choices.max(1)).ok_or_else(|| {
             let choices = match choices {
-                0 => "it has no windows; leave the choice out".into(),
+                0 => "it has no windows; leave the option out".into(),
                 1 => "it has one; choose 1".into(),
                 _ => format!("it has {choices}; choose 1 to {choices}"),
             };

@@ -41,7 +41,7 @@ pub(super) fn start<'a>(bytes: &'a [u8], name: &str) -> Result<Start<'a>, Radiog
         Some(syntax) => Ok(Start { syntax, class, body }),
         None => Err(RadiographError::Damaged {
             name: name.into(),
-            message: "its file meta information breaks off or names no transfer syntax".into(),
+            message: "its file meta information is cut short or names no transfer syntax".into(),
             source: None,
         }),
     }

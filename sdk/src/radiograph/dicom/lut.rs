@@ -12,10 +12,10 @@ pub(super) fn read(data: &DataSet, place: Place, signed: bool, what: &str) -> Re
     }
     let descriptor = data.words(place, tags::LUT_DESCRIPTOR).unwrap_or_default();
     let &[count, first, bits] = &descriptor[..] else {
-        return Err(data.malformed(format!("the descriptor of its {what} has {} numbers, but 3 belong there", descriptor.len())));
+        return Err(data.malformed(format!("the descriptor of its {what} has {} numbers instead of 3", descriptor.len())));
     };
     if !(8..=16).contains(&bits) {
-        return Err(data.malformed(format!("its {what} has entries of {bits} bits, but 8 to 16 are possible")));
+        return Err(data.malformed(format!("its {what} has entries of {bits} bits, but must have 8 to 16")));
     }
     // 65536 does not fit into the descriptor, which has 0 instead.
     let count = if count == 0 { 1 << 16 } else { usize::from(count) };
@@ -24,7 +24,7 @@ pub(super) fn read(data: &DataSet, place: Place, signed: bool, what: &str) -> Re
     let first = if signed { i32::from(first as i16) } else { i32::from(first) };
     match entries(words, count, bits) {
         Ok(entries) => Ok(Some(Lut { first, entries, bits: bits.into() })),
-        Err(found) => Err(data.malformed(format!("its {what} holds {found} entries of the {count} that it announces"))),
+        Err(found) => Err(data.malformed(format!("its {what} has {found} of the {count} entries that its descriptor gives"))),
     }
 }
 

@@ -164,7 +164,7 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
                 }
             }
         }
-        _ => return Err(data.damaged("its pixels are not packed as its transfer syntax says")),
+        _ => return Err(data.damaged("its pixels are not encoded as its transfer syntax says")),
     };
     if matches!(data.pixels, Some(Pixels::Native { swapped: true, .. })) {
         let mut swapped = memory::copied(&packed, data.name)?;
@@ -180,7 +180,7 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
         Coding::Rle => {
             let out = memory::filled(0, shape.pixels() * shape.depth.bytes(), data.name)?;
             let rle::Unpacked { bytes, doubt } =
-                rle::decode(&packed, out, shape.depth.bytes()).ok_or_else(|| data.damaged("its run-length coded pixels break off"))?;
+                rle::decode(&packed, out, shape.depth.bytes()).ok_or_else(|| data.damaged("its run-length coded pixels are cut short"))?;
             let samples = whole(data, bytes.into(), shape.depth, shape.pixels())?;
             Ok(Unpacked { samples, bits: shape.bits, damage: doubt })
         }
@@ -216,7 +216,7 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
 fn whole<'a>(data: &DataSet, mut bytes: Cow<'a, [u8]>, depth: Depth, pixels: usize) -> Result<Samples<'a>, RadiographError> {
     let needed = pixels * depth.bytes();
     if bytes.len() < needed {
-        return Err(data.damaged(format!("it holds {} bytes of pixels, but its header announces {needed}", bytes.len())));
+        return Err(data.damaged(format!("it has {} bytes of pixels, but its header implies {needed}", bytes.len())));
     }
     match &mut bytes {
         Cow::Borrowed(bytes) => *bytes = &bytes[..needed],

@@ -64,7 +64,7 @@ impl<'a> Checker<'a> {
             let (values, after) = after.split_at_checked(total).ok_or_else(cut)?;
             let table = Table::new(counts, values).filter(|_| class >> 4 < 2 && class & 15 < 4);
             let place = &mut self.tables[usize::from(class >> 4) & 1][usize::from(class & 3)];
-            *place = Some(table.ok_or("a Huffman table contradicts itself")?);
+            *place = Some(table.ok_or("a Huffman table is inconsistent")?);
             rest = after;
         }
         if rest.is_empty() { Ok(()) } else { Err(cut()) }
@@ -132,7 +132,7 @@ impl<'a> Checker<'a> {
 
     /// Steps over a restart marker, which has to have this number.
     fn restart(&mut self, number: u8) -> Result<(), String> {
-        self.end_data("a part of its picture")?;
+        self.end_data("part of its picture")?;
         self.reader.begin_data();
         match self.marker()? {
             marker if marker == 0xD0 + number => Ok(()),
@@ -144,7 +144,7 @@ impl<'a> Checker<'a> {
     fn end_data(&mut self, part: &str) -> Result<(), String> {
         let unused = self.reader.end_data()?;
         if unused > PADDING {
-            self.doubt(format!("{part} leaves {unused} bytes of its data unused"));
+            self.doubt(format!("{unused} bytes of data in {part} are not used"));
         }
         Ok(())
     }

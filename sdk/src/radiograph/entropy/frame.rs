@@ -42,7 +42,7 @@ pub(super) struct Frame {
 
 /// The problem of a segment that is shorter than its content.
 pub(super) fn cut() -> String {
-    "one of its segments breaks off".into()
+    "one of its segments is cut short".into()
 }
 
 impl Frame {
@@ -51,7 +51,7 @@ impl Frame {
         let &[_, y0, y1, x0, x1, count, ref rest @ ..] = header else { return Err(cut()) };
         let (width, height) = (u16::from_be_bytes([x0, x1]), u16::from_be_bytes([y0, y1]));
         if [width, height].map(u32::from) != sides {
-            return Err("it has headers of different sizes".into());
+            return Err("its headers give different sizes".into());
         }
         let (width, height) = (usize::from(width), usize::from(height));
         let rest = rest.as_chunks::<3>().0.get(..count.into()).ok_or_else(cut)?;
@@ -62,7 +62,7 @@ impl Frame {
         };
         let factors = |[_, factors, _]: &[u8; 3]| [usize::from(factors >> 4), usize::from(factors & 15)];
         if !(1..=4).contains(&count) || width == 0 || height == 0 || !rest.iter().flat_map(factors).all(|f| (1..=4).contains(&f)) {
-            return Err("its frame header contradicts itself".into());
+            return Err("its frame header is inconsistent".into());
         }
         let largest = |index: usize| rest.iter().map(|component| factors(component)[index]).max().unwrap_or(1);
         let (largest_across, largest_down) = (largest(0), largest(1));
@@ -108,7 +108,7 @@ pub(super) struct Scan {
 
 impl Scan {
     pub fn read(header: &[u8], frame: &Frame) -> Result<Self, String> {
-        let contradicts = || String::from("a scan header contradicts itself");
+        let contradicts = || String::from("a scan header is inconsistent");
         let (&count, rest) = header.split_first().ok_or_else(cut)?;
         let (chosen, rest) = rest.split_at_checked(2 * usize::from(count)).ok_or_else(cut)?;
         let &[start, end, approximation] = rest.first_chunk().ok_or_else(cut)?;

@@ -37,7 +37,7 @@ pub(super) struct Checked {
 pub(super) fn check(bytes: &[u8], sides: [u32; 2]) -> Result<Checked, String> {
     let mut checker = Checker::new(bytes);
     if checker.marker()? != 0xD8 {
-        return Err("it does not begin as a JPEG does".into());
+        return Err("it does not begin with the start marker of a JPEG".into());
     }
     let mut frame: Option<Frame> = None;
     let mut scans = 0;
@@ -45,7 +45,7 @@ pub(super) fn check(bytes: &[u8], sides: [u32; 2]) -> Result<Checked, String> {
         match checker.marker()? {
             // End of image.
             0xD9 => break,
-            0xD8 => return Err("another picture begins inside it".into()),
+            0xD8 => return Err("a second picture begins inside it".into()),
             // Markers without a segment. A restart marker may follow the last interval.
             0x01 | 0xD0..=0xD7 => {}
             0xC4 => checker.huffman_tables()?,
@@ -58,7 +58,7 @@ pub(super) fn check(bytes: &[u8], sides: [u32; 2]) -> Result<Checked, String> {
                 let frame = frame.as_mut().ok_or("its picture has no frame header")?;
                 scans += 1;
                 if scans > MAX_SCANS {
-                    return Err(format!("its picture comes in more than {MAX_SCANS} scans"));
+                    return Err(format!("its picture has more than {MAX_SCANS} scans"));
                 }
                 let scan = Scan::read(checker.segment()?, frame)?;
                 checker.scan(frame, &scan)?;

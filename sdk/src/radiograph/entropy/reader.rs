@@ -14,8 +14,8 @@ pub(super) enum Broken {
 impl From<Broken> for String {
     fn from(broken: Broken) -> Self {
         match broken {
-            Broken::End => "a part of its picture is missing".into(),
-            Broken::Code => "its compressed data cannot be understood".into(),
+            Broken::End => "part of its picture is missing".into(),
+            Broken::Code => "its compressed data has an invalid code".into(),
         }
     }
 }

@@ -91,7 +91,7 @@ fn lossless_pictures_are_counted_sample_by_sample() {
     let checked = |bits| check(&file(bits), [40, 40]);
     assert_eq!(checked(1600).unwrap().doubt, None);
     assert!(checked(1592).unwrap_err().contains("missing"));
-    assert!(checked(1632).unwrap().doubt.unwrap().contains("leaves 4 bytes"));
+    assert!(checked(1632).unwrap().doubt.unwrap().contains("4 bytes of data"));
     assert!(check(&file(1600)[..60], [40, 40]).unwrap_err().contains("missing"));
 }
 

@@ -15,7 +15,7 @@ use picture::Raster;
 
 pub(super) fn decode(bytes: &[u8], name: &str, options: &ReadOptions) -> Result<Decoded<'static>, RadiographError> {
     if options.window != 1 {
-        let message = format!("window {} was chosen, but only a DICOM file has windows; leave the choice out", options.window);
+        let message = format!("window {} was chosen, but only DICOM files have windows; leave the option out", options.window);
         return Err(RadiographError::Unsupported { name: name.into(), message });
     }
     let Raster { width, height, samples, noticed } = match image::guess_format(bytes) {
@@ -24,7 +24,7 @@ pub(super) fn decode(bytes: &[u8], name: &str, options: &ReadOptions) -> Result<
         _ => return Err(RadiographError::UnknownFormat { name: name.into() }),
     };
     let levels = samples.depth.shares();
-    let source = Err("it is no DICOM file, so its patient and study are unknown; give the DICOM file that it was made from".into());
+    let source = Err("it is not a DICOM file, so its patient and study are unknown; give the DICOM file that it was made from".into());
     Ok(Decoded { width, height, samples, levels, header: Header::default(), source, noticed })
 }
 
