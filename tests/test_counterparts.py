@@ -280,3 +280,42 @@ def test_the_table_is_sorted_and_whole():
     lines = TABLE.strip().splitlines()
     assert lines == sorted(lines) and len(lines) == len(table())
     assert all(len(cells) == 3 and all(cells) for cells in table().values())
+
+
+# Where the program's option has another name, or there is none: the reason.
+OTHER_OPTIONS = {
+    "callback": "the program prints",
+    "cancel": "Ctrl-C",
+    "comprehensive_sr": "--sr-2d",
+    "golden_check": "--no-golden-check",
+    "keep_radiograph": "an overlay is drawn at once",
+    "look_up": "--no-look-up",
+    "progress": "the program draws a bar",
+    "row_cost": "for tests",
+}
+
+
+def test_options_have_one_name():
+    """An option of C is called the same in C++, in Python and on the command line, and in Rust if it is an option there by itself."""
+    header = abi.HEADER.read_text()
+    options = {}
+    for struct, body in re.findall(r"typedef struct (anx_\w+_options) \{(.*?)\} anx_", header, re.DOTALL):
+        fields = re.findall(r"(\w+);", re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL))
+        options[struct] = {field for field in fields if not field.endswith(("_size", "_data", "_count", "_free"))}
+    assert set(options) == {f"anx_{kind}_options" for kind in ("engine", "perceive", "ask", "report", "document")}
+    differing = []
+    for rust, cells in table().items():
+        struct, _, field = cells[0].partition(".")
+        if struct not in options or not field:
+            continue
+        name = field.removesuffix("_ms")
+        found = [rust.split("::")[-1], cells[1].split("::")[-1], re.sub(r".*\((\w+)\)", r"\1", cells[2])]
+        if field == "callback" or rust.split("::")[0] not in ("EngineBuilder", "PerceiveOptions", "Question", "ReadOptions"):
+            found = found[1:] if field != "callback" else []
+        differing += [f"{rust}: {other} is {name} in C" for other in found if other != name and rust != "Question::sampling"]
+    assert not differing, "\n".join(differing)
+    program = set()
+    for path in (SOURCE / "bin/anatomix").glob("*.rs"):
+        program |= set(re.findall(r"#\[arg\(long[^\n]*\)\]\s*(?:pub(?:\([^)]*\))? )?(\w+):", path.read_text()))
+    names = {field.removesuffix("_ms") for fields in options.values() for field in fields}
+    assert names - program == set(OTHER_OPTIONS)
