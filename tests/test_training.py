@@ -4,11 +4,15 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import time
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from conftest import ROOT, needed
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 STAGES = ["text", "apm", "language", "align", "instruct"]
 RECIPE = """
@@ -141,13 +145,93 @@ def test_all_stages_make_a_bundle_that_answers(whole, trainer, anatomix, data):
         assert all({"step", "epoch", "loss"} <= line.keys() for line in lines)
         steps = {"text": 6, "apm": 7, "language": 5, "align": 4, "instruct": 5}[stage]
         assert [line["step"] for line in lines] == [*range(2, steps, 2), steps]
+        assert all(line["validation"] for line in lines)
         assert (whole / f"run/{stage}.best.safetensors").exists()
+        # TensorBoard's files have the same numbers.
+        found = {(event.step, value.tag): value.simple_value for event in events(whole, stage) for value in event.summary.value}
+        expected = {(line["step"], f"{stage}/{key}"): value for line in lines for key, value in numbers(line)}
+        assert found == {key: np.float32(value) for key, value in expected.items()}
     trainer("export", whole / "run", "--out", whole / "bundle")
     image = next((data / "images").glob("*.png"))
     command = [anatomix, "ask", image, "Where is the heart?", "--bundle", whole / "bundle", "--max-tokens", "5", "--accept-flags", "--json"]
     environment = {**os.environ, "ORT_DYLIB_PATH": str(ROOT / ".deps/onnxruntime/libonnxruntime.so")}
     said = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert said.returncode == 0, said.stderr
+
+
+def numbers(line):
+    """The numbers of a line of the log with their names."""
+    for key, value in [*line.items(), *((f"validation/{key}", value) for key, value in line["validation"].items())]:
+        if isinstance(value, (int, float)) and key != "step":
+            yield key, value
+
+
+def events(folder, stage):
+    """The events of a stage's TensorBoard file, read by Google's protocol buffers, with checksums of CRC-32C as the format has them."""
+    kinds = {"double": 1, "float": 2, "int64": 3, "string": 9, "message": 11}
+    file = descriptor_pb2.FileDescriptorProto(name="event.proto", package="t", syntax="proto3")
+    for message, fields in {
+        "Value": [("tag", 1, "string", ""), ("simple_value", 2, "float", "")],
+        "Summary": [("value", 1, "message", "*.t.Value")],
+        "Event": [
+            ("wall_time", 1, "double", ""),
+            ("step", 2, "int64", ""),
+            ("file_version", 3, "string", ""),
+            ("summary", 5, "message", ".t.Summary"),
+        ],
+    }.items():
+        added = file.message_type.add(name=message)
+        for name, number, kind, of in fields:
+            added.field.add(name=name, number=number, type=kinds[kind], label=3 if of[:1] == "*" else 1, type_name=of.lstrip("*") or None)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    event = message_factory.GetMessageClass(pool.FindMessageTypeByName("t.Event"))
+
+    def masked(data):
+        checksum = 0xFFFFFFFF
+        for byte in data:
+            checksum ^= byte
+            for _ in range(8):
+                checksum = checksum >> 1 ^ (0x82F63B78 if checksum & 1 else 0)
+        checksum ^= 0xFFFFFFFF
+        return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+    (path,) = (folder / "run/tensorboard" / stage).iterdir()
+    assert "tfevents" in path.name
+    rest, found = path.read_bytes(), []
+    while rest:
+        length, of_length = struct.unpack("<QI", rest[:12])
+        data, (of_data,) = rest[12 : 12 + length], struct.unpack("<I", rest[12 + length : 16 + length])
+        assert (of_length, of_data) == (masked(rest[:8]), masked(data))
+        found.append(event.FromString(data))
+        rest = rest[16 + length :]
+    assert found[0].file_version == "brain.Event:2"
+    return found
+
+
+def test_runs_are_compared_and_drawn(whole, trainer):
+    rows = json.loads(trainer("compare", whole / "run", whole / "run", "--json"))
+    figures = {(row["stage"], row["figure"]): row["values"] for row in rows}
+    assert {stage for stage, _ in figures} == set(STAGES)
+    assert figures["apm", "step"] == [7, 7]
+    last = json.loads((whole / "run/apm.log.jsonl").read_text().splitlines()[-1])
+    assert figures["apm", "validation/iou"] == [last["validation"]["iou"]] * 2
+    assert f"{last['validation']['iou']:.4f}" in trainer("compare", whole / "run")
+    page = (whole / "run/report.html").read_text()
+    assert trainer("report", whole / "run", "--out", whole / "again.html").strip() == str(whole / "again.html")
+    assert (whole / "again.html").read_text() == page
+    drawings = [ElementTree.fromstring(part.split("</svg>")[0] + "</svg>") for part in page.split("<svg")[1:] for part in ["<svg" + part]]
+    texts = [" ".join(text.strip() for text in drawing.itertext()) for drawing in drawings]
+    for title in [*(f"{stage}: loss" for stage in STAGES), "apm: learning rate", "apm: validation", "IoU of each structure"]:
+        assert any(title in text for text in texts), title
+    assert any("Trachea and Main Bronchus" in text for text in texts)
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_folder_without_logs_is_refused(program, tmp_path, command):
+    for folder, words in [(tmp_path, "has no log of a training stage"), (tmp_path / "missing", "there is no folder")]:
+        done = subprocess.run([program, command, folder], capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and words in done.stderr and str(folder) in done.stderr
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -178,7 +262,7 @@ def test_a_signal_saves_the_step(whole, train, program, tmp_path, sent):
     command = [program, "train", "language", "--config", tmp_path / "recipe.toml", "--threads", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         log = tmp_path / "run/language.log.jsonl"
-        while process.poll() is None and not log.exists():
+        while process.poll() is None and not (log.exists() and log.stat().st_size):
             time.sleep(0.01)
         process.send_signal(sent)
         _, said = process.communicate()
@@ -200,10 +284,11 @@ def test_a_dry_run_says_what_would_be_done(train, whole, tmp_path):
     earlier(whole, tmp_path / "again", "align")
     (tmp_path / "run").rmdir()
     shutil.move(tmp_path / "again/run", tmp_path / "run")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    files = lambda: {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    before = files()
     said = train("align", "--dry-run")
     assert "4 steps" in said
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert files() == before
 
 
 @pytest.mark.parametrize(

@@ -11,5 +11,6 @@ pub mod graph;
 pub mod import;
 pub mod models;
 pub mod progress;
+pub mod reporting;
 pub mod run;
 pub mod training;

@@ -4,6 +4,7 @@ pub mod evaluate;
 pub mod export;
 pub mod import;
 pub mod phantom;
+pub mod report;
 pub mod train;
 
 use anyhow::Result;
@@ -19,10 +20,12 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Compare(report::Compare),
     Evaluate(evaluate::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
     Phantom(phantom::Arguments),
+    Report(report::Report),
     Train(train::Arguments),
 }
 
@@ -33,10 +36,12 @@ impl Arguments {
     /// If the command fails.
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Compare(arguments) => report::compare(&arguments),
             Command::Evaluate(arguments) => evaluate::run(&arguments),
             Command::Export(arguments) => export::run(&arguments),
             Command::Import(arguments) => import::run(&arguments),
             Command::Phantom(arguments) => phantom::run(&arguments),
+            Command::Report(arguments) => report::report(&arguments),
             Command::Train(arguments) => train::run(&arguments),
         }
     }

@@ -1,10 +1,12 @@
 //! The command `train`.
 
+use crate::reporting::page::{PAGE, page};
+use crate::run::Run;
 use crate::training::checkpoint::Start;
 use crate::training::config::{LanguageStage, Recipe};
 use crate::training::language;
 use crate::training::{apm, text};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::path::PathBuf;
 use tch::Device;
@@ -71,10 +73,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let recipe = Recipe::read(&arguments.config)?;
     let start = Start { resume: arguments.resume, from: arguments.from.as_deref(), dry_run: arguments.dry_run };
     match arguments.stage {
-        Stage::Text => text::train(&recipe, device, start),
-        Stage::Apm => apm::train(&recipe, device, start),
-        Stage::Language => language::train(&recipe, LanguageStage::Base, device, start),
-        Stage::Align => language::train(&recipe, LanguageStage::Align, device, start),
-        Stage::Instruct => language::train(&recipe, LanguageStage::Instruct, device, start),
+        Stage::Text => text::train(&recipe, device, start)?,
+        Stage::Apm => apm::train(&recipe, device, start)?,
+        Stage::Language => language::train(&recipe, LanguageStage::Base, device, start)?,
+        Stage::Align => language::train(&recipe, LanguageStage::Align, device, start)?,
+        Stage::Instruct => language::train(&recipe, LanguageStage::Instruct, device, start)?,
     }
+    if arguments.dry_run {
+        return Ok(());
+    }
+    let run = Run::create(&recipe.run)?;
+    let path = run.file(PAGE);
+    std::fs::write(&path, page(&run)?).with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!("losses and figures are drawn in {}", path.display());
+    Ok(())
 }

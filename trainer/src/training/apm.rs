@@ -154,9 +154,9 @@ impl Stage for Perception<'_> {
 
     fn validate(&mut self, params: &Params) -> Result<Option<Validation>> {
         let found = validate(params, self.models, &self.validation, &self.validation_pictures, &self.sentences);
-        let Found { iou, exact, exact_with_finding, labels } = found;
+        let Found { iou, structure_iou, exact, exact_with_finding, labels } = found;
         let figures = vec![("iou", iou), ("exact", exact), ("exact_with_finding", exact_with_finding), ("label_accuracy", labels)];
-        Ok(Some(Validation { figures, score: iou + exact_with_finding }))
+        Ok(Some(Validation { figures, structure_iou, score: iou + exact_with_finding }))
     }
 }
 
@@ -181,6 +181,8 @@ pub fn database_sentences(data: &Path, splits: &[String]) -> Result<Vec<u8>> {
 struct Found {
     /// Mean IoU of the boxes.
     iou: f64,
+    /// The same for each structure.
+    structure_iou: Vec<f64>,
     /// Fraction of structures whose nearest sentence is the annotated one.
     exact: f64,
     /// The same for structures with a finding.
@@ -190,7 +192,8 @@ struct Found {
 }
 
 fn validate(params: &Params, models: &ModelConfig, images: &[Annotated], pictures: &Images, sentences: &Sentences) -> Found {
-    let (mut iou, mut exact, mut finding, mut correct) = ((0.0, 0), (0, 0), (0, 0), (0, 0));
+    let (mut exact, mut finding, mut correct) = ((0, 0), (0, 0), (0, 0));
+    let mut ious = [(0.0, 0); STRUCTURE_COUNT];
     // A structure's sentence is searched among its own sentences only, as in the sentence database.
     let own: Vec<BTreeSet<i64>> = (0..STRUCTURE_COUNT).map(|s| images.iter().map(|i| sentences.index[&i.sentences[s]]).collect()).collect();
     for (chunk, batch) in images.chunks(32).enumerate() {
@@ -205,7 +208,7 @@ fn validate(params: &Params, models: &ModelConfig, images: &[Annotated], picture
                 let Some(target) = target else { continue };
                 let at = i * STRUCTURE_COUNT + s;
                 let [cx, cy, w, h] = [0, 1, 2, 3].map(|k| boxes[at * 4 + k]);
-                iou = (iou.0 + f64::from(NormalizedBox::from_center(cx, cy, w, h).iou(target)), iou.1 + 1);
+                ious[s] = (ious[s].0 + f64::from(NormalizedBox::from_center(cx, cy, w, h).iou(target)), ious[s].1 + 1);
                 let row = scores.get(at as i64);
                 let best = own[s].iter().copied().max_by(|&a, &b| row.double_value(&[a]).total_cmp(&row.double_value(&[b])));
                 let right = best == Some(sentences.index[&image.sentences[s]]);
@@ -220,5 +223,8 @@ fn validate(params: &Params, models: &ModelConfig, images: &[Annotated], picture
         }
     }
     let share = |(right, all): (i32, i32)| f64::from(right) / f64::from(all.max(1));
-    Found { iou: iou.0 / f64::from(iou.1.max(1)), exact: share(exact), exact_with_finding: share(finding), labels: share(correct) }
+    let (sum, count) = ious.iter().fold((0.0, 0), |(sum, count), (iou, n)| (sum + iou, count + n));
+    let mean = |sum: f64, count: i32| sum / f64::from(count.max(1));
+    let structure_iou = ious.map(|(sum, count)| mean(sum, count)).to_vec();
+    Found { iou: mean(sum, count), structure_iou, exact: share(exact), exact_with_finding: share(finding), labels: share(correct) }
 }

@@ -8,7 +8,6 @@ use crate::graph::adamw::AdamW;
 use crate::run::Run;
 use anyhow::{Context, Result, anyhow};
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
 
@@ -51,7 +50,7 @@ impl Progress {
     }
 }
 
-/// The files of a training stage's checkpoint and log.
+/// The files of a training stage's checkpoint.
 pub struct Checkpoint<'a> {
     run: &'a Run,
     stage: &'a str,
@@ -112,16 +111,6 @@ impl<'a> Checkpoint<'a> {
             return Err(anyhow!("{name} in it is not part of this stage")).with_context(again);
         }
         Ok(progress)
-    }
-
-    /// Appends a line to the training stage's log.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn log(&self, line: &serde_json::Value) -> Result<()> {
-        let path = self.run.file(&format!("{}.log.jsonl", self.stage));
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
-        file.and_then(|mut file| writeln!(file, "{line}")).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -7,6 +7,8 @@ use super::settings::{Keep, StageSettings};
 use crate::graph::Params;
 use crate::graph::adamw::AdamW;
 use crate::progress::Meter;
+use crate::reporting::events::Events;
+use crate::reporting::log::{Line, Log, numbers};
 use crate::run::Run;
 use anyhow::{Context, Result, bail, ensure};
 use rand::{RngExt, SeedableRng};
@@ -71,9 +73,12 @@ pub struct Loss {
 }
 
 /// Figures on the validation split.
+#[derive(Default)]
 pub struct Validation {
     /// Names and values.
     pub figures: Vec<(&'static str, f64)>,
+    /// The mean IoU of each structure, in their order; empty for stages without boxes.
+    pub structure_iou: Vec<f64>,
     /// The higher the better.
     pub score: f64,
 }
@@ -111,6 +116,9 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
         ensure!(progress.step <= steps, "the checkpoint of {name} is at step {}, beyond the {steps} of the recipe", progress.step);
     }
     interrupt::listen()?;
+    let log = Log::new(run, name);
+    log.begin(progress.step)?;
+    let mut events = Events::create(&run.file(&format!("tensorboard/{name}")))?;
     let mut meter = Meter::new(name, progress.step, steps);
     while progress.step < steps {
         let step = progress.step;
@@ -144,18 +152,30 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
         let stopping = interrupt::asked();
         let last = progress.step == steps;
         let due = progress.step.is_multiple_of(settings.checkpoint_every) || last;
-        if due {
-            let validation = tch::no_grad(|| stage.validate(params)).context("validation")?;
-            let mut line = json!({ "step": progress.step, "epoch": progress.step as f64 / epoch as f64, "loss": mean });
-            for (key, value) in shown().chain(validation.iter().flat_map(|v| v.figures.iter().copied())) {
-                line[key] = json!(value);
+        if due || progress.step.is_multiple_of(settings.log_every) {
+            let (epochs, rate) = (progress.step as f64 / epoch as f64, settings.rate_at(step, steps));
+            let mut line = Line::new();
+            let of_training = [("step", json!(progress.step)), ("epoch", json!(epochs)), ("rate", json!(rate)), ("loss", json!(mean))];
+            line.extend(of_training.map(|(key, value)| (key.to_string(), value)));
+            line.extend(shown().map(|(part, mean)| (part.to_string(), json!(mean))));
+            if let Some(validation) = if due { tch::no_grad(|| stage.validate(params)).context("validation")? } else { None } {
+                let mut figures: Line = validation.figures.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
+                if !validation.structure_iou.is_empty() {
+                    figures.insert("structure_iou".into(), json!(validation.structure_iou));
+                }
+                line.insert("validation".into(), figures.into());
+                if validation.score > progress.best {
+                    progress.best = validation.score;
+                    params.save(&checkpoint.best(), |name| stage.keeps(name))?;
+                }
             }
-            meter.print(&format!("{name}: {line}"));
-            checkpoint.log(&line)?;
-            if let Some(validation) = validation.filter(|v| v.score > progress.best) {
-                progress.best = validation.score;
-                params.save(&checkpoint.best(), |name| stage.keeps(name))?;
+            if due {
+                let told = numbers(&line).into_iter().filter(|(key, _)| key != "rate" && key != "step");
+                let told: Vec<String> = told.map(|(key, value)| format!("{key} {value:.3}")).collect();
+                meter.print(&format!("{name}: step {} {}", progress.step, told.join(" ")));
             }
+            log.append(&line)?;
+            events.append(name, &line)?;
         }
         if due || stopping {
             checkpoint.save(params, |name| stage.keeps(name), &optimiser, &progress)?;

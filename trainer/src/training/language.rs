@@ -152,8 +152,8 @@ impl Stage for Trainer<'_> {
             count += weight;
         }
         let [loss, right, coordinates] = sums.map(|sum| sum / count);
-        let figures = vec![("validation_loss", loss), ("validation_accuracy", right), ("validation_coordinates", coordinates)];
-        Ok(Some(Validation { figures, score: -loss }))
+        let figures = vec![("loss", loss), ("accuracy", right), ("coordinates", coordinates)];
+        Ok(Some(Validation { figures, score: -loss, ..Validation::default() }))
     }
 }
 

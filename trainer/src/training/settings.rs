@@ -43,6 +43,8 @@ pub struct StageSettings {
     pub questions: usize,
     /// Number of optimiser steps between checkpoints.
     pub checkpoint_every: u64,
+    /// Number of optimiser steps between lines of the log.
+    pub log_every: u64,
     /// Which parameters the stage ends with.
     pub keep: Keep,
     /// Seed of order, augmentation and dropout.
@@ -70,6 +72,7 @@ impl StageSettings {
             final_rate: 0.0,
             questions: 12,
             checkpoint_every: 500,
+            log_every: 10,
             keep: Keep::Last,
             seed: 2025,
             full: false,
@@ -120,7 +123,9 @@ impl StageSettings {
         ensure!(self.steps != Some(0) && self.epochs != Some(0), "0 steps or epochs would train nothing");
         ensure!(self.rate.is_finite() && self.rate > 0.0, "rate = {} is not a positive number", self.rate);
         ensure!(self.questions > 0, "questions = 0; a pack has at least 1 question");
-        ensure!(self.checkpoint_every > 0, "checkpoint_every = 0; it is a number of steps, at least 1");
+        for (name, steps) in [("checkpoint_every", self.checkpoint_every), ("log_every", self.log_every)] {
+            ensure!(steps > 0, "{name} = 0; it is a number of steps, at least 1");
+        }
         ensure!(self.images != Some(0), "images = 0; leave it out to use all images");
         for (name, value) in [("backbone_factor", self.backbone_factor), ("weight_decay", self.weight_decay), ("clip", self.clip)] {
             ensure!(value.is_finite() && value >= 0.0, "{name} = {value} is not a number of at least 0");

@@ -118,7 +118,7 @@ impl Stage for SentenceEncoder<'_> {
         let count = self.sentences.len() as f64;
         let sum = unit.matmul(&unit.tr()).sum(Kind::Float).double_value(&[]) - count;
         let cosine = sum / (count * (count - 1.0)).max(1.0);
-        Ok(Some(Validation { figures: vec![("mean_cosine", cosine)], score: -cosine }))
+        Ok(Some(Validation { figures: vec![("mean_cosine", cosine)], score: -cosine, ..Validation::default() }))
     }
 }
 
