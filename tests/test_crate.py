@@ -1,4 +1,4 @@
-"""What the crates promise to those who build on them: features, enums that may grow, no dependency that nothing uses, short pages."""
+"""What the crates and their pages promise: features, enums that may grow, no dependency that nothing uses, a map of all modules, gates."""
 
 import re
 import subprocess
@@ -64,3 +64,31 @@ def test_pages_are_short():
     items = [item.strip() for tree in trees for item in tree.strip("{}").split(",")]
     modules = re.findall(r"^pub mod (\w+);", root, re.MULTILINE)
     assert 40 < len(items) < 80 and set(modules) == {"capi", "error", "fuzzing", "output", "parts"}, (len(items), modules)
+
+
+PAGES = ["ARCHITECTURE.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "SECURITY.md", "docs/model-card.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_readme_leads_to_every_page(page):
+    assert f"({page})" in (ROOT / "README.md").read_text() and (ROOT / page).exists()
+
+
+@pytest.mark.parametrize("crate", ["sdk", "phantom", "trainer"])
+def test_the_map_names_every_module(crate):
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    modules = re.findall(r"^(?:pub )?mod (\w+);", (ROOT / crate / "src/lib.rs").read_text(), re.MULTILINE)
+    assert modules and not [name for name in modules if not re.search(rf"\b{name}(\.rs|/)", page)]
+
+
+def test_make_test_runs_every_gate():
+    """Format, lints, the tests of all crates, and pytest, which runs C and C++ under sanitizers."""
+    commands = subprocess.run(["make", "--dry-run", "test"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    clippy = "cargo clippy .*--workspace --all-targets .*-D warnings"
+    for gate in ["cargo fmt --all --check", clippy, "pytest -rs tests", "pytest -rs bindings/python"]:
+        assert re.search(gate, commands), gate
+    tests = [line for line in commands.splitlines() if "cargo test" in line]
+    for crate in ["anatomix", "anatomix-phantom", "anatomix-trainer"]:
+        # Without a choice of targets, cargo runs the examples of the documentation, too.
+        whole = [line for line in tests if re.search(rf"-p {crate}( |$)", line) and not re.search(r"--(lib|bins|tests?|doc)\b", line)]
+        assert whole, crate
