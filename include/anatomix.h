@@ -1131,8 +1131,8 @@ typedef struct anx_report_options {
 } anx_report_options;
 
 /**
- * Options of anx_study_presentation_state and anx_study_fhir. Set struct_size to sizeof(anx_document_options) and everything else to
- * zero but what you want to change.
+ * Options of anx_study_presentation_state, anx_study_secondary_capture and anx_study_fhir. Set struct_size to
+ * sizeof(anx_document_options) and everything else to zero but what you want to change.
  */
 typedef struct anx_document_options {
     /**
@@ -1759,6 +1759,23 @@ anx_status anx_study_presentation_state(const struct anx_study *study,
                                         const struct anx_document_options *options,
                                         struct anx_bytes **bytes,
                                         struct anx_error **error);
+
+/**
+ * Makes a DICOM Secondary Capture image (1.2.840.10008.5.1.4.1.1.7) in the study that the radiograph belongs to: the picture that
+ * anx_study_overlay or anx_answer_overlay draws, in RGB of 8 bits, for viewers that show neither structured reports nor presentation
+ * states. Equal results give equal bytes.
+ *
+ * study: one that was made with anx_perceive_options.keep_radiograph. answer: the answer that is shown, or NULL for the structures of the
+ * study. options: NULL for the defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It
+ * shows the patient: protect it as you protect the radiograph.
+ * Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_BUSY, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT: the radiograph is
+ * no DICOM file, its header lacks what identifies patient, study or image, or the answer is about another one.
+ */
+anx_status anx_study_secondary_capture(const struct anx_study *study,
+                                       const struct anx_answer *answer,
+                                       const struct anx_document_options *options,
+                                       struct anx_bytes **bytes,
+                                       struct anx_error **error);
 
 /**
  * Makes a FHIR R4 bundle of the study and of answers about it: a DiagnosticReport with an Observation for each structure, label, flag,

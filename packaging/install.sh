@@ -46,7 +46,7 @@ link "libanatomix.so.$VERSION" "$SONAME" libanatomix.so
 put lib "$ORT/libonnxruntime.so.$ORT_VERSION"
 link "libonnxruntime.so.$ORT_VERSION" libonnxruntime.so.1 libonnxruntime.so
 
-put include include/anatomix.h include/anatomix.hpp include/anatomix_types.hpp
+put include include/anatomix.h include/anatomix.hpp include/anatomix_study.hpp include/anatomix_types.hpp
 
 # $1: folder below the prefix; $2: name of a template.
 fill() {

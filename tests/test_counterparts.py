@@ -139,6 +139,10 @@ ReadOptions::window | anx_perceive_options.window | PerceiveOptions::window | Ra
 Relation::name | anx_structure_evidence.relation | StructureEvidence::relation | StructureEvidence.relation
 Sampling::check | -call | -call | -call
 Sampling::is_greedy | anx_ask_options.temperature | AskOptions::temperature | Question.__new__(temperature)
+SecondaryCapture::content_time | anx_document_options.content_time | DocumentOptions::content_time | Study.secondary_capture(content_time)
+SecondaryCapture::of | anx_study_secondary_capture | Study::secondary_capture | Study.secondary_capture
+SecondaryCapture::to_bytes | anx_study_secondary_capture | Study::secondary_capture | Study.secondary_capture
+SecondaryCapture::write | -files | -files | -files
 Severity::name | anx_flag.severity | Flag::severity | Flag.severity
 Structure::all | anx_structure_name | structure_name | STRUCTURES
 Structure::counterpart | -text | -text | -text
@@ -169,6 +173,7 @@ Study::presentation_state | anx_study_presentation_state | Study::presentation_s
 Study::provenance | anx_study_provenance | Study::provenance | Study.provenance
 Study::rewind | anx_study_rewind | Study::rewind | Study.rewind
 Study::save | anx_study_save | Study::save | Study.save_bytes
+Study::secondary_capture | anx_study_secondary_capture | Study::secondary_capture | Study.secondary_capture
 Study::structured_report | anx_study_structured_report | Study::structured_report | Study.structured_report
 Study::structures | anx_study_structure | Study::structures | Study.structures
 Study::timing | anx_study_timing | Study::timing | Study.timing
@@ -218,7 +223,7 @@ def c_names():
 def cpp_names():
     """`Study::ask` for members, `verify_bundle` for functions and types of the namespace."""
     found = set()
-    for header in ("anatomix.hpp", "anatomix_types.hpp"):
+    for header in ("anatomix.hpp", "anatomix_study.hpp", "anatomix_types.hpp"):
         text = re.sub(r"//[^\n]*", "", (ROOT / "include" / header).read_text())
         for name, body in re.findall(r"^(?:class|struct) (\w+) \{(.*?)^\};", text, re.MULTILINE | re.DOTALL):
             public = re.split(r"^private:", body, flags=re.MULTILINE)[0]

@@ -25,6 +25,8 @@ int main(int, char **argv) {
     std::cout << study.json().value() << "\n" << answer.json().value() << "\n";
     write(out + "/study.png", study.overlay().value());
     write(out + "/answer.png", answer.overlay().value());
+    write(out + "/study.dcm", study.secondary_capture().value());
+    write(out + "/answer.dcm", study.secondary_capture(&answer, {}).value());
     auto plain = engine.study_from_file(argv[2]).value();
     if (plain.overlay().error().code != ANX_INVALID_ARGUMENT) return 1;
     const auto embeddings = study.embeddings();
@@ -45,13 +47,15 @@ def test_results_are_those_of_the_command_line(compiled, anatomix, bundle, phant
         (lines[1], "answer.png", ["ask", phantom_dicom, "Where is the left lung?"]),
     ]:
         drawn = tmp_path / f"expected-{picture}"
-        expected = json.loads(run([anatomix, *asked, *shared, drawn], environment))
+        capture = drawn.with_suffix(".dcm")
+        expected = json.loads(run([anatomix, *asked, *shared, drawn, "--sc", capture], environment))
         found = json.loads(line)
         assert found.pop("timing_ms").keys() == expected.pop("timing_ms").keys()
         # How many draft tokens are verified together depends on measured times.
         found.pop("runs", None), expected.pop("runs", None)
         assert list(found) == list(expected) and found == expected
         assert (tmp_path / picture).read_bytes() == drawn.read_bytes()
+        assert (tmp_path / picture).with_suffix(".dcm").read_bytes() == capture.read_bytes()
 
 
 WATCHED = r"""

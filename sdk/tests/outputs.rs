@@ -67,6 +67,7 @@ fn outputs_are_null_after_every_failure() {
             check("anx_study_ask_many", COUNT, |out, error| anx_study_ask_many(study, texts.as_ptr(), null(), COUNT, out, error)),
             check("anx_study_structured_report", 1, |out, error| anx_study_structured_report(study, null(), 0, null(), out, error)),
             check("anx_study_presentation_state", 1, |out, error| anx_study_presentation_state(study, null(), 0, null(), out, error)),
+            check("anx_study_secondary_capture", 1, |out, error| anx_study_secondary_capture(study, null(), null(), out, error)),
             check("anx_study_fhir", 1, |out, error| anx_study_fhir(study, null(), 0, null(), out, error)),
             check("anx_study_json", 1, |out, error| anx_study_json(study, out, error)),
             check("anx_study_overlay", 1, |out, error| anx_study_overlay(study, out, error)),

@@ -2,8 +2,8 @@
 
 use crate::answer::Answer;
 use crate::errors::Failure;
-use anatomix::Study;
-use anatomix::output::{FhirBundle, PresentationState, ReportClass, StructuredReport};
+use anatomix::output::{FhirBundle, Overlay, PresentationState, ReportClass, SecondaryCapture, StructuredReport};
+use anatomix::{Radiograph, Study};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
@@ -51,6 +51,14 @@ impl Document {
     pub fn presentation_state(&self, study: &Study) -> Result<Vec<u8>, Failure> {
         let state = PresentationState::of(study, &self.answers);
         Ok(self.content_time.as_deref().map_or(state, |time| state.content_time(time)).to_bytes()?)
+    }
+
+    /// The secondary capture of a study as the bytes of a DICOM file: the overlay of the last answer, or of the study if there is none.
+    pub fn secondary_capture(&self, study: &Study, radiograph: &Radiograph) -> Result<Vec<u8>, Failure> {
+        let drawn = self.answers.last().map(|answer| Overlay::of_answer(answer, radiograph));
+        let overlay = drawn.unwrap_or_else(|| Overlay::of_study(study, radiograph))?;
+        let capture = SecondaryCapture::of(study, &overlay);
+        Ok(self.content_time.as_deref().map_or(capture, |time| capture.content_time(time)).to_bytes()?)
     }
 
     /// The FHIR bundle of a study as the bytes of a JSON file.

@@ -283,6 +283,27 @@ impl Study {
         Ok(PyBytes::new(py, &bytes))
     }
 
+    /// A DICOM secondary capture of this study: the overlay of the study, or of an answer, as an image that every viewer shows. The bytes
+    /// of a file that belongs to the radiograph's DICOM study. Equal results give equal bytes.
+    ///
+    /// answer: an answer of this study.
+    /// content_time: when the results were made, a datetime or a text YYYYMMDDhhmmss; by default the time of the radiograph.
+    ///
+    /// Raises ValueError if the study was loaded from bytes, which do not hold the radiograph; OutputError if the radiograph is no DICOM
+    /// file, or its header lacks what identifies patient, study or image.
+    #[pyo3(signature = (answer = None, *, content_time = None))]
+    fn secondary_capture<'py>(
+        &self,
+        py: Python<'py>,
+        answer: Option<Bound<'py, Answer>>,
+        content_time: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let radiograph = self.radiograph.as_ref().ok_or_else(without_radiograph)?;
+        let document = Document::new(answer.as_slice(), content_time)?;
+        let bytes = self.call(py, |study| document.secondary_capture(study, radiograph))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
     /// A FHIR R4 bundle of this study, as the bytes of a JSON file: a DiagnosticReport with an Observation for each structure, label, flag,
     /// answer and box, and the Patient, ImagingStudy and Device that they refer to. Equal results give equal bytes.
     ///

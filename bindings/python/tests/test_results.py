@@ -113,6 +113,20 @@ def test_other_documents_are_those_of_the_program(study, printed, tmp_path):
             make([study])
 
 
+def test_a_secondary_capture_is_that_of_the_program(engine, study, printed, tmp_path):
+    path, alone = tmp_path / "capture.dcm", tmp_path / "alone.dcm"
+    printed("ask", PHANTOM, QUESTION, "--sc", path)
+    printed("perceive", PHANTOM, "--sc", alone)
+    assert study.secondary_capture(study.ask(QUESTION)) == path.read_bytes()
+    assert study.secondary_capture() == alone.read_bytes()
+    loaded = engine.load_study(study.save_bytes())
+    with pytest.raises(ValueError):
+        loaded.secondary_capture()
+    pixels = anatomix.Radiograph.from_array(np.tile(np.arange(256, dtype=np.uint8), (256, 1)))
+    with pytest.raises(anatomix.OutputError, match="of another radiograph"):
+        study.secondary_capture(engine.study(pixels).ask(QUESTION))
+
+
 def test_a_report_that_cannot_be_made(engine, study):
     pixels = anatomix.Radiograph.from_array(np.tile(np.arange(256, dtype=np.uint8), (256, 1)))
     for report, code in (

@@ -1,4 +1,4 @@
-//! Documents for other systems: structured reports, presentation states, FHIR.
+//! Documents for other systems: structured reports, presentation states, secondary captures, FHIR.
 
 use super::answer::anx_answer;
 use super::call::make;
@@ -6,12 +6,13 @@ use super::error::anx_error;
 use super::failure::Failure;
 use super::handle::on;
 use super::options::{Options, read_options, switch};
+use super::output::kept;
 use super::saved::anx_bytes;
 use super::status::anx_status;
 use super::strings::optional_text;
 use super::study::{anx_study, array};
 use crate::answer::Answer;
-use crate::output::{FhirBundle, OutputError, PresentationState, ReportClass, StructuredReport};
+use crate::output::{FhirBundle, OutputError, Overlay, PresentationState, ReportClass, SecondaryCapture, StructuredReport};
 use crate::study::Study;
 use std::ffi::c_char;
 
@@ -69,8 +70,8 @@ pub unsafe extern "C" fn anx_study_structured_report(
     }
 }
 
-/// Options of anx_study_presentation_state and anx_study_fhir. Set struct_size to sizeof(anx_document_options) and everything else to
-/// zero but what you want to change.
+/// Options of anx_study_presentation_state, anx_study_secondary_capture and anx_study_fhir. Set struct_size to
+/// sizeof(anx_document_options) and everything else to zero but what you want to change.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_document_options {
@@ -109,6 +110,41 @@ pub unsafe extern "C" fn anx_study_presentation_state(
     };
     // SAFETY: NULL or valid pointers, as the header asks.
     unsafe { document(study, answers, count, options, bytes, error, write) }
+}
+
+/// Makes a DICOM Secondary Capture image (1.2.840.10008.5.1.4.1.1.7) in the study that the radiograph belongs to: the picture that
+/// anx_study_overlay or anx_answer_overlay draws, in RGB of 8 bits, for viewers that show neither structured reports nor presentation
+/// states. Equal results give equal bytes.
+///
+/// study: one that was made with anx_perceive_options.keep_radiograph. answer: the answer that is shown, or NULL for the structures of the
+/// study. options: NULL for the defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It
+/// shows the patient: protect it as you protect the radiograph.
+/// Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_BUSY, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT: the radiograph is
+/// no DICOM file, its header lacks what identifies patient, study or image, or the answer is about another one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn anx_study_secondary_capture(
+    study: *const anx_study,
+    answer: *const anx_answer,
+    options: *const anx_document_options,
+    bytes: *mut *mut anx_bytes,
+    error: *mut *mut anx_error,
+) -> anx_status {
+    // SAFETY: NULL or valid pointers throughout, as the header asks; every helper looks for NULL.
+    unsafe {
+        make(bytes, error, || {
+            on(study, |study| {
+                let options = read_options(options)?;
+                let time = optional_text(options.content_time, "options.content_time")?;
+                let radiograph = kept(&study.radiograph, "study")?;
+                let study = study.lock()?;
+                let drawn = answer.as_ref().map(|answer| Overlay::of_answer(&answer.result, radiograph));
+                let overlay = drawn.unwrap_or_else(|| Overlay::of_study(&study, radiograph)).map_err(crate::Error::from)?;
+                let capture = SecondaryCapture::of(&study, &overlay);
+                let capture = time.map_or(capture, |time| capture.content_time(time));
+                Ok(anx_bytes::new(capture.to_bytes().map_err(crate::Error::from)?))
+            })
+        })
+    }
 }
 
 /// Makes a FHIR R4 bundle of the study and of answers about it: a DiagnosticReport with an Observation for each structure, label, flag,

@@ -57,6 +57,7 @@ pub(super) const PURPOSE_OF_REGION: Code = dcm("130400", "Geometric purpose of r
 pub(super) const BOUNDED_BY: Code = sct("75958009", "Bounded by");
 pub(super) const IMAGE_REGION: Code = dcm("111030", "Image Region");
 pub(super) const SOURCE: Code = sct("260753009", "Source");
+pub(super) const SOURCE_IMAGE: Code = dcm("121322", "Source image for image processing operation");
 pub(super) const ALGORITHM_NAME: Code = dcm("111001", "Algorithm Name");
 pub(super) const ALGORITHM_VERSION: Code = dcm("111003", "Algorithm Version");
 pub(super) const ALGORITHM_PARAMETERS: Code = dcm("111002", "Algorithm Parameters");

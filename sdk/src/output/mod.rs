@@ -11,7 +11,7 @@ mod record;
 mod schema;
 mod uid;
 
-pub use dicom::{PresentationState, ReportClass, StructuredReport};
+pub use dicom::{PresentationState, ReportClass, SecondaryCapture, StructuredReport};
 pub use document::check_content_time;
 pub use fhir::FhirBundle;
 pub(crate) use file::destination;
@@ -43,6 +43,8 @@ pub enum OutputError {
         "a document cannot be made from {name}: an answer is about another radiograph or from another bundle; pass answers of this study"
     )]
     ForeignAnswer { name: String },
+    #[error("a secondary capture cannot be made from {name}: the overlay is of another radiograph or bundle; pass one of this study")]
+    ForeignOverlay { name: String },
     #[error("the DICOM object cannot be encoded; report this as a defect")]
     Dicom { source: Source },
 }

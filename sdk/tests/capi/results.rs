@@ -54,6 +54,9 @@ fn overlays_are_drawn_where_the_radiograph_is_kept() {
     // SAFETY: live handles, freed once.
     unsafe {
         let of_study = bytes(|out, error| anx_study_overlay(keeping, out, error));
+        let captures = [null(), answer.cast_const()]
+            .map(|answer| bytes(|out, error| anx_study_secondary_capture(keeping, answer, null(), out, error)));
+        assert!(captures[0] != captures[1] && captures.iter().all(|capture| &capture[128..132] == b"DICM"));
         // A saved study does not hold it.
         let saved = bytes(|out, error| anx_study_save(keeping, out, error));
         assert_eq!((anx_is_saved(saved.as_ptr(), saved.len()), anx_is_saved(of_study.as_ptr(), of_study.len())), (1, 0));
@@ -69,6 +72,7 @@ fn overlays_are_drawn_where_the_radiograph_is_kept() {
         for (status, message, _) in [
             failure(|error| anx_study_overlay(plain, &mut none, error)),
             failure(|error| anx_study_overlay(loaded, &mut none, error)),
+            failure(|error| anx_study_secondary_capture(plain, null(), null(), &mut none, error)),
             failure(|error| anx_answer_overlay(other, &mut none, error)),
         ] {
             assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);

@@ -108,6 +108,8 @@ fn a_null_argument_is_named() {
             (failure(|e| anx_study_structured_report(null(), null(), 0, null(), null_mut(), e)), "bytes"),
             (failure(|e| anx_study_presentation_state(null(), null(), 0, null(), &mut bytes, e)), "study"),
             (failure(|e| anx_study_presentation_state(null(), null(), 0, null(), null_mut(), e)), "bytes"),
+            (failure(|e| anx_study_secondary_capture(null(), null(), null(), &mut bytes, e)), "study"),
+            (failure(|e| anx_study_secondary_capture(null(), null(), null(), null_mut(), e)), "bytes"),
             (failure(|e| anx_study_fhir(null(), null(), 0, null(), &mut bytes, e)), "study"),
             (failure(|e| anx_study_fhir(null(), null(), 0, null(), null_mut(), e)), "bytes"),
             (failure(|e| anx_study_load(null(), pixels.as_ptr(), 4, &mut study, e)), "engine"),

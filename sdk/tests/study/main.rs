@@ -3,6 +3,7 @@
 mod conversations;
 
 use anatomix::error::StoppedError;
+use anatomix::output::{OutputError, Overlay};
 use anatomix::{Answer, Engine, Error, Finish, Flow, Provider, Question, Radiograph, Sampling, Study, Task};
 use std::path::Path;
 use std::sync::LazyLock;
@@ -23,6 +24,24 @@ fn study() -> Study {
 /// What must be equal in equal answers.
 fn essentials(answer: Answer) -> (String, Vec<anatomix::Grounding>, usize) {
     (answer.text, answer.groundings, answer.tokens)
+}
+
+#[test]
+fn a_capture_shows_its_own_study_only() {
+    let radiograph = Radiograph::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/phantom.dcm")).unwrap();
+    let other = Radiograph::from_pixels_u8(256, 256, &(0..=255).cycle().take(256 * 256).collect::<Vec<u8>>()).unwrap();
+    let mut study = study();
+    let answer = study.ask(QUESTIONS[0]).unwrap();
+    let own = [Overlay::of_study(&study, &radiograph), Overlay::of_answer(&answer, &radiograph), Overlay::new(&radiograph, vec![])];
+    for overlay in own {
+        assert_eq!(&study.secondary_capture(&overlay.unwrap()).to_bytes().unwrap()[128..132], b"DICM");
+    }
+    // A picture of another radiograph, and boxes of another one.
+    let other_answer = ENGINE.study(&other).unwrap().ask(Question::new(QUESTIONS[0]).accept_flags()).unwrap();
+    for overlay in [Overlay::of_answer(&answer, &other), Overlay::of_answer(&other_answer, &radiograph), Overlay::new(&other, vec![])] {
+        let refused = study.secondary_capture(&overlay.unwrap()).to_bytes().unwrap_err();
+        assert!(matches!(refused, OutputError::ForeignOverlay { .. }), "{refused}");
+    }
 }
 
 #[test]

@@ -202,8 +202,9 @@ impl Source {
 impl Output {
     /// Asks these questions, of which there is at least one.
     pub fn answer(&self, options: &Options, image: &Path, questions: Vec<Question>) -> Result<(), Failure> {
-        if self.overlay.is_some() && questions.len() > 1 {
-            return Err(Failure::Usage("--overlay shows one answer; ask one question at a time".into()));
+        let pictures = [("--overlay", &self.overlay), ("--sc", &self.documents.sc)];
+        if let Some((option, _)) = pictures.iter().find(|(_, place)| place.is_some() && questions.len() > 1) {
+            return Err(Failure::Usage(format!("{option} shows one answer; ask one question at a time")));
         }
         let questions = questions.into_iter().map(|question| self.question(question)).collect::<Result<Vec<_>, _>>()?;
         let mut session = self.open(options, image)?;
@@ -232,8 +233,9 @@ impl Output {
         let outs = outs.chain(self.documents.places().map(|(kind, place)| (kind.option(), place)));
         Kept::new(inputs, &options.bundle()?).check_all(outs)?;
         let source = Source::open(image, &self.reading)?;
-        if self.overlay.is_some() && matches!(source, Source::Saved(_)) {
-            return Err(Failure::Usage("--overlay needs the radiograph itself, which a saved study does not hold".into()));
+        let pictures = [("--overlay", &self.overlay), ("--sc", &self.documents.sc)];
+        if let Some((option, _)) = pictures.iter().find(|(_, place)| place.is_some() && matches!(source, Source::Saved(_))) {
+            return Err(Failure::Usage(format!("{option} needs the radiograph itself, which a saved study does not hold")));
         }
         if self.reading.window.is_some() && matches!(source, Source::Saved(_)) {
             return Err(Failure::Usage("--window needs the radiograph itself, which a saved study does not hold".into()));
@@ -246,8 +248,9 @@ impl Output {
         let study = source.study(&engine);
         waiting.finish_and_clear();
         let study = study?;
-        self.documents.check_study(&study)?;
-        Ok(Session { study, radiograph: source.radiograph(), output: self, answers: Vec::new(), flags_printed: false })
+        let radiograph = source.radiograph();
+        self.documents.check_study(&study, radiograph.as_deref())?;
+        Ok(Session { study, radiograph, output: self, answers: Vec::new(), flags_printed: false })
     }
 }
 
@@ -317,7 +320,7 @@ impl Session<'_> {
     /// Writes the documents, and saves the study, if the options are given.
     pub fn close(mut self) -> Result<(), Failure> {
         for (kind, path) in self.output.documents.places() {
-            self.output.documents.write(kind, &self.study, &self.answers, path)?;
+            self.output.documents.write(kind, &self.study, self.radiograph.as_deref(), &self.answers, path)?;
         }
         if let Some(path) = &self.output.save {
             let unsaved = |error: Error| Failure::Message(format!("{} was not written: {}", path.display(), error.full_message()));

@@ -1,7 +1,7 @@
 //! The documents for other systems that commands write: DICOM objects, FHIR.
 
 use crate::common::Failure;
-use anatomix::output::{ReportClass, StructuredReport, check_content_time, write_whole};
+use anatomix::output::{Overlay, ReportClass, StructuredReport, check_content_time, write_whole};
 use anatomix::{Answer, Error, Radiograph, Study};
 use clap::{ArgGroup, Args, Command};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Options of documents for other systems; `perceive`, `ask`, `chat` and `report` share them.
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Documents for other systems")]
-#[command(group = ArgGroup::new("documents").multiple(true).args(["sr", "gsps", "fhir"]))]
+#[command(group = ArgGroup::new("documents").multiple(true).args(["sr", "gsps", "sc", "fhir"]))]
 pub struct Documents {
     /// Write the structures and the answers as a DICOM structured report in the study of the image, which has to be a DICOM file. For
     /// several images name an existing folder, which gets NAME.sr.dcm for each
@@ -22,6 +22,10 @@ pub struct Documents {
     /// folder, which gets NAME.gsps.dcm for each
     #[arg(long, value_name = "DCM")]
     pub gsps: Option<PathBuf>,
+    /// Write the overlay as a DICOM secondary capture, an image that every viewer shows. For several images name an existing folder, which
+    /// gets NAME.sc.dcm for each
+    #[arg(long, value_name = "DCM")]
+    pub sc: Option<PathBuf>,
     /// Write structures and answers as a FHIR R4 bundle with a diagnostic report, as JSON. For several images name an existing folder,
     /// which gets NAME.fhir.json for each
     #[arg(long, value_name = "JSON")]
@@ -36,17 +40,19 @@ pub struct Documents {
 pub enum Kind {
     Report,
     PresentationState,
+    Capture,
     Fhir,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Report, Self::PresentationState, Self::Fhir];
+    pub const ALL: [Self; 4] = [Self::Report, Self::PresentationState, Self::Capture, Self::Fhir];
 
     /// The option that names its file.
     pub fn option(self) -> &'static str {
         match self {
             Self::Report => "--sr",
             Self::PresentationState => "--gsps",
+            Self::Capture => "--sc",
             Self::Fhir => "--fhir",
         }
     }
@@ -56,6 +62,7 @@ impl Kind {
         match self {
             Self::Report => ".sr.dcm",
             Self::PresentationState => ".gsps.dcm",
+            Self::Capture => ".sc.dcm",
             Self::Fhir => ".fhir.json",
         }
     }
@@ -83,6 +90,7 @@ impl Documents {
         match kind {
             Kind::Report => self.sr.as_deref(),
             Kind::PresentationState => self.gsps.as_deref(),
+            Kind::Capture => self.sc.as_deref(),
             Kind::Fhir => self.fhir.as_deref(),
         }
     }
@@ -92,22 +100,31 @@ impl Documents {
         Kind::ALL.into_iter().filter_map(|kind| Some((kind, self.place(kind)?)))
     }
 
-    /// The bytes of a document.
-    fn bytes(&self, kind: Kind, study: &Study, answers: &[Answer]) -> Result<Vec<u8>, Failure> {
+    /// The bytes of a document. A capture shows the last answer, or the structures if there is none.
+    fn bytes(&self, kind: Kind, study: &Study, radiograph: Option<&Radiograph>, answers: &[Answer]) -> Result<Vec<u8>, Failure> {
         let time = self.content_time.as_deref();
-        let bytes = match kind {
-            Kind::Report => {
-                let class = if self.sr_2d { ReportClass::Comprehensive } else { ReportClass::Comprehensive3d };
-                let report = study.structured_report(answers).class(class);
-                time.map_or(report, |time| report.content_time(time)).to_bytes()
-            }
-            Kind::PresentationState => {
+        let bytes = match (kind, radiograph) {
+            (Kind::PresentationState, _) => {
                 let state = study.presentation_state(answers);
                 time.map_or(state, |time| state.content_time(time)).to_bytes()
             }
-            Kind::Fhir => {
+            (Kind::Fhir, _) => {
                 let bundle = study.fhir(answers);
                 time.map_or(bundle, |time| bundle.content_time(time)).to_bytes()
+            }
+            (Kind::Capture, Some(radiograph)) => {
+                let drawn = answers.last().map(|answer| Overlay::of_answer(answer, radiograph));
+                let overlay = drawn.unwrap_or_else(|| Overlay::of_study(study, radiograph)).map_err(Error::from)?;
+                let capture = study.secondary_capture(&overlay);
+                time.map_or(capture, |time| capture.content_time(time)).to_bytes()
+            }
+            (Kind::Capture, None) => {
+                return Err(Failure::Usage("--sc needs the radiograph itself, which a saved study does not hold".into()));
+            }
+            (Kind::Report, _) => {
+                let class = if self.sr_2d { ReportClass::Comprehensive } else { ReportClass::Comprehensive3d };
+                let report = study.structured_report(answers).class(class);
+                time.map_or(report, |time| report.content_time(time)).to_bytes()
             }
         };
         Ok(bytes.map_err(Error::from)?)
@@ -122,12 +139,19 @@ impl Documents {
     }
 
     /// Checks that the documents can be made of the study, before answers are decoded for them.
-    pub fn check_study(&self, study: &Study) -> Result<(), Failure> {
-        self.places().try_for_each(|(kind, _)| self.bytes(kind, study, &[]).map(drop))
+    pub fn check_study(&self, study: &Study, radiograph: Option<&Radiograph>) -> Result<(), Failure> {
+        self.places().try_for_each(|(kind, _)| self.bytes(kind, study, radiograph, &[]).map(drop))
     }
 
     /// Writes a document to a file.
-    pub fn write(&self, kind: Kind, study: &Study, answers: &[Answer], path: &Path) -> Result<(), Failure> {
-        Ok(write_whole(path, &self.bytes(kind, study, answers)?).map_err(Error::from)?)
+    pub fn write(
+        &self,
+        kind: Kind,
+        study: &Study,
+        radiograph: Option<&Radiograph>,
+        answers: &[Answer],
+        path: &Path,
+    ) -> Result<(), Failure> {
+        Ok(write_whole(path, &self.bytes(kind, study, radiograph, answers)?).map_err(Error::from)?)
     }
 }

@@ -92,7 +92,7 @@ impl Perceive {
             Overlay::of_study(study, radiograph).map_err(Error::from)?.write(path).map_err(Error::from)?;
         }
         for (kind, path) in &image.documents {
-            self.documents.write(*kind, study, &[], path)?;
+            self.documents.write(*kind, study, Some(radiograph), &[], path)?;
         }
         progress.suspend(|| if self.json { Ok(out().json(&PerceiveRecord::from(study))?) } else { print::study(study) })
     }

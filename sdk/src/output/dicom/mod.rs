@@ -6,7 +6,9 @@ mod modules;
 mod object;
 mod presentation_state;
 mod report_tree;
+mod secondary_capture;
 mod structured_report;
 
 pub use presentation_state::PresentationState;
+pub use secondary_capture::SecondaryCapture;
 pub use structured_report::{ReportClass, StructuredReport};

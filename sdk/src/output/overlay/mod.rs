@@ -17,6 +17,7 @@ use crate::Radiograph;
 use crate::anatomy::Side;
 use crate::cause::source;
 use crate::geometry::PixelBox;
+use crate::provenance::Provenance;
 use crate::radiograph::RadiographError;
 use canvas::{Area, Canvas, Paint};
 use image::{GrayImage, ImageFormat, Rgb, RgbImage};
@@ -69,6 +70,10 @@ pub struct LabelledBox {
 #[derive(Clone, Debug)]
 pub struct Overlay {
     picture: GrayImage,
+    /// SHA-256 of the radiograph, as in the provenance of its study; empty if the boxes are of another one.
+    input_sha256: String,
+    /// SHA-256 of the bundle that the boxes come from, if that is known.
+    bundle_sha256: Option<String>,
     /// Pixels of the canvas per pixel of the radiograph.
     scale: f32,
     title: String,
@@ -116,6 +121,8 @@ impl Overlay {
         let path = Path::new(radiograph.name());
         Ok(Self {
             picture: picture::draw(radiograph, side(width), side(height))?,
+            input_sha256: radiograph.sha256().into(),
+            bundle_sha256: None,
             scale,
             title: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
             subtitle: String::new(),
@@ -127,6 +134,20 @@ impl Overlay {
     pub fn subtitle(mut self, text: impl Into<String>) -> Self {
         self.subtitle = text.into();
         self
+    }
+
+    /// This with the provenance of its boxes.
+    fn with_provenance(mut self, provenance: &Provenance) -> Self {
+        if self.input_sha256 != provenance.input_sha256 {
+            self.input_sha256.clear();
+        }
+        self.bundle_sha256 = Some(provenance.bundle_sha256.clone());
+        self
+    }
+
+    /// Whether radiograph and boxes are those of a study.
+    pub(super) fn is_of(&self, provenance: &Provenance) -> bool {
+        self.input_sha256 == provenance.input_sha256 && self.bundle_sha256.as_ref().is_none_or(|hash| *hash == provenance.bundle_sha256)
     }
 
     /// Draws the picture. Its longest side has 1,100 to 1,650 pixels.

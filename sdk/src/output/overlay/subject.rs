@@ -20,7 +20,7 @@ impl Overlay {
             0 => format!("no finding in {} structures", structures.len()),
             _ => format!("findings in {count} of {} structures", structures.len()),
         };
-        Ok(Self::new(radiograph, shown)?.subtitle(subtitle))
+        Ok(Self::new(radiograph, shown)?.subtitle(subtitle).with_provenance(study.provenance()))
     }
 
     /// Shows the boxes of an answer, each labelled with its phrase.
@@ -38,7 +38,7 @@ impl Overlay {
                 emphasised: true,
             })
         });
-        Ok(Self::new(radiograph, boxes.collect())?.subtitle(&answer.question))
+        Ok(Self::new(radiograph, boxes.collect())?.subtitle(&answer.question).with_provenance(&answer.provenance))
     }
 }
 
