@@ -2,10 +2,16 @@
 
 import copy
 import json
+import os
+import shutil
 
 import pytest
 from conftest import ROOT
 from jsonschema import Draft202012Validator
+from native import run as done
+
+# Each with the JSON that it describes.
+SCHEMAS = ["study", "answer", "bundle-info", "bundle-verify", "bundle-sign", "providers"]
 
 
 def strict(schema):
@@ -30,13 +36,44 @@ def schema(name: str) -> dict:
     return json.loads((ROOT / f"docs/schema/{name}.json").read_text())
 
 
-@pytest.fixture(scope="module", params=["study", "answer"])
+@pytest.fixture(scope="module", params=SCHEMAS)
 def named(request):
     return request.param, schema(request.param)
 
 
 @pytest.fixture(scope="module")
-def printed(succeed, phantom_dicom, radiographs, tmp_path_factory):
+def changed_bundle(bundle, tmp_path_factory):
+    """A bundle whose manifest has what that of the reference bundle may leave out, in a folder whose name is not UTF-8."""
+    folder = shutil.copytree(bundle, tmp_path_factory.mktemp("bundles") / os.fsdecode(b"bundle\xff"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["checked_on"] = ["another processor"]
+    manifest["graphs"] = {"apm_precision": "fp32", "decoder_operators": "fused", "apm_tolerance": 0.001, "decoder_tolerance": 0.001}
+    manifest["added_later"] = 1
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def printed(succeed, bundle, changed_bundle, results, tmp_path_factory):
+    """Records by schema: those of results, of bundles, and of the machine."""
+    installed = {
+        "bundle-info": [succeed("bundle", "info", folder, "--json") for folder in (bundle, changed_bundle)],
+        "bundle-verify": [succeed("bundle", "verify", folder, "--json") for folder in (bundle, changed_bundle)],
+        "bundle-sign": [],
+        "providers": [succeed("providers", "--json")],
+    }
+    if shutil.which("minisign"):
+        keys = tmp_path_factory.mktemp("keys")
+        secret, public = keys / "vendor.key", keys / "vendor.pub"
+        done(["minisign", "-G", "-W", "-s", secret, "-p", public])
+        signed = shutil.copytree(bundle, keys / "bundle")
+        installed["bundle-sign"] += [succeed("bundle", "sign", signed, "--key", secret, "--json")]
+        installed["bundle-verify"] += [succeed("bundle", "verify", signed, "--json", "--public-key", public)]
+    return results | {name: [json.loads(line) for line in lines] for name, lines in installed.items()}
+
+
+@pytest.fixture(scope="module")
+def results(succeed, phantom_dicom, radiographs, tmp_path_factory):
     """Records by schema: of a phantom, of real radiographs with and without flags, and of a saved study."""
     chest, extremity, saved = radiographs / "RG1_UNCI.dcm", radiographs / "RG3_UNCI.dcm", tmp_path_factory.mktemp("saved") / "chest.study"
     studies = succeed("perceive", phantom_dicom, chest, extremity, "--json")
@@ -49,11 +86,15 @@ def printed(succeed, phantom_dicom, radiographs, tmp_path_factory):
     return {name: [json.loads(line) for line in lines.splitlines()] for name, lines in (("study", studies), ("answer", "".join(answers)))}
 
 
+def recorded(printed, name):
+    return printed[name] or pytest.skip("minisign is missing; `make minisign` installs it as root")
+
+
 def test_records_conform_and_have_no_other_keys(named, printed):
     name, schema = named
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(strict(schema))
-    for record in printed[name]:
+    for record in recorded(printed, name):
         assert [error.message for error in validator.iter_errors(record)] == []
 
 
@@ -66,12 +107,17 @@ def test_the_records_are_of_many_kinds(printed):
     assert {"end_of_turn", "max_tokens", "stop_text"} <= {answer["finish"] for answer in answers}
     assert any(grounding["boxes"] for answer in answers for grounding in answer["groundings"])
     assert any("log_probabilities" in answer for answer in answers)
+    plain, changed = printed["bundle-info"]
+    assert changed["notes"] and changed["manifest"].keys() - plain["manifest"].keys() == {"graphs"}
+    assert changed["folder"].endswith("/bundle\ufffd")
+    assert [one["signed"] for one in printed["bundle-verify"]] in ([False, False], [False, False, True])
+    assert {one["available"] for one in printed["providers"][0]["providers"]} == {True, False}
 
 
 def test_every_key_is_described_and_needed(named, printed):
     """A record that lacks a key, or has a value of another kind, does not conform."""
     name, schema = named
-    validator, record = Draft202012Validator(schema), printed[name][0]
+    validator, record = Draft202012Validator(schema), recorded(printed, name)[0]
     for key, value in record.items():
         assert schema["properties"][key].get("description"), key
         if key in schema["required"]:

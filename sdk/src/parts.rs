@@ -44,6 +44,11 @@ pub mod parallel {
     pub use crate::parallel::{limit, map};
 }
 
+/// What the program prints as JSON of bundles and providers.
+pub mod output {
+    pub use crate::output::setup::{BundleRecord, ProvidersRecord, SignedRecord, VerifiedRecord};
+}
+
 /// The perception module, and flags.
 pub mod perception {
     pub use crate::perception::PerceptionModule;

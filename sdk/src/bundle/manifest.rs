@@ -25,6 +25,7 @@ const OPERATORS: [&str; 2] = ["fused", "portable"];
 
 /// The description of a bundle. Unknown fields are ignored, so that a newer trainer can add fields to the same schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Manifest {
     /// Version of the manifest's format.
     pub schema: u32,
@@ -54,6 +55,7 @@ pub struct Manifest {
 
 /// Sizes of the perception module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ApmSizes {
     /// Number of image tokens.
     pub patches: usize,
@@ -65,6 +67,7 @@ pub struct ApmSizes {
 
 /// Settings of the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PromptSettings {
     /// Version of the prompt's format.
     pub version: u32,
@@ -72,6 +75,7 @@ pub struct PromptSettings {
 
 /// Sizes of the language model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DecoderSizes {
     /// Number of layers.
     pub layers: usize,
@@ -94,6 +98,7 @@ pub struct DecoderSizes {
 
 /// How graphs were written. Without these settings they compute in fp32, and the decoder uses operators of ONNX Runtime.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GraphSettings {
     /// Precision that the perception module computes in: `fp32`, `fp16` or `int8`.
     pub apm_precision: String,
@@ -113,10 +118,12 @@ const MAX_TOLERANCE: f32 = 0.25;
 
 /// Size and hash of a file of the bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FileEntry {
     /// Size in bytes.
     pub bytes: u64,
     /// SHA-256 in hexadecimal.
+    #[cfg_attr(test, schemars(regex(pattern = "^[0-9a-fA-F]{64}$")))]
     pub sha256: String,
 }
 

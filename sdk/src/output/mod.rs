@@ -9,6 +9,7 @@ pub(crate) mod overlay;
 mod record;
 #[cfg(test)]
 mod schema;
+pub(crate) mod setup;
 mod uid;
 
 pub use dicom::{PresentationState, ReportClass, SecondaryCapture, StructuredReport};

@@ -3,6 +3,7 @@
 //! This is compiled for tests only, so that no program contains the generator.
 
 use super::record::{AskRecord, PerceiveRecord};
+use super::setup::{BundleRecord, ProvidersRecord, SignedRecord, VerifiedRecord};
 use crate::anatomy::{Label, Structure};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -55,7 +56,15 @@ fn described(text: &str) -> String {
 #[test]
 fn the_schemas_match_the_records() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema");
-    for (name, generated) in [("study", schema::<PerceiveRecord>("study")), ("answer", schema::<AskRecord>("answer"))] {
+    for (name, generated) in [
+        ("study", schema::<PerceiveRecord> as fn(&str) -> String),
+        ("answer", schema::<AskRecord>),
+        ("bundle-info", schema::<BundleRecord>),
+        ("bundle-verify", schema::<VerifiedRecord>),
+        ("bundle-sign", schema::<SignedRecord>),
+        ("providers", schema::<ProvidersRecord>),
+    ] {
+        let generated = generated(name);
         let path = folder.join(format!("{name}.json"));
         if std::env::var_os("ANATOMIX_BLESS").is_some() {
             fs::create_dir_all(&folder).expect("docs/schema can be created");

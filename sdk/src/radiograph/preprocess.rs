@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 /// How intensities are changed before the image is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Histogram {
@@ -21,6 +22,7 @@ pub enum Histogram {
 
 /// How a radiograph becomes the network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Preprocess {
     /// Version of the meaning of these fields. This SDK supports version 1.
     pub version: u32,

@@ -57,13 +57,14 @@ impl FromStr for Provider {
 
 /// Whether a provider can run here.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Availability {
-    /// The provider.
+    /// The provider, as `--provider` takes it.
     pub provider: String,
     /// Whether it can run here.
     pub available: bool,
-    /// The reason if it cannot.
+    /// The reason if it cannot; `null` if it can.
     pub reason: Option<String>,
 }
 

@@ -3,10 +3,9 @@
 use crate::common::{Failure, Options, bar};
 use crate::shown::{out, remark};
 use crate::sign::{check_place, secret, sign};
-use anatomix::parts::runtime;
+use anatomix::parts::output::{BundleRecord, SignedRecord, VerifiedRecord};
 use anatomix::{Bundle, Engine, Error, Phase, Progress, VerifiedBundle};
 use clap::{Args, Subcommand};
-use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Describe or verify a bundle
@@ -52,7 +51,7 @@ impl BundleCommand {
                 let VerifiedBundle { sha256, .. } = verified(&folder, options)?;
                 let signature = sign(&folder, &sha256, &secret)?;
                 match target.json {
-                    true => Ok(out().json(&json!({ "folder": folder, "sha256": sha256, "signature": signature }))?),
+                    true => Ok(out().json(&SignedRecord::of(&folder, &sha256, &signature))?),
                     false => Ok(out().line(format_args!("{} signs the manifest {sha256}", signature.display()))?),
                 }
             }
@@ -77,19 +76,16 @@ impl Target {
 
 fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
     let manifest = bundle.manifest();
-    let (processor, note) = (runtime::processor(), manifest.processor_note(runtime::processor()));
+    let record = BundleRecord::of(bundle);
     if json {
-        return Ok(out().json(&json!({
-            "folder": bundle.folder(), "sha256": bundle.hash(), "bytes": bundle.bytes(), "manifest": manifest, "processor": processor,
-            "notes": note.into_iter().collect::<Vec<_>>(),
-        }))?);
+        return Ok(out().json(&record)?);
     }
     let (apm, decoder) = (&manifest.apm, &manifest.decoder);
     let mut out = out();
     let precision = &decoder.precision;
     for (key, value) in [
         ("name", manifest.name.clone()),
-        ("folder", bundle.folder().display().to_string()),
+        ("folder", record.folder),
         ("made by", manifest.created_by.clone()),
         ("schema", manifest.schema.to_string()),
         ("sha256", bundle.hash().into()),
@@ -110,7 +106,7 @@ fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
         out.line(format_args!("{name:<28}{:>14}  {}", entry.bytes, entry.sha256))?;
     }
     out.line(format_args!("{:<28}{:>14}", "all", bundle.bytes()))?;
-    if let Some(note) = note {
+    for note in record.notes {
         remark(&format!("note: {note}"));
     }
     Ok(())
@@ -136,12 +132,10 @@ fn verified(folder: &Path, options: &Options) -> Result<VerifiedBundle, Failure>
 }
 
 fn print_whole(bundle: &VerifiedBundle, folder: &Path, signed: bool, json: bool) -> Result<(), Failure> {
-    let VerifiedBundle { name, sha256, files, bytes, .. } = bundle;
     if json {
-        return Ok(out().json(&json!({
-            "folder": folder, "sha256": sha256, "files": files, "bytes": bytes, "verified": true, "signed": signed,
-        }))?);
+        return Ok(out().json(&VerifiedRecord::of(bundle, folder, signed))?);
     }
+    let VerifiedBundle { name, sha256, files, bytes, .. } = bundle;
     let by = if signed { ", which the key's owner signed," } else { "" };
     Ok(out().line(format_args!("{name} is whole: {files} files, {bytes} bytes, as the manifest {sha256}{by} says"))?)
 }
