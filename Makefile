@@ -54,8 +54,10 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 DIST := anatomix-$(VERSION)-$(MACHINE)-linux
 SBOM := build/sbom.cdx.json
+AUDIT := build/dep-v0
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2> /dev/null || echo 0)
-INSTALL = VERSION=$(VERSION) SONAME=$(SONAME) RELEASE=$(RELEASE) ORT=$(dir $(ORT)) ORT_VERSION=$(ORT_VERSION) SBOM=$(SBOM) packaging/install.sh
+INSTALL = VERSION=$(VERSION) SONAME=$(SONAME) RELEASE=$(RELEASE) ORT=$(dir $(ORT)) ORT_VERSION=$(ORT_VERSION) SBOM=$(SBOM) \
+  AUDIT=$(AUDIT) packaging/install.sh
 ABOUT_VERSION := 0.9.3
 
 # The trainer links the libtorch of .venv, which it finds through that environment's Python.
@@ -106,12 +108,14 @@ sign: ## Sign the tarball of `make dist` with minisign's secret key KEY: a file 
 	@command -v minisign > /dev/null || { echo "error: minisign is needed (Debian's package minisign)" >&2; exit 1; }
 	minisign -S -s '$(KEY)' -m build/dist/$(DIST).tar.gz -t '$(DIST).tar.gz'
 
-# The software bill of materials. Its time is that of the commit, so it is written anew each time.
+# The software bill of materials, and the crates of it in the form in which they are put into the installed files. Its time is that of the
+# commit, so it is written anew each time.
 .PHONY: sbom
 sbom: $(ORT)
 	@mkdir -p $(dir $(SBOM))
 	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(PYTHON) packaging/sbom.py $(FEATURES) $(MACHINE)-unknown-linux-gnu $(ORT_VERSION) \
 	  $(ORT).$(ORT_VERSION) > $(SBOM)
+	@$(PYTHON) packaging/audit.py $(SBOM) $(AUDIT)
 
 .PHONY: python
 python: $(VENV_PYTHON) ## Build the Python package's wheel in build/wheels, and install it into .venv-python

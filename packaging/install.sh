@@ -1,6 +1,6 @@
 #!/bin/sh
 # Puts what `make build` built into a folder: packaging/install.sh PREFIX. `make install` and `make dist` call it, from the root of the
-# repository, with VERSION, SONAME, RELEASE (the folder of the built files), ORT (the one of ONNX Runtime), ORT_VERSION and SBOM set.
+# repository, with VERSION, SONAME, RELEASE (the folder of the built files), ORT (the one of ONNX Runtime), ORT_VERSION, SBOM and AUDIT set.
 set -eu
 umask 022
 prefix=$1
@@ -10,7 +10,7 @@ fail() {
   exit 1
 }
 
-for file in "$RELEASE/anatomix" "$RELEASE/libanatomix.so" "$ORT/libonnxruntime.so.$ORT_VERSION" "$ORT/LICENSE" "$SBOM"; do
+for file in "$RELEASE/anatomix" "$RELEASE/libanatomix.so" "$ORT/libonnxruntime.so.$ORT_VERSION" "$ORT/LICENSE" "$SBOM" "$AUDIT"; do
   [ -e "$file" ] || fail "$file is missing; run \`make build\` first"
 done
 mkdir -p "$prefix" 2> /dev/null && [ -w "$prefix" ] ||
@@ -40,6 +40,10 @@ mkdir -p "$prefix/bin" "$prefix/lib"
 rm -f "$prefix/bin/anatomix" "$prefix/lib/libanatomix.so.$VERSION"
 "${STRIP:-strip}" --strip-all -o "$prefix/bin/anatomix" "$RELEASE/anatomix"
 "${STRIP:-strip}" --strip-unneeded -o "$prefix/lib/libanatomix.so.$VERSION" "$RELEASE/libanatomix.so"
+# The crates that are linked, where scanners for vulnerable ones look for them.
+for file in "$prefix/bin/anatomix" "$prefix/lib/libanatomix.so.$VERSION"; do
+  "${OBJCOPY:-objcopy}" --add-section ".dep-v0=$AUDIT" --set-section-flags .dep-v0=noload,readonly "$file"
+done
 chmod u=rwx,go=rx "$prefix/bin/anatomix"
 chmod u=rw,go=r "$prefix/lib/libanatomix.so.$VERSION"
 link "libanatomix.so.$VERSION" "$SONAME" libanatomix.so

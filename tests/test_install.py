@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+import zlib
 from pathlib import Path
 
 import abi
@@ -157,6 +158,22 @@ def test_the_bill_of_materials_is_valid_and_complete(prefix):
     assert {needed for entry in bom["dependencies"] for needed in entry.get("dependsOn", [])} <= references
     # Only what is fetched has a hash; all crates are fetched except the SDK.
     assert [name for name, component in components.items() if "hashes" not in component] == ["rust-std"]
+
+
+@pytest.mark.parametrize("file", ["bin/anatomix", "lib/libanatomix.so"])
+def test_the_binaries_name_their_crates_as_cargo_auditable_does(prefix, file):
+    with (prefix / file).open("rb") as opened:
+        section = ELFFile(opened).get_section_by_name(".dep-v0")
+        packages = json.loads(zlib.decompress(section.data()))["packages"]
+    bom = json.loads((prefix / "share/anatomix/sbom.cdx.json").read_text())
+    linked = {part["bom-ref"] for part in bom["components"] if part["bom-ref"].startswith("pkg:cargo/")}
+    [root] = [package for package in packages if package.get("root")]
+    assert (root["name"], root["source"]) == ("anatomix", "local")
+    assert {f"pkg:cargo/{one['name']}@{one['version']}" for one in packages if one is not root} == linked
+    assert {one["source"] for one in packages if one is not root} == {"crates.io"}
+    direct = {packages[index]["name"] for index in root["dependencies"]}
+    assert {"ort", "tokenizers", "dicom-object"} <= direct and "ort-sys" not in direct
+    assert all(one.get("dependencies", []) == sorted(set(one.get("dependencies", []))) for one in packages)
 
 
 def test_manual_pages_and_completions_are_installed(prefix):
