@@ -77,6 +77,15 @@ def test_what_is_read_is_not_replaced(run, phantom_dicom, tmp_path):
     assert refused.returncode == 2 and f"--overlay would replace {key}" in refused.stderr
 
 
+def test_images_that_are_named_by_their_uids_get_files_of_their_own(succeed, phantom_dicom, tmp_path):
+    images = [tmp_path / name for name in ("DX.2.25.17", "DX.2.25.18", "other.dcm")]
+    for image in images:
+        image.write_bytes(phantom_dicom.read_bytes())
+    (out := tmp_path / "out").mkdir()
+    succeed("perceive", *images, "--sr", out)
+    assert sorted(path.name for path in out.iterdir()) == ["DX.2.25.17.sr.dcm", "DX.2.25.18.sr.dcm", "other.sr.dcm"]
+
+
 def test_links_lose_nothing(run, succeed, phantom_dicom, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -11,6 +11,7 @@ use anatomix::{Engine, Error, PerceiveOptions, Radiograph, Study};
 use clap::Args;
 use indicatif::ProgressBar;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -137,7 +138,7 @@ impl Perceive {
         }
         let mut taken = BTreeMap::new();
         let place = |image: &PathBuf| {
-            let mut name = image.file_stem().unwrap_or_default().to_owned();
+            let mut name = base_name(image);
             name.push(ending);
             let path = out.join(name);
             match taken.insert(path.clone(), image.clone()) {
@@ -150,6 +151,13 @@ impl Perceive {
         };
         self.images.iter().map(place).collect()
     }
+}
+
+/// The name of an image's file without its extension. The end of a UID, by which archives name files, is no extension.
+fn base_name(image: &Path) -> OsString {
+    let is_number = image.extension().is_some_and(|end| end.as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    let name = if is_number { image.file_name() } else { image.file_stem() };
+    name.unwrap_or_default().to_owned()
 }
 
 /// A radiograph with its study, or why there is none.
