@@ -251,3 +251,14 @@ def test_an_image_that_memory_lacks_for_takes_nothing_from_the_others(run, tmp_p
     assert result.returncode == 1
     assert [json.loads(line)["image"] for line in result.stdout.splitlines()] == [str(phantom_dicom)] * 2
     assert len(result.stderr.splitlines()) == 1 and str(path) in result.stderr and "memory" in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("option", ["--sr", "--gsps", "--sc", "--fhir", "--save"])
+def test_a_document_of_its_own_is_no_radiograph(run, succeed, phantom_dicom, tmp_path, option):
+    """Whole, as it lies in the archive beside the image, and cut off."""
+    document, broken = tmp_path / "document", tmp_path / "cut"
+    succeed("report", phantom_dicom, option, document)
+    content = document.read_bytes()
+    for length in [100, 132, 700, len(content) // 2, len(content) - 1, len(content)]:
+        broken.write_bytes(content[:length])
+        check_refused(run("perceive", broken, "--json"), re.escape(str(broken)))
