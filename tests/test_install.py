@@ -272,6 +272,21 @@ def test_programs_are_built_by_cmake_and_shipped(prefix, data, report, tmp_path)
         away.rename(prefix)
 
 
+def test_the_guide_leads_from_the_tarball_to_a_report(prefix, data, tmp_path):
+    """Its program and its CMakeLists.txt, as docs/guides/link.md has them."""
+    page = (ROOT / "docs/guides/link.md").read_text()
+    for name in ["report.cpp", "CMakeLists.txt"]:
+        [block] = re.findall(rf"^`{re.escape(name)}`:\n\n```\w+\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        (tmp_path / name).write_text(block)
+    run(CMAKE, "-S", tmp_path, "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={prefix}", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror")
+    run(CMAKE, "--build", tmp_path / "build")
+    run(CMAKE, "--install", tmp_path / "build", "--prefix", tmp_path / "product")
+    run(tmp_path / "product/bin/report", *data, tmp_path / "report.dcm")
+    run(prefix / "bin/anatomix", "report", data[1], "--sr", tmp_path / "expected.dcm")
+    assert (tmp_path / "report.dcm").read_bytes() == (tmp_path / "expected.dcm").read_bytes()
+    assert "not a DICOM file" in run(tmp_path / "product/bin/report", data[0], ROOT / "docs/overlay.png", tmp_path / "none.dcm", fails=True)
+
+
 def test_the_library_finds_onnxruntime_beside_itself(prefix, data, version, tmp_path):
     source, program = tmp_path / "probe.c", tmp_path / "probe"
     source.write_text(PROBE)
