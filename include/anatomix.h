@@ -158,7 +158,7 @@ enum anx_status
      */
     ANX_BUNDLE_MISSING = 202,
     /**
-     * A file of the bundle is not what the manifest says: it has another size or hash, is no regular file, or is a graph that takes
+     * A file of the bundle is not what the manifest says: it has another size or hash, is not a regular file, or is a graph that takes
      * weights from a file that the manifest does not list.
      */
     ANX_BUNDLE_ALTERED = 203,
@@ -1432,7 +1432,7 @@ const struct anx_provenance *anx_study_provenance(const struct anx_study *study)
  * path: the file. options: NULL for the defaults. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
  * Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_RADIOGRAPH, ANX_RETRIEVAL, ANX_RUNTIME,
  * ANX_PROMPT. The engine can be used as before after every failure.
- * Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so if the header does. Asking
+ * Does not refuse an image that is not a frontal chest radiograph: look at the flags, which say so if the header does. Asking
  * such a study has to be allowed, see anx_ask_options.accept_flags.
  */
 anx_status anx_study_from_file(const struct anx_engine *engine,

@@ -102,7 +102,8 @@ impl Question {
     /// unlike groundings. The schema is not part of the prompt, so the question must say what the answer should contain.
     ///
     /// Numbers in the schema are at most 2^53 - 1 in magnitude, and the values of `multipleOf` have a common multiple of at most 65,535 (in
-    /// units of their last decimal place); others would be rounded, or take too much memory.
+    /// units of their last decimal place); others would be rounded, or take too much memory. So would many patterns that one text has to
+    /// match at once (through `allOf` and the like): such a schema is refused, and one pattern that joins them is not.
     ///
     /// A schema that cannot be used is the error [`QuestionError::Schema`](crate::error::QuestionError::Schema) when the question is asked,
     /// before anything is computed.

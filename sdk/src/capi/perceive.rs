@@ -90,7 +90,7 @@ pub(super) unsafe fn way(options: *const anx_perceive_options, count: usize, eng
 /// path: the file. options: NULL for the defaults. study: takes the new study, which the caller frees with anx_study_free; NULL on failure.
 /// Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_RADIOGRAPH, ANX_RETRIEVAL, ANX_RUNTIME,
 /// ANX_PROMPT. The engine can be used as before after every failure.
-/// Does not refuse an image that is no frontal chest radiograph: look at the flags, which say so if the header does. Asking
+/// Does not refuse an image that is not a frontal chest radiograph: look at the flags, which say so if the header does. Asking
 /// such a study has to be allowed, see anx_ask_options.accept_flags.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_from_file(

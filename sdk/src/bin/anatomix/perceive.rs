@@ -62,7 +62,7 @@ impl Perceive {
         let kept = Kept::new(inputs, &options.bundle()?);
         kept.check_all(images.iter().flat_map(Image::outs))?;
         let mut failed = false;
-        // An image that is no DICOM file, as a document needs it, fails before the bundle is opened.
+        // An image that is not a DICOM file, as a document needs it, fails before the bundle is opened.
         let images: Vec<Image> = images.into_iter().filter(|image| self.may_be_documented(image, &mut failed)).collect();
         if images.is_empty() {
             return Err(Failure::Reported);
