@@ -29,6 +29,7 @@ SIZES = {
     "decoder_layers": 2,
     "embedding": 6,
     "dropout": 0.0,
+    "frozen_stages": 0,
 }
 TEXT = {"width": 20, "projection": 28}
 

@@ -136,6 +136,43 @@ def test_training_goes_on_from_imports(trainer, folder_run, phantoms, tmp_path):
     assert all((trained[name] - tensor).abs().max() < 1e-3 for name, tensor in given.items())
 
 
+def test_a_resnet_becomes_the_backbone(trainer, phantoms, folder_run, tmp_path):
+    """Torchvision's state of a ResNet-50, as a checkpoint of either format: all but the stem's convolution and the classifier is held
+    unchanged, training goes on from it, and its first stage and its norms stay as they are."""
+    from torchvision.models import resnet18, resnet50
+
+    torch.manual_seed(7)
+    state = {name: tensor.contiguous() for name, tensor in resnet50(weights=None).state_dict().items()}
+    torch.save(state, tmp_path / "resnet50.pth")
+    save_file(state, tmp_path / "resnet50.safetensors")
+    for file in ["resnet50.pth", "resnet50.safetensors"]:
+        trainer("import", "--out", tmp_path / file[-3:], "--image-size", 64, "--image-encoder", tmp_path / file)
+    held = load_file(tmp_path / "pth/image_encoder.safetensors")
+    assert (tmp_path / "pth/image_encoder.safetensors").read_bytes() == (tmp_path / "ors/image_encoder.safetensors").read_bytes()
+    left_out = {name for name in state if name.startswith("fc.") or name.endswith("num_batches_tracked")} | {"conv1.weight"}
+    assert {f"backbone.0.body.{name}" for name in state.keys() - left_out} == held.keys()
+    assert all(torch.equal(tensor, state[name.removeprefix("backbone.0.body.")]) for name, tensor in held.items())
+
+    run, recipe = tmp_path / "run", tmp_path / "recipe.toml"
+    recipe.write_text(f'run = "run"\ndata = "{phantoms}"\n[apm]\nsteps = 1\nbatch = 2\n')
+    files = ["--image-encoder", tmp_path / "resnet50.pth", "--text-encoder", folder_run.folder / "bert"]
+    trainer("import", "--out", run, "--image-size", 64, *files)
+    trainer("train", "apm", "--config", recipe, "--from", run / "image_encoder.safetensors", "--threads", 1)
+    trained = load_file(run / "apm.safetensors")
+    moved = {name for name, tensor in held.items() if not torch.equal(trained[name], tensor)}
+    frozen = {name for name in held if ".layer1." in name or ".bn" in name or "downsample.1" in name}
+    assert moved == held.keys() - frozen
+
+    shallow = {name: tensor.contiguous() for name, tensor in resnet18(weights=None).state_dict().items()}
+    save_file(shallow, tmp_path / "resnet18.safetensors")
+    said = trainer("import", "--out", tmp_path / "no", "--image-encoder", tmp_path / "resnet18.safetensors", fails=True)
+    assert "resnet18.safetensors" in said and "bottleneck" in said
+    del state["layer3.2.bn2.bias"]
+    save_file(state, tmp_path / "bent.safetensors")
+    said = trainer("import", "--out", tmp_path / "no", "--image-encoder", tmp_path / "bent.safetensors", fails=True)
+    assert "backbone.0.body.layer3.2.bn2.bias is missing" in said
+
+
 def test_sentences_of_a_data_set(trainer, folder_run, phantoms, tmp_path):
     """The sentences of a data set complete a run and are in the bundle's database."""
     shutil.copytree(folder_run.run, tmp_path / "run", ignore=shutil.ignore_patterns("sentences.json"))

@@ -29,6 +29,7 @@ feed_forward = 64
 encoder_layers = 1
 decoder_layers = 1
 train_batch_norm = true
+frozen_stages = 0
 [models.text]
 width = 32
 layers = 1

@@ -10,7 +10,7 @@
 //!
 //! It writes `step.safetensors`, with `loss`, `loss.PART`, and `gradient.NAME` for each trained parameter.
 
-use anatomix_trainer::data::packs::{self, Pack};
+use anatomix_trainer::data::packs::{self, AnswerWeights, Pack};
 use anatomix_trainer::graph::Params;
 use anatomix_trainer::run::ModelConfig;
 use anatomix_trainer::training::config::LanguageStage;
@@ -81,7 +81,7 @@ fn language(params: &Params, objective: &LanguageObjective, folder: &Path, batch
         (Some(tokens), Some(objects)) => Some(objective.visual(params, tokens.shallow_clone(), objects.shallow_clone(), true)),
         _ => None,
     };
-    let (batch, targets, weights) = packs::batch(&packs.collect::<Vec<_>>(), features.as_ref(), Device::Cpu);
+    let (batch, targets, weights) = packs::batch(&packs.collect::<Vec<_>>(), features.as_ref(), AnswerWeights::Balanced, Device::Cpu);
     let (loss, _) = objective.loss(params, &batch, &targets, &weights, true);
     Ok((vec![], loss))
 }

@@ -17,8 +17,9 @@ pub struct Arguments {
     /// Side of the images that the perception module was trained on, in pixels.
     #[arg(long, value_name = "PIXELS", default_value_t = ApmConfig::default().image_size)]
     image_size: i64,
-    /// A pretrained image encoder for training a perception module: a Hugging Face folder with a DINOv3 vision transformer.
-    #[arg(long, value_name = "DIR")]
+    /// A pretrained image encoder for training a perception module: a Hugging Face folder with a DINOv3 vision transformer, or a file with
+    /// a ResNet-50 of torchvision (safetensors, or a PyTorch checkpoint).
+    #[arg(long, value_name = "DIR|FILE")]
     image_encoder: Option<PathBuf>,
     /// The sentence encoder: a Hugging Face folder with a BERT model and its tokenizer.
     #[arg(long, value_name = "DIR")]

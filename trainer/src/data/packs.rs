@@ -6,6 +6,7 @@
 use crate::graph::CausalBatch;
 use anatomix::error::PromptError;
 use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
+use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 /// Tokens of one context with its questions and answers.
@@ -18,6 +19,18 @@ pub struct Pack {
     segments: Vec<i64>,
     /// Weight of predicting the token after each token in the loss; 0 if it is not a training target.
     weights: Vec<f32>,
+}
+
+/// Weights of the answers in the mean over all tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswerWeights {
+    /// An answer weighs as much as the square root of its length. With equal weights for all tokens, one report would outweigh fifty
+    /// questions that are answered by yes or no.
+    #[default]
+    Balanced,
+    /// All tokens weigh the same, as published.
+    Published,
 }
 
 impl Pack {
@@ -52,8 +65,7 @@ impl Pack {
         let own = question.len() + answer.len();
         self.positions.extend((0..own).map(|i| (context + i) as i64));
         self.segments.extend(std::iter::repeat_n(segment, own));
-        // Each token of the answer is predicted at the token before it. The weight of an answer is the square root of its length; with
-        // equal weights for all tokens, one report would outweigh fifty questions that are answered by yes or no.
+        // Each token of the answer is predicted at the token before it. See AnswerWeights::Balanced.
         let weight = 1.0 / (answer.len() as f32).sqrt();
         self.weights.extend((0..own).map(|i| if i + 1 >= question.len() && i + 1 < own { weight } else { 0.0 }));
         self.visual_index.extend(std::iter::repeat_n(-1, own));
@@ -74,7 +86,7 @@ impl Pack {
 
 /// Pads packs to a batch; `visual` holds the visual features of their images, `[B, P + 36, hidden]`. Returns the batch, the target tokens
 /// at its selected positions, and the weights of their losses.
-pub fn batch(packs: &[Pack], visual: Option<&Tensor>, device: Device) -> (CausalBatch, Tensor, Tensor) {
+pub fn batch(packs: &[Pack], visual: Option<&Tensor>, weighted: AnswerWeights, device: Device) -> (CausalBatch, Tensor, Tensor) {
     let length = packs.iter().map(Pack::len).max().unwrap_or(0);
     let rows = visual.map_or(0, |v| v.size()[1]);
     let (mut ids, mut index, mut positions, mut segments) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -94,7 +106,7 @@ pub fn batch(packs: &[Pack], visual: Option<&Tensor>, device: Device) -> (Causal
         for (at, &weight) in pack.weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
             selected.push((number * length + at) as i64);
             targets.push(pack.ids[at + 1]);
-            weights.push(weight);
+            weights.push(if weighted == AnswerWeights::Published { 1.0 } else { weight });
         }
     }
     let shape = [packs.len() as i64, length as i64];

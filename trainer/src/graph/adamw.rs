@@ -13,6 +13,8 @@ pub struct Settings {
     pub beta2: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
+    /// Whether it applies to norms and biases, too.
+    pub decays_all: bool,
     /// All gradients together are clipped to this norm; 0 means no clipping.
     pub clip: f64,
 }
@@ -40,8 +42,7 @@ impl AdamW {
         let trained = params.named().into_iter().filter(|(_, t)| t.requires_grad());
         let trained = trained.map(|(name, tensor)| Trained {
             factor: factor(&name),
-            // Weight decay does not apply to norms and biases.
-            decay: if tensor.dim() > 1 { settings.weight_decay } else { 0.0 },
+            decay: if settings.decays_all || tensor.dim() > 1 { settings.weight_decay } else { 0.0 },
             first: tensor.zeros_like().detach(),
             second: tensor.zeros_like().detach(),
             name,

@@ -90,15 +90,8 @@ pub trait Ops {
     fn select_positions(&self, x: &Self::Tensor) -> Self::Tensor;
 
     /// Multi-head attention: `q` is `[B, N, D]`, `k` and `v` are `[B, M, D]`.
-    fn attention(
-        &self,
-        q: &Self::Tensor,
-        k: &Self::Tensor,
-        v: &Self::Tensor,
-        heads: i64,
-        width: i64,
-        mask: Option<&Self::Tensor>,
-    ) -> Self::Tensor {
+    fn attention(&self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, how: &Attention<Self::Tensor>) -> Self::Tensor {
+        let &Attention { heads, width, mask, .. } = how;
         let head = width / heads;
         let split = |x| self.transpose(&self.reshape(x, &[0, -1, heads, head]), &[0, 2, 1, 3]);
         let keys = self.transpose(&self.reshape(k, &[0, -1, heads, head]), &[0, 2, 3, 1]);
@@ -109,6 +102,19 @@ pub trait Ops {
         let mixed = self.matmul(&self.softmax(&scores), &split(v));
         self.reshape(&self.transpose(&mixed, &[0, 2, 1, 3]), &[0, -1, width])
     }
+}
+
+/// How [`Ops::attention`] attends.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a, T> {
+    /// Number of heads.
+    pub heads: i64,
+    /// Width of queries, keys and values.
+    pub width: i64,
+    /// What is added to the scores.
+    pub mask: Option<&'a T>,
+    /// Probability in training that an attention weight is 0.
+    pub dropout: f64,
 }
 
 /// Size of a linear layer.

@@ -1,6 +1,6 @@
 //! Computation of models with libtorch, for training, evaluation and export.
 
-use super::{Activation, CausalAttention, Conv, Init, Linear, Ops, Params};
+use super::{Activation, Attention, CausalAttention, Conv, Init, Linear, Ops, Params};
 use crate::models::lora::Lora;
 use std::ops::Range;
 use tch::{Kind, Tensor};
@@ -249,15 +249,9 @@ impl Ops for Torch<'_> {
         TorchTensor(x.0.flatten(0, 1).index_select(0, &self.batch().selected))
     }
 
-    fn attention(
-        &self,
-        q: &TorchTensor,
-        k: &TorchTensor,
-        v: &TorchTensor,
-        heads: i64,
-        width: i64,
-        mask: Option<&TorchTensor>,
-    ) -> TorchTensor {
+    fn attention(&self, q: &TorchTensor, k: &TorchTensor, v: &TorchTensor, how: &Attention<TorchTensor>) -> TorchTensor {
+        let &Attention { heads, width, mask, dropout } = how;
+        let dropout = if self.training { dropout } else { 0.0 };
         let head = width / heads;
         let batch = k.0.size()[0];
         let split = |x: &Tensor| {
@@ -265,7 +259,7 @@ impl Ops for Torch<'_> {
             x.reshape([size[0], size[1], heads, head]).transpose(1, 2).expand([batch, heads, size[1], head], false)
         };
         let out =
-            Tensor::scaled_dot_product_attention(&split(&q.0), &split(&k.0), &split(&v.0), mask.map(|m| &m.0), 0.0, false, None, false);
+            Tensor::scaled_dot_product_attention(&split(&q.0), &split(&k.0), &split(&v.0), mask.map(|m| &m.0), dropout, false, None, false);
         TorchTensor(out.transpose(1, 2).reshape([batch, -1, width]))
     }
 }

@@ -10,6 +10,7 @@ mod dino;
 mod error;
 mod language;
 mod names;
+mod resnet;
 mod stored;
 mod text;
 mod tokens;
@@ -27,6 +28,7 @@ use apm::PerceptionModule;
 use checkpoint::Checkpoint;
 use dino::ImageEncoder;
 use language::LanguageModel;
+use resnet::Backbone;
 use std::path::PathBuf;
 use text::SentenceEncoder;
 use tokenizers::Tokenizer;
@@ -41,7 +43,7 @@ pub struct Settings {
     pub apm: Option<PathBuf>,
     /// Side of the images that the module was trained on, in pixels. It cannot be derived from the module's parameters.
     pub image_size: i64,
-    /// Folder of a pretrained image encoder, for training a perception module.
+    /// A pretrained image encoder, for training a perception module: the folder of a DINOv3 model, or the file of a ResNet.
     pub image_encoder: Option<PathBuf>,
     /// Folder of the sentence encoder.
     pub text_encoder: Option<PathBuf>,
@@ -87,7 +89,12 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
     // All errors of names, shapes and configurations are found from headers, before any file is written.
     let mut lines = Vec::new();
     let apm = apm.as_deref().map(|path| PerceptionModule::open(path, *image_size)).transpose()?;
-    let image_encoder = image_encoder.as_deref().map(ImageEncoder::open).transpose()?;
+    let (encoder_folder, encoder_file) = match image_encoder.as_deref() {
+        Some(path) if path.is_dir() => (Some(path), None),
+        path => (None, path),
+    };
+    let image_encoder = encoder_folder.map(ImageEncoder::open).transpose()?;
+    let backbone = encoder_file.map(Backbone::open).transpose()?;
     let text = text_encoder.as_deref().map(SentenceEncoder::open).transpose()?;
     let language = language.as_deref().map(LanguageModel::open).transpose()?;
     if let Some(text) = &text {
@@ -113,6 +120,12 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
             encoder.config.width,
             size(&encoder.checkpoint)
         ));
+    }
+    if let Some(Backbone { blocks, planes, checkpoint }) = &backbone {
+        models.apm.image_size = *image_size;
+        models.apm.dino = None;
+        (models.apm.blocks, models.apm.planes) = (*blocks, *planes);
+        lines.push(format!("image encoder: a ResNet with {blocks:?} blocks, without its first convolution, {}", size(checkpoint)));
     }
     if let Some(language) = &language {
         models.language = language.config.clone();
@@ -153,6 +166,7 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
         (run::TEXT, text.as_ref().map(|t| &t.checkpoint)),
         (run::APM, apm.as_ref().map(|a| &a.checkpoint)),
         (run::IMAGE_ENCODER, image_encoder.as_ref().map(|e| &e.checkpoint)),
+        (run::IMAGE_ENCODER, backbone.as_ref().map(|b| &b.checkpoint)),
         (run::LANGUAGE, language.as_ref().map(|l| &l.checkpoint)),
         (run::ADAPTER, adapter.as_ref().map(|a| &a.checkpoint)),
     ];

@@ -1,6 +1,6 @@
 //! An implementation of `Ops` that computes nothing and records the names and shapes of a model's parameters.
 
-use crate::graph::{Activation, CausalAttention, Conv, Init, Linear, Ops};
+use crate::graph::{Activation, Attention, CausalAttention, Conv, Init, Linear, Ops};
 use crate::models::apm::{self, ApmConfig};
 use crate::models::dino::{self, DinoConfig};
 use crate::models::gemma::{self, GemmaConfig};
@@ -145,7 +145,7 @@ impl Ops for Names<'_> {
     fn scope(&self, _: &str) {}
     fn causal_attention(&self, _: &(), _: &(), _: &(), _: &CausalAttention) {}
     fn select_positions(&self, _: &()) {}
-    fn attention(&self, _: &(), _: &(), _: &(), _: i64, _: i64, _: Option<&()>) {}
+    fn attention(&self, _: &(), _: &(), _: &(), _: &Attention<()>) {}
 }
 
 #[cfg(test)]

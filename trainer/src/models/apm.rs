@@ -2,7 +2,7 @@
 //! extraction and heads. Parameter names are those of the published checkpoint.
 
 use super::dino::{self, DinoConfig};
-use crate::graph::{Activation, Conv, Init, Linear, Ops};
+use crate::graph::{Activation, Attention, Conv, Init, Linear, Ops};
 use anatomix::{LABEL_COUNT, STRUCTURE_COUNT};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,10 @@ pub struct ApmConfig {
     pub feature_extractor: bool,
     /// Whether batch norms are trained, for a backbone from scratch, or frozen, for a pretrained one.
     pub train_batch_norm: bool,
-    /// Dropout in the transformer.
+    /// Number of the ResNet's four stages whose convolutions are frozen, from the first on: 1 as published, for a pretrained backbone. The
+    /// stem is trained always, because its input has one channel instead of three.
+    pub frozen_stages: i64,
+    /// Dropout in the transformer, of attention weights, too.
     pub dropout: f64,
     /// Configuration of DINOv3, which then replaces the ResNet as the image encoder (an ablation).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +57,7 @@ impl Default for ApmConfig {
             embedding: 16,
             feature_extractor: true,
             train_batch_norm: false,
+            frozen_stages: 1,
             dropout: 0.1,
             dino: None,
         }
@@ -71,6 +75,16 @@ impl ApmConfig {
         self.grid() * self.grid()
     }
 
+    /// How the transformer's layers attend.
+    fn attention<T>(&self) -> Attention<'_, T> {
+        Attention { heads: self.heads, width: self.width, mask: None, dropout: self.dropout }
+    }
+
+    /// Whether a parameter is of a frozen stage of the ResNet.
+    pub fn is_frozen(&self, name: &str) -> bool {
+        (1..=self.frozen_stages).any(|stage| name.starts_with(&format!("backbone.0.body.layer{stage}.")))
+    }
+
     /// Checks that the sizes fit together, so that no operation fails later.
     ///
     /// # Errors
@@ -86,6 +100,9 @@ impl ApmConfig {
             heads > 0 && width > 0 && width % heads == 0 && width % 2 == 0,
             "width {width} is not even or not a multiple of heads {heads}"
         );
+        let frozen = self.frozen_stages;
+        ensure!((0..=4).contains(&frozen), "frozen_stages {frozen} is not between 0 and 4");
+        ensure!((0.0..1.0).contains(&self.dropout), "dropout {} is not between 0 and 1", self.dropout);
         if let Some(dino) = &self.dino {
             let fits = dino.heads > 0 && dino.width > 0 && dino.width % (4 * dino.heads) == 0;
             ensure!(fits, "dino.width {} is not a multiple of four times dino.heads {}", dino.width, dino.heads);
@@ -154,8 +171,12 @@ pub fn apm<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> ApmOutput<
     let boxes = ops.activate(&boxes, Activation::Sigmoid);
 
     // Feature extraction (paper, eq. 4) is cross-attention from the decoder's output to the encoded image.
-    let described =
-        if config.feature_extractor { attention_block(ops, "anat_obj_embs.mha", width, 2, &objects, &memory, &memory) } else { objects };
+    let described = if config.feature_extractor {
+        let how = Attention { heads: 2, width, mask: None, dropout: 0.0 };
+        attention_block(ops, "anat_obj_embs.mha", &how, &objects, &memory, &memory)
+    } else {
+        objects
+    };
     let embedding = Linear { inputs: width, outputs: config.embedding, bias: true };
     let object_embeddings = ops.linear(&described, "anat_obj_embs.linear", embedding);
     let cls = ops.reshape(&cls, &[0, width]);
@@ -198,7 +219,7 @@ fn resnet<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> O::Tensor {
 fn encoder_layer<O: Ops>(ops: &O, config: &ApmConfig, name: &str, x: &O::Tensor, positions: &O::Tensor) -> O::Tensor {
     let width = config.width;
     let positioned = ops.add(x, positions);
-    let seen = attention_block(ops, &format!("{name}.self_attn"), width, config.heads, &positioned, &positioned, x);
+    let seen = attention_block(ops, &format!("{name}.self_attn"), &config.attention(), &positioned, &positioned, x);
     let x = ops.layer_norm(&ops.add(x, &ops.dropout(&seen, config.dropout)), &format!("{name}.norm1"), width, 1e-5);
     let out = feed_forward(ops, config, name, &x);
     ops.layer_norm(&ops.add(&x, &out), &format!("{name}.norm2"), width, 1e-5)
@@ -215,10 +236,10 @@ fn decoder_layer<O: Ops>(
 ) -> O::Tensor {
     let width = config.width;
     let positioned = ops.add(x, queries);
-    let own = attention_block(ops, &format!("{name}.self_attn"), width, config.heads, &positioned, &positioned, x);
+    let own = attention_block(ops, &format!("{name}.self_attn"), &config.attention(), &positioned, &positioned, x);
     let x = ops.layer_norm(&ops.add(x, &ops.dropout(&own, config.dropout)), &format!("{name}.norm1"), width, 1e-5);
     let positioned = ops.add(&x, queries);
-    let seen = attention_block(ops, &format!("{name}.multihead_attn"), width, config.heads, &positioned, keys, memory);
+    let seen = attention_block(ops, &format!("{name}.multihead_attn"), &config.attention(), &positioned, keys, memory);
     let x = ops.layer_norm(&ops.add(&x, &ops.dropout(&seen, config.dropout)), &format!("{name}.norm2"), width, 1e-5);
     let out = feed_forward(ops, config, name, &x);
     ops.layer_norm(&ops.add(&x, &out), &format!("{name}.norm3"), width, 1e-5)
@@ -233,10 +254,11 @@ fn feed_forward<O: Ops>(ops: &O, config: &ApmConfig, name: &str, x: &O::Tensor) 
 }
 
 /// PyTorch's `nn.MultiheadAttention`, whose `in_proj_weight` `[3 D, D]` projects queries, keys and values.
-fn attention_block<O: Ops>(ops: &O, name: &str, width: i64, heads: i64, q: &O::Tensor, k: &O::Tensor, v: &O::Tensor) -> O::Tensor {
+fn attention_block<O: Ops>(ops: &O, name: &str, how: &Attention<O::Tensor>, q: &O::Tensor, k: &O::Tensor, v: &O::Tensor) -> O::Tensor {
+    let width = how.width;
     let [weight, bias] = ["weight", "bias"].map(|part| format!("{name}.in_proj_{part}"));
     let project = |x: &O::Tensor, part: i64| ops.linear_part(x, [&weight, &bias], [3 * width, width], part * width..(part + 1) * width);
-    let mixed = ops.attention(&project(q, 0), &project(k, 1), &project(v, 2), heads, width, None);
+    let mixed = ops.attention(&project(q, 0), &project(k, 1), &project(v, 2), how);
     ops.linear(&mixed, &format!("{name}.out_proj"), Linear { inputs: width, outputs: width, bias: true })
 }
 

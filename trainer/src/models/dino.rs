@@ -1,7 +1,7 @@
 //! DINOv3's vision transformer as the image encoder, an ablation of the paper (section S5). Parameter names are those of the Hugging Face
 //! checkpoints, with the prefix [`BODY`].
 
-use crate::graph::{Activation, Init, Linear, Ops};
+use crate::graph::{Activation, Attention, Init, Linear, Ops};
 use serde::{Deserialize, Serialize};
 
 /// Prefix of the encoder's parameter names in the module.
@@ -96,8 +96,8 @@ fn layer<O: Ops>(ops: &O, config: &DinoConfig, name: &str, rotary: &Rotary<O::Te
         |part: &str, bias| ops.linear(&input, &format!("{name}.attention.{part}"), Linear { inputs: width, outputs: width, bias });
     let [q, k, v] = config.biases;
     let rotated = |x: O::Tensor| rotate(ops, config, rotary, &x);
-    let mixed =
-        ops.attention(&rotated(project("q_proj", q)), &rotated(project("k_proj", k)), &project("v_proj", v), config.heads, width, None);
+    let how = Attention { heads: config.heads, width, mask: None, dropout: 0.0 };
+    let mixed = ops.attention(&rotated(project("q_proj", q)), &rotated(project("k_proj", k)), &project("v_proj", v), &how);
     let mixed = ops.linear(&mixed, &format!("{name}.attention.o_proj"), Linear { inputs: width, outputs: width, bias: true });
     let x = ops.add(x, &scaled(&mixed, "layer_scale1"));
 

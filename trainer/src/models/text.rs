@@ -1,6 +1,6 @@
 //! The sentence encoder: BERT with mean pooling, and the projection that is trained to match object embeddings (paper, eq. 5 and 6).
 
-use crate::graph::{Activation, Init, Linear, Ops};
+use crate::graph::{Activation, Attention, Init, Linear, Ops};
 use serde::{Deserialize, Serialize};
 
 /// Configuration of the encoder. The defaults are those of BERT base, whose architecture PubMedBERT has.
@@ -60,7 +60,8 @@ pub fn bert<O: Ops>(ops: &O, config: &TextConfig, input: &TextInput<O::Tensor>) 
     for layer in 0..config.layers {
         let name = |part: &str| format!("encoder.layer.{layer}.{part}");
         let project = |part: &str| ops.linear(&x, &name(&format!("attention.self.{part}")), square);
-        let mixed = ops.attention(&project("query"), &project("key"), &project("value"), config.heads, width, Some(&input.mask));
+        let how = Attention { heads: config.heads, width, mask: Some(&input.mask), dropout: 0.0 };
+        let mixed = ops.attention(&project("query"), &project("key"), &project("value"), &how);
         let mixed = ops.dropout(&ops.linear(&mixed, &name("attention.output.dense"), square), config.dropout);
         x = ops.layer_norm(&ops.add(&x, &mixed), &name("attention.output.LayerNorm"), width, epsilon);
         let hidden = ops.linear(&x, &name("intermediate.dense"), Linear { inputs: width, outputs: config.feed_forward, bias: true });

@@ -4,6 +4,7 @@ use super::checkpoint::Start;
 use super::config::Recipe;
 use super::fit::{Loss, Stage, Step, Validation, fit};
 use super::objective::{PARTS, PerceptionLoss, Targets, perceive, trains_perception};
+use super::settings::Missing;
 use super::{losses, text};
 use crate::data::augment::augment;
 use crate::data::imagenome::{self, Annotated};
@@ -48,11 +49,18 @@ impl Sentences {
 }
 
 /// Targets of images, with boxes after augmentation.
-fn targets(images: &[&Annotated], boxes: &[Vec<Option<NormalizedBox>>], sentences: &Sentences, device: Device) -> Targets {
+fn targets(
+    images: &[&Annotated],
+    boxes: &[Vec<Option<NormalizedBox>>],
+    sentences: &Sentences,
+    missing: Missing,
+    device: Device,
+) -> Targets {
     let batch = images.len() as i64;
     let flat: Vec<&Option<NormalizedBox>> = boxes.iter().flatten().collect();
-    let values: Vec<f32> = flat.iter().flat_map(|b| b.unwrap_or_default().to_center()).collect();
-    let present: Vec<f32> = flat.iter().map(|b| if b.is_some() { 1.0 } else { 0.0 }).collect();
+    let values: Vec<f32> = flat.iter().flat_map(|b| b.map_or([0.0; 4], |b| b.to_center())).collect();
+    let counts = |b: &Option<NormalizedBox>| b.is_some() || missing == Missing::Published;
+    let present: Vec<f32> = flat.iter().map(|b| if counts(b) { 1.0 } else { 0.0 }).collect();
     let rows: Vec<i64> = images.iter().flat_map(|i| sentences.rows(i)).collect();
     let labels: Vec<f32> = images.iter().flat_map(|i| i.labels).collect();
     let tensor = |values: &[f32], shape: &[i64]| Tensor::from_slice(values).reshape(shape).to_device(device);
@@ -146,7 +154,7 @@ impl Stage for Perception<'_> {
         let mut boxes: Vec<_> = batch.iter().map(|i| i.boxes.to_vec()).collect();
         let rows: Vec<i64> = step.samples.iter().map(|&i| i as i64).collect();
         let picture = tch::no_grad(|| augment(&self.pictures.batch(&rows), &mut boxes, &self.recipe.augmentation, rng));
-        let targets = targets(&batch, &boxes, &self.sentences, self.device);
+        let targets = targets(&batch, &boxes, &self.sentences, self.recipe.losses.missing, self.device);
         let (picture, weights) = (picture.to_device(self.device), &self.recipe.losses);
         let PerceptionLoss { parts, loss } = PerceptionLoss::of(params, self.models, weights, &picture, &self.sentences.frozen, &targets);
         Ok(Loss { total: loss, parts: PARTS.into_iter().zip(parts.iter().map(|part| part.double_value(&[]))).collect() })

@@ -177,7 +177,9 @@ impl LanguageStage {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::{Decays, Missing};
     use super::*;
+    use crate::data::packs::AnswerWeights;
 
     fn recipe(tables: &str) -> Result<Recipe> {
         Recipe::of(toml::from_str(&format!("run = \"r\"\ndata = \"d\"\n{tables}"))?, Path::new("/base"))
@@ -202,6 +204,19 @@ mod tests {
         assert_eq!((recipe.instruct.epochs, recipe.instruct.rate, recipe.instruct.warmup), (Some(4), 2e-4, 0.03));
         assert!(recipe.losses.clip && recipe.losses.l1 == 5.0);
         assert_eq!(recipe.run, Path::new("/base/r"));
+    }
+
+    #[test]
+    fn the_papers_recipe_is_the_default_but_for_what_is_published() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/paper.toml");
+        let found = Recipe::read(&path).unwrap();
+        let published = |stage: StageSettings| StageSettings { decays: Decays::Published, ..stage };
+        assert_eq!(found.apm, published(StageSettings::apm()));
+        let weighted = |stage| StageSettings { answer_weights: AnswerWeights::Published, ..published(stage) };
+        assert_eq!((found.align, found.instruct), (weighted(StageSettings::align()), weighted(StageSettings::instruct())));
+        assert_eq!(found.losses, LossWeights { missing: Missing::Published, ..LossWeights::default() });
+        assert_eq!(found.augmentation, Augmentation::default());
+        assert_eq!(over(&ModelConfig::default(), found.models).unwrap(), ModelConfig::default());
     }
 
     #[test]

@@ -161,7 +161,7 @@ impl Trainer<'_> {
     fn compute(&self, params: &Params, of: &Sources, step: &Step, training: bool, rng: &mut ChaCha8Rng) -> Result<Computed> {
         let (packs, flips) = self.packs(of, step, rng)?;
         let visual = of.perceived.as_ref().map(|perceived| self.visual(params, perceived, step.samples, &flips, training));
-        let (batch, targets, weights) = packs::batch(&packs, visual.as_ref(), self.device);
+        let (batch, targets, weights) = packs::batch(&packs, visual.as_ref(), self.settings.answer_weights, self.device);
         let (loss, logits) = self.objective.loss(params, &batch, &targets, &weights, training);
         let right = logits.argmax(-1, false).eq_tensor(&targets).to_kind(Kind::Float);
         let is_coordinate = self.coordinates(&targets);

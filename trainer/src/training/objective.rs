@@ -83,10 +83,10 @@ fn project_sentences(ops: &Torch, text: &TextConfig, apm: &ApmConfig, frozen: &T
     project(ops, text, apm.embedding, &TorchTensor(frozen.shallow_clone())).0
 }
 
-/// Whether stage 1 trains a parameter. It trains all but running statistics and frozen batch norms.
+/// Whether stage 1 trains a parameter. It trains all but running statistics, frozen batch norms and frozen stages of the ResNet.
 pub fn trains_perception(config: &ApmConfig, name: &str) -> bool {
     let norm = name.starts_with("backbone") && (name.contains(".bn") || name.contains("downsample.1"));
-    !name.contains("running_") && (config.train_batch_norm || !norm)
+    !name.contains("running_") && !config.is_frozen(name) && (config.train_batch_norm || !norm)
 }
 
 /// Whether a parameter belongs to the base model.

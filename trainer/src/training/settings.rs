@@ -1,5 +1,6 @@
 //! Settings of a training stage: a recipe's tables over the defaults.
 
+use crate::data::packs::AnswerWeights;
 use crate::graph::adamw::Settings;
 use anyhow::{Result, anyhow, ensure};
 use serde::de::DeserializeOwned;
@@ -15,6 +16,17 @@ pub enum Keep {
     Last,
     /// Those with the best score on the validation split, which is computed with each checkpoint.
     Best,
+}
+
+/// Which parameters weight decay applies to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decays {
+    /// Matrices and kernels; not norms and biases, which it would only shift.
+    #[default]
+    Matrices,
+    /// All parameters, as published.
+    Published,
 }
 
 /// Settings of a training stage.
@@ -33,6 +45,8 @@ pub struct StageSettings {
     pub backbone_factor: f64,
     /// Weight decay.
     pub weight_decay: f64,
+    /// Which parameters weight decay applies to.
+    pub decays: Decays,
     /// Gradients are clipped to this norm; 0 means no clipping.
     pub clip: f64,
     /// Fraction of the optimiser steps over which the learning rate rises.
@@ -41,6 +55,8 @@ pub struct StageSettings {
     pub final_rate: f64,
     /// Number of questions in a pack.
     pub questions: usize,
+    /// Weights of the answers in a pack.
+    pub answer_weights: AnswerWeights,
     /// Number of optimiser steps between checkpoints.
     pub checkpoint_every: u64,
     /// Number of optimiser steps between lines of the log.
@@ -67,10 +83,12 @@ impl StageSettings {
             rate: 2e-4,
             backbone_factor: 0.1,
             weight_decay: 1e-4,
+            decays: Decays::Matrices,
             clip: 0.3,
             warmup: 0.03,
             final_rate: 0.0,
             questions: 12,
+            answer_weights: AnswerWeights::Balanced,
             checkpoint_every: 500,
             log_every: 10,
             keep: Keep::Last,
@@ -147,8 +165,20 @@ impl StageSettings {
 
     /// Settings of the optimiser.
     pub fn optimiser(&self) -> Settings {
-        Settings { beta1: 0.9, beta2: 0.999, weight_decay: self.weight_decay, clip: self.clip }
+        let all = self.decays == Decays::Published;
+        Settings { beta1: 0.9, beta2: 0.999, weight_decay: self.weight_decay, decays_all: all, clip: self.clip }
     }
+}
+
+/// What the losses of stage 1 do with structures that an image has no box of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Missing {
+    /// They are left out of the losses of boxes and of contrastive alignment.
+    #[default]
+    Masked,
+    /// They have the box (0, 0, 0, 0) and the sentence of a healthy structure, as published.
+    Published,
 }
 
 /// Weights of the losses of stage 1. The defaults are the published ones.
@@ -167,11 +197,13 @@ pub struct LossWeights {
     pub temperature: f64,
     /// Whether contrastive alignment has CLIP's hard targets instead of soft ones (an ablation).
     pub clip: bool,
+    /// What is done with structures that an image has no box of.
+    pub missing: Missing,
 }
 
 impl Default for LossWeights {
     fn default() -> Self {
-        Self { l1: 5.0, giou: 3.0, labels: 2.0, contrastive: 1.0, temperature: 0.01, clip: false }
+        Self { l1: 5.0, giou: 3.0, labels: 2.0, contrastive: 1.0, temperature: 0.01, clip: false, missing: Missing::Masked }
     }
 }
 
