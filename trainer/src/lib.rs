@@ -5,6 +5,7 @@
 
 pub mod commands;
 pub mod data;
+pub mod destination;
 pub mod evaluation;
 pub mod export;
 pub mod graph;

@@ -22,6 +22,7 @@ pub use deviation::{ApmDeviation, DecoderDeviation, Deviations, Measured};
 pub use graphs::{apm as write_apm, check_apm, check_decoder, decoder as write_decoder, projector as write_projector};
 pub use settings::{Measure, Settings};
 
+use crate::destination::Destination;
 use crate::graph::onnx::Precision;
 use crate::graph::{Params, ParamsError, Torch, TorchTensor};
 use crate::models::text::project;
@@ -32,7 +33,6 @@ use anatomix::parts::bundle;
 use anatomix::parts::prompt::PromptTokenizer;
 use anatomix::parts::retrieval::{self, SentenceDatabase, SentenceList};
 use anyhow::{Context, Result, bail};
-use destination::Destination;
 use files::{contents, write};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -71,7 +71,7 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     if !(parts.apm || parts.language || parts.adapter) {
         bail!("{} holds no model to export; it lacks {}", run.folder.display(), parts.missing.join("; "));
     }
-    let destination = Destination::new(&settings.out)?;
+    let destination = Destination::new(&settings.out, destination::check_replaceable)?;
     let folder = destination.folder();
     let bar = progress::bar(8, "exporting");
     let begin = |file: &str| bar.set_message(file.to_string());
