@@ -68,7 +68,7 @@ pub mod prompt {
 
 /// The formats of radiographs.
 pub mod radiograph {
-    pub use crate::radiograph::is_dicom;
+    pub use crate::radiograph::{dicom_sides, is_dicom};
 }
 
 /// The sentence database.

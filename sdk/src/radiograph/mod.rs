@@ -16,7 +16,7 @@ pub(crate) mod shown;
 mod sides;
 mod stored;
 
-pub use dicom::is_dicom;
+pub use dicom::{is_dicom, sides as dicom_sides};
 pub use error::RadiographError;
 pub use header::{Header, Orientation, PixelHistory};
 pub(crate) use identity::{Identity, Source, is_date, is_time, representation};

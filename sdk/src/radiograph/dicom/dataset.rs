@@ -83,7 +83,7 @@ struct Element<'a> {
 pub(super) enum Pixels<'a> {
     /// Uncompressed; `swapped` if the two bytes of each word have the other order.
     Native { bytes: &'a [u8], swapped: bool },
-    /// Uncompressed, with the start and length that the header gives; the data end before that.
+    /// The start and length that the header gives; the data end before that. Of compressed pixels the length is not known, and 0.
     Cut { start: usize, length: usize },
     /// Compressed, with the offset table.
     Fragments { offsets: &'a [u8], parts: Vec<&'a [u8]> },
@@ -135,7 +135,13 @@ impl<'a, 'n> DataSet<'a, 'n> {
                     reader = reader_at(found.end)?;
                 }
                 LazyDataToken::PixelSequenceStart => {
-                    let found = sequence::fragments(part, position.get()).map_err(|broken| self.broken(&broken, tags::PIXEL_DATA))?;
+                    let found = match sequence::fragments(part, position.get()) {
+                        Err(_) if may_be_cut && is_top => {
+                            self.pixels = Some(Pixels::Cut { start: position.get(), length: 0 });
+                            return Ok(());
+                        }
+                        found => found.map_err(|broken| self.broken(&broken, tags::PIXEL_DATA))?,
+                    };
                     if is_top {
                         // The first item is the offset table.
                         let (offsets, parts) = found.split_first().map_or((&[][..], &[][..]), |(first, rest)| (*first, rest));

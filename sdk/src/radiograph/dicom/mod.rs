@@ -24,6 +24,18 @@ use std::borrow::Cow;
 
 pub use file::is_dicom;
 
+/// Columns and rows of the only frame, from the beginning of a file: all that precedes its pixels.
+///
+/// # Errors
+/// As for reading the radiograph, if its header already says that it cannot be read, and if the header does not end in `beginning`.
+pub fn sides(beginning: &[u8], name: &str) -> Result<[u32; 2], RadiographError> {
+    let start = file::start(beginning, name)?;
+    Coding::of(&start.syntax, name)?;
+    let body = file::body(&start, name)?;
+    let shape = Shape::read(&DataSet::read_beginning(&body, &start.syntax, name)?)?;
+    Ok([shape.columns, shape.rows])
+}
+
 /// Decodes the only frame of a grey image, in display polarity.
 pub(super) fn decode<'a>(bytes: &'a [u8], name: &str, options: &ReadOptions) -> Result<Decoded<'a>, RadiographError> {
     let start = file::start(bytes, name)?;
