@@ -1,5 +1,6 @@
 //! Chest ImaGenome scene graphs with the splits and labels of MIMIC-CXR.
 
+use super::sources::imagenome::by_raw_name;
 use anatomix::parts::geometry::Letterbox;
 use anatomix::{LABEL_COUNT, Label, NormalizedBox, PixelBox, STRUCTURE_COUNT, Structure};
 use anyhow::{Context, Result, bail};
@@ -104,15 +105,6 @@ fn structures(graph: &SceneGraph) -> ([Option<NormalizedBox>; STRUCTURE_COUNT], 
         anatomix_phantom::text::sentence(structure, &terms)
     });
     (boxes, sentences.collect())
-}
-
-/// The structure for a name in the data set, which may have synonyms separated by `;;`.
-fn by_raw_name(raw: &str) -> Option<Structure> {
-    let name = match raw {
-        "Cardiac shadow viewed radiologically;;Heart" => "Cardiac shadow viewed radiologically or Heart".into(),
-        _ => raw.replace("&&", " and "),
-    };
-    name.split(";;").find_map(Structure::from_name)
 }
 
 type Row = HashMap<String, String>;

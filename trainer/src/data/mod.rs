@@ -5,3 +5,4 @@ pub mod imagenome;
 pub mod images;
 pub mod instruct;
 pub mod packs;
+pub mod sources;
