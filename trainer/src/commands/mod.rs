@@ -4,6 +4,7 @@ pub mod evaluate;
 pub mod export;
 pub mod import;
 pub mod phantom;
+pub mod prepare;
 pub mod report;
 pub mod train;
 
@@ -25,6 +26,7 @@ enum Command {
     Export(export::Arguments),
     Import(import::Arguments),
     Phantom(phantom::Arguments),
+    Prepare(prepare::Arguments),
     Report(report::Report),
     Train(train::Arguments),
 }
@@ -41,6 +43,7 @@ impl Arguments {
             Command::Export(arguments) => export::run(&arguments),
             Command::Import(arguments) => import::run(&arguments),
             Command::Phantom(arguments) => phantom::run(&arguments),
+            Command::Prepare(arguments) => prepare::run(&arguments),
             Command::Report(arguments) => report::report(&arguments),
             Command::Train(arguments) => train::run(&arguments),
         }

@@ -5,4 +5,5 @@ pub mod imagenome;
 pub mod images;
 pub mod instruct;
 pub mod packs;
+pub mod samples;
 pub mod sources;

@@ -153,8 +153,8 @@ pub fn report(path: &Path, skipped: &mut Skipped) -> Option<Report> {
     }
 }
 
-/// The text of the last section with this heading; `None` if there is none or it is blank. A section begins with a heading in capitals and a
-/// colon, and ends at the next heading.
+/// The text of the last section with this heading; `None` if there is none or it is blank. A section begins with a heading in capitals
+/// and a colon, and ends at the next heading.
 fn section(report: &str, name: &str) -> Option<String> {
     let mut found: Option<String> = None;
     let mut inside = false;
