@@ -1,4 +1,4 @@
-"""Import, export and an answer at a model's real size: time and peak memory of each step, compared with limits.
+"""Import, export and an answer at a model's real size: time and peak memory of each step; memory is compared with limits.
 
 usage: scale.py FOLDER [--hidden N] [--layers N] [--rows N] [--keep]
 
@@ -26,8 +26,8 @@ from safetensors.torch import save_file as save_tensors
 ROOT = Path(__file__).parents[1]
 TRAINER, ANATOMIX = ROOT / "target/release/anatomix-trainer", ROOT / "target/release/anatomix"
 GIB = 1 << 30
-# Limits: memory and seconds of import and export, and memory for an answer.
-MAKING_MEMORY, MAKING_SECONDS, ANSWERING_MEMORY = 4 * GIB, 20 * 60, 24 * GIB
+# Limits: memory of import and of export, which opens the bundle in the same process, and memory for an answer.
+IMPORT_MEMORY, EXPORT_MEMORY, ANSWERING_MEMORY = GIB, 6 * GIB, 24 * GIB
 RANK = 16
 
 
@@ -118,12 +118,11 @@ def main(folder):
     for name, step in steps.items():
         print(f"{name}: {step['seconds']} s, peak {step['peak_bytes'] / GIB:.2f} GiB", flush=True)
     print(f"bundle: {size / 1e9:.2f} GB; answer: {answer['tokens']} tokens, {steps['ask']['timing_ms']} ms")
-    made = [steps["import"], steps["export"]]
     figures = {"weights_bytes": weights, "bundle_bytes": size, "steps": steps}
     (folder / "figures.json").write_text(json.dumps(figures, indent=2))
-    assert max(step["peak_bytes"] for step in made) <= MAKING_MEMORY, "import or export takes too much memory"
-    assert sum(step["seconds"] for step in made) <= MAKING_SECONDS, "import and export take too long"
-    assert steps["ask"]["peak_bytes"] <= ANSWERING_MEMORY and answer["tokens"] > 0
+    for name, limit in {"import": IMPORT_MEMORY, "export": EXPORT_MEMORY, "ask": ANSWERING_MEMORY}.items():
+        assert steps[name]["peak_bytes"] <= limit, f"{name} takes more than {limit / GIB:.0f} GiB"
+    assert answer["tokens"] > 0
     return figures
 
 
