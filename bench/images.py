@@ -1,5 +1,7 @@
 """Comparisons without the language model: file to tensor, the perception module, retrieval."""
 
+from functools import partial
+
 import numpy as np
 
 from machine import floor
@@ -125,7 +127,7 @@ def perception():
     ]:
         if precision in bundles:
             with attempt(f"APM 1024x1024, {precision}, beside {name}"):
-                sides = lambda stack: [stack.enter_context(Ours("perceive", bundles[precision], PHANTOM)), timed(peer())]
+                sides = lambda started: [*started([partial(Ours, "perceive", bundles[precision], PHANTOM)]), timed(peer())]
                 row(f"APM 1024x1024, {precision}", name, *processes(sides, 5, 4, PAUSE), least)
 
 

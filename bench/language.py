@@ -52,9 +52,9 @@ def decoder_at(length, peers):
     # llama.cpp's context has a fixed size.
     sides = {name: Llama(peer, length + NEW, THREADS) if name.startswith("llama") else peer for name, peer in peers.items()}
 
-    def start(stack):
-        ours = Ours("ask", bundle, PHANTOM, "plain", NEW, questions=[question], figure=slice(1, 5))
-        return [stack.enter_context(ours), *(partial(peer, length, NEW) for peer in sides.values())]
+    def start(started):
+        ours = partial(Ours, "ask", bundle, PHANTOM, "plain", NEW, questions=[question], figure=slice(1, 5))
+        return [*started([ours]), *(partial(peer, length, NEW) for peer in sides.values())]
 
     ours, *others = processes(start, 3, 4, PAUSE)
     prompts = {int(prompt) for _, _, prompt, _ in ours}
@@ -76,10 +76,10 @@ GROUNDED = [f"Where is the {name}?" for name in PLACES]
 
 def look_up():
     """Grounded answers with prompt look-up, compared with plain decoding."""
-    sides = lambda stack: [
-        stack.enter_context(Ours("ask", REFERENCE, PHANTOM, mode, 64, questions=GROUNDED, figure=2)) for mode in ["look-up", "plain"]
-    ]
-    row(f"{len(GROUNDED)} grounded answers, reference bundle, decoding", "ourselves without look-up", *processes(sides, 3, 8), 2.5)
+    sides = lambda started: started(
+        [partial(Ours, "ask", REFERENCE, PHANTOM, mode, 64, questions=GROUNDED, figure=2) for mode in ["look-up", "plain"]]
+    )
+    row(f"{len(GROUNDED)} grounded answers, reference bundle, decoding", "ourselves without look-up", *processes(sides, 4, 6), 2.5)
 
 
 def rejected_drafts():
@@ -95,9 +95,9 @@ def rejected_drafts():
         work = f"32 tokens, every draft is rejected, {name}"
         with attempt(work):
             path = bundle()
-            sides = lambda stack: [
-                stack.enter_context(Ours("rejected", path, PHANTOM, mode, 32, letters, figure=1)) for mode in ["look-up", "plain"]
-            ]
+            sides = lambda started: started(
+                [partial(Ours, "rejected", path, PHANTOM, mode, 32, letters, figure=1) for mode in ["look-up", "plain"]]
+            )
             row(work, "ourselves without look-up", *processes(sides, 8, 3), 0.95)
 
 
@@ -153,7 +153,7 @@ def cold_start():
 def grammar():
     """The cost of constrained decoding: with the reference bundle, whose steps are very short, and with a larger decoder."""
     for bundle, temperature, rounds in [(REFERENCE, 0, 5), (REFERENCE, 1, 5), (language_bundle(min(LENGTHS)), 0, 1)]:
-        start = lambda stack: [stack.enter_context(Ours("form", bundle, PHANTOM, temperature, figure=slice(1, None)))]
+        start = lambda started: started([partial(Ours, "form", bundle, PHANTOM, temperature, figure=slice(1, None))])
         (figures,) = processes(start, 3, rounds)
         *forms, free = ([taken / 1e3 for taken in side] for side in zip(*figures, strict=True))
         where = "reference bundle" if bundle == REFERENCE else "121 M Gemma int4"
@@ -171,8 +171,8 @@ def callers():
             raise Failed("this machine has one core")
         per_report = lambda side: side() / side.numbers[1]
 
-        def start(stack):
-            together, alone, other = [stack.enter_context(Ours("callers", REFERENCE, PHANTOM, 1, count)) for count in [2, 1, 1]]
+        def start(started):
+            together, alone, other = started([partial(Ours, "callers", REFERENCE, PHANTOM, 1, count) for count in [2, 1, 1]])
 
             def apart():
                 with ThreadPoolExecutor(2) as pool:
@@ -181,7 +181,7 @@ def callers():
 
             return [partial(per_report, together), partial(per_report, alone), apart]
 
-        both, one, two = processes(start, 3, 5)
+        both, one, two = processes(start, 4, 4)
         # Two processes of one caller each share nothing but the machine: one engine need not be faster than they are.
         row(work, "ourselves, one caller", both, one, min(1.8, 0.97 * ratios(two, one)), unit="reports/s", amount=1)
         row("the same", "ourselves, two processes of one caller", both, two, unit="reports/s", amount=1)
