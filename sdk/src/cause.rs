@@ -5,9 +5,11 @@
 //! type of a dependency becomes part of the public interface.
 
 use crate::text::brief;
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The source of an error, as fields of error enums hold it.
 pub(crate) type Source = Box<dyn Error + Send + Sync>;
@@ -27,6 +29,20 @@ impl Error for Foreign {}
 /// A dependency's error as a source: one line of at most 240 characters, without control characters.
 pub(crate) fn source(error: impl fmt::Display) -> Source {
     Box::new(Foreign(brief(error)))
+}
+
+/// Runs code of a library that can panic on hostile input. A panic in it becomes a source with the panic's text.
+///
+/// What `library` changes is in no known state after a failure, and is not used any more.
+pub(crate) fn caught<T, E: fmt::Display>(library: impl FnOnce() -> Result<T, E>) -> Result<T, Source> {
+    let ran = catch_unwind(AssertUnwindSafe(library));
+    ran.map_err(|payload| source(panic_text(&*payload)))?.map_err(source)
+}
+
+/// The text that code panicked with.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+    text.unwrap_or("no message")
 }
 
 /// What to do if this process, or the machine, has as many files open as it may.
@@ -98,6 +114,16 @@ pub(crate) fn causes(error: &dyn Error) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_of_a_library_is_a_cause() {
+        let number = 7;
+        let told = |source: Result<(), Source>| source.unwrap_err().to_string();
+        assert_eq!(told(caught(|| -> Result<(), &str> { panic!("provoked by test {number}") })), "provoked by test 7");
+        assert_eq!(told(caught(|| -> Result<(), &str> { panic!("provoked") })), "provoked");
+        assert_eq!(told(caught(|| Err("refused"))), "refused");
+        assert_eq!(caught(|| Ok::<_, &str>(7)).unwrap(), 7);
+    }
 
     #[test]
     #[cfg(unix)]

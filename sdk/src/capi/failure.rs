@@ -1,6 +1,7 @@
 //! Failures of calls, panics included.
 
 use super::status::anx_status;
+use crate::cause::panic_text;
 use crate::error::Error;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,9 +21,8 @@ impl Failure {
     }
 
     fn panic(payload: &(dyn Any + Send)) -> Self {
-        let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
         let message = "a defect in AnatomiX stopped the call; report this with the cause, and if the call was on a study, free the study";
-        Self { status: anx_status::ANX_PANIC, message: message.into(), cause: Some(text.unwrap_or("no message").into()) }
+        Self { status: anx_status::ANX_PANIC, message: message.into(), cause: Some(panic_text(payload).into()) }
     }
 
     /// The handle was poisoned by an earlier call.

@@ -1,7 +1,7 @@
 //! The text of an answer while it is decoded.
 
 use crate::answer::Finish;
-use crate::cause::source;
+use crate::cause::{caught, source};
 use crate::control::Flow;
 use crate::decoder::{DecoderError, Form, Readable, StopTexts};
 use crate::error::Result;
@@ -41,12 +41,12 @@ impl<'a> AnswerText<'a> {
     /// If the tokenizer cannot decode the token.
     pub fn push(&mut self, token: i64, on_piece: &mut impl FnMut(&str) -> Flow) -> Result<Option<Finish>> {
         let id = u32::try_from(token).map_err(|e| DecoderError::Text { source: source(e) })?;
-        let piece = match self.stream.step(id) {
+        let piece = match caught(|| self.stream.step(id)) {
             Ok(piece) => piece,
             Err(_) => {
                 // Sampled byte tokens may not add up to a character. A replacement character stands for them.
                 self.stream = self.model.tokenizer.inner().decode_stream(false);
-                let piece = self.stream.step(id).map_err(|e| DecoderError::Text { source: source(e) })?;
+                let piece = caught(|| self.stream.step(id)).map_err(|source| DecoderError::Text { source })?;
                 Some(format!("{}{}", char::REPLACEMENT_CHARACTER, piece.unwrap_or_default()))
             }
         };

@@ -20,7 +20,7 @@ mod tokens;
 pub use tokens::{ADDED_TOKENS, CHAT_TOKENS, OBJECT_TOKENS};
 
 use crate::anatomy::{STRUCTURE_COUNT, Structure};
-use crate::cause::{Source, advice, source};
+use crate::cause::{Source, advice, caught};
 use crate::files;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,8 @@ impl PromptTokenizer {
     /// # Errors
     /// As [`PromptTokenizer::open`].
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, PromptError> {
-        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| PromptError::Tokenizer { name: name.into(), source: source(e) })?;
+        // The library can panic on a damaged file.
+        let tokenizer = caught(|| Tokenizer::from_bytes(bytes)).map_err(|source| PromptError::Tokenizer { name: name.into(), source })?;
         let id =
             |token: &str| tokenizer.token_to_id(token).ok_or_else(|| PromptError::MissingToken { name: name.into(), token: token.into() });
         for token in ADDED_TOKENS.iter().chain(&["<bos>", "<start_of_turn>"]) {
@@ -209,7 +210,7 @@ impl PromptTokenizer {
     }
 
     fn encode(&self, text: &str) -> Result<Vec<i64>, PromptError> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|e| PromptError::Encode { source: source(e) })?;
+        let encoding = caught(|| self.tokenizer.encode_fast(text, false)).map_err(|source| PromptError::Encode { source })?;
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 }

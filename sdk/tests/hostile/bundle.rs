@@ -41,6 +41,25 @@ fn a_graph_that_is_none_is_refused() {
     copy.refused(&["projector.onnx cannot be used as a graph", "no ONNX graph"]);
 }
 
+/// The library that reads it panics on these.
+#[test]
+fn a_tokenizer_that_makes_its_library_panic_is_refused() {
+    let tokenizer = Copy::new().read("tokenizer.json");
+    let copy = Copy::new();
+    for (from, to) in [
+        (r#""type": "ByteFallback""#, r#""type": [yteFallback""#),
+        (r#""continuing_subword_prefix": null"#, r#""continuing_subword_prefix": "<start_of_turn>""#),
+    ] {
+        let text = String::from_utf8_lossy(&tokenizer);
+        assert!(text.contains(from), "{from}");
+        copy.replace("tokenizer.json", text.replacen(from, to, 1).as_bytes());
+        copy.refused(&["tokenizer.json cannot be used as a tokenizer; restore it from the bundle's source"]);
+        let error = open(copy.0.path()).err().expect("accepted");
+        assert_eq!(error.code(), anatomix::error::ErrorCode::PromptTokenizer);
+        assert!(std::error::Error::source(&error).is_some_and(|cause| !cause.to_string().is_empty()));
+    }
+}
+
 /// Opens a bundle on another thread, so that the test fails if opening blocks.
 fn refused_soon(copy: Copy, parts: &'static [&'static str], name: &str) {
     let (sender, receiver) = std::sync::mpsc::channel();
