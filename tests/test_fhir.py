@@ -135,6 +135,7 @@ def test_the_report_says_what_it_is(asked, perceive, phantom_dicom):
     assert {one["status"] for one in found["Observation"]} == {"preliminary"}
     for part in ("not a medical device", "No person has verified this", "uncalibrated", *(answer["text"] for answer in answers)):
         assert part in report["conclusion"]
+    assert "incomplete" not in report["conclusion"]
     # The narrative is XHTML, and the question's markup is text.
     narrative = xml.fromstring(report["text"]["div"])
     assert QUESTIONS[1] in "".join(narrative.itertext()) and {one.tag.split("}")[1] for one in narrative.iter()} == {"div", "br"}
@@ -165,7 +166,11 @@ def test_the_same_result_is_the_same_bundle(succeed, asked, phantom_dicom, tmp_p
 def test_a_cut_answer_makes_a_partial_report(succeed, phantom_dicom, tmp_path):
     path = tmp_path / "bundle.json"
     succeed("report", phantom_dicom, "--max-tokens", "3", "--fhir", path)
-    assert load(path)["DiagnosticReport"][0]["status"] == "partial"
+    (report,) = load(path)["DiagnosticReport"]
+    assert report["status"] == "partial"
+    # Who reads the texts alone sees it, too.
+    assert report["conclusion"].endswith(" (incomplete: max_tokens)")
+    assert "(incomplete: max_tokens)</div>" in report["text"]["div"]
 
 
 def test_a_real_radiograph_has_its_patient_and_nothing_else(succeed, radiographs, tmp_path):

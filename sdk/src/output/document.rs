@@ -56,8 +56,13 @@ impl<'a> Document<'a> {
 
     /// The first answer that a limit ended.
     pub fn cut(&self) -> Option<&'a Answer> {
-        self.answers.iter().find(|answer| !matches!(answer.finish, Finish::EndOfTurn | Finish::StopText))
+        self.answers.iter().find(|answer| is_cut(answer))
     }
+}
+
+/// Whether a limit ended this answer.
+pub(super) fn is_cut(answer: &Answer) -> bool {
+    !matches!(answer.finish, Finish::EndOfTurn | Finish::StopText)
 }
 
 /// Checks, before a radiograph is perceived, that documents about its study can be made: with this content time, or that of its header.

@@ -4,7 +4,7 @@ mod observations;
 mod resources;
 mod value;
 
-use super::document::{Document, PRODUCT};
+use super::document::{Document, PRODUCT, is_cut};
 use super::{OutputError, write_whole};
 use crate::answer::Answer;
 use crate::retrieval::is_finding;
@@ -119,7 +119,8 @@ impl<'a> FhirBundle<'a> {
         }
         for answer in answers {
             lines.push(format!("Question: {}", answer.question.trim()));
-            lines.push(format!("Answer: {}", answer.text.trim()));
+            let ending = if is_cut(answer) { format!(" (incomplete: {})", answer.finish.name()) } else { String::new() };
+            lines.push(format!("Answer: {}{ending}", answer.text.trim()));
         }
         lines.join("\n")
     }
