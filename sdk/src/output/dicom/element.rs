@@ -43,10 +43,18 @@ pub(super) fn corners(&PixelBox { x0, y0, x1, y1 }: &PixelBox) -> [f32; 10] {
     [x0, y0, x1, y0, x1, y1, x0, y1, x0, y0]
 }
 
-/// A text of several lines. Control characters other than tabulators and ends of lines are left out.
+/// A text of several lines. Control characters other than ends of lines become spaces.
 pub(super) fn lines(text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(|line| line.chars().filter(|&c| c == '\t' || !c.is_control()).collect()).collect();
-    lines.join("\r\n")
+    text.lines().map(without_controls).collect::<Vec<_>>().join("\r\n")
+}
+
+/// A text of one line, of at most this many characters. A backslash would separate values.
+pub(super) fn line(text: &str, most: usize) -> String {
+    without_controls(text.trim()).replace('\\', "/").chars().take(most).collect()
+}
+
+fn without_controls(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A sequence.
@@ -61,8 +69,15 @@ pub(super) fn item<const N: usize>(elements: [InMemElement; N]) -> InMemDicomObj
 
 #[cfg(test)]
 mod tests {
-    use super::decimal;
+    use super::{decimal, line, lines};
     use dicom_dictionary_std::tags;
+
+    #[test]
+    fn words_stay_apart() {
+        assert_eq!(lines("left\tlung\u{7}right\r\nlung\\"), "left lung right\r\nlung\\");
+        assert_eq!(line(" left lung\nright\tlung\\both? ", 99), "left lung right lung/both?");
+        assert_eq!(line("éééé", 3), "ééé");
+    }
 
     #[test]
     fn decimal_numbers_fit() {

@@ -1,7 +1,7 @@
 //! Grayscale softcopy presentation states (DICOM PS3.3, A.33.1): boxes and labels that viewers draw over the image.
 
 use super::content::ImageReference;
-use super::element::{corners, decimal, floats, integers, item, lines, sequence, text, words};
+use super::element::{corners, decimal, floats, integers, item, line, lines, sequence, text, words};
 use super::modules::{Series, body_part, common};
 use super::object;
 use crate::answer::Answer;
@@ -137,7 +137,7 @@ fn layers(structures: &[StructureResult], answers: &[Answer]) -> Vec<Layer> {
     };
     let of_answer = |(index, answer): (usize, &Answer)| Layer {
         name: format!("ANSWER_{}", index + 1),
-        description: answer.question.chars().filter(|&c| !c.is_control() && c != '\\').take(64).collect(),
+        description: line(&answer.question, 64),
         boxes: answer
             .groundings
             .iter()
@@ -165,7 +165,7 @@ impl Layer {
         };
         // A box without a phrase has no label: an empty text is not allowed.
         let label = |(bounds, label): &(PixelBox, String)| {
-            let label: String = lines(label.trim()).chars().take(1024).collect();
+            let label = lines(label.trim()).replace('\\', "/").chars().take(1024).collect::<String>();
             let [x0, y0, ..] = pixels(bounds);
             (!label.is_empty()).then(|| {
                 item([
