@@ -524,7 +524,8 @@ typedef struct anx_error anx_error;
 
 /**
  * One radiograph with what was perceived in it, and its conversation. One thread at a time asks it: a call that comes while another is
- * running fails with ANX_BUSY. Any thread may read what was perceived at any time. Studies of the same engine are asked side by side.
+ * running fails with ANX_BUSY. Any thread may read what was perceived at any time, and make documents
+ * of it. Studies of the same engine are asked side by side.
  */
 typedef struct anx_study anx_study;
 
@@ -1732,7 +1733,7 @@ void anx_answer_free(struct anx_answer *answer);
  * answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
  * defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
  * as you protect the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
+ * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
  * study or image.
  */
 anx_status anx_study_structured_report(const struct anx_study *study,
@@ -1750,7 +1751,7 @@ anx_status anx_study_structured_report(const struct anx_study *study,
  * answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
  * defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
  * as you protect the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
+ * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
  * study or image.
  */
 anx_status anx_study_presentation_state(const struct anx_study *study,
@@ -1768,7 +1769,7 @@ anx_status anx_study_presentation_state(const struct anx_study *study,
  * study: one that was made with anx_perceive_options.keep_radiograph. answer: the answer that is shown, or NULL for the structures of the
  * study. options: NULL for the defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It
  * shows the patient: protect it as you protect the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_BUSY, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT: the radiograph is
+ * Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT: the radiograph is
  * no DICOM file, its header lacks what identifies patient, study or image, or the answer is about another one.
  */
 anx_status anx_study_secondary_capture(const struct anx_study *study,
@@ -1784,7 +1785,7 @@ anx_status anx_study_secondary_capture(const struct anx_study *study,
  * answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
  * defaults. bytes: takes JSON in UTF-8, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
  * as you protect the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
+ * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
  * study or image.
  */
 anx_status anx_study_fhir(const struct anx_study *study,
@@ -1819,7 +1820,7 @@ anx_status anx_answer_json(const struct anx_answer *answer, struct anx_bytes **b
  * study: one that was made with anx_perceive_options.keep_radiograph. bytes: takes a PNG file, which the caller frees with
  * anx_bytes_free; NULL on failure. Its longest side has 1,100 to 1,650 pixels. It shows the patient, and the name that the study has:
  * protect it as you protect the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_BUSY, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT.
+ * Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT.
  */
 anx_status anx_study_overlay(const struct anx_study *study,
                              struct anx_bytes **bytes,

@@ -128,11 +128,72 @@ int main(int, char **argv) {
 }
 """
 
+# Two threads make every document and picture of a study again and again, while a third asks it.
+READERS = r"""
+#include <anatomix.hpp>
+#include <atomic>
+#include <iostream>
+#include <thread>
+
+using namespace anatomix;
+
+int main(int, char **argv) {
+    EngineOptions options;
+    options.provider = "cpu";
+    options.threads = 1;
+    auto opened = Engine::open(argv[1], options);
+    if (!opened) return 1;
+    PerceiveOptions kept;
+    kept.keep_radiograph = true;
+    auto made = opened.value().study_from_file(argv[2], kept);
+    if (!made) return 2;
+    Study &study = made.value();
+    std::atomic<bool> asking{true};
+    std::atomic<int> ready{0}, failed{0};
+    const auto read = [&] {
+        const auto document = [&](const auto &result) {
+            if (!result) std::cerr << result.error().message << "\n";
+            failed += !result;
+        };
+        do {
+            document(study.json());
+            document(study.structured_report());
+            document(study.presentation_state());
+            document(study.fhir());
+            document(study.overlay());
+            document(study.secondary_capture());
+            ready++;
+        } while (asking && !failed);
+    };
+    std::thread first(read), second(read);
+    // An answer is counted only if both threads read during it.
+    int answers = 0;
+    for (int round = 0; round < 5 && !failed; round++) {
+        const int before = ready;
+        do {
+            auto answer = study.ask("Where is the left lung?");
+            if (!answer) std::cerr << answer.error().message << "\n";
+            failed += !answer;
+            answers++;
+        } while (ready < before + 2 && !failed);
+    }
+    asking = false;
+    first.join();
+    second.join();
+    return failed || answers < 5 ? 3 : 0;
+}
+"""
+
 
 def test_eight_threads_on_one_engine(compiled, bundle, phantom_dicom, environment):
     program = compiled(THREADS, "-fno-exceptions", "-fno-rtti", sanitizers=THREAD_SANITIZER)
     output = run([program, bundle, phantom_dicom], {**environment, "TSAN_OPTIONS": OPTIONS})
     assert int(output.split()[0]) > 0, f"no answer was cancelled by another thread: {output}"
+
+
+def test_readers_do_not_make_an_ask_fail(compiled, bundle, phantom_dicom, environment):
+    program = compiled(READERS, "-fno-exceptions", "-fno-rtti", sanitizers=THREAD_SANITIZER)
+    run([program, bundle, phantom_dicom], {**environment, "TSAN_OPTIONS": OPTIONS})
 
 
 def test_thread_sanitizer_sees_a_race(tmp_path, environment):

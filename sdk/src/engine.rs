@@ -141,7 +141,7 @@ impl Inner {
             flags: Vec::new(),
             provenance: self.provenance(input_sha256, pixels),
             timing: Timing::default(),
-            perception,
+            perception: Arc::new(perception),
             context,
             conversation: None,
             cancel: Default::default(),

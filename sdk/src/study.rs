@@ -37,7 +37,7 @@ pub struct Study {
     pub(crate) flags: Vec<Flag>,
     pub(crate) provenance: Provenance,
     pub(crate) timing: Timing,
-    pub(crate) perception: Perception,
+    pub(crate) perception: Arc<Perception>,
     pub(crate) context: ContextTokens,
     /// What the retrieved sentences state, read at the first answer.
     pub(crate) facts: OnceLock<Facts>,
@@ -102,6 +102,28 @@ impl Study {
     pub fn cache_bytes(&self, tokens: usize) -> u64 {
         let context = self.context.ids.len();
         self.model.decoder.cache_bytes(context.saturating_add(tokens), context)
+    }
+
+    /// What was perceived, without the conversation: enough for documents and pictures, while another thread asks the study.
+    #[cfg(feature = "capi")]
+    pub(crate) fn perceived(&self) -> Self {
+        Self {
+            model: Arc::clone(&self.model),
+            name: self.name.clone(),
+            letterbox: self.letterbox,
+            source: self.source.clone(),
+            structures: self.structures.clone(),
+            labels: self.labels.clone(),
+            flags: self.flags.clone(),
+            provenance: self.provenance.clone(),
+            timing: self.timing.clone(),
+            perception: Arc::clone(&self.perception),
+            context: self.context.clone(),
+            facts: OnceLock::new(),
+            conversation: None,
+            cancel: CancelHandle::default(),
+            log: self.log.clone(),
+        }
     }
 
     /// A handle with which any thread stops one call on this study: [`Study::ask`] and its like end with [`Finish::Stopped`], and a

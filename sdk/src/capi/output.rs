@@ -4,7 +4,7 @@ use super::answer::anx_answer;
 use super::call::make;
 use super::error::anx_error;
 use super::failure::Failure;
-use super::handle::{on, with};
+use super::handle::with;
 use super::saved::anx_bytes;
 use super::status::anx_status;
 use super::study::anx_study;
@@ -39,15 +39,15 @@ pub unsafe extern "C" fn anx_answer_json(answer: *const anx_answer, bytes: *mut 
 /// study: one that was made with anx_perceive_options.keep_radiograph. bytes: takes a PNG file, which the caller frees with
 /// anx_bytes_free; NULL on failure. Its longest side has 1,100 to 1,650 pixels. It shows the patient, and the name that the study has:
 /// protect it as you protect the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_BUSY, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT.
+/// Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_overlay(study: *const anx_study, bytes: *mut *mut anx_bytes, error: *mut *mut anx_error) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.
     unsafe {
         make(bytes, error, || {
-            on(study, |study| {
+            with(study, |study| {
                 let radiograph = kept(&study.radiograph, "study")?;
-                png(&Overlay::of_study(&*study.lock()?, radiograph).map_err(Error::from)?)
+                png(&Overlay::of_study(&study.perceived, radiograph).map_err(Error::from)?)
             })
         })
     }

@@ -4,7 +4,7 @@ use super::answer::anx_answer;
 use super::call::make;
 use super::error::anx_error;
 use super::failure::Failure;
-use super::handle::on;
+use super::handle::with;
 use super::options::{Options, read_options, switch};
 use super::output::kept;
 use super::saved::anx_bytes;
@@ -41,7 +41,7 @@ unsafe impl Options for anx_report_options {
 /// answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
 /// defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
 /// as you protect the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
+/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
 /// study or image.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_structured_report(
@@ -55,14 +55,13 @@ pub unsafe extern "C" fn anx_study_structured_report(
     // SAFETY: NULL or valid pointers throughout, as the header asks; every helper looks for NULL.
     unsafe {
         make(bytes, error, || {
-            on(study, |study| {
+            with(study, |study| {
                 let options = read_options(options)?;
                 let time = optional_text(options.content_time, "options.content_time")?;
                 let is_2d = switch(options.comprehensive_sr, false, "options.comprehensive_sr")?;
                 let answers = given(answers, count)?;
-                let study = study.lock()?;
                 let class = if is_2d { ReportClass::Comprehensive } else { ReportClass::Comprehensive3d };
-                let report = StructuredReport::of(&study, &answers).class(class);
+                let report = StructuredReport::of(&study.perceived, &answers).class(class);
                 let report = time.map_or(report, |time| report.content_time(time));
                 Ok(anx_bytes::new(report.to_bytes().map_err(crate::Error::from)?))
             })
@@ -93,7 +92,7 @@ unsafe impl Options for anx_document_options {
 /// answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
 /// defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
 /// as you protect the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
+/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
 /// study or image.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_presentation_state(
@@ -119,7 +118,7 @@ pub unsafe extern "C" fn anx_study_presentation_state(
 /// study: one that was made with anx_perceive_options.keep_radiograph. answer: the answer that is shown, or NULL for the structures of the
 /// study. options: NULL for the defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It
 /// shows the patient: protect it as you protect the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_BUSY, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT: the radiograph is
+/// Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT: the radiograph is
 /// no DICOM file, its header lacks what identifies patient, study or image, or the answer is about another one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_secondary_capture(
@@ -132,14 +131,13 @@ pub unsafe extern "C" fn anx_study_secondary_capture(
     // SAFETY: NULL or valid pointers throughout, as the header asks; every helper looks for NULL.
     unsafe {
         make(bytes, error, || {
-            on(study, |study| {
+            with(study, |study| {
                 let options = read_options(options)?;
                 let time = optional_text(options.content_time, "options.content_time")?;
                 let radiograph = kept(&study.radiograph, "study")?;
-                let study = study.lock()?;
                 let drawn = answer.as_ref().map(|answer| Overlay::of_answer(&answer.result, radiograph));
-                let overlay = drawn.unwrap_or_else(|| Overlay::of_study(&study, radiograph)).map_err(crate::Error::from)?;
-                let capture = SecondaryCapture::of(&study, &overlay);
+                let overlay = drawn.unwrap_or_else(|| Overlay::of_study(&study.perceived, radiograph)).map_err(crate::Error::from)?;
+                let capture = SecondaryCapture::of(&study.perceived, &overlay);
                 let capture = time.map_or(capture, |time| capture.content_time(time));
                 Ok(anx_bytes::new(capture.to_bytes().map_err(crate::Error::from)?))
             })
@@ -153,7 +151,7 @@ pub unsafe extern "C" fn anx_study_secondary_capture(
 /// answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
 /// defaults. bytes: takes JSON in UTF-8, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
 /// as you protect the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
+/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
 /// study or image.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_fhir(
@@ -188,12 +186,11 @@ unsafe fn document(
     // SAFETY: NULL or valid pointers throughout, as the caller promises; every helper looks for NULL.
     unsafe {
         make(bytes, error, || {
-            on(study, |study| {
+            with(study, |study| {
                 let options = read_options(options)?;
                 let time = optional_text(options.content_time, "options.content_time")?;
                 let answers = given(answers, count)?;
-                let study = study.lock()?;
-                Ok(anx_bytes::new(write(&study, &answers, time).map_err(crate::Error::from)?))
+                Ok(anx_bytes::new(write(&study.perceived, &answers, time).map_err(crate::Error::from)?))
             })
         })
     }

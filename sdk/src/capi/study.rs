@@ -20,9 +20,12 @@ use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// One radiograph with what was perceived in it, and its conversation. One thread at a time asks it: a call that comes while another is
-/// running fails with ANX_BUSY. Any thread may read what was perceived at any time. Studies of the same engine are asked side by side.
+/// running fails with ANX_BUSY. Any thread may read what was perceived at any time, and make documents
+/// of it. Studies of the same engine are asked side by side.
 pub struct anx_study {
     pub(super) study: Mutex<Study>,
+    /// What was perceived, for readers: an ask does not change it, and does not make them wait.
+    pub(super) perceived: Study,
     cancel: CancelHandle,
     poison: Poison,
     name: *const c_char,
@@ -53,6 +56,7 @@ const _: fn() = || {
     fn moved<T: Send>() {}
     fn shared<T: Send + Sync>() {}
     moved::<Study>();
+    shared::<Study>();
     shared::<CancelHandle>();
 };
 
@@ -116,6 +120,7 @@ impl anx_study {
             radiograph,
             cancel: study.cancel_handle(),
             poison: Poison::default(),
+            perceived: study.perceived(),
             study: Mutex::new(study),
         }
     }

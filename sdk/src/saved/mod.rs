@@ -117,7 +117,7 @@ impl Study {
         }
         let failure = OnceCell::new();
         let floats = |count, read| Part { dtype: Dtype::F32, shape: [count], read, failure: &failure };
-        let Perception { boxes_cxcywh, object_embeddings, image_tokens, image_logits, .. } = &self.perception;
+        let Perception { boxes_cxcywh, object_embeddings, image_tokens, image_logits, .. } = &*self.perception;
         let perceived = PERCEIVED.into_iter().zip([boxes_cxcywh, object_embeddings, image_tokens, image_logits]).map(|(name, values)| {
             let read: Read = Box::new(|| Ok(to_bytes(values)));
             (name.to_string(), floats(values.len(), read))
