@@ -1,6 +1,8 @@
 """`make bench`: a figure that a machine cannot give is a row with the reason, and floors depend on the kind of machine."""
 
 import sys
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from conftest import ROOT
@@ -78,12 +80,16 @@ def test_ratios_are_those_of_rounds(bench):
     table, sides = bench["table"], bench["sides"]
     table.row("a work", "a peer", [1.0, 9.0, 10.0, 1.0, 1.0], [2.0, 18.0, 20.0, 2.0, 0.5], 2.0)
     assert [table.ROWS[0][column] for column in ["ours", "peer", "ratio", "reached"]] == ["1.00 ms", "a peer: 2.00 ms", "2.00", "yes"]
-    starts = []
+    events = []
 
-    def start(stack):
-        starts.append([])
-        stack.callback(lambda: starts[-1].append("closed"))
-        return [lambda: starts[-1].append(1) or len(starts[-1]), lambda: len(starts)]
+    @contextmanager
+    def process(name):
+        events.append(f"{name} starts")
+        yield lambda: events.append(name) or len(events)
+        events.append(f"{name} ends")
 
-    assert [list(side) for side in sides.processes(start, 2, 3)] == [[2, 3, 4, 2, 3, 4], [1, 1, 1, 2, 2, 2]]
-    assert starts == [[1, 1, 1, 1, "closed"]] * 2
+    figures = sides.processes(lambda started: started([partial(process, name) for name in "ab"]), 2, 2)
+    # The turns that are counted, after the first one of each start; both sides' figures are in the order in which they were given.
+    assert [list(side) for side in figures] == [[6, 7, 16, 17], [5, 8, 15, 18]]
+    first = ["a starts", "b starts", "a", "b", "b", "a", "a", "b", "b ends", "a ends"]
+    assert events == [*first, "b starts", "a starts", "a", "b", "b", "a", "a", "b", "a ends", "b ends"]
