@@ -31,6 +31,17 @@ def test_perceive_for_people(succeed, phantom_dicom):
         assert name in text
 
 
+def test_a_structure_of_one_sentence_has_no_margin_to_show(succeed, phantom_dicom, perceive):
+    lines = succeed("perceive", phantom_dicom).splitlines()
+    structures = perceive(phantom_dicom)["structures"]
+    single = [of["name"] for of in structures if of["margin"] > of["similarity"] + 0.999]
+    assert 0 < len(single) < len(structures)
+    for of in structures:
+        [line] = [line for line in lines if line.startswith(f"  {of['name']}  ") and line.endswith(of["sentence"])]
+        margin = line.removesuffix(of["sentence"]).split()[-1]
+        assert margin == "-" if of["name"] in single else abs(float(margin) - of["margin"]) < 1e-3, line
+
+
 def test_ask(succeed, phantom_dicom, manifest, perceive):
     answer = json.loads(succeed("ask", phantom_dicom, "Where is the left lung?", "--json"))
     check_answer(answer, manifest)
@@ -246,7 +257,7 @@ def test_a_region_is_asked_about_in_pixels(succeed, phantom_dicom, perceive, man
 
 
 def test_the_region_on_the_page_is_in_the_phantom(succeed, run, root, phantom_dicom):
-    [question] = re.findall(r'anatomix ask chest.dcm "([^"]*<box>[^"]*)"$', (root / "docs/command-line.md").read_text(), re.MULTILINE)
+    [question] = re.findall(r'anatomix ask examples/phantom.dcm "([^"]*<box>[^"]*)"$', (root / "docs/command-line.md").read_text(), re.MULTILINE)
     assert json.loads(succeed("ask", phantom_dicom, question, "--json"))["question"] == question
     refused = run("ask", phantom_dicom, question.replace("(560,", "(9560,"))
     assert refused.returncode == 1 and '"<box>(310,440),(9560,700)</box>"' in refused.stderr
@@ -260,6 +271,26 @@ def test_a_question_has_what_its_task_needs(run, phantom_dicom, task, text):
     assert refused.returncode == 2 and f"the task {task} needs" in refused.stderr
     refused = run("chat", phantom_dicom, input=f"/{task} {text}\n")
     assert refused.returncode == 1 and f"the task {task} needs" in refused.stderr
+
+
+def test_the_phrase_on_the_page_is_found_in_the_phantom(succeed, root):
+    page = (root / "docs/command-line.md").read_text()
+    [(image, phrase, question)] = re.findall(r'`anatomix ask (\S+) "([^"]+)" --task phrase_grounding` asks\s"([^"]+)"', page)
+    answer = json.loads(succeed("ask", root / image, phrase, "--task", "phrase_grounding", "--json"))
+    assert answer["question"] == " ".join(question.split()) and phrase in answer["text"] and answer["groundings"][0]["boxes"], answer
+
+
+def test_several_answers_are_printed_below_their_questions(succeed, run, phantom_dicom):
+    questions = ["Where is the left lung?", "Is there a pleural effusion?"]
+    alone = [succeed("ask", phantom_dicom, question) for question in questions]
+    assert not any(text.startswith(">") for text in alone)
+    together = succeed("ask", phantom_dicom, *questions)
+    assert together == "".join(f"> {question}\n{text}" for question, text in zip(questions, alone, strict=True))
+    assert [line for line in succeed("ask", phantom_dicom, *questions, "--follow-up").splitlines() if line[0:1] == ">"] == [
+        f"> {question}" for question in questions
+    ]
+    # A question that fails says nothing on standard output.
+    assert run("ask", phantom_dicom, *questions, "<box>(1,2)").stdout == ""
 
 
 @pytest.mark.parametrize("question", ["Is there a pleural effusion?", "Is this image normal?"])

@@ -51,6 +51,23 @@ complete_line anatomix bundle v
     assert [line.split() for line in done.stdout.splitlines()] == [["perceive", "providers"], ["--follow-up"], ["verify"]], done.stdout
 
 
+def test_a_usage_error_shows_the_usage_of_its_command(run, phantom_dicom, tmp_path):
+    late = [
+        ["ask", phantom_dicom],
+        ["ask", phantom_dicom, "left lung", "--task", "report"],
+        ["report", phantom_dicom, "--save", phantom_dicom],
+        ["perceive", phantom_dicom, "--overlay", phantom_dicom],
+    ]
+    for arguments in late:
+        refused = run(*arguments)
+        assert refused.returncode == 2 and f"\nUsage: anatomix {arguments[0]} " in refused.stderr, refused.stderr
+    (key := tmp_path / "bundle/manifest.json.minisig").parent.mkdir()
+    key.write_text("untrusted comment: a key\n")
+    refused = run("bundle", "sign", key.parent, "--key", key)
+    assert refused.returncode == 2 and "\nUsage: anatomix bundle sign " in refused.stderr, refused.stderr
+    assert "--task report, classification, abnormality_detection" in run("ask", phantom_dicom).stderr
+
+
 def test_an_unknown_shell_is_a_usage_error(run):
     refused = run("completions", "csh")
     assert refused.returncode == 2 and all(shell in refused.stderr for shell in SHELLS)

@@ -1,6 +1,7 @@
 """Evidence: where the sentences of an answer come from."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -43,3 +44,19 @@ def test_evidence_refers_to_the_study(anatomix, bundle, phantom_dicom, question)
                 key: structure[key] for key in ["name", "similarity", "margin", "box"]
             }
     assert answer["evidence"][0]["support"] == "supported"
+
+
+@pytest.mark.parametrize("command", [["report"], ["ask", "Where is the pleural effusion?"]])
+def test_doubted_sentences_are_warned_of(run, phantom_dicom, perceive, command):
+    arguments = [command[0], phantom_dicom, *command[1:]]
+    answer, structures = json.loads(run(*arguments, "--json").stdout), perceive(phantom_dicom)["structures"]
+    warnings = [line for line in run(*arguments).stderr.splitlines() if re.match("warning: (contradicted|unsupported): ", line)]
+    doubted = [of for of in answer["evidence"] if of["support"] in ["contradicted", "unsupported"]]
+    assert len(warnings) == len(doubted) > 0, warnings
+    for of, warning in zip(doubted, warnings, strict=True):
+        assert warning.startswith(f'warning: {of["support"]}: "{of["sentence"].strip()}" ('), warning
+        against = [structures[found["index"]] for found in of["structures"] if found["relation"] == "contradicts"]
+        named = [f'"{structure["sentence"]}" at (' in warning for structure in against]
+        assert named == [index < 3 for index in range(len(against))], (warning, against)
+        assert ("perceived: " in warning) == (of["support"] == "contradicted"), warning
+    assert "warning: contradicted" not in run(*arguments, "--json").stderr

@@ -151,7 +151,7 @@ impl Ask {
             texts.push(String::new());
         }
         if texts.iter().any(|text| text.trim().is_empty()) && !instructed {
-            let message = "the question is missing; only report, classification and abnormality_detection need none";
+            let message = "the question is missing; give a question, or one of --task report, classification, abnormality_detection";
             return Err(Failure::Usage(message.into()));
         }
         if let Some(task) = self.task {
@@ -208,6 +208,7 @@ impl Output {
         }
         let questions = questions.into_iter().map(|question| self.question(question)).collect::<Result<Vec<_>, _>>()?;
         let mut session = self.open(options, image)?;
+        session.shows_questions = questions.len() > 1;
         // A follow-up needs the answer before it, so those are asked one by one.
         let together = if questions.iter().any(|question| question.follow_up) { 1 } else { questions.len() };
         for questions in questions.chunks(together) {
@@ -250,7 +251,7 @@ impl Output {
         let study = study?;
         let radiograph = source.radiograph();
         self.documents.check_study(&study, radiograph.as_deref())?;
-        Ok(Session { study, radiograph, output: self, answers: Vec::new(), flags_printed: false })
+        Ok(Session { study, radiograph, output: self, answers: Vec::new(), shows_questions: false, flags_printed: false })
     }
 }
 
@@ -262,6 +263,8 @@ pub struct Session<'a> {
     output: &'a Output,
     /// All answers, for the documents.
     answers: Vec<Answer>,
+    /// Whether each answer is printed below its question.
+    shows_questions: bool,
     /// Whether the study's flags were printed.
     flags_printed: bool,
 }
@@ -270,15 +273,18 @@ impl Session<'_> {
     /// Asks questions together. The first answer is printed as it is decoded, the others after it.
     pub fn ask(&mut self, questions: Vec<Question>) -> Result<(), Failure> {
         let json = self.output.json;
+        let texts: Vec<String> =
+            if self.shows_questions { questions.iter().map(|question| question.text.clone()).collect() } else { Vec::new() };
+        let head = |number: usize| texts.get(number).map_or(Ok(()), |text| out().line(format_args!("> {text}")));
         let show = |text: &str| if self.output.decoding.json_schema.is_some() { out().json_text(text) } else { out().text(text) };
         let waiting = spinner("computing the context and the question");
-        let mut written = Ok(());
+        let (mut begun, mut written) = (false, Ok(()));
         let on_piece = |number: usize, piece: &str| {
             if json || number > 0 {
                 return Flow::Continue;
             }
             waiting.finish_and_clear();
-            written = show(piece);
+            written = if std::mem::replace(&mut begun, true) { Ok(()) } else { head(0) }.and_then(|()| show(piece));
             if written.is_ok() { Flow::Continue } else { Flow::Stop }
         };
         let answers = match <[Question; 1]>::try_from(questions) {
@@ -297,12 +303,16 @@ impl Session<'_> {
                 out().json(&AskRecord::from(answer))?;
                 continue;
             }
+            if number > 0 || !begun {
+                head(number)?;
+            }
             if number > 0 {
                 show(&answer.text)?;
             }
             out().line("")?;
             print::groundings(answer)?;
             print::cut(answer.finish);
+            print::doubts(answer, self.study.structures());
             if !std::mem::replace(&mut self.flags_printed, true) {
                 print::flags(&answer.flags);
             }

@@ -8,7 +8,7 @@ use anatomix::{Bundle, Engine, Error, Phase, Progress, VerifiedBundle};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 
-/// Describe or verify a bundle
+/// Describe, verify or sign a bundle
 #[derive(Subcommand)]
 pub enum BundleCommand {
     /// Print what the manifest says

@@ -4,7 +4,7 @@
 use super::Cli;
 use super::common::{Failure, Options};
 use super::documents::of_one_image;
-use clap::{Args, Command, CommandFactory};
+use clap::{ArgMatches, Args, Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -73,7 +73,7 @@ anatomix perceive *.dcm --json > results.jsonl",
         command: "ask",
         examples: "anatomix ask chest.dcm \"Where is the left lung?\" --overlay answer.png
 anatomix ask chest.dcm \"Is there a pleural effusion?\" \"Where is it?\" --follow-up
-anatomix ask chest.dcm \"pleural effusion\" --task phrase_grounding --json
+anatomix ask chest.dcm \"lung lesion in the left upper lung zone\" --task phrase_grounding --json
 anatomix ask chest.dcm \"What is the finding in <box>(310,440),(560,700)</box>?\"",
         codes: ALL,
     },
@@ -133,6 +133,25 @@ impl Extra {
 /// The command line with its examples and exit codes.
 pub fn command() -> Command {
     with_extras(Cli::command(), "")
+}
+
+/// The names of the commands that were given, from the outermost to the innermost, such as `bundle` and `sign`.
+pub fn path(matches: &ArgMatches) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = matches;
+    while let Some((name, inner)) = rest.subcommand() {
+        names.push(name.to_owned());
+        rest = inner;
+    }
+    names
+}
+
+/// The command at the end of a [`path`], whose usage an error shows.
+pub fn command_at(path: &[String]) -> Command {
+    let mut whole = command();
+    // Gives each command the names of those before it.
+    whole.build();
+    path.iter().fold(whole, |command, name| command.find_subcommand(name).cloned().unwrap_or(command))
 }
 
 fn with_extras(command: Command, name: &str) -> Command {

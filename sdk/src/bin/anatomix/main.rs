@@ -60,14 +60,16 @@ fn main() -> ExitCode {
     }
     #[cfg(unix)]
     outlive_large_files();
-    let parsed = help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let matches = help::command().try_get_matches();
+    let path = matches.as_ref().map(help::path).unwrap_or_default();
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     let done = parsed.map_or_else(|error| refuse(&error), |cli| cli.run());
     match done.and_then(|()| Ok(std::io::stdout().flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
         // A reader such as `head` has read what it needs, so nothing is said.
         Err(Failure::PipeClosed) => ExitCode::from(PIPE_CLOSED),
         Err(Failure::Reported) => ExitCode::FAILURE,
-        Err(Failure::Usage(message)) => help::command().error(ErrorKind::ValueValidation, shown::line(&message)).exit(),
+        Err(Failure::Usage(message)) => help::command_at(&path).error(ErrorKind::ValueValidation, shown::line(&message)).exit(),
         Err(Failure::Flagged(message)) => {
             common::complain(&message);
             ExitCode::from(FLAGGED)

@@ -3,7 +3,7 @@
 use crate::common::Failure;
 use crate::shown::{out, remark};
 use anatomix::parts::retrieval::is_finding;
-use anatomix::{Answer, Finish, Flag, Provenance, Severity, StructureResult, Study, Timing};
+use anatomix::{Answer, Finish, Flag, Provenance, Relation, SentenceEvidence, Severity, StructureResult, Study, Support, Timing};
 
 /// Width of a label's bar in characters.
 const BAR: usize = 20;
@@ -21,7 +21,9 @@ pub fn study(study: &Study) -> Result<(), Failure> {
         }
         for found in structures {
             let sentence = &found.sentence;
-            let (similarity, margin) = (format!("{:.2}", sentence.similarity), format!("{:.3}", sentence.margin));
+            let similarity = format!("{:.2}", sentence.similarity);
+            // With a single sentence there was no choice, and the margin is that to the least similarity.
+            let margin = if sentence.margin < sentence.similarity + 1.0 { format!("{:.3}", sentence.margin) } else { "-".into() };
             let cells = [found.structure.name(), &found.bounds.to_string(), &similarity, &margin, &sentence.text];
             out.line(widths.line(cells))?;
         }
@@ -64,6 +66,35 @@ pub fn cut(finish: Finish) {
         _ => return,
     };
     remark(&format!("note: the answer is incomplete: {why}"));
+}
+
+/// Largest number of structures that are named against a sentence.
+const MAX_NAMED: usize = 3;
+
+/// Prints on standard error which sentences of an answer are contradicted or not supported by what was perceived.
+pub fn doubts(answer: &Answer, perceived: &[StructureResult]) {
+    for of in &answer.evidence {
+        let why = match of.support {
+            Support::Contradicted => contrary(of, perceived),
+            Support::Unsupported => "nothing that was perceived says so".into(),
+            _ => continue,
+        };
+        let sentence = answer.text.get(of.range.clone()).unwrap_or_default();
+        remark(&format!("warning: {}: \"{}\" ({why})", of.support.name(), sentence.trim()));
+    }
+}
+
+/// What was perceived instead: sentences and boxes of the structures that contradict a sentence.
+fn contrary(of: &SentenceEvidence, perceived: &[StructureResult]) -> String {
+    let against: Vec<_> = of.structures.iter().filter(|found| found.relation == Relation::Contradicts).collect();
+    let named = against.iter().take(MAX_NAMED).filter_map(|found| {
+        let StructureResult { sentence, bounds, .. } = perceived.get(found.structure.index())?;
+        Some(format!("\"{}\" at {bounds}", sentence.text))
+    });
+    let named: Vec<String> = named.collect();
+    let more = against.len().saturating_sub(MAX_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("perceived: {}{more}", named.join(", "))
 }
 
 /// Prints flags on standard error.
