@@ -49,8 +49,9 @@
  * an error that the caller owns, or to NULL on success; an error that was there before is not freed. Outputs are set to
  * NULL on failure. A panic, which is a defect of the library, is caught and returned as ANX_PANIC. It poisons the study
  * that was called: further calls on it fail with ANX_POISONED, but it can still be read and must still be freed. It does
- * not poison an engine: this thread and all others may go on using it. Memory that lacks for images, KV caches and saved
- * studies is an error. Other allocations are small; if the system refuses one of them, the process ends, as C++ programs
+ * not poison an engine: this thread and all others may go on using it. So every function that returns anx_status may fail
+ * with ANX_PANIC, and with ANX_POISONED if it takes a study; the descriptions do not repeat that. Memory that lacks for
+ * images, KV caches and saved studies is an error. Other allocations are small; if the system refuses one of them, the process ends, as C++ programs
  * do without a handler of std::bad_alloc.
  *
  * Options. A struct of options begins with struct_size, which the caller sets to sizeof of the struct; every other field
@@ -117,7 +118,7 @@ enum anx_status
      */
     ANX_DEADLINE = 6,
     /**
-     * The radiograph cannot be used for another reason: several frames, an unsupported transfer syntax, ...
+     * The radiograph cannot be used, for a reason that has no number of its own: several frames, an unsupported transfer syntax, ...
      */
     ANX_RADIOGRAPH = 100,
     /**
@@ -248,7 +249,7 @@ typedef int32_t anx_status;
 #endif
 
 /**
- * How important a message is.
+ * How important a message is. Later versions may add values.
  */
 enum anx_log_level
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -281,7 +282,7 @@ typedef int32_t anx_log_level;
 #endif
 
 /**
- * How severe a flag is.
+ * How severe a flag is. Later versions may add values.
  */
 enum anx_severity
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -306,7 +307,8 @@ typedef int32_t anx_severity;
 #endif
 
 /**
- * Whether what was perceived says the same as a sentence of an answer. Later versions may add values.
+ * Whether what was perceived says the same as a sentence of an answer. It does not say that the answer fits the question. Later versions
+ * may add values.
  */
 enum anx_support
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -368,7 +370,7 @@ typedef int32_t anx_relation;
 #endif
 
 /**
- * Why an answer ended.
+ * Why an answer ended. Later versions may add values.
  */
 enum anx_finish
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -627,8 +629,9 @@ typedef struct anx_engine_options {
      */
     double row_cost;
     /**
-     * Deadline in milliseconds after the call begins; 0 for none. A call that is not finished by then fails with ANX_DEADLINE, between two
-     * of its parts: a mebibyte of a file that is hashed, a graph that is loaded, a run of the golden input.
+     * Deadline in milliseconds after the call begins; 0 for none: pass at least 1 for a time that is nearly over. A call that is not
+     * finished by then fails with ANX_DEADLINE, between two of its parts: a mebibyte of a file that is hashed, a graph that is
+     * loaded, a run of the golden input.
      */
     size_t deadline_ms;
     /**
@@ -694,7 +697,8 @@ typedef struct anx_structure {
      */
     float similarity;
     /**
-     * How much less similar the second-best sentence is, 0 to 2; near 0 the choice between them is arbitrary.
+     * Similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
+     * 0 to 2; near 0 the choice between the two is arbitrary.
      */
     float margin;
 } anx_structure;
@@ -827,8 +831,9 @@ typedef struct anx_perceive_options {
      */
     size_t struct_size;
     /**
-     * Deadline in milliseconds after the call begins; 0 for none. A radiograph that is not perceived by then fails with ANX_DEADLINE.
-     * Reading and preprocessing an image are not interrupted; the run of the perception module is.
+     * Deadline in milliseconds after the call begins; 0 for none: pass at least 1 for a time that is nearly over. A radiograph that is not
+     * perceived by then fails with ANX_DEADLINE. Reading and preprocessing an image are not interrupted; the run of the perception
+     * module is.
      */
     size_t deadline_ms;
     /**
@@ -923,8 +928,8 @@ typedef struct anx_file {
 /**
  * Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, whole characters, valid during this call only. length: its
  * bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to continue; ANX_STOP, and any other number, ends
- * the answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. It must not free the study;
- * asking the same study from it fails with ANX_BUSY.
+ * the answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. Of the library's functions it
+ * may call anx_cancel_request; asking the same study from it fails with ANX_BUSY.
  */
 typedef int (*anx_piece_callback)(const char *piece, size_t length, void *user_data);
 
@@ -988,7 +993,8 @@ typedef struct anx_ask_options {
      */
     size_t stop_count;
     /**
-     * The answer ends with the tokens decoded so far after this many milliseconds, prefill included; 0 for no deadline.
+     * The answer ends with the tokens decoded so far after this many milliseconds, prefill included; 0 for none: pass at least 1
+     * for a time that is nearly over.
      */
     size_t deadline_ms;
     /**
@@ -1059,7 +1065,7 @@ typedef struct anx_structure_evidence {
      */
     float similarity;
     /**
-     * Similarity minus that of the second-best sentence.
+     * Similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
      */
     float margin;
     /**
@@ -1070,7 +1076,7 @@ typedef struct anx_structure_evidence {
 
 /**
  * Where a sentence of an answer comes from: what the retrieved sentences of the structures that it is about say of it, compared word by
- * word, without a model.
+ * word, without a model. It compares the answer with what was perceived, and does not say that the answer fits the question.
  */
 typedef struct anx_evidence {
     /**
@@ -1579,8 +1585,9 @@ anx_status anx_study_rewind(struct anx_study *study,
  * Makes bytes of the study, with its perception and its prefilled context but without its conversation, for anx_study_load in this or
  * another process with the same bundle. The context is prefilled first if no question was asked yet.
  *
- * bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They describe the patient: protect them as you
- * protect the radiograph.
+ * bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They are not encrypted. They hold the patient's
+ * name, number, birth date and sex and the UIDs of study and image (of a DICOM file), the file name, boxes, flags and computed features:
+ * protect them like the radiograph.
  * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_SAVED, or in the hundreds of ANX_RUNTIME and ANX_DECODER; the study
  * is then as it was.
  */
@@ -1590,7 +1597,7 @@ anx_status anx_study_save(struct anx_study *study,
 
 /**
  * Makes a study from the bytes of anx_study_save. Nothing is perceived or prefilled again, so the first question costs its own tokens
- * only.
+ * only. The study does not hold the radiograph, so anx_study_overlay cannot draw it.
  *
  * bytes, size: all bytes, with the checksum at their end; borrowed for the call. study: takes the new study, which the caller frees with
  * anx_study_free; NULL on failure.
@@ -1603,12 +1610,12 @@ anx_status anx_study_load(const struct anx_engine *engine,
                           struct anx_error **error);
 
 /**
- * Whether bytes begin as those of anx_study_save do: 1 or 0. What does may still be damaged; anx_study_load says so. 0 for NULL.
+ * Whether bytes begin as those of anx_study_save do: 1 or 0. Bytes that pass this test may still be damaged;
+ * anx_study_load checks that. 0 for NULL.
  *
  * bytes, size: as those of anx_study_load.
  */
-int anx_is_saved(const uint8_t *bytes,
-                 size_t size);
+int anx_is_saved(const uint8_t *bytes, size_t size);
 
 /**
  * The first of the bytes. Borrowed from them; NULL for NULL.

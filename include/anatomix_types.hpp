@@ -132,7 +132,7 @@ struct Structure {
     Box bounds;
     std::string sentence;
     float similarity; // cosine, -1 to 1; not calibrated
-    float margin;     // to the next sentence
+    float margin;     // similarity minus that of the second-best sentence; similarity + 1 if there is a single sentence
 };
 
 // An image label; the score, 0 to 1, is not calibrated.
@@ -159,11 +159,11 @@ struct StructureEvidence {
     std::size_t structure; // its index, 0 to 35
     std::string name;
     anx_relation relation;
-    float similarity, margin; // not calibrated
+    float similarity, margin; // as in Structure; not calibrated
     Box bounds;
 };
 
-// Where a sentence of an answer comes from; see anx_evidence.
+// Where a sentence of an answer comes from; see anx_evidence. It compares the answer with what was perceived, not with the question.
 struct Evidence {
     std::string sentence;
     std::size_t start, end; // in the answer's text, in bytes
@@ -257,7 +257,8 @@ struct AskOptions {
     double repetition_penalty = 1;
     std::uint64_t seed = 0; // equal seeds give equal answers
     std::vector<std::string> stop; // stop texts: the answer ends before the first of them
-    std::chrono::milliseconds deadline{0}; // ends the answer with the tokens decoded so far; 0: never
+    // Ends the answer with the tokens decoded so far. 0 means none, so pass at least 1 ms for a time that is nearly over.
+    std::chrono::milliseconds deadline{0};
     bool log_probabilities = false;        // see Answer::log_probabilities
     bool follow_up = false;                // continues the study's conversation
     std::string json_schema;    // constrains the answer to JSON that conforms to it; empty: text with groundings
@@ -301,7 +302,8 @@ using ProgressCallback = std::function<void(std::string_view phase, std::uint64_
 
 // How a radiograph is perceived. A study that is not made in time is the error ANX_DEADLINE, one that was cancelled ANX_STOPPED.
 struct PerceiveOptions {
-    std::chrono::milliseconds deadline{0}; // 0: never
+    // 0 means none, so pass at least 1 ms for a time that is nearly over.
+    std::chrono::milliseconds deadline{0};
     std::optional<CancelHandle> cancel;    // from CancelHandle::create
     bool keep_radiograph = false;          // for Study::overlay and Answer::overlay
     ProgressCallback progress;             // receives how many radiographs are perceived
@@ -357,7 +359,8 @@ struct EngineOptions {
     std::string public_key;       // of minisign: only a bundle that its owner signed is opened; see anx_engine_options.public_key
     LogCallback log;              // receives messages about what the engine does
     double row_cost = 0;          // of one more token in a run of the decoder, above 0 to 1; 0: measured
-    std::chrono::milliseconds deadline{0}; // opening that takes longer is the error ANX_DEADLINE; 0: never
+    // Opening that takes longer is the error ANX_DEADLINE. 0 means none, so pass at least 1 ms for a time that is nearly over.
+    std::chrono::milliseconds deadline{0};
     std::optional<CancelHandle> cancel;    // from CancelHandle::create; opening that was cancelled is the error ANX_STOPPED
     ProgressCallback progress;             // receives how far opening has come
 };

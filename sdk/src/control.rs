@@ -22,9 +22,9 @@ pub enum Flow {
 /// to stop the call.
 ///
 /// Any handle stops all perceiving calls that it is given to ([`PerceiveOptions::cancel`](crate::PerceiveOptions::cancel)), and the opening
-/// of engines ([`EngineBuilder::cancel`](crate::EngineBuilder::cancel)): those that are running, and those that begin later. They take no
-/// request, so that of a handle that the caller made ([`CancelHandle::new`]) stays until [`CancelHandle::reset`] withdraws it, and that of
-/// a study's handle until a call on the study takes it.
+/// of engines ([`EngineBuilder::cancel`](crate::EngineBuilder::cancel)): those that are running, and those that begin later. These calls
+/// leave the request in place. On a handle from [`CancelHandle::new`] it stays until [`CancelHandle::reset`]; on a study's handle it stays
+/// until the next question or save.
 #[derive(Clone, Debug, Default)]
 pub struct CancelHandle(Arc<Cancel>);
 

@@ -88,12 +88,12 @@ impl Engine {
 
     /// Bytes that the KV cache of a study takes at most for this many tokens: those of its context (about 2,500 with published sizes), and
     /// of the questions and answers of its conversation. An answer counts with the most tokens that it may have
-    /// ([`Question::max_tokens`], by default 512). It is the price of the shortest context, the dearest one for layers with a sliding
-    /// window; [`Study::cache_bytes`](crate::Study::cache_bytes) is what a study takes exactly. It never falls with the number of tokens,
-    /// and from the model's longest context on it stays the same. A study takes the memory from its first question on until it is dropped.
-    /// While a cache grows, one layer is held twice.
+    /// ([`Question::max_tokens`], by default 512). The number is an upper bound: it assumes the shortest possible context, because layers
+    /// with a sliding window then store most; [`Study::cache_bytes`](crate::Study::cache_bytes) is what a study takes exactly. It does not
+    /// decrease with the number of tokens, and stays the same from the model's longest context on. A study takes
+    /// the memory from its first question on until it is dropped. While a cache grows, one layer is held twice.
     ///
-    /// With an [`EngineBuilder::memory_limit`] of the prices of all studies together, no question is refused and no answer ends for lack
+    /// An [`EngineBuilder::memory_limit`] equal to the sum of these numbers is enough: no question is refused and no answer ends for lack
     /// of it.
     pub fn study_bytes(&self, tokens: usize) -> u64 {
         self.0.model.study_bytes(tokens)

@@ -53,7 +53,7 @@ impl LanguageModel {
 
     /// Bytes that the KV cache of a study takes at most for this many tokens; see [`Engine::study_bytes`](crate::Engine::study_bytes).
     ///
-    /// A shorter context leaves more tokens after it, which sliding layers have to hold, so the shortest one is the dearest.
+    /// It assumes the shortest possible context, because layers with a sliding window then store most.
     pub fn study_bytes(&self, tokens: usize) -> u64 {
         self.decoder.cache_bytes(tokens, self.shortest_context)
     }

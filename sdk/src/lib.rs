@@ -5,10 +5,16 @@
 //!
 //! The crate's root, [`error`] and [`output`] are the interface. [`parts`] is for the other crates of the repository.
 //!
+//! An answer's [`evidence`](Answer::evidence) compares each of its sentences with what was perceived.
+//!
+//! Features: `capi` adds the C interface, for `libanatomix.so`; `cli` what the program `anatomix` needs. Neither is on by default, and a
+//! Rust program needs neither. `Engine::builder().open(..)` loads ONNX Runtime's library: see [`EngineBuilder::library`] for where it is
+//! looked for.
+//!
 //! Data pass through the modules in one direction:
 //!
 //! ```text
-//! file or pixels -> radiograph -> perception -> retrieval -> prompt -> decoder -> grounding -> output
+//! file or pixels -> radiograph -> perception -> retrieval -> prompt -> decoder -> grounding -> evidence -> output
 //! ```
 
 mod anatomy;

@@ -23,7 +23,7 @@ pub struct Retrieved {
     pub text: String,
     /// Cosine similarity of the sentence's embedding and the object embedding, -1..1, not calibrated.
     pub similarity: f32,
-    /// Similarity minus that of the second-best sentence.
+    /// Similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
     pub margin: f32,
 }
 

@@ -10,7 +10,7 @@ use std::ffi::c_char;
 use std::ptr::{from_ref, null};
 use std::sync::Arc;
 
-/// Why an answer ended.
+/// Why an answer ended. Later versions may add values.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_finish {

@@ -28,8 +28,8 @@ pub enum anx_flow {
 
 /// Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, whole characters, valid during this call only. length: its
 /// bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to continue; ANX_STOP, and any other number, ends
-/// the answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. It must not free the study;
-/// asking the same study from it fails with ANX_BUSY.
+/// the answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. Of the library's functions it
+/// may call anx_cancel_request; asking the same study from it fails with ANX_BUSY.
 pub type anx_piece_callback = Option<unsafe extern "C" fn(piece: *const c_char, length: usize, user_data: *mut c_void) -> c_int>;
 
 /// Options of anx_study_ask. Set struct_size to sizeof(anx_ask_options) and everything else to zero but what you want to
@@ -67,7 +67,8 @@ pub struct anx_ask_options {
     pub stop: *const *const c_char,
     /// How many texts there are.
     pub stop_count: usize,
-    /// The answer ends with the tokens decoded so far after this many milliseconds, prefill included; 0 for no deadline.
+    /// The answer ends with the tokens decoded so far after this many milliseconds, prefill included; 0 for none: pass at least 1
+    /// for a time that is nearly over.
     pub deadline_ms: usize,
     /// An anx_switch, by default off: the answer holds the log probability of each of its tokens, see
     /// anx_answer_log_probabilities.

@@ -94,8 +94,9 @@ pub struct anx_engine_options {
     /// measure it while the engine decodes. With a given cost, anx_answer_runs and the last digits of log probabilities do not depend on
     /// the machine's speed, but look-up may take more time than it saves.
     pub row_cost: f64,
-    /// Deadline in milliseconds after the call begins; 0 for none. A call that is not finished by then fails with ANX_DEADLINE, between two
-    /// of its parts: a mebibyte of a file that is hashed, a graph that is loaded, a run of the golden input.
+    /// Deadline in milliseconds after the call begins; 0 for none: pass at least 1 for a time that is nearly over. A call that is not
+    /// finished by then fails with ANX_DEADLINE, between two of its parts: a mebibyte of a file that is hashed, a graph that is
+    /// loaded, a run of the golden input.
     pub deadline_ms: usize,
     /// A handle from anx_cancel_new, or NULL. A call that is not finished when anx_cancel_request is called fails with ANX_STOPPED, where a
     /// deadline would end it.

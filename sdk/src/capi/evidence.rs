@@ -6,7 +6,8 @@ use crate::answer::Answer;
 use crate::evidence::{Relation, SentenceEvidence, Support};
 use std::ffi::c_char;
 
-/// Whether what was perceived says the same as a sentence of an answer. Later versions may add values.
+/// Whether what was perceived says the same as a sentence of an answer. It does not say that the answer fits the question. Later versions
+/// may add values.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_support {
@@ -44,14 +45,14 @@ pub struct anx_structure_evidence {
     pub relation: anx_relation,
     /// Cosine similarity of the retrieved sentence, -1..1, not calibrated.
     pub similarity: f32,
-    /// Similarity minus that of the second-best sentence.
+    /// Similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
     pub margin: f32,
     /// Its bounding box.
     pub bounds: anx_box,
 }
 
 /// Where a sentence of an answer comes from: what the retrieved sentences of the structures that it is about say of it, compared word by
-/// word, without a model.
+/// word, without a model. It compares the answer with what was perceived, and does not say that the answer fits the question.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_evidence {

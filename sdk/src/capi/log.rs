@@ -4,7 +4,7 @@ use super::strings::c_string;
 use crate::log::LogLevel;
 use std::ffi::{c_char, c_void};
 
-/// How important a message is.
+/// How important a message is. Later versions may add values.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_log_level {

@@ -29,7 +29,7 @@ impl From<PixelBox> for anx_box {
     }
 }
 
-/// How severe a flag is.
+/// How severe a flag is. Later versions may add values.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_severity {

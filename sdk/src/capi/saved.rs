@@ -60,8 +60,9 @@ pub unsafe extern "C" fn anx_study_rewind(study: *mut anx_study, turns: usize, e
 /// Makes bytes of the study, with its perception and its prefilled context but without its conversation, for anx_study_load in this or
 /// another process with the same bundle. The context is prefilled first if no question was asked yet.
 ///
-/// bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They describe the patient: protect them as you
-/// protect the radiograph.
+/// bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They are not encrypted. They hold the patient's
+/// name, number, birth date and sex and the UIDs of study and image (of a DICOM file), the file name, boxes, flags and computed features:
+/// protect them like the radiograph.
 /// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_SAVED, or in the hundreds of ANX_RUNTIME and ANX_DECODER; the study
 /// is then as it was.
 #[unsafe(no_mangle)]
@@ -71,7 +72,7 @@ pub unsafe extern "C" fn anx_study_save(study: *mut anx_study, bytes: *mut *mut 
 }
 
 /// Makes a study from the bytes of anx_study_save. Nothing is perceived or prefilled again, so the first question costs its own tokens
-/// only.
+/// only. The study does not hold the radiograph, so anx_study_overlay cannot draw it.
 ///
 /// bytes, size: all bytes, with the checksum at their end; borrowed for the call. study: takes the new study, which the caller frees with
 /// anx_study_free; NULL on failure.
@@ -90,7 +91,8 @@ pub unsafe extern "C" fn anx_study_load(
     }
 }
 
-/// Whether bytes begin as those of anx_study_save do: 1 or 0. What does may still be damaged; anx_study_load says so. 0 for NULL.
+/// Whether bytes begin as those of anx_study_save do: 1 or 0. Bytes that pass this test may still be damaged;
+/// anx_study_load checks that. 0 for NULL.
 ///
 /// bytes, size: as those of anx_study_load.
 #[unsafe(no_mangle)]

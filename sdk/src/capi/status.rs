@@ -25,7 +25,7 @@ pub enum anx_status {
     /// The call was not finished when its deadline passed.
     ANX_DEADLINE = 6,
 
-    /// The radiograph cannot be used for another reason: several frames, an unsupported transfer syntax, ...
+    /// The radiograph cannot be used, for a reason that has no number of its own: several frames, an unsupported transfer syntax, ...
     ANX_RADIOGRAPH = 100,
     /// The radiograph's file cannot be read.
     ANX_RADIOGRAPH_READ = 101,

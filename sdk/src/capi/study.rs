@@ -74,7 +74,8 @@ pub struct anx_structure {
     pub sentence: *const c_char,
     /// Cosine similarity of the sentence to the structure, -1 to 1; not calibrated.
     pub similarity: f32,
-    /// How much less similar the second-best sentence is, 0 to 2; near 0 the choice between them is arbitrary.
+    /// Similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
+    /// 0 to 2; near 0 the choice between the two is arbitrary.
     pub margin: f32,
 }
 

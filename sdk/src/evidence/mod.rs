@@ -16,7 +16,7 @@ use statements::{Claim, Site, Statement};
 use std::ops::Range;
 use vocabulary::FINDINGS;
 
-/// Whether what was perceived says the same as a sentence of an answer.
+/// Whether what was perceived says the same as a sentence of an answer. It does not say that the answer fits the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -79,13 +79,13 @@ pub struct StructureEvidence {
     pub relation: Relation,
     /// Cosine similarity of the retrieved sentence, -1..1, not calibrated.
     pub similarity: f32,
-    /// Similarity minus that of the second-best sentence.
+    /// Similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
     pub margin: f32,
     /// The structure's bounding box in pixels of the original image.
     pub bounds: PixelBox,
 }
 
-/// Where a sentence of an answer comes from.
+/// Where a sentence of an answer comes from: the answer is compared with what was perceived, not with the question.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SentenceEvidence {

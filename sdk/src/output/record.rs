@@ -52,7 +52,7 @@ pub struct StructureRecord {
     /// Cosine similarity of the sentence's embedding and the structure's, -1..1, not calibrated.
     #[cfg_attr(test, schemars(range(min = -1.001, max = 1.001)))]
     pub similarity: f32,
-    /// Similarity minus that of the second-best sentence.
+    /// Similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
     #[cfg_attr(test, schemars(range(min = 0)))]
     pub margin: f32,
 }
@@ -127,7 +127,7 @@ pub struct StructureEvidenceRecord {
     /// Cosine similarity of its retrieved sentence, -1..1, not calibrated.
     #[cfg_attr(test, schemars(range(min = -1.001, max = 1.001)))]
     pub similarity: f32,
-    /// Similarity minus that of the second-best sentence.
+    /// Similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
     pub margin: f32,
     /// Its bounding box `x0, y0, x1, y1` in pixels of the original image.
     #[serde(rename = "box")]

@@ -25,7 +25,7 @@ class Structure:
     box: in pixels of the original image.
     sentence: the sentence of the database that is nearest to the structure's object embedding.
     similarity: cosine similarity of the two embeddings, -1..1, not calibrated.
-    margin: similarity minus that of the second-best sentence.
+    margin: similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
     """
 
     index: int
@@ -57,7 +57,7 @@ class StructureEvidence:
     name: the structure's name.
     relation: "repeats", "agrees" or "contradicts".
     similarity: cosine similarity of the retrieved sentence, -1..1, not calibrated.
-    margin: similarity minus that of the second-best sentence.
+    margin: similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
     box: in pixels of the original image.
     """
 

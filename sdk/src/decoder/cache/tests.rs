@@ -176,8 +176,8 @@ fn what_is_reserved_is_what_is_allocated() {
 }
 
 proptest! {
-    /// The price of a study is that of the shortest context. It is enough for every context, question and answer, however the cache grows,
-    /// and it never falls.
+    /// The bytes of a study are an upper bound that assumes the shortest context. It is enough for every context, question and answer,
+    /// however the cache grows, and does not decrease with the number of tokens.
     #[test]
     fn the_price_of_the_shortest_context_is_enough(
         at in 0..18usize, shortest in 1..2000usize, longer in 0..2000usize, question in 1..400usize, answer in 0..3000usize
