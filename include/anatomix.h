@@ -51,8 +51,8 @@
  * that was called: further calls on it fail with ANX_POISONED, but it can still be read and must still be freed. It does
  * not poison an engine: this thread and all others may go on using it. So every function that returns anx_status may fail
  * with ANX_PANIC, and with ANX_POISONED if it takes a study; the descriptions do not repeat that. Memory that lacks for
- * images, KV caches and saved studies is an error. Other allocations are small; if the system refuses one of them, the process ends, as C++ programs
- * do without a handler of std::bad_alloc.
+ * images, KV caches and saved studies is an error. Other allocations are small; if the system refuses one of them, the
+ * process ends, as C++ programs do without a handler of std::bad_alloc.
  *
  * Options. A struct of options begins with struct_size, which the caller sets to sizeof of the struct; every other field
  * may be zero. So a program that was compiled against another version of this header works: options that it does not

@@ -257,7 +257,8 @@ def test_a_region_is_asked_about_in_pixels(succeed, phantom_dicom, perceive, man
 
 
 def test_the_region_on_the_page_is_in_the_phantom(succeed, run, root, phantom_dicom):
-    [question] = re.findall(r'anatomix ask examples/phantom.dcm "([^"]*<box>[^"]*)"$', (root / "docs/command-line.md").read_text(), re.MULTILINE)
+    page = (root / "docs/command-line.md").read_text()
+    [question] = re.findall(r'anatomix ask examples/phantom.dcm "([^"]*<box>[^"]*)"$', page, re.MULTILINE)
     assert json.loads(succeed("ask", phantom_dicom, question, "--json"))["question"] == question
     refused = run("ask", phantom_dicom, question.replace("(560,", "(9560,"))
     assert refused.returncode == 1 and '"<box>(310,440),(9560,700)</box>"' in refused.stderr
