@@ -620,6 +620,7 @@ typedef struct anx_engine_options {
     /**
      * A public key of minisign, or NULL: the text of its .pub file, or the second line of that file. With a key, only a bundle is opened
      * whose manifest is signed by the owner of the key, and the hashes of all its files are compared, however large they are.
+     * They are opened again to be used: nobody else may be able to write into the folder meanwhile.
      */
     const char *public_key;
     /**
@@ -1740,8 +1741,8 @@ void anx_answer_free(struct anx_answer *answer);
  * answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
  * defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
  * as you protect the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
- * study or image.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks a valid UID of
+ * study, series or image, or has a name or number of the patient that is not valid (it may have none).
  */
 anx_status anx_study_structured_report(const struct anx_study *study,
                                        const struct anx_answer *const *answers,
@@ -1758,8 +1759,8 @@ anx_status anx_study_structured_report(const struct anx_study *study,
  * answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
  * defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
  * as you protect the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
- * study or image.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks a valid UID of
+ * study, series or image, or has a name or number of the patient that is not valid (it may have none).
  */
 anx_status anx_study_presentation_state(const struct anx_study *study,
                                         const struct anx_answer *const *answers,
@@ -1777,7 +1778,7 @@ anx_status anx_study_presentation_state(const struct anx_study *study,
  * study. options: NULL for the defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It
  * shows the patient: protect it as you protect the radiograph.
  * Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT: the radiograph is
- * no DICOM file, its header lacks what identifies patient, study or image, or the answer is about another one.
+ * no DICOM file, its header lacks a valid UID or has an invalid patient, or the answer is about another one.
  */
 anx_status anx_study_secondary_capture(const struct anx_study *study,
                                        const struct anx_answer *answer,
@@ -1792,8 +1793,8 @@ anx_status anx_study_secondary_capture(const struct anx_study *study,
  * answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
  * defaults. bytes: takes JSON in UTF-8, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
  * as you protect the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
- * study or image.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks a valid UID of
+ * study, series or image, or has a name or number of the patient that is not valid (it may have none).
  */
 anx_status anx_study_fhir(const struct anx_study *study,
                           const struct anx_answer *const *answers,

@@ -66,6 +66,7 @@ public:
     // Such a file in memory; name stands for it in messages.
     Result<Study> study_from_bytes(const std::uint8_t *bytes, std::size_t size, const std::string &name = "bytes",
                                    const PerceiveOptions &options = {}) const {
+        if (detail::is_cut(name)) return detail::cut("name");
         const anx_perceive_options raw = lower(options);
         return make([&](auto... out) { return anx_study_from_bytes(handle_.get(), bytes, size, name.c_str(), &raw, out...); });
     }
@@ -88,15 +89,26 @@ public:
         std::vector<const char *> raw;
         // No file has the empty path, so the study of a path that C would cut has an error, too.
         for (const std::string &path : paths) raw.push_back(detail::is_cut(path) ? "" : path.c_str());
-        return make_several(raw, options, anx_studies_from_files);
+        std::vector<Result<Study>> made = make_several(raw, options, anx_studies_from_files);
+        for (std::size_t i = 0; i < made.size(); i++) {
+            if (detail::is_cut(paths[i])) made[i] = detail::cut("paths");
+        }
+        return made;
     }
 
-    // Such files in memory.
-    std::vector<Result<Study>> studies_from_bytes(const std::vector<std::vector<std::uint8_t>> &files,
-                                                  const PerceiveOptions &options = {}) const {
+    // Such files in memory. names: what stands for each in messages, and its study's name; "bytes" for files that it is too short for.
+    std::vector<Result<Study>> studies_from_bytes(const std::vector<std::vector<std::uint8_t>> &files, const PerceiveOptions &options = {},
+                                                  const std::vector<std::string> &names = {}) const {
         std::vector<anx_file> raw;
-        for (const std::vector<std::uint8_t> &file : files) raw.push_back(anx_file{file.data(), file.size(), nullptr});
-        return make_several(raw, options, anx_studies_from_bytes);
+        for (std::size_t i = 0; i < files.size(); i++) {
+            const bool is_named = i < names.size() && !detail::is_cut(names[i]);
+            raw.push_back(anx_file{files[i].data(), files[i].size(), is_named ? names[i].c_str() : nullptr});
+        }
+        std::vector<Result<Study>> made = make_several(raw, options, anx_studies_from_bytes);
+        for (std::size_t i = 0; i < made.size() && i < names.size(); i++) {
+            if (detail::is_cut(names[i])) made[i] = detail::cut("names");
+        }
+        return made;
     }
 
     // Images in memory as grey pixels.

@@ -78,6 +78,14 @@ int main(int, char **argv) {
     // Texts that C would cut.
     const std::string path = argv[2], question = "Where is the heart?", rest("\0.exe", 5);
     print(engine.studies_from_files({path + rest, path}));
+    if (engine.studies_from_files({path + rest})[0].error().code != ANX_INVALID_ARGUMENT) return 3;
+    auto named = engine.studies_from_bytes({bytes, bytes, bytes}, {}, {"first", "second" + rest});
+    if (named[0].value().name() != "first" || named[1] || named[1].error().code != ANX_INVALID_ARGUMENT) return 4;
+    if (named[2].value().name() != "bytes") return 5;
+    if (engine.study_from_bytes(bytes.data(), bytes.size(), "first" + rest).error().code != ANX_INVALID_ARGUMENT) return 6;
+    // Texts that would leave a hole in messages.
+    if (engine.study_from_file("").error().message.find("is empty") == std::string::npos) return 7;
+    if (engine.study_from_bytes(bytes.data(), bytes.size(), "").error().message.find("name is empty") == std::string::npos) return 8;
     std::cout << engine.study_from_file(path + rest).error().message << "\n";
     std::cout << engine.study_from_file(path).value().ask(question + rest).error().message << "\n";
     anatomix::AskOptions stopping;

@@ -125,7 +125,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 fn radiograph(error: &RadiographError) -> ErrorCode {
     use RadiographError as E;
     match error {
-        E::Read { .. } | E::Folder { .. } => ErrorCode::RadiographRead,
+        E::NoPath | E::Read { .. } | E::Folder { .. } => ErrorCode::RadiographRead,
         E::UnknownFormat { .. } => ErrorCode::RadiographFormat,
         E::Empty { .. } | E::Damaged { .. } => ErrorCode::RadiographDamaged,
         E::TooLarge { .. } | E::Sides { .. } | E::PixelCount { .. } => ErrorCode::RadiographSize,

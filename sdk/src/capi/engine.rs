@@ -89,6 +89,7 @@ pub struct anx_engine_options {
     pub log_free: anx_free_callback,
     /// A public key of minisign, or NULL: the text of its .pub file, or the second line of that file. With a key, only a bundle is opened
     /// whose manifest is signed by the owner of the key, and the hashes of all its files are compared, however large they are.
+    /// They are opened again to be used: nobody else may be able to write into the folder meanwhile.
     pub public_key: *const c_char,
     /// The cost that look-up assumes for one more token in a run of the decoder, as a share of a run of one token, above 0 to 1; 0 to
     /// measure it while the engine decodes. With a given cost, anx_answer_runs and the last digits of log probabilities do not depend on
@@ -171,6 +172,9 @@ pub unsafe extern "C" fn anx_engine_open(
             }
             builder = builder.threads(options.threads);
             if let Some(library) = optional_path(options.library, "options.library")? {
+                if library.as_os_str().is_empty() {
+                    return Err(Failure::argument("options.library", "is empty; pass a path, or NULL for the usual places"));
+                }
                 builder = builder.library(library);
             }
             if !(0.0..=1.0).contains(&options.row_cost) {

@@ -147,7 +147,10 @@ pub unsafe extern "C" fn anx_study_from_pixels(
 /// NULL or NUL-terminated, and unchanged for the length of the call.
 pub(super) unsafe fn name<'a>(name: *const c_char, argument: &str) -> Result<&'a str, Failure> {
     // SAFETY: the same promise.
-    Ok(unsafe { optional_text(name, argument) }?.unwrap_or("bytes"))
+    match unsafe { optional_text(name, argument) }? {
+        Some("") => Err(Failure::argument(argument, "is empty; pass a name, or NULL for \"bytes\"")),
+        given => Ok(given.unwrap_or("bytes")),
+    }
 }
 
 /// Perceives what `source` gives, as `open` opens it.

@@ -41,8 +41,8 @@ unsafe impl Options for anx_report_options {
 /// answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
 /// defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
 /// as you protect the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
-/// study or image.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks a valid UID of
+/// study, series or image, or has a name or number of the patient that is not valid (it may have none).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_structured_report(
     study: *const anx_study,
@@ -92,8 +92,8 @@ unsafe impl Options for anx_document_options {
 /// answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
 /// defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
 /// as you protect the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
-/// study or image.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks a valid UID of
+/// study, series or image, or has a name or number of the patient that is not valid (it may have none).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_presentation_state(
     study: *const anx_study,
@@ -119,7 +119,7 @@ pub unsafe extern "C" fn anx_study_presentation_state(
 /// study. options: NULL for the defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It
 /// shows the patient: protect it as you protect the radiograph.
 /// Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph, ANX_RADIOGRAPH_MEMORY, ANX_OUTPUT: the radiograph is
-/// no DICOM file, its header lacks what identifies patient, study or image, or the answer is about another one.
+/// no DICOM file, its header lacks a valid UID or has an invalid patient, or the answer is about another one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_secondary_capture(
     study: *const anx_study,
@@ -151,8 +151,8 @@ pub unsafe extern "C" fn anx_study_secondary_capture(
 /// answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
 /// defaults. bytes: takes JSON in UTF-8, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
 /// as you protect the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks what identifies patient,
-/// study or image.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks a valid UID of
+/// study, series or image, or has a name or number of the patient that is not valid (it may have none).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_fhir(
     study: *const anx_study,

@@ -87,6 +87,9 @@ impl Radiograph {
     /// As [`Radiograph::open`], and if the file does not have what is chosen.
     pub fn open_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Self, RadiographError> {
         let path = path.as_ref();
+        if path.as_os_str().is_empty() {
+            return Err(RadiographError::NoPath);
+        }
         let name = path.display().to_string();
         let bytes = read(path, &name)?;
         Self::from_file(bytes.into(), &name, options)
