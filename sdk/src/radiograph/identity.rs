@@ -62,6 +62,14 @@ const ATTRIBUTES: [Attribute; 22] = [
     Attribute(tags::SERIES_TIME, "Series Time", Kind::Time),
 ];
 
+/// Dates with their times, in the order in which they say when the content was made.
+const TIMES: [[Tag; 2]; 4] = [
+    [tags::CONTENT_DATE, tags::CONTENT_TIME],
+    [tags::ACQUISITION_DATE, tags::ACQUISITION_TIME],
+    [tags::SERIES_DATE, tags::SERIES_TIME],
+    [tags::STUDY_DATE, tags::STUDY_TIME],
+];
+
 impl Kind {
     /// Whether a value that is not valid is left out. UIDs, names and numbers are copied as they are or not at all, because a changed
     /// one could be another patient's.
@@ -88,7 +96,9 @@ impl Kind {
             Self::Time => is_time(value),
             Self::Zone => {
                 let number = value.strip_prefix(['+', '-']).unwrap_or_default();
-                number.len() == 4 && digits(number) && number < "1500" && &number[2..] < "60"
+                // PS3.3, C.12.1.1.8: from -1200 to +1400, and UTC is +0000.
+                let most = if value.starts_with('+') { "1400" } else { "1200" };
+                number.len() == 4 && digits(number) && number <= most && &number[2..] < "60" && value != "-0000"
             }
             Self::Sex => matches!(value, "M" | "F" | "O"),
             Self::Term => {
@@ -157,6 +167,12 @@ impl Identity {
                 },
             }
         }
+        // A time of an unknown day says nothing, and could be taken for that of another.
+        for [date, time] in TIMES {
+            if !values.contains_key(&key(date)) {
+                values.remove(&key(time));
+            }
+        }
         Ok(Box::new(Self { values, shown: None }))
     }
 
@@ -184,13 +200,7 @@ impl Identity {
     /// When the image's content was made: date and time, from the first of Content, Acquisition, Series and Study Date that the file has
     /// together with a time.
     pub fn time(&self) -> Option<[&str; 2]> {
-        let pairs = [
-            [tags::CONTENT_DATE, tags::CONTENT_TIME],
-            [tags::ACQUISITION_DATE, tags::ACQUISITION_TIME],
-            [tags::SERIES_DATE, tags::SERIES_TIME],
-            [tags::STUDY_DATE, tags::STUDY_TIME],
-        ];
-        pairs.into_iter().map(|pair| pair.map(|tag| self.get(tag))).find(|[date, time]| !date.is_empty() && !time.is_empty())
+        TIMES.into_iter().map(|pair| pair.map(|tag| self.get(tag))).find(|[date, time]| !date.is_empty() && !time.is_empty())
     }
 }
 
@@ -241,9 +251,12 @@ mod tests {
         })
     }
 
+    const DAY: (Tag, &str) = (tags::STUDY_DATE, "20261126");
+
     #[test]
     fn values_that_identify_are_kept_or_refused_and_others_dropped() {
-        let kept = read(&[(tags::PATIENT_NAME, "Müller^Jörg=山田"), (tags::PATIENT_SEX, "F"), (tags::STUDY_TIME, "235959.5")]).unwrap();
+        let kept =
+            read(&[(tags::PATIENT_NAME, "Müller^Jörg=山田"), (tags::PATIENT_SEX, "F"), DAY, (tags::STUDY_TIME, "235959.5")]).unwrap();
         let values = [tags::PATIENT_NAME, tags::PATIENT_SEX, tags::STUDY_TIME, tags::PATIENT_ID].map(|tag| kept.get(tag));
         assert_eq!(values, ["Müller^Jörg=山田", "F", "235959.5", ""]);
         assert!(kept.is_valid());
@@ -259,11 +272,19 @@ mod tests {
             (tags::STUDY_TIME, "12é0"),
             (tags::TIMEZONE_OFFSET_FROM_UTC, "+1é0"),
             (tags::TIMEZONE_OFFSET_FROM_UTC, "0100"),
+            (tags::TIMEZONE_OFFSET_FROM_UTC, "-0000"),
+            (tags::TIMEZONE_OFFSET_FROM_UTC, "-1230"),
+            (tags::TIMEZONE_OFFSET_FROM_UTC, "+1401"),
             (tags::MODALITY, "digital"),
         ];
         for (tag, value) in dropped {
-            assert_eq!(read(&[(tag, value)]).unwrap().get(tag), "", "{value}");
+            assert_eq!(read(&[DAY, (tag, value)]).unwrap().get(tag), "", "{value}");
         }
+        for zone in ["+0000", "-1200", "+1400", "-0330"] {
+            assert_eq!(read(&[(tags::TIMEZONE_OFFSET_FROM_UTC, zone)]).unwrap().get(tags::TIMEZONE_OFFSET_FROM_UTC), zone);
+        }
+        let undated = read(&[(tags::STUDY_DATE, "20260230"), (tags::STUDY_TIME, "1200")]).unwrap();
+        assert_eq!([tags::STUDY_DATE, tags::STUDY_TIME].map(|tag| undated.get(tag)), ["", ""]);
         let (long, path) = ("x".repeat(65), "1.".repeat(40) + "1");
         let refused = [
             (tags::PATIENT_NAME, long.as_str(), "65 characters"),
