@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::options::{Options, read_sized};
 use super::status::anx_status;
 use super::study::array;
-use crate::radiograph::{Radiograph, RadiographError, ReadOptions};
+use crate::radiograph::{Radiograph, RadiographError, ReadOptions, check_sides};
 use std::borrow::Cow;
 use std::ffi::c_void;
 
@@ -112,6 +112,7 @@ impl Pixels<'_> {
             return Err(Failure::argument("options.window", format!("is {}, but pixels have no windows; pass 0", options.window)));
         }
         let (width, height) = (self.width, self.height);
+        check_sides(width, height, "pixels")?;
         let radiograph = match self.values {
             Values::U8(values) => Radiograph::from_pixels_u8(width, height, &self.rows(values, |value| value as u8)?),
             Values::U16(values) => Radiograph::from_pixels_u16(width, height, &self.rows(values, |value| value as u16)?),

@@ -47,7 +47,8 @@ pub enum RuntimeError {
     #[error("{graph} returned {tensor} with the shape {found:?} instead of {expected:?}; export the bundle again")]
     Shape { graph: String, tensor: String, found: Vec<i64>, expected: Vec<i64> },
     #[error(
-        "on this provider {tensor} differs from the bundle's golden output by {difference:e} (allowed {allowed:e}); choose another provider"
+        "on this provider {tensor} differs from the bundle's golden output by {difference:e} (allowed {allowed:e}); \
+         choose another provider, or restore the bundle if it is damaged (anatomix bundle verify)"
     )]
     Golden { tensor: String, difference: f32, allowed: f32 },
 }

@@ -19,7 +19,7 @@ use crate::geometry::Letterbox;
 use crate::hash::Digest;
 use crate::perception::Perception;
 use crate::perception::flags::Flag;
-use crate::radiograph::{PixelHistory, Source, check_sides};
+use crate::radiograph::{PixelHistory, Source, check_sides, is_dicom};
 use crate::study::Study;
 use crate::text::brief;
 use error::VERSION;
@@ -222,7 +222,10 @@ impl Engine {
     }
 
     fn load(&self, bytes: &[u8], name: &str) -> Result<Study> {
-        let damaged = |Problem { message, source }| SavedError::Damaged { name: name.into(), message, source };
+        let damaged = |problem: Problem| {
+            let Problem { message, source } = if is_dicom(bytes) { "it is a DICOM file".into() } else { problem };
+            SavedError::Damaged { name: name.into(), message, source }
+        };
         let content = |Problem { message, source }| SavedError::Content { name: name.into(), message, source };
         let head = bytes.first_chunk().map_or(u64::MAX, |length| u64::from_le_bytes(*length));
         if head > MAX_HEAD as u64 {

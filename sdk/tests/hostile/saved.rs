@@ -171,3 +171,9 @@ fn saving_that_fails_changes_nothing() {
     let mut small = perceive(&with(1000), "small");
     check_message(&small.save().unwrap_err().full_message(), &["of 1000 bytes"]);
 }
+
+#[test]
+fn a_radiograph_is_no_saved_study_and_is_called_that() {
+    let error = ENGINE.open_study(example("phantom.dcm")).err().expect("accepted");
+    check_message(&error.full_message(), &["phantom.dcm", "is not a saved study: it is a DICOM file; perceive the radiograph"]);
+}
