@@ -42,7 +42,7 @@ impl BundleCommand {
             Self::Verify(target) => {
                 let folder = target.folder(options)?;
                 let bundle = verified(&folder, options)?;
-                print_whole(&bundle, &folder, options.public_key().is_some(), target.json)
+                print_whole(&bundle, &folder, options.public_key()?.is_some(), target.json)
             }
             Self::Sign { key, target } => {
                 check_place(&target.folder(options)?, key)?;
@@ -66,8 +66,8 @@ impl Target {
 
     fn open(&self, options: &Options) -> Result<Bundle, Failure> {
         let folder = self.folder(options)?;
-        let opened = match options.public_key() {
-            Some(key) => Bundle::open_signed(folder, key),
+        let opened = match options.public_key()? {
+            Some(key) => Bundle::open_signed(folder, &key),
             None => Bundle::open(folder),
         };
         Ok(opened.map_err(Error::from)?)
@@ -116,8 +116,8 @@ fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
 fn verified(folder: &Path, options: &Options) -> Result<VerifiedBundle, Failure> {
     let shown = bar(0, "{wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left");
     let mut builder = Engine::builder();
-    if let Some(key) = options.public_key() {
-        builder = builder.public_key(key.clone());
+    if let Some(key) = options.public_key()? {
+        builder = builder.public_key(key);
     }
     let moved = shown.clone();
     builder = builder.progress(move |Progress { phase, done, total, .. }| {

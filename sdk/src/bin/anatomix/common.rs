@@ -41,30 +41,23 @@ pub struct Options {
     #[arg(long, global = true)]
     pub no_golden_check: bool,
     /// Open only a bundle that the owner of this key signed: minisign's .pub file
-    #[arg(long, global = true, value_name = "FILE", value_parser = public_key)]
-    public_key: Option<KeyFile>,
+    #[arg(long, global = true, value_name = "FILE")]
+    public_key: Option<PathBuf>,
     /// Print to standard error what the engine does, with the time of each step
     #[arg(long, global = true)]
     pub log: bool,
 }
 
-/// A public key with the file that it was read from.
-#[derive(Clone)]
-struct KeyFile {
-    path: PathBuf,
-    key: PublicKey,
-}
-
 impl Options {
     /// The key whose owner has to have signed the bundle.
-    pub fn public_key(&self) -> Option<&PublicKey> {
-        self.public_key.as_ref().map(|file| &file.key)
+    pub fn public_key(&self) -> Result<Option<PublicKey>, Failure> {
+        self.public_key.as_deref().map(public_key).transpose()
     }
 
     /// Files that every command reads, beside the bundle.
     pub fn inputs(&self) -> Vec<PathBuf> {
         let library = self.library.clone().or_else(|| std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from));
-        library.into_iter().chain(self.public_key.as_ref().map(|file| file.path.clone())).collect()
+        library.into_iter().chain(self.public_key.clone()).collect()
     }
 
     /// The bundle's folder: the one that is named, or the first of the default places that has a manifest.
@@ -105,8 +98,8 @@ impl Options {
         if let Some(library) = &self.library {
             builder = builder.library(library);
         }
-        if let Some(key) = self.public_key() {
-            builder = builder.public_key(key.clone());
+        if let Some(key) = self.public_key()? {
+            builder = builder.public_key(key);
         }
         if self.log {
             builder = builder.log(|level, message| remark(&format!("{level}: {message}")));
@@ -118,11 +111,10 @@ impl Options {
 }
 
 /// Reads a public key.
-fn public_key(path: &str) -> Result<KeyFile, String> {
-    let path = PathBuf::from(path);
-    let text = files::read(&path, 4096).map_err(|error| format!("it cannot be read: {error}"))?;
-    let key = String::from_utf8_lossy(&text).parse().map_err(|error: BundleError| error.to_string())?;
-    Ok(KeyFile { path, key })
+fn public_key(path: &Path) -> Result<PublicKey, Failure> {
+    let failed = |problem: String| Failure::Fatal(format!("the public key {} cannot be used: {problem}", path.display()));
+    let text = files::read(path, 4096).map_err(|error| failed(format!("it cannot be read: {error}")))?;
+    String::from_utf8_lossy(&text).parse().map_err(|error: BundleError| failed(error.to_string()))
 }
 
 /// Parses a number of threads, at most one for each core.
