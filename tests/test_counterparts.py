@@ -189,6 +189,7 @@ Timing::steps | anx_study_timing | Study::timing | Study.timing
 check_content_time | -call | -call | -call
 check_writable | -files | -files | -files
 is_saved | anx_is_saved | is_saved | is_saved
+write_private | -files | -files | -files
 write_whole | -files | -files | -files
 """
 

@@ -15,8 +15,20 @@ use tempfile::NamedTempFile;
 /// # Errors
 /// [`OutputError`], which names the path. No partial file is left, nor by a process that is killed, if the file system has unnamed files.
 pub fn write_whole(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), OutputError> {
-    let path = path.as_ref();
-    let (mut file, target) = begin(path)?;
+    write(path.as_ref(), bytes, 0o666)
+}
+
+/// Writes a file as [`write_whole`] does, and a new one so that only its owner reads and writes it (mode 0600): it holds a patient's data.
+/// A file that is replaced keeps its permissions.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_private(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), OutputError> {
+    write(path.as_ref(), bytes, 0o600)
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), OutputError> {
+    let (mut file, target) = begin(path, mode)?;
     let written = file.write(bytes).and_then(|()| file.persist(&target));
     written.map_err(|source| OutputError::Write { path: path.into(), source })
 }
@@ -27,7 +39,7 @@ pub fn write_whole(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), OutputErr
 /// # Errors
 /// [`OutputError`], which names the path.
 pub fn check_writable(path: impl AsRef<Path>) -> Result<(), OutputError> {
-    begin(path.as_ref()).map(drop)
+    begin(path.as_ref(), 0o600).map(drop)
 }
 
 /// Most symbolic links that are followed one after another.
@@ -123,15 +135,15 @@ fn link(file: &File, name: &Path) -> io::Result<()> {
     Ok(rustix::fs::linkat(CWD, open, CWD, name, AtFlags::SYMLINK_FOLLOW)?)
 }
 
-/// Creates the temporary file for a path. Returns it with the path that it has to be renamed to.
-fn begin(path: &Path) -> Result<(Temporary, PathBuf), OutputError> {
+/// Creates the temporary file for a path, with this mode if nothing is replaced. Returns it with the path that it has to be renamed to.
+fn begin(path: &Path, new: u32) -> Result<(Temporary, PathBuf), OutputError> {
     let failed = |source| OutputError::Write { path: path.into(), source };
     let found = fs::metadata(path);
     // A file that is replaced keeps its permissions: it may be private. To a new one the umask applies, as to any.
     #[cfg(unix)]
-    let mode = found.as_ref().map_or(0o666, |found| std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o777);
+    let mode = found.as_ref().map_or(new, |found| std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o777);
     #[cfg(not(unix))]
-    let mode = 0o666;
+    let mode = new;
     let target = match found {
         Ok(found) if found.is_dir() => return Err(OutputError::Folder { path: path.into() }),
         Ok(found) if !found.is_file() => return Err(OutputError::NotRegular { path: path.into() }),
@@ -176,7 +188,7 @@ mod tests {
     fn a_file_that_is_being_written_has_no_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        let (mut file, target) = begin(&path).unwrap();
+        let (mut file, target) = begin(&path, 0o600).unwrap();
         file.write(b"one").unwrap();
         // A process that is killed here leaves nothing.
         assert!(names(folder.path()).is_empty());
@@ -207,7 +219,16 @@ mod tests {
         fs::write(&path, b"one").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         write_whole(&path, b"two").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        // One that holds a patient's data begins as one, whatever the umask.
+        let [data, other] = ["b.study", "b.sig"].map(|name| folder.path().join(name));
+        write_private(&data, b"one").unwrap();
+        write_whole(&other, b"one").unwrap();
+        assert_eq!((mode(&data), mode(&other) & 0o600), (0o600, 0o600));
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o644)).unwrap();
+        write_private(&data, b"two").unwrap();
+        assert_eq!(mode(&data), 0o644);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub use dicom::{PresentationState, ReportClass, SecondaryCapture, StructuredRepo
 pub use document::check_content_time;
 pub use fhir::FhirBundle;
 pub(crate) use file::destination;
-pub use file::{check_writable, write_whole};
+pub use file::{check_writable, write_private, write_whole};
 pub use overlay::{LabelledBox, Overlay};
 pub use record::{AskRecord, EvidenceRecord, GroundingRecord, PerceiveRecord, StructureEvidenceRecord, StructureRecord};
 

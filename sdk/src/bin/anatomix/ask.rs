@@ -335,7 +335,7 @@ impl Session<'_> {
         if let Some(path) = &self.output.save {
             let unsaved = |error: Error| Failure::Message(format!("{} was not written: {}", path.display(), error.full_message()));
             let bytes = self.study.save().map_err(unsaved)?;
-            anatomix::output::write_whole(path, &bytes).map_err(Error::from)?;
+            anatomix::output::write_private(path, &bytes).map_err(Error::from)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The documents for other systems that commands write: DICOM objects, FHIR.
 
 use crate::common::Failure;
-use anatomix::output::{Overlay, ReportClass, StructuredReport, check_content_time, write_whole};
+use anatomix::output::{Overlay, ReportClass, StructuredReport, check_content_time, write_private};
 use anatomix::{Answer, Error, Radiograph, Study};
 use clap::{ArgGroup, Args, Command};
 use std::path::{Path, PathBuf};
@@ -152,6 +152,6 @@ impl Documents {
         answers: &[Answer],
         path: &Path,
     ) -> Result<(), Failure> {
-        Ok(write_whole(path, &self.bytes(kind, study, radiograph, answers)?).map_err(Error::from)?)
+        Ok(write_private(path, &self.bytes(kind, study, radiograph, answers)?).map_err(Error::from)?)
     }
 }

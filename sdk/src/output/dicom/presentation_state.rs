@@ -9,7 +9,7 @@ use crate::geometry::PixelBox;
 use crate::output::document::{Document, unidentified};
 use crate::output::overlay::noted;
 use crate::output::record::pixels;
-use crate::output::{OutputError, write_whole};
+use crate::output::{OutputError, write_private};
 use crate::radiograph::shown::{Function, Lut, Modality, Shown, Voi};
 use crate::results::StructureResult;
 use crate::retrieval::is_finding;
@@ -109,7 +109,7 @@ impl<'a> PresentationState<'a> {
     /// # Errors
     /// As [`PresentationState::to_bytes`], and if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), OutputError> {
-        write_whole(path, &self.to_bytes()?)
+        write_private(path, &self.to_bytes()?)
     }
 }
 

@@ -5,7 +5,7 @@ use super::element::{sequence, text, words};
 use super::modules::{Series, body_part, common, content_time};
 use super::object;
 use crate::output::document::Document;
-use crate::output::{OutputError, Overlay, codes, write_whole};
+use crate::output::{OutputError, Overlay, codes, write_private};
 use crate::study::Study;
 use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids};
@@ -104,7 +104,7 @@ impl<'a> SecondaryCapture<'a> {
     /// # Errors
     /// As [`SecondaryCapture::to_bytes`], and if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), OutputError> {
-        write_whole(path, &self.to_bytes()?)
+        write_private(path, &self.to_bytes()?)
     }
 }
 

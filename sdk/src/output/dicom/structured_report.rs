@@ -7,7 +7,7 @@ use super::object;
 use super::report_tree::Subject;
 use crate::answer::Answer;
 use crate::output::document::{Document, check_source};
-use crate::output::{OutputError, write_whole};
+use crate::output::{OutputError, write_private};
 use crate::radiograph::Radiograph;
 use crate::study::Study;
 use dicom_core::VR;
@@ -123,7 +123,7 @@ impl<'a> StructuredReport<'a> {
     /// # Errors
     /// As [`StructuredReport::to_bytes`], and if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), OutputError> {
-        write_whole(path, &self.to_bytes()?)
+        write_private(path, &self.to_bytes()?)
     }
 }
 

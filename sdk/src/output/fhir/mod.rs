@@ -5,7 +5,7 @@ mod resources;
 mod value;
 
 use super::document::{Document, PRODUCT, is_cut};
-use super::{OutputError, write_whole};
+use super::{OutputError, write_private};
 use crate::answer::Answer;
 use crate::retrieval::is_finding;
 use crate::study::Study;
@@ -96,7 +96,7 @@ impl<'a> FhirBundle<'a> {
     /// # Errors
     /// As [`FhirBundle::to_bytes`], and if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), OutputError> {
-        write_whole(path, &self.to_bytes()?)
+        write_private(path, &self.to_bytes()?)
     }
 
     /// What the report says: its limits, flags, then questions and answers, or the structures' findings if there are no answers.

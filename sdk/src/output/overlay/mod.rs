@@ -12,7 +12,7 @@ mod subject;
 pub use canvas::FONT;
 pub(super) use subject::noted;
 
-use super::{OutputError, write_whole};
+use super::{OutputError, write_private};
 use crate::Radiograph;
 use crate::anatomy::Side;
 use crate::cause::source;
@@ -187,7 +187,7 @@ impl Overlay {
     /// # Errors
     /// [`OutputError`], which names the path.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), OutputError> {
-        write_whole(path, &self.to_png()?)
+        write_private(path, &self.to_png()?)
     }
 
     /// Draws the picture as the bytes of a PNG file.
