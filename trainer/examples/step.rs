@@ -2,7 +2,7 @@
 //!
 //! `step STAGE FOLDER` with STAGE `apm`, `language`, `align`, `instruct` or `full` (instruction tuning without adapters) reads from FOLDER
 //!
-//! - `models.toml`: configuration of the models, as in a run; `losses.toml`: weights of the losses of stage 1;
+//! - `models.toml`: configuration of the models, as in a run; `losses.toml`: weights of the losses of the stage `apm`;
 //! - `params.safetensors`: all parameters;
 //! - `batch.safetensors`: for the perception module `image`, `boxes`, `present`, `labels`, `frozen` and `sentences` (for each structure the
 //!   row of `frozen`); for the language model `image_tokens` and `object_embeddings`, unless its input is text only;

@@ -31,7 +31,7 @@ impl Meter {
         Self { bar, what: what.into(), started: Instant::now(), first, told: Instant::now() }
     }
 
-    /// Shows that `done` steps are done, with what is said of the latest ones.
+    /// Shows that `done` steps are done, with a message about the latest ones.
     pub fn set(&mut self, done: u64, message: String) {
         self.bar.set_position(done);
         let total = self.bar.length().unwrap_or(done);

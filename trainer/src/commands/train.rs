@@ -40,13 +40,13 @@ pub struct Arguments {
 enum Stage {
     /// Tokenizer and sentence encoder, if none is imported.
     Text,
-    /// The Anatomy Perception Module (stage 1).
+    /// The Anatomy Perception Module (the paper's step 1).
     Apm,
     /// The base language model, if none is imported.
     Language,
-    /// The projectors, on reports (stage 2).
+    /// The projectors, on reports (the paper's step 2).
     Align,
-    /// Adapters, projectors and embeddings, on all tasks (stage 3).
+    /// Adapters, projectors and embeddings, on all tasks (the paper's step 3).
     Instruct,
 }
 

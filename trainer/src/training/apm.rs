@@ -1,4 +1,4 @@
-//! Stage 1: end-to-end training of the Anatomy Perception Module (paper, section 3.1).
+//! The stage `apm`: end-to-end training of the Anatomy Perception Module (paper, section 3.1).
 
 use super::checkpoint::Start;
 use super::config::Recipe;
@@ -72,7 +72,7 @@ fn targets(
     )
 }
 
-/// Stage 1.
+/// The stage `apm`.
 struct Perception<'a> {
     recipe: &'a Recipe,
     models: &'a ModelConfig,

@@ -23,17 +23,17 @@ pub struct Recipe {
     pub models: Table,
     /// Training of the sentence encoder, if none is imported.
     pub text: StageSettings,
-    /// Training of the Anatomy Perception Module (stage 1).
+    /// Training of the Anatomy Perception Module (the paper's step 1).
     pub apm: StageSettings,
     /// Training of the base language model, if none is imported.
     pub language: StageSettings,
-    /// Alignment of the projectors (stage 2).
+    /// Alignment of the projectors (the paper's step 2).
     pub align: StageSettings,
-    /// Instruction tuning (stage 3).
+    /// Instruction tuning (the paper's step 3).
     pub instruct: StageSettings,
-    /// Weights of the losses of stage 1.
+    /// Weights of the losses of the stage `apm`.
     pub losses: LossWeights,
-    /// Augmentation in stage 1.
+    /// Augmentation in the stage `apm`.
     pub augmentation: Augmentation,
 }
 
@@ -149,9 +149,9 @@ pub(crate) fn difference(asked: &Table, found: &Table, at: &str) -> Option<(Stri
 pub enum LanguageStage {
     /// Training of the base model, on text only.
     Base,
-    /// Stage 2: training of the projectors, on reports.
+    /// The stage `align`: training of the projectors, on reports.
     Align,
-    /// Stage 3: training of adapters, projectors and embeddings, on all tasks.
+    /// The stage `instruct`: training of adapters, projectors and embeddings, on all tasks.
     Instruct,
 }
 

@@ -1,4 +1,4 @@
-//! Training of the language model: the base model if none is imported, alignment (stage 2), instruction tuning (stage 3).
+//! Training of the language model: the base model if none is imported, alignment (the paper's step 2), instruction tuning (step 3).
 //!
 //! In base training, contexts are text only, with annotated boxes and sentences. In alignment and instruction tuning they come from the
 //! frozen perception module.
@@ -27,9 +27,9 @@ use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Probability in stage 3 that the sentences of a context are replaced by the structures' names, as published.
+/// Probability in the stage `instruct` that the sentences of a context are replaced by the structures' names, as published.
 const NAMES_ONLY: f64 = 0.1;
-/// Number of look-up questions in each pack in stage 3.
+/// Number of look-up questions in each pack in the stage `instruct`.
 const LOOK_UPS: usize = 3;
 /// Initial scale of the norms at the end of the base model's residual branches.
 const BRANCH_SCALE: f64 = 0.3;

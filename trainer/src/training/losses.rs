@@ -1,4 +1,4 @@
-//! Losses of stage 1 (paper, eq. 2 to 9 and S1 to S4).
+//! Losses of the stage `apm` (paper, eq. 2 to 9 and S1 to S4).
 
 use tch::{Kind, Tensor};
 

@@ -12,7 +12,7 @@ use crate::models::text::{TextConfig, project};
 use crate::run::ModelConfig;
 use tch::{Kind, Reduction, Tensor};
 
-/// Names of the losses of stage 1, in the order of [`PerceptionLoss::parts`].
+/// Names of the losses of the stage `apm`, in the order of [`PerceptionLoss::parts`].
 pub const PARTS: [&str; 4] = ["l1", "giou", "labels", "contrastive"];
 
 /// Targets of the perception module for a batch of images.
@@ -37,7 +37,7 @@ impl Targets {
     }
 }
 
-/// The losses of stage 1 for a batch.
+/// The losses of the stage `apm` for a batch.
 pub struct PerceptionLoss {
     /// The losses without weights, see [`PARTS`].
     pub parts: [Tensor; 4],
@@ -83,7 +83,7 @@ fn project_sentences(ops: &Torch, text: &TextConfig, apm: &ApmConfig, frozen: &T
     project(ops, text, apm.embedding, &TorchTensor(frozen.shallow_clone())).0
 }
 
-/// Whether stage 1 trains a parameter. It trains all but running statistics, frozen batch norms and frozen stages of the ResNet.
+/// Whether the stage `apm` trains a parameter. It trains all but running statistics, frozen batch norms and frozen stages of the ResNet.
 pub fn trains_perception(config: &ApmConfig, name: &str) -> bool {
     let norm = name.starts_with("backbone") && (name.contains(".bn") || name.contains("downsample.1"));
     !name.contains("running_") && !config.is_frozen(name) && (config.train_batch_norm || !norm)

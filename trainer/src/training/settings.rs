@@ -170,7 +170,7 @@ impl StageSettings {
     }
 }
 
-/// What the losses of stage 1 do with structures that an image has no box of.
+/// What the losses of the stage `apm` do with structures that an image has no box of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
@@ -181,7 +181,7 @@ pub enum Missing {
     Published,
 }
 
-/// Weights of the losses of stage 1. The defaults are the published ones.
+/// Weights of the losses of the stage `apm`. The defaults are the published ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LossWeights {
