@@ -169,7 +169,7 @@ mod tests {
         let asked = Draw { seed: 1, templates: &templates }.on(Set::VindrInstruct, &image, Split::Train);
         let bounds = [PixelBox::new(10.0, 10.0, 30.0, 50.0)];
         let absent = ["Edema", "Pneumothorax", "Pneumonia", "Atelectasis"];
-        let mut kinds = [0; 2];
+        let (mut kinds, mut letters) = ([0; 2], std::collections::BTreeSet::new());
         for key in 0..200 {
             let sample = asked.grounded_diagnosis("Nodule/Mass", &key.to_string(), &absent, &bounds);
             let offers = sample.question.contains("(A)");
@@ -180,9 +180,11 @@ mod tests {
             }
             // The letter of the answer is that of the finding in its own question.
             let letter = sample.answer.trim_start_matches('(').chars().next().unwrap();
+            letters.insert(letter);
             assert!(sample.question.contains(&format!("({letter}) Nodule/Mass")), "{sample:?}");
             assert_eq!(absent.iter().filter(|name| sample.question.contains(*name)).count(), 3, "{sample:?}");
         }
         assert!(kinds.iter().all(|&count| count > 40), "{kinds:?}");
+        assert_eq!(letters.into_iter().collect::<String>(), "ABCD", "the place of the right answer tells nothing");
     }
 }
