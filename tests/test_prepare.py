@@ -377,12 +377,7 @@ DAMAGES = {
     "labels without a column": (CHEXPERT, packed(without_column("Pneumonia")), "column_missing", "Pneumonia"),
     "scene graph cut": (GRAPH, cut, "file_unreadable", "not a scene graph"),
     "scene graph with NaN": (GRAPH, entries(lambda g: g["objects"][0].update(original_x1=float("nan"))), "box_invalid", "NaN"),
-    "structure outside": (
-        GRAPH,
-        entries(lambda g: g["objects"][1].update(original_x1=4000, original_x2=5000)),
-        "box_invalid",
-        "outside",
-    ),
+    "structure outside": (GRAPH, entries(lambda g: g["objects"][1].update(original_x1=4e3, original_x2=5e3)), "box_invalid", "outside"),
     "structure twice": (GRAPH, entries(lambda g: g["objects"].append(g["objects"][0])), "row_repeated", ""),
     "scene graph of another image": (
         GRAPH,
@@ -400,6 +395,12 @@ DAMAGES = {
     "phrase box outside": (MSCXR, text(cell(3, "9999")), "box_invalid", "outside"),
     "phrase of an unknown image": (MSCXR, text(cell(7, "unknown")), "image_unknown", "unknown"),
     "phrase of another size": (MSCXR, text(cell(8, "9999")), "image_other", "9999"),
+    "boxes without an end": (
+        TRAIN,
+        text(lambda t: t + "".join(f"{t.splitlines()[1].split(',')[0]},R1,Mass,{i},5,{i + 9}.5,50\n" for i in range(3000))),
+        "row_malformed",
+        "boxes on one image",
+    ),
     "table missing": (TRAIN, lambda path: path.unlink(), "file_unreadable", ""),
     "DICOM missing": (DICOM, lambda path: path.unlink(), "image_missing", ""),
     "DICOM cut in its header": (DICOM, lambda path: path.write_bytes(path.read_bytes()[:400]), "image_unreadable", ""),

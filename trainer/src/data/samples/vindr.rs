@@ -15,6 +15,8 @@ use anatomix::parts::hash::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+/// Largest number of boxes on an image; published ones have at most a few dozen, and merging takes the cube of their number.
+const MAX_BOXES: usize = 500;
 /// Largest number of boxes in an answer to abnormality detection.
 const MAX_DETECTED: usize = 5;
 /// Largest number of boxes of a class in phrase grounding and grounded diagnosis.
@@ -55,6 +57,11 @@ impl Vindr {
     pub fn make(&self, index: usize, making: &mut Making) -> Option<Image> {
         let (own, split) = self.images.get(index)?;
         let table = own.table(&self.folder);
+        if own.boxes.len() > MAX_BOXES {
+            let at = At { file: &table, row: own.boxes.first().and_then(|b| b.row) };
+            making.skipped.note(Reason::RowMalformed, at, format!("{} boxes on one image, more than {MAX_BOXES}", own.boxes.len()));
+            return None;
+        }
         let paths = own.paths();
         let path = paths.iter().find(|path| self.folder.join(path).exists()).unwrap_or(&paths[0]);
         let (width, height) = size::of(&self.folder.join(path), &mut making.skipped)?;
