@@ -128,9 +128,10 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
         let samples = order.of_step(step);
         let batch = Step { done: step as f64 / steps as f64, samples };
         let Loss { total, parts } = stage.loss(params, &batch, &mut rng)?;
-        let norm = optimiser.step(&total, settings.rate_at(step, steps));
         let loss = total.double_value(&[]);
-        if !norm.is_finite() || !loss.is_finite() {
+        // Finite gradients of a loss that is not finite would be taken.
+        let norm = if loss.is_finite() { optimiser.step(&total, settings.rate_at(step, steps)) } else { f64::NAN };
+        if !norm.is_finite() {
             bail!(
                 "loss {loss} and gradients of norm {norm} in step {}, of {}; the step was not taken. Lower the rate, and resume",
                 step + 1,

@@ -9,7 +9,9 @@ use tch::{Device, Kind};
 struct Line {
     /// The step, counted from 0, whose loss is not a number.
     broken: Option<u64>,
-    /// Factor of the loss from this step on.
+    /// The step whose loss is infinite, with gradients that are finite.
+    infinite: Option<u64>,
+    /// The step from which on the loss is larger by a million.
     raised: Option<u64>,
     taken: u64,
     orders: Vec<Vec<usize>>,
@@ -17,7 +19,7 @@ struct Line {
 
 impl Line {
     fn new() -> Self {
-        Self { broken: None, raised: None, taken: 0, orders: vec![] }
+        Self { broken: None, infinite: None, raised: None, taken: 0, orders: vec![] }
     }
 }
 
@@ -49,6 +51,9 @@ impl Stage for Line {
         let mut total = (weight * &x - &x * 3.0).square().mean(Kind::Float);
         if self.broken == Some(self.taken) {
             total *= f64::NAN;
+        }
+        if self.infinite == Some(self.taken) {
+            total += f64::INFINITY;
         }
         if self.raised.is_some_and(|at| self.taken >= at) {
             total += 1e6;
@@ -112,6 +117,18 @@ fn a_batch_whose_loss_is_not_a_number_is_named_and_changes_nothing() {
     let error = train(folder.path(), &mut stage, 21, false).err().unwrap().to_string();
     let names: Vec<String> = stage.orders[5].iter().map(|s| format!("point-{s}")).collect();
     assert!(error.contains("NaN") && error.contains("step 6") && error.contains(&names.join(", ")), "{error}");
+}
+
+#[test]
+fn finite_gradients_of_an_infinite_loss_are_not_followed() {
+    let left = |mut stage: Line| {
+        let (folder, params) = (tempfile::tempdir().unwrap(), params());
+        let run = Run::create(folder.path()).unwrap();
+        let error = fit(&run, &mut stage, &settings(21), &params, Start::default()).unwrap_err().to_string();
+        assert!(error.contains("step 6") && error.contains("was not taken"), "{error}");
+        weight(&params)
+    };
+    assert_eq!(left(Line { infinite: Some(5), ..Line::new() }), left(Line { broken: Some(5), ..Line::new() }));
 }
 
 #[test]
