@@ -1,6 +1,6 @@
 //! Progress on standard error: a bar on a terminal, elsewhere a line from time to time.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};
 
 /// Time between two lines where standard error is not a terminal.
@@ -38,8 +38,8 @@ impl Meter {
         if self.bar.is_hidden() && (self.told.elapsed() >= INTERVAL || done == total) {
             self.told = Instant::now();
             let rate = (done - self.first) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
-            let left = (total.saturating_sub(done)) as f64 / rate.max(1e-9);
-            eprintln!("{}: step {done} of {total}, {rate:.2} steps/s, {} left, {message}", self.what, duration(left));
+            let left = Duration::try_from_secs_f64(total.saturating_sub(done) as f64 / rate.max(1e-9)).unwrap_or(Duration::MAX);
+            eprintln!("{}: step {done} of {total}, {rate:.2} steps/s, {} left, {message}", self.what, HumanDuration(left));
         }
         self.bar.set_message(message);
     }
@@ -52,13 +52,5 @@ impl Meter {
     /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
-    }
-}
-
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 90.0 => format!("{s:.0} s"),
-        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
     }
 }

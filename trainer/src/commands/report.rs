@@ -1,9 +1,9 @@
 //! The commands `report` and `compare`.
 
 use crate::reporting::comparison;
-use crate::reporting::page::{PAGE, page};
+use crate::reporting::page::{self, PAGE};
 use crate::run::Run;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 
 /// Write a page with plots of a run's losses and figures, for a browser.
@@ -35,7 +35,7 @@ fn open(folder: &Path) -> Result<Run> {
 pub(super) fn report(arguments: &Report) -> Result<()> {
     let run = open(&arguments.run)?;
     let out = arguments.out.clone().unwrap_or_else(|| run.file(PAGE));
-    std::fs::write(&out, page(&run)?).with_context(|| format!("cannot write {}", out.display()))?;
+    page::write(&run, &out)?;
     println!("{}", out.display());
     Ok(())
 }

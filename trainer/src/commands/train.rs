@@ -1,12 +1,12 @@
 //! The command `train`.
 
-use crate::reporting::page::{PAGE, page};
+use crate::reporting::page::{self, PAGE};
 use crate::run::Run;
 use crate::training::checkpoint::Start;
 use crate::training::config::{LanguageStage, Recipe};
 use crate::training::language;
 use crate::training::{apm, text};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use std::path::PathBuf;
 use tch::Device;
@@ -84,7 +84,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     }
     let run = Run::create(&recipe.run)?;
     let path = run.file(PAGE);
-    std::fs::write(&path, page(&run)?).with_context(|| format!("cannot write {}", path.display()))?;
+    page::write(&run, &path)?;
     eprintln!("losses and figures are drawn in {}", path.display());
     Ok(())
 }

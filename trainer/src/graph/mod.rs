@@ -12,7 +12,7 @@ mod torch;
 
 use anatomix::parts::bundle::{FULL_ATTENTION_BIAS, SLIDING_ATTENTION_BIAS};
 pub use error::ParamsError;
-pub use params::{Init, Params};
+pub use params::{Init, Params, write_tensors};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 pub use torch::{CausalBatch, Torch, TorchTensor};

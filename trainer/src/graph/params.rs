@@ -200,19 +200,32 @@ impl Params {
         if problems.is_empty() { Ok(()) } else { Err(ParamsError::Misfit { path: path.into(), problems }) }
     }
 
-    /// Saves the parameters for which `chosen` is true; the file is written atomically.
+    /// Saves the parameters for which `chosen` is true, by [`write_tensors`].
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path, chosen: impl Fn(&str) -> bool) -> Result<(), ParamsError> {
-        let tensors: Vec<(String, Tensor)> =
-            self.named().into_iter().filter(|(n, _)| chosen(n)).map(|(n, t)| (n, t.detach().to_device(Device::Cpu).contiguous())).collect();
-        let partial = path.with_extension("partial");
-        Tensor::write_safetensors(&tensors, &partial)
-            .map_err(|e| e.to_string())
-            .and_then(|()| std::fs::rename(&partial, path).map_err(|e| e.to_string()))
-            .map_err(|message| ParamsError::File { path: path.into(), message })
+        let tensors: Vec<(String, Tensor)> = self.named().into_iter().filter(|(name, _)| chosen(name)).collect();
+        write_tensors(&tensors, path)
     }
+}
+
+/// Writes tensors to a safetensors file that appears whole or not at all, and is on disk when it appears.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_tensors(tensors: &[(String, Tensor)], path: &Path) -> Result<(), ParamsError> {
+    let tensors: Vec<(&str, Tensor)> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.detach().to_device(Device::Cpu).contiguous())).collect();
+    let partial = path.with_extension("partial");
+    let written = Tensor::write_safetensors(&tensors, &partial)
+        .map_err(|e| e.to_string())
+        .and_then(|()| std::fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(|e| e.to_string()))
+        .and_then(|()| std::fs::rename(&partial, path).map_err(|e| e.to_string()));
+    written.map_err(|message| {
+        let _ = std::fs::remove_file(&partial);
+        ParamsError::File { path: path.into(), message }
+    })
 }
 
 /// Converts convolution kernels to the layout with the channels innermost. The activations then have it, too, which makes training about

@@ -1,6 +1,7 @@
 //! The log of a training stage: a JSON object for each line, in the order of steps.
 
 use crate::run::Run;
+use anatomix::output::write_whole;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use std::fs::{File, OpenOptions};
@@ -32,10 +33,8 @@ impl Log {
     /// If the file cannot be read or written.
     pub fn begin(&self, step: u64) -> Result<()> {
         let kept: Vec<Line> = self.lines()?.into_iter().filter(|line| number(line, "step").is_some_and(|s| s <= step as f64)).collect();
-        let partial = self.path.with_extension("partial");
         let text: String = kept.into_iter().map(|line| format!("{}\n", Value::Object(line))).collect();
-        let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, &self.path));
-        written.with_context(|| format!("cannot write {}", self.path.display()))
+        Ok(write_whole(&self.path, text.as_bytes())?)
     }
 
     /// Appends a line.

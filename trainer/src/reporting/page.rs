@@ -4,18 +4,28 @@ use super::log::{self, Line, Log, STAGES, VALIDATION};
 use super::plots;
 use crate::run::Run;
 use anatomix::Structure;
+use anatomix::output::write_whole;
 use anyhow::{Result, ensure};
 use std::fmt::Write;
+use std::path::Path;
 
 /// Name of the page in a run's folder.
 pub const PAGE: &str = "report.html";
+
+/// Writes the page of a run to a file.
+///
+/// # Errors
+/// As [`page`], and if the file cannot be written.
+pub fn write(run: &Run, path: &Path) -> Result<()> {
+    Ok(write_whole(path, page(run)?.as_bytes())?)
+}
 
 /// The page of a run: for each stage its latest figures, the curves of the loss, of the learning rate and of the figures on the validation
 /// split, and the IoU of each structure.
 ///
 /// # Errors
 /// If a log cannot be read, or there is none.
-pub fn page(run: &Run) -> Result<String> {
+fn page(run: &Run) -> Result<String> {
     let mut body = String::new();
     for stage in STAGES {
         let lines = Log::new(run, stage).lines()?;

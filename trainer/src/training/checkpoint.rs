@@ -3,13 +3,13 @@
 //! A checkpoint is one file: what the stage trains, the optimiser's moments, and how far it is. The file is replaced by renaming, so that
 //! at any moment there is one whole checkpoint, or none.
 
-use crate::graph::Params;
 use crate::graph::adamw::AdamW;
+use crate::graph::{Params, write_tensors};
 use crate::run::Run;
 use anyhow::{Context, Result, anyhow};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// How a training stage starts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,7 +85,7 @@ impl<'a> Checkpoint<'a> {
         let mut tensors: Vec<(String, Tensor)> = own.map(|(name, tensor)| (format!("params.{name}"), tensor)).collect();
         tensors.extend(optimiser.state());
         tensors.push(("progress".into(), progress.tensor()));
-        write_whole(&tensors, &self.path())
+        Ok(write_tensors(&tensors, &self.path())?)
     }
 
     /// Loads parameters and the optimiser's state over the present ones. Returns the progress.
@@ -112,19 +112,4 @@ impl<'a> Checkpoint<'a> {
         }
         Ok(progress)
     }
-}
-
-/// Writes tensors to a file that appears whole or not at all, and is on disk when it appears.
-fn write_whole(tensors: &[(String, Tensor)], path: &Path) -> Result<()> {
-    let tensors: Vec<(&str, Tensor)> =
-        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.detach().to_device(Device::Cpu).contiguous())).collect();
-    let partial = path.with_extension("partial");
-    let written = Tensor::write_safetensors(&tensors, &partial)
-        .map_err(anyhow::Error::from)
-        .and_then(|()| Ok(std::fs::File::open(&partial)?.sync_all()?))
-        .and_then(|()| Ok(std::fs::rename(&partial, path)?));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    written.with_context(|| format!("cannot write {}", path.display()))
 }
