@@ -89,6 +89,14 @@ pub trait Ops {
     /// Selects the positions whose logits are computed.
     fn select_positions(&self, x: &Self::Tensor) -> Self::Tensor;
 
+    /// Runs a layer.
+    fn layer<const N: usize>(&self, layer: impl Layer<N>, inputs: [&Self::Tensor; N]) -> Self::Tensor
+    where
+        Self: Sized,
+    {
+        layer.run(self, inputs)
+    }
+
     /// Multi-head attention: `q` is `[B, N, D]`, `k` and `v` are `[B, M, D]`.
     fn attention(&self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, how: &Attention<Self::Tensor>) -> Self::Tensor {
         let &Attention { heads, width, mask, .. } = how;
@@ -102,6 +110,12 @@ pub trait Ops {
         let mixed = self.matmul(&self.softmax(&scores), &split(v));
         self.reshape(&self.transpose(&mixed, &[0, 2, 1, 3]), &[0, -1, width])
     }
+}
+
+/// A layer of a network, as a function of `N` tensors that can be run again.
+pub trait Layer<const N: usize>: 'static {
+    /// Runs it.
+    fn run<O: Ops>(&self, ops: &O, inputs: [&O::Tensor; N]) -> O::Tensor;
 }
 
 /// How [`Ops::attention`] attends.

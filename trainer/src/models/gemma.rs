@@ -1,6 +1,6 @@
 //! The language model: a Gemma 3 decoder, in whose input visual features replace the embeddings of some tokens (paper, section 3.2).
 
-use crate::graph::{Activation, CausalAttention, Linear, Ops};
+use crate::graph::{Activation, CausalAttention, Layer, Linear, Ops};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -105,43 +105,75 @@ pub fn gemma<O: Ops>(ops: &O, config: &GemmaConfig) -> O::Tensor {
     let hidden = config.hidden_size;
     ops.scope("embed");
     let table = [config.vocab_size, hidden];
+    // [B, T, hidden]
     let mut x = ops.embed_tokens(EMBEDDING, table, (hidden as f64).sqrt());
     for layer in 0..config.num_hidden_layers {
-        ops.scope(&format!("layers.{layer}"));
-        let name = |part: &str| format!("model.layers.{layer}.{part}");
-        let norm = |x: &O::Tensor, part: &str| ops.rms_norm(x, &name(part), hidden, config.rms_norm_eps);
-        let linear = |x: &O::Tensor, part: &str, inputs, outputs| ops.linear(x, &name(part), Linear { inputs, outputs, bias: false });
-
-        let spec = config.attention(layer);
-        let (queries, pairs) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
-        let input = norm(&x, "input_layernorm");
-        // Queries and keys are normalised head by head, before the rotary embedding.
-        let head_norm = |x: &O::Tensor, part: &str, heads: i64| {
-            let split = ops.reshape(x, &[0, -1, heads, spec.head_dim]);
-            let normed = ops.rms_norm(&split, &name(part), spec.head_dim, config.rms_norm_eps);
-            ops.reshape(&normed, &[0, -1, heads * spec.head_dim])
-        };
-        let [q, k, v] = ops.linears(
-            &input,
-            &name("self_attn.qkv_proj"),
-            hidden,
-            [(name("self_attn.q_proj"), queries), (name("self_attn.k_proj"), pairs), (name("self_attn.v_proj"), pairs)],
-        );
-        let q = head_norm(&q, "self_attn.q_norm", spec.heads);
-        let k = head_norm(&k, "self_attn.k_norm", spec.kv_heads);
-        let mixed = ops.causal_attention(&q, &k, &v, &spec);
-        let mixed = linear(&mixed, "self_attn.o_proj", queries, hidden);
-        x = ops.add(&x, &norm(&mixed, "post_attention_layernorm"));
-
-        let input = norm(&x, "pre_feedforward_layernorm");
-        let wide = config.intermediate_size;
-        let [gate, up] =
-            ops.linears(&input, &name("mlp.gate_up_proj"), hidden, [(name("mlp.gate_proj"), wide), (name("mlp.up_proj"), wide)]);
-        let gate = ops.activate(&gate, Activation::GeluTanh);
-        let out = linear(&ops.mul(&gate, &up), "mlp.down_proj", wide, hidden);
-        x = ops.add(&x, &norm(&out, "post_feedforward_layernorm"));
+        x = ops.layer(Block::of(config, layer), [&x]);
     }
     ops.scope("head");
+    // [selected, hidden] -> [selected, vocabulary]
     let x = ops.rms_norm(&ops.select_positions(&x), "model.norm", hidden, config.rms_norm_eps);
     ops.logits(&x, if config.tie_word_embeddings { EMBEDDING } else { HEAD }, table)
+}
+
+/// A layer, `[B, T, hidden]` to `[B, T, hidden]`: causal attention and a gated feed-forward network, each between two norms and with a
+/// residual sum.
+struct Block {
+    hidden: i64,
+    wide: i64,
+    epsilon: f64,
+    attention: CausalAttention,
+}
+
+impl Block {
+    fn of(config: &GemmaConfig, layer: i64) -> Self {
+        let &GemmaConfig { hidden_size: hidden, intermediate_size: wide, rms_norm_eps: epsilon, .. } = config;
+        Self { hidden, wide, epsilon, attention: config.attention(layer) }
+    }
+
+    /// The full name of a part of the layer.
+    fn name(&self, part: &str) -> String {
+        format!("model.layers.{}.{part}", self.attention.layer)
+    }
+
+    fn norm<O: Ops>(&self, ops: &O, x: &O::Tensor, part: &str) -> O::Tensor {
+        ops.rms_norm(x, &self.name(part), self.hidden, self.epsilon)
+    }
+
+    /// Norm of each head, before the rotary embedding: `[B, T, heads * head_dim]`.
+    fn head_norm<O: Ops>(&self, ops: &O, x: &O::Tensor, part: &str, heads: i64) -> O::Tensor {
+        let width = self.attention.head_dim;
+        let split = ops.reshape(x, &[0, -1, heads, width]);
+        ops.reshape(&ops.rms_norm(&split, &self.name(part), width, self.epsilon), &[0, -1, heads * width])
+    }
+
+    fn self_attention<O: Ops>(&self, ops: &O, x: &O::Tensor) -> O::Tensor {
+        let &CausalAttention { heads, kv_heads, head_dim, .. } = &self.attention;
+        let (queries, pairs) = (heads * head_dim, kv_heads * head_dim);
+        let parts = [("q_proj", queries), ("k_proj", pairs), ("v_proj", pairs)];
+        let parts = parts.map(|(part, outputs)| (self.name(&format!("self_attn.{part}")), outputs));
+        let [q, k, v] = ops.linears(x, &self.name("self_attn.qkv_proj"), self.hidden, parts);
+        let q = self.head_norm(ops, &q, "self_attn.q_norm", heads);
+        let k = self.head_norm(ops, &k, "self_attn.k_norm", kv_heads);
+        let mixed = ops.causal_attention(&q, &k, &v, &self.attention);
+        ops.linear(&mixed, &self.name("self_attn.o_proj"), Linear { inputs: queries, outputs: self.hidden, bias: false })
+    }
+
+    /// `down(gelu(gate(x)) * up(x))`.
+    fn feed_forward<O: Ops>(&self, ops: &O, x: &O::Tensor) -> O::Tensor {
+        let parts = ["gate_proj", "up_proj"].map(|part| (self.name(&format!("mlp.{part}")), self.wide));
+        let [gate, up] = ops.linears(x, &self.name("mlp.gate_up_proj"), self.hidden, parts);
+        let gated = ops.mul(&ops.activate(&gate, Activation::GeluTanh), &up);
+        ops.linear(&gated, &self.name("mlp.down_proj"), Linear { inputs: self.wide, outputs: self.hidden, bias: false })
+    }
+}
+
+impl Layer<1> for Block {
+    fn run<O: Ops>(&self, ops: &O, [x]: [&O::Tensor; 1]) -> O::Tensor {
+        ops.scope(&format!("layers.{}", self.attention.layer));
+        let mixed = self.self_attention(ops, &self.norm(ops, x, "input_layernorm"));
+        let x = ops.add(x, &self.norm(ops, &mixed, "post_attention_layernorm"));
+        let out = self.feed_forward(ops, &self.norm(ops, &x, "pre_feedforward_layernorm"));
+        ops.add(&x, &self.norm(ops, &out, "post_feedforward_layernorm"))
+    }
 }

@@ -9,19 +9,19 @@ use super::fit::{Loss, Stage, Step, Validation, fit};
 use super::objective::{LanguageObjective, is_base};
 use super::perception_outputs::PerceptionOutputs;
 use super::settings::StageSettings;
+use super::small_models::{self, look_up, look_up_box};
 use crate::data::imagenome::{self, Annotated};
 use crate::data::instruct;
 use crate::data::packs::{self, Pack};
 use crate::graph::Params;
-use crate::models::gemma::{EMBEDDING, HEAD};
+use crate::models::gemma::HEAD;
 use crate::run::{self, ModelConfig, Run};
 use anatomix::parts::geometry::PROMPT_GRID;
 use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
-use anatomix::parts::retrieval::is_finding;
 use anatomix::{NormalizedBox, Structure, Task};
-use anatomix_phantom::tasks::{self, Sample};
+use anatomix_phantom::tasks::Sample;
 use anyhow::{Context, Result, ensure};
-use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
+use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
@@ -31,9 +31,6 @@ use tch::{Device, Kind, Tensor};
 const NAMES_ONLY: f64 = 0.1;
 /// Number of look-up questions in each pack in the stage `instruct`.
 const LOOK_UPS: usize = 3;
-/// Initial scale of the norms at the end of the base model's residual branches.
-const BRANCH_SCALE: f64 = 0.3;
-
 /// Number of validation images that are evaluated with each checkpoint.
 const VALIDATION_IMAGES: usize = 48;
 /// Seed of the validation's packs.
@@ -195,36 +192,10 @@ impl Trainer<'_> {
         let first = Step { done: 0.0, samples: &[0] };
         let _ = tch::no_grad(|| self.compute(&params, &self.train, &first, false, &mut rng))?;
         if self.stage == LanguageStage::Base && from.is_none() {
-            self.initialise_copying(&params);
+            small_models::initialise_copying(&self.models.language, &params);
         }
         params.check(from.unwrap_or(&run.folder))?;
         Ok(params)
-    }
-
-    /// Initialises the base model so that attention copies from tokens similar to the current one (after Trockman and Kolter, 2023): key
-    /// projections equal query projections, output projections are the transpose of value projections, and residual branches are small
-    /// relative to embeddings. Most answers are copied from the context, which a short training does not learn from a random start.
-    fn initialise_copying(&self, params: &Params) {
-        let language = &self.models.language;
-        for layer in 0..language.num_hidden_layers {
-            let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
-            let spec = language.attention(layer);
-            let group = spec.heads / spec.kv_heads;
-            let heads = |part: &str, count: i64| params.get(&name(part)).map(|w| w.reshape([count, spec.head_dim, -1]));
-            let (Some(queries), Some(values)) = (heads("self_attn.q_proj", spec.heads), heads("self_attn.v_proj", spec.kv_heads)) else {
-                continue;
-            };
-            params.insert(&name("self_attn.k_proj"), queries.slice(0, 0, spec.heads, group).flatten(0, 1).contiguous());
-            let outputs = values.repeat_interleave_self_int(group, 0, None).flatten(0, 1).tr().contiguous();
-            params.insert(&name("self_attn.o_proj"), outputs);
-            for norm in ["post_attention_layernorm", "post_feedforward_layernorm"] {
-                params.insert(&name(norm), Tensor::full([language.hidden_size], BRANCH_SCALE - 1.0, (Kind::Float, self.device)));
-            }
-        }
-        if let Some(mut table) = params.get(EMBEDDING) {
-            let deviation = (language.hidden_size as f64).powf(-0.5);
-            params.insert(EMBEDDING, table.normal_(0.0, deviation));
-        }
     }
 
     /// For each target 1 if it is a number of the prompt's grid, otherwise 0.
@@ -266,7 +237,7 @@ impl Trainer<'_> {
                     };
                     questions.extend(choose(&source.samples, from_data, rng).into_iter().map(|s| if flip { mirror(s) } else { s }));
                     if short {
-                        shorten(&mut lines, &source.image, rng);
+                        small_models::shorten(&mut lines, &source.image, rng);
                     }
                     // Retrieved sentences may be wrong, so that instruction tuning looks up boxes only.
                     let look_up = if self.stage == LanguageStage::Base { look_up } else { look_up_box };
@@ -313,28 +284,4 @@ fn annotated_lines(image: &Annotated, flip: bool, rng: &mut impl Rng) -> Vec<Con
         ContextLine { structure, grid: bounds.to_grid(), sentence: image.sentences[structure.index()].clone() }
     });
     lines.collect()
-}
-
-/// Keeps the lines of structures with findings and of a few random others.
-fn shorten(lines: &mut Vec<ContextLine>, image: &Annotated, rng: &mut impl Rng) {
-    let kept: Vec<usize> = (0..lines.len()).sample(rng, 8);
-    lines.retain(|line| {
-        let i = line.structure.index();
-        kept.contains(&i) || is_finding(&image.sentences[i])
-    });
-}
-
-/// A question whose answer is in the context: a structure's box, its sentence, or whether it is healthy.
-fn look_up(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Sample {
-    match (rng.random_range(0..4), lines.choose(rng)) {
-        (0, Some(line)) => tasks::open_question(line.structure, line.sentence.clone(), rng),
-        (1, Some(line)) => tasks::health_question(line.structure, !is_finding(&line.sentence)),
-        _ => look_up_box(lines, rng),
-    }
-}
-
-/// A question for the box of a structure in the context.
-fn look_up_box(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Sample {
-    let (structure, [x0, y0, x1, y1]) = lines.choose(rng).map_or((Structure::HEART, [0; 4]), |line| (line.structure, line.grid));
-    tasks::anatomy_question(structure, &format!("<box>({x0},{y0}),({x1},{y1})</box>"), rng)
 }

@@ -11,5 +11,6 @@ pub mod objective;
 pub mod order;
 pub mod perception_outputs;
 pub mod settings;
+mod small_models;
 pub mod text;
 pub mod tokenizer;

@@ -1,0 +1,66 @@
+//! Aids for small language models that are trained from nothing, on phantoms. The paper has none of them, because it takes a pretrained
+//! model: an initialisation that favours copying, short contexts at the start, and questions whose answer is in the context.
+
+use crate::data::imagenome::Annotated;
+use crate::graph::Params;
+use crate::models::gemma::{EMBEDDING, GemmaConfig};
+use anatomix::Structure;
+use anatomix::parts::prompt::ContextLine;
+use anatomix::parts::retrieval::is_finding;
+use anatomix_phantom::tasks::{self, Sample};
+use rand::seq::{IndexedRandom, IteratorRandom};
+use rand::{Rng, RngExt};
+use rand_chacha::ChaCha8Rng;
+use tch::{Kind, Tensor};
+
+/// Initial scale of the norms at the end of the base model's residual branches.
+const BRANCH_SCALE: f64 = 0.3;
+
+/// Initialises the base model so that attention copies from tokens similar to the current one (after Trockman and Kolter, 2023): key
+/// projections equal query projections, output projections are the transpose of value projections, and residual branches are small
+/// relative to embeddings. Most answers are copied from the context, which a short training does not learn from a random start.
+pub fn initialise_copying(language: &GemmaConfig, params: &Params) {
+    for layer in 0..language.num_hidden_layers {
+        let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
+        let spec = language.attention(layer);
+        let group = spec.heads / spec.kv_heads;
+        let heads = |part: &str, count: i64| params.get(&name(part)).map(|w| w.reshape([count, spec.head_dim, -1]));
+        let (Some(queries), Some(values)) = (heads("self_attn.q_proj", spec.heads), heads("self_attn.v_proj", spec.kv_heads)) else {
+            continue;
+        };
+        params.insert(&name("self_attn.k_proj"), queries.slice(0, 0, spec.heads, group).flatten(0, 1).contiguous());
+        let outputs = values.repeat_interleave_self_int(group, 0, None).flatten(0, 1).tr().contiguous();
+        params.insert(&name("self_attn.o_proj"), outputs);
+        for norm in ["post_attention_layernorm", "post_feedforward_layernorm"] {
+            params.insert(&name(norm), Tensor::full([language.hidden_size], BRANCH_SCALE - 1.0, (Kind::Float, params.device())));
+        }
+    }
+    if let Some(mut table) = params.get(EMBEDDING) {
+        let deviation = (language.hidden_size as f64).powf(-0.5);
+        params.insert(EMBEDDING, table.normal_(0.0, deviation));
+    }
+}
+
+/// Keeps the lines of structures with findings and of a few random others.
+pub fn shorten(lines: &mut Vec<ContextLine>, image: &Annotated, rng: &mut impl Rng) {
+    let kept: Vec<usize> = (0..lines.len()).sample(rng, 8);
+    lines.retain(|line| {
+        let i = line.structure.index();
+        kept.contains(&i) || is_finding(&image.sentences[i])
+    });
+}
+
+/// A question whose answer is in the context: a structure's box, its sentence, or whether it is healthy.
+pub fn look_up(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Sample {
+    match (rng.random_range(0..4), lines.choose(rng)) {
+        (0, Some(line)) => tasks::open_question(line.structure, line.sentence.clone(), rng),
+        (1, Some(line)) => tasks::health_question(line.structure, !is_finding(&line.sentence)),
+        _ => look_up_box(lines, rng),
+    }
+}
+
+/// A question for the box of a structure in the context.
+pub fn look_up_box(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Sample {
+    let (structure, [x0, y0, x1, y1]) = lines.choose(rng).map_or((Structure::HEART, [0; 4]), |line| (line.structure, line.grid));
+    tasks::anatomy_question(structure, &format!("<box>({x0},{y0}),({x1},{y1})</box>"), rng)
+}
