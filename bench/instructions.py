@@ -1,6 +1,6 @@
 """Counts instructions on a processor with AVX2 and without AVX-512 and VNNI, which valgrind emulates, beside other libraries.
 
-Libraries choose their kernels by what a processor can do, so these are the kernels of such a machine. Instructions are no times: a
+Libraries choose their kernels by what a processor can do, so these are the kernels of such a machine. Instructions are not times: a
 processor may do several at once, and memory is not counted. Run `make bench` first: its files are used. Needs valgrind.
 """
 
@@ -12,7 +12,7 @@ import tempfile
 
 from sides import BENCH, FOLDER, environment, last
 
-# One thread on both sides: what waiting threads do is no work.
+# One thread on both sides: what waiting threads do is not work.
 ONE_THREAD = {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 # The peers' sides: what is done once, and what is counted.
 NUMPY = """

@@ -24,14 +24,14 @@
  * Threads that call it have to end before main returns: at exit a call may fail.
  * In C++ include anatomix.hpp instead, whose classes free their handles.
  *
- * Pointers. Any pointer may be NULL: a call that can fail then returns ANX_INVALID_ARGUMENT and names the argument, and
- * an accessor returns what its description says. A pointer that is not NULL must be valid: a handle that the library
- * made and that was not freed, a NUL-terminated string, a struct of at least struct_size bytes, memory of the size that
- * is passed with it (none, with NULL, is empty memory). Strings are UTF-8; paths are the operating system's bytes on Unix.
- * The library borrows what is passed to it until the call returns.
+ * Pointers. NULL never crashes. For a pointer whose description does not call it optional, a call that can fail returns
+ * ANX_INVALID_ARGUMENT and names the argument, and an accessor returns what its description says. Any other pointer must be
+ * valid: a handle that the library made and that was not freed, a NUL-terminated string, a struct of at least struct_size
+ * bytes, memory of the size that is passed with it (none, with NULL, is empty memory). Strings are UTF-8; paths are the
+ * operating system's bytes on Unix. The library borrows what is passed to it until the call returns.
  *
- * Lifetimes. Handles (anx_engine, anx_study, anx_answer, anx_cancel, anx_bytes, anx_error) are owned by the caller and
- * freed once, each by its own function, in any order: none needs another to stay alive. Strings and structs that an
+ * Lifetimes. Handles (anx_engine, anx_study, anx_answer, anx_cancel, anx_bundle, anx_bytes, anx_error) are owned by the
+ * caller and freed once, each by its own function, in any order: none needs another to stay alive. Strings and structs that an
  * accessor returns belong to the handle: they are read-only and valid until the handle is freed. Take structs by index,
  * one at a time: later versions may append fields to those whose description does not say otherwise.
  *
@@ -47,11 +47,12 @@
  *
  * Errors. A call that can fail returns anx_status. It takes an optional anx_error **. If that is not NULL, it is set to
  * an error that the caller owns, or to NULL on success; an error that was there before is not freed. Outputs are set to
- * NULL on failure. A panic, which is a defect of the library, is caught and returned as ANX_PANIC. It poisons the study
- * that was called: further calls on it fail with ANX_POISONED, but it can still be read and must still be freed. It does
- * not poison an engine: this thread and all others may go on using it. So every function that returns anx_status may fail
- * with ANX_PANIC, and with ANX_POISONED if it takes a study; the descriptions do not repeat that. Memory that lacks for
- * images, KV caches and saved studies is an error. Other allocations are small; if the system refuses one of them, the
+ * NULL on failure. A panic, which is a defect of the library, is caught and returned as ANX_PANIC. If the call was
+ * one that changes a study (ask, ask_many, rewind, save), the study is poisoned: further calls of that kind fail with
+ * ANX_POISONED, but it can still be read, documents and pictures of it can be made, and it must still be freed. An engine is
+ * never poisoned: this thread and all others may go on using it. So every function that returns anx_status may fail with
+ * ANX_PANIC, and those that change a study with ANX_POISONED; the descriptions do not repeat that. Running out of memory for
+ * images, KV caches or saved studies is an error. Other allocations are small; if the system refuses one of them, the
  * process ends, as C++ programs do without a handler of std::bad_alloc.
  *
  * Options. A struct of options begins with struct_size, which the caller sets to sizeof of the struct; every other field
@@ -236,7 +237,7 @@ enum anx_status
      */
     ANX_OUTPUT = 700,
     /**
-     * Bytes are no saved study, are damaged, or are not of this bundle or version; or a study cannot be saved.
+     * Bytes are not a saved study, are damaged, or are not of this bundle or version; or a study cannot be saved.
      */
     ANX_SAVED = 800
 };
@@ -324,7 +325,7 @@ enum anx_support
      */
     ANX_CONTRADICTED = 1,
     /**
-     * No retrieved sentence says something that the sentence states.
+     * The sentence states something that no retrieved sentence says.
      */
     ANX_UNSUPPORTED = 2,
     /**
@@ -624,13 +625,13 @@ typedef struct anx_engine_options {
      */
     const char *public_key;
     /**
-     * The cost that look-up assumes for one more token in a run of the decoder, as a share of a run of one token, above 0 to 1; 0 to
-     * measure it while the engine decodes. With a given cost, anx_answer_runs and the last digits of log probabilities do not depend on
-     * the machine's speed, but look-up may take more time than it saves.
+     * The cost that look-up assumes for one more draft token in a run of the decoder, as a share of a run of one token, above 0 to 1; 0
+     * (recommended) measures it while the engine decodes. With a given cost, anx_answer_runs and the last digits of
+     * log probabilities do not depend on the machine's speed, but look-up may take more time than it saves.
      */
     double row_cost;
     /**
-     * Deadline in milliseconds after the call begins; 0 for none: pass at least 1 for a time that is nearly over. A call that is not
+     * Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A call that is not
      * finished by then fails with ANX_DEADLINE, between two of its parts: a mebibyte of a file that is hashed, a graph that is
      * loaded, a run of the golden input.
      */
@@ -832,7 +833,7 @@ typedef struct anx_perceive_options {
      */
     size_t struct_size;
     /**
-     * Deadline in milliseconds after the call begins; 0 for none: pass at least 1 for a time that is nearly over. A radiograph that is not
+     * Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A radiograph that is not
      * perceived by then fails with ANX_DEADLINE. Reading and preprocessing an image are not interrupted; the run of the perception
      * module is.
      */
@@ -972,7 +973,7 @@ typedef struct anx_ask_options {
      */
     size_t top_k;
     /**
-     * Samples among the smallest set of most likely tokens whose probabilities sum to this, above 0 to 1; 0 for all.
+     * Samples among the smallest set of most likely tokens whose probabilities sum to at least this, above 0 to 1; 0 for all.
      */
     double top_p;
     /**
@@ -994,8 +995,8 @@ typedef struct anx_ask_options {
      */
     size_t stop_count;
     /**
-     * The answer ends with the tokens decoded so far after this many milliseconds, prefill included; 0 for none: pass at least 1
-     * for a time that is nearly over.
+     * The answer ends with the tokens decoded so far after this many milliseconds, prefill included. 0 means no
+     * deadline: round a remaining time below 1 ms up to 1.
      */
     size_t deadline_ms;
     /**
@@ -1010,8 +1011,11 @@ typedef struct anx_ask_options {
     size_t follow_up;
     /**
      * A JSON schema, UTF-8, of at most 65,536 bytes, or NULL: decoding is constrained to JSON that conforms to it, complete unless a
-     * limit ends the answer; see anx_answer_finish. Give strings, arrays and numbers a maximum length in the schema, or an unsure model
-     * may not come to an end. Boxes in the JSON are on a grid of 1024 over the letterboxed square, not in pixels. The model does not see
+     * limit ends the answer; see anx_answer_finish. Bound strings (maxLength, pattern), arrays (maxItems) and numbers (maximum) in
+     * the schema, or an unsure model may not stop. Numbers of the schema are at most 2^53 - 1 in magnitude, values of multipleOf have a
+     * common multiple of at most 65,535 in units of their last decimal place, and few patterns apply to one text at once (allOf and the
+     * like); another schema is refused. Properties come in the schema's order, with a space after each ',' and ':' and no other white
+     * space between values. Boxes in the JSON are on a grid of 1024 over the letterboxed square, not in pixels. The model does not see
      * the schema: the question must say what the answer should contain.
      */
     const char *json_schema;
@@ -1046,7 +1050,7 @@ typedef struct anx_grounding {
 } anx_grounding;
 
 /**
- * A structure whose retrieved sentence, or box, speaks for or against a sentence of an answer.
+ * A structure whose retrieved sentence, or box, speaks for or against a sentence of an answer. This struct never grows.
  */
 typedef struct anx_structure_evidence {
     /**
@@ -1544,10 +1548,10 @@ anx_status anx_study_ask(struct anx_study *study,
 /**
  * Asks the study several questions at once and waits for all answers. They are decoded together and share the KV cache of the context, so
  * that each costs little more than its own tokens. Greedy answers are those of anx_study_ask. Either all questions are follow-ups or none
- * is. If none is, the study has no conversation afterwards: the questions are no turns of it, and earlier turns are removed.
+ * is. If none is, the study has no conversation afterwards: the questions are not turns of it, and earlier turns are removed.
  *
- * questions: count of them, at most 1024, as anx_study_ask takes one, but none is NULL: for a task that has an instruction of its own pass
- * an empty text. With a count of 0 nothing happens. options: NULL for the defaults of all, or count pointers,
+ * questions: at most 1024, each as for anx_study_ask; NULL is not allowed, so pass an empty text for a task that has its own instruction.
+ * With a count of 0 nothing happens. options: NULL for the defaults of all, or count pointers,
  * each NULL or the options of that question, whose callback receives the pieces of that answer and ends that answer only.
  * answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also if count is too large.
  * Fails as anx_study_ask does, with the first question that fails, which the message names as questions[index]; then there are no answers.
@@ -1560,8 +1564,8 @@ anx_status anx_study_ask_many(struct anx_study *study,
                               struct anx_error **error);
 
 /**
- * How many questions the study's conversation has: the last one that was no follow-up, and the follow-ups after it. 0 for NULL, and also
- * while an ask is running, whatever the conversation holds.
+ * How many questions the study's conversation has: the last one that was not a follow-up, and the follow-ups after it. 0 for NULL, and
+ * also while an ask is running, whatever the conversation holds.
  */
 size_t anx_study_turns(const struct anx_study *study);
 
@@ -1587,8 +1591,8 @@ anx_status anx_study_rewind(struct anx_study *study,
  * another process with the same bundle. The context is prefilled first if no question was asked yet.
  *
  * bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They are not encrypted. They hold the patient's
- * name, number, birth date and sex and the UIDs of study and image (of a DICOM file), the file name, boxes, flags and computed features:
- * protect them like the radiograph.
+ * name, number, birth date and sex and the UIDs of study and image (of a DICOM file), the file's path as it was given, boxes, flags and
+ * computed features: protect them like the radiograph.
  * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_SAVED, or in the hundreds of ANX_RUNTIME and ANX_DECODER; the study
  * is then as it was.
  */
@@ -1741,7 +1745,7 @@ void anx_answer_free(struct anx_answer *answer);
  * answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
  * defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
  * as you protect the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks a valid UID of
+ * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is not a DICOM file, or its header lacks a valid UID of
  * study, series or image, or has a name or number of the patient that is not valid (it may have none).
  */
 anx_status anx_study_structured_report(const struct anx_study *study,
@@ -1759,7 +1763,7 @@ anx_status anx_study_structured_report(const struct anx_study *study,
  * answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
  * defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
  * as you protect the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks a valid UID of
+ * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is not a DICOM file, or its header lacks a valid UID of
  * study, series or image, or has a name or number of the patient that is not valid (it may have none).
  */
 anx_status anx_study_presentation_state(const struct anx_study *study,
@@ -1793,7 +1797,7 @@ anx_status anx_study_secondary_capture(const struct anx_study *study,
  * answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
  * defaults. bytes: takes JSON in UTF-8, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
  * as you protect the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks a valid UID of
+ * Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is not a DICOM file, or its header lacks a valid UID of
  * study, series or image, or has a name or number of the patient that is not valid (it may have none).
  */
 anx_status anx_study_fhir(const struct anx_study *study,

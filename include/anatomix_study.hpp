@@ -114,7 +114,8 @@ public:
     }
 
     // Asks several questions at once: they are decoded together, so that each costs little more than its own tokens. Greedy
-    // answers are those of ask. Either all are follow-ups or none is.
+    // answers are those of ask. At most 1,024 questions, of which either all are follow-ups or none is; if none is, the study has no
+    // conversation afterwards.
     Result<std::vector<Answer>> ask_many(const std::vector<Question> &questions) {
         const std::size_t count = questions.size();
         std::vector<const char *> texts;
@@ -139,7 +140,8 @@ public:
         return answers;
     }
 
-    // Asks for a task that needs no question: a report, a classification, the detection of abnormalities.
+    // Asks for a task that needs no question: a report, a classification, the detection of abnormalities. With other options than
+    // max_tokens it is ask({}, on_piece, options), where options.task is the task.
     Result<Answer> ask_task(Task task, const Callback &on_piece = {}, std::size_t max_tokens = 0) {
         AskOptions options;
         options.task = task;
@@ -153,8 +155,9 @@ public:
     // Bytes that the KV cache takes for the context and this many tokens after it; see anx_study_cache_bytes.
     std::size_t cache_bytes(std::size_t tokens) const { return anx_study_cache_bytes(handle_.get(), tokens); }
 
-    // Removes all of the conversation but its first turns; a follow-up continues from there.
-    Error rewind(std::size_t turns) {
+    // Removes all of the conversation but its first turns; a follow-up continues from there. On success the
+    // code of the error is ANX_OK.
+    [[nodiscard]] Error rewind(std::size_t turns) {
         anx_error *error = nullptr;
         if (anx_study_rewind(handle_.get(), turns, &error) != ANX_OK) return detail::take(error);
         return {};

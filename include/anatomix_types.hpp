@@ -249,15 +249,15 @@ using Callback = std::function<bool(std::string_view piece)>;
 
 // Options of a question; see anx_ask_options.
 struct AskOptions {
-    std::optional<Task> task;   // makes answers more reliable
+    std::optional<Task> task;   // what kind of question it is; see anx_ask_options.task
     std::size_t max_tokens = 0; // 0: the default
     double temperature = 0;     // 0: greedy; 1: samples by the model's probabilities
     std::size_t top_k = 0;      // samples among this many of the most likely tokens; 0: all
-    double top_p = 1;           // samples among the most likely tokens whose probabilities sum to this
+    double top_p = 1;           // samples among the smallest set of likely tokens whose probabilities sum to at least this
     double repetition_penalty = 1;
     std::uint64_t seed = 0; // equal seeds give equal answers
     std::vector<std::string> stop; // stop texts: the answer ends before the first of them
-    // Ends the answer with the tokens decoded so far. 0 means none, so pass at least 1 ms for a time that is nearly over.
+    // Ends the answer with the tokens decoded so far. 0 means none, so round a remaining time below 1 ms up to 1 ms.
     std::chrono::milliseconds deadline{0};
     bool log_probabilities = false;        // see Answer::log_probabilities
     bool follow_up = false;                // continues the study's conversation
@@ -302,7 +302,7 @@ using ProgressCallback = std::function<void(std::string_view phase, std::uint64_
 
 // How a radiograph is perceived. A study that is not made in time is the error ANX_DEADLINE, one that was cancelled ANX_STOPPED.
 struct PerceiveOptions {
-    // 0 means none, so pass at least 1 ms for a time that is nearly over.
+    // 0 means none, so round a remaining time below 1 ms up to 1 ms.
     std::chrono::milliseconds deadline{0};
     std::optional<CancelHandle> cancel;    // from CancelHandle::create
     bool keep_radiograph = false;          // for Study::overlay and Answer::overlay
@@ -359,7 +359,7 @@ struct EngineOptions {
     std::string public_key;       // of minisign: only a bundle that its owner signed is opened; see anx_engine_options.public_key
     LogCallback log;              // receives messages about what the engine does
     double row_cost = 0;          // of one more token in a run of the decoder, above 0 to 1; 0: measured
-    // Opening that takes longer is the error ANX_DEADLINE. 0 means none, so pass at least 1 ms for a time that is nearly over.
+    // Opening that takes longer is the error ANX_DEADLINE. 0 means none, so round a remaining time below 1 ms up to 1 ms.
     std::chrono::milliseconds deadline{0};
     std::optional<CancelHandle> cancel;    // from CancelHandle::create; opening that was cancelled is the error ANX_STOPPED
     ProgressCallback progress;             // receives how far opening has come

@@ -236,7 +236,7 @@ int main(int argc, char **argv) {
         free(size);
     }
     {
-        /* Numbers that are no switch. */
+        /* Numbers that are not a switch. */
         anx_perceive_options options = {0};
         anx_study *other = NULL;
         options.struct_size = sizeof options;

@@ -95,7 +95,7 @@ int main(int, char **argv) {
     if (Engine::open(argv[1], options).error().code != ANX_DEADLINE) return 4;
     options.deadline = std::chrono::milliseconds(0);
     if (!Engine::open(argv[1], options)) return 5;
-    // What C would cut, and what is no bundle.
+    // What C would cut, and what is not a bundle.
     if (verify_bundle(std::string("a\0b", 3)).error().code != ANX_INVALID_ARGUMENT) return 6;
     options.public_key = "no key";
     if (verify_bundle(argv[1], options).error().code != ANX_INVALID_ARGUMENT) return 7;

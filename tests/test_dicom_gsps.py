@@ -246,7 +246,7 @@ def test_a_picture_without_patient_is_refused(run, phantom_dicom, tmp_path):
 
 
 def test_look_up_tables_of_real_files_are_repeated(run, tmp_path):
-    """The tables of pydicom-data's own files, which are no radiographs."""
+    """The tables of pydicom-data's own files, which are not radiographs."""
     for name in ("mlut_18.dcm", "vlut_04.dcm"):
         (file,) = [file for file in importlib.metadata.distribution("pydicom-data").files if file.name == name]
         source, path = pydicom.dcmread(file.locate()), tmp_path / f"{name}.gsps"

@@ -114,7 +114,7 @@ static bool read(const Engine &engine, const fs::path &image, const fs::path &fo
     if (structured) {
         good = write(named(".dcm"), structured.value()) && good;
     } else if (structured.error().code != ANX_OUTPUT) {
-        // ANX_OUTPUT: the image is no DICOM file, so there is no study in the archive that the report could belong to.
+        // ANX_OUTPUT: the image is not a DICOM file, so there is no study in the archive that the report could belong to.
         good = fail(name, structured.error());
     }
     const std::lock_guard<std::mutex> guard(output);

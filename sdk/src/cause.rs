@@ -33,13 +33,13 @@ pub(crate) fn source(error: impl fmt::Display) -> Source {
 
 /// Runs code of a library that can panic on hostile input. A panic in it becomes a source with the panic's text.
 ///
-/// What `library` changes is in no known state after a failure, and is not used any more.
+/// What `library` changes is in an unknown state after a failure and is not used any more.
 pub(crate) fn caught<T, E: fmt::Display>(library: impl FnOnce() -> Result<T, E>) -> Result<T, Source> {
     let ran = catch_unwind(AssertUnwindSafe(library));
     ran.map_err(|payload| source(panic_text(&*payload)))?.map_err(source)
 }
 
-/// The text that code panicked with.
+/// The panic message.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
     text.unwrap_or("no message")

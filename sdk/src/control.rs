@@ -94,7 +94,7 @@ pub enum StoppedError {
     Deadline,
 }
 
-/// Until when a call may go on: until its cancel handle is used or its deadline passes.
+/// What ends a call: its cancel handle or its deadline.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Until {
     pub cancel: Option<CancelHandle>,
@@ -102,7 +102,7 @@ pub(crate) struct Until {
 }
 
 impl Until {
-    /// The limits of a call that begins now. A deadline beyond what the clock can represent is none.
+    /// The limits of a call that begins now. A deadline later than the clock can represent counts as no deadline.
     pub fn begin(cancel: Option<&CancelHandle>, deadline: Option<Duration>) -> Self {
         Self { cancel: cancel.cloned(), end: deadline.and_then(|time| Instant::now().checked_add(time)) }
     }

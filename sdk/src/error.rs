@@ -126,7 +126,7 @@ fn radiograph(error: &RadiographError) -> ErrorCode {
     use RadiographError as E;
     match error {
         E::NoPath | E::Read { .. } | E::Folder { .. } => ErrorCode::RadiographRead,
-        E::UnknownFormat { .. } => ErrorCode::RadiographFormat,
+        E::UnknownFormat { .. } | E::SavedStudy { .. } => ErrorCode::RadiographFormat,
         E::Empty { .. } | E::Damaged { .. } => ErrorCode::RadiographDamaged,
         E::TooLarge { .. } | E::Sides { .. } | E::PixelCount { .. } => ErrorCode::RadiographSize,
         E::Memory { .. } => ErrorCode::RadiographMemory,

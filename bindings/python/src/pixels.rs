@@ -70,8 +70,8 @@ impl<'py> Pixels<'py> {
     /// Looks at type and sides of an argument.
     ///
     /// # Errors
-    /// `TypeError` if it is no array of 8-bit or 16-bit unsigned integers, `ValueError` if it has not two dimensions, `RadiographError` if
-    /// its sides are out of range.
+    /// `TypeError` if it is not an array of 8-bit or 16-bit unsigned integers, `ValueError` if it has not two dimensions, `RadiographError`
+    /// if its sides are out of range.
     pub fn of(argument: &Bound<'py, PyAny>) -> PyResult<Self> {
         let Ok(array) = argument.cast::<PyUntypedArray>() else {
             let found = argument.get_type().name()?;

@@ -250,7 +250,7 @@ impl Study {
     /// content_time: when the results were made, a datetime or a text YYYYMMDDhhmmss; by default the time of the radiograph.
     /// comprehensive_sr: whether it is a Comprehensive SR, for viewers that do not know Comprehensive 3D SR.
     ///
-    /// Raises OutputError if the radiograph is no DICOM file, or its header lacks what identifies patient, study or image.
+    /// Raises OutputError if the radiograph is not a DICOM file, or its header lacks what identifies patient, study or image.
     #[pyo3(signature = (answers = Vec::new(), *, content_time = None, comprehensive_sr = false))]
     fn structured_report<'py>(
         &self,
@@ -270,7 +270,7 @@ impl Study {
     /// answers: answers of this study.
     /// content_time: when the results were made, a datetime or a text YYYYMMDDhhmmss; by default the time of the radiograph.
     ///
-    /// Raises OutputError if the radiograph is no DICOM file, or its header lacks what identifies patient, study or image.
+    /// Raises OutputError if the radiograph is not a DICOM file, or its header lacks what identifies patient, study or image.
     #[pyo3(signature = (answers = Vec::new(), *, content_time = None))]
     fn presentation_state<'py>(
         &self,
@@ -289,7 +289,7 @@ impl Study {
     /// answer: an answer of this study.
     /// content_time: when the results were made, a datetime or a text YYYYMMDDhhmmss; by default the time of the radiograph.
     ///
-    /// Raises ValueError if the study was loaded from bytes, which do not hold the radiograph; OutputError if the radiograph is no DICOM
+    /// Raises ValueError if the study was loaded from bytes, which do not hold the radiograph; OutputError if the radiograph is not a DICOM
     /// file, or its header lacks what identifies patient, study or image.
     #[pyo3(signature = (answer = None, *, content_time = None))]
     fn secondary_capture<'py>(
@@ -310,7 +310,7 @@ impl Study {
     /// answers: answers of this study.
     /// content_time: when the results were made, a datetime or a text YYYYMMDDhhmmss; by default the time of the radiograph.
     ///
-    /// Raises OutputError if the radiograph is no DICOM file, or its header lacks what identifies patient, study or image.
+    /// Raises OutputError if the radiograph is not a DICOM file, or its header lacks what identifies patient, study or image.
     #[pyo3(signature = (answers = Vec::new(), *, content_time = None))]
     fn fhir<'py>(
         &self,

@@ -89,7 +89,7 @@ impl<'a> Iterator for Fields<'a> {
                 Some((_, None)) => {}
                 None => {
                     self.0 = &[];
-                    return Some(Err("it is no ONNX graph".into()));
+                    return Some(Err("it is not an ONNX graph".into()));
                 }
             }
         }
@@ -223,7 +223,7 @@ mod tests {
         // A group, the number 0, a tag of more than 32 bits, a number of more than 64 bits, a length beyond the end.
         let odd: [&[u8]; 5] = [&[0x0b], &[0x02, 0], &[0xba, 0x80, 0x80, 0x80, 0x10, 0], &[0xff; 11], &[0x3a, 0xff, 0xff, 0xff, 0xff, 0x7f]];
         for bytes in odd {
-            assert_eq!(found(bytes).unwrap_err(), "it is no ONNX graph", "{bytes:x?}");
+            assert_eq!(found(bytes).unwrap_err(), "it is not an ONNX graph", "{bytes:x?}");
         }
         // As deep as the bytes go.
         let mut deep = field(5, &tensor("weights"));

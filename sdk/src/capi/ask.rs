@@ -55,7 +55,7 @@ pub struct anx_ask_options {
     pub temperature: f64,
     /// Samples among this many of the most likely tokens; 0 for all.
     pub top_k: usize,
-    /// Samples among the smallest set of most likely tokens whose probabilities sum to this, above 0 to 1; 0 for all.
+    /// Samples among the smallest set of most likely tokens whose probabilities sum to at least this, above 0 to 1; 0 for all.
     pub top_p: f64,
     /// Divides the positive logits of tokens that occur in the answer, and multiplies their negative ones, 0.01 to
     /// 100; 0 or 1 for none.
@@ -67,8 +67,8 @@ pub struct anx_ask_options {
     pub stop: *const *const c_char,
     /// How many texts there are.
     pub stop_count: usize,
-    /// The answer ends with the tokens decoded so far after this many milliseconds, prefill included; 0 for none: pass at least 1
-    /// for a time that is nearly over.
+    /// The answer ends with the tokens decoded so far after this many milliseconds, prefill included. 0 means no
+    /// deadline: round a remaining time below 1 ms up to 1.
     pub deadline_ms: usize,
     /// An anx_switch, by default off: the answer holds the log probability of each of its tokens, see
     /// anx_answer_log_probabilities.
@@ -77,8 +77,11 @@ pub struct anx_ask_options {
     /// answers before it; see anx_study_turns. Off: it is asked of the radiograph alone.
     pub follow_up: usize,
     /// A JSON schema, UTF-8, of at most 65,536 bytes, or NULL: decoding is constrained to JSON that conforms to it, complete unless a
-    /// limit ends the answer; see anx_answer_finish. Give strings, arrays and numbers a maximum length in the schema, or an unsure model
-    /// may not come to an end. Boxes in the JSON are on a grid of 1024 over the letterboxed square, not in pixels. The model does not see
+    /// limit ends the answer; see anx_answer_finish. Bound strings (maxLength, pattern), arrays (maxItems) and numbers (maximum) in
+    /// the schema, or an unsure model may not stop. Numbers of the schema are at most 2^53 - 1 in magnitude, values of multipleOf have a
+    /// common multiple of at most 65,535 in units of their last decimal place, and few patterns apply to one text at once (allOf and the
+    /// like); another schema is refused. Properties come in the schema's order, with a space after each ',' and ':' and no other white
+    /// space between values. Boxes in the JSON are on a grid of 1024 over the letterboxed square, not in pixels. The model does not see
     /// the schema: the question must say what the answer should contain.
     pub json_schema: *const c_char,
     /// An anx_switch, by default off: decoding is not constrained, so that groundings may be malformed. Off: groundings are well
@@ -111,7 +114,9 @@ impl anx_ask_options {
         if self.max_tokens > 0 {
             asked = asked.max_tokens(self.max_tokens);
         }
-        let or_one = |value: f64| if value == 0.0 { 1.0 } else { value as f32 };
+        // A positive number that single precision rounds to 0 stays positive.
+        let narrowed = |value: f64| if value > 0.0 { (value as f32).max(f32::MIN_POSITIVE) } else { value as f32 };
+        let or_one = |value: f64| if value == 0.0 { 1.0 } else { narrowed(value) };
         asked.sampling = Sampling {
             temperature: self.temperature as f32,
             top_k: self.top_k,

@@ -18,10 +18,10 @@ const MAX_QUESTIONS: usize = 1024;
 
 /// Asks the study several questions at once and waits for all answers. They are decoded together and share the KV cache of the context, so
 /// that each costs little more than its own tokens. Greedy answers are those of anx_study_ask. Either all questions are follow-ups or none
-/// is. If none is, the study has no conversation afterwards: the questions are no turns of it, and earlier turns are removed.
+/// is. If none is, the study has no conversation afterwards: the questions are not turns of it, and earlier turns are removed.
 ///
-/// questions: count of them, at most 1024, as anx_study_ask takes one, but none is NULL: for a task that has an instruction of its own pass
-/// an empty text. With a count of 0 nothing happens. options: NULL for the defaults of all, or count pointers,
+/// questions: at most 1024, each as for anx_study_ask; NULL is not allowed, so pass an empty text for a task that has its own instruction.
+/// With a count of 0 nothing happens. options: NULL for the defaults of all, or count pointers,
 /// each NULL or the options of that question, whose callback receives the pieces of that answer and ends that answer only.
 /// answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also if count is too large.
 /// Fails as anx_study_ask does, with the first question that fails, which the message names as questions[index]; then there are no answers.

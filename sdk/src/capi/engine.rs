@@ -91,11 +91,11 @@ pub struct anx_engine_options {
     /// whose manifest is signed by the owner of the key, and the hashes of all its files are compared, however large they are.
     /// They are opened again to be used: nobody else may be able to write into the folder meanwhile.
     pub public_key: *const c_char,
-    /// The cost that look-up assumes for one more token in a run of the decoder, as a share of a run of one token, above 0 to 1; 0 to
-    /// measure it while the engine decodes. With a given cost, anx_answer_runs and the last digits of log probabilities do not depend on
-    /// the machine's speed, but look-up may take more time than it saves.
+    /// The cost that look-up assumes for one more draft token in a run of the decoder, as a share of a run of one token, above 0 to 1; 0
+    /// (recommended) measures it while the engine decodes. With a given cost, anx_answer_runs and the last digits of
+    /// log probabilities do not depend on the machine's speed, but look-up may take more time than it saves.
     pub row_cost: f64,
-    /// Deadline in milliseconds after the call begins; 0 for none: pass at least 1 for a time that is nearly over. A call that is not
+    /// Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A call that is not
     /// finished by then fails with ANX_DEADLINE, between two of its parts: a mebibyte of a file that is hashed, a graph that is
     /// loaded, a run of the golden input.
     pub deadline_ms: usize,

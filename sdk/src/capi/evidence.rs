@@ -15,7 +15,7 @@ pub enum anx_support {
     ANX_SUPPORTED = 0,
     /// A retrieved sentence says the opposite of something that the sentence states.
     ANX_CONTRADICTED = 1,
-    /// No retrieved sentence says something that the sentence states.
+    /// The sentence states something that no retrieved sentence says.
     ANX_UNSUPPORTED = 2,
     /// The sentence states nothing that could be compared.
     ANX_NOT_ASSESSED = 3,
@@ -33,7 +33,7 @@ pub enum anx_relation {
     ANX_CONTRADICTS = 2,
 }
 
-/// A structure whose retrieved sentence, or box, speaks for or against a sentence of an answer.
+/// A structure whose retrieved sentence, or box, speaks for or against a sentence of an answer. This struct never grows.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_structure_evidence {

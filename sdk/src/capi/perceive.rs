@@ -25,7 +25,7 @@ use std::time::Duration;
 pub struct anx_perceive_options {
     /// sizeof(anx_perceive_options).
     pub struct_size: usize,
-    /// Deadline in milliseconds after the call begins; 0 for none: pass at least 1 for a time that is nearly over. A radiograph that is not
+    /// Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A radiograph that is not
     /// perceived by then fails with ANX_DEADLINE. Reading and preprocessing an image are not interrupted; the run of the perception
     /// module is.
     pub deadline_ms: usize,

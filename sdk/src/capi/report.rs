@@ -41,7 +41,7 @@ unsafe impl Options for anx_report_options {
 /// answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
 /// defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
 /// as you protect the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks a valid UID of
+/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is not a DICOM file, or its header lacks a valid UID of
 /// study, series or image, or has a name or number of the patient that is not valid (it may have none).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_structured_report(
@@ -92,7 +92,7 @@ unsafe impl Options for anx_document_options {
 /// answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
 /// defaults. bytes: takes a DICOM file, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
 /// as you protect the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks a valid UID of
+/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is not a DICOM file, or its header lacks a valid UID of
 /// study, series or image, or has a name or number of the patient that is not valid (it may have none).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_presentation_state(
@@ -151,7 +151,7 @@ pub unsafe extern "C" fn anx_study_secondary_capture(
 /// answers: count pointers to answers about this radiograph and from this bundle; may be NULL if count is 0. options: NULL for the
 /// defaults. bytes: takes JSON in UTF-8, which the caller frees with anx_bytes_free; NULL on failure. It holds patient data: protect it
 /// as you protect the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is no DICOM file, or its header lacks a valid UID of
+/// Fails with ANX_INVALID_ARGUMENT, ANX_OUTPUT: the radiograph is not a DICOM file, or its header lacks a valid UID of
 /// study, series or image, or has a name or number of the patient that is not valid (it may have none).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_fhir(

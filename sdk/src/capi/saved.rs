@@ -23,8 +23,8 @@ impl Handle for anx_bytes {
     const NAME: &'static str = "bytes";
 }
 
-/// How many questions the study's conversation has: the last one that was no follow-up, and the follow-ups after it. 0 for NULL, and also
-/// while an ask is running, whatever the conversation holds.
+/// How many questions the study's conversation has: the last one that was not a follow-up, and the follow-ups after it. 0 for NULL, and
+/// also while an ask is running, whatever the conversation holds.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_turns(study: *const anx_study) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
@@ -61,8 +61,8 @@ pub unsafe extern "C" fn anx_study_rewind(study: *mut anx_study, turns: usize, e
 /// another process with the same bundle. The context is prefilled first if no question was asked yet.
 ///
 /// bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They are not encrypted. They hold the patient's
-/// name, number, birth date and sex and the UIDs of study and image (of a DICOM file), the file name, boxes, flags and computed features:
-/// protect them like the radiograph.
+/// name, number, birth date and sex and the UIDs of study and image (of a DICOM file), the file's path as it was given, boxes, flags and
+/// computed features: protect them like the radiograph.
 /// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_SAVED, or in the hundreds of ANX_RUNTIME and ANX_DECODER; the study
 /// is then as it was.
 #[unsafe(no_mangle)]

@@ -93,7 +93,7 @@ pub enum anx_status {
     /// A result cannot be written.
     ANX_OUTPUT = 700,
 
-    /// Bytes are no saved study, are damaged, or are not of this bundle or version; or a study cannot be saved.
+    /// Bytes are not a saved study, are damaged, or are not of this bundle or version; or a study cannot be saved.
     ANX_SAVED = 800,
 }
 

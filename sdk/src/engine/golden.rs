@@ -51,6 +51,10 @@ pub(super) fn check(path: &Path, tolerances: (f32, f32), module: &PerceptionModu
     if visual_index.iter().any(|&row| row >= rows as i64) {
         return Err(golden.damaged("visual_index points outside the visual features").into());
     }
+    let vocabulary = decoder.sizes().vocabulary;
+    if let Some(token) = ids.iter().find(|&&id| usize::try_from(id).map_or(true, |id| id >= vocabulary)) {
+        return Err(golden.damaged(format!("input_ids has the token {token}, but the language model has {vocabulary}")).into());
+    }
     // The decoder gets the golden visual features, so that errors of the perception module do not count as its own.
     let visual = decoder.visual(expected)?;
     let mut cache = decoder.cache(ids.len(), 0)?;

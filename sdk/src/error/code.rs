@@ -70,7 +70,7 @@ pub enum ErrorCode {
     DecoderTooLong,
     /// A result cannot be written.
     Output,
-    /// Bytes are no saved study, are damaged, or are not of this bundle or version; or a study cannot be saved.
+    /// Bytes are not a saved study, are damaged, or are not of this bundle or version; or a study cannot be saved.
     Saved,
 }
 

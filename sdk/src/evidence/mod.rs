@@ -1,5 +1,5 @@
-//! Where each sentence of an answer comes from. What a sentence states is compared with the retrieved sentences of the structures that it
-//! is about, word by word: the same answer always has the same evidence. No model is involved.
+//! Where each sentence of an answer comes from. The findings that a sentence asserts or denies are compared with the retrieved sentences of
+//! the structures that it is about, by a fixed vocabulary: the same answer always has the same evidence. No model is involved.
 
 mod sentences;
 mod statements;
@@ -26,7 +26,7 @@ pub enum Support {
     Supported,
     /// A retrieved sentence says the opposite of something that the sentence states.
     Contradicted,
-    /// No retrieved sentence says something that the sentence states.
+    /// The sentence states something that no retrieved sentence says.
     Unsupported,
     /// The sentence states nothing that could be compared: it names no finding and calls no structure normal, in known words.
     NotAssessed,

@@ -38,7 +38,7 @@ impl<'a> Document<'a> {
     /// document.
     ///
     /// # Errors
-    /// If the radiograph is no DICOM file, its header is not valid, there is no time, or an answer is not of this study.
+    /// If the radiograph is not a DICOM file, its header is not valid, there is no time, or an answer is not of this study.
     pub fn check(&self) -> Result<(&'a Identity, ContentTime), OutputError> {
         let study = self.study;
         let identity = identity(&study.source, study.name())?;
@@ -91,7 +91,7 @@ fn split_time(given: &str) -> Result<(&str, &str), OutputError> {
 /// The identity in `source`, which is that of the radiograph `name`.
 ///
 /// # Errors
-/// If it is no DICOM file, or its header is not valid.
+/// If it is not a DICOM file, or its header is not valid.
 fn identity<'a>(source: &'a Source, name: &str) -> Result<&'a Identity, OutputError> {
     source.as_ref().map(|identity| &**identity).map_err(|message| unidentified(name, message))
 }

@@ -17,6 +17,8 @@ pub enum RadiographError {
     TooLarge { name: String, limit: u64 },
     #[error("{name} is not a DICOM, PNG or JPEG file; convert it to one of these")]
     UnknownFormat { name: String },
+    #[error("{name} is a saved study, not a radiograph; load it as a study, with the bundle that perceived it")]
+    SavedStudy { name: String },
     #[error("the path of the radiograph is empty; pass that of a file")]
     NoPath,
     #[error("{name} is damaged: {message}; copy it again from its source")]

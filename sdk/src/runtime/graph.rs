@@ -21,6 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// its own state. `ort` asks for `&mut Session`, because providers for GPUs crashed. So runs on the CPU overlap, and runs on any other
 /// provider take turns.
 pub struct Graph {
+    /// The path of its file, for messages.
     name: String,
     session: Session,
     outputs: Vec<CString>,
@@ -36,7 +37,7 @@ impl Graph {
         let failed = |e: std::ffi::NulError| RuntimeError::Graph { path: path.into(), source: source(e) };
         let outputs = session.outputs().iter().map(|output| CString::new(output.name())).collect::<Result<_, _>>().map_err(failed)?;
         Ok(Self {
-            name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+            name: path.display().to_string(),
             session,
             outputs,
             one_at_a_time: (provider != Provider::Cpu).then(Mutex::default),

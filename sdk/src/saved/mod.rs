@@ -5,8 +5,10 @@
 //! bundle, whose hash is in the header. Sentences and the prompt are made again from the outputs of perception.
 
 mod error;
+mod mark;
 
 pub use error::SavedError;
+pub use mark::is_saved;
 
 use crate::anatomy::{LABEL_COUNT, STRUCTURE_COUNT};
 use crate::cause::Problem;
@@ -23,6 +25,7 @@ use crate::radiograph::{PixelHistory, Source, check_sides, is_dicom};
 use crate::study::Study;
 use crate::text::brief;
 use error::VERSION;
+use mark::KEY;
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -30,8 +33,6 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// The key under which the metadata hold the [`Header`].
-const KEY: &str = "anatomix.study";
 /// The tensors with the outputs of the perception module.
 const PERCEIVED: [&str; 4] = ["boxes", "object_embeddings", "image_tokens", "image_logits"];
 /// The tensor with the checksum. The format sorts tensors by the size of their type, so the only tensor of bytes is the last one.
@@ -60,12 +61,6 @@ struct Header {
 #[derive(Deserialize)]
 struct Layout {
     version: u32,
-}
-
-/// Whether the bytes begin as a saved study does.
-pub fn is_saved(bytes: &[u8]) -> bool {
-    let start = &bytes[..bytes.len().min(4096)];
-    bytes.get(8) == Some(&b'{') && start.windows(KEY.len()).any(|window| window == KEY.as_bytes())
 }
 
 impl Study {

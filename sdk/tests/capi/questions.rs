@@ -67,6 +67,9 @@ fn options_say_how_an_answer_is_decoded() {
         let drawn = [1, 2, 1].map(|seed| report(anx_ask_options { temperature: 3.0, max_tokens: 40, seed, ..asking() }));
         let [one, two, again] = drawn.map(|answer| text(anx_answer_text(answer)));
         assert!(one == again && one != two, "{one:?} {two:?} {again:?}");
+        // A positive number that is 0 in single precision is not the default.
+        let narrow = |top_p| anx_ask_options { temperature: 3.0, top_p, max_tokens: 20, seed: 1, ..asking() };
+        assert_eq!(text(anx_answer_text(report(narrow(1e-10)))), text(anx_answer_text(report(narrow(1e-300)))));
         let mut answer = std::ptr::dangling_mut();
         let wild = anx_ask_options { top_p: 2.0, ..asking() };
         let (status, message, _) = failure(|e| anx_study_ask(study, c"x".as_ptr(), &wild, &mut answer, e));

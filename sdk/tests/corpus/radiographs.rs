@@ -62,7 +62,7 @@ fn damaged() -> Vec<Case> {
     both.collect()
 }
 
-/// Images that are no frontal chest radiographs, or not certainly.
+/// Images that are not frontal chest radiographs, or not certainly.
 fn other_images() -> Vec<Case> {
     let mut cases = Vec::new();
     let classes = [

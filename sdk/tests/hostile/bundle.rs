@@ -3,6 +3,7 @@
 use super::{Copy, check_message, example, open, replaced};
 use anatomix::error::DecoderError;
 use anatomix::{Engine, Error, Question, Radiograph, Sampling};
+use safetensors::SafeTensors;
 use serde_json::json;
 use std::os::unix::fs::symlink;
 use std::process::Command;
@@ -38,7 +39,7 @@ fn weights_that_the_manifest_does_not_list_are_refused() {
 fn a_graph_that_is_none_is_refused() {
     let copy = Copy::new();
     copy.replace("projector.onnx", &b"not what it should be".repeat(50));
-    copy.refused(&["projector.onnx cannot be used as a graph", "no ONNX graph"]);
+    copy.refused(&["projector.onnx cannot be used as a graph", "not an ONNX graph"]);
 }
 
 /// The library that reads it panics on these.
@@ -196,7 +197,22 @@ fn sizes_are_those_of_the_graphs_before_memory_is_allocated_by_them() {
     ] {
         let copy = Copy::new();
         copy.describe(|manifest| manifest[part][key] = json!(value));
-        copy.refused(&[graph, &format!("{part}.{key} in the manifest is {value}; export the bundle again")]);
+        let folder = copy.0.path().display().to_string();
+        copy.refused(&[&format!("{folder}/{graph}"), &format!("{part}.{key} in the manifest is {value}; export the bundle again")]);
+    }
+}
+
+#[test]
+fn a_golden_token_that_the_model_lacks_is_a_fault_of_the_golden_input() {
+    for token in [1i64 << 40, -1, 2229] {
+        let copy = Copy::new();
+        let mut golden = copy.read("golden.safetensors");
+        let (head, metadata) = SafeTensors::read_metadata(&golden).unwrap();
+        let at = 8 + head + metadata.info("input_ids").unwrap().data_offsets.0;
+        golden[at..at + 8].copy_from_slice(&token.to_le_bytes());
+        copy.replace("golden.safetensors", &golden);
+        let error = Engine::builder().open(copy.0.path()).err().expect("accepted").full_message();
+        check_message(&error, &["golden.safetensors", &format!("input_ids has the token {token}, but the language model has 2229")]);
     }
 }
 

@@ -48,7 +48,7 @@ fn the_orientation_of_exif_is_applied() {
                 }
             }
         }
-        // What is no orientation, and what is no EXIF.
+        // What is not an orientation, and what is not EXIF.
         let file = encoded(&picture, format);
         for exif in [exif(0, false), exif(9, false), b"II\x2a\0\xff\xff\xff\xff".to_vec(), b"II".to_vec()] {
             assert_eq!(Radiograph::from_bytes(&with_exif(&file, &exif), NAME).unwrap().width(), 60);

@@ -15,7 +15,7 @@ fn a_follow_up_continues_the_conversation() {
     assert_eq!(study.turns(), 2);
     assert!(second.prefilled < 40 && alone < 40, "{}", second.prefilled);
 
-    // After a rewind to the first answer, the same follow-up has the same answer. A question that is no follow-up sees no earlier turn.
+    // After a rewind to the first answer, the same follow-up has the same answer. A question that is not a follow-up sees no earlier turn.
     study.rewind(1);
     assert_eq!(study.turns(), 1);
     assert_eq!(essentials(study.ask(follow_up.clone()).unwrap()), essentials(second));

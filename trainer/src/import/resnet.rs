@@ -28,7 +28,7 @@ impl Backbone {
         let planes = checkpoint.size(&format!("{BODY}.bn1.weight"), 0).unwrap_or(0);
         let bottlenecks = checkpoint.tensors.contains_key(&format!("{BODY}.layer1.0.conv3.weight"));
         if !bottlenecks || blocks.iter().any(|blocks| !(1..=256).contains(blocks)) || !(1..=512).contains(&planes) {
-            let what = format!("a backbone that is no ResNet of bottleneck blocks (ResNet-50 and deeper); it has {blocks:?} of them");
+            let what = format!("a backbone that is not a ResNet of bottleneck blocks (ResNet-50 and deeper); it has {blocks:?} of them");
             return Err(ImportError::unsupported(&checkpoint.path, what));
         }
         let mut expected = names::apm(&ApmConfig { blocks, planes, ..ApmConfig::default() });

@@ -56,7 +56,7 @@ class DecoderError(Error):
 
 
 class SavedError(Error):
-    """Bytes are no saved study, are damaged, or belong to another bundle or version."""
+    """Bytes are not a saved study, are damaged, or belong to another bundle or version."""
 
 
 class OutputError(Error):

@@ -274,7 +274,7 @@ mod tests {
     fn refused(kept: &Kept, out: &Path) -> String {
         match kept.check("--save", out) {
             Err(Failure::Usage(message)) => message,
-            Err(_) => panic!("{} is no usage error", out.display()),
+            Err(_) => panic!("{} is not a usage error", out.display()),
             Ok(()) => panic!("{} is accepted", out.display()),
         }
     }

@@ -73,7 +73,7 @@ fn content_time(text: &str) -> Result<String, String> {
     check_content_time(text).map(|()| text.to_owned()).map_err(|_| "it must be a date with a time, as YYYYMMDDhhmmss".into())
 }
 
-/// A command that takes one image, with the help of these options about one.
+/// Shortens the help of these options for a command that takes a single image.
 pub fn of_one_image(command: Command) -> Command {
     command.mut_args(|argument| {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();

@@ -48,7 +48,7 @@ const PIPE_CLOSED: Code = (super::PIPE_CLOSED, "the reader of standard output cl
 const ALL: &[Code] = &[DONE, FAILED, USAGE, FLAGGED, PIPE_CLOSED];
 const WITHOUT_FLAGS: &[Code] = &[DONE, FAILED, USAGE, PIPE_CLOSED];
 
-/// The program itself has an empty name here, a command of a command both names.
+/// The program's entry has an empty name; a subcommand's has both names, such as `bundle sign`.
 const EXTRAS: &[Extra] = &[
     Extra {
         command: "",

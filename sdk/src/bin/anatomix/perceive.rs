@@ -153,7 +153,7 @@ impl Perceive {
     }
 }
 
-/// The name of an image's file without its extension. The end of a UID, by which archives name files, is no extension.
+/// The name of an image's file without its extension. The end of a UID, by which archives name files, is not an extension.
 fn base_name(image: &Path) -> OsString {
     let is_number = image.extension().is_some_and(|end| end.as_encoded_bytes().iter().all(u8::is_ascii_digit));
     let name = if is_number { image.file_name() } else { image.file_stem() };

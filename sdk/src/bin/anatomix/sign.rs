@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const MAX_KEY: u64 = 4096;
 /// Largest manifest in bytes that a bundle is opened with.
 const MAX_MANIFEST: u64 = 1 << 20;
-/// Size of a secret key in bytes, and where in it the kind of its encryption is; zeros mean none.
+/// Size of a secret key in bytes, and the bytes that name its key derivation; zeros mean that it is not encrypted.
 const KEY_BYTES: usize = 158;
 const KDF: std::ops::Range<usize> = 2..4;
 

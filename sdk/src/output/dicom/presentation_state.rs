@@ -68,8 +68,8 @@ impl<'a> PresentationState<'a> {
     /// The bytes of a DICOM file.
     ///
     /// # Errors
-    /// [`OutputError`]: if the radiograph is no DICOM file, its header lacks or misspells what identifies patient, study or image, there is
-    /// no content time, an answer is about another radiograph or from another bundle, or the study was saved by a version that did not
+    /// [`OutputError`]: if the radiograph is not a DICOM file, its header lacks or misspells what identifies patient, study or image, there
+    /// is no content time, an answer is about another radiograph or from another bundle, or the study was saved by a version that did not
     /// keep how the image is displayed.
     pub fn to_bytes(&self) -> Result<Vec<u8>, OutputError> {
         let (identity, time) = self.document.check()?;

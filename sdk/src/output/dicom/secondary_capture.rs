@@ -53,8 +53,8 @@ impl<'a> SecondaryCapture<'a> {
     /// The bytes of a DICOM file.
     ///
     /// # Errors
-    /// [`OutputError`]: if the radiograph is no DICOM file, its header lacks or misspells what identifies patient, study or image, there is
-    /// no content time, or the overlay is of another radiograph or bundle.
+    /// [`OutputError`]: if the radiograph is not a DICOM file, its header lacks or misspells what identifies patient, study or image, there
+    /// is no content time, or the overlay is of another radiograph or bundle.
     pub fn to_bytes(&self) -> Result<Vec<u8>, OutputError> {
         let (identity, time) = self.document.check()?;
         let study = self.document.study;

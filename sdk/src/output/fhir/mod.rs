@@ -56,8 +56,8 @@ impl<'a> FhirBundle<'a> {
     /// The bytes of a JSON file (`application/fhir+json`).
     ///
     /// # Errors
-    /// [`OutputError`]: if the radiograph is no DICOM file, its header lacks or misspells what identifies patient, study or image, there is
-    /// no content time, or an answer is about another radiograph or from another bundle.
+    /// [`OutputError`]: if the radiograph is not a DICOM file, its header lacks or misspells what identifies patient, study or image, there
+    /// is no content time, or an answer is about another radiograph or from another bundle.
     pub fn to_bytes(&self) -> Result<Vec<u8>, OutputError> {
         let (identity, time) = self.document.check()?;
         let Document { study, answers, .. } = self.document;

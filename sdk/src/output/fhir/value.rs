@@ -24,7 +24,7 @@ fn system(scheme: &str) -> String {
     }
 }
 
-/// A number with its unit. One that is not finite is no value.
+/// A number with its unit. One that is not finite is not a value.
 pub(super) fn quantity(value: f32, unit: Code) -> Value {
     // The decimal digits of single precision, and not those of its value in double precision.
     let number: Option<f64> = value.to_string().parse().ok().filter(|number: &f64| number.is_finite());

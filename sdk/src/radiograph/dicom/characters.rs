@@ -16,7 +16,7 @@ const ESCAPE: u8 = 0x1B;
 pub(super) enum Undecodable {
     /// The header names a set that is not known here.
     Unknown(String),
-    /// Bytes of the text are no characters of the sets that the header names.
+    /// Bytes of the text are not characters of the sets that the header names.
     Bytes,
 }
 
@@ -252,7 +252,7 @@ mod tests {
             (b"\x1B(J~", &["ISO 2022 IR 100"]),
             (b"\xC4\x1B", &["ISO 2022 IR 100"]),
             (b"\xC4\x1B", &["GB18030"]),
-            // Bytes that are no character of their set.
+            // Bytes that are not a character of their set.
             (b"\x1B$B;3\xFF\xFF", &["", "ISO 2022 IR 87"]),
             (b"\x1B$B;3E\x1B(B", &["", "ISO 2022 IR 87"]),
             (b"\x1B$B-!\x1B(B", &["", "ISO 2022 IR 87"]),
