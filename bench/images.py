@@ -87,9 +87,8 @@ def tensor():
         ("file to tensor, 8-bit PNG 3000x3000", "tensor", "large.png", "Pillow + torchvision", png, 2.0),
     ]:
         with attempt(work):
-            ours = Ours(kind, FOLDER / file, target)
-            row(work, name, *turns(ours, timed(peer), 9), least)
-            ours.close()
+            sides = lambda started, kind=kind, file=file, peer=peer: [*started([partial(Ours, kind, FOLDER / file, target)]), timed(peer)]
+            row(work, name, *processes(sides, 5, 5), least)
 
 
 def perception():
