@@ -11,7 +11,7 @@ MANIFESTS = ["sdk", "phantom", "trainer", "bindings/python", "fuzz"]
 # Enums whose values are fixed by what they describe, so that callers may match them without another case.
 FIXED = {"Flow", "Label", "Side"}
 # Dependencies that a crate needs for their features or at build time and does not name: the reason.
-UNNAMED = {"torch-sys": "its build script tells that of the trainer where libtorch is"}
+UNNAMED: dict[str, str] = {}
 
 
 def sources(*patterns):

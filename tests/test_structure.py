@@ -168,6 +168,26 @@ def test_a_circle_is_found(tmp_path):
     assert [sorted(part) for part in circles(Crate(tmp_path).imports())] == [[("a", "c"), ("b",)]]
 
 
+# Where `unsafe` is allowed outside of tests; ARCHITECTURE.md says why.
+UNSAFE = {
+    "sdk/src/capi/mod.rs",
+    "sdk/src/retrieval/reader.rs",
+    "sdk/src/runtime/graph.rs",
+    "sdk/src/runtime/locate.rs",
+    "sdk/src/runtime/version.rs",
+    "sdk/src/runtime/view.rs",
+    "bindings/python/src/radiograph.rs",
+    "trainer/src/distributed/c10d.rs",
+    "trainer/src/graph/source.rs",
+}
+
+
+def test_unsafe_is_where_it_is_allowed():
+    """The workspace denies it; a file that allows it is in the list."""
+    files = [path for crate in CRATES for path in (ROOT / crate / "src").rglob("*.rs")]
+    assert {str(path.relative_to(ROOT)) for path in files if re.search(r"allow\([^)]*unsafe_code", path.read_text())} == UNSAFE
+
+
 def long_lines(name, text):
     """Numbers of the lines that are too long. In Markdown, rows of tables and lines with an address may be."""
     is_exempt = re.compile(r"^\s*\||https?://").search if name.endswith(".md") else lambda line: False

@@ -6,6 +6,7 @@
 pub mod commands;
 pub mod data;
 pub mod destination;
+pub mod distributed;
 pub mod evaluation;
 pub mod export;
 pub mod graph;

@@ -1,4 +1,4 @@
-//! The order of samples: which of them an optimiser step takes.
+//! The order of samples: which of them an optimiser step takes, which of these a process takes, and random numbers of each.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -38,9 +38,50 @@ impl Order {
     }
 }
 
+/// The samples of a batch that the process `rank` of so many takes. The shares follow one another, differ by at most one sample, and are
+/// the whole batch together.
+pub fn share(samples: &[usize], rank: usize, processes: usize) -> &[usize] {
+    let from = |rank: usize| samples.len() * rank / processes.max(1);
+    &samples[from(rank)..from(rank + 1)]
+}
+
+/// Random numbers of an optimiser step, which follow from the seed and the step.
+///
+/// A sample has numbers of its own, whatever other samples are in the batch, so that it is the same on one process and on many, and
+/// whichever thread makes it.
+#[derive(Clone, Debug)]
+pub struct Draws(ChaCha8Rng);
+
+impl Draws {
+    /// The numbers of a step of a training with this seed.
+    pub fn new(seed: i64, step: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64((seed as u64).wrapping_mul(31).wrapping_add(step)))
+    }
+
+    /// The numbers of a process, from which the seed of libtorch's generator is drawn.
+    pub fn of_process(&self, rank: usize) -> ChaCha8Rng {
+        self.stream(rank as u64)
+    }
+
+    /// The numbers of a sample.
+    pub fn of_sample(&self, sample: usize) -> ChaCha8Rng {
+        self.stream(SAMPLES + sample as u64)
+    }
+
+    fn stream(&self, number: u64) -> ChaCha8Rng {
+        let mut rng = self.0.clone();
+        rng.set_stream(number);
+        rng
+    }
+}
+
+/// The stream of the first sample; those before are for processes.
+const SAMPLES: u64 = 1 << 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::RngExt;
 
     #[test]
     fn an_epoch_takes_each_sample_once_and_the_next_one_has_another_order() {
@@ -62,6 +103,33 @@ mod tests {
         let mut resumed = Order::new(10, 3, 1);
         assert_eq!(resumed.of_step(7), taken[7]);
         assert_eq!(resumed.of_step(2), taken[2]);
+    }
+
+    #[test]
+    fn the_shares_of_all_processes_are_the_batch() {
+        let batch: Vec<usize> = (10..21).collect();
+        for processes in 1..=11 {
+            let shares: Vec<&[usize]> = (0..processes).map(|rank| share(&batch, rank, processes)).collect();
+            assert_eq!(shares.concat(), batch);
+            let sizes: Vec<usize> = shares.iter().map(|share| share.len()).collect();
+            assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn a_sample_has_numbers_of_its_own_in_each_step() {
+        let draw = |mut rng: ChaCha8Rng| rng.random_range(0..u64::MAX);
+        let numbers = [
+            draw(Draws::new(1, 1).of_sample(0)),
+            draw(Draws::new(1, 1).of_sample(1)),
+            draw(Draws::new(1, 2).of_sample(0)),
+            draw(Draws::new(2, 1).of_sample(0)),
+            draw(Draws::new(1, 1).of_process(0)),
+            draw(Draws::new(1, 1).of_process(1)),
+        ];
+        let distinct: std::collections::BTreeSet<u64> = numbers.into_iter().collect();
+        assert_eq!(distinct.len(), numbers.len());
+        assert_eq!(draw(Draws::new(1, 1).of_sample(0)), numbers[0]);
     }
 
     #[test]
