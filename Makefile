@@ -242,7 +242,7 @@ reference: $(ORT) trainer ## Train the reference bundle from its recipe; hours o
 
 .PHONY: evaluate
 evaluate: $(ORT) trainer ## Measure the reference bundle on phantoms that it never saw, and on their mirror images
-	@test -e build/evaluation-$(COUNT)/mimic-cxr-2.0.0-split.csv || \
+	@test -e build/evaluation-$(COUNT)/prepared/prepared.json || \
 	  $(WITH_TORCH) $(TRAINER) phantom --out build/evaluation-$(COUNT) --count $(COUNT) --seed 1000000 --dicom-every 0
 	$(WITH_TORCH) ORT_DYLIB_PATH=$(ORT) $(TRAINER) evaluate --bundle $(BUNDLE) --data build/evaluation-$(COUNT) --json > build/evaluation.json
 	$(WITH_TORCH) ORT_DYLIB_PATH=$(ORT) $(TRAINER) evaluate --bundle $(BUNDLE) --data build/evaluation-$(COUNT) --flip --json > build/evaluation-flip.json

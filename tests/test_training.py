@@ -18,7 +18,6 @@ STAGES = ["text", "apm", "language", "align", "instruct"]
 RECIPE = """
 run = "run"
 data = "data"
-database_splits = ["train", "validate"]
 [models.apm]
 image_size = 64
 blocks = [1, 1, 1, 1]
@@ -216,7 +215,7 @@ def test_runs_are_compared_and_drawn(whole, trainer):
     assert {stage for stage, _ in figures} == set(STAGES)
     assert figures["apm", "step"] == [7, 7]
     last = json.loads((whole / "run/apm.log.jsonl").read_text().splitlines()[-1])
-    assert figures["apm", "validation/iou"] == [last["validation"]["iou"]] * 2
+    assert figures["apm", "validation/iou"] == pytest.approx([last["validation"]["iou"]] * 2, rel=1e-12)
     assert f"{last['validation']['iou']:.4f}" in trainer("compare", whole / "run")
     page = (whole / "run/report.html").read_text()
     assert trainer("report", whole / "run", "--out", whole / "again.html").strip() == str(whole / "again.html")
@@ -310,14 +309,15 @@ def test_wrong_settings_are_refused_at_the_start(train, whole, tmp_path, wrong, 
 def test_data_without_a_validation_split_or_reports_is_refused_at_the_start(train, whole, data, tmp_path):
     earlier(whole, tmp_path, "apm")
     (tmp_path / "data").unlink()
-    shutil.copytree(data, tmp_path / "data")
-    split = tmp_path / "data/mimic-cxr-2.0.0-split.csv"
-    text = split.read_text()
-    split.write_text(text.replace(",validate", ",train"))
+    # A prepared folder and a folder of phantoms are both data.
+    shutil.copytree(data / "prepared", tmp_path / "data")
+    images = tmp_path / "data/images.jsonl"
+    text = images.read_text()
+    images.write_text(text.replace('"split":"validate"', '"split":"train"'))
     assert "has no validation images" in train("apm", code=1)
-    split.write_text(text)
+    images.write_text(text)
     shutil.rmtree(tmp_path / "run")
     earlier(whole, tmp_path, "align")
-    samples = tmp_path / "data/instruct.jsonl"
+    samples = tmp_path / "data/samples/phantom.train.jsonl"
     samples.write_text("".join(line for line in samples.open() if json.loads(line)["task"] != "report"))
     assert "has no images of the split train with a report" in train("align", code=1)

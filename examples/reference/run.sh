@@ -18,8 +18,8 @@ train() {
     "$trainer" train "$1" --config "$recipe" --device "${DEVICE:-cpu}" ${THREADS:+--threads "$THREADS"} --resume
 }
 
-# A folder with tables is complete, because they are written last.
-[ -e "$data/mimic-cxr-2.0.0-split.csv" ] || "$trainer" phantom --out "$data" --count "$count" --seed 0
+# A folder that is prepared for training is complete, because that is done last.
+[ -e "$data/prepared/prepared.json" ] || "$trainer" phantom --out "$data" --count "$count" --seed 0
 
 # A tokenizer and a small sentence encoder, which are then frozen; the paper uses pretrained ones.
 [ -e "$run/text.safetensors" ] || train text

@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Fine-tuned parts: the published file, or the folder of a PEFT adapter, which may contain projectors.safetensors.
     #[arg(long, value_name = "FILE|DIR")]
     adapter: Option<PathBuf>,
-    /// A data set in Chest ImaGenome's layout, whose validation split provides the sentences for retrieval.
+    /// A prepared folder, or a folder of phantoms, whose sentences are retrieved.
     #[arg(long, value_name = "DATA")]
     sentences: Option<PathBuf>,
 }

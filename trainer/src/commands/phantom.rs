@@ -1,11 +1,15 @@
 //! The command `phantom`.
 
+use crate::data::loading::prepared::INSIDE;
+use crate::data::samples::config::{Config, Folders};
+use crate::data::samples::prepare::prepare;
+use crate::data::sources::split::Split;
 use crate::progress;
 use anatomix_phantom::dataset::{Options, write};
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// Draw synthetic chest radiographs with boxes, sentences, reports, labels and instruction samples.
+/// Draw synthetic chest radiographs with boxes, sentences, reports, labels and instruction samples, and prepare them for training.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Output folder.
@@ -30,6 +34,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let bar = progress::bar(count, "drawing");
     write(&Options { out: out.clone(), count, seed, size, dicom_every }, |n| bar.inc(n))?;
     bar.finish_and_clear();
+    // A phantom of training resembles one of validation as much as two of training do, so that both give sentences.
+    let database_splits = vec![Split::Train, Split::Validate];
+    let sources = Folders { phantom: Some(out.clone()), ..Folders::default() };
+    prepare(&Config { database_splits, sources, ..Config::default() }, &out.join(INSIDE), false)?;
     eprintln!("{count} phantoms in {}", out.display());
     Ok(())
 }

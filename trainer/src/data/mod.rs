@@ -1,9 +1,8 @@
-//! Data sets in their published layouts.
+//! Data: the published data sets and phantoms, the samples that are made of them, and their way into a training step.
 
 pub mod augment;
-pub mod imagenome;
-pub mod images;
-pub mod instruct;
+pub mod loading;
+pub mod mirror;
 pub mod packs;
 pub mod samples;
 pub mod sources;

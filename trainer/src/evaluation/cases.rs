@@ -1,54 +1,76 @@
 //! Choice of the images and questions that are evaluated.
 
-use crate::data::imagenome::{self, Annotated};
-use crate::data::instruct;
+use crate::data::loading::index::Index;
+use crate::data::loading::prepared::Prepared;
+use crate::data::samples::record::{Image, Sample, Source};
+use crate::data::sources::split::Split;
 use anatomix::Task;
 use anatomix::parts::hash::Digest;
 use anatomix_phantom::dataset::EVALUATION_SEEDS;
-use anatomix_phantom::tasks::Sample;
 use anyhow::{Result, ensure};
 use rand::SeedableRng;
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// An annotated image with the questions on it.
+/// An image with the questions on it.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// The image and its annotations.
-    pub annotated: Annotated,
+    /// The image and its annotations. Those of an image that is not of the test split are left out.
+    pub image: Image,
+    /// The image's file.
+    pub path: PathBuf,
     /// The questions with their expected answers.
     pub samples: Vec<Sample>,
 }
 
-/// Reads the test split of a data set: the first `limit` images, and for each image at most `questions` questions of each of `tasks`. The
-/// image's identifier alone determines which questions are chosen.
+/// Reads the test split of a prepared folder: the first `limit` images, and for each image at most `questions` questions of each of
+/// `tasks`. The image's identifier alone determines which questions are chosen. Questions that follow on earlier ones are left out.
 ///
 /// # Errors
-/// If the data set cannot be read, has no test images, or contains phantoms with training seeds.
+/// If the folder cannot be read, has no test images, or contains phantoms with training seeds.
 pub fn read(folder: &Path, tasks: &[Task], questions: usize, limit: Option<usize>) -> Result<Vec<Case>> {
-    let mut images = imagenome::read(folder, |_| true)?;
-    let trained = images.iter().filter(|image| is_for_training(&image.id)).count();
+    let index = Index::read(Prepared::open(folder)?, &[Split::Test])?;
+    let all: Vec<u32> = (0..index.len() as u32).collect();
+    let (mut trained, mut images) = (0, index.with_samples(Split::Test, |_| true));
+    index.each(&all, |image| {
+        trained += usize::from(is_for_training(&image));
+        Ok(())
+    })?;
+    let folder = folder.display();
     ensure!(
         trained == 0,
-        "{} holds {trained} phantoms of seeds below {EVALUATION_SEEDS}, which are for training; draw others with \
-         `anatomix-trainer phantom --seed {EVALUATION_SEEDS} --count N --out DIR`",
-        folder.display()
+        "{folder} holds {trained} phantoms of seeds below {EVALUATION_SEEDS}, which are for training; draw others with \
+         `anatomix-trainer phantom --seed {EVALUATION_SEEDS} --count N --out DIR`"
     );
-    images.retain(|image| image.split == "test");
-    ensure!(!images.is_empty(), "{} has no images of the split \"test\"", folder.display());
+    images.extend(index.annotated(Split::Test));
+    images.sort_unstable();
+    images.dedup();
+    ensure!(!images.is_empty(), "{folder} has no images of the split \"test\"");
     images.truncate(limit.unwrap_or(usize::MAX));
-    let mut samples = if questions == 0 { Default::default() } else { instruct::read(&folder.join("instruct.jsonl"))? };
-    let cases = images.into_iter().map(|annotated| {
-        let all = samples.remove(&annotated.id).unwrap_or_default();
-        Case { samples: choose(&annotated.id, all, tasks, questions), annotated }
-    });
-    Ok(cases.collect())
+    images
+        .into_iter()
+        .map(|number| {
+            let mut image = index.image(number)?;
+            let mut samples = if questions == 0 { Vec::new() } else { index.samples(number, &image, Split::Test)? };
+            samples.retain(|sample| sample.history.is_empty());
+            if image.split != Some(Split::Test) {
+                (image.boxes, image.sentences, image.labels) = (Vec::new(), Vec::new(), None);
+            }
+            Ok(Case { samples: choose(name(&image), samples, tasks, questions), path: index.prepared.path(&image)?, image })
+        })
+        .collect()
 }
 
-/// Whether this is the identifier of a phantom with a training seed. The identifier ends in the seed.
-fn is_for_training(id: &str) -> bool {
-    let seed = id.strip_prefix("phantom-").and_then(|seed| seed.parse::<u64>().ok());
+/// The source's identifier of the image.
+fn name(image: &Image) -> &str {
+    image.id.strip_prefix(image.source.name()).and_then(|rest| rest.strip_prefix('/')).unwrap_or(&image.id)
+}
+
+/// Whether this is a phantom with a training seed. Its identifier ends in the seed.
+fn is_for_training(image: &Image) -> bool {
+    let seed = name(image).strip_prefix("phantom-").and_then(|seed| seed.parse::<u64>().ok());
+    let seed = seed.filter(|_| image.source == Source::Phantom);
     seed.is_some_and(|seed| seed < EVALUATION_SEEDS)
 }
 
@@ -69,18 +91,30 @@ fn choose(id: &str, samples: Vec<Sample>, tasks: &[Task], questions: usize) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::loading::prepared::INSIDE;
+    use crate::data::samples::config::{Config, Folders};
+    use crate::data::samples::prepare::prepare;
+
+    fn image(source: Source, name: &str) -> Image {
+        let id = format!("{}/{name}", source.name());
+        let (path, patient, study) = (format!("{name}.png"), id.clone(), id.clone());
+        let (boxes, sentences) = (vec![], vec![]);
+        Image { id, source, path, width: 9, height: 9, patient, study, split: Some(Split::Test), boxes, sentences, labels: None }
+    }
 
     #[test]
     fn training_seeds_are_recognised() {
-        assert!(is_for_training("phantom-0000001"));
-        assert!(is_for_training("phantom-0999999"));
-        assert!(!is_for_training("phantom-1000000"));
-        assert!(!is_for_training("b8e1a-33"));
+        assert!(is_for_training(&image(Source::Phantom, "phantom-0000001")));
+        assert!(is_for_training(&image(Source::Phantom, "phantom-0999999")));
+        assert!(!is_for_training(&image(Source::Phantom, "phantom-1000000")));
+        assert!(!is_for_training(&image(Source::MimicCxrJpg, "phantom-0000001")));
+        assert!(!is_for_training(&image(Source::MimicCxrJpg, "b8e1a-33")));
     }
 
     #[test]
     fn choice_is_repeatable_and_bounded() {
-        let sample = |task, question: String| Sample { task, question, answer: String::new(), boxes: vec![] };
+        let image = image(Source::Slake, "a");
+        let sample = |task, question: String| Sample::new(&image, Split::Test, task, question, String::new());
         let samples: Vec<Sample> =
             (0..20).map(|i| sample(if i % 2 == 0 { Task::ClosedQuestion } else { Task::OpenQuestion }, i.to_string())).collect();
         let tasks = [Task::ClosedQuestion, Task::Report];
@@ -98,6 +132,8 @@ mod tests {
         let write = |seed| {
             let options = anatomix_phantom::dataset::Options { out: folder.path().into(), count: 2, seed, size: 64, dicom_every: 0 };
             anatomix_phantom::dataset::write(&options, |_| ()).unwrap();
+            let sources = Folders { phantom: Some(folder.path().into()), ..Folders::default() };
+            prepare(&Config { sources, ..Config::default() }, &folder.path().join(INSIDE), true).unwrap();
         };
         write(EVALUATION_SEEDS - 1);
         let error = read(folder.path(), &Task::ALL, 1, None).unwrap_err().to_string();

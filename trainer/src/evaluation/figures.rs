@@ -152,7 +152,7 @@ impl Apm {
             per_structure: means.iter().map(|&(s, value)| (s.name(), value)).collect(),
             counts: Structure::all().map(|s| (s.name(), ious(s).count())).collect(),
             count: localised(results).count(),
-            labels: f1(results.iter().map(|o| (&o.expected_labels, &o.labels))).into(),
+            labels: f1(results.iter().filter_map(|o| Some((o.expected_labels.as_ref()?, &o.labels)))).into(),
         }
     }
 }
@@ -247,7 +247,7 @@ mod tests {
         structures[Structure::LEFT_LUNG.index()] = Some(Localised { iou: lung, finding: false, exact: true });
         let mut timing = Timing::default();
         timing.perceive = Some(lung * 100.0);
-        ImageResult { structures, expected_labels: [true; LABEL_COUNT], labels: [true; LABEL_COUNT], timing, answers }
+        ImageResult { structures, expected_labels: Some([true; LABEL_COUNT]), labels: [true; LABEL_COUNT], timing, answers }
     }
 
     fn answered(task: Task, outcome: Outcome) -> Answered {

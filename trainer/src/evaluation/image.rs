@@ -3,10 +3,10 @@
 use super::cases::Case;
 use super::metrics::{labels_in, mean_best_iou, same_words};
 use super::rouge::rouge1;
+use crate::data::samples::record::Sample;
 use anatomix::parts::geometry::Letterbox;
 use anatomix::parts::retrieval::is_finding;
 use anatomix::{Answer, Engine, LABEL_COUNT, PixelBox, Question, Radiograph, STRUCTURE_COUNT, Study, Support, Task, Timing};
-use anatomix_phantom::tasks::Sample;
 use anyhow::{Context, Result, ensure};
 
 /// Smallest score of an image label that counts as given.
@@ -15,10 +15,10 @@ const MIN_LABEL_SCORE: f32 = 0.5;
 /// Results of one image.
 #[derive(Clone, Debug)]
 pub struct ImageResult {
-    /// Result of each structure; `None` for structures that the image does not show.
+    /// Result of each structure; `None` for structures that are not annotated.
     pub structures: [Option<Localised>; STRUCTURE_COUNT],
-    /// Whether each label applies.
-    pub expected_labels: [bool; LABEL_COUNT],
+    /// Whether each label applies; `None` for an image without labels.
+    pub expected_labels: Option<[bool; LABEL_COUNT]>,
     /// Whether the perception module gives each label.
     pub labels: [bool; LABEL_COUNT],
     /// Milliseconds of the study's steps.
@@ -34,7 +34,7 @@ pub struct Localised {
     pub iou: f64,
     /// Whether the structure has a finding.
     pub finding: bool,
-    /// Whether the retrieved sentence is the expected one.
+    /// Whether the retrieved sentence is the expected one; `false` if none is expected.
     pub exact: bool,
 }
 
@@ -89,20 +89,29 @@ pub enum Outcome {
 /// # Errors
 /// If the image cannot be read or the engine fails.
 pub fn evaluate_image(engine: &Engine, case: &Case, flip: bool) -> Result<ImageResult> {
-    let annotated = &case.annotated;
-    let mut radiograph = Radiograph::open(&annotated.image)?;
+    let Case { image, path, samples } = case;
+    let mut radiograph = Radiograph::open(path)?;
+    ensure!(
+        (radiograph.width(), radiograph.height()) == (image.width, image.height),
+        "{} has {} x {} pixels, and had {} x {} when it was prepared; prepare the folder again",
+        path.display(),
+        radiograph.width(),
+        radiograph.height(),
+        image.width,
+        image.height
+    );
     if flip {
         radiograph = radiograph.mirrored()?;
     }
     let frame = Frame { width: radiograph.width() as f32, flip };
     let letterbox = Letterbox::new(radiograph.width(), radiograph.height());
-    let mut study = engine.study(&radiograph).with_context(|| annotated.image.display().to_string())?;
+    let mut study = engine.study(&radiograph).with_context(|| path.display().to_string())?;
     let mut structures = [None; STRUCTURE_COUNT];
-    for (found, (bounds, sentence)) in study.structures().iter().zip(annotated.boxes.iter().zip(&annotated.sentences)) {
+    for (found, (bounds, sentence)) in study.structures().iter().zip(image.boxes.iter().zip(&image.sentences)) {
         structures[found.structure.index()] = bounds.map(|bounds| Localised {
-            iou: f64::from(found.bounds.iou(&frame.bounds(&letterbox.restore(&bounds)))),
-            finding: is_finding(sentence),
-            exact: found.sentence.text == *sentence,
+            iou: f64::from(found.bounds.iou(&frame.bounds(&bounds))),
+            finding: sentence.as_deref().is_some_and(is_finding),
+            exact: sentence.as_ref().is_some_and(|sentence| found.sentence.text == *sentence),
         });
     }
     let mut labels = [false; LABEL_COUNT];
@@ -110,15 +119,14 @@ pub fn evaluate_image(engine: &Engine, case: &Case, flip: bool) -> Result<ImageR
         labels[given.label.index()] = given.score >= MIN_LABEL_SCORE;
     }
     let timing = study.timing().clone();
-    let answers = case
-        .samples
+    let answers = samples
         .iter()
         .map(|sample| {
-            ask(&mut study, sample, frame, &letterbox)
-                .with_context(|| format!("{}: {} {:?}", annotated.image.display(), sample.task, sample.question))
+            ask(&mut study, sample, frame, &letterbox).with_context(|| format!("{}: {} {:?}", path.display(), sample.task, sample.question))
         })
         .collect::<Result<_>>()?;
-    Ok(ImageResult { structures, expected_labels: annotated.labels.map(|label| label > 0.5), labels, timing, answers })
+    let expected_labels = image.labels.map(|labels| labels.map(|label| label == Some(1)));
+    Ok(ImageResult { structures, expected_labels, labels, timing, answers })
 }
 
 /// Converts expected boxes to the image that is evaluated, which may be mirrored.
@@ -136,7 +144,8 @@ impl Frame {
 
 fn ask(study: &mut Study, sample: &Sample, frame: Frame, letterbox: &Letterbox) -> Result<Answered> {
     let boxes: Vec<PixelBox> = sample.boxes.iter().map(|b| frame.bounds(b)).collect();
-    let question = if sample.question.contains("<box>") { with_box(&sample.question, &boxes, letterbox)? } else { sample.question.clone() };
+    let question =
+        if sample.question.contains("<box>") { with_boxes(&sample.question, &boxes, letterbox)? } else { sample.question.clone() };
     let answer = study.ask(Question::new(question))?;
     let sentences = if sample.task == Task::Report { judged_sentences(&sample.answer, &answer) } else { Vec::new() };
     Ok(Answered {
@@ -175,17 +184,19 @@ fn judge(sample: &Sample, boxes: &[PixelBox], answer: &Answer) -> Outcome {
     }
 }
 
-/// Replaces the box in a question, which data sets write on the prompt's grid, by the box in pixels that the SDK expects.
-fn with_box(question: &str, boxes: &[PixelBox], letterbox: &Letterbox) -> Result<String> {
+/// Replaces the boxes in a question, which data sets write on the prompt's grid, by the boxes in pixels that the SDK expects.
+fn with_boxes(question: &str, boxes: &[PixelBox], letterbox: &Letterbox) -> Result<String> {
     let (width, height) = (letterbox.width as f32, letterbox.height as f32);
-    let (Some((before, rest)), [bounds, ..]) = (question.split_once("<box>"), boxes) else {
-        anyhow::bail!("the question contains a box, but the sample lists none")
-    };
-    let (_, after) = rest.split_once("</box>").context("the question has <box> without </box>")?;
-    let (x0, y0) = (bounds.x0.clamp(0.0, width), bounds.y0.clamp(0.0, height));
-    let (x1, y1) = (bounds.x1.clamp(0.0, width), bounds.y1.clamp(0.0, height));
-    ensure!(x0 < x1 && y0 < y1, "the sample's box lies outside of the image");
-    Ok(format!("{before}<box>({x0},{y0}),({x1},{y1})</box>{after}"))
+    let (mut out, mut rest, mut boxes) = (String::new(), question, boxes.iter());
+    while let Some((before, after)) = rest.split_once("<box>") {
+        let bounds = boxes.next().context("the question contains more boxes than the sample lists")?;
+        (_, rest) = after.split_once("</box>").context("the question has <box> without </box>")?;
+        let (x0, y0) = (bounds.x0.clamp(0.0, width), bounds.y0.clamp(0.0, height));
+        let (x1, y1) = (bounds.x1.clamp(0.0, width), bounds.y1.clamp(0.0, height));
+        ensure!(x0 < x1 && y0 < y1, "the sample's box lies outside of the image");
+        out.push_str(&format!("{before}<box>({x0},{y0}),({x1},{y1})</box>"));
+    }
+    Ok(out + rest)
 }
 
 #[cfg(test)]
@@ -197,10 +208,14 @@ mod tests {
         let letterbox = Letterbox::new(100, 50);
         let bounds = PixelBox::new(-3.0, 10.5, 40.0, 20.0);
         let frame = |flip| Frame { width: 100.0, flip };
-        let ask = |flip| with_box("What is in <box>(0,1),(2,3)</box>?", &[frame(flip).bounds(&bounds)], &letterbox).unwrap();
+        let ask = |flip| with_boxes("What is in <box>(0,1),(2,3)</box>?", &[frame(flip).bounds(&bounds)], &letterbox).unwrap();
         assert_eq!(ask(false), "What is in <box>(0,10.5),(40,20)</box>?");
         assert_eq!(ask(true), "What is in <box>(60,10.5),(100,20)</box>?");
-        assert!(with_box("in <box>(0,1),(2,3)</box>?", &[], &letterbox).is_err());
-        assert!(with_box("in <box>(0,1),(2,3)</box>?", &[PixelBox::new(200.0, 0.0, 300.0, 9.0)], &letterbox).is_err());
+        let two = "<box>(0,1),(2,3)</box> and <box>(4,5),(6,7)</box>.";
+        let other = PixelBox::new(1.0, 2.0, 3.0, 4.0);
+        assert_eq!(with_boxes(two, &[bounds, other], &letterbox).unwrap(), "<box>(0,10.5),(40,20)</box> and <box>(1,2),(3,4)</box>.");
+        assert!(with_boxes(two, &[bounds], &letterbox).is_err());
+        assert!(with_boxes("in <box>(0,1),(2,3)</box>?", &[], &letterbox).is_err());
+        assert!(with_boxes("in <box>(0,1),(2,3)</box>?", &[PixelBox::new(200.0, 0.0, 300.0, 9.0)], &letterbox).is_err());
     }
 }

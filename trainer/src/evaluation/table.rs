@@ -122,7 +122,7 @@ mod tests {
         timing.perceive = Some(20.0);
         let seen = [ImageResult {
             structures: [Some(Localised { iou: 0.79, finding: true, exact: false }); STRUCTURE_COUNT],
-            expected_labels: [true; LABEL_COUNT],
+            expected_labels: Some([true; LABEL_COUNT]),
             labels: [true; LABEL_COUNT],
             timing,
             answers: vec![answered(Task::ClosedQuestion, Outcome::Choice(true)), answered(Task::PhraseGrounding, Outcome::Boxes(None))],

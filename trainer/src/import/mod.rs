@@ -18,10 +18,11 @@ mod write;
 
 pub use error::ImportError;
 
+use crate::data::loading::prepared::Prepared;
 use crate::models::gemma::EMBEDDING;
 use crate::models::lora::Lora;
+use crate::progress;
 use crate::run::{self, ModelConfig, Run};
-use crate::{progress, training};
 use adapter::Adapter;
 use anyhow::{Context, Result, ensure};
 use apm::PerceptionModule;
@@ -51,7 +52,7 @@ pub struct Settings {
     pub language: Option<PathBuf>,
     /// Fine-tuned parts: the published file, or the folder of a PEFT adapter.
     pub adapter: Option<PathBuf>,
-    /// Folder of a data set, whose validation split provides the sentences for retrieval.
+    /// A prepared folder, or a folder of phantoms, whose sentences are retrieved.
     pub sentences: Option<PathBuf>,
 }
 
@@ -158,7 +159,7 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
         None => None,
     };
 
-    let sentences = sentences.as_deref().map(|data| training::apm::database_sentences(data, &["validate".into()])).transpose()?;
+    let sentences = sentences.as_deref().map(|data| Prepared::open(data)?.sentences()).transpose()?;
 
     Run::create(out)?;
     let mut files = Files::default();

@@ -1,87 +1,127 @@
 //! The stage `apm`: end-to-end training of the Anatomy Perception Module (paper, section 3.1).
 
+use super::annotations::Embedded;
 use super::checkpoint::Start;
 use super::config::Recipe;
 use super::fit::{Loss, Stage, Step, Validation, fit};
-use super::objective::{PARTS, PerceptionLoss, Targets, perceive, trains_perception};
+use super::kept;
+use super::losses;
+use super::objective::{PARTS, PerceptionLoss, Targets, UNKNOWN, perceive, trains_perception};
+use super::order::Order;
 use super::settings::Missing;
-use super::{losses, text};
 use crate::data::augment::augment;
-use crate::data::imagenome::{self, Annotated};
-use crate::data::images::Images;
+use crate::data::loading::ahead::Ahead;
+use crate::data::loading::index::Index;
+use crate::data::loading::pictures::Pictures;
+use crate::data::loading::prepared::Prepared;
+use crate::data::samples::record::Image;
+use crate::data::sources::split::Split;
 use crate::graph::Params;
 use crate::run::{self, ModelConfig, Run};
 use anatomix::parts::retrieval::is_finding;
-use anatomix::{NormalizedBox, STRUCTURE_COUNT};
-use anyhow::{Context, Result, anyhow, ensure};
+use anatomix::{LABEL_COUNT, NormalizedBox, STRUCTURE_COUNT, Structure};
+use anyhow::{Context, Result, ensure};
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 use tch::{Device, Kind, Tensor};
-use tokenizers::Tokenizer;
 
 /// Number of validation images that are evaluated with each checkpoint.
 const VALIDATION_IMAGES: usize = 192;
 
-/// The frozen embeddings of all distinct sentences.
-struct Sentences {
-    /// `[sentences, D]`.
-    frozen: Tensor,
-    /// Row of each sentence.
-    index: HashMap<String, i64>,
+/// An image with its annotations, as a step takes it.
+struct Seen {
+    image: Image,
+    /// The preprocessed image.
+    picture: Vec<u8>,
 }
 
-impl Sentences {
-    fn of(images: &[Annotated], run: &Run, models: &ModelConfig, device: Device) -> Result<Self> {
-        let path = run.sentence_tokenizer();
-        let tokenizer = Tokenizer::from_file(&path).map_err(|e| anyhow!("cannot read {}: {e}; run `train text` first", path.display()))?;
-        let texts: BTreeSet<&String> = images.iter().flat_map(|i| &i.sentences).collect();
-        let texts: Vec<String> = texts.into_iter().cloned().collect();
-        let slices: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let frozen = text::embed_all(run, &models.text, &tokenizer, &slices, device, Kind::Float)?;
-        let index = texts.iter().cloned().zip(0..).collect();
-        Ok(Self { frozen, index })
+impl Seen {
+    /// Box of each structure in the letterboxed square.
+    fn boxes(&self) -> Vec<Option<NormalizedBox>> {
+        let letterbox = self.image.letterbox();
+        let boxes = (0..STRUCTURE_COUNT).map(|s| self.image.boxes.get(s).copied().flatten());
+        boxes.map(|bounds| bounds.map(|bounds| letterbox.normalize(&bounds))).collect()
     }
 
-    fn rows(&self, image: &Annotated) -> Vec<i64> {
-        image.sentences.iter().map(|s| self.index[s]).collect()
+    fn sentence(&self, structure: Structure) -> Option<&str> {
+        self.image.sentences.get(structure.index())?.as_deref()
+    }
+
+    /// For each label 1 if it applies, otherwise 0: what is uncertain or not mentioned counts as absent, as published. All are unknown for
+    /// an image without labels.
+    fn labels(&self) -> [f32; LABEL_COUNT] {
+        self.image.labels.map_or([UNKNOWN; LABEL_COUNT], |labels| labels.map(|label| if label == Some(1) { 1.0 } else { 0.0 }))
     }
 }
 
-/// Targets of images, with boxes after augmentation.
+/// Loads annotated images. It is shared by threads.
+#[derive(Clone)]
+struct Loader {
+    index: Arc<Index>,
+    pictures: Arc<Pictures>,
+    images: Arc<Vec<u32>>,
+}
+
+impl Loader {
+    fn load(&self, at: usize) -> Result<Option<Seen>> {
+        let number = *self.images.get(at).with_context(|| format!("there is no image {at}"))?;
+        let image = self.index.image(number)?;
+        let picture = self.pictures.read(&self.index.prepared.path(&image)?)?;
+        Ok(picture.map(|picture| Seen { image, picture }))
+    }
+
+    fn ahead(&self, recipe: &Recipe, batch: usize, items: impl Iterator<Item = usize> + Send + 'static) -> Result<Ahead<Option<Seen>>> {
+        let own = self.clone();
+        Ahead::start(recipe.loading.workers, recipe.loading.prefetch * batch, items, move |at| own.load(at))
+    }
+}
+
+/// Targets of images with the embeddings of their sentences; `boxes` are those after augmentation.
 fn targets(
-    images: &[&Annotated],
+    images: &[Seen],
     boxes: &[Vec<Option<NormalizedBox>>],
-    sentences: &Sentences,
+    sentences: &Embedded,
     missing: Missing,
     device: Device,
-) -> Targets {
+) -> Result<(Targets, Tensor)> {
     let batch = images.len() as i64;
-    let flat: Vec<&Option<NormalizedBox>> = boxes.iter().flatten().collect();
-    let values: Vec<f32> = flat.iter().flat_map(|b| b.map_or([0.0; 4], |b| b.to_center())).collect();
-    let counts = |b: &Option<NormalizedBox>| b.is_some() || missing == Missing::Published;
-    let present: Vec<f32> = flat.iter().map(|b| if counts(b) { 1.0 } else { 0.0 }).collect();
-    let rows: Vec<i64> = images.iter().flat_map(|i| sentences.rows(i)).collect();
-    let labels: Vec<f32> = images.iter().flat_map(|i| i.labels).collect();
+    let mut own = sentences.batch();
+    let (mut values, mut present, mut rows): (Vec<f32>, Vec<f32>, Vec<i64>) = Default::default();
+    for (image, boxes) in images.iter().zip(boxes) {
+        for (structure, bounds) in Structure::all().zip(boxes) {
+            let sentence = image.sentence(structure);
+            let counts = missing == Missing::Published || bounds.is_some() && sentence.is_some();
+            values.extend(bounds.map_or([0.0; 4], |b| b.to_center()));
+            present.push(if counts { 1.0 } else { 0.0 });
+            rows.push(own.number(structure, sentence)?);
+        }
+    }
+    let labels: Vec<f32> = images.iter().flat_map(Seen::labels).collect();
     let tensor = |values: &[f32], shape: &[i64]| Tensor::from_slice(values).reshape(shape).to_device(device);
-    Targets::new(
+    let targets = Targets::new(
         tensor(&values, &[batch, STRUCTURE_COUNT as i64, 4]),
         tensor(&present, &[batch, STRUCTURE_COUNT as i64]),
         tensor(&labels, &[batch, -1]),
         &Tensor::from_slice(&rows).to_device(device),
-    )
+    );
+    Ok((targets, own.embeddings()?.to_device(device)))
 }
 
 /// The stage `apm`.
 struct Perception<'a> {
     recipe: &'a Recipe,
+    run: &'a Run,
     models: &'a ModelConfig,
     device: Device,
-    sentences: Sentences,
-    train: Vec<Annotated>,
-    pictures: Images,
-    validation: Vec<Annotated>,
-    validation_pictures: Images,
+    train: Loader,
+    validation: Loader,
+    sentences: Option<Embedded>,
+    /// The validation images.
+    held: Vec<Seen>,
+    ahead: Option<Ahead<Option<Seen>>>,
 }
 
 /// Trains the module.
@@ -92,32 +132,39 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     let run = Run::create(&recipe.run)?;
     let models = recipe.run_models(&run)?;
     let settings = &recipe.apm;
-    let images = imagenome::read(&recipe.data, |split| split != "test")?;
-    let sentences = Sentences::of(&images, &run, &models, device)?;
-    let (mut train, mut validation): (Vec<_>, Vec<_>) = images.into_iter().partition(|i| i.split == "train");
-    let folder = recipe.data.display();
-    ensure!(!train.is_empty(), "{folder} has no training images");
-    ensure!(!validation.is_empty(), "{folder} has no validation images; its split file names them `validate`");
-    train.truncate(settings.images.unwrap_or(usize::MAX));
-    validation.truncate(VALIDATION_IMAGES);
-    let database = database_sentences(&recipe.data, &recipe.database_splits)?;
-    let preprocess = models.preprocess();
-    let load = |images: &[Annotated]| Images::load(&images.iter().map(|i| i.image.clone()).collect::<Vec<_>>(), &preprocess);
-    let (pictures, validation_pictures) = (load(&train)?, load(&validation)?);
+    let prepared = Prepared::open(&recipe.data)?;
+    let database = prepared.sentences()?;
+    let index = Arc::new(Index::read(prepared, &[])?);
+    let pictures = Arc::new(Pictures::new(models.preprocess(), &recipe.loading));
+    let loader = |split, what: &str, most| {
+        let mut images = index.annotated(split);
+        ensure!(!images.is_empty(), "{} has no {what} images with boxes of structures", index.prepared.folder.display());
+        images.truncate(most);
+        Ok(Loader { index: index.clone(), pictures: pictures.clone(), images: Arc::new(images) })
+    };
+    let train = loader(Split::Train, "training", settings.images.unwrap_or(usize::MAX))?;
+    let validation = loader(Split::Validate, "validation", VALIDATION_IMAGES)?;
 
     tch::manual_seed(settings.seed);
     // `from` may hold a part of the module only, such as an image encoder. The other parameters are initialised at random.
     let params = start.from.map_or_else(|| Ok(Params::create(device)), |path| Params::load(path, device).map(Params::open))?;
     let loaded = params.named().len();
-    let _ = tch::no_grad(|| perceive(&params, &models, &validation_pictures.batch(&[0]).to_device(device), &sentences.frozen, false));
+    let side = models.apm.image_size;
+    let [picture, frozen] = [&[1, 1, side, side][..], &[1, models.text.width]].map(|shape| Tensor::zeros(shape, (Kind::Float, device)));
+    let _ = tch::no_grad(|| perceive(&params, &models, &picture, &frozen, false));
     params.check(start.from.unwrap_or(&run.folder))?;
     if let Some(path) = start.from {
         eprintln!("apm: {loaded} of {} parameters from {}", params.named().len(), path.display());
     }
-    let mut stage = Perception { recipe, models: &models, device, sentences, train, pictures, validation, validation_pictures };
+    kept::keep(&run, "apm", recipe, settings, &index.hash, start)?;
+    let (sentences, held, ahead) = (None, Vec::new(), None);
+    let mut stage = Perception { recipe, run: &run, models: &models, device, train, validation, sentences, held, ahead };
     fit(&run, &mut stage, settings, &params, start)?;
     if start.dry_run {
         return Ok(());
+    }
+    if pictures.skipped() > 0 {
+        eprintln!("apm: images that cannot be read were skipped {} times", pictures.skipped());
     }
     params.save(&run.file(run::APM), |_| true)?;
     let path = run.file(run::SENTENCES);
@@ -130,11 +177,12 @@ impl Stage for Perception<'_> {
     }
 
     fn samples(&self) -> usize {
-        self.train.len()
+        self.train.images.len()
     }
 
     fn sample(&self, index: usize) -> String {
-        self.train[index].id.clone()
+        let image = self.train.images.get(index).and_then(|&number| self.train.index.image(number).ok());
+        image.map_or_else(|| format!("image {index}"), |image| image.id)
     }
 
     fn trains(&self, name: &str) -> bool {
@@ -149,40 +197,40 @@ impl Stage for Perception<'_> {
         if name.starts_with("backbone") { self.recipe.apm.backbone_factor } else { 1.0 }
     }
 
+    fn begin(&mut self, order: &Order, steps: Range<u64>) -> Result<()> {
+        let all = [self.train.images.as_slice(), self.validation.images.as_slice()].concat();
+        self.sentences = Some(Embedded::of(&self.train.index, &all, self.run, self.models, self.device)?);
+        let count = self.validation.images.len();
+        let mut ahead = self.validation.ahead(self.recipe, self.recipe.apm.batch, 0..count)?;
+        self.held = (0..count).filter_map(|at| ahead.take(at).transpose()).collect::<Result<_>>()?;
+        ensure!(!self.held.is_empty(), "no validation image can be read");
+        self.ahead = Some(self.train.ahead(self.recipe, self.recipe.apm.batch, order.clone().of_steps(steps))?);
+        Ok(())
+    }
+
+    fn waited(&self) -> Duration {
+        self.ahead.as_ref().map_or(Duration::ZERO, Ahead::waited)
+    }
+
     fn loss(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss> {
-        let batch: Vec<&Annotated> = step.samples.iter().map(|&i| &self.train[i]).collect();
-        let mut boxes: Vec<_> = batch.iter().map(|i| i.boxes.to_vec()).collect();
-        let rows: Vec<i64> = step.samples.iter().map(|&i| i as i64).collect();
-        let picture = tch::no_grad(|| augment(&self.pictures.batch(&rows), &mut boxes, &self.recipe.augmentation, rng));
-        let targets = targets(&batch, &boxes, &self.sentences, self.recipe.losses.missing, self.device);
+        let (Some(ahead), Some(sentences)) = (self.ahead.as_mut(), &self.sentences) else { anyhow::bail!("nothing is loaded") };
+        let batch: Vec<Seen> = step.samples.iter().filter_map(|&at| ahead.take(at).transpose()).collect::<Result<_>>()?;
+        let mut boxes: Vec<_> = batch.iter().map(Seen::boxes).collect();
+        let picture = self.train.pictures.batch(batch.iter().map(|seen| seen.picture.as_slice()))?;
+        let picture = tch::no_grad(|| augment(&picture, &mut boxes, &self.recipe.augmentation, rng));
+        let (targets, frozen) = targets(&batch, &boxes, sentences, self.recipe.losses.missing, self.device)?;
         let (picture, weights) = (picture.to_device(self.device), &self.recipe.losses);
-        let PerceptionLoss { parts, loss } = PerceptionLoss::of(params, self.models, weights, &picture, &self.sentences.frozen, &targets);
+        let PerceptionLoss { parts, loss } = PerceptionLoss::of(params, self.models, weights, &picture, &frozen, &targets);
         Ok(Loss { total: loss, parts: PARTS.into_iter().zip(parts.iter().map(|part| part.double_value(&[]))).collect() })
     }
 
     fn validate(&mut self, params: &Params) -> Result<Option<Validation>> {
-        let found = validate(params, self.models, &self.validation, &self.validation_pictures, &self.sentences);
+        let sentences = self.sentences.as_ref().context("nothing is loaded")?;
+        let found = validate(params, self.models, &self.held, &self.validation.pictures, sentences)?;
         let Found { iou, structure_iou, exact, exact_with_finding, labels } = found;
         let figures = vec![("iou", iou), ("exact", exact), ("exact_with_finding", exact_with_finding), ("label_accuracy", labels)];
         Ok(Some(Validation { figures, structure_iou, score: iou + exact_with_finding }))
     }
-}
-
-/// The bytes of [`run::SENTENCES`]: for each structure its distinct sentences in these splits of a data set.
-///
-/// # Errors
-/// If the data set cannot be read, a structure has no sentences, or the test split is among `splits`.
-pub fn database_sentences(data: &Path, splits: &[String]) -> Result<Vec<u8>> {
-    anyhow::ensure!(!splits.iter().any(|s| s == "test"), "the database must not be built from the test split");
-    let images = imagenome::read(data, |split| splits.iter().any(|s| s == split))?;
-    let lists: Vec<BTreeSet<&String>> = (0..STRUCTURE_COUNT).map(|s| images.iter().map(|i| &i.sentences[s]).collect()).collect();
-    anyhow::ensure!(
-        lists.iter().all(|list| !list.is_empty()),
-        "{} has no sentences for some structures in its splits {}",
-        data.display(),
-        splits.join(", ")
-    );
-    Ok(serde_json::to_vec_pretty(&lists)?)
 }
 
 /// Figures over the validation images.
@@ -199,33 +247,42 @@ struct Found {
     labels: f64,
 }
 
-fn validate(params: &Params, models: &ModelConfig, images: &[Annotated], pictures: &Images, sentences: &Sentences) -> Found {
+fn validate(params: &Params, models: &ModelConfig, images: &[Seen], pictures: &Pictures, sentences: &Embedded) -> Result<Found> {
     let (mut exact, mut finding, mut correct) = ((0, 0), (0, 0), (0, 0));
     let mut ious = [(0.0, 0); STRUCTURE_COUNT];
+    let mut known = sentences.batch();
     // A structure's sentence is searched among its own sentences only, as in the sentence database.
-    let own: Vec<BTreeSet<i64>> = (0..STRUCTURE_COUNT).map(|s| images.iter().map(|i| sentences.index[&i.sentences[s]]).collect()).collect();
-    for (chunk, batch) in images.chunks(32).enumerate() {
-        let indices: Vec<i64> = (0..batch.len() as i64).map(|i| chunk as i64 * 32 + i).collect();
-        let picture = pictures.batch(&indices).to_device(params.device());
-        let (output, projected) = perceive(params, models, &picture, &sentences.frozen, false);
+    let mut own = vec![BTreeSet::new(); STRUCTURE_COUNT];
+    for (structure, own) in Structure::all().zip(&mut own) {
+        for sentence in images.iter().filter_map(|image| image.sentence(structure)) {
+            own.insert(known.number(structure, Some(sentence))?);
+        }
+    }
+    let frozen = known.embeddings()?.to_device(params.device());
+    for batch in images.chunks(32) {
+        let picture = pictures.batch(batch.iter().map(|seen| seen.picture.as_slice()))?.to_device(params.device());
+        let (output, projected) = perceive(params, models, &picture, &frozen, false);
         let boxes = Vec::<f32>::try_from(output.boxes.0.flatten(0, -1)).unwrap_or_default();
         let scores = losses::normalize(&output.object_embeddings.0.flatten(0, 1)).matmul(&losses::normalize(&projected).tr());
         let logits = Vec::<f32>::try_from(output.image_logits.0.flatten(0, -1)).unwrap_or_default();
         for (i, image) in batch.iter().enumerate() {
-            for (s, target) in image.boxes.iter().enumerate() {
+            for (structure, target) in Structure::all().zip(image.boxes()) {
                 let Some(target) = target else { continue };
+                let s = structure.index();
                 let at = i * STRUCTURE_COUNT + s;
                 let [cx, cy, w, h] = [0, 1, 2, 3].map(|k| boxes[at * 4 + k]);
-                ious[s] = (ious[s].0 + f64::from(NormalizedBox::from_center(cx, cy, w, h).iou(target)), ious[s].1 + 1);
+                ious[s] = (ious[s].0 + f64::from(NormalizedBox::from_center(cx, cy, w, h).iou(&target)), ious[s].1 + 1);
+                let Some(sentence) = image.sentence(structure) else { continue };
                 let row = scores.get(at as i64);
                 let best = own[s].iter().copied().max_by(|&a, &b| row.double_value(&[a]).total_cmp(&row.double_value(&[b])));
-                let right = best == Some(sentences.index[&image.sentences[s]]);
+                let right = best == Some(known.number(structure, Some(sentence))?);
                 exact = (exact.0 + i32::from(right), exact.1 + 1);
-                if is_finding(&image.sentences[s]) {
+                if is_finding(sentence) {
                     finding = (finding.0 + i32::from(right), finding.1 + 1);
                 }
             }
-            for (logit, label) in logits[i * image.labels.len()..].iter().zip(&image.labels) {
+            let labels = image.labels();
+            for (logit, label) in logits[i * LABEL_COUNT..].iter().zip(&labels).filter(|(_, label)| **label >= 0.0) {
                 correct = (correct.0 + i32::from((*logit > 0.0) == (*label > 0.5)), correct.1 + 1);
             }
         }
@@ -234,5 +291,5 @@ fn validate(params: &Params, models: &ModelConfig, images: &[Annotated], picture
     let (sum, count) = ious.iter().fold((0.0, 0), |(sum, count), (iou, n)| (sum + iou, count + n));
     let mean = |sum: f64, count: i32| sum / f64::from(count.max(1));
     let structure_iou = ious.map(|(sum, count)| mean(sum, count)).to_vec();
-    Found { iou: mean(sum, count), structure_iou, exact: share(exact), exact_with_finding: share(finding), labels: share(correct) }
+    Ok(Found { iou: mean(sum, count), structure_iou, exact: share(exact), exact_with_finding: share(finding), labels: share(correct) })
 }

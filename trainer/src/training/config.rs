@@ -2,6 +2,7 @@
 
 use super::settings::{LossWeights, StageSettings, over};
 use crate::data::augment::Augmentation;
+use crate::data::loading::settings::Loading;
 use crate::run::{ModelConfig, Run};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -15,10 +16,8 @@ use toml::{Table, Value};
 pub struct Recipe {
     /// Folder of the run.
     pub run: PathBuf,
-    /// Folder of the data set.
+    /// The prepared folder, or the folder of phantoms.
     pub data: PathBuf,
-    /// Splits whose sentences go into the sentence database. The test split is not allowed.
-    pub database_splits: Vec<String>,
     /// What the file says of the models. A run keeps its own configuration, which every stage compares with this.
     pub models: Table,
     /// Training of the sentence encoder, if none is imported.
@@ -35,6 +34,8 @@ pub struct Recipe {
     pub losses: LossWeights,
     /// Augmentation in the stage `apm`.
     pub augmentation: Augmentation,
+    /// How samples are loaded.
+    pub loading: Loading,
 }
 
 /// A recipe's file: tables of what differs from the defaults.
@@ -43,8 +44,6 @@ pub struct Recipe {
 struct File {
     run: PathBuf,
     data: PathBuf,
-    #[serde(default = "validation")]
-    database_splits: Vec<String>,
     #[serde(default)]
     models: Table,
     #[serde(default)]
@@ -61,10 +60,8 @@ struct File {
     losses: Table,
     #[serde(default)]
     augmentation: Table,
-}
-
-fn validation() -> Vec<String> {
-    vec!["validate".into()]
+    #[serde(default)]
+    loading: Table,
 }
 
 /// Longest recipe in bytes.
@@ -93,15 +90,9 @@ impl Recipe {
     fn of(file: File, base: &Path) -> Result<Self> {
         let stage = |name: &str, defaults: StageSettings, table: Table| defaults.with(table).with_context(|| format!("[{name}]"));
         over(&ModelConfig::default(), file.models.clone()).and_then(|models| models.apm.check()).context("[models]")?;
-        ensure!(!file.database_splits.is_empty(), "database_splits is empty");
-        ensure!(
-            !file.database_splits.iter().any(|s| s == "test"),
-            "database_splits names the test split, which must not be retrieved from"
-        );
-        let recipe = Self {
+        let mut recipe = Self {
             run: base.join(&file.run),
             data: base.join(&file.data),
-            database_splits: file.database_splits,
             models: file.models,
             text: stage("text", StageSettings::pretraining(), file.text)?,
             apm: stage("apm", StageSettings::apm(), file.apm)?,
@@ -110,9 +101,12 @@ impl Recipe {
             instruct: stage("instruct", StageSettings::instruct(), file.instruct)?,
             losses: over(&LossWeights::default(), file.losses).context("[losses]")?,
             augmentation: over(&Augmentation::default(), file.augmentation).context("[augmentation]")?,
+            loading: over(&Loading::default(), file.loading).context("[loading]")?,
         };
+        recipe.loading.resolve(base);
         recipe.losses.check().context("[losses]")?;
         recipe.augmentation.check().context("[augmentation]")?;
+        recipe.loading.check().context("[loading]")?;
         Ok(recipe)
     }
 
@@ -233,7 +227,8 @@ mod tests {
             ("[augmentation]\nscale = [1.1, 0.9]", "[augmentation]: scale"),
             ("[losses]\ntemperature = 0.0", "[losses]: temperature = 0"),
             ("[models.apm]\nhead = 4", "[models]: unknown field `head`"),
-            ("database_splits = [\"test\"]", "database_splits names the test split"),
+            ("[loading]\nworkers = 0", "[loading]: workers = 0"),
+            ("[loading]\ndamaged = \"no\"", "[loading]: unknown variant `no`"),
         ] {
             let error = refusal(tables);
             assert!(error.contains(words), "{tables}: {error}");

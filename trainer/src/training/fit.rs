@@ -14,6 +14,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 use tch::Tensor;
 
 /// A loss that rises to this multiple of its lowest mean, and by 1, does not come back.
@@ -41,6 +43,19 @@ pub trait Stage {
     /// Factor of a parameter's learning rate.
     fn rate_factor(&self, _name: &str) -> f64 {
         1.0
+    }
+
+    /// Called once before the first of these steps: whoever reads ahead begins here. A dry run does not call it.
+    ///
+    /// # Errors
+    /// If what all steps need cannot be read or made.
+    fn begin(&mut self, _order: &Order, _steps: Range<u64>) -> Result<()> {
+        Ok(())
+    }
+
+    /// How long the steps have waited for their samples so far.
+    fn waited(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// The loss of a batch. All randomness comes from `rng` and from libtorch's generator, which both follow from seed and step.
@@ -119,6 +134,8 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
     let log = Log::new(run, name);
     log.begin(progress.step)?;
     let mut events = Events::create(&run.file(&format!("tensorboard/{name}")))?;
+    stage.begin(&order, progress.step..steps)?;
+    let mut idle = Idle::new();
     let mut meter = Meter::new(name, progress.step, steps);
     while progress.step < steps {
         let step = progress.step;
@@ -159,6 +176,7 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
             let of_training = [("step", json!(progress.step)), ("epoch", json!(epochs)), ("rate", json!(rate)), ("loss", json!(mean))];
             line.extend(of_training.map(|(key, value)| (key.to_string(), value)));
             line.extend(shown().map(|(part, mean)| (part.to_string(), json!(mean))));
+            line.insert("idle".into(), json!(idle.since_last(stage.waited())));
             if let Some(validation) = if due { tch::no_grad(|| stage.validate(params)).context("validation")? } else { None } {
                 let mut figures: Line = validation.figures.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
                 if !validation.structure_iou.is_empty() {
@@ -187,10 +205,36 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
         }
     }
     meter.finish();
+    eprintln!("{name}: the steps waited for data {:.1} % of the time", 100.0 * idle.whole(stage.waited()));
     if settings.keep == Keep::Best && progress.best.is_finite() {
         params.overwrite(&checkpoint.best())?;
     }
     Ok(())
+}
+
+/// The share of the time in which the steps waited for their samples.
+struct Idle {
+    begun: Instant,
+    last: Instant,
+    waited: Duration,
+}
+
+impl Idle {
+    fn new() -> Self {
+        Self { begun: Instant::now(), last: Instant::now(), waited: Duration::ZERO }
+    }
+
+    /// The share since the last call; `waited` is the sum of all steps.
+    fn since_last(&mut self, waited: Duration) -> f64 {
+        let share = (waited.saturating_sub(self.waited)).as_secs_f64() / self.last.elapsed().as_secs_f64().max(1e-9);
+        (self.last, self.waited) = (Instant::now(), waited);
+        share.min(1.0)
+    }
+
+    /// The share of the whole time.
+    fn whole(&self, waited: Duration) -> f64 {
+        (waited.as_secs_f64() / self.begun.elapsed().as_secs_f64().max(1e-9)).min(1.0)
+    }
 }
 
 impl Progress {

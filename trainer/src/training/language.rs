@@ -6,47 +6,48 @@
 use super::checkpoint::Start;
 use super::config::{LanguageStage, Recipe};
 use super::fit::{Loss, Stage, Step, Validation, fit};
+use super::kept;
+use super::language_data::{Features, Loaded, Loader, price};
 use super::objective::{LanguageObjective, is_base};
-use super::perception_outputs::PerceptionOutputs;
+use super::order::Order;
+use super::perception_outputs::{self, Outputs, Perceiver, Sizes, features};
+use super::questions::{Asked, choose};
 use super::settings::StageSettings;
-use super::small_models::{self, look_up, look_up_box};
-use crate::data::imagenome::{self, Annotated};
-use crate::data::instruct;
+use super::small_models::{annotated_lines, initialise_copying, look_up, look_up_box, shorten};
+use crate::data::loading::ahead::Ahead;
+use crate::data::loading::index::Index;
+use crate::data::loading::pictures::Pictures;
+use crate::data::loading::prepared::Prepared;
+use crate::data::loading::settings::Perceived;
 use crate::data::packs::{self, Pack};
+use crate::data::sources::split::Split;
 use crate::graph::Params;
 use crate::models::gemma::HEAD;
 use crate::run::{self, ModelConfig, Run};
 use anatomix::parts::geometry::PROMPT_GRID;
 use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
-use anatomix::{NormalizedBox, Structure, Task};
-use anatomix_phantom::tasks::Sample;
+use anatomix::{Structure, Task};
 use anyhow::{Context, Result, ensure};
-use rand::seq::{IteratorRandom, SliceRandom};
-use rand::{Rng, RngExt, SeedableRng};
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
+/// Probability that an image is mirrored.
+const FLIP: f64 = 0.3;
 /// Probability in the stage `instruct` that the sentences of a context are replaced by the structures' names, as published.
 const NAMES_ONLY: f64 = 0.1;
 /// Number of look-up questions in each pack in the stage `instruct`.
 const LOOK_UPS: usize = 3;
+
 /// Number of validation images that are evaluated with each checkpoint.
 const VALIDATION_IMAGES: usize = 48;
 /// Seed of the validation's packs.
 const VALIDATION_SEED: u64 = 0x5eed;
-
-/// An image with its instruction samples.
-struct Source {
-    image: Annotated,
-    samples: Vec<Sample>,
-}
-
-/// Images of a split, and what the perception module gives for them (not in base training).
-struct Sources {
-    images: Vec<Source>,
-    perceived: Option<PerceptionOutputs>,
-}
 
 /// Runs a training stage of the language model.
 ///
@@ -57,29 +58,49 @@ pub fn train(recipe: &Recipe, stage: LanguageStage, device: Device, start: Start
     let models = recipe.run_models(&run)?;
     let settings = stage.settings(recipe);
     let tokenizer = PromptTokenizer::open(&run.file(run::TOKENIZER))?;
-    let mut samples = instruct::read(&recipe.data.join("instruct.jsonl"))?;
-    let mut read = |split: &str, most: usize| {
-        let images = imagenome::read(&recipe.data, |of| of == split)?;
-        let sources = images.into_iter().filter_map(|image| Some(Source { samples: samples.remove(&image.id)?, image }));
-        let usable = |source: &Source| stage != LanguageStage::Align || source.samples.iter().any(is_report);
-        let images: Vec<Source> = sources.filter(usable).take(most).collect();
-        let what = if stage == LanguageStage::Align { "a report" } else { "instruction samples" };
-        ensure!(!images.is_empty(), "{} has no images of the split {split} with {what}", recipe.data.display());
-        let perceived = match stage {
-            LanguageStage::Base => None,
-            _ => Some(PerceptionOutputs::load(&run, &models, images.iter().map(|s| &s.image), device)?),
-        };
-        anyhow::Ok(Sources { images, perceived })
+    let index = Arc::new(Index::read(Prepared::open(&recipe.data)?, &[Split::Train, Split::Validate])?);
+    let pictures = Arc::new(Pictures::new(models.preprocess(), &recipe.loading));
+    let sizes = Sizes::of(&models);
+    let found = match (stage, recipe.loading.perceived) {
+        (LanguageStage::Base, _) => Features::None,
+        (_, Perceived::Step) => Features::Computed,
+        // A dry run needs no store, and the perception module may not be there yet.
+        (_, Perceived::Cache) if start.dry_run => Features::Computed,
+        (_, Perceived::Cache) => Features::Stored(perception_outputs::store(&run, &models, recipe.loading.cache.as_deref())?),
     };
-    let (train, validation) = (read("train", settings.images.unwrap_or(usize::MAX))?, read("validate", VALIDATION_IMAGES)?);
+    let loader = |split, most| Loader::new((&index, &pictures), (stage, split), found.clone(), sizes, most);
+    let (train, validation) = (loader(Split::Train, settings.images.unwrap_or(usize::MAX))?, loader(Split::Validate, VALIDATION_IMAGES)?);
+    if stage != LanguageStage::Base {
+        eprintln!("{}: {}", stage.name(), price(recipe.loading.perceived, &sizes, train.len() + validation.len()));
+    }
 
     tch::manual_seed(settings.seed);
     let objective = LanguageObjective { models: &models, stage, full: settings.full };
-    let mut trainer = Trainer { models: &models, stage, objective, settings, tokenizer: &tokenizer, device, train, validation };
-    let params = trainer.start(&run, start.from)?;
+    let perception = Perception { features: found, sizes, perceiver: None, sentences: Vec::new() };
+    let (held, ahead) = (Vec::new(), None);
+    let mut trainer = Trainer {
+        recipe,
+        run: &run,
+        models: &models,
+        stage,
+        objective,
+        settings,
+        tokenizer: &tokenizer,
+        device,
+        train,
+        validation,
+        perception,
+        held,
+        ahead,
+    };
+    let params = trainer.start(start.from)?;
+    kept::keep(&run, stage.name(), recipe, settings, &index.hash, start)?;
     fit(&run, &mut trainer, settings, &params, start)?;
     if start.dry_run {
         return Ok(());
+    }
+    if pictures.skipped() > 0 {
+        eprintln!("{}: images that cannot be read were skipped {} times", stage.name(), pictures.skipped());
     }
     let (name, whole) = match stage {
         LanguageStage::Base => (run::LANGUAGE, true),
@@ -88,19 +109,31 @@ pub fn train(recipe: &Recipe, stage: LanguageStage, device: Device, start: Start
     Ok(params.save(&run.file(name), |name| whole || trainer.keeps(name))?)
 }
 
-fn is_report(sample: &Sample) -> bool {
-    sample.task == Task::Report
+/// The frozen perception module as the stages `align` and `instruct` use it.
+struct Perception {
+    features: Features,
+    sizes: Sizes,
+    /// The module, if it is needed in each step.
+    perceiver: Option<Perceiver>,
+    /// The run's sentences.
+    sentences: Vec<Vec<String>>,
 }
 
 struct Trainer<'a> {
+    recipe: &'a Recipe,
+    run: &'a Run,
     models: &'a ModelConfig,
     stage: LanguageStage,
     objective: LanguageObjective<'a>,
     settings: &'a StageSettings,
     tokenizer: &'a PromptTokenizer,
     device: Device,
-    train: Sources,
-    validation: Sources,
+    train: Loader,
+    validation: Loader,
+    perception: Perception,
+    /// The validation images.
+    held: Vec<Loaded>,
+    ahead: Option<Ahead<Option<Loaded>>>,
 }
 
 /// The loss of a batch, and the shares of its targets that have the largest logit: of all targets, and of coordinates.
@@ -110,17 +143,24 @@ struct Computed {
     coordinates: f64,
 }
 
+/// What is drawn for an image: whether it is mirrored, the lines of its context, and the questions.
+struct Drawn {
+    flip: bool,
+    lines: Vec<ContextLine>,
+    questions: Vec<Asked>,
+}
+
 impl Stage for Trainer<'_> {
     fn name(&self) -> &'static str {
         self.stage.name()
     }
 
     fn samples(&self) -> usize {
-        self.train.images.len()
+        self.train.len()
     }
 
     fn sample(&self, index: usize) -> String {
-        self.train.images[index].image.id.clone()
+        self.train.name(index)
     }
 
     fn trains(&self, name: &str) -> bool {
@@ -132,19 +172,53 @@ impl Stage for Trainer<'_> {
         !is_base(name) || self.objective.trains(name)
     }
 
+    fn begin(&mut self, order: &Order, steps: Range<u64>) -> Result<()> {
+        let loading = &self.recipe.loading;
+        let load = || Perceiver::load(self.run, self.models, self.device);
+        match &self.perception.features {
+            Features::None => {}
+            Features::Computed => self.perception.perceiver = Some(load()?),
+            Features::Stored(_) => {
+                let mut perceiver = None;
+                for images in [&self.train, &self.validation] {
+                    let missing = images.missing()?;
+                    if !missing.is_empty() {
+                        let perceiver = match &mut perceiver {
+                            Some(loaded) => loaded,
+                            none => none.insert(load()?),
+                        };
+                        images.perceive(missing, perceiver, loading)?;
+                    }
+                }
+            }
+        }
+        if self.stage != LanguageStage::Base {
+            self.perception.sentences = perception_outputs::sentences(self.run)?;
+        }
+        self.held = self.validation.whole(self.perception.perceiver.as_ref(), loading)?;
+        ensure!(!self.held.is_empty(), "no validation image can be read");
+        self.ahead = Some(self.train.ahead(loading, self.settings.batch, order.clone().of_steps(steps))?);
+        Ok(())
+    }
+
+    fn waited(&self) -> Duration {
+        self.ahead.as_ref().map_or(Duration::ZERO, Ahead::waited)
+    }
+
     fn loss(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss> {
-        let Computed { loss, right, coordinates } = self.compute(params, &self.train, step, true, rng)?;
+        let ahead = self.ahead.as_mut().context("nothing is loaded")?;
+        let loaded: Vec<Loaded> = step.samples.iter().filter_map(|&at| ahead.take(at).transpose()).collect::<Result<_>>()?;
+        ensure!(!loaded.is_empty(), "no image of the batch can be read");
+        let Computed { loss, right, coordinates } = self.compute(params, &loaded, step.done, true, rng)?;
         Ok(Loss { total: loss, parts: vec![("accuracy", right), ("coordinates", coordinates)] })
     }
 
     fn validate(&mut self, params: &Params) -> Result<Option<Validation>> {
         let mut rng = ChaCha8Rng::seed_from_u64(VALIDATION_SEED);
-        let images: Vec<usize> = (0..self.validation.images.len()).collect();
         let (mut sums, mut count) = ([0.0; 3], 0.0);
-        for samples in images.chunks(self.settings.batch) {
-            let step = Step { done: 1.0, samples };
-            let Computed { loss, right, coordinates } = self.compute(params, &self.validation, &step, false, &mut rng)?;
-            let weight = samples.len() as f64;
+        for loaded in self.held.chunks(self.settings.batch) {
+            let Computed { loss, right, coordinates } = self.compute(params, loaded, 1.0, false, &mut rng)?;
+            let weight = loaded.len() as f64;
             sums.iter_mut().zip([loss.double_value(&[]), right, coordinates]).for_each(|(sum, value)| *sum += weight * value);
             count += weight;
         }
@@ -155,19 +229,39 @@ impl Stage for Trainer<'_> {
 }
 
 impl Trainer<'_> {
-    fn compute(&self, params: &Params, of: &Sources, step: &Step, training: bool, rng: &mut ChaCha8Rng) -> Result<Computed> {
-        let (packs, flips) = self.packs(of, step, rng)?;
-        let visual = of.perceived.as_ref().map(|perceived| self.visual(params, perceived, step.samples, &flips, training));
-        let (batch, targets, weights) = packs::batch(&packs, visual.as_ref(), self.settings.answer_weights, self.device);
+    /// The loss of a batch; `done` is the fraction of the training that is done.
+    fn compute(&self, params: &Params, loaded: &[Loaded], done: f64, training: bool, rng: &mut ChaCha8Rng) -> Result<Computed> {
+        let outputs = match self.stage {
+            LanguageStage::Base => None,
+            _ => {
+                // What is drawn does not depend on what is perceived, so the flips are known before.
+                let mut same = rng.clone();
+                let flips: Vec<bool> = loaded.iter().map(|one| self.draw(one, Some(blank_lines()), done, &mut same).flip).collect();
+                Some(self.train.outputs(loaded, &flips, self.perception.perceiver.as_ref())?)
+            }
+        };
+        let mut packs = Vec::new();
+        for (at, one) in loaded.iter().enumerate() {
+            let own = outputs.as_ref().and_then(|outputs| outputs.get(at));
+            let lines = own.map(|outputs| outputs.lines(&self.perception.sentences)).transpose()?;
+            packs.push(self.pack(&self.draw(one, lines, done, rng), self.is_short(done))?);
+        }
+        let visual = outputs.map(|outputs| self.visual(params, &outputs, training)).transpose()?;
+        Ok(self.loss_of(params, &packs, visual.as_ref(), training))
+    }
+
+    fn loss_of(&self, params: &Params, packs: &[Pack], visual: Option<&Tensor>, training: bool) -> Computed {
+        let (batch, targets, weights) = packs::batch(packs, visual, self.settings.answer_weights, self.device);
         let (loss, logits) = self.objective.loss(params, &batch, &targets, &weights, training);
         let right = logits.argmax(-1, false).eq_tensor(&targets).to_kind(Kind::Float);
         let is_coordinate = self.coordinates(&targets);
         let coordinates = (&right * &is_coordinate).sum(Kind::Float) / is_coordinate.sum(Kind::Float).clamp_min(1.0);
-        Ok(Computed { loss, right: right.mean(Kind::Float).double_value(&[]), coordinates: coordinates.double_value(&[]) })
+        Computed { loss, right: right.mean(Kind::Float).double_value(&[]), coordinates: coordinates.double_value(&[]) }
     }
 
     /// Loads the parameters of earlier training stages and creates those that this one adds.
-    fn start(&self, run: &Run, from: Option<&Path>) -> Result<Params> {
+    fn start(&self, from: Option<&Path>) -> Result<Params> {
+        let run = self.run;
         let params = match self.stage {
             LanguageStage::Base => from.map_or_else(|| Ok(Params::create(self.device)), |path| Params::load(path, self.device))?,
             _ => {
@@ -175,7 +269,7 @@ impl Trainer<'_> {
                 let params = Params::load(&base, self.device)
                     .with_context(|| format!("there is no base model {}; run `train language` or import one first", base.display()))?
                     .open();
-                anyhow::ensure!(
+                ensure!(
                     self.stage != LanguageStage::Align || self.models.language.tie_word_embeddings || params.get(HEAD).is_some(),
                     "the fine-tuned part of this run has an output layer of its own, which alignment would lose; use `train instruct`"
                 );
@@ -187,12 +281,14 @@ impl Trainer<'_> {
                 params
             }
         };
-        // Running the model once creates the parameters that are missing.
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let first = Step { done: 0.0, samples: &[0] };
-        let _ = tch::no_grad(|| self.compute(&params, &self.train, &first, false, &mut rng))?;
+        // Running the model once creates the parameters that are missing. Their shapes do not depend on the data.
+        let drawn = Drawn { flip: false, lines: blank_lines(), questions: vec![Asked::alone("Where?".into(), "Here.".into())] };
+        let _guard = tch::no_grad_guard();
+        let blank = (self.stage != LanguageStage::Base).then(|| Outputs::zeros(&self.perception.sizes));
+        let visual = blank.map(|blank| self.visual(&params, &[blank], false)).transpose()?;
+        let _ = self.loss_of(&params, &[self.pack(&drawn, false)?], visual.as_ref(), false);
         if self.stage == LanguageStage::Base && from.is_none() {
-            small_models::initialise_copying(&self.models.language, &params);
+            initialise_copying(&self.models.language, &params);
         }
         params.check(from.unwrap_or(&run.folder))?;
         Ok(params)
@@ -205,83 +301,65 @@ impl Trainer<'_> {
         targets.ge(first).logical_and(&targets.le(last)).to_kind(Kind::Float)
     }
 
-    /// Visual features `[B, P + 36, hidden]` of the chosen images.
-    fn visual(&self, params: &Params, perceived: &PerceptionOutputs, chosen: &[usize], flips: &[bool], training: bool) -> Tensor {
-        let (tokens, objects) = perceived.features(chosen, flips, self.device);
-        self.objective.visual(params, tokens, objects, training)
+    /// Visual features `[B, P + 36, hidden]` of outputs of the perception module.
+    fn visual(&self, params: &Params, outputs: &[Outputs], training: bool) -> Result<Tensor> {
+        let (tokens, objects) = features(&outputs.iter().collect::<Vec<_>>(), &self.perception.sizes, self.device)?;
+        Ok(self.objective.visual(params, tokens, objects, training))
     }
 
-    /// The packs of a batch, and which of its images are mirrored.
-    fn packs(&self, of: &Sources, step: &Step, rng: &mut ChaCha8Rng) -> Result<(Vec<Pack>, Vec<bool>)> {
-        let patches = self.models.apm.patches() as usize;
-        let mut packs = Vec::new();
-        let mut flips = Vec::new();
-        for &at in step.samples {
-            let source = &of.images[at];
-            let flip = rng.random_bool(0.3);
-            flips.push(flip);
-            let mut lines = match &of.perceived {
-                Some(perceived) => perceived.lines(at, flip),
-                None => annotated_lines(&source.image, flip, rng),
-            };
-            let short = self.stage == LanguageStage::Base && step.done < self.settings.short_contexts;
-            let mut questions = Vec::new();
-            match self.stage {
-                LanguageStage::Align => questions.extend(source.samples.iter().filter(|s| is_report(s)).cloned()),
-                _ => {
-                    // In base training most questions are look-ups; in instruction tuning most are samples of the tasks.
-                    let (from_data, total) = match self.stage {
-                        LanguageStage::Base if short => (3, 2 * self.settings.questions),
-                        LanguageStage::Base => (self.settings.questions.div_ceil(2), self.settings.questions),
-                        _ => (self.settings.questions.saturating_sub(LOOK_UPS), self.settings.questions),
-                    };
-                    questions.extend(choose(&source.samples, from_data, rng).into_iter().map(|s| if flip { mirror(s) } else { s }));
-                    if short {
-                        small_models::shorten(&mut lines, &source.image, rng);
-                    }
-                    // Retrieved sentences may be wrong, so that instruction tuning looks up boxes only.
-                    let look_up = if self.stage == LanguageStage::Base { look_up } else { look_up_box };
-                    while questions.len() < total {
-                        questions.push(look_up(&lines, rng));
-                    }
+    /// Whether contexts have a few structures only.
+    fn is_short(&self, done: f64) -> bool {
+        self.stage == LanguageStage::Base && done < self.settings.short_contexts
+    }
+
+    /// Draws for an image. `perceived` are the lines of its context, or of any other one: how much is drawn does not depend on their texts.
+    fn draw(&self, loaded: &Loaded, perceived: Option<Vec<ContextLine>>, done: f64, rng: &mut ChaCha8Rng) -> Drawn {
+        let flip = rng.random_bool(FLIP);
+        let mut lines = perceived.unwrap_or_else(|| annotated_lines(&loaded.image, flip, rng));
+        let short = self.is_short(done);
+        let mut questions = Vec::new();
+        match self.stage {
+            LanguageStage::Align => questions.extend(loaded.samples.iter().filter(|s| s.task == Task::Report).map(Asked::of)),
+            _ => {
+                // In base training most questions are look-ups; in instruction tuning most are samples of the tasks.
+                let (from_data, total) = match self.stage {
+                    LanguageStage::Base if short => (3, 2 * self.settings.questions),
+                    LanguageStage::Base => (self.settings.questions.div_ceil(2), self.settings.questions),
+                    _ => (self.settings.questions.saturating_sub(LOOK_UPS), self.settings.questions),
+                };
+                let chosen = choose(&loaded.samples, from_data, rng);
+                questions.extend(chosen.into_iter().map(|asked| if flip { asked.mirrored() } else { asked }));
+                if short {
+                    shorten(&mut lines, &loaded.image, rng);
+                }
+                // Retrieved sentences may be wrong, so that instruction tuning looks up boxes only.
+                let look_up = if self.stage == LanguageStage::Base { look_up } else { look_up_box };
+                while questions.len() < total {
+                    questions.push(look_up(&lines, rng));
                 }
             }
-            questions.shuffle(rng);
-            if self.stage == LanguageStage::Instruct && rng.random_bool(NAMES_ONLY) {
-                for line in &mut lines {
-                    line.sentence = line.structure.name().into();
-                }
-            }
-            let pairs = questions.iter().map(|s| (s.question.as_str(), s.answer.as_str()));
-            let patches = if short { 0 } else { patches };
-            packs.push(Pack::new(self.tokenizer, &lines, patches, pairs)?);
         }
-        Ok((packs, flips))
+        questions.shuffle(rng);
+        if self.stage == LanguageStage::Instruct && rng.random_bool(NAMES_ONLY) {
+            for line in &mut lines {
+                line.sentence = line.structure.name().into();
+            }
+        }
+        Drawn { flip, lines, questions }
+    }
+
+    /// Tokens of what was drawn.
+    fn pack(&self, drawn: &Drawn, short: bool) -> Result<Pack> {
+        let patches = if short { 0 } else { self.models.apm.patches() as usize };
+        let context = self.tokenizer.context(&drawn.lines, patches)?;
+        let mut pack = Pack::over(context.ids, context.visual_index);
+        drawn.questions.iter().try_for_each(|asked| asked.add(&mut pack, self.tokenizer))?;
+        Ok(pack)
     }
 }
 
-/// Random samples of an image, without questions for a structure's box. Look-ups ask for the box in the context instead, because a target
-/// that differs from the perceived box would teach an answer between the two.
-fn choose(samples: &[Sample], count: usize, rng: &mut impl Rng) -> Vec<Sample> {
-    samples.iter().filter(|s| s.task != Task::AnatomyGrounding).sample(rng, count).into_iter().cloned().collect()
-}
-
-fn mirror(sample: Sample) -> Sample {
-    Sample { question: instruct::mirror_text(&sample.question), answer: instruct::mirror_text(&sample.answer), ..sample }
-}
-
-/// Context lines from the annotations. A structure without a box gets a random one, because the perception module gives a box for each
-/// structure, too.
-fn annotated_lines(image: &Annotated, flip: bool, rng: &mut impl Rng) -> Vec<ContextLine> {
-    let lines = Structure::all().map(|structure| {
-        let mut bounds = image.boxes[structure.index()].unwrap_or_else(|| {
-            let (x, y) = (rng.random_range(0.0..0.9), rng.random_range(0.0..0.9));
-            NormalizedBox::new(x, y, x + 0.1, y + 0.1)
-        });
-        if flip {
-            bounds = NormalizedBox::new(1.0 - bounds.x1, bounds.y0, 1.0 - bounds.x0, bounds.y1);
-        }
-        ContextLine { structure, grid: bounds.to_grid(), sentence: image.sentences[structure.index()].clone() }
-    });
-    lines.collect()
+/// Lines of a context without boxes and sentences.
+fn blank_lines() -> Vec<ContextLine> {
+    let line = |structure: Structure| ContextLine { structure, grid: [0; 4], sentence: structure.name().into() };
+    Structure::all().map(line).collect()
 }

@@ -15,13 +15,16 @@ use tch::{Kind, Reduction, Tensor};
 /// Names of the losses of the stage `apm`, in the order of [`PerceptionLoss::parts`].
 pub const PARTS: [&str; 4] = ["l1", "giou", "labels", "contrastive"];
 
+/// A label of which nothing is known.
+pub const UNKNOWN: f32 = -1.0;
+
 /// Targets of the perception module for a batch of images.
 pub struct Targets {
     /// Boxes `[B, 36, 4]`: centre and size.
     pub boxes: Tensor,
     /// 1 for a structure with a box, otherwise 0, `[B, 36]`.
     pub present: Tensor,
-    /// 1 for a label that applies, otherwise 0, `[B, 14]`.
+    /// 1 for a label that applies, 0 for one that does not, [`UNKNOWN`] for one that no loss counts, `[B, 14]`.
     pub labels: Tensor,
     /// For each structure with a box, the row of its sentence.
     sentences: Tensor,
@@ -50,8 +53,7 @@ impl PerceptionLoss {
     pub fn of(params: &Params, models: &ModelConfig, weights: &LossWeights, picture: &Tensor, frozen: &Tensor, targets: &Targets) -> Self {
         let (output, projected) = perceive(params, models, picture, frozen, true);
         let (l1, giou) = losses::boxes(&output.boxes.0, &targets.boxes, &targets.present);
-        let labels =
-            output.image_logits.0.binary_cross_entropy_with_logits(&targets.labels, None::<&Tensor>, None::<&Tensor>, Reduction::Mean);
+        let labels = label_loss(&output.image_logits.0, &targets.labels);
         let objects = output.object_embeddings.0.flatten(0, 1).index_select(0, &targets.present_rows);
         let own = projected.index_select(0, &targets.sentences);
         let contrastive = if weights.clip {
@@ -62,6 +64,16 @@ impl PerceptionLoss {
         let loss = &l1 * weights.l1 + &giou * weights.giou + &labels * weights.labels + &contrastive * weights.contrastive;
         Self { parts: [l1, giou, labels, contrastive], loss }
     }
+}
+
+/// Mean binary cross-entropy of the labels `[B, 14]` that are known; 0 if none is.
+fn label_loss(logits: &Tensor, labels: &Tensor) -> Tensor {
+    let known = labels.ge(0.0);
+    let (logits, labels) = (logits.masked_select(&known), labels.masked_select(&known));
+    if labels.numel() == 0 {
+        return logits.sum(Kind::Float);
+    }
+    logits.binary_cross_entropy_with_logits(&labels, None::<&Tensor>, None::<&Tensor>, Reduction::Mean)
 }
 
 /// Runs the module on images. Returns its output, and the projections of all sentences, `[sentences, embedding]`.
@@ -133,5 +145,22 @@ impl LanguageObjective<'_> {
         let logits = self.logits(params, batch, training);
         let each = logits.cross_entropy_loss::<Tensor>(targets, None, Reduction::None, -100, 0.0);
         ((each * weights).sum(Kind::Float) / weights.sum(Kind::Float), logits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_labels_are_in_no_loss() {
+        let logits = Tensor::from_slice(&[0.5f32, -1.0, 2.0, 9.0]).reshape([2, 2]).set_requires_grad(true);
+        let loss = label_loss(&logits, &Tensor::from_slice(&[1f32, 0.0, UNKNOWN, UNKNOWN]).reshape([2, 2]));
+        let expected = ((1.0 + (-0.5f64).exp()).ln() + (1.0 + (-1.0f64).exp()).ln()) / 2.0;
+        assert!((loss.double_value(&[]) - expected).abs() < 1e-6);
+        loss.backward();
+        assert_eq!(Vec::<f32>::try_from(logits.grad().get(1)).unwrap(), [0.0, 0.0]);
+        let none = label_loss(&logits, &Tensor::full([2, 2], f64::from(UNKNOWN), (Kind::Float, tch::Device::Cpu)));
+        assert_eq!(none.double_value(&[]), 0.0);
     }
 }

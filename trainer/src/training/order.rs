@@ -3,9 +3,11 @@
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
 
 /// The order of a training stage. In each epoch every sample is taken once, in an order that follows from the seed and the epoch; samples
 /// that do not fill a batch at its end are left out of that epoch.
+#[derive(Clone)]
 pub struct Order {
     samples: usize,
     batch: usize,
@@ -35,6 +37,11 @@ impl Order {
             self.epoch = Some(epoch);
         }
         &self.shuffled[within * self.batch..(within + 1) * self.batch]
+    }
+
+    /// The samples of these optimiser steps, one after the other, for those who read ahead.
+    pub fn of_steps(mut self, steps: Range<u64>) -> impl Iterator<Item = usize> + Send + 'static {
+        steps.flat_map(move |step| self.of_step(step).to_vec())
     }
 }
 
@@ -103,6 +110,7 @@ mod tests {
         let mut resumed = Order::new(10, 3, 1);
         assert_eq!(resumed.of_step(7), taken[7]);
         assert_eq!(resumed.of_step(2), taken[2]);
+        assert_eq!(resumed.of_steps(3..12).collect::<Vec<_>>(), taken[3..].concat());
     }
 
     #[test]

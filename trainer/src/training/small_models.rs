@@ -1,13 +1,15 @@
-//! Aids for small language models that are trained from nothing, on phantoms. The paper has none of them, because it takes a pretrained
-//! model: an initialisation that favours copying, short contexts at the start, and questions whose answer is in the context.
+//! Aids for small models that are trained from nothing. The paper has none of them, because it takes a pretrained language model: contexts
+//! from annotations, short contexts, questions whose answers are in the context, and an initialisation that favours copying. Their texts
+//! are those of phantoms.
 
-use crate::data::imagenome::Annotated;
+use super::questions::Asked;
+use crate::data::samples::record::Image;
 use crate::graph::Params;
 use crate::models::gemma::{EMBEDDING, GemmaConfig};
-use anatomix::Structure;
 use anatomix::parts::prompt::ContextLine;
 use anatomix::parts::retrieval::is_finding;
-use anatomix_phantom::tasks::{self, Sample};
+use anatomix::{NormalizedBox, Structure};
+use anatomix_phantom::tasks;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
@@ -15,6 +17,53 @@ use tch::{Kind, Tensor};
 
 /// Initial scale of the norms at the end of the base model's residual branches.
 const BRANCH_SCALE: f64 = 0.3;
+
+/// Context lines from the annotations. A structure without a box gets a random one, because the perception module gives a box for each
+/// structure, too; one without a sentence gets its name.
+pub fn annotated_lines(image: &Image, flip: bool, rng: &mut impl Rng) -> Vec<ContextLine> {
+    let letterbox = image.letterbox();
+    let lines = Structure::all().map(|structure| {
+        let known = image.boxes.get(structure.index()).copied().flatten().map(|bounds| letterbox.normalize(&bounds));
+        let mut bounds = known.unwrap_or_else(|| {
+            let (x, y) = (rng.random_range(0.0..0.9), rng.random_range(0.0..0.9));
+            NormalizedBox::new(x, y, x + 0.1, y + 0.1)
+        });
+        if flip {
+            bounds = NormalizedBox::new(1.0 - bounds.x1, bounds.y0, 1.0 - bounds.x0, bounds.y1);
+        }
+        let sentence = image.sentences.get(structure.index()).cloned().flatten().unwrap_or_else(|| structure.name().into());
+        ContextLine { structure, grid: bounds.to_grid(), sentence }
+    });
+    lines.collect()
+}
+
+/// Keeps the lines of structures with findings and of a few random others.
+pub fn shorten(lines: &mut Vec<ContextLine>, image: &Image, rng: &mut impl Rng) {
+    let kept: Vec<usize> = (0..lines.len()).sample(rng, 8);
+    lines.retain(|line| {
+        let i = line.structure.index();
+        kept.contains(&i) || image.sentences.get(i).and_then(Option::as_deref).is_some_and(is_finding)
+    });
+}
+
+/// A question whose answer is in the context: a structure's box, its sentence, or whether it is healthy.
+pub fn look_up(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Asked {
+    match (rng.random_range(0..4), lines.choose(rng)) {
+        (0, Some(line)) => asked(tasks::open_question(line.structure, line.sentence.clone(), rng)),
+        (1, Some(line)) => asked(tasks::health_question(line.structure, !is_finding(&line.sentence))),
+        _ => look_up_box(lines, rng),
+    }
+}
+
+/// A question for the box of a structure in the context.
+pub fn look_up_box(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Asked {
+    let (structure, [x0, y0, x1, y1]) = lines.choose(rng).map_or((Structure::HEART, [0; 4]), |line| (line.structure, line.grid));
+    asked(tasks::anatomy_question(structure, &format!("<box>({x0},{y0}),({x1},{y1})</box>"), rng))
+}
+
+fn asked(drawn: tasks::Sample) -> Asked {
+    Asked::alone(drawn.question, drawn.answer)
+}
 
 /// Initialises the base model so that attention copies from tokens similar to the current one (after Trockman and Kolter, 2023): key
 /// projections equal query projections, output projections are the transpose of value projections, and residual branches are small
@@ -39,28 +88,4 @@ pub fn initialise_copying(language: &GemmaConfig, params: &Params) {
         let deviation = (language.hidden_size as f64).powf(-0.5);
         params.insert(EMBEDDING, table.normal_(0.0, deviation));
     }
-}
-
-/// Keeps the lines of structures with findings and of a few random others.
-pub fn shorten(lines: &mut Vec<ContextLine>, image: &Annotated, rng: &mut impl Rng) {
-    let kept: Vec<usize> = (0..lines.len()).sample(rng, 8);
-    lines.retain(|line| {
-        let i = line.structure.index();
-        kept.contains(&i) || is_finding(&image.sentences[i])
-    });
-}
-
-/// A question whose answer is in the context: a structure's box, its sentence, or whether it is healthy.
-pub fn look_up(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Sample {
-    match (rng.random_range(0..4), lines.choose(rng)) {
-        (0, Some(line)) => tasks::open_question(line.structure, line.sentence.clone(), rng),
-        (1, Some(line)) => tasks::health_question(line.structure, !is_finding(&line.sentence)),
-        _ => look_up_box(lines, rng),
-    }
-}
-
-/// A question for the box of a structure in the context.
-pub fn look_up_box(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Sample {
-    let (structure, [x0, y0, x1, y1]) = lines.choose(rng).map_or((Structure::HEART, [0; 4]), |line| (line.structure, line.grid));
-    tasks::anatomy_question(structure, &format!("<box>({x0},{y0}),({x1},{y1})</box>"), rng)
 }

@@ -6,9 +6,13 @@
 use super::checkpoint::Start;
 use super::config::Recipe;
 use super::fit::{Loss, Stage, Step, Validation, fit};
+use super::kept;
 use super::settings::over;
 use super::tokenizer;
-use crate::data::{imagenome, instruct};
+use crate::data::loading::index::Index;
+use crate::data::loading::prepared::Prepared;
+use crate::data::samples::record::Image;
+use crate::data::sources::split::Split;
 use crate::graph::{Params, Torch, TorchTensor};
 use crate::models::text::{TextConfig, TextInput, sentence_embedding, token_table};
 use crate::run::{self, ModelConfig, Run};
@@ -17,7 +21,7 @@ use anatomix::Structure;
 use anatomix::parts::prompt::{self, ContextLine};
 use anyhow::{Result, anyhow, ensure};
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
 
@@ -26,6 +30,11 @@ const PIECES: usize = 900;
 /// Temperature of the contrastive loss.
 const TEMPERATURE: f64 = 0.05;
 
+/// Splits whose texts are used: no word of the test split.
+const SPLITS: [Split; 2] = [Split::Train, Split::Validate];
+/// Number of images whose questions and answers the tokenizer is trained on.
+const IMAGES: usize = 2000;
+
 /// Trains tokenizer and sentence encoder.
 ///
 /// # Errors
@@ -33,20 +42,28 @@ const TEMPERATURE: f64 = 0.05;
 pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     ensure!(start.from.is_none(), "--from does not apply to `text`; import a sentence encoder instead");
     let run = Run::create(&recipe.run)?;
-    let images = imagenome::read(&recipe.data, |split| split != "test")?;
-    let sentences: BTreeSet<&str> = images.iter().flat_map(|i| i.sentences.iter().map(String::as_str)).collect();
-    let sentences: Vec<&str> = sentences.into_iter().collect();
+    let index = Index::read(Prepared::open(&recipe.data)?, &SPLITS)?;
+    let images: Vec<u32> = SPLITS.iter().flat_map(|&split| index.annotated(split)).collect();
+    let mut sentences = BTreeSet::new();
+    index.each(&images, |image| {
+        sentences.extend(image.sentences.into_iter().flatten());
+        Ok(())
+    })?;
+    ensure!(!sentences.is_empty(), "{} has no images with sentences on structures", index.prepared.folder.display());
+    let sentences: Vec<&str> = sentences.iter().map(String::as_str).collect();
 
     let line = |sentence: &str| {
         let line = ContextLine { structure: Structure::HEART, grid: [0, 0, 1, 1], sentence: sentence.into() };
         format!("{}\n", prompt::line_text(&line))
     };
     let mut texts: Vec<String> = sentences.iter().map(|s| line(s)).collect();
-    // In the order of the images' names, so that the tokenizer is the same each time.
-    let samples: BTreeMap<_, _> = instruct::read(&recipe.data.join("instruct.jsonl"))?.into_iter().collect();
-    for sample in samples.into_values().take(2000).flatten() {
-        texts.push(format!("\nTask: {}", sample.question));
-        texts.push(sample.answer);
+    for (number, image) in first_by_name(&index)? {
+        for split in SPLITS {
+            for sample in index.samples(number, &image, split)? {
+                texts.push(format!("\nTask: {}", sample.question));
+                texts.push(sample.answer);
+            }
+        }
     }
     texts.extend(Structure::all().map(|s| s.name().to_lowercase()));
     let tokenizer = tokenizer::train(&texts, PIECES)?;
@@ -65,12 +82,22 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     let params = Params::create(device);
     let whole = encode(&tokenizer, &sentences)?;
     let _ = tch::no_grad(|| embed(&Torch::new(&params), &models.text, &whole));
+    kept::keep(&run, "text", recipe, settings, &index.hash, start)?;
     let mut stage = SentenceEncoder { config: &models.text, tokenizer: &tokenizer, sentences: &sentences, whole: &whole };
     fit(&run, &mut stage, settings, &params, start)?;
     if start.dry_run {
         return Ok(());
     }
     params.save(&run.file(run::TEXT), |_| true).map_err(Into::into)
+}
+
+/// The first images with samples by their names, so that the tokenizer is the same whatever the order of the data.
+fn first_by_name(index: &Index) -> Result<Vec<(u32, Image)>> {
+    let images: BTreeSet<u32> = SPLITS.iter().flat_map(|&split| index.with_samples(split, |_| true)).collect();
+    let mut named = images.into_iter().map(|number| Ok((index.image(number)?.id, number))).collect::<Result<Vec<_>>>()?;
+    named.sort();
+    named.truncate(IMAGES);
+    named.into_iter().map(|(_, number)| Ok((number, index.image(number)?))).collect()
 }
 
 /// The training stage `text`.

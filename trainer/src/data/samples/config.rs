@@ -16,8 +16,8 @@ pub struct Config {
     pub seed: u64,
     /// What happens to samples of a patient who is in a more protected split elsewhere.
     pub on_leak: OnLeak,
-    /// The split whose sentences go into the sentence database; not the test split.
-    pub database_split: Split,
+    /// The splits whose sentences go into the sentence database; not the test split.
+    pub database_splits: Vec<Split>,
     /// The share of VinDr-CXR's training images that are held out for validation, which it has no split for.
     pub vindr_validation: f64,
     /// A file of templates instead of this program's own.
@@ -31,7 +31,7 @@ impl Default for Config {
         Self {
             seed: 2025,
             on_leak: OnLeak::LeaveOut,
-            database_split: Split::Validate,
+            database_splits: vec![Split::Validate],
             vindr_validation: 0.1,
             templates: None,
             sources: Folders::default(),
@@ -90,6 +90,8 @@ folders! {
     mimic_cxr_vqa,
     /// RaDialog-Instruct: holds its list.
     radialog_instruct,
+    /// What `anatomix-trainer phantom` drew.
+    phantom,
 }
 
 impl Config {
@@ -109,7 +111,11 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        ensure!(self.database_split != Split::Test, "database_split is \"test\"; the sentence database is never made of test images");
+        ensure!(!self.database_splits.is_empty(), "database_splits is empty; name the split whose sentences are retrieved");
+        ensure!(
+            !self.database_splits.contains(&Split::Test),
+            "database_splits names the test split; the sentence database is never made of test images"
+        );
         ensure!((0.0..=0.5).contains(&self.vindr_validation), "vindr_validation is {}; use 0 to 0.5", self.vindr_validation);
         let folders = self.sources.named();
         ensure!(folders.iter().any(|(_, path)| path.is_some()), "[sources] names no folder; name those of the data sets that you have");
@@ -156,7 +162,7 @@ mod tests {
             ("[sources]\nslake = \"none\"", "is not a folder"),
             ("[sources]\nms_cxr = \".\"", "about the images of mimic_cxr_jpg"),
             ("[sources]\nimagenet = \".\"", "unknown field"),
-            ("database_split = \"test\"\n[sources]\nslake = \".\"", "never made of test images"),
+            ("database_splits = [\"test\"]\n[sources]\nslake = \".\"", "never made of test images"),
             ("vindr_validation = nan\n[sources]\nslake = \".\"", "use 0 to 0.5"),
             ("\u{0}", "is not a configuration"),
         ] {

@@ -33,26 +33,32 @@ pub const SKIPPED: &str = "skipped.jsonl";
 /// File name of the sentences, as in a run.
 pub use crate::run::SENTENCES;
 
+/// The path of the samples of a set and split in a prepared folder.
+pub fn file_of(set: Set, split: Split) -> String {
+    format!("{SAMPLES}/{}.{}.jsonl", set.name(), split.name())
+}
+
 /// Writes a prepared folder.
 pub struct Folder {
     destination: Destination,
     images: Lines,
     samples: BTreeMap<(Set, Split), Lines>,
     sentences: Vec<BTreeSet<String>>,
-    database_split: Split,
+    database_splits: Vec<Split>,
 }
 
 impl Folder {
-    /// Begins a folder at this path. The split is the one whose sentences are kept.
+    /// Begins a folder at this path. The sentences of these splits are kept.
     ///
     /// # Errors
     /// If the path has something that is not a prepared folder, or nothing can be written there.
-    pub fn create(out: &Path, database_split: Split) -> Result<Self> {
+    pub fn create(out: &Path, database_splits: &[Split]) -> Result<Self> {
         let destination = Destination::new(out, check_replaceable)?;
         let samples = destination.folder().join(SAMPLES);
         fs::create_dir(&samples).with_context(|| format!("cannot make the folder {}", samples.display()))?;
         let images = Lines::create(destination.folder().join(IMAGES))?;
-        Ok(Self { destination, images, samples: BTreeMap::new(), sentences: vec![BTreeSet::new(); STRUCTURE_COUNT], database_split })
+        let sentences = vec![BTreeSet::new(); STRUCTURE_COUNT];
+        Ok(Self { destination, images, samples: BTreeMap::new(), sentences, database_splits: database_splits.to_vec() })
     }
 
     /// Adds an image.
@@ -60,7 +66,7 @@ impl Folder {
     /// # Errors
     /// If it cannot be written.
     pub fn image(&mut self, image: &Image) -> Result<()> {
-        if image.split == Some(self.database_split) {
+        if image.split.is_some_and(|split| self.database_splits.contains(&split)) {
             for (own, sentence) in self.sentences.iter_mut().zip(&image.sentences) {
                 if let Some(sentence) = sentence.as_ref().filter(|sentence| !own.contains(*sentence)) {
                     own.insert(sentence.clone());
@@ -78,8 +84,7 @@ impl Folder {
         let lines = match self.samples.entry((set, sample.split)) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                let name = format!("{SAMPLES}/{}.{}.jsonl", set.name(), sample.split.name());
-                entry.insert(Lines::create(self.destination.folder().join(name))?)
+                entry.insert(Lines::create(self.destination.folder().join(file_of(set, sample.split)))?)
             }
         };
         lines.push(sample)

@@ -7,6 +7,7 @@ use super::held_out::HeldOut;
 use super::making::Making;
 use super::mimic::Mimic;
 use super::padchest::{self, PadChest};
+use super::phantom::Phantoms;
 use super::record::{Image, Source};
 use super::set::Set;
 use super::slake::Slake;
@@ -34,7 +35,7 @@ const BATCH: usize = 256;
 /// If the templates are wrong, something cannot be written, or by `strict`.
 pub fn prepare(config: &Config, out: &Path, strict: bool) -> Result<Summary> {
     let (templates, bytes) = Templates::read(config.templates.as_deref())?;
-    let folder = Folder::create(out, config.database_split)?;
+    let folder = Folder::create(out, &config.database_splits)?;
     let (mut held, mut skipped) = (HeldOut::new(config.on_leak), Skipped::default());
     let folders = &config.sources;
     // Everything but scene graphs, reports and images is read first, because splits of one set concern the others.
@@ -42,9 +43,11 @@ pub fn prepare(config: &Config, out: &Path, strict: bool) -> Result<Summary> {
     let vindr = Vindr::read(config, &mut held, &mut skipped);
     let padchest = PadChest::read(folders, &mut held, &mut skipped);
     let slake = Slake::read(folders, &mut held, &mut skipped);
+    let phantoms = Phantoms::read(folders, &mut held, &mut skipped);
     let draw = Draw { seed: config.seed, templates: &templates };
     let summary = Summary::new(config, Digest::of(&bytes).to_string(), &held);
-    let mut writing = Writing { folder, skipped, summary, strict, draw, held: &held, structures: BTreeMap::new() };
+    let out = std::path::absolute(out)?;
+    let mut writing = Writing { out, folder, skipped, summary, strict, draw, held: &held, structures: BTreeMap::new() };
     writing.check()?;
     if let Some(mimic) = &mimic {
         writing.source(Source::MimicCxrJpg, folders.mimic_cxr_jpg.clone(), mimic.len(), |index, making| mimic.make(index, making))?;
@@ -60,11 +63,15 @@ pub fn prepare(config: &Config, out: &Path, strict: bool) -> Result<Summary> {
         let images = folders.slake.as_deref().map(slake::images);
         writing.source(Source::Slake, images, slake.len(), |index, making| slake.make(index, making))?;
     }
+    if let Some(phantoms) = &phantoms {
+        writing.source(Source::Phantom, folders.phantom.clone(), phantoms.len(), |index, making| phantoms.make(index, making))?;
+    }
     writing.finish()
 }
 
 /// The folder in the making.
 struct Writing<'a> {
+    out: PathBuf,
     folder: Folder,
     skipped: Skipped,
     summary: Summary,
@@ -85,7 +92,7 @@ impl Writing<'_> {
         make: impl Fn(usize, &mut Making) -> Option<Image> + Sync,
     ) -> Result<()> {
         if let Some(folder) = folder {
-            self.summary.folders.insert(source.name().into(), std::path::absolute(folder)?);
+            self.summary.folders.insert(source.name().into(), relative(std::path::absolute(folder)?, &self.out));
         }
         let bar = progress::bar(count as u64, source.name());
         let (draw, held) = (self.draw, self.held);
@@ -129,6 +136,10 @@ impl Writing<'_> {
             return Ok(());
         }
         *self.summary.annotated.entry(split).or_default() += 1;
+        if source == Source::Phantom {
+            // They bring their own questions.
+            return Ok(());
+        }
         // The structure that was asked for least often, so that all structures are asked for equally often.
         let counts = self.structures.entry(split).or_insert([0; STRUCTURE_COUNT]);
         let least = boxes.iter().map(|(structure, _)| counts[structure.index()]).min().unwrap_or_default();
@@ -153,5 +164,26 @@ impl Writing<'_> {
         self.summary.sentences = self.folder.sentences();
         self.folder.install(&self.summary, &self.skipped)?;
         Ok(self.summary)
+    }
+}
+
+/// `folder` as seen from `out` if `out` lies inside it, so that both can be moved together.
+fn relative(folder: PathBuf, out: &Path) -> PathBuf {
+    match out.strip_prefix(&folder) {
+        Ok(inside) => inside.components().map(|_| "..").collect(),
+        Err(_) => folder,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_around_the_prepared_one_is_relative() {
+        let relative = |folder: &str, out: &str| relative(folder.into(), Path::new(out));
+        assert_eq!(relative("/data/phantoms", "/data/phantoms/prepared"), Path::new(".."));
+        assert_eq!(relative("/data", "/data/a/b"), Path::new("../.."));
+        assert_eq!(relative("/data/slake", "/data/prepared"), Path::new("/data/slake"));
     }
 }

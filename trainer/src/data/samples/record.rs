@@ -19,11 +19,13 @@ pub enum Source {
     PadchestGr,
     /// SLAKE.
     Slake,
+    /// Phantoms.
+    Phantom,
 }
 
 impl Source {
     /// All sources of images.
-    pub const ALL: [Self; 4] = [Self::MimicCxrJpg, Self::VindrCxr, Self::PadchestGr, Self::Slake];
+    pub const ALL: [Self; 5] = [Self::MimicCxrJpg, Self::VindrCxr, Self::PadchestGr, Self::Slake, Self::Phantom];
 
     /// The name in identifiers and data files.
     pub fn name(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Source {
             Self::VindrCxr => "vindr_cxr",
             Self::PadchestGr => "padchest_gr",
             Self::Slake => "slake",
+            Self::Phantom => "phantom",
         }
     }
 }

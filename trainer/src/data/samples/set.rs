@@ -1,9 +1,9 @@
-//! The nine sample sets of table S1.
+//! The nine sample sets of table S1, and that of phantoms.
 
 use crate::data::sources::split::Split;
 use serde::{Deserialize, Serialize};
 
-/// A sample set of the paper.
+/// A sample set: one of the paper, or that of phantoms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Set {
@@ -25,6 +25,8 @@ pub enum Set {
     MimicCxrClassification,
     /// The reports of MIMIC-CXR.
     MimicReportGen,
+    /// All tasks on phantoms; the paper does not have it.
+    Phantom,
 }
 
 impl Set {
@@ -41,6 +43,11 @@ impl Set {
         Self::MimicReportGen,
     ];
 
+    /// The sets of table S1, and that of phantoms.
+    pub fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain([Self::Phantom])
+    }
+
     /// The name in file names.
     pub fn name(self) -> &'static str {
         match self {
@@ -53,10 +60,11 @@ impl Set {
             Self::PadchestGr => "padchest_gr",
             Self::MimicCxrClassification => "mimic_cxr_classification",
             Self::MimicReportGen => "mimic_report_gen",
+            Self::Phantom => "phantom",
         }
     }
 
-    /// The number of samples in the paper (table S1).
+    /// The number of samples in the paper (table S1), 0 for phantoms.
     pub fn paper(self, split: Split) -> u64 {
         let [test, train, validate] = match self {
             Self::MimicVqa => [5_497, 101_963, 4_926],
@@ -68,6 +76,7 @@ impl Set {
             Self::PadchestGr => [1_121, 3_920, 558],
             Self::MimicCxrClassification => [2_957, 182_425, 1_666],
             Self::MimicReportGen => [1_722, 135_049, 1_078],
+            Self::Phantom => [0; 3],
         };
         match split {
             Split::Train => train,

@@ -25,7 +25,7 @@ pub struct Summary {
     pub config: Config,
     /// SHA-256 of the templates.
     pub templates_sha256: String,
-    /// The folder that paths of images are in, by source.
+    /// The folder that paths of images are in, by source; relative to the prepared folder if that lies inside it.
     pub folders: BTreeMap<String, PathBuf>,
     /// Data sets that the configuration names no folder for.
     pub absent: Vec<String>,
@@ -93,7 +93,9 @@ impl Summary {
 
     /// Takes the numbers of samples.
     pub fn count_samples(&mut self, counts: &BTreeMap<(Set, Split), u64>) {
-        for set in Set::ALL {
+        // Phantoms are in no table of the paper.
+        let has_phantoms = counts.keys().any(|(set, _)| *set == Set::Phantom);
+        for set in Set::every().filter(|set| *set != Set::Phantom || has_phantoms) {
             let of = |split| Counts { found: counts.get(&(set, split)).copied().unwrap_or_default(), paper: set.paper(split) };
             self.sets.insert(set.name().into(), Split::ALL.map(|split| (split, of(split))).into());
         }
@@ -111,7 +113,7 @@ impl Summary {
         let mut table = Table::new();
         table.load_style(ASCII_MARKDOWN).set_header(["sample set", "train", "paper", "validate", "paper", "test", "paper"]);
         table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-        for set in Set::ALL {
+        for set in Set::every().filter(|set| self.sets.contains_key(set.name())) {
             let counts = self.sets.get(set.name());
             let of = |split| counts.and_then(|counts| counts.get(&split)).map_or([0, 0], |c: &Counts| [c.found, c.paper]);
             let cells = Split::ALL.into_iter().flat_map(of).map(|count| count.to_string());
@@ -140,9 +142,9 @@ impl Summary {
     }
 }
 
-/// Data sets without a folder. Folders with a default are none.
+/// Data sets without a folder. Folders with a default, and phantoms, are none.
 fn absent(config: &Config) -> Vec<String> {
-    let has_default = |name: &str| name == "padchest_gr_images" || name == "mimic_cxr_reports";
+    let is_no_set = |name: &str| ["padchest_gr_images", "mimic_cxr_reports", "phantom"].contains(&name);
     let named = config.sources.named().into_iter();
-    named.filter(|(name, path)| path.is_none() && !has_default(name)).map(|(name, _)| name.to_owned()).collect()
+    named.filter(|(name, path)| path.is_none() && !is_no_set(name)).map(|(name, _)| name.to_owned()).collect()
 }

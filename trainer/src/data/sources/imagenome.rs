@@ -72,8 +72,19 @@ pub fn ids(folder: &Path, skipped: &mut Skipped) -> BTreeSet<String> {
     names.filter_map(|name| Some(name.strip_suffix("_SceneGraph.json")?.to_owned())).collect()
 }
 
-/// Reads the scene graph of an image of this size.
+/// Reads the scene graph of an image of this size, with the published sentences.
 pub fn read(path: &Path, size: (u32, u32), skipped: &mut Skipped) -> Option<SceneGraph> {
+    read_worded(path, size, skipped, |structure, terms, is_known| is_known.then(|| sentence(structure, terms)))
+}
+
+/// Reads the scene graph of an image of this size. `word` makes the sentence on a structure from its terms; its last argument says whether
+/// the structure has a box or attributes.
+pub fn read_worded(
+    path: &Path,
+    size: (u32, u32),
+    skipped: &mut Skipped,
+    word: impl Fn(Structure, &[String], bool) -> Option<String>,
+) -> Option<SceneGraph> {
     let at = At::file(path);
     let bytes = match anatomix::parts::files::read(path, MAX_BYTES) {
         Ok(bytes) => bytes,
@@ -83,7 +94,7 @@ pub fn read(path: &Path, size: (u32, u32), skipped: &mut Skipped) -> Option<Scen
         }
     };
     match array::object(&bytes) {
-        Ok(file) => Some(structures(&file, size, at, skipped)),
+        Ok(file) => Some(structures(&file, size, at, skipped, word)),
         Err(error) => {
             skipped.note(Reason::FileUnreadable, at, format!("it is not a scene graph: {error}"));
             None
@@ -91,7 +102,13 @@ pub fn read(path: &Path, size: (u32, u32), skipped: &mut Skipped) -> Option<Scen
     }
 }
 
-fn structures(file: &File, size: (u32, u32), at: At, skipped: &mut Skipped) -> SceneGraph {
+fn structures(
+    file: &File,
+    size: (u32, u32),
+    at: At,
+    skipped: &mut Skipped,
+    word: impl Fn(Structure, &[String], bool) -> Option<String>,
+) -> SceneGraph {
     let mut boxes = [None; STRUCTURE_COUNT];
     let mut seen = [false; STRUCTURE_COUNT];
     for (row, object) in file.objects.iter().enumerate() {
@@ -108,7 +125,7 @@ fn structures(file: &File, size: (u32, u32), at: At, skipped: &mut Skipped) -> S
         let own = |a: &&Attributes| by_raw_name(&a.name) == Some(structure);
         let is_known = boxes[index].is_some() || file.attributes.iter().any(|a| own(&a));
         let terms = terms(file.attributes.iter().filter(own), at, skipped);
-        is_known.then(|| sentence(structure, &terms))
+        word(structure, &terms, is_known)
     });
     SceneGraph { boxes, sentences }
 }

@@ -11,6 +11,7 @@ pub mod mimic;
 pub mod mimic_vqa;
 pub mod ms_cxr;
 pub mod padchest;
+pub mod phantom;
 pub mod radialog;
 pub mod size;
 pub mod skipped;

@@ -1,33 +1,4 @@
-//! Instruction samples of the nine tasks, in files with one JSON object per line.
-
-use anatomix_phantom::tasks::Sample;
-use anyhow::{Context, Result};
-use serde::Deserialize;
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-
-#[derive(Deserialize)]
-struct Line {
-    image: String,
-    #[serde(flatten)]
-    sample: Sample,
-}
-
-/// Reads the samples of each image, by the image's identifier.
-///
-/// # Errors
-/// If the file cannot be read or a line is malformed; the message names the file and the line.
-pub fn read(path: &Path) -> Result<HashMap<String, Vec<Sample>>> {
-    let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut out: HashMap<String, Vec<Sample>> = HashMap::new();
-    for (number, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.with_context(|| format!("cannot read {}", path.display()))?;
-        let line: Line = serde_json::from_str(&line).with_context(|| format!("{} line {}", path.display(), number + 1))?;
-        out.entry(line.image).or_default().push(line.sample);
-    }
-    Ok(out)
-}
+//! Questions and answers on a mirrored image.
 
 /// Mirrors the boxes in a text: `(x0,y0),(x1,y1)` on the prompt's grid becomes `(1024-x1,y0),(1024-x0,y1)`.
 pub fn mirror_text(text: &str) -> String {
