@@ -48,6 +48,46 @@ const NAMES: [&str; STRUCTURE_COUNT] = [
     "Right costodiaphragmatic recess",
 ];
 
+/// Names of two or three words in index order. They are part of compact prompts, and so of weights: they never change.
+const SHORT_NAMES: [&str; STRUCTURE_COUNT] = [
+    "Abdomen",
+    "Aortic arch",
+    "Left apex",
+    "Right apex",
+    "Heart",
+    "Descending aorta",
+    "Left hilum",
+    "Right hilum",
+    "Left clavicle",
+    "Left hemidiaphragm",
+    "Left lower zone",
+    "Left lung",
+    "Left mid zone",
+    "Left upper zone",
+    "Mediastinum",
+    "Right atrium",
+    "Right heart border",
+    "Right clavicle",
+    "Right hemidiaphragm",
+    "Right lower zone",
+    "Right lung",
+    "Right mid zone",
+    "Right upper zone",
+    "Carina",
+    "Left heart border",
+    "Left upper abdomen",
+    "Right upper abdomen",
+    "Upper mediastinum",
+    "Superior vena cava",
+    "Trachea",
+    "Spine",
+    "Cavoatrial junction",
+    "Left cardiophrenic",
+    "Left costophrenic",
+    "Right cardiophrenic",
+    "Right costophrenic",
+];
+
 /// Pairs of left and right structures, the patient's left first.
 const PAIRS: [(u8, u8); 12] =
     [(2, 3), (6, 7), (8, 17), (9, 18), (10, 19), (11, 20), (12, 21), (13, 22), (24, 16), (25, 26), (32, 34), (33, 35)];
@@ -104,6 +144,11 @@ impl Structure {
     /// The name in prompts and sentences.
     pub fn name(self) -> &'static str {
         NAMES[self.index()]
+    }
+
+    /// The name in pictures and in compact prompts, of two or three words.
+    pub(crate) fn short_name(self) -> &'static str {
+        SHORT_NAMES[self.index()]
     }
 
     /// The same structure on the other side of the body; `None` for an unpaired structure.
@@ -238,6 +283,14 @@ mod tests {
         for (index, label) in Label::ALL.into_iter().enumerate() {
             assert_eq!(label.index(), index);
             assert_eq!(serde_json::to_value(label).unwrap(), label.name());
+        }
+    }
+
+    #[test]
+    fn short_names_keep_the_side() {
+        for structure in Structure::all() {
+            let prefix = structure.side().map_or("", |side| if side == Side::Left { "Left " } else { "Right " });
+            assert!(structure.short_name().starts_with(prefix), "{structure}: {}", structure.short_name());
         }
     }
 }

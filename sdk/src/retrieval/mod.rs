@@ -19,6 +19,7 @@ mod writer;
 pub use reader::{Hit, SentenceDatabase};
 pub use writer::{SentenceList, write};
 
+use crate::anatomy::Structure;
 use crate::cause::{Source, advice};
 use std::path::PathBuf;
 
@@ -44,4 +45,14 @@ pub enum RetrievalError {
 /// Whether a sentence names a finding. The sentence of a normal structure is "NAME is healthy."
 pub fn is_finding(sentence: &str) -> bool {
     !sentence.trim_end().ends_with("is healthy.")
+}
+
+/// A sentence without its structure's name: "edema" for "Left lung shows edema." Compact prompts contain it, so this never changes.
+pub(crate) fn noted(structure: Structure, sentence: &str) -> &str {
+    let name = structure.name();
+    let rest = match sentence.split_at_checked(name.len()) {
+        Some((start, rest)) if start.eq_ignore_ascii_case(name) => rest.trim_start(),
+        _ => sentence,
+    };
+    rest.strip_prefix("shows ").unwrap_or(rest).trim_end_matches('.')
 }

@@ -398,3 +398,12 @@ fn folders_missing_files_and_bad_lists() {
     let nowhere = folder.path().join("no/such/folder/out");
     assert!(matches!(write(&nowhere, &lists(|_| 1, 1)), Err(RetrievalError::Write { .. })));
 }
+
+#[test]
+fn a_sentence_without_its_name() {
+    let spine = Structure::new(30).unwrap();
+    assert_eq!(noted(Structure::LEFT_LUNG, "left lung shows edema and nodule."), "edema and nodule");
+    assert_eq!(noted(spine, "Scoliosis is seen."), "Scoliosis is seen");
+    // Cutting at the name's length must not split a letter.
+    assert_eq!(noted(spine, "ééééééééé"), "ééééééééé");
+}

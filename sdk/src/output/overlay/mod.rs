@@ -5,12 +5,10 @@
 
 mod canvas;
 mod layout;
-mod names;
 mod picture;
 mod subject;
 
 pub use canvas::FONT;
-pub(super) use subject::noted;
 
 use super::{OutputError, write_private};
 use crate::Radiograph;
