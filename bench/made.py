@@ -146,7 +146,7 @@ def reference_language():
     out = FOLDER / "reference-language"
     if (out / "model.safetensors").exists():
         return out
-    recipe = (REFERENCE.parent / "reference/recipe.toml").read_text()
+    recipe = (REFERENCE.parent.parent / "recipes/reference.toml").read_text()
     section = recipe.split("[models.language]")[1].split("[")[0]
     sizes = {key: float(value) for key, value in re.findall(r"(\w+) = ([\d.]+)", section)}
     thetas = {"full_attention": sizes.pop("rope_theta"), "sliding_attention": sizes.pop("rope_local_base_freq")}

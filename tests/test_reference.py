@@ -77,20 +77,25 @@ class Reader:
         [features] = self.projector.run(None, {"image_tokens": tokens, "object_embeddings": embeddings})
         return {"boxes": boxes, "sentences": best, "features": features[0]}
 
+    def context(self, boxes: np.ndarray, sentences: list[str]) -> str:
+        """The text before the question; boxes are on the prompt's grid."""
+        lines = []
+        for i, (box, sentence) in enumerate(zip(boxes, sentences)):
+            lines.append(f"\nemb:<emb><obj_{i}></emb> box:<box>({box[0]},{box[1]}),({box[2]},{box[3]})</box> {sentence}")
+        context = "<bos><start_of_turn>user\nImage: \n\n<image_start>" + "<image>" * self.manifest["apm"]["patches"]
+        return context + "<image_end>\n\n\nLikely findings:" + "".join(lines)
+
     def prompt(self, seen: dict, question: str) -> tuple[np.ndarray, np.ndarray]:
         """Token ids, and for each of them its row of the visual features or -1."""
         patches = self.manifest["apm"]["patches"]
-        lines = []
-        for i, (box, sentence) in enumerate(zip((seen["boxes"] * np.float32(GRID)).astype(int), seen["sentences"])):
-            lines.append(f"\nemb:<emb><obj_{i}></emb> box:<box>({box[0]},{box[1]}),({box[2]},{box[3]})</box> {sentence}")
-        context = "<bos><start_of_turn>user\nImage: \n\n<image_start>" + "<image>" * patches
-        context += "<image_end>\n\n\nLikely findings:" + "".join(lines)
+        context = self.context((seen["boxes"] * np.float32(GRID)).astype(int), seen["sentences"])
         # Context and question are tokenized apart, because the SDK keeps the context.
         turn = f"\nTask: {question}<end_of_turn>\n<start_of_turn>model\n"
         encode = lambda text: self.tokenizer.encode(text, add_special_tokens=False).ids
         ids = np.array(encode(context) + encode(turn))
         index = np.full(len(ids), -1)
-        index[ids == self.tokenizer.token_to_id("<image>")] = np.arange(patches)
+        images = ids == self.tokenizer.token_to_id("<image>")
+        index[images] = np.arange(images.sum())
         for i in range(STRUCTURE_COUNT):
             index[ids == self.tokenizer.token_to_id(f"<obj_{i}>")] = patches + i
         return ids, index
@@ -214,7 +219,7 @@ def test_a_conversation(reader, perceive, succeed, phantom_dicom, near):
 @pytest.fixture(scope="module")
 def gemma(root, bundle, manifest) -> Gemma3ForCausalLM:
     """transformers' Gemma 3 with the weights in decoder.onnx, which have their published names."""
-    sizes = tomllib.loads((root / "examples/reference/recipe.toml").read_text())["models"]["language"]
+    sizes = tomllib.loads((root / "recipes/reference.toml").read_text())["models"]["language"]
     rope = lambda theta, factor: (
         {"rope_type": "default", "rope_theta": theta}
         if factor == 1.0

@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 
 trainer=${TRAINER:-target/release/anatomix-trainer}
-recipe=examples/reference/recipe.toml
+recipe=recipes/reference.toml
 data=data/phantoms
 run=runs/reference
 bundle=examples/reference-bundle
