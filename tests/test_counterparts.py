@@ -107,6 +107,9 @@ PresentationState::content_time | anx_document_options.content_time | DocumentOp
 PresentationState::of | anx_study_presentation_state | Study::presentation_state | Study.presentation_state
 PresentationState::to_bytes | anx_study_presentation_state | Study::presentation_state | Study.presentation_state
 PresentationState::write | -files | -files | -files
+PromptForm::check | -manifest | -manifest | -manifest
+PromptForm::image_features | -manifest | -manifest | -manifest
+PromptForm::version | -manifest | -manifest | -manifest
 Question::accept_flags | anx_ask_options.accept_flags | AskOptions::accept_flags | Question.__new__(accept_flags)
 Question::deadline | anx_ask_options.deadline_ms | AskOptions::deadline | Question.__new__(deadline)
 Question::follow_up | anx_ask_options.follow_up | AskOptions::follow_up | Question.__new__(follow_up)

@@ -48,6 +48,7 @@ def changed_bundle(bundle, tmp_path_factory):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["checked_on"] = ["another processor"]
     manifest["graphs"] = {"apm_precision": "fp32", "decoder_operators": "fused", "apm_tolerance": 0.001, "decoder_tolerance": 0.001}
+    manifest["prompt"] = {"version": 2, "inputs": "VSB", "compact": True, "pool": 4, "system": "Read the image."}
     manifest["added_later"] = 1
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder

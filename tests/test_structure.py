@@ -25,7 +25,8 @@ def code(text):
     """The code without comments, strings, test modules and paths of visibility."""
     text = re.sub(r"//[^\n]*", "", text)
     text = re.sub(r"\bpub\(in [\w:]+\)", "pub", text)
-    text = re.sub(r'"(?:\\.|[^"\\])*"', '""', text)
+    # A backslash also joins the lines of a string.
+    text = re.sub(r'"(?:\\.|[^"\\])*"', '""', text, flags=re.DOTALL)
     return re.split(r"#\[cfg\(test\)\]\s*(?:pub(?:\([^)]*\))?\s+)?mod \w+ \{", text)[0]
 
 

@@ -128,7 +128,7 @@ impl Inner {
             grid: bounds.to_grid(),
             sentence: found.sentence.text.clone(),
         });
-        let context = self.model.tokenizer.context(&lines.collect::<Vec<_>>(), self.bundle.manifest().apm.patches)?;
+        let context = self.model.context(&lines.collect::<Vec<_>>())?;
         let labels = Label::ALL.into_iter().zip(perception.scores()).map(|(label, score)| LabelScore { label, score }).collect();
         Ok(Study {
             facts: OnceLock::new(),

@@ -174,6 +174,7 @@ fn prompt(error: &PromptError) -> ErrorCode {
     use PromptError as E;
     match error {
         E::Read { .. } | E::Tokenizer { .. } | E::MissingToken { .. } => ErrorCode::PromptTokenizer,
+        E::SystemPrompt { .. } => ErrorCode::Bundle,
         E::ControlToken { .. } | E::EmptyQuestion | E::LongQuestion { .. } | E::Box { .. } => ErrorCode::PromptQuestion,
         _ => ErrorCode::Prompt,
     }

@@ -6,7 +6,7 @@ use crate::cause::{causes, source};
 use crate::decoder::{Decoder, DecoderError, Form, Grammar, Matcher, RunCosts, Speculation};
 use crate::error::Result;
 use crate::parallel;
-use crate::prompt::{ContextLine, PromptTokenizer};
+use crate::prompt::{ContextLine, ContextTokens, PromptForm, PromptTokenizer};
 use crate::runtime::Runtime;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +17,11 @@ pub(crate) struct LanguageModel {
     pub decoder: Decoder,
     /// Chooses how many draft tokens are verified, for all answers; `None` if prompt look-up decoding is off.
     speculation: Option<Mutex<Speculation>>,
-    /// Number of tokens of the shortest context of a study: sentences are empty, and coordinates have one digit.
+    /// The form of the prompt.
+    form: PromptForm,
+    /// Number of rows of visual features that an image has.
+    image_features: usize,
+    /// Number of tokens that no context of a study falls below.
     shortest_context: usize,
     /// If compilation failed, the error's text: only constrained questions fail then.
     grammar: Result<Grammar, String>,
@@ -46,9 +50,20 @@ impl LanguageModel {
             .map_err(|_| "compiling it failed".to_string())
             .and_then(|made| made.map_err(|e| causes(&e).unwrap_or_else(|| e.to_string())));
         let speculation = costs.map(|costs| Mutex::new(Speculation::new(costs)));
+        let (form, image_features) = (bundle.manifest().prompt.form.clone(), bundle.manifest().image_features());
+        // Sentences are empty, and coordinates have one digit. In a compact context, sentences decide on the lines, of which this has none.
         let line = |structure| ContextLine { structure, grid: [0; 4], sentence: String::new() };
-        let shortest = tokenizer.context(&Structure::all().map(line).collect::<Vec<_>>(), bundle.manifest().apm.patches)?;
-        Ok(Self { decoder: decoder?, shortest_context: shortest.ids.len(), tokenizer, speculation, grammar })
+        let lines: Vec<ContextLine> = Structure::all().filter(|_| !form.compact).map(line).collect();
+        let shortest_context = tokenizer.context(&form, &lines, image_features)?.ids.len();
+        Ok(Self { decoder: decoder?, form, image_features, shortest_context, tokenizer, speculation, grammar })
+    }
+
+    /// The context of a study, of whose structures these are the lines.
+    ///
+    /// # Errors
+    /// If a sentence cannot be tokenized.
+    pub fn context(&self, lines: &[ContextLine]) -> Result<ContextTokens> {
+        Ok(self.tokenizer.context(&self.form, lines, self.image_features)?)
     }
 
     /// Bytes that the KV cache of a study takes at most for this many tokens; see [`Engine::study_bytes`](crate::Engine::study_bytes).

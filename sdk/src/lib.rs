@@ -68,6 +68,7 @@ pub use log::LogLevel;
 pub use perception::Perception;
 pub use perception::flags::{Flag, FlagCode, Severity};
 pub use progress::{Phase, Progress};
+pub use prompt::{PromptForm, PromptInputs};
 pub use provenance::{Provenance, Timing};
 pub use question::Question;
 pub use radiograph::{Header, Histogram, Orientation, PixelHistory, Preprocess, Radiograph, ReadOptions};

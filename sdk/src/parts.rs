@@ -62,7 +62,7 @@ pub mod perception {
 /// The prompt, as text and as tokens.
 pub mod prompt {
     pub use crate::prompt::{
-        ADDED_TOKENS, CHAT_TOKENS, ContextLine, ContextTokens, OBJECT_TOKENS, PROMPT_VERSION, PromptTokenizer, grounded_text, line_text,
+        ADDED_TOKENS, CHAT_TOKENS, ContextLine, ContextTokens, OBJECT_TOKENS, PromptTokenizer, grounded_text, line_text,
     };
 }
 

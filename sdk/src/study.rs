@@ -355,4 +355,21 @@ mod tests {
         study.ask(Question::new("What is it?").json_schema(r#"{"const": 0}"#).follow_up()).unwrap();
         assert_eq!(study.model.compiled_schemas(), 13);
     }
+
+    /// Training writes conversations by the same functions of the tokenizer, which it must agree with token by token.
+    #[test]
+    fn turns_are_the_tokens_of_their_texts() {
+        let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+        let engine = Engine::builder().golden_check(false).open(file("reference-bundle")).unwrap();
+        let mut study = engine.study(&Radiograph::open(file("phantom.dcm")).unwrap()).unwrap();
+        let questions = ["Where is the left lung?", "What does it show?", "Is there a pleural effusion?"];
+        let mut expected = Vec::new();
+        for (turn, question) in questions.into_iter().enumerate() {
+            let answer = study.ask(Question::new(question).follow_up()).unwrap();
+            let tokenizer = &study.model.tokenizer;
+            let asked = if turn == 0 { tokenizer.question(question) } else { tokenizer.follow_up(question) };
+            expected.extend([asked.unwrap(), tokenizer.answer(&answer.raw).unwrap()].concat());
+            assert_eq!(study.conversation.as_ref().unwrap().turn_tokens(), expected);
+        }
+    }
 }

@@ -13,6 +13,7 @@ pub mod graph;
 pub mod import;
 pub mod models;
 pub mod progress;
+pub mod prompt;
 pub mod reporting;
 pub mod run;
 pub mod training;

@@ -1,9 +1,12 @@
 //! A run: the folder with the results of a training.
 
+use crate::graph::Ops;
 use crate::models::apm::ApmConfig;
 use crate::models::gemma::GemmaConfig;
 use crate::models::lora::Lora;
+use crate::models::projector::{pooled, projector};
 use crate::models::text::TextConfig;
+use crate::prompt::PromptConfig;
 use anatomix::{Histogram, Preprocess};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -23,6 +26,8 @@ pub struct ModelConfig {
     pub language: GemmaConfig,
     /// LoRA adapters of the language model.
     pub lora: Lora,
+    /// What the language model reads of a study.
+    pub prompt: PromptConfig,
 }
 
 impl Default for ModelConfig {
@@ -33,6 +38,7 @@ impl Default for ModelConfig {
             text: Default::default(),
             language: Default::default(),
             lora: Default::default(),
+            prompt: Default::default(),
         }
     }
 }
@@ -41,6 +47,27 @@ impl ModelConfig {
     /// Preprocessing of radiographs for these models.
     pub fn preprocess(&self) -> Preprocess {
         Preprocess { version: 1, size: self.apm.image_size as u32, histogram: self.histogram }
+    }
+
+    /// Checks that the sizes fit together, so that no operation fails later.
+    ///
+    /// # Errors
+    /// If they do not; the message names the first size that does not fit.
+    pub fn check(&self) -> Result<()> {
+        self.apm.check()?;
+        self.prompt.check(self.apm.patches())
+    }
+
+    /// Number of rows of visual features of an image, without those of its structures.
+    pub fn image_features(&self) -> usize {
+        self.prompt.form().image_features(self.apm.patches() as usize)
+    }
+
+    /// Visual features `[B, image features + 36, hidden]` of image tokens `[B, P, width]` and object embeddings `[B, 36, E]`.
+    pub fn visual_features<O: Ops>(&self, ops: &O, image_tokens: &O::Tensor, object_embeddings: &O::Tensor) -> O::Tensor {
+        let (width, embedding, hidden) = (self.apm.width, self.apm.embedding, self.language.hidden_size);
+        let tokens = pooled(ops, image_tokens, [self.apm.grid(), width], self.prompt.pool as i64);
+        projector(ops, (width, embedding, hidden), &tokens, object_embeddings)
     }
 }
 
@@ -75,7 +102,7 @@ impl Run {
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}; train a model into this run first", path.display()))?;
         let models: ModelConfig = toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
-        models.apm.check().with_context(|| format!("{} is not valid", path.display()))?;
+        models.check().with_context(|| format!("{} is not valid", path.display()))?;
         Ok(models)
     }
 
@@ -93,6 +120,18 @@ impl Run {
             );
             return Ok(());
         }
+        self.write_models(models)
+    }
+
+    /// Replaces the models' configuration if it differs.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_models(&self, models: &ModelConfig) -> Result<()> {
+        if self.models().is_ok_and(|present| present == *models) {
+            return Ok(());
+        }
+        let path = self.file(MODELS);
         std::fs::write(&path, toml::to_string_pretty(models)?).with_context(|| format!("cannot write {}", path.display()))
     }
 }

@@ -2,11 +2,10 @@
 
 use super::error::BundleError;
 use super::layout::{APM, DECODER, GOLDEN, MANIFEST, MAX_GOLDEN, MAX_GRAPH, PROJECTOR, TOKENIZER};
-use crate::prompt::{MAX_TOKENIZER, PROMPT_VERSION};
+use crate::prompt::{MAX_TOKENIZER, PROMPT_VERSION, PromptForm};
 use crate::radiograph::Preprocess;
 use crate::text::brief;
 use serde::{Deserialize, Serialize};
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -66,11 +65,20 @@ pub struct ApmSizes {
 }
 
 /// Settings of the prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PromptSettings {
-    /// Version of the prompt's format.
+    /// Version of the prompt's format: 1 for the published form, 2 for any other.
     pub version: u32,
+    /// The form.
+    #[serde(flatten)]
+    pub form: PromptForm,
+}
+
+impl From<PromptForm> for PromptSettings {
+    fn from(form: PromptForm) -> Self {
+        Self { version: form.version(), form }
+    }
 }
 
 /// Sizes of the language model.
@@ -156,6 +164,11 @@ impl Manifest {
         self.graphs.as_ref().map_or((TOLERANCE, TOLERANCE), |g| (g.apm_tolerance, g.decoder_tolerance))
     }
 
+    /// Number of rows of visual features that an image has: its patches, or fewer if the prompt pools them.
+    pub(crate) fn image_features(&self) -> usize {
+        self.prompt.form.image_features(self.apm.patches)
+    }
+
     /// A note for an engine on a CPU of this kind, on one line, if the bundle was checked on other kinds of processors only.
     pub fn processor_note(&self, processor: &str) -> Option<String> {
         let others = &self.checked_on;
@@ -172,12 +185,13 @@ impl Manifest {
 
     /// Checks versions, sizes, texts, settings, and names of files.
     pub(super) fn check(&self, path: &Path) -> Result<(), BundleError> {
-        for (what, found, known) in [("the preprocessing", self.preprocess.version, 1), ("the prompt", self.prompt.version, PROMPT_VERSION)]
-        {
-            match found.cmp(&known) {
-                Ordering::Less => return Err(BundleError::OlderVersion { path: path.into(), what, found, known }),
-                Ordering::Greater => return Err(BundleError::NewerVersion { path: path.into(), what, found, known }),
-                Ordering::Equal => {}
+        let versions = [("the preprocessing", self.preprocess.version, 1..=1), ("the prompt", self.prompt.version, 1..=PROMPT_VERSION)];
+        for (what, found, known) in versions {
+            if found < *known.start() {
+                return Err(BundleError::OlderVersion { path: path.into(), what, found, known: *known.start() });
+            }
+            if found > *known.end() {
+                return Err(BundleError::NewerVersion { path: path.into(), what, found, known: *known.end() });
             }
         }
         let invalid = |message: String| Err(BundleError::Manifest { path: path.into(), message, source: None });
@@ -199,6 +213,11 @@ impl Manifest {
             if !(1..=limit).contains(&value) {
                 return invalid(format!("{name} is {value}, but must lie between 1 and {limit}"));
             }
+        }
+        let form = &self.prompt.form;
+        form.check(apm.patches).or_else(|problem| invalid(format!("prompt.{problem}")))?;
+        if self.prompt.version < form.version() {
+            return invalid(format!("prompt.version is {}, but its form needs version {}", self.prompt.version, form.version()));
         }
         let texts = [("name", &self.name), ("created_by", &self.created_by)];
         let kinds = self.checked_on.iter().map(|kind| ("checked_on", kind));

@@ -104,6 +104,12 @@ impl Conversation {
         Ok(LookUp::new(texts, |token| model.tokenizer.word(token)))
     }
 
+    /// The tokens of all turns.
+    #[cfg(test)]
+    pub fn turn_tokens(&self) -> Vec<i64> {
+        [self.cached.as_slice(), &self.pending].concat()
+    }
+
     /// Number of turns.
     pub fn turns(&self) -> usize {
         self.turns.len()

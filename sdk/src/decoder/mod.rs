@@ -43,6 +43,8 @@ pub struct Decoder {
     projector: Graph,
     sizes: DecoderSizes,
     apm: ApmSizes,
+    /// Number of rows of visual features that an image has.
+    image_features: usize,
     /// Names of the attention biases, with the window of the layers that take them.
     biases: Vec<(&'static str, Option<usize>)>,
     /// Which layers are sliding layers, which have a sliding window. On a GPU their caches hold all tokens, as those of full layers do.
@@ -115,8 +117,8 @@ impl Decoder {
             _ => (Arc::clone(&sliding), None),
         };
         let layout = Layout::new(&sizes, held, device);
-        let apm = bundle.manifest().apm;
-        Ok(Self { graph, projector, sizes, apm, biases, sliding, layout, budget: Budget::new(memory) })
+        let (apm, image_features) = (bundle.manifest().apm, bundle.manifest().image_features());
+        Ok(Self { graph, projector, sizes, apm, image_features, biases, sliding, layout, budget: Budget::new(memory) })
     }
 
     /// The graphs of the projector and of the decoder.
@@ -136,7 +138,7 @@ impl Decoder {
         if self.sizes.precision.starts_with("int") { 0.1 } else { 1e-3 }
     }
 
-    /// Computes the visual features `[patches + 36, hidden]` from the outputs of the perception module.
+    /// Computes the visual features `[image features + 36, hidden]` from the outputs of the perception module.
     ///
     /// # Errors
     /// If the graph fails.
@@ -147,7 +149,7 @@ impl Decoder {
         let objects =
             TensorRef::from_array_view(([1, STRUCTURE_COUNT, embedding_width], perception.object_embeddings.as_slice())).map_err(failed)?;
         let outputs = self.projector.run(&[("image_tokens", tokens.into()), ("object_embeddings", objects.into())])?;
-        outputs.read("visual_features", &[1, patches + STRUCTURE_COUNT, self.sizes.hidden])
+        outputs.read("visual_features", &[1, self.image_features + STRUCTURE_COUNT, self.sizes.hidden])
     }
 
     /// An empty KV cache for a context of `context` tokens and at least `room` tokens after it, within the model's longest context.

@@ -13,21 +13,23 @@
 //! <start_of_turn>model
 //! ```
 //! A space follows `Image:`. All questions on a study share the context. It is tokenized and prefilled once, and questions are tokenized
-//! apart from it.
+//! apart from it. That is the published form; a [`PromptForm`] describes any other.
 
+mod context;
+mod form;
 mod tokens;
 
+pub use context::{ContextLine, grounded_text, line_text};
+pub use form::{PROMPT_VERSION, PromptForm, PromptInputs};
 pub use tokens::{ADDED_TOKENS, CHAT_TOKENS, OBJECT_TOKENS};
 
-use crate::anatomy::{STRUCTURE_COUNT, Structure};
+use crate::anatomy::STRUCTURE_COUNT;
 use crate::cause::{Source, advice, caught};
 use crate::files;
+use context::context_text;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
-
-/// Version of the prompt format that this SDK writes.
-pub const PROMPT_VERSION: u32 = 1;
 
 /// The only added tokens that a question may contain: the tags of groundings.
 const GROUNDING_TOKENS: [&str; 4] = ["<box>", "</box>", "<ref>", "</ref>"];
@@ -49,6 +51,8 @@ pub enum PromptError {
     MissingToken { name: String, token: String },
     #[error("the question contains the control token {token}; remove it")]
     ControlToken { token: String },
+    #[error("the system prompt in the bundle's manifest contains the control token {token}; export the bundle with another system prompt")]
+    SystemPrompt { token: String },
     #[error("the box {found:?} in the question is invalid; write <box>(x0,y0),(x1,y1)</box> in pixels of the {width}x{height} image")]
     Box { found: String, width: u32, height: u32 },
     #[error("the question is empty; write one or name a task that needs none")]
@@ -59,24 +63,13 @@ pub enum PromptError {
     Encode { source: Source },
 }
 
-/// The line of one structure in the context.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ContextLine {
-    /// The structure.
-    pub structure: Structure,
-    /// The structure's box as `x0, y0, x1, y1`, integers 0..=1024 over the letterboxed square.
-    pub grid: [u32; 4],
-    /// The sentence that was retrieved for the structure.
-    pub sentence: String,
-}
-
 /// The tokens of a study's context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextTokens {
     /// Token ids.
     pub ids: Vec<i64>,
-    /// For each token, the row of the visual features that replaces its embedding, or -1 for a text token. Rows 0 to `patches - 1` are
-    /// the image's patches; row `patches + i` is structure `i`.
+    /// For each token, the row of the visual features that replaces its embedding, or -1 for a text token. With `n` image features, rows 0
+    /// to `n - 1` are those; row `n + i` is structure `i`.
     pub visual_index: Vec<i64>,
 }
 
@@ -126,22 +119,26 @@ impl PromptTokenizer {
         Some(self.tokenizer.token_to_id(&bare.to_lowercase()).map_or(token, i64::from))
     }
 
-    /// Tokenizes the context of a study with `patches` image tokens.
+    /// Tokenizes the context of a study in this form. `image_features` is the number of rows of visual features that the image has
+    /// ([`PromptForm::image_features`]), each of which is an image token if the form has any.
     ///
     /// # Errors
-    /// If a sentence cannot be tokenized.
-    pub fn context(&self, lines: &[ContextLine], patches: usize) -> Result<ContextTokens, PromptError> {
-        let ids = self.encode(&context_text(lines, patches))?;
-        let mut patch = -1;
+    /// If the system prompt contains a control token, or a sentence cannot be tokenized.
+    pub fn context(&self, form: &PromptForm, lines: &[ContextLine], image_features: usize) -> Result<ContextTokens, PromptError> {
+        if let Some(token) = form.system.as_deref().and_then(|system| self.control_token(system)) {
+            return Err(PromptError::SystemPrompt { token });
+        }
+        let ids = self.encode(&context_text(form, lines, image_features))?;
+        let mut feature = -1;
         let visual_index = ids
             .iter()
             .map(|&id| {
                 if id == i64::from(self.image) {
-                    patch += 1;
-                    return patch;
+                    feature += 1;
+                    return feature;
                 }
                 let object = self.objects.iter().position(|&o| i64::from(o) == id);
-                object.map_or(-1, |i| (patches + i) as i64)
+                object.map_or(-1, |i| (image_features + i) as i64)
             })
             .collect();
         Ok(ContextTokens { ids, visual_index })
@@ -171,11 +168,13 @@ impl PromptTokenizer {
         if question.len() > MAX_QUESTION {
             return Err(PromptError::LongQuestion { length: question.len() });
         }
-        let found = self.control_tokens().into_values().filter(|token| question.contains(token.as_str()));
-        match found.min_by_key(|token| question.find(token.as_str())) {
-            Some(token) => Err(PromptError::ControlToken { token }),
-            None => Ok(question),
-        }
+        self.control_token(question).map_or(Ok(question), |token| Err(PromptError::ControlToken { token }))
+    }
+
+    /// The first control token in a text; see [`PromptTokenizer::control_tokens`].
+    fn control_token(&self, text: &str) -> Option<String> {
+        let found = self.control_tokens().into_values().filter(|token| text.contains(token.as_str()));
+        found.min_by_key(|token| text.find(token.as_str()))
     }
 
     /// Control tokens, by id, that neither a question nor a constrained answer may contain: all but the tags of groundings.
@@ -213,34 +212,6 @@ impl PromptTokenizer {
         let encoding = caught(|| self.tokenizer.encode_fast(text, false)).map_err(|source| PromptError::Encode { source })?;
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
-}
-
-fn context_text(lines: &[ContextLine], patches: usize) -> String {
-    let mut text = String::from("<bos><start_of_turn>user\nImage: \n\n<image_start>");
-    for _ in 0..patches {
-        text.push_str("<image>");
-    }
-    text.push_str("<image_end>\n\n\nLikely findings:");
-    for line in lines {
-        text.push('\n');
-        text.push_str(&line_text(line));
-    }
-    text
-}
-
-/// One line of the context.
-pub fn line_text(line: &ContextLine) -> String {
-    let i = line.structure.index();
-    format!("emb:<emb><obj_{i}></emb> box:{} {}", box_text(&line.grid), line.sentence)
-}
-
-/// A phrase with its box, as in answers.
-pub fn grounded_text(phrase: &str, grid: &[u32; 4]) -> String {
-    format!("<ref>{phrase}</ref>{}", box_text(grid))
-}
-
-fn box_text([x0, y0, x1, y1]: &[u32; 4]) -> String {
-    format!("<box>({x0},{y0}),({x1},{y1})</box>")
 }
 
 fn question_text(question: &str) -> String {

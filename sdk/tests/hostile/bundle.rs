@@ -162,10 +162,11 @@ fn schemas_and_versions_of_other_times_are_refused_with_what_to_do() {
     for wrong in [json!(-1), json!(1.5), json!("1"), json!(null)] {
         check_message(&schema(wrong), &["manifest.json", "no schema number"]);
     }
-    for (key, what) in [("preprocess", "the preprocessing"), ("prompt", "the prompt")] {
+    for (key, what, newest) in [("preprocess", "the preprocessing", 1), ("prompt", "the prompt", 2)] {
         let version = |found: u32| message(&move |manifest| manifest[key]["version"] = json!(found));
         check_message(&version(0), &["version 0 of", what, "supports version 1", "export the bundle again"]);
-        check_message(&version(2), &["version 2 of", what, "supports version 1", "update the SDK"]);
+        let parts = [format!("version {} of", newest + 1), format!("supports version {newest}")];
+        check_message(&version(newest + 1), &[&parts[0], what, &parts[1], "update the SDK"]);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod bundle;
 mod causes;
+mod prompt;
 mod runtime;
 mod saved;
 #[cfg(feature = "cli")]

@@ -1,16 +1,14 @@
 //! Packs: sequences of one context and several questions, so that the context is computed once for all questions.
 //!
-//! A question attends to the context and to itself, and its positions continue from the context's end. At inference, a question on a study
-//! with a prefilled context attends to the same tokens at the same positions.
+//! A question attends to the context, to the earlier turns of its own conversation and to itself, and its positions continue from the
+//! context's end. At inference, a question on a study with a prefilled context attends to the same tokens at the same positions.
 
 use crate::graph::CausalBatch;
-use anatomix::error::PromptError;
-use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 /// Tokens of one context with its questions and answers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pack {
     ids: Vec<i64>,
     visual_index: Vec<i64>,
@@ -34,31 +32,13 @@ pub enum AnswerWeights {
 }
 
 impl Pack {
-    /// Makes a pack of questions and answers over a context with `patches` image tokens.
-    ///
-    /// # Errors
-    /// If a text cannot be tokenized.
-    pub fn new<'a>(
-        tokenizer: &PromptTokenizer,
-        lines: &[ContextLine],
-        patches: usize,
-        samples: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, PromptError> {
-        let context = tokenizer.context(lines, patches)?;
-        let mut pack = Self::over(context.ids, context.visual_index);
-        for (question, answer) in samples {
-            pack.ask(tokenizer.question(question)?, tokenizer.answer(answer)?);
-        }
-        Ok(pack)
-    }
-
     /// Makes a pack of a context without questions; see [`ContextTokens`](anatomix::parts::prompt::ContextTokens) for the arguments.
     pub fn over(ids: Vec<i64>, visual_index: Vec<i64>) -> Self {
         let length = ids.len();
         Self { positions: (0..length as i64).collect(), segments: vec![0; length], weights: vec![0.0; length], ids, visual_index }
     }
 
-    /// Adds a question with its answer.
+    /// Adds a question, which may follow earlier turns, with its answer.
     pub fn ask(&mut self, question: Vec<i64>, answer: Vec<i64>) {
         let context = self.segments.iter().take_while(|&&s| s == 0).count();
         let segment = self.segments.last().map_or(1, |s| s + 1);

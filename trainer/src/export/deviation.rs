@@ -109,7 +109,7 @@ pub(super) fn measure(folder: &Path, run: &Run, models: &ModelConfig, settings: 
     let prompt = if golden.exists() {
         Prompt::read(&golden)?
     } else if run.file(run::TOKENIZER).exists() {
-        Prompt::of_words(&PromptTokenizer::open(&run.file(run::TOKENIZER))?, &models.language)?
+        Prompt::of_words(&PromptTokenizer::open(&run.file(run::TOKENIZER))?, models)?
     } else {
         found.notes.push(format!("{DECODER} is not measured: the run has no tokenizer to make a prompt with"));
         return Ok(found);

@@ -9,7 +9,6 @@ use super::prompt::Prompt;
 use crate::graph::{Params, Torch, TorchTensor};
 use crate::models::apm::apm;
 use crate::models::gemma::gemma;
-use crate::models::projector::projector;
 use crate::run::ModelConfig;
 use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
 use anatomix::parts::retrieval::SentenceList;
@@ -30,14 +29,13 @@ pub(super) struct Stored<'a> {
 pub(super) fn write(path: &Path, models: &ModelConfig, stored: &Stored, tokenizer: &PromptTokenizer, lists: &[SentenceList]) -> Result<()> {
     let image = image(models)?;
     let seen = apm(&Torch::double(stored.apm), &models.apm, &TorchTensor(image.to_kind(Kind::Double)));
-    let widths = (models.apm.width, models.apm.embedding, models.language.hidden_size);
-    let visual = projector(&Torch::double(stored.projector), widths, &seen.image_tokens, &seen.object_embeddings).0;
+    let visual = models.visual_features(&Torch::double(stored.projector), &seen.image_tokens, &seen.object_embeddings).0;
     let visual = rounded("visual_features", &visual)?;
     let boxes = rounded("boxes", &seen.boxes.0)?;
     let object_embeddings = rounded("object_embeddings", &seen.object_embeddings.0)?;
 
     let lines = lines(&boxes, &object_embeddings, lists)?;
-    let batch = Prompt::new(tokenizer, &lines, visual.flatten(0, 1), &models.language)?.batch(1);
+    let batch = Prompt::new(tokenizer, &lines, visual.flatten(0, 1), models)?.batch(1);
     let ops = Torch { batch: Some(&batch), ..Torch::double(stored.decoder) };
     let logits = gemma(&ops, &models.language).0.unsqueeze(0);
 

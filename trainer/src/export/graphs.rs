@@ -5,7 +5,6 @@ use crate::graph::onnx::{DataType, Dim, Operators, Precision, Ranges, Writer};
 use crate::models::apm as perception;
 use crate::models::apm::ApmConfig;
 use crate::models::gemma::gemma;
-use crate::models::projector::projector as project;
 use crate::run::ModelConfig;
 use anatomix::{LABEL_COUNT, STRUCTURE_COUNT};
 use anyhow::{Result, bail, ensure};
@@ -39,7 +38,7 @@ pub fn apm(path: &Path, config: &ApmConfig, params: &Params, precision: Precisio
     writer.finish()
 }
 
-/// Writes the projectors: `image_tokens` and `object_embeddings` to `visual_features` `[B, P + 36, hidden]`.
+/// Writes the projectors: `image_tokens` and `object_embeddings` to `visual_features` `[B, image features + 36, hidden]`.
 ///
 /// # Errors
 /// If the files cannot be written, or a weight is not finite in the type in which it is stored.
@@ -49,8 +48,9 @@ pub fn projector(path: &Path, models: &ModelConfig, params: &Params, precision: 
     let hidden = models.language.hidden_size;
     let tokens = writer.input("image_tokens", DataType::Float, &[BATCH, Dim::Is(patches), Dim::Is(width)]);
     let objects = writer.input("object_embeddings", DataType::Float, &[BATCH, OBJECTS, Dim::Is(embedding)]);
-    let features = project(&writer, (width, embedding, hidden), &tokens, &objects);
-    writer.output(&features, "visual_features", &[BATCH, Dim::Is(patches + STRUCTURE_COUNT as i64), Dim::Is(hidden)]);
+    let features = models.visual_features(&writer, &tokens, &objects);
+    let rows = (models.image_features() + STRUCTURE_COUNT) as i64;
+    writer.output(&features, "visual_features", &[BATCH, Dim::Is(rows), Dim::Is(hidden)]);
     writer.finish()
 }
 

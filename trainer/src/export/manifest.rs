@@ -5,8 +5,7 @@ use super::settings::Settings;
 use crate::graph::onnx::{Operators, Precision};
 use crate::run::ModelConfig;
 use anatomix::parts::bundle::{self, TOLERANCE};
-use anatomix::parts::prompt::PROMPT_VERSION;
-use anatomix::{ApmSizes, DecoderSizes, FileEntry, GraphSettings, Manifest, PromptSettings};
+use anatomix::{ApmSizes, DecoderSizes, FileEntry, GraphSettings, Manifest};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +23,7 @@ pub(super) fn write(folder: &Path, name: &str, models: &ModelConfig, settings: &
             token_width: models.apm.width as usize,
             embedding_width: models.apm.embedding as usize,
         },
-        prompt: PromptSettings { version: PROMPT_VERSION },
+        prompt: models.prompt.form().into(),
         decoder: DecoderSizes {
             layers: language.num_hidden_layers as usize,
             kv_heads: language.num_key_value_heads as usize,

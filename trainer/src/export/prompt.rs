@@ -2,6 +2,7 @@
 
 use crate::graph::CausalBatch;
 use crate::models::gemma::GemmaConfig;
+use crate::run::ModelConfig;
 use anatomix::Structure;
 use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
 use anyhow::{Context, Result, ensure};
@@ -25,9 +26,9 @@ pub(super) struct Prompt {
 
 impl Prompt {
     /// A study's context with a question. For large models only its end is kept, because it is computed whenever the bundle is opened.
-    pub fn new(tokenizer: &PromptTokenizer, lines: &[ContextLine], visual: Tensor, config: &GemmaConfig) -> Result<Self> {
-        let patches = visual.size()[0] - Structure::all().len() as i64;
-        let context = tokenizer.context(lines, patches as usize)?;
+    pub fn new(tokenizer: &PromptTokenizer, lines: &[ContextLine], visual: Tensor, models: &ModelConfig) -> Result<Self> {
+        let (config, image_features) = (&models.language, visual.size()[0] - Structure::all().len() as i64);
+        let context = tokenizer.context(&models.prompt.form(), lines, image_features as usize)?;
         let question = tokenizer.question(QUESTION)?;
         let mut index = [context.visual_index, vec![-1; question.len()]].concat();
         let mut ids = [context.ids, question].concat();
@@ -39,14 +40,14 @@ impl Prompt {
     }
 
     /// A prompt without visual features, for a language model without projectors.
-    pub fn of_words(tokenizer: &PromptTokenizer, config: &GemmaConfig) -> Result<Self> {
+    pub fn of_words(tokenizer: &PromptTokenizer, models: &ModelConfig) -> Result<Self> {
         let line = |structure: Structure| {
             let at = structure.index() as u32;
             ContextLine { structure, grid: [at, 2 * at, 500 + at, 700 + 2 * at], sentence: format!("{structure} is healthy.") }
         };
         let lines: Vec<ContextLine> = Structure::all().map(line).collect();
-        let visual = Tensor::zeros([Structure::all().len() as i64 + 1, config.hidden_size], (Kind::Float, Device::Cpu));
-        let mut prompt = Self::new(tokenizer, &lines, visual, config)?;
+        let visual = Tensor::zeros([Structure::all().len() as i64 + 1, models.language.hidden_size], (Kind::Float, Device::Cpu));
+        let mut prompt = Self::new(tokenizer, &lines, visual, models)?;
         prompt.index.fill(-1);
         Ok(prompt)
     }

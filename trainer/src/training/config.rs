@@ -1,9 +1,10 @@
 //! Recipes: a TOML file for a run, with a table for each training stage.
 
+use super::checkpoint::Checkpoint;
 use super::settings::{LossWeights, StageSettings, over};
 use crate::data::augment::Augmentation;
 use crate::data::loading::settings::Loading;
-use crate::run::{ModelConfig, Run};
+use crate::run::{ADAPTER, ModelConfig, Run};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -89,7 +90,7 @@ impl Recipe {
 
     fn of(file: File, base: &Path) -> Result<Self> {
         let stage = |name: &str, defaults: StageSettings, table: Table| defaults.with(table).with_context(|| format!("[{name}]"));
-        over(&ModelConfig::default(), file.models.clone()).and_then(|models| models.apm.check()).context("[models]")?;
+        over(&ModelConfig::default(), file.models.clone()).and_then(|models| models.check()).context("[models]")?;
         let mut recipe = Self {
             run: base.join(&file.run),
             data: base.join(&file.data),
@@ -110,12 +111,19 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// The run's configuration of the models, which must agree with what the recipe says of them.
+    /// The run's configuration of the models, which must agree with what the recipe says of them. As long as no stage has trained on the
+    /// run's prompts, its form is that of the recipe, so that runs with other prompts can begin from copies of one run.
     ///
     /// # Errors
     /// If the run has no configuration, or one with another value for a key of the recipe.
     pub fn run_models(&self, run: &Run) -> Result<ModelConfig> {
-        let models = run.models()?;
+        let mut models = run.models()?;
+        let trained = |stage: LanguageStage| Checkpoint::new(run, stage.name()).exists();
+        let is_chosen = run.file(ADAPTER).exists() || trained(LanguageStage::Align) || trained(LanguageStage::Instruct);
+        if let Some(Value::Table(prompt)) = self.models.get("prompt").filter(|_| !is_chosen) {
+            models.prompt = over(&models.prompt, prompt.clone())?;
+            models.check()?;
+        }
         if let Some((key, asked, found)) = difference(&self.models, &Table::try_from(&models)?, "models") {
             bail!(
                 "the recipe says {key} = {asked}, but the models of {} have {found}; take another run folder, or the value of this run",
@@ -174,6 +182,7 @@ mod tests {
     use super::super::settings::{Decays, Missing};
     use super::*;
     use crate::data::packs::AnswerWeights;
+    use crate::prompt::PromptConfig;
 
     fn recipe(tables: &str) -> Result<Recipe> {
         Recipe::of(toml::from_str(&format!("run = \"r\"\ndata = \"d\"\n{tables}"))?, Path::new("/base"))
@@ -210,7 +219,8 @@ mod tests {
         assert_eq!((found.align, found.instruct), (weighted(StageSettings::align()), weighted(StageSettings::instruct())));
         assert_eq!(found.losses, LossWeights { missing: Missing::Published, ..LossWeights::default() });
         assert_eq!(found.augmentation, Augmentation::default());
-        assert_eq!(over(&ModelConfig::default(), found.models).unwrap(), ModelConfig::default());
+        let prompt = PromptConfig { system_prompts: true, ..PromptConfig::default() };
+        assert_eq!(over(&ModelConfig::default(), found.models).unwrap(), ModelConfig { prompt, ..ModelConfig::default() });
     }
 
     #[test]
@@ -227,6 +237,9 @@ mod tests {
             ("[augmentation]\nscale = [1.1, 0.9]", "[augmentation]: scale"),
             ("[losses]\ntemperature = 0.0", "[losses]: temperature = 0"),
             ("[models.apm]\nhead = 4", "[models]: unknown field `head`"),
+            ("[models.prompt]\ninputs = \"VX\"", "[models]: inputs are \"VX\""),
+            ("[models.prompt]\npool = 3", "[models]: prompt.pool is 3, but 1024 patches"),
+            ("[instruct]\ngrounding_boxes = \"predicted\"", "[instruct]: unknown variant `predicted`"),
             ("[loading]\nworkers = 0", "[loading]: workers = 0"),
             ("[loading]\ndamaged = \"no\"", "[loading]: unknown variant `no`"),
         ] {

@@ -12,7 +12,7 @@ use super::objective::{LanguageObjective, is_base};
 use super::order::Order;
 use super::perception_outputs::{self, Outputs, Perceiver, Sizes, features};
 use super::questions::{Asked, choose};
-use super::settings::StageSettings;
+use super::settings::{GroundingBoxes, StageSettings};
 use super::small_models::{annotated_lines, initialise_copying, look_up, look_up_box, shorten};
 use crate::data::loading::ahead::Ahead;
 use crate::data::loading::index::Index;
@@ -26,7 +26,7 @@ use crate::models::gemma::HEAD;
 use crate::run::{self, ModelConfig, Run};
 use anatomix::parts::geometry::PROMPT_GRID;
 use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
-use anatomix::{Structure, Task};
+use anatomix::{PromptForm, Structure, Task};
 use anyhow::{Context, Result, ensure};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -57,6 +57,15 @@ pub fn train(recipe: &Recipe, stage: LanguageStage, device: Device, start: Start
     let run = Run::create(&recipe.run)?;
     let models = recipe.run_models(&run)?;
     let settings = stage.settings(recipe);
+    let inputs = models.prompt.inputs;
+    ensure!(
+        stage != LanguageStage::Align || inputs.image_tokens || inputs.object_embeddings,
+        "the prompt has neither image tokens nor object embeddings (inputs = \"{inputs}\"), so that there is nothing to align; go on with \
+         `train instruct`"
+    );
+    if !start.dry_run {
+        run.write_models(&models)?;
+    }
     let tokenizer = PromptTokenizer::open(&run.file(run::TOKENIZER))?;
     let index = Arc::new(Index::read(Prepared::open(&recipe.data)?, &[Split::Train, Split::Validate])?);
     let pictures = Arc::new(Pictures::new(models.preprocess(), &recipe.loading));
@@ -143,10 +152,11 @@ struct Computed {
     coordinates: f64,
 }
 
-/// What is drawn for an image: whether it is mirrored, the lines of its context, and the questions.
+/// What is drawn for an image: whether it is mirrored, the lines of its context and their form, and the questions.
 struct Drawn {
     flip: bool,
     lines: Vec<ContextLine>,
+    form: PromptForm,
     questions: Vec<Asked>,
 }
 
@@ -196,7 +206,10 @@ impl Stage for Trainer<'_> {
             self.perception.sentences = perception_outputs::sentences(self.run)?;
         }
         self.held = self.validation.whole(self.perception.perceiver.as_ref(), loading)?;
-        ensure!(!self.held.is_empty(), "no validation image can be read");
+        let first = self.held.first().context("no validation image can be read")?;
+        let (name, inputs, tokens) = (self.stage.name(), self.models.prompt.inputs, self.context_tokens(first)?);
+        let compact = if self.models.prompt.compact { ", compact" } else { "" };
+        eprintln!("{name}: a context takes {tokens} tokens (inputs {inputs}{compact})");
         self.ahead = Some(self.train.ahead(loading, self.settings.batch, order.clone().of_steps(steps))?);
         Ok(())
     }
@@ -282,7 +295,8 @@ impl Trainer<'_> {
             }
         };
         // Running the model once creates the parameters that are missing. Their shapes do not depend on the data.
-        let drawn = Drawn { flip: false, lines: blank_lines(), questions: vec![Asked::alone("Where?".into(), "Here.".into())] };
+        let form = self.models.prompt.form();
+        let drawn = Drawn { flip: false, lines: blank_lines(), form, questions: vec![Asked::alone("Where?".into(), "Here.".into())] };
         let _guard = tch::no_grad_guard();
         let blank = (self.stage != LanguageStage::Base).then(|| Outputs::zeros(&self.perception.sizes));
         let visual = blank.map(|blank| self.visual(&params, &[blank], false)).transpose()?;
@@ -307,6 +321,27 @@ impl Trainer<'_> {
         Ok(self.objective.visual(params, tokens, objects, training))
     }
 
+    /// Number of tokens of an image's context.
+    fn context_tokens(&self, image: &Loaded) -> Result<usize> {
+        let lines = match self.stage {
+            LanguageStage::Base => annotated_lines(&image.image, false, &mut ChaCha8Rng::seed_from_u64(0)),
+            _ => {
+                let outputs = self.train.outputs(std::slice::from_ref(image), &[false], self.perception.perceiver.as_ref())?;
+                outputs.first().context("nothing is perceived")?.lines(&self.perception.sentences)?
+            }
+        };
+        Ok(self.tokenizer.context(&self.models.prompt.form(), &lines, self.models.image_features())?.ids.len())
+    }
+
+    /// Whether questions for boxes are look-ups in the context; otherwise they are samples, with annotated boxes.
+    fn looks_up(&self) -> bool {
+        let inputs = self.models.prompt.inputs;
+        match self.stage {
+            LanguageStage::Base => inputs.boxes || inputs.sentences,
+            _ => inputs.boxes && self.settings.grounding_boxes == GroundingBoxes::Context,
+        }
+    }
+
     /// Whether contexts have a few structures only.
     fn is_short(&self, done: f64) -> bool {
         self.stage == LanguageStage::Base && done < self.settings.short_contexts
@@ -322,20 +357,24 @@ impl Trainer<'_> {
             LanguageStage::Align => questions.extend(loaded.samples.iter().filter(|s| s.task == Task::Report).map(Asked::of)),
             _ => {
                 // In base training most questions are look-ups; in instruction tuning most are samples of the tasks.
+                let looks_up = self.looks_up();
                 let (from_data, total) = match self.stage {
+                    _ if !looks_up => (self.settings.questions, self.settings.questions),
                     LanguageStage::Base if short => (3, 2 * self.settings.questions),
                     LanguageStage::Base => (self.settings.questions.div_ceil(2), self.settings.questions),
                     _ => (self.settings.questions.saturating_sub(LOOK_UPS), self.settings.questions),
                 };
-                let chosen = choose(&loaded.samples, from_data, rng);
+                let chosen = choose(&loaded.samples, from_data, looks_up, rng);
                 questions.extend(chosen.into_iter().map(|asked| if flip { asked.mirrored() } else { asked }));
                 if short {
                     shorten(&mut lines, &loaded.image, rng);
                 }
-                // Retrieved sentences may be wrong, so that instruction tuning looks up boxes only.
-                let look_up = if self.stage == LanguageStage::Base { look_up } else { look_up_box };
-                while questions.len() < total {
-                    questions.push(look_up(&lines, rng));
+                while looks_up && questions.len() < total {
+                    // Retrieved sentences may be wrong, so that instruction tuning looks up boxes only.
+                    questions.push(match self.stage {
+                        LanguageStage::Base => look_up(&lines, self.models.prompt.inputs, rng),
+                        _ => look_up_box(&lines, rng),
+                    });
                 }
             }
         }
@@ -345,13 +384,13 @@ impl Trainer<'_> {
                 line.sentence = line.structure.name().into();
             }
         }
-        Drawn { flip, lines, questions }
+        Drawn { flip, lines, form: self.models.prompt.draw(rng), questions }
     }
 
     /// Tokens of what was drawn.
     fn pack(&self, drawn: &Drawn, short: bool) -> Result<Pack> {
-        let patches = if short { 0 } else { self.models.apm.patches() as usize };
-        let context = self.tokenizer.context(&drawn.lines, patches)?;
+        let image_features = if short { 0 } else { self.models.image_features() };
+        let context = self.tokenizer.context(&drawn.form, &drawn.lines, image_features)?;
         let mut pack = Pack::over(context.ids, context.visual_index);
         drawn.questions.iter().try_for_each(|asked| asked.add(&mut pack, self.tokenizer))?;
         Ok(pack)

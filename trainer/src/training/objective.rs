@@ -7,7 +7,6 @@ use super::settings::LossWeights;
 use crate::graph::{CausalBatch, Params, Torch, TorchTensor};
 use crate::models::apm::{ApmConfig, ApmOutput, apm};
 use crate::models::gemma::{EMBEDDING, HEAD, gemma};
-use crate::models::projector::projector;
 use crate::models::text::{TextConfig, project};
 use crate::run::ModelConfig;
 use tch::{Kind, Reduction, Tensor};
@@ -133,11 +132,10 @@ impl LanguageObjective<'_> {
         gemma(&ops, &self.models.language).0
     }
 
-    /// Visual features `[B, P + 36, hidden]` of image tokens `[B, P, width]` and object embeddings `[B, 36, E]`.
+    /// Visual features `[B, image features + 36, hidden]` of image tokens `[B, P, width]` and object embeddings `[B, 36, E]`.
     pub fn visual(&self, params: &Params, tokens: Tensor, objects: Tensor, training: bool) -> Tensor {
         let ops = Torch { training, ..Torch::new(params) };
-        let widths = (self.models.apm.width, self.models.apm.embedding, self.models.language.hidden_size);
-        projector(&ops, widths, &TorchTensor(tokens), &TorchTensor(objects)).0
+        self.models.visual_features(&ops, &TorchTensor(tokens), &TorchTensor(objects)).0
     }
 
     /// Returns the loss of a batch, the weighted mean over its targets, and the logits of the targets.

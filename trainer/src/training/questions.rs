@@ -57,15 +57,17 @@ impl Asked {
     }
 }
 
-/// Random samples of an image, without questions for a structure's box. Look-ups ask for the box in the context instead, because a target
-/// that differs from the perceived box would teach an answer between the two.
-pub fn choose(samples: &[Sample], count: usize, rng: &mut impl Rng) -> Vec<Asked> {
-    samples.iter().filter(|s| s.task != Task::AnatomyGrounding).sample(rng, count).into_iter().map(Asked::of).collect()
+/// Random samples of an image. If look-ups ask for the boxes of structures, they are without such questions: a target that differs from the
+/// box in the context would teach an answer between the two.
+pub fn choose(samples: &[Sample], count: usize, looks_up: bool, rng: &mut impl Rng) -> Vec<Asked> {
+    let usable = samples.iter().filter(|sample| !looks_up || sample.task != Task::AnatomyGrounding);
+    usable.sample(rng, count).into_iter().map(Asked::of).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn earlier_turns_are_mirrored_too() {
@@ -74,5 +76,29 @@ mod tests {
         let mirrored = asked.clone().mirrored();
         assert_eq!(mirrored.history, [("<box>(0,0),(24,9)</box>".to_string(), "Yes".to_string())]);
         assert_eq!(mirrored.mirrored(), asked);
+    }
+
+    /// `turns_are_the_tokens_of_their_texts` in sdk/src/study.rs checks the same tokens in the KV cache of a conversation.
+    #[test]
+    fn a_conversation_is_the_tokens_of_its_turns() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle/tokenizer.json");
+        let tokenizer = PromptTokenizer::open(&path).unwrap();
+        let turns = ["Is there an effusion?", "Yes", "Where?", "<ref>effusion</ref><box>(1,2),(30,40)</box>", "Is it large?", "No"];
+        let history = turns[..4].chunks(2).map(|pair| (pair[0].into(), pair[1].into())).collect();
+        let alone = Asked::alone(turns[4].into(), turns[5].into());
+        let mut pack = Pack::over(vec![7; 9], vec![-1; 9]);
+        alone.add(&mut pack, &tokenizer).unwrap();
+        Asked { history, ..alone }.add(&mut pack, &tokenizer).unwrap();
+        let mut expected = Pack::over(vec![7; 9], vec![-1; 9]);
+        let [own, last] = [tokenizer.question(turns[4]).unwrap(), tokenizer.answer(turns[5]).unwrap()];
+        expected.ask(own, last.clone());
+        let before = [
+            [tokenizer.question(turns[0]), tokenizer.answer(turns[1])],
+            [tokenizer.follow_up(turns[2]), tokenizer.answer(turns[3])],
+            [tokenizer.follow_up(turns[4]), Ok(Vec::new())],
+        ];
+        // The last answer with its end of turn is the target.
+        expected.ask(before.into_iter().flatten().flat_map(Result::unwrap).collect(), last);
+        assert_eq!(pack, expected);
     }
 }

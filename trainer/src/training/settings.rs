@@ -29,6 +29,17 @@ pub enum Decays {
     Published,
 }
 
+/// Where the boxes of anatomy grounding are from in instruction tuning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroundingBoxes {
+    /// The annotations, as in the paper.
+    #[default]
+    Annotated,
+    /// The context, which holds the boxes that the perception module found; the annotations if the prompt has no boxes.
+    Context,
+}
+
 /// Settings of a training stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +68,8 @@ pub struct StageSettings {
     pub questions: usize,
     /// Weights of the answers in a pack.
     pub answer_weights: AnswerWeights,
+    /// Where the boxes of anatomy grounding are from in instruction tuning.
+    pub grounding_boxes: GroundingBoxes,
     /// Number of optimiser steps between checkpoints.
     pub checkpoint_every: u64,
     /// Number of optimiser steps between lines of the log.
@@ -89,6 +102,7 @@ impl StageSettings {
             final_rate: 0.0,
             questions: 12,
             answer_weights: AnswerWeights::Balanced,
+            grounding_boxes: GroundingBoxes::Annotated,
             checkpoint_every: 500,
             log_every: 10,
             keep: Keep::Last,

@@ -8,7 +8,7 @@ use crate::graph::Params;
 use crate::models::gemma::{EMBEDDING, GemmaConfig};
 use anatomix::parts::prompt::ContextLine;
 use anatomix::parts::retrieval::is_finding;
-use anatomix::{NormalizedBox, Structure};
+use anatomix::{NormalizedBox, PromptInputs, Structure};
 use anatomix_phantom::tasks;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, RngExt};
@@ -46,9 +46,14 @@ pub fn shorten(lines: &mut Vec<ContextLine>, image: &Image, rng: &mut impl Rng) 
     });
 }
 
-/// A question whose answer is in the context: a structure's box, its sentence, or whether it is healthy.
-pub fn look_up(lines: &[ContextLine], rng: &mut ChaCha8Rng) -> Asked {
-    match (rng.random_range(0..4), lines.choose(rng)) {
+/// A question whose answer is in the context, of which these are the inputs: a structure's box, its sentence, or whether it is healthy.
+pub fn look_up(lines: &[ContextLine], inputs: PromptInputs, rng: &mut ChaCha8Rng) -> Asked {
+    let kinds = match (inputs.sentences, inputs.boxes) {
+        (true, true) => 0..4,
+        (true, false) => 0..2,
+        (false, _) => 2..4,
+    };
+    match (rng.random_range(kinds), lines.choose(rng)) {
         (0, Some(line)) => asked(tasks::open_question(line.structure, line.sentence.clone(), rng)),
         (1, Some(line)) => asked(tasks::health_question(line.structure, !is_finding(&line.sentence))),
         _ => look_up_box(lines, rng),

@@ -61,7 +61,7 @@ fn models(vocabulary: i64) -> ModelConfig {
 }
 
 /// Makes a complete run with random parameters.
-fn make_run(folder: &Path) -> Run {
+pub fn make_run(folder: &Path) -> Run {
     let scenes: Vec<Scene> = (0..6).map(Scene::sample).collect();
     let sentences: Vec<BTreeSet<String>> = Structure::all().map(|s| scenes.iter().map(|scene| scene.sentence(s)).collect()).collect();
     let mut texts: Vec<String> = sentences.iter().flatten().cloned().collect();

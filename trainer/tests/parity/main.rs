@@ -3,6 +3,7 @@
 mod bundle;
 mod decoder;
 mod perception;
+mod prompts;
 
 use anatomix::Provider;
 use anatomix::parts::runtime::{Graph, Options, Outputs, Runtime, Tensor as Input};

@@ -78,13 +78,16 @@ fn projectors() {
     tch::manual_seed(2);
     let _guard = tch::no_grad_guard();
     let folder = tempfile::tempdir().unwrap();
-    let mut models = ModelConfig { apm: config(), ..Default::default() };
+    let mut models = ModelConfig { apm: ApmConfig { image_size: 128, ..config() }, ..Default::default() };
     models.language.hidden_size = 40;
-    for precision in [Precision::Fp32, Precision::Fp16Weights] {
+    for (precision, pool) in [(Precision::Fp32, 1), (Precision::Fp16Weights, 1), (Precision::Fp32, 2)] {
+        models.prompt.pool = pool as usize;
         let params = Params::create(Device::Cpu);
-        let (tokens, objects) = (random(&[2, 9, 24]), random(&[2, 36, 5]));
+        let (tokens, objects) = (random(&[2, 16, 24]), random(&[2, 36, 5]));
+        let squares = tokens.transpose(1, 2).reshape([2, 24, 4, 4]).avg_pool2d([pool; 2], [pool; 2], [0; 2], false, true, None::<i64>);
+        let squares = squares.flatten(2, -1).transpose(1, 2);
         let run = |params: &Params| {
-            projector(&Torch::new(params), (24, 5, 40), &TorchTensor(tokens.shallow_clone()), &TorchTensor(objects.shallow_clone())).0
+            projector(&Torch::new(params), (24, 5, 40), &TorchTensor(squares.shallow_clone()), &TorchTensor(objects.shallow_clone())).0
         };
         let _ = run(&params);
         shake(&params);
@@ -94,7 +97,7 @@ fn projectors() {
         let outputs = graph.compute(&[input("image_tokens", &tokens), input("object_embeddings", &objects)]).unwrap();
         let expected = run(if precision == Precision::Fp32 { &params } else { &stored });
         let found = difference(&output(&outputs, "visual_features"), &expected);
-        println!("projector {precision:?}: {found:.1e}");
+        println!("projector {precision:?}, pooled by {pool}: {found:.1e}");
         assert!(found < 1e-4, "{found}");
     }
 }

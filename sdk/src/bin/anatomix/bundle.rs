@@ -4,7 +4,7 @@ use crate::common::{Failure, Options, bar};
 use crate::shown::{out, remark};
 use crate::sign::{check_place, secret, sign};
 use anatomix::parts::output::{BundleRecord, SignedRecord, VerifiedRecord};
-use anatomix::{Bundle, Engine, Error, Phase, Progress, VerifiedBundle};
+use anatomix::{Bundle, Engine, Error, Phase, Progress, PromptForm, VerifiedBundle};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -95,6 +95,7 @@ fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
             "decoder",
             format!("{} layers, {} wide, {} tokens in the vocabulary, {precision}", decoder.layers, decoder.hidden, decoder.vocabulary),
         ),
+        ("prompt", prompt(&manifest.prompt.form)),
         ("context", format!("{} tokens", decoder.max_context)),
         ("checked on", if manifest.checked_on.is_empty() { "not stated".into() } else { manifest.checked_on.join(", ") }),
     ] {
@@ -110,6 +111,21 @@ fn info(bundle: &Bundle, json: bool) -> Result<(), Failure> {
         remark(&format!("note: {note}"));
     }
     Ok(())
+}
+
+/// The form of the prompt in words.
+fn prompt(form: &PromptForm) -> String {
+    let mut words = form.inputs.to_string();
+    if form.compact {
+        words += ", compact";
+    }
+    if form.pool > 1 {
+        words += &format!(", image tokens pooled {0} x {0}", form.pool);
+    }
+    if form.system.is_some() {
+        words += ", with a system prompt";
+    }
+    words
 }
 
 /// Compares the hashes of all files, and checks the whole sentence database.
