@@ -31,11 +31,12 @@ def step(root, tmp_path_factory, one_thread):
     """Runs the trainer's example `step`. Returns losses and gradients by name."""
     program = needed(root / "target/release/examples/step", "trainer")
 
-    def step(stage: str, models: dict, parameters: dict, batch: dict, packs=(), losses=None) -> dict:
+    def step(stage: str, models: dict, parameters: dict, batch: dict, packs=(), losses=None, settings=None) -> dict:
         folder = tmp_path_factory.mktemp(stage)
         tables = lambda tables: "\n".join(f"[{name}]\n{toml(table)}" for name, table in tables.items())
         (folder / "models.toml").write_text(tables(models))
         (folder / "losses.toml").write_text(toml(losses or {}))
+        (folder / "settings.toml").write_text(toml(settings or {}))
         (folder / "packs.json").write_text(json.dumps(packs))
         whole = lambda tensors: {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
         save_file(whole({name: tensor.float() for name, tensor in parameters.items()}), folder / "params.safetensors")

@@ -264,3 +264,41 @@ def test_data_without_a_validation_split_or_reports_is_refused_at_the_start(trai
     samples = tmp_path / "data/samples/phantom.train.jsonl"
     samples.write_text("".join(line for line in samples.open() if json.loads(line)["task"] != "report"))
     assert "has no images of the split train with a report" in train("align", code=1)
+
+
+MEMORY_KEYS = ["batch = 6", 'batch = 6\nprecision = "bf16"', "batch = 3\naccumulate = 2\ncheckpointing = true"]
+
+
+def test_a_loss_falls_as_in_fp32_with_less_memory(whole, train, tmp_path):
+    """Steps of the perception module in bf16, and of several batches with layers that are computed again."""
+    losses = []
+    for number, keys in enumerate(MEMORY_KEYS):
+        earlier(whole, tmp_path, "apm")
+        settings = "[apm]\nrate = 1e-3\nsteps = 60\nlog_every = 5\ncheckpoint_every = 60\n" + keys
+        train("apm", recipe=RECIPE.replace("[apm]\nbatch = 6\nepochs = 1\ncheckpoint_every = 2", settings))
+        lines = [json.loads(line) for line in (tmp_path / "run/apm.log.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines])
+        (tmp_path / "run").rename(tmp_path / f"run-{number}")
+    print("\n".join(f"{keys!r}: {found}" for keys, found in zip(MEMORY_KEYS, losses, strict=True)))
+    for found in losses:
+        assert found[-1] < 0.9 * found[0]
+        assert abs(found[-1] / losses[0][-1] - 1) < 0.1
+
+
+def test_an_output_layer_of_its_own_is_trained_and_exported(whole, train, trainer, tmp_path):
+    from safetensors.numpy import load_file
+
+    earlier(whole, tmp_path, "instruct")
+    recipe = RECIPE + 'own_head = true\nprecision = "bf16"\naccumulate = 2\n'
+    train("instruct", recipe=recipe)
+    tuned, base = (load_file(tmp_path / f"run/{name}.safetensors") for name in ("adapter", "language"))
+    head, table = tuned["lm_head.weight"], tuned["model.embed_tokens.weight"]
+    before = base["model.embed_tokens.weight"]
+    assert "lm_head.weight" not in base
+    assert (head != before).any() and (table != before).any() and (head != table).any()
+    trainer("export", tmp_path / "run", "--out", tmp_path / "bundle")
+    graph = (tmp_path / "bundle/decoder.onnx").read_bytes()
+    assert b"lm_head.weight" in graph and b"model.embed_tokens.weight" in graph
+    # Resuming at the end gives the same parameters.
+    train("instruct", "--resume", recipe=recipe)
+    assert (load_file(tmp_path / "run/adapter.safetensors")["lm_head.weight"] == head).all()

@@ -53,6 +53,12 @@ impl Pack {
         self.ids.extend(answer);
     }
 
+    /// Sum of the weights of its targets in the loss.
+    pub fn weight(&self, weighted: AnswerWeights) -> f64 {
+        let counted = self.weights.iter().filter(|weight| **weight > 0.0);
+        counted.map(|&weight| if weighted == AnswerWeights::Published { 1.0 } else { f64::from(weight) }).sum()
+    }
+
     /// Number of tokens.
     pub fn len(&self) -> usize {
         self.ids.len()

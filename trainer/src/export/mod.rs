@@ -25,6 +25,7 @@ pub use settings::{Measure, Settings};
 use crate::destination::Destination;
 use crate::graph::onnx::Precision;
 use crate::graph::{Params, ParamsError, Torch, TorchTensor};
+use crate::models::gemma::HEAD;
 use crate::models::text::project;
 use crate::progress;
 use crate::run::{self, Run};
@@ -66,7 +67,7 @@ pub struct Exported {
 pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
     check_apm(settings.apm)?;
     check_decoder(settings.decoder, settings.operators)?;
-    let models = run.models()?;
+    let mut models = run.models()?;
     let parts = Parts::find(run)?;
     if !(parts.apm || parts.language || parts.adapter) {
         bail!("{} holds no model to export; it lacks {}", run.folder.display(), parts.missing.join("; "));
@@ -102,6 +103,8 @@ pub fn export(run: &Run, settings: &Settings) -> Result<Exported> {
         bar.inc(1);
     }
     let language = language(run, &parts)?;
+    // Instruction tuning may have given the output layer a table of its own.
+    models.language.tie_word_embeddings &= language.shape(HEAD).is_none();
     let mut projector = None;
     if parts.projectors {
         begin(bundle::PROJECTOR);

@@ -4,6 +4,9 @@ use super::Params;
 use std::collections::HashMap;
 use tch::Tensor;
 
+/// Is added to the root of the second moment.
+const EPSILON: f64 = 1e-8;
+
 /// Settings of the optimiser, without the learning rate.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -56,13 +59,16 @@ impl AdamW {
         self.trained.iter().map(|s| s.tensor.numel()).sum()
     }
 
-    /// Computes the gradients of `loss` and takes a step with the learning rate `rate`. Returns the norm of the gradients before clipping;
-    /// if it is not finite, parameters are unchanged.
-    pub fn step(&mut self, loss: &Tensor, rate: f64) -> f64 {
+    /// Sets all gradients to zero.
+    pub fn zero_gradients(&mut self) {
         for one in &mut self.trained {
             one.tensor.zero_grad();
         }
-        loss.backward();
+    }
+
+    /// Takes a step with the present gradients and the learning rate `rate`. Returns the norm of the gradients before clipping; if it is
+    /// not finite, parameters are unchanged. The gradients are clipped in place.
+    pub fn step(&mut self, rate: f64) -> f64 {
         let _guard = tch::no_grad_guard();
         let live: Vec<usize> = (0..self.trained.len()).filter(|&i| self.trained[i].tensor.grad().defined()).collect();
         let norms: Vec<Tensor> = live.iter().map(|&i| self.trained[i].tensor.grad().norm()).collect();
@@ -73,16 +79,11 @@ impl AdamW {
         let shrink = if self.settings.clip > 0.0 && norm > self.settings.clip { self.settings.clip / norm } else { 1.0 };
         self.step += 1;
         let Settings { beta1, beta2, .. } = self.settings;
-        let correction = (1.0 - beta2.powi(self.step as i32)).sqrt();
+        let corrections = [beta1, beta2].map(|beta| 1.0 - beta.powi(self.step as i32));
         for i in live {
-            let one = &mut self.trained[i];
-            let gradient = one.tensor.grad() * shrink;
-            let rate = rate * one.factor;
-            let _ = one.first.g_mul_scalar_(beta1).g_add_(&(&gradient * (1.0 - beta1)));
-            let _ = one.second.g_mul_scalar_(beta2).addcmul_(&gradient, &(&gradient * (1.0 - beta2)));
-            let scale = one.second.sqrt() / correction + 1e-8;
-            let _ = one.tensor.g_mul_scalar_(1.0 - rate * one.decay);
-            let _ = one.tensor.g_sub_(&(&one.first / scale * (rate / (1.0 - beta1.powi(self.step as i32)))));
+            let one = &self.trained[i];
+            let update = Update { beta1, beta2, corrections, shrink, rate: rate * one.factor, decay: one.decay };
+            update.apply([&one.tensor, &one.tensor.grad(), &one.first, &one.second]);
         }
         norm
     }
@@ -113,4 +114,59 @@ impl AdamW {
         }
         Ok(())
     }
+}
+
+/// Number of values that an update takes at a time on a CPU, so that what it reads and writes several times is in the cache.
+const CPU_BLOCK: i64 = 1 << 16;
+/// The same on a GPU, where it bounds the memory of intermediate values.
+const GPU_BLOCK: i64 = 1 << 26;
+
+/// The update of a parameter.
+struct Update {
+    beta1: f64,
+    beta2: f64,
+    /// The sums of the weights in both moments.
+    corrections: [f64; 2],
+    /// Factor of the gradient, from clipping.
+    shrink: f64,
+    rate: f64,
+    decay: f64,
+}
+
+impl Update {
+    /// Updates a parameter with its gradient, first and second moment.
+    fn apply(&self, tensors: [&Tensor; 4]) {
+        let flat = tensors.map(flat);
+        let [Some(parameter), Some(gradient), Some(first), Some(second)] = flat else {
+            return self.block(tensors.map(Tensor::shallow_clone));
+        };
+        let count = parameter.size()[0];
+        let block = if parameter.device().is_cuda() { GPU_BLOCK } else { CPU_BLOCK };
+        for from in (0..count).step_by(block as usize) {
+            let part = |x: &Tensor| x.narrow(0, from, block.min(count - from));
+            self.block([part(&parameter), part(&gradient), part(&first), part(&second)]);
+        }
+    }
+
+    fn block(&self, [mut parameter, mut gradient, mut first, mut second]: [Tensor; 4]) {
+        if self.shrink != 1.0 {
+            let _ = gradient.g_mul_scalar_(self.shrink);
+        }
+        let _ = parameter.g_mul_scalar_(1.0 - self.rate * self.decay);
+        let _ = first.lerp_(&gradient, 1.0 - self.beta1);
+        let _ = second.g_mul_scalar_(self.beta2).addcmul_(&gradient, &(&gradient * (1.0 - self.beta2)));
+        let mut scale = second.sqrt();
+        let _ = scale.g_div_scalar_(self.corrections[1].sqrt()).g_add_scalar_(EPSILON);
+        let _ = parameter.addcdiv_(&(&first * (-self.rate / self.corrections[0])), &scale);
+    }
+}
+
+/// The values in the order of memory, if they are dense; the channels of a kernel may be innermost. All tensors of a parameter have the
+/// same order.
+fn flat(x: &Tensor) -> Option<Tensor> {
+    if x.is_contiguous() && !(x.dim() == 4 && x.size()[2] > 1) {
+        return Some(x.view(-1));
+    }
+    let inner = if x.dim() == 4 { x.permute([0, 2, 3, 1]) } else { return None };
+    inner.is_contiguous().then(|| inner.view(-1))
 }

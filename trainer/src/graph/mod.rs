@@ -7,6 +7,7 @@ pub mod adamw;
 mod error;
 pub mod onnx;
 mod params;
+mod recompute;
 pub(crate) mod source;
 mod torch;
 
@@ -15,7 +16,7 @@ pub use error::ParamsError;
 pub use params::{Init, Params, write_tensors};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
-pub use torch::{CausalBatch, Torch, TorchTensor};
+pub use torch::{CausalBatch, Tape, Torch, TorchTensor};
 
 /// Initialisation of embedding tables.
 const TABLE: Init = Init::Normal(0.02);
@@ -37,7 +38,7 @@ pub trait Ops {
     /// product, whose weight is named `merged`.
     fn linears<const N: usize>(&self, x: &Self::Tensor, merged: &str, inputs: i64, layers: [(String, i64); N]) -> [Self::Tensor; N] {
         let _ = merged;
-        layers.map(|(name, outputs)| self.linear(x, &name, Linear { inputs, outputs, bias: false }))
+        layers.map(|(name, outputs)| self.linear(x, &name, Linear::new(inputs, outputs).without_bias()))
     }
     /// `x W^T + b` with the rows `part` of a weight and a bias; `names` are their names, `size` is the weight's `[rows, inputs]`.
     fn linear_part(&self, x: &Self::Tensor, names: [&str; 2], size: [i64; 2], part: Range<i64>) -> Self::Tensor;
@@ -89,7 +90,7 @@ pub trait Ops {
     /// Selects the positions whose logits are computed.
     fn select_positions(&self, x: &Self::Tensor) -> Self::Tensor;
 
-    /// Runs a layer.
+    /// Runs a layer. In a training its inner values may be computed again in the backward pass instead of being kept.
     fn layer<const N: usize>(&self, layer: impl Layer<N>, inputs: [&Self::Tensor; N]) -> Self::Tensor
     where
         Self: Sized,
@@ -140,6 +141,25 @@ pub struct Linear {
     pub outputs: i64,
     /// Whether the layer has a bias.
     pub bias: bool,
+    /// How its weight begins; a bias begins at zero.
+    pub init: Init,
+}
+
+impl Linear {
+    /// A layer with a bias that begins as PyTorch's.
+    pub fn new(inputs: i64, outputs: i64) -> Self {
+        Self { inputs, outputs, bias: true, init: Init::Fan }
+    }
+
+    /// The layer without a bias.
+    pub fn without_bias(self) -> Self {
+        Self { bias: false, ..self }
+    }
+
+    /// The layer with another initialisation of its weight.
+    pub fn begins(self, init: Init) -> Self {
+        Self { init, ..self }
+    }
 }
 
 /// Size of a square convolution.

@@ -1,7 +1,8 @@
 //! Computation of models with libtorch, for training, evaluation and export.
 
-use super::{Activation, Attention, CausalAttention, Conv, Init, Linear, Ops, Params};
+use super::{Activation, Attention, CausalAttention, Conv, Init, Layer, Linear, Ops, Params};
 use crate::models::lora::Lora;
+use std::cell::RefCell;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
@@ -9,6 +10,7 @@ use tch::{Kind, Tensor};
 const TABLE_ROWS: i64 = 8192;
 
 /// An implementation of [`Ops`] that computes on libtorch tensors.
+#[derive(Clone, Copy)]
 pub struct Torch<'a> {
     /// Parameters of the model.
     pub params: &'a Params,
@@ -21,6 +23,11 @@ pub struct Torch<'a> {
     /// Type of the computation, `Float` or `Double`. Parameters are stored in fp32 and converted when they are used; inputs must have this
     /// type.
     pub kind: Kind,
+    /// Whether convolutions, matrix products and attention compute in bf16, as in PyTorch's autocast. Parameters, norms, and sums of a
+    /// product with a value in the type of the computation keep that type; activations between products are in bf16.
+    pub bf16: bool,
+    /// What keeps the inputs of layers instead of their inner values; see [`Tape`].
+    pub tape: Option<&'a Tape>,
 }
 
 /// A batch of token sequences for the decoder. One sequence may pack several questions over one context.
@@ -40,10 +47,38 @@ pub struct CausalBatch {
     pub selected: Tensor,
 }
 
+/// The layers of a forward pass in their order (gradient checkpointing), from which [`Tape::backward`] computes their gradients.
+///
+/// libtorch's own graph ends at each recorded layer: the layer's output is a leaf of it. So a backward pass has two parts: that of the
+/// loss, which gives the gradients of the last outputs, and then that of the tape.
+#[derive(Default)]
+pub struct Tape {
+    pub(super) layers: RefCell<Vec<Recorded>>,
+}
+
+/// Runs a layer on its inputs.
+type Run = Box<dyn Fn(&Torch, &[TorchTensor]) -> TorchTensor>;
+
+/// A layer that was run without keeping its inner values.
+pub(super) struct Recorded {
+    pub(super) run: Run,
+    /// As the layer got them. They are outputs of earlier layers, or parts of libtorch's graph.
+    pub(super) inputs: Vec<Tensor>,
+    pub(super) output: Tensor,
+    /// Seed of libtorch's generator, so that the same values are dropped again.
+    pub(super) seed: i64,
+}
+
+impl std::fmt::Debug for Tape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tape of {} layers", self.layers.borrow().len())
+    }
+}
+
 impl<'a> Torch<'a> {
     /// Makes an instance for evaluation in fp32, without adapters.
     pub fn new(params: &'a Params) -> Self {
-        Self { params, training: false, lora: None, batch: None, kind: Kind::Float }
+        Self { params, training: false, lora: None, batch: None, kind: Kind::Float, bf16: false, tape: None }
     }
 
     /// Makes an instance that computes in fp64, without adapters, for values that must not depend on the machine.
@@ -54,6 +89,16 @@ impl<'a> Torch<'a> {
     /// The parameter of this name, converted to the type of the computation.
     fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
         self.params.weight(name, shape, init).to_kind(self.kind)
+    }
+
+    /// A factor of a product, in the type in which products compute.
+    fn factor(&self, x: &Tensor) -> Tensor {
+        x.to_kind(if self.bf16 { Kind::BFloat16 } else { self.kind })
+    }
+
+    /// The parameter of this name as a factor of a product.
+    fn matrix(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        self.factor(&self.params.weight(name, shape, init))
     }
 
     fn batch(&self) -> &CausalBatch {
@@ -73,28 +118,28 @@ impl Ops for Torch<'_> {
     }
 
     fn linear(&self, x: &TorchTensor, name: &str, size: Linear) -> TorchTensor {
-        let weight = self.parameter(&format!("{name}.weight"), &[size.outputs, size.inputs], Init::Fan);
-        let bias = size.bias.then(|| self.parameter(&format!("{name}.bias"), &[size.outputs], Init::Zeros));
-        let mut out = x.0.linear(&weight, bias.as_ref());
+        let weight = self.matrix(&format!("{name}.weight"), &[size.outputs, size.inputs], size.init);
+        let bias = size.bias.then(|| self.matrix(&format!("{name}.bias"), &[size.outputs], Init::Zeros));
+        let mut out = self.factor(&x.0).linear(&weight, bias.as_ref());
         if let Some(lora) = self.lora.filter(|l| l.adapts(name)) {
-            let a = self.parameter(&format!("{name}.lora_A.weight"), &[lora.rank, size.inputs], Init::Fan);
-            let b = self.parameter(&format!("{name}.lora_B.weight"), &[size.outputs, lora.rank], Init::Zeros);
-            let low = x.0.dropout(lora.dropout, self.training).linear(&a, None::<&Tensor>);
+            let a = self.matrix(&format!("{name}.lora_A.weight"), &[lora.rank, size.inputs], Init::Fan);
+            let b = self.matrix(&format!("{name}.lora_B.weight"), &[size.outputs, lora.rank], Init::Zeros);
+            let low = self.factor(&x.0.dropout(lora.dropout, self.training)).linear(&a, None::<&Tensor>);
             out += low.linear(&b, None::<&Tensor>) * lora.scale();
         }
         TorchTensor(out)
     }
 
     fn linear_part(&self, x: &TorchTensor, [weight, bias]: [&str; 2], [rows, inputs]: [i64; 2], part: Range<i64>) -> TorchTensor {
-        let weight = self.parameter(weight, &[rows, inputs], Init::Xavier).slice(0, part.start, part.end, 1);
-        let bias = self.parameter(bias, &[rows], Init::Zeros).slice(0, part.start, part.end, 1);
-        TorchTensor(x.0.matmul(&weight.tr()) + bias)
+        let weight = self.matrix(weight, &[rows, inputs], Init::Xavier).slice(0, part.start, part.end, 1);
+        let bias = self.matrix(bias, &[rows], Init::Zeros).slice(0, part.start, part.end, 1);
+        TorchTensor(self.factor(&x.0).matmul(&weight.tr()) + bias)
     }
 
     fn conv_norm(&self, x: &TorchTensor, name: &str, norm: &str, size: Conv) -> TorchTensor {
         let shape = [size.outputs, size.inputs, size.kernel, size.kernel];
-        let weight = self.parameter(&format!("{name}.weight"), &shape, Init::Kaiming);
-        let out = x.0.conv2d(&weight, None::<&Tensor>, [size.stride; 2], [size.kernel / 2; 2], [1, 1], 1);
+        let weight = self.matrix(&format!("{name}.weight"), &shape, Init::Kaiming);
+        let out = self.factor(&x.0).conv2d(&weight, None::<&Tensor>, [size.stride; 2], [size.kernel / 2; 2], [1, 1], 1);
         let part = |part: &str, init| self.parameter(&format!("{norm}.{part}"), &[size.outputs], init);
         let scale = part("weight", Init::Ones);
         let (bias, mean, var) = (part("bias", Init::Zeros), part("running_mean", Init::Zeros), part("running_var", Init::Ones));
@@ -104,9 +149,9 @@ impl Ops for Torch<'_> {
     }
 
     fn pixels(&self, x: &TorchTensor, name: &str, size: Linear) -> TorchTensor {
-        let weight = self.parameter(&format!("{name}.weight"), &[size.outputs, size.inputs, 1, 1], Init::Xavier);
-        let bias = self.parameter(&format!("{name}.bias"), &[size.outputs], Init::Zeros);
-        TorchTensor(x.0.conv2d(&weight, Some(&bias), [1, 1], [0, 0], [1, 1], 1).flatten(2, 3).transpose(1, 2))
+        let weight = self.matrix(&format!("{name}.weight"), &[size.outputs, size.inputs, 1, 1], Init::Xavier);
+        let bias = self.matrix(&format!("{name}.bias"), &[size.outputs], Init::Zeros);
+        TorchTensor(self.factor(&x.0).conv2d(&weight, Some(&bias), [1, 1], [0, 0], [1, 1], 1).flatten(2, 3).transpose(1, 2))
     }
 
     fn max_pool(&self, x: &TorchTensor) -> TorchTensor {
@@ -118,13 +163,14 @@ impl Ops for Torch<'_> {
     fn layer_norm(&self, x: &TorchTensor, name: &str, width: i64, epsilon: f64) -> TorchTensor {
         let weight = self.parameter(&format!("{name}.weight"), &[width], Init::Ones);
         let bias = self.parameter(&format!("{name}.bias"), &[width], Init::Zeros);
-        TorchTensor(x.0.layer_norm([width], Some(&weight), Some(&bias), epsilon, true))
+        TorchTensor(x.0.to_kind(self.kind).layer_norm([width], Some(&weight), Some(&bias), epsilon, true))
     }
 
     fn rms_norm(&self, x: &TorchTensor, name: &str, width: i64, epsilon: f64) -> TorchTensor {
         let weight = self.parameter(&format!("{name}.weight"), &[width], Init::Zeros) + 1.0;
-        let mean = x.0.square().mean_dim([-1i64].as_slice(), true, self.kind);
-        TorchTensor(&x.0 * (mean + epsilon).rsqrt() * weight)
+        let x = x.0.to_kind(self.kind);
+        let mean = x.square().mean_dim([-1i64].as_slice(), true, self.kind);
+        TorchTensor(x * (mean + epsilon).rsqrt() * weight)
     }
 
     fn activate(&self, x: &TorchTensor, activation: Activation) -> TorchTensor {
@@ -132,7 +178,7 @@ impl Ops for Torch<'_> {
             Activation::Relu => x.0.relu(),
             Activation::Gelu => x.0.gelu("none"),
             Activation::GeluTanh => x.0.gelu("tanh"),
-            Activation::Sigmoid => x.0.sigmoid(),
+            Activation::Sigmoid => x.0.to_kind(self.kind).sigmoid(),
         })
     }
 
@@ -153,7 +199,7 @@ impl Ops for Torch<'_> {
     }
 
     fn matmul(&self, a: &TorchTensor, b: &TorchTensor) -> TorchTensor {
-        TorchTensor(a.0.matmul(&b.0))
+        TorchTensor(self.factor(&a.0).matmul(&self.factor(&b.0)))
     }
 
     fn reshape(&self, x: &TorchTensor, shape: &[i64]) -> TorchTensor {
@@ -205,7 +251,7 @@ impl Ops for Torch<'_> {
 
     fn logits(&self, x: &TorchTensor, name: &str, size: [i64; 2]) -> TorchTensor {
         if !self.params.is_lazy(name) {
-            return TorchTensor(x.0.matmul(&self.parameter(name, &size, super::TABLE).permute([1, 0])));
+            return TorchTensor(self.factor(&x.0).matmul(&self.matrix(name, &size, super::TABLE).permute([1, 0])));
         }
         let parts: Vec<Tensor> = (0..size[0])
             .step_by(TABLE_ROWS as usize)
@@ -241,6 +287,7 @@ impl Ops for Torch<'_> {
         };
         let groups = spec.heads / spec.kv_heads;
         let (k, v) = (k.repeat_interleave_self_int(groups, 1, None), v.repeat_interleave_self_int(groups, 1, None));
+        let [q, k, v] = [q, k, v].map(|x| self.factor(&x));
         let out = Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&mask), 0.0, false, spec.scale, false);
         TorchTensor(out.transpose(1, 2).reshape(size))
     }
@@ -249,17 +296,24 @@ impl Ops for Torch<'_> {
         TorchTensor(x.0.flatten(0, 1).index_select(0, &self.batch().selected))
     }
 
+    fn layer<const N: usize>(&self, layer: impl Layer<N>, inputs: [&TorchTensor; N]) -> TorchTensor {
+        match self.tape {
+            Some(tape) => tape.record(self, layer, inputs),
+            None => layer.run(self, inputs),
+        }
+    }
+
     fn attention(&self, q: &TorchTensor, k: &TorchTensor, v: &TorchTensor, how: &Attention<TorchTensor>) -> TorchTensor {
         let &Attention { heads, width, mask, dropout } = how;
         let dropout = if self.training { dropout } else { 0.0 };
         let head = width / heads;
         let batch = k.0.size()[0];
-        let split = |x: &Tensor| {
-            let size = x.size();
-            x.reshape([size[0], size[1], heads, head]).transpose(1, 2).expand([batch, heads, size[1], head], false)
+        let split = |x: &TorchTensor| {
+            let size = x.0.size();
+            self.factor(&x.0).reshape([size[0], size[1], heads, head]).transpose(1, 2).expand([batch, heads, size[1], head], false)
         };
-        let out =
-            Tensor::scaled_dot_product_attention(&split(&q.0), &split(&k.0), &split(&v.0), mask.map(|m| &m.0), dropout, false, None, false);
+        let mask = mask.map(|mask| self.factor(&mask.0));
+        let out = Tensor::scaled_dot_product_attention(&split(q), &split(k), &split(v), mask.as_ref(), dropout, false, None, false);
         TorchTensor(out.transpose(1, 2).reshape([batch, -1, width]))
     }
 }

@@ -92,17 +92,16 @@ fn layer<O: Ops>(ops: &O, config: &DinoConfig, name: &str, rotary: &Rotary<O::Te
     let (width, inner) = (config.width, config.feed_forward);
     let scaled = |x: &O::Tensor, part: &str| ops.mul(x, &ops.weight(&format!("{name}.{part}.lambda1"), &[width], Init::Ones));
     let input = ops.layer_norm(x, &format!("{name}.norm1"), width, 1e-5);
-    let project =
-        |part: &str, bias| ops.linear(&input, &format!("{name}.attention.{part}"), Linear { inputs: width, outputs: width, bias });
+    let project = |part: &str, bias| ops.linear(&input, &format!("{name}.attention.{part}"), Linear { bias, ..Linear::new(width, width) });
     let [q, k, v] = config.biases;
     let rotated = |x: O::Tensor| rotate(ops, config, rotary, &x);
     let how = Attention { heads: config.heads, width, mask: None, dropout: 0.0 };
     let mixed = ops.attention(&rotated(project("q_proj", q)), &rotated(project("k_proj", k)), &project("v_proj", v), &how);
-    let mixed = ops.linear(&mixed, &format!("{name}.attention.o_proj"), Linear { inputs: width, outputs: width, bias: true });
+    let mixed = ops.linear(&mixed, &format!("{name}.attention.o_proj"), Linear::new(width, width));
     let x = ops.add(x, &scaled(&mixed, "layer_scale1"));
 
     let input = ops.layer_norm(&x, &format!("{name}.norm2"), width, 1e-5);
-    let up = |part: &str| ops.linear(&input, &format!("{name}.mlp.{part}"), Linear { inputs: width, outputs: inner, bias: true });
+    let up = |part: &str| ops.linear(&input, &format!("{name}.mlp.{part}"), Linear::new(width, inner));
     let hidden = if config.gated {
         // SiLU is `x * sigmoid(x)`.
         let gate = up("gate_proj");
@@ -110,7 +109,7 @@ fn layer<O: Ops>(ops: &O, config: &DinoConfig, name: &str, rotary: &Rotary<O::Te
     } else {
         ops.activate(&up("up_proj"), Activation::Gelu)
     };
-    let out = ops.linear(&hidden, &format!("{name}.mlp.down_proj"), Linear { inputs: inner, outputs: width, bias: true });
+    let out = ops.linear(&hidden, &format!("{name}.mlp.down_proj"), Linear::new(inner, width));
     ops.add(&x, &scaled(&out, "layer_scale2"))
 }
 

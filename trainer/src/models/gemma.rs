@@ -156,7 +156,7 @@ impl Block {
         let q = self.head_norm(ops, &q, "self_attn.q_norm", heads);
         let k = self.head_norm(ops, &k, "self_attn.k_norm", kv_heads);
         let mixed = ops.causal_attention(&q, &k, &v, &self.attention);
-        ops.linear(&mixed, &self.name("self_attn.o_proj"), Linear { inputs: queries, outputs: self.hidden, bias: false })
+        ops.linear(&mixed, &self.name("self_attn.o_proj"), Linear::new(queries, self.hidden).without_bias())
     }
 
     /// `down(gelu(gate(x)) * up(x))`.
@@ -164,7 +164,7 @@ impl Block {
         let parts = ["gate_proj", "up_proj"].map(|part| (self.name(&format!("mlp.{part}")), self.wide));
         let [gate, up] = ops.linears(x, &self.name("mlp.gate_up_proj"), self.hidden, parts);
         let gated = ops.mul(&ops.activate(&gate, Activation::GeluTanh), &up);
-        ops.linear(&gated, &self.name("mlp.down_proj"), Linear { inputs: self.wide, outputs: self.hidden, bias: false })
+        ops.linear(&gated, &self.name("mlp.down_proj"), Linear::new(self.wide, self.hidden).without_bias())
     }
 }
 

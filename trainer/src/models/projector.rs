@@ -9,9 +9,9 @@ pub const INNER: i64 = 512;
 pub fn projector<O: Ops>(ops: &O, widths: (i64, i64, i64), image_tokens: &O::Tensor, object_embeddings: &O::Tensor) -> O::Tensor {
     let (width, embedding, hidden) = widths;
     let project = |name: &str, x: &O::Tensor, inputs: i64| {
-        let x = ops.linear(x, &format!("{name}.proj.0"), Linear { inputs, outputs: INNER, bias: true });
+        let x = ops.linear(x, &format!("{name}.proj.0"), Linear::new(inputs, INNER));
         let x = ops.layer_norm(&ops.activate(&x, Activation::Gelu), &format!("{name}.proj.2"), INNER, 1e-5);
-        ops.linear(&x, &format!("{name}.proj.3"), Linear { inputs: INNER, outputs: hidden, bias: true })
+        ops.linear(&x, &format!("{name}.proj.3"), Linear::new(INNER, hidden))
     };
     let image = project("image_projectionhead", image_tokens, width);
     let objects = project("obj_projectionhead", object_embeddings, embedding);

@@ -51,7 +51,7 @@ pub fn token_table<O: Ops>(ops: &O, config: &TextConfig) -> O::Tensor {
 /// Hidden states of the last layer, `[B, T, D]`.
 pub fn bert<O: Ops>(ops: &O, config: &TextConfig, input: &TextInput<O::Tensor>) -> O::Tensor {
     let (width, epsilon) = (config.width, 1e-12);
-    let square = Linear { inputs: width, outputs: width, bias: true };
+    let square = Linear::new(width, width);
     let positions = ops.weight("embeddings.position_embeddings.weight", &[config.positions, width], Init::Normal(0.02));
     let types = ops.weight("embeddings.token_type_embeddings.weight", &[2, width], Init::Normal(0.02));
     let mut x = ops.add(&input.tokens, &ops.reshape(&ops.slice(&positions, 0, 0, input.length), &[1, input.length, width]));
@@ -64,9 +64,9 @@ pub fn bert<O: Ops>(ops: &O, config: &TextConfig, input: &TextInput<O::Tensor>) 
         let mixed = ops.attention(&project("query"), &project("key"), &project("value"), &how);
         let mixed = ops.dropout(&ops.linear(&mixed, &name("attention.output.dense"), square), config.dropout);
         x = ops.layer_norm(&ops.add(&x, &mixed), &name("attention.output.LayerNorm"), width, epsilon);
-        let hidden = ops.linear(&x, &name("intermediate.dense"), Linear { inputs: width, outputs: config.feed_forward, bias: true });
+        let hidden = ops.linear(&x, &name("intermediate.dense"), Linear::new(width, config.feed_forward));
         let hidden = ops.activate(&hidden, Activation::Gelu);
-        let out = ops.linear(&hidden, &name("output.dense"), Linear { inputs: config.feed_forward, outputs: width, bias: true });
+        let out = ops.linear(&hidden, &name("output.dense"), Linear::new(config.feed_forward, width));
         x = ops.layer_norm(&ops.add(&x, &ops.dropout(&out, config.dropout)), &name("output.LayerNorm"), width, epsilon);
     }
     x
@@ -80,7 +80,7 @@ pub fn sentence_embedding<O: Ops>(ops: &O, config: &TextConfig, input: &TextInpu
 
 /// Projection to the width of object embeddings: `[N, D]` to `[N, embedding]`.
 pub fn project<O: Ops>(ops: &O, config: &TextConfig, embedding: i64, sentences: &O::Tensor) -> O::Tensor {
-    let first = Linear { inputs: config.width, outputs: config.projection, bias: true };
+    let first = Linear::new(config.width, config.projection);
     let hidden = ops.activate(&ops.linear(sentences, "project_head.proj.0", first), Activation::Relu);
-    ops.linear(&hidden, "project_head.proj.2", Linear { inputs: config.projection, outputs: embedding, bias: true })
+    ops.linear(&hidden, "project_head.proj.2", Linear::new(config.projection, embedding))
 }

@@ -6,9 +6,9 @@ use super::config::Recipe;
 use super::fit::{Loss, Stage, Step, Validation, fit};
 use super::kept;
 use super::losses;
-use super::objective::{PARTS, PerceptionLoss, Targets, UNKNOWN, perceive, trains_perception};
+use super::objective::{PARTS, PerceptionLoss, PerceptionObjective, Targets, UNKNOWN, perceive, trains_perception};
 use super::order::Order;
-use super::settings::Missing;
+use super::settings::{Missing, StageSettings};
 use crate::data::augment::augment;
 use crate::data::loading::ahead::Ahead;
 use crate::data::loading::index::Index;
@@ -93,9 +93,8 @@ fn targets(
     for (image, boxes) in images.iter().zip(boxes) {
         for (structure, bounds) in Structure::all().zip(boxes) {
             let sentence = image.sentence(structure);
-            let counts = missing == Missing::Published || bounds.is_some() && sentence.is_some();
             values.extend(bounds.map_or([0.0; 4], |b| b.to_center()));
-            present.push(if counts { 1.0 } else { 0.0 });
+            present.push(if bounds.is_some() && sentence.is_some() { 1.0 } else { 0.0 });
             rows.push(own.number(structure, sentence)?);
         }
     }
@@ -106,6 +105,7 @@ fn targets(
         tensor(&present, &[batch, STRUCTURE_COUNT as i64]),
         tensor(&labels, &[batch, -1]),
         &Tensor::from_slice(&rows).to_device(device),
+        missing,
     );
     Ok((targets, own.embeddings()?.to_device(device)))
 }
@@ -151,7 +151,7 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     let loaded = params.named().len();
     let side = models.apm.image_size;
     let [picture, frozen] = [&[1, 1, side, side][..], &[1, models.text.width]].map(|shape| Tensor::zeros(shape, (Kind::Float, device)));
-    let _ = tch::no_grad(|| perceive(&params, &models, &picture, &frozen, false));
+    let _ = tch::no_grad(|| perceive(&params, &models, &picture, &frozen));
     params.check(start.from.unwrap_or(&run.folder))?;
     if let Some(path) = start.from {
         eprintln!("apm: {loaded} of {} parameters from {}", params.named().len(), path.display());
@@ -204,7 +204,7 @@ impl Stage for Perception<'_> {
         let mut ahead = self.validation.ahead(self.recipe, self.recipe.apm.batch, 0..count)?;
         self.held = (0..count).filter_map(|at| ahead.take(at).transpose()).collect::<Result<_>>()?;
         ensure!(!self.held.is_empty(), "no validation image can be read");
-        self.ahead = Some(self.train.ahead(self.recipe, self.recipe.apm.batch, order.clone().of_steps(steps))?);
+        self.ahead = Some(self.train.ahead(self.recipe, self.recipe.apm.samples_of_step(), order.clone().of_steps(steps))?);
         Ok(())
     }
 
@@ -212,16 +212,17 @@ impl Stage for Perception<'_> {
         self.ahead.as_ref().map_or(Duration::ZERO, Ahead::waited)
     }
 
-    fn loss(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss> {
+    fn gradients(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss> {
         let (Some(ahead), Some(sentences)) = (self.ahead.as_mut(), &self.sentences) else { anyhow::bail!("nothing is loaded") };
         let batch: Vec<Seen> = step.samples.iter().filter_map(|&at| ahead.take(at).transpose()).collect::<Result<_>>()?;
         let mut boxes: Vec<_> = batch.iter().map(Seen::boxes).collect();
         let picture = self.train.pictures.batch(batch.iter().map(|seen| seen.picture.as_slice()))?;
         let picture = tch::no_grad(|| augment(&picture, &mut boxes, &self.recipe.augmentation, rng));
         let (targets, frozen) = targets(&batch, &boxes, sentences, self.recipe.losses.missing, self.device)?;
-        let (picture, weights) = (picture.to_device(self.device), &self.recipe.losses);
-        let PerceptionLoss { parts, loss } = PerceptionLoss::of(params, self.models, weights, &picture, &frozen, &targets);
-        Ok(Loss { total: loss, parts: PARTS.into_iter().zip(parts.iter().map(|part| part.double_value(&[]))).collect() })
+        let &StageSettings { precision, checkpointing, .. } = &self.recipe.apm;
+        let objective = PerceptionObjective { models: self.models, weights: &self.recipe.losses, precision, checkpointing };
+        let PerceptionLoss { parts, total } = objective.gradients(params, &picture.to_device(self.device), &frozen, &targets, step.batch);
+        Ok(Loss { total, parts: PARTS.into_iter().zip(parts).collect() })
     }
 
     fn validate(&mut self, params: &Params) -> Result<Option<Validation>> {
@@ -261,7 +262,7 @@ fn validate(params: &Params, models: &ModelConfig, images: &[Seen], pictures: &P
     let frozen = known.embeddings()?.to_device(params.device());
     for batch in images.chunks(32) {
         let picture = pictures.batch(batch.iter().map(|seen| seen.picture.as_slice()))?.to_device(params.device());
-        let (output, projected) = perceive(params, models, &picture, &frozen, false);
+        let (output, projected) = perceive(params, models, &picture, &frozen);
         let boxes = Vec::<f32>::try_from(output.boxes.0.flatten(0, -1)).unwrap_or_default();
         let scores = losses::normalize(&output.object_embeddings.0.flatten(0, 1)).matmul(&losses::normalize(&projected).tr());
         let logits = Vec::<f32>::try_from(output.image_logits.0.flatten(0, -1)).unwrap_or_default();

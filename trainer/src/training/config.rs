@@ -1,7 +1,7 @@
 //! Recipes: a TOML file for a run, with a table for each training stage.
 
 use super::checkpoint::Checkpoint;
-use super::settings::{LossWeights, StageSettings, over};
+use super::settings::{LossWeights, Precision, StageSettings, over};
 use crate::data::augment::Augmentation;
 use crate::data::loading::settings::Loading;
 use crate::run::{ADAPTER, ModelConfig, Run};
@@ -105,10 +105,25 @@ impl Recipe {
             loading: over(&Loading::default(), file.loading).context("[loading]")?,
         };
         recipe.loading.resolve(base);
+        recipe.check_stages()?;
         recipe.losses.check().context("[losses]")?;
         recipe.augmentation.check().context("[augmentation]")?;
         recipe.loading.check().context("[loading]")?;
         Ok(recipe)
+    }
+
+    /// Checks that no stage has a key that does not act there.
+    fn check_stages(&self) -> Result<()> {
+        let text = StageSettings { accumulate: 1, precision: Precision::Fp32, checkpointing: false, ..self.text.clone() };
+        ensure!(
+            self.text == text,
+            "[text]: accumulate, precision and checkpointing do not apply to this stage, whose loss compares all sentences of a batch and \
+             whose model is small"
+        );
+        for (name, stage) in [("text", &self.text), ("apm", &self.apm), ("language", &self.language), ("align", &self.align)] {
+            ensure!(!stage.own_head, "[{name}]: own_head applies to `instruct` only");
+        }
+        Ok(())
     }
 
     /// The run's configuration of the models, which must agree with what the recipe says of them. As long as no stage has trained on the
@@ -215,9 +230,15 @@ mod tests {
         let found = Recipe::read(&path).unwrap();
         let published = |stage: StageSettings| StageSettings { decays: Decays::Published, ..stage };
         assert_eq!(found.apm, published(StageSettings::apm()));
-        let weighted = |stage| StageSettings { answer_weights: AnswerWeights::Published, ..published(stage) };
-        assert_eq!((found.align, found.instruct), (weighted(StageSettings::align()), weighted(StageSettings::instruct())));
-        assert_eq!(found.losses, LossWeights { missing: Missing::Published, ..LossWeights::default() });
+        let weighted = |stage| StageSettings {
+            answer_weights: AnswerWeights::Published,
+            precision: Precision::Bf16,
+            checkpointing: true,
+            ..published(stage)
+        };
+        assert_eq!(found.align, weighted(StageSettings::align()));
+        assert_eq!(found.instruct, StageSettings { own_head: true, ..weighted(StageSettings::instruct()) });
+        assert_eq!(found.losses, LossWeights { missing: Missing::Published, aux: true, ..LossWeights::default() });
         assert_eq!(found.augmentation, Augmentation::default());
         let prompt = PromptConfig { system_prompts: true, ..PromptConfig::default() };
         assert_eq!(over(&ModelConfig::default(), found.models).unwrap(), ModelConfig { prompt, ..ModelConfig::default() });
@@ -231,6 +252,10 @@ mod tests {
             ("[apm]\nsteps = 1\nepochs = 1", "both steps and epochs"),
             ("[align]\nepochs = 0", "[align]: 0 steps or epochs"),
             ("[text]\nrate = nan", "[text]: rate = NaN"),
+            ("[apm]\naccumulate = 0", "[apm]: accumulate = 0"),
+            ("[apm]\nprecision = \"fp16\"", "[apm]: unknown variant `fp16`"),
+            ("[apm]\nown_head = true", "[apm]: own_head applies to `instruct` only"),
+            ("[text]\naccumulate = 2", "[text]: accumulate, precision and checkpointing do not apply"),
             ("[language]\nwarmup = 1.5", "[language]: warmup = 1.5"),
             ("[instruct]\nkeep = \"first\"", "[instruct]: unknown variant `first`"),
             ("[augmentation]\nflip = 1.5", "[augmentation]: flip = 1.5"),

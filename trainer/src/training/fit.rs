@@ -3,7 +3,7 @@
 use super::checkpoint::{Checkpoint, Progress, Start};
 use super::interrupt::{self, Stopped};
 use super::order::Order;
-use super::settings::{Keep, StageSettings};
+use super::settings::{Keep, Precision, StageSettings};
 use crate::graph::Params;
 use crate::graph::adamw::AdamW;
 use crate::progress::Meter;
@@ -16,7 +16,6 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use std::ops::Range;
 use std::time::{Duration, Instant};
-use tch::Tensor;
 
 /// A loss that rises to this multiple of its lowest mean, and by 1, does not come back.
 const DIVERGED: f64 = 5.0;
@@ -58,11 +57,12 @@ pub trait Stage {
         Duration::ZERO
     }
 
-    /// The loss of a batch. All randomness comes from `rng` and from libtorch's generator, which both follow from seed and step.
+    /// Computes the loss of a step's samples, in batches of at most [`Step::batch`], and adds its gradients to those of the parameters. All
+    /// randomness comes from `rng` and from libtorch's generator, which both follow from seed and step.
     ///
     /// # Errors
-    /// If the batch cannot be made.
-    fn loss(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss>;
+    /// If a batch cannot be made.
+    fn gradients(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss>;
 
     /// Figures on the validation split, without gradients; `None` for a stage without validation.
     ///
@@ -75,14 +75,16 @@ pub trait Stage {
 pub struct Step<'a> {
     /// The fraction of the training that is done.
     pub done: f64,
-    /// The samples of its batch.
+    /// Its samples.
     pub samples: &'a [usize],
+    /// Largest number of samples to compute at once.
+    pub batch: usize,
 }
 
-/// The loss of a batch.
+/// The loss of an optimiser step.
 pub struct Loss {
     /// What is minimised.
-    pub total: Tensor,
+    pub total: f64,
     /// What is shown of it: names and values.
     pub parts: Vec<(&'static str, f64)>,
 }
@@ -106,18 +108,22 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
     let name = stage.name();
     ensure!(stage.samples() > 0, "there are no training samples");
     params.train(|name| stage.trains(name));
+    if settings.precision == Precision::Bf16 {
+        params.reduce_frozen(|name| !stage.keeps(name));
+    }
     let mut optimiser = AdamW::new(params, settings.optimiser(), |name| stage.rate_factor(name));
-    let mut order = Order::new(stage.samples(), settings.batch, settings.seed);
+    let mut order = Order::new(stage.samples(), settings.samples_of_step(), settings.seed);
     let epoch = order.steps_per_epoch();
     let steps = settings.steps.unwrap_or_else(|| settings.epochs.unwrap_or(1).saturating_mul(epoch));
     let all: usize = params.named().iter().map(|(_, tensor)| tensor.numel()).sum();
-    // Parameters, gradients, and two moments of each gradient, in fp32.
-    let bytes = 4 * (all + 3 * optimiser.parameters());
+    // Parameters, and in fp32 gradients and two moments.
+    let stored: usize = params.named().iter().map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
+    let bytes = stored + 3 * size_of::<f32>() * optimiser.parameters();
     eprintln!(
         "{name}: {} samples, {epoch} steps of {} an epoch, {steps} steps; {all} parameters, of which {} are trained; {} MB for parameters, \
          gradients and moments",
         stage.samples(),
-        settings.batch.min(stage.samples()),
+        settings.samples_of_step().min(stage.samples()),
         optimiser.parameters(),
         bytes.div_ceil(1_000_000),
     );
@@ -143,11 +149,11 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
         let mut rng = ChaCha8Rng::seed_from_u64((settings.seed as u64).wrapping_mul(31).wrapping_add(step));
         tch::manual_seed(rng.random_range(0..i64::MAX));
         let samples = order.of_step(step);
-        let batch = Step { done: step as f64 / steps as f64, samples };
-        let Loss { total, parts } = stage.loss(params, &batch, &mut rng)?;
-        let loss = total.double_value(&[]);
+        let taken = Step { done: step as f64 / steps as f64, samples, batch: settings.batch };
+        optimiser.zero_gradients();
+        let Loss { total: loss, parts } = stage.gradients(params, &taken, &mut rng)?;
         // Finite gradients of a loss that is not finite would be taken.
-        let norm = if loss.is_finite() { optimiser.step(&total, settings.rate_at(step, steps)) } else { f64::NAN };
+        let norm = if loss.is_finite() { optimiser.step(settings.rate_at(step, steps)) } else { f64::NAN };
         if !norm.is_finite() {
             bail!(
                 "loss {loss} and gradients of norm {norm} in step {}, of {}; the step was not taken. Lower the rate, and resume",

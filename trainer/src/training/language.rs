@@ -84,7 +84,7 @@ pub fn train(recipe: &Recipe, stage: LanguageStage, device: Device, start: Start
     }
 
     tch::manual_seed(settings.seed);
-    let objective = LanguageObjective { models: &models, stage, full: settings.full };
+    let objective = LanguageObjective::new(&models, stage, settings);
     let perception = Perception { features: found, sizes, perceiver: None, sentences: Vec::new() };
     let (held, ahead) = (Vec::new(), None);
     let mut trainer = Trainer {
@@ -147,7 +147,7 @@ struct Trainer<'a> {
 
 /// The loss of a batch, and the shares of its targets that have the largest logit: of all targets, and of coordinates.
 struct Computed {
-    loss: Tensor,
+    loss: f64,
     right: f64,
     coordinates: f64,
 }
@@ -210,7 +210,7 @@ impl Stage for Trainer<'_> {
         let (name, inputs, tokens) = (self.stage.name(), self.models.prompt.inputs, self.context_tokens(first)?);
         let compact = if self.models.prompt.compact { ", compact" } else { "" };
         eprintln!("{name}: a context takes {tokens} tokens (inputs {inputs}{compact})");
-        self.ahead = Some(self.train.ahead(loading, self.settings.batch, order.clone().of_steps(steps))?);
+        self.ahead = Some(self.train.ahead(loading, self.settings.samples_of_step(), order.clone().of_steps(steps))?);
         Ok(())
     }
 
@@ -218,11 +218,11 @@ impl Stage for Trainer<'_> {
         self.ahead.as_ref().map_or(Duration::ZERO, Ahead::waited)
     }
 
-    fn loss(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss> {
+    fn gradients(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss> {
         let ahead = self.ahead.as_mut().context("nothing is loaded")?;
         let loaded: Vec<Loaded> = step.samples.iter().filter_map(|&at| ahead.take(at).transpose()).collect::<Result<_>>()?;
         ensure!(!loaded.is_empty(), "no image of the batch can be read");
-        let Computed { loss, right, coordinates } = self.compute(params, &loaded, step.done, true, rng)?;
+        let Computed { loss, right, coordinates } = self.compute(params, &loaded, step, true, rng)?;
         Ok(Loss { total: loss, parts: vec![("accuracy", right), ("coordinates", coordinates)] })
     }
 
@@ -230,9 +230,10 @@ impl Stage for Trainer<'_> {
         let mut rng = ChaCha8Rng::seed_from_u64(VALIDATION_SEED);
         let (mut sums, mut count) = ([0.0; 3], 0.0);
         for loaded in self.held.chunks(self.settings.batch) {
-            let Computed { loss, right, coordinates } = self.compute(params, loaded, 1.0, false, &mut rng)?;
+            let step = Step { done: 1.0, samples: &[], batch: self.settings.batch };
+            let Computed { loss, right, coordinates } = self.compute(params, loaded, &step, false, &mut rng)?;
             let weight = loaded.len() as f64;
-            sums.iter_mut().zip([loss.double_value(&[]), right, coordinates]).for_each(|(sum, value)| *sum += weight * value);
+            sums.iter_mut().zip([loss, right, coordinates]).for_each(|(sum, value)| *sum += weight * value);
             count += weight;
         }
         let [loss, right, coordinates] = sums.map(|sum| sum / count);
@@ -242,34 +243,54 @@ impl Stage for Trainer<'_> {
 }
 
 impl Trainer<'_> {
-    /// The loss of a batch; `done` is the fraction of the training that is done.
-    fn compute(&self, params: &Params, loaded: &[Loaded], done: f64, training: bool, rng: &mut ChaCha8Rng) -> Result<Computed> {
-        let outputs = match self.stage {
-            LanguageStage::Base => None,
-            _ => {
-                // What is drawn does not depend on what is perceived, so the flips are known before.
-                let mut same = rng.clone();
-                let flips: Vec<bool> = loaded.iter().map(|one| self.draw(one, Some(blank_lines()), done, &mut same).flip).collect();
-                Some(self.train.outputs(loaded, &flips, self.perception.perceiver.as_ref())?)
+    /// The loss of the images of a step, the weighted mean over all their targets; in training its gradients are added to the parameters'.
+    fn compute(&self, params: &Params, loaded: &[Loaded], step: &Step, training: bool, rng: &mut ChaCha8Rng) -> Result<Computed> {
+        let done = step.done;
+        let mut batches = Vec::new();
+        for loaded in loaded.chunks(step.batch) {
+            let outputs = match self.stage {
+                LanguageStage::Base => None,
+                _ => {
+                    // What is drawn does not depend on what is perceived, so the flips are known before.
+                    let mut same = rng.clone();
+                    let flips: Vec<bool> = loaded.iter().map(|one| self.draw(one, Some(blank_lines()), done, &mut same).flip).collect();
+                    Some(self.train.outputs(loaded, &flips, self.perception.perceiver.as_ref())?)
+                }
+            };
+            let mut packs = Vec::new();
+            for (at, one) in loaded.iter().enumerate() {
+                let own = outputs.as_ref().and_then(|outputs| outputs.get(at));
+                let lines = own.map(|outputs| outputs.lines(&self.perception.sentences)).transpose()?;
+                packs.push(self.pack(&self.draw(one, lines, done, rng), self.is_short(done))?);
             }
-        };
-        let mut packs = Vec::new();
-        for (at, one) in loaded.iter().enumerate() {
-            let own = outputs.as_ref().and_then(|outputs| outputs.get(at));
-            let lines = own.map(|outputs| outputs.lines(&self.perception.sentences)).transpose()?;
-            packs.push(self.pack(&self.draw(one, lines, done, rng), self.is_short(done))?);
+            batches.push((packs, outputs));
         }
-        let visual = outputs.map(|outputs| self.visual(params, &outputs, training)).transpose()?;
-        Ok(self.loss_of(params, &packs, visual.as_ref(), training))
+        let total = batches.iter().flat_map(|(packs, _)| packs).map(|pack| pack.weight(self.settings.answer_weights)).sum();
+        let (mut loss, mut counts) = (0.0, [0.0; 4]);
+        for (packs, outputs) in batches {
+            let visual = outputs.map(|outputs| self.visual(params, &outputs, training)).transpose()?;
+            let (part, found) = self.loss_of(params, &packs, visual.as_ref(), total, training);
+            loss += part;
+            counts.iter_mut().zip(found).for_each(|(count, found)| *count += found);
+        }
+        let [targets, right, coordinates, right_coordinates] = counts;
+        Ok(Computed { loss, right: right / targets, coordinates: right_coordinates / coordinates.max(1.0) })
     }
 
-    fn loss_of(&self, params: &Params, packs: &[Pack], visual: Option<&Tensor>, training: bool) -> Computed {
+    /// The loss of a batch among those whose targets have the weight `total`, and its numbers of targets, of those with the largest logit,
+    /// of coordinates, and of coordinates with the largest logit.
+    fn loss_of(&self, params: &Params, packs: &[Pack], visual: Option<&Tensor>, total: f64, training: bool) -> (f64, [f64; 4]) {
         let (batch, targets, weights) = packs::batch(packs, visual, self.settings.answer_weights, self.device);
-        let (loss, logits) = self.objective.loss(params, &batch, &targets, &weights, training);
+        let (loss, logits) = if training {
+            self.objective.gradients(params, &batch, &targets, &weights, total)
+        } else {
+            self.objective.loss(params, &batch, &targets, &weights, total)
+        };
         let right = logits.argmax(-1, false).eq_tensor(&targets).to_kind(Kind::Float);
         let is_coordinate = self.coordinates(&targets);
-        let coordinates = (&right * &is_coordinate).sum(Kind::Float) / is_coordinate.sum(Kind::Float).clamp_min(1.0);
-        Computed { loss, right: right.mean(Kind::Float).double_value(&[]), coordinates: coordinates.double_value(&[]) }
+        let sum = |x: &Tensor| x.sum(Kind::Double).double_value(&[]);
+        let counts = [targets.numel() as f64, sum(&right), sum(&is_coordinate), sum(&(&right * &is_coordinate))];
+        (loss.double_value(&[]), counts)
     }
 
     /// Loads the parameters of earlier training stages and creates those that this one adds.
@@ -294,13 +315,14 @@ impl Trainer<'_> {
                 params
             }
         };
+        self.objective.separate_head(&params);
         // Running the model once creates the parameters that are missing. Their shapes do not depend on the data.
         let form = self.models.prompt.form();
         let drawn = Drawn { flip: false, lines: blank_lines(), form, questions: vec![Asked::alone("Where?".into(), "Here.".into())] };
         let _guard = tch::no_grad_guard();
         let blank = (self.stage != LanguageStage::Base).then(|| Outputs::zeros(&self.perception.sizes));
         let visual = blank.map(|blank| self.visual(&params, &[blank], false)).transpose()?;
-        let _ = self.loss_of(&params, &[self.pack(&drawn, false)?], visual.as_ref(), false);
+        let _ = self.loss_of(&params, &[self.pack(&drawn, false)?], visual.as_ref(), 1.0, false);
         if self.stage == LanguageStage::Base && from.is_none() {
             initialise_copying(&self.models.language, &params);
         }

@@ -40,12 +40,29 @@ pub enum GroundingBoxes {
     Context,
 }
 
+/// What convolutions, matrix products and attention compute in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As everything else does.
+    #[default]
+    Fp32,
+    /// Parameters, moments, norms, sums and losses stay in fp32.
+    Bf16,
+}
+
 /// Settings of a training stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageSettings {
     /// Batch size in images, in packs (a context with its questions), or in sentences.
     pub batch: usize,
+    /// Number of batches of an optimiser step, whose gradients are those of one batch that is as many times as large.
+    pub accumulate: usize,
+    /// What products compute in.
+    pub precision: Precision,
+    /// Whether inner values of the transformer's layers are computed again in the backward pass instead of being kept.
+    pub checkpointing: bool,
     /// Number of optimiser steps; either this or `epochs`.
     pub steps: Option<u64>,
     /// Number of epochs; in each, every sample is taken once.
@@ -80,6 +97,9 @@ pub struct StageSettings {
     pub seed: i64,
     /// Whether instruction tuning trains the whole model instead of adapters.
     pub full: bool,
+    /// Whether instruction tuning of a model whose output layer shares the embedding table gives that layer a table of its own, as
+    /// published. It begins with the same values.
+    pub own_head: bool,
     /// Fraction of the base training in which contexts have a few structures only, because the model learns look-up sooner there.
     pub short_contexts: f64,
     /// Number of images of the training split to use; all if absent.
@@ -91,6 +111,9 @@ impl StageSettings {
     pub fn instruct() -> Self {
         Self {
             batch: 8,
+            accumulate: 1,
+            precision: Precision::Fp32,
+            checkpointing: false,
             steps: None,
             epochs: Some(4),
             rate: 2e-4,
@@ -108,6 +131,7 @@ impl StageSettings {
             keep: Keep::Last,
             seed: 2025,
             full: false,
+            own_head: false,
             short_contexts: 0.6,
             images: None,
         }
@@ -152,6 +176,7 @@ impl StageSettings {
             Ok(())
         };
         ensure!(self.batch > 0, "batch = 0; a batch has at least 1 sample");
+        ensure!(self.accumulate > 0, "accumulate = 0; a step has at least 1 batch");
         ensure!(self.steps != Some(0) && self.epochs != Some(0), "0 steps or epochs would train nothing");
         ensure!(self.rate.is_finite() && self.rate > 0.0, "rate = {} is not a positive number", self.rate);
         ensure!(self.questions > 0, "questions = 0; a pack has at least 1 question");
@@ -175,6 +200,11 @@ impl StageSettings {
         }
         let left = (1.0 - done) / (1.0 - self.warmup).max(1e-9);
         self.rate * (self.final_rate + (1.0 - self.final_rate) * left.clamp(0.0, 1.0))
+    }
+
+    /// Number of samples of an optimiser step.
+    pub fn samples_of_step(&self) -> usize {
+        self.batch.saturating_mul(self.accumulate)
     }
 
     /// Settings of the optimiser.
@@ -213,11 +243,13 @@ pub struct LossWeights {
     pub clip: bool,
     /// What is done with structures that an image has no box of.
     pub missing: Missing,
+    /// Whether the boxes of every decoder layer count, as published, instead of those of the last one only.
+    pub aux: bool,
 }
 
 impl Default for LossWeights {
     fn default() -> Self {
-        Self { l1: 5.0, giou: 3.0, labels: 2.0, contrastive: 1.0, temperature: 0.01, clip: false, missing: Missing::Masked }
+        Self { l1: 5.0, giou: 3.0, labels: 2.0, contrastive: 1.0, temperature: 0.01, clip: false, missing: Missing::Masked, aux: false }
     }
 }
 

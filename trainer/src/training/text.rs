@@ -129,14 +129,16 @@ impl Stage for SentenceEncoder<'_> {
         true
     }
 
-    fn loss(&mut self, params: &Params, step: &Step, _: &mut ChaCha8Rng) -> Result<Loss> {
+    fn gradients(&mut self, params: &Params, step: &Step, _: &mut ChaCha8Rng) -> Result<Loss> {
         let chosen: Vec<&str> = step.samples.iter().map(|&i| self.sentences[i]).collect();
         let tokens = encode(self.tokenizer, &chosen)?;
         let ops = Torch { training: true, ..Torch::new(params) };
         let (a, b) = (embed(&ops, self.config, &tokens), embed(&ops, self.config, &tokens));
         let logits = normalize(&a).matmul(&normalize(&b).tr()) / TEMPERATURE;
         let own = Tensor::arange(chosen.len() as i64, (Kind::Int64, params.device()));
-        Ok(Loss { total: logits.cross_entropy_for_logits(&own), parts: vec![] })
+        let loss = logits.cross_entropy_for_logits(&own);
+        loss.backward();
+        Ok(Loss { total: loss.double_value(&[]), parts: vec![] })
     }
 
     /// The mean cosine between different sentences. It has no validation split: all sentences are trained on.

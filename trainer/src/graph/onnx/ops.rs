@@ -94,7 +94,7 @@ impl Ops for Writer<'_> {
         let (mut weights, mut parameters, mut outputs, mut from) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for (name, rows) in &layers {
             let weight = format!("{name}.weight");
-            weights.push(self.rounded(&weight, self.merged(name, Linear { inputs, outputs: *rows, bias: false })));
+            weights.push(self.rounded(&weight, self.merged(name, Linear::new(inputs, *rows).without_bias())));
             parameters.push((weight, from..from + rows));
             outputs.push(*rows);
             from += rows;

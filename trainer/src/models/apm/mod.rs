@@ -30,10 +30,17 @@ pub struct ApmOutput<T> {
     pub image_tokens: T,
     /// Logits of the image labels `[B, 14]`.
     pub image_logits: T,
+    /// Boxes of each decoder layer, as [`ApmOutput::boxes`], if they were asked for; the last ones are those.
+    pub layer_boxes: Vec<T>,
 }
 
 /// The module on images `[B, 1, S, S]` with values 0..1.
 pub fn apm<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> ApmOutput<O::Tensor> {
+    apm_with_layers(ops, config, image, false)
+}
+
+/// The module, with the boxes of each decoder layer if `all` is true, for losses on them.
+pub fn apm_with_layers<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor, all: bool) -> ApmOutput<O::Tensor> {
     let (patches, width) = (config.patches(), config.width);
     // The image encoder: [B, 1, S, S] -> [B, C, G, G].
     let (features, channels) = match &config.dino {
@@ -42,21 +49,28 @@ pub fn apm<O: Ops>(ops: &O, config: &ApmConfig, image: &O::Tensor) -> ApmOutput<
     };
     ops.scope("input_proj");
     // [B, C, G, G] -> [B, P, D]
-    let tokens = ops.pixels(&features, "input_proj", Linear { inputs: channels, outputs: width, bias: true });
+    let tokens = ops.pixels(&features, "input_proj", Linear::new(channels, width));
     let sine = ops.constant("position_encoding", &sine_positions(config.grid() as usize, width as usize), &[1, patches, width]);
 
     let transformer = Transformer::of(config);
     // cls [B, 1, D] and memory [B, P, D]: the image as a whole, and its patches.
     let (cls, memory) = transformer.encode(ops, &tokens, &sine, patches);
     // [B, 36, D]; row i is structure i, always. There is no matching and no "no object".
-    let objects = transformer.decode(ops, &memory, &sine);
+    let (objects, earlier) = transformer.decode(ops, &memory, &sine, all);
 
     ops.scope("heads");
+    let earlier = earlier.iter().map(|objects| boxes(ops, width, objects));
+    let mut layer_boxes: Vec<O::Tensor> = earlier.collect();
+    let boxes = boxes(ops, width, &objects);
+    if all {
+        layer_boxes.push(boxes.clone());
+    }
     ApmOutput {
-        boxes: boxes(ops, width, &objects),
+        boxes,
         object_embeddings: object_embeddings(ops, config, &objects, &memory),
         image_logits: image_labels(ops, width, &cls),
         image_tokens: memory,
+        layer_boxes,
     }
 }
 
