@@ -11,8 +11,8 @@ use super::language_data::{Features, Loaded, Loader, price};
 use super::objective::{LanguageObjective, is_base};
 use super::order::Order;
 use super::perception_outputs::{self, Outputs, Perceiver, Sizes, features};
-use super::questions::{Asked, choose};
-use super::settings::{GroundingBoxes, StageSettings};
+use super::questions::{Asked, choose, looks_up};
+use super::settings::StageSettings;
 use super::small_models::{annotated_lines, initialise_copying, look_up, look_up_box, shorten};
 use crate::data::loading::ahead::Ahead;
 use crate::data::loading::index::Index;
@@ -355,15 +355,6 @@ impl Trainer<'_> {
         Ok(self.tokenizer.context(&self.models.prompt.form(), &lines, self.models.image_features())?.ids.len())
     }
 
-    /// Whether questions for boxes are look-ups in the context; otherwise they are samples, with annotated boxes.
-    fn looks_up(&self) -> bool {
-        let inputs = self.models.prompt.inputs;
-        match self.stage {
-            LanguageStage::Base => inputs.boxes || inputs.sentences,
-            _ => inputs.boxes && self.settings.grounding_boxes == GroundingBoxes::Context,
-        }
-    }
-
     /// Whether contexts have a few structures only.
     fn is_short(&self, done: f64) -> bool {
         self.stage == LanguageStage::Base && done < self.settings.short_contexts
@@ -379,7 +370,7 @@ impl Trainer<'_> {
             LanguageStage::Align => questions.extend(loaded.samples.iter().filter(|s| s.task == Task::Report).map(Asked::of)),
             _ => {
                 // In base training most questions are look-ups; in instruction tuning most are samples of the tasks.
-                let looks_up = self.looks_up();
+                let looks_up = looks_up(self.stage, self.models.prompt.inputs, self.settings.grounding_boxes);
                 let (from_data, total) = match self.stage {
                     _ if !looks_up => (self.settings.questions, self.settings.questions),
                     LanguageStage::Base if short => (3, 2 * self.settings.questions),

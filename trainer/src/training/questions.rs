@@ -1,11 +1,13 @@
 //! The questions of a pack.
 
+use super::config::LanguageStage;
+use super::settings::GroundingBoxes;
 use crate::data::mirror::mirror_text;
 use crate::data::packs::Pack;
 use crate::data::samples::record::Sample;
-use anatomix::Task;
 use anatomix::error::PromptError;
 use anatomix::parts::prompt::PromptTokenizer;
+use anatomix::{PromptInputs, Task};
 use rand::Rng;
 use rand::seq::IteratorRandom;
 
@@ -57,6 +59,15 @@ impl Asked {
     }
 }
 
+/// Whether questions for the boxes of structures are look-ups in the context, of which these are the inputs; otherwise they are samples,
+/// with annotated boxes.
+pub fn looks_up(stage: LanguageStage, inputs: PromptInputs, boxes: GroundingBoxes) -> bool {
+    match stage {
+        LanguageStage::Base => inputs.boxes || inputs.sentences,
+        _ => inputs.boxes && boxes == GroundingBoxes::Context,
+    }
+}
+
 /// Random samples of an image. If look-ups ask for the boxes of structures, they are without such questions: a target that differs from the
 /// box in the context would teach an answer between the two.
 pub fn choose(samples: &[Sample], count: usize, looks_up: bool, rng: &mut impl Rng) -> Vec<Asked> {
@@ -67,7 +78,35 @@ pub fn choose(samples: &[Sample], count: usize, looks_up: bool, rng: &mut impl R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::sources::split::Split;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
     use std::path::Path;
+
+    #[test]
+    fn boxes_of_structures_are_annotated_or_those_of_the_context() {
+        let inputs = |text: &str| PromptInputs::try_from(text.to_string()).unwrap();
+        let instruct = |text: &str, boxes| looks_up(LanguageStage::Instruct, inputs(text), boxes);
+        assert!(instruct("VOSB", GroundingBoxes::Context) && !instruct("VOSB", GroundingBoxes::Annotated));
+        assert!(!instruct("VOS", GroundingBoxes::Context), "there is no box to look up");
+        let base = |text: &str| looks_up(LanguageStage::Base, inputs(text), GroundingBoxes::Annotated);
+        assert!(base("VB") && base("S") && !base("VO"));
+
+        let sample = |task| Sample {
+            image: String::new(),
+            patient: String::new(),
+            study: String::new(),
+            split: Split::Train,
+            task,
+            history: vec![],
+            question: format!("{task:?}"),
+            answer: String::new(),
+            boxes: vec![],
+        };
+        let samples = [Task::AnatomyGrounding, Task::Report].map(sample);
+        let chosen = |looks_up| choose(&samples, 5, looks_up, &mut ChaCha8Rng::seed_from_u64(1)).len();
+        assert_eq!((chosen(true), chosen(false)), (1, 2));
+    }
 
     #[test]
     fn earlier_turns_are_mirrored_too() {

@@ -94,3 +94,23 @@ pub fn initialise_copying(language: &GemmaConfig, params: &Params) {
         params.insert(EMBEDDING, table.normal_(0.0, deviation));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn only_what_the_context_holds_is_looked_up() {
+        let line = ContextLine { structure: Structure::HEART, grid: [1, 2, 30, 40], sentence: "Heart shows nothing but this.".into() };
+        let answers = |inputs: &str| {
+            let inputs = PromptInputs::try_from(inputs.to_string()).unwrap();
+            let mut rng = ChaCha8Rng::seed_from_u64(3);
+            let answers: Vec<String> = (0..40).map(|_| look_up(std::slice::from_ref(&line), inputs, &mut rng).answer).collect();
+            let boxes = answers.iter().filter(|answer| answer.contains("(1,2),(30,40)")).count();
+            (boxes, answers.len() - boxes)
+        };
+        assert_eq!((answers("VB"), answers("VS")), ((40, 0), (0, 40)));
+        assert!(answers("VOSB").0 > 10 && answers("VOSB").1 > 10);
+    }
+}
