@@ -10,7 +10,7 @@ import eight_sources
 import numpy as np
 import pytest
 from conftest import ROOT, needed
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from tiny import RECIPE, STAGES
 
 MIB = 1 << 20
@@ -123,6 +123,12 @@ def same(one, other, tolerance=0.0):
     return one.keys() == other.keys() and all(np.abs(one[name] - other[name]).max() <= tolerance for name in one)
 
 
+def test_the_order_is_that_of_the_seed(eight, run_stage, tmp_path):
+    """Another seed gives other parameters, so that equal ones below say something."""
+    run_stage(copied(eight, tmp_path, "apm"), "apm", recipe=RECIPE.replace("[apm]", "[apm]\nseed = 7"))
+    assert not same(eight[0] / "run/apm.safetensors", tmp_path / "run/apm.safetensors", 1e-3)
+
+
 @pytest.mark.parametrize("stage,result", [("apm", "apm.safetensors"), ("instruct", "adapter.safetensors")])
 def test_workers_and_caches_change_nothing(eight, run_stage, tmp_path, stage, result):
     """One worker or four, decoded or cached images, features from disk or from the step: the parameters are the same."""
@@ -157,10 +163,16 @@ def test_workers_and_caches_change_nothing(eight, run_stage, tmp_path, stage, re
     folder.mkdir()
     run_stage(copied(eight, folder, stage), stage, loading='cache = "../1/cache"')
     assert same(first, folder / "run" / result)
+    if stage == "instruct":
+        # Features belong to the parameters of the module that perceived them.
+        path = folder / "run/apm.safetensors"
+        save_file({name: tensor * np.float32(1.01) for name, tensor in load_file(path).items()}, path)
+        assert " ms an image" in run_stage(folder, stage, loading='cache = "../1/cache"')[0]
+        assert not same(first, folder / "run" / result)
 
 
 def test_a_damaged_image_stops_or_is_skipped(eight, run_stage, tmp_path):
-    copied(eight, tmp_path, "apm")
+    copied(eight, tmp_path, "instruct")
     (tmp_path / "data").unlink()
     shutil.copytree(eight[0] / "data", tmp_path / "data")
     broken = next(image for image in lines(tmp_path / "data/images.jsonl") if image["split"] == "train" and "boxes" in image)
@@ -171,10 +183,11 @@ def test_a_damaged_image_stops_or_is_skipped(eight, run_stage, tmp_path):
     (tmp_path / "data/prepared.json").write_text(json.dumps(contents))
     path = root / broken["path"]
     path.write_bytes(path.read_bytes()[:300])
-    said, _ = run_stage(tmp_path, "apm", code=1)
-    assert f"cannot train on {path}" in said and 'damaged = "skip"' in said
-    said, _ = run_stage(tmp_path, "apm", loading='damaged = "skip"')
-    assert "images that cannot be read were skipped 1 times" in said
+    for stage in ("instruct", "apm"):
+        said, _ = run_stage(tmp_path, stage, code=1)
+        assert f"cannot train on {path}" in said and 'damaged = "skip"' in said
+        said, _ = run_stage(tmp_path, stage, loading='damaged = "skip"')
+        assert re.search(r"images that cannot be read were skipped [1-9]\d* times", said), said
     path.unlink()
     assert str(path) in run_stage(tmp_path, "apm", code=1)[0]
 

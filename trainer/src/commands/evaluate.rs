@@ -6,13 +6,13 @@ use anatomix::{Provider, Task};
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// Evaluate a bundle on the test images of a data set, through the SDK.
+/// Evaluate a bundle on the test images and questions of a prepared folder, through the SDK.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Folder of the bundle.
     #[arg(long)]
     bundle: PathBuf,
-    /// Folder of the data set; phantoms with training seeds are refused.
+    /// Prepared folder, or folder of phantoms; phantoms with training seeds are refused.
     #[arg(long)]
     data: PathBuf,
     /// Mirror the images and the expected boxes; left and right stay the patient's.

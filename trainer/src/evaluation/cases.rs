@@ -31,7 +31,8 @@ pub struct Case {
 /// If the folder cannot be read, has no test images, or contains phantoms with training seeds.
 pub fn read(folder: &Path, tasks: &[Task], questions: usize, limit: Option<usize>) -> Result<Vec<Case>> {
     let index = Index::read(Prepared::open(folder)?, &[Split::Test])?;
-    let all: Vec<u32> = (0..index.len() as u32).collect();
+    let all: Vec<u32> = if index.prepared.has(Source::Phantom) { (0..index.len() as u32).collect() } else { Vec::new() };
+    // An annotated image has a question, too.
     let (mut trained, mut images) = (0, index.with_samples(Split::Test, |_| true));
     index.each(&all, |image| {
         trained += usize::from(is_for_training(&image));
@@ -43,9 +44,6 @@ pub fn read(folder: &Path, tasks: &[Task], questions: usize, limit: Option<usize
         "{folder} holds {trained} phantoms of seeds below {EVALUATION_SEEDS}, which are for training; draw others with \
          `anatomix-trainer phantom --seed {EVALUATION_SEEDS} --count N --out DIR`"
     );
-    images.extend(index.annotated(Split::Test));
-    images.sort_unstable();
-    images.dedup();
     ensure!(!images.is_empty(), "{folder} has no images of the split \"test\"");
     images.truncate(limit.unwrap_or(usize::MAX));
     images
@@ -142,6 +140,7 @@ mod tests {
         let cases = read(folder.path(), &Task::ALL, 1, Some(1)).unwrap();
         assert_eq!(cases.len(), 1);
         assert!(cases[0].samples.iter().any(|s| s.task == Task::Report));
+        assert!(cases[0].image.labels.unwrap().iter().all(Option::is_some), "all labels of a phantom are known");
         assert!(read(folder.path(), &Task::ALL, 0, None).unwrap().iter().all(|c| c.samples.is_empty()));
     }
 }

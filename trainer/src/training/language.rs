@@ -248,20 +248,25 @@ impl Trainer<'_> {
         let done = step.done;
         let mut batches = Vec::new();
         for loaded in loaded.chunks(step.batch) {
-            let outputs = match self.stage {
-                LanguageStage::Base => None,
-                _ => {
-                    // What is drawn does not depend on what is perceived, so the flips are known before.
-                    let mut same = rng.clone();
-                    let flips: Vec<bool> = loaded.iter().map(|one| self.draw(one, Some(blank_lines()), done, &mut same).flip).collect();
-                    Some(self.train.outputs(loaded, &flips, self.perception.perceiver.as_ref())?)
-                }
-            };
+            let (mut flips, mut outputs) = (Vec::new(), None);
+            if self.stage != LanguageStage::Base {
+                // What is drawn does not depend on what is perceived, so the flips are known before.
+                let mut same = rng.clone();
+                flips.extend(loaded.iter().map(|one| self.draw(one, Some(blank_lines()), done, &mut same).flip));
+                outputs = Some(self.train.outputs(loaded, &flips, self.perception.perceiver.as_ref())?);
+            }
             let mut packs = Vec::new();
             for (at, one) in loaded.iter().enumerate() {
                 let own = outputs.as_ref().and_then(|outputs| outputs.get(at));
                 let lines = own.map(|outputs| outputs.lines(&self.perception.sentences)).transpose()?;
-                packs.push(self.pack(&self.draw(one, lines, done, rng), self.is_short(done))?);
+                let drawn = self.draw(one, lines, done, rng);
+                ensure!(
+                    flips.get(at).is_none_or(|&flip| flip == drawn.flip),
+                    "{} is mirrored in its texts or its features only",
+                    one.image.id
+                );
+                let pack = self.pack(&drawn, self.is_short(done));
+                packs.push(pack.with_context(|| format!("cannot train on the samples of {}", one.image.id))?);
             }
             batches.push((packs, outputs));
         }

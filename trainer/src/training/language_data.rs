@@ -122,11 +122,15 @@ impl Loader {
                 let name = match Store::name_for(&path) {
                     Ok(name) => name,
                     // It could not be perceived either.
-                    Err(_) if self.pictures.skips() => return Ok(None),
+                    Err(_) if self.pictures.skips() => {
+                        self.pictures.skip();
+                        return Ok(None);
+                    }
                     Err(error) => return Err(error),
                 };
                 let found = store.get(&name).and_then(|bytes| from_bytes(&self.sizes, &bytes));
                 if found.is_none() && self.pictures.skips() && !store.has(&name) {
+                    self.pictures.skip();
                     return Ok(None);
                 }
                 let damaged =

@@ -46,8 +46,8 @@ impl Pictures {
                 store.put(&name, &picture)?;
                 Ok(Some(picture))
             }
-            Err(_) if self.damaged == Damaged::Skip => {
-                self.skipped.fetch_add(1, Ordering::Relaxed);
+            Err(_) if self.skips() => {
+                self.skip();
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -64,6 +64,11 @@ impl Pictures {
     /// Whether images that cannot be read are skipped.
     pub fn skips(&self) -> bool {
         self.damaged == Damaged::Skip
+    }
+
+    /// Counts an image that was skipped.
+    pub fn skip(&self) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often an image was skipped.

@@ -52,6 +52,11 @@ impl Prepared {
         Ok(Self { folder: own, roots })
     }
 
+    /// Whether images of a source were prepared.
+    pub fn has(&self, source: Source) -> bool {
+        self.roots.contains_key(source.name())
+    }
+
     /// The folder of a source's images.
     ///
     /// # Errors
