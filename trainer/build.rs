@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/distributed/c10d");
+    println!("cargo:rerun-if-env-changed=CUDA_HOME");
+    println!("cargo:rerun-if-env-changed=NCCL_HOME");
     // torch-sys says which libtorch it found: the one of the Python environment, or of LIBTORCH.
     if let Ok(folder) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
@@ -30,10 +32,10 @@ fn c10d(libraries: &Path) {
     let beside = packages.iter().flat_map(std::fs::read_dir).flatten().flatten().map(|entry| entry.path());
     let named = ["CUDA_HOME", "NCCL_HOME"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
     let includes: Vec<PathBuf> = named.chain(beside).map(|folder| folder.join("include")).collect();
-    let with = |header: &str| includes.iter().find(|include| include.join(header).exists()).cloned();
-    let (nccl, cuda, compiler) = (with("nccl.h"), with("cuda_runtime_api.h"), with("crt/host_config.h"));
-    if let (true, Some(nccl), Some(cuda), Some(compiler)) = (libraries.join("libtorch_cuda.so").exists(), nccl, cuda, compiler) {
-        build.includes([nccl, cuda, compiler]).define("USE_C10D_NCCL", None).define("ANATOMIX_NCCL", None);
+    let headers = ["nccl.h", "cuda_runtime_api.h", "crt/host_config.h", "nv/target"];
+    let have = |header: &str| includes.iter().any(|include| include.join(header).exists());
+    if libraries.join("libtorch_cuda.so").exists() && headers.into_iter().all(have) {
+        build.includes(&includes).define("USE_C10D_NCCL", None).define("ANATOMIX_NCCL", None);
         println!("cargo:rustc-link-lib=torch_cuda");
         println!("cargo:rustc-link-lib=c10_cuda");
     }

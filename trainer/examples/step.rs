@@ -14,6 +14,7 @@
 //! that of libtorch's generator in each step.
 
 use anatomix_trainer::data::packs::{self, Pack};
+use anatomix_trainer::distributed::Peers;
 use anatomix_trainer::graph::Params;
 use anatomix_trainer::graph::adamw::AdamW;
 use anatomix_trainer::run::ModelConfig;
@@ -88,7 +89,7 @@ fn main() -> Result<()> {
             out.extend(gradients.filter(|(_, gradient)| gradient.defined()).map(|(name, gradient)| (name, gradient.copy().contiguous())));
         }
         if settings.steps.is_some() {
-            optimiser.step(settings.rate);
+            optimiser.step(settings.rate)?;
         }
     }
     if settings.steps.is_some() {
@@ -105,8 +106,8 @@ impl Work<'_> {
         let rows = part("sentences")?.flatten(0, -1);
         let targets = Targets::new(part("boxes")?, part("present")?, part("labels")?, &rows, weights.missing);
         let &StageSettings { precision, checkpointing, batch, .. } = self.settings;
-        let objective = PerceptionObjective { models: self.models, weights: &weights, precision, checkpointing };
-        let PerceptionLoss { parts, total } = objective.gradients(params, &part("image")?, &part("frozen")?, &targets, batch);
+        let objective = PerceptionObjective { models: self.models, weights: &weights, precision, checkpointing, peers: Peers::alone() };
+        let PerceptionLoss { parts, total } = objective.gradients(params, &part("image")?, &part("frozen")?, &targets, batch)?;
         let parts = PARTS.iter().zip(parts).map(|(name, part)| (format!("loss.{name}"), part));
         Ok(parts.chain([("loss".into(), total)]).collect())
     }

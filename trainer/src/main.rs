@@ -1,6 +1,7 @@
 //! `anatomix-trainer`: see `anatomix-trainer --help`.
 
 use anatomix_trainer::commands::Arguments;
+use anatomix_trainer::progress;
 use anatomix_trainer::training::interrupt::Stopped;
 use clap::Parser;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ fn main() -> ExitCode {
         Err(error) => match error.downcast_ref::<Stopped>() {
             // As of a program that a signal ends.
             Some(stopped) => {
-                eprintln!("{stopped}");
+                progress::say(&stopped.to_string());
                 ExitCode::from(130)
             }
             None => {

@@ -1,13 +1,31 @@
 //! Progress on standard error: a bar on a terminal, elsewhere a line from time to time.
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Time between two lines where standard error is not a terminal.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// From now on this process shows no progress: of several processes the first one does.
+pub fn silence() {
+    SILENT.store(true, Relaxed);
+}
+
+/// Prints a line on standard error, unless the process is silent.
+pub fn say(line: &str) {
+    if !SILENT.load(Relaxed) {
+        eprintln!("{line}");
+    }
+}
+
 /// A progress bar over `total` items, with rate and remaining time.
 pub fn bar(total: u64, what: &str) -> ProgressBar {
+    if SILENT.load(Relaxed) {
+        return ProgressBar::hidden();
+    }
     let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {per_sec} {eta} left {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style).with_prefix(what.to_string())
@@ -39,14 +57,14 @@ impl Meter {
             self.told = Instant::now();
             let rate = (done - self.first) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
             let left = Duration::try_from_secs_f64(total.saturating_sub(done) as f64 / rate.max(1e-9)).unwrap_or(Duration::MAX);
-            eprintln!("{}: step {done} of {total}, {rate:.2} steps/s, {} left, {message}", self.what, HumanDuration(left));
+            say(&format!("{}: step {done} of {total}, {rate:.2} steps/s, {} left, {message}", self.what, HumanDuration(left)));
         }
         self.bar.set_message(message);
     }
 
     /// Prints a line that stays.
     pub fn print(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| say(line));
     }
 
     /// Removes the bar.

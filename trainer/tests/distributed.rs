@@ -39,10 +39,10 @@ fn process() {
         "calls" => sums(peers).and_then(|()| gradients(peers)).and_then(|()| shards(peers)).unwrap(),
         "end" => {
             if peers.rank() == 1 {
-                peers.sums(&[1.0]).unwrap();
+                peers.sums([1.0]).unwrap();
                 std::process::abort();
             }
-            let error = peers.sums(&[1.0]).and_then(|_| peers.sums(&[2.0])).unwrap_err();
+            let error = peers.sums([1.0]).and_then(|_| peers.sums([2.0])).unwrap_err();
             assert!(error.is::<C10dError>());
             println!("{:#}", group.explain(error));
         }
@@ -54,7 +54,7 @@ fn process() {
 fn sums(peers: Peers) -> Result<()> {
     let (rank, count) = (peers.rank() as i64, peers.count() as i64);
     let all: i64 = (0..count).sum();
-    assert_eq!(peers.sums(&[rank as f64, 1.0])?, [all as f64, count as f64]);
+    assert_eq!(peers.sums([rank as f64, 1.0])?, [all as f64, count as f64]);
     assert!(peers.any(rank == 1)? && !peers.any(false)?);
     assert!(!peers.of_first(rank == 1)? && peers.of_first(rank == 0)?);
 

@@ -1,17 +1,19 @@
 //! The command `train`.
 
+use crate::distributed::{Group, Peers, Place};
+use crate::progress;
 use crate::reporting::page::{self, PAGE};
 use crate::run::Run;
 use crate::training::checkpoint::Start;
 use crate::training::config::{LanguageStage, Recipe};
 use crate::training::language;
 use crate::training::{apm, text};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use std::path::PathBuf;
 use tch::Device;
 
-/// Run a training stage of a recipe.
+/// Run a training stage of a recipe; under torchrun, on several processes.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The training stage.
@@ -19,7 +21,7 @@ pub struct Arguments {
     /// The recipe, a TOML file.
     #[arg(long)]
     config: PathBuf,
-    /// Resume at the last checkpoint of the training stage.
+    /// Resume at the last checkpoint of the training stage. Processes that torchrun starts again do so by themselves.
     #[arg(long)]
     resume: bool,
     /// Start with the parameters in this safetensors file, of an earlier or imported run, instead of random ones.
@@ -28,7 +30,7 @@ pub struct Arguments {
     /// Print the number of samples, steps and parameters, and the memory that these take, and write nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Device to train on.
+    /// Device to train on; with several processes, each takes the CUDA device with its number on the machine.
     #[arg(long, default_value = "cpu")]
     device: TrainDevice,
     /// Number of CPU threads [default: all cores].
@@ -60,26 +62,47 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(threads) = arguments.threads {
         tch::set_num_threads(threads);
     }
+    let recipe = Recipe::read(&arguments.config)?;
+    let place = Place::of_process()?;
+    let local_rank = place.as_ref().map_or(0, |place| place.local_rank);
+    let restarted = place.as_ref().is_some_and(|place| place.restarts > 0);
+    if place.as_ref().is_some_and(|place| place.rank > 0) {
+        progress::silence();
+    }
     let device = match arguments.device {
         TrainDevice::Cpu => Device::Cpu,
         TrainDevice::Cuda => {
-            anyhow::ensure!(
+            ensure!(
                 tch::Cuda::is_available(),
                 "libtorch finds no CUDA device; use --device cpu, or install a CUDA build of torch and its driver"
             );
-            Device::Cuda(0)
+            let devices = tch::Cuda::device_count();
+            ensure!(
+                (local_rank as i64) < devices,
+                "this is process {local_rank} of its machine, which has {devices} CUDA devices; start at most one process for each"
+            );
+            Device::Cuda(local_rank)
         }
     };
-    let recipe = Recipe::read(&arguments.config)?;
-    let start = Start { resume: arguments.resume, from: arguments.from.as_deref(), dry_run: arguments.dry_run };
-    match arguments.stage {
-        Stage::Text => text::train(&recipe, device, start)?,
-        Stage::Apm => apm::train(&recipe, device, start)?,
-        Stage::Language => language::train(&recipe, LanguageStage::Base, device, start)?,
-        Stage::Align => language::train(&recipe, LanguageStage::Align, device, start)?,
-        Stage::Instruct => language::train(&recipe, LanguageStage::Instruct, device, start)?,
+    let group = match place {
+        Some(place) if place.processes > 1 => Some(Group::join(place, device, recipe.distributed)?),
+        _ => None,
+    };
+    let peers = Peers::of(group.as_ref());
+    let resume = arguments.resume || restarted;
+    let start = Start { resume, from: arguments.from.as_deref(), dry_run: arguments.dry_run, peers };
+    let trained = match arguments.stage {
+        Stage::Text => text::train(&recipe, device, start),
+        Stage::Apm => apm::train(&recipe, device, start),
+        Stage::Language => language::train(&recipe, LanguageStage::Base, device, start),
+        Stage::Align => language::train(&recipe, LanguageStage::Align, device, start),
+        Stage::Instruct => language::train(&recipe, LanguageStage::Instruct, device, start),
+    };
+    match (trained, &group) {
+        (Err(error), Some(group)) => return Err(group.explain(error)),
+        (trained, _) => trained?,
     }
-    if arguments.dry_run {
+    if arguments.dry_run || !peers.is_first() {
         return Ok(());
     }
     let run = Run::create(&recipe.run)?;

@@ -6,8 +6,9 @@
 use anatomix::NormalizedBox;
 use anyhow::{Result, ensure};
 use rand::{Rng, RngExt};
+use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Ranges of random changes. The defaults are the paper's, which does not change intensities.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,12 +105,13 @@ impl Affine {
     }
 }
 
-/// Changes images `[B, 1, S, S]` and their boxes at random. A box of which at most a third stays in the image becomes `None`.
-pub fn augment(images: &Tensor, boxes: &mut [Vec<Option<NormalizedBox>>], settings: &Augmentation, rng: &mut impl Rng) -> Tensor {
+/// Changes images `[B, 1, S, S]` and their boxes at random; the numbers of each image come from its own generator. A box of which at most
+/// a third stays in the image becomes `None`.
+pub fn augment(images: &Tensor, boxes: &mut [Vec<Option<NormalizedBox>>], settings: &Augmentation, rngs: &mut [impl Rng]) -> Tensor {
     let size = images.size();
     let (batch, side) = (size[0], size[2]);
     let mut grid = Vec::with_capacity(6 * batch as usize);
-    for boxes in boxes.iter_mut() {
+    for (boxes, rng) in boxes.iter_mut().zip(rngs.iter_mut()) {
         let affine = Affine::sample(settings, rng);
         grid.extend(affine.inverse.map(|v| v as f32));
         for bounds in boxes {
@@ -119,45 +121,59 @@ pub fn augment(images: &Tensor, boxes: &mut [Vec<Option<NormalizedBox>>], settin
     let grid = Tensor::affine_grid_generator(&Tensor::from_slice(&grid).reshape([batch, 2, 3]), [batch, 1, side, side], false);
     let mut out = images.grid_sampler(&grid, 0, 0, false);
     let column = |values: Vec<f32>| Tensor::from_slice(&values).reshape([batch, 1, 1, 1]);
-    let draw =
-        |low: f64, high: f64, rng: &mut dyn FnMut() -> f64| (0..batch).map(|_| (low + (high - low) * rng()) as f32).collect::<Vec<f32>>();
-    let mut unit = || rng.random_range(0.0..1.0);
+    // A value for each image, and `side * side` normally distributed ones for each image.
+    let uniform = |rngs: &mut [_], low: f64, high: f64| rngs.iter_mut().map(|rng| within(rng, low, high) as f32).collect::<Vec<f32>>();
+    let normal = |rngs: &mut [_], side: i64| {
+        let values: Vec<f32> = rngs.iter_mut().flat_map(|rng| normals(rng, (side * side) as usize)).collect();
+        Tensor::from_slice(&values).reshape([batch, 1, side, side])
+    };
     if settings.gamma > 0.0 {
         let limit = (1.0 + settings.gamma).ln();
-        let exponents = draw(-limit, limit, &mut unit).into_iter().map(f32::exp).collect();
+        let exponents = uniform(rngs, -limit, limit).into_iter().map(f32::exp).collect();
         out = out.clamp_min(0.0).pow(&column(exponents));
     }
     if settings.shade > 0.0 {
-        let coarse = Tensor::randn([batch, 1, 3, 3], (Kind::Float, images.device())) * column(draw(0.0, settings.shade, &mut unit));
+        let amplitudes = column(uniform(rngs, 0.0, settings.shade));
+        let coarse = normal(rngs, 3) * amplitudes;
         out = (out + coarse.upsample_bicubic2d([side, side], true, None, None)).clamp(0.0, 1.0);
     }
     if settings.noise > 0.0 {
-        out = (&out + out.randn_like() * column(draw(0.0, settings.noise, &mut unit))).clamp(0.0, 1.0);
+        let amplitudes = column(uniform(rngs, 0.0, settings.noise));
+        out = (out + normal(rngs, side) * amplitudes).clamp(0.0, 1.0);
     }
     if settings.cutout > 0.0 {
-        for image in 0..batch {
-            if unit() < settings.cutout {
+        for (image, rng) in rngs.iter_mut().enumerate() {
+            if within(rng, 0.0, 1.0) < settings.cutout {
                 let mut span = || {
-                    let length = (side as f64 * (0.05 + 0.2 * unit())) as i64;
-                    ((unit() * (side - length) as f64) as i64, length)
+                    let length = (side as f64 * within(rng, 0.05, 0.25)) as i64;
+                    ((within(rng, 0.0, 1.0) * (side - length) as f64) as i64, length)
                 };
                 let ((y, h), (x, w)) = (span(), span());
-                let _ = out.narrow(0, image, 1).narrow(2, y, h).narrow(3, x, w).fill_(unit());
+                let _ = out.narrow(0, image as i64, 1).narrow(2, y, h).narrow(3, x, w).fill_(within(rng, 0.0, 1.0));
             }
         }
     }
     out
 }
 
+fn within(rng: &mut impl Rng, low: f64, high: f64) -> f64 {
+    low + (high - low) * rng.random_range(0.0..1.0)
+}
+
+fn normals(rng: &mut impl Rng, count: usize) -> Vec<f32> {
+    rng.sample_iter(StandardNormal).take(count).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use rand::SeedableRng;
+    use tch::Kind;
 
     #[test]
     fn boxes_follow_the_picture() {
         let _guard = tch::no_grad_guard();
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+        let mut rng = [rand_chacha::ChaCha8Rng::seed_from_u64(3)];
         let settings = Augmentation { flip: 0.5, ..Default::default() };
         for _ in 0..20 {
             // The pixels of a bright rectangle and its box must be transformed alike.
@@ -174,5 +190,25 @@ mod tests {
             let iou = found.iou(&boxes[0][0].expect("inside"));
             assert!(iou > 0.75, "{iou} {found:?} {boxes:?}");
         }
+    }
+
+    #[test]
+    fn an_image_is_changed_alike_in_every_batch() {
+        let _guard = tch::no_grad_guard();
+        tch::manual_seed(1);
+        let images = Tensor::rand([3, 1, 32, 32], (Kind::Float, tch::Device::Cpu));
+        let settings = Augmentation { gamma: 0.3, noise: 0.1, shade: 0.2, cutout: 0.9, ..Default::default() };
+        let change = |first: i64, count: i64| {
+            let mut rngs: Vec<_> = (first..first + count).map(|i| rand_chacha::ChaCha8Rng::seed_from_u64(i as u64)).collect();
+            let mut boxes = vec![vec![Some(NormalizedBox::new(0.2, 0.3, 0.5, 0.6))]; count as usize];
+            (augment(&images.narrow(0, first, count), &mut boxes, &settings, &mut rngs), boxes)
+        };
+        let (whole, boxes) = change(0, 3);
+        for at in 0..3 {
+            let (one, own) = change(at, 1);
+            assert_eq!(one, whole.narrow(0, at, 1));
+            assert_eq!(own[0], boxes[at as usize]);
+        }
+        assert_ne!(boxes[0], boxes[1]);
     }
 }

@@ -76,11 +76,20 @@ impl<'a> Peers<'a> {
     ///
     /// # Errors
     /// If another process ended, or took too long.
-    pub fn sums(self, values: &[f64]) -> Result<Vec<f64>> {
-        let Some(group) = self.0 else { return Ok(values.to_vec()) };
-        let sums = Tensor::from_slice(values).to_device(group.device);
+    pub fn sums<const N: usize>(self, values: [f64; N]) -> Result<[f64; N]> {
+        let Some(group) = self.0 else { return Ok(values) };
+        let sums = Tensor::from_slice(&values).to_device(group.device);
         group.member.sum(&sums)?;
-        Ok(sums.to_device(Device::Cpu).try_into()?)
+        let sums = sums.to_device(Device::Cpu);
+        Ok(std::array::from_fn(|at| sums.double_value(&[at as i64])))
+    }
+
+    /// Waits until all processes have come here.
+    ///
+    /// # Errors
+    /// If another process ended, or took too long.
+    pub fn meet(self) -> Result<()> {
+        self.any(false).map(drop)
     }
 
     /// Whether a flag is set in any process.
@@ -88,7 +97,8 @@ impl<'a> Peers<'a> {
     /// # Errors
     /// If another process ended, or took too long.
     pub fn any(self, flag: bool) -> Result<bool> {
-        Ok(self.sums(&[f64::from(u8::from(flag))])?.iter().any(|&sum| sum > 0.0))
+        let [set] = self.sums([f64::from(u8::from(flag))])?;
+        Ok(set > 0.0)
     }
 
     /// The rows `[N, ..]` of all processes, in the order of ranks. Gradients flow to those of this process only. That gives the whole

@@ -1,8 +1,11 @@
 //! AdamW (Loshchilov and Hutter) with a learning rate per parameter group, gradient clipping, and a state that can be saved.
 
 use super::Params;
+use crate::distributed::{Peers, Shards};
+use anyhow::Result;
 use std::collections::HashMap;
-use tch::Tensor;
+use std::ops::Range;
+use tch::{Kind, Tensor};
 
 /// Is added to the root of the second moment.
 const EPSILON: f64 = 1e-8;
@@ -22,41 +25,80 @@ pub struct Settings {
     pub clip: f64,
 }
 
-/// A trained parameter with its moments.
+/// A trained parameter.
 struct Trained {
     name: String,
     tensor: Tensor,
-    first: Tensor,
-    second: Tensor,
     factor: f64,
     decay: f64,
 }
 
+/// A part of a trained parameter, or the whole, with its moments.
+struct Part {
+    /// Index of the parameter.
+    of: usize,
+    /// Its values in the order of memory; `None` for all of them.
+    values: Option<Range<i64>>,
+    first: Tensor,
+    second: Tensor,
+}
+
 /// The optimiser and its state.
-pub struct AdamW {
+pub struct AdamW<'a> {
     settings: Settings,
     trained: Vec<Trained>,
+    /// What this process updates.
+    parts: Vec<Part>,
+    /// What the others update, if the optimiser is sharded.
+    shards: Option<(Shards, Peers<'a>)>,
     step: i64,
 }
 
-impl AdamW {
+impl<'a> AdamW<'a> {
     /// Makes an optimiser of all parameters with gradients; `factor` returns the factor of a parameter's learning rate.
     pub fn new(params: &Params, settings: Settings, factor: impl Fn(&str) -> f64) -> Self {
+        Self::of_process(params, settings, Peers::alone(), factor)
+    }
+
+    /// The optimiser of one of several processes. It holds all moments, or a share of them if the settings of the group say so.
+    pub fn of_process(params: &Params, settings: Settings, peers: Peers<'a>, factor: impl Fn(&str) -> f64) -> Self {
         let trained = params.named().into_iter().filter(|(_, t)| t.requires_grad());
         let trained = trained.map(|(name, tensor)| Trained {
             factor: factor(&name),
             decay: if settings.decays_all || tensor.dim() > 1 { settings.weight_decay } else { 0.0 },
-            first: tensor.zeros_like().detach(),
-            second: tensor.zeros_like().detach(),
             name,
             tensor,
         });
-        Self { settings, trained: trained.collect(), step: 0 }
+        let trained: Vec<Trained> = trained.collect();
+        let sizes: Vec<i64> = trained.iter().map(|one| one.tensor.numel() as i64).collect();
+        let shards = peers.settings().shard_optimiser.then(|| (Shards::new(&sizes, peers.count()), peers));
+        let zeros = |x: &Tensor| x.zeros_like().detach();
+        let parts = match &shards {
+            None => trained.iter().enumerate().map(|(of, one)| (of, None, zeros(&one.tensor), zeros(&one.tensor))).collect::<Vec<_>>(),
+            Some((shards, peers)) => {
+                let zeros =
+                    |one: &Trained, range: &Range<i64>| Tensor::zeros([range.end - range.start], (Kind::Float, one.tensor.device()));
+                let own = shards.of_process(peers.rank()).into_iter();
+                own.map(|(of, range)| (of, Some(range.clone()), zeros(&trained[of], &range), zeros(&trained[of], &range))).collect()
+            }
+        };
+        let parts = parts.into_iter().map(|(of, values, first, second)| Part { of, values, first, second }).collect();
+        Self { settings, trained, parts, shards, step: 0 }
     }
 
     /// Number of trained values.
     pub fn parameters(&self) -> usize {
-        self.trained.iter().map(|s| s.tensor.numel()).sum()
+        self.trained.iter().map(|one| one.tensor.numel()).sum()
+    }
+
+    /// Number of values that this process updates.
+    pub fn own_parameters(&self) -> usize {
+        self.parts.iter().map(|part| part.first.numel()).sum()
+    }
+
+    /// The trained parameters.
+    pub fn tensors(&self) -> Vec<Tensor> {
+        self.trained.iter().map(|one| one.tensor.shallow_clone()).collect()
     }
 
     /// Sets all gradients to zero.
@@ -68,32 +110,60 @@ impl AdamW {
 
     /// Takes a step with the present gradients and the learning rate `rate`. Returns the norm of the gradients before clipping; if it is
     /// not finite, parameters are unchanged. The gradients are clipped in place.
-    pub fn step(&mut self, rate: f64) -> f64 {
+    ///
+    /// # Errors
+    /// If another process ended, which updates a share.
+    pub fn step(&mut self, rate: f64) -> Result<f64> {
         let _guard = tch::no_grad_guard();
         let live: Vec<usize> = (0..self.trained.len()).filter(|&i| self.trained[i].tensor.grad().defined()).collect();
         let norms: Vec<Tensor> = live.iter().map(|&i| self.trained[i].tensor.grad().norm()).collect();
         let norm = if norms.is_empty() { 0.0 } else { Tensor::stack(&norms, 0).norm().double_value(&[]) };
         if !norm.is_finite() {
-            return norm;
+            return Ok(norm);
         }
         let shrink = if self.settings.clip > 0.0 && norm > self.settings.clip { self.settings.clip / norm } else { 1.0 };
         self.step += 1;
         let Settings { beta1, beta2, .. } = self.settings;
         let corrections = [beta1, beta2].map(|beta| 1.0 - beta.powi(self.step as i32));
-        for i in live {
-            let one = &self.trained[i];
+        for part in self.parts.iter().filter(|part| live.contains(&part.of)) {
+            let one = &self.trained[part.of];
             let update = Update { beta1, beta2, corrections, shrink, rate: rate * one.factor, decay: one.decay };
-            update.apply([&one.tensor, &one.tensor.grad(), &one.first, &one.second]);
+            match &part.values {
+                None => update.apply([&one.tensor, &one.tensor.grad(), &part.first, &part.second]),
+                Some(range) => update.apply([&piece(&one.tensor, range), &piece(&one.tensor.grad(), range), &part.first, &part.second]),
+            }
         }
-        norm
+        if let Some((shards, peers)) = &self.shards {
+            shards.exchange(*peers, &self.trained.iter().map(|one| in_memory_order(&one.tensor)).collect::<Vec<_>>())?;
+        }
+        Ok(norm)
     }
 
-    /// The moments and the number of steps, by name.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
-        let moments = self.trained.iter().flat_map(|one| {
-            [("first", &one.first), ("second", &one.second)].map(|(kind, moment)| (format!("{kind}.{}", one.name), moment.shallow_clone()))
-        });
-        moments.chain([("optimiser.step".into(), Tensor::from_slice(&[self.step]))]).collect()
+    /// The moments and the number of steps, by name. If the optimiser is sharded, all processes call this, and the first one gets the
+    /// moments of all.
+    ///
+    /// # Errors
+    /// If another process ended, which holds a share.
+    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut state = Vec::new();
+        for (kind, moment) in [("first", Part::first as fn(&Part) -> &Tensor), ("second", Part::second)] {
+            let moments: Vec<Tensor> = self.parts.iter().map(|part| moment(part).shallow_clone()).collect();
+            let moments = match &self.shards {
+                None => moments,
+                Some((shards, peers)) => {
+                    let whole = shards.collect(*peers, &Tensor::cat(&moments, 0))?;
+                    let shaped = self.trained.iter().zip(whole).map(|(one, values)| {
+                        let moment = one.tensor.zeros_like().detach();
+                        in_memory_order(&moment).copy_(&values);
+                        moment
+                    });
+                    shaped.collect()
+                }
+            };
+            state.extend(self.trained.iter().zip(moments).map(|(one, moment)| (format!("{kind}.{}", one.name), moment)));
+        }
+        state.push(("optimiser.step".into(), Tensor::from_slice(&[self.step])));
+        Ok(state)
     }
 
     /// Takes the moments and the number of steps out of `state`.
@@ -105,15 +175,41 @@ impl AdamW {
             state.remove(&name).filter(|t| t.size() == shape).ok_or_else(|| format!("it has no {name} of the shape {shape:?}"))
         };
         self.step = take("optimiser.step".into(), &[1])?.int64_value(&[0]);
-        for one in &mut self.trained {
-            let size = one.tensor.size();
-            for (kind, moment) in [("first", &mut one.first), ("second", &mut one.second)] {
-                let stored = take(format!("{kind}.{}", one.name), &size)?;
-                moment.copy_(&stored);
+        for (of, one) in self.trained.iter().enumerate() {
+            for (kind, moment) in [("first", Part::first as fn(&Part) -> &Tensor), ("second", Part::second)] {
+                let stored = take(format!("{kind}.{}", one.name), &one.tensor.size())?;
+                let whole = one.tensor.zeros_like().detach();
+                whole.shallow_clone().copy_(&stored);
+                for part in self.parts.iter().filter(|part| part.of == of) {
+                    match &part.values {
+                        None => moment(part).shallow_clone().copy_(&whole),
+                        Some(range) => moment(part).shallow_clone().copy_(&piece(&whole, range)),
+                    }
+                }
             }
         }
         Ok(())
     }
+}
+
+impl Part {
+    fn first(&self) -> &Tensor {
+        &self.first
+    }
+
+    fn second(&self) -> &Tensor {
+        &self.second
+    }
+}
+
+/// Values of a tensor in the order of memory. Parameters are dense.
+fn in_memory_order(x: &Tensor) -> Tensor {
+    let x = x.detach();
+    flat(&x).unwrap_or_else(|| x.view(-1))
+}
+
+fn piece(x: &Tensor, range: &Range<i64>) -> Tensor {
+    in_memory_order(x).narrow(0, range.start, range.end - range.start)
 }
 
 /// Number of values that an update takes at a time on a CPU, so that what it reads and writes several times is in the cache.

@@ -16,12 +16,13 @@ use crate::data::loading::pictures::Pictures;
 use crate::data::loading::prepared::Prepared;
 use crate::data::samples::record::Image;
 use crate::data::sources::split::Split;
+use crate::distributed::Peers;
 use crate::graph::Params;
+use crate::progress::say;
 use crate::run::{self, ModelConfig, Run};
 use anatomix::parts::retrieval::is_finding;
 use anatomix::{LABEL_COUNT, NormalizedBox, STRUCTURE_COUNT, Structure};
 use anyhow::{Context, Result, ensure};
-use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -154,13 +155,13 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     let _ = tch::no_grad(|| perceive(&params, &models, &picture, &frozen));
     params.check(start.from.unwrap_or(&run.folder))?;
     if let Some(path) = start.from {
-        eprintln!("apm: {loaded} of {} parameters from {}", params.named().len(), path.display());
+        say(&format!("apm: {loaded} of {} parameters from {}", params.named().len(), path.display()));
     }
     kept::keep(&run, "apm", recipe, settings, &index.hash, start)?;
     let (sentences, held, ahead) = (None, Vec::new(), None);
     let mut stage = Perception { recipe, run: &run, models: &models, device, train, validation, sentences, held, ahead };
     fit(&run, &mut stage, settings, &params, start)?;
-    if start.dry_run {
+    if start.dry_run || !start.peers.is_first() {
         return Ok(());
     }
     if pictures.skipped() > 0 {
@@ -197,7 +198,7 @@ impl Stage for Perception<'_> {
         if name.starts_with("backbone") { self.recipe.apm.backbone_factor } else { 1.0 }
     }
 
-    fn begin(&mut self, order: &Order, steps: Range<u64>) -> Result<()> {
+    fn begin(&mut self, order: &Order, steps: Range<u64>, _: Peers) -> Result<()> {
         let all = [self.train.images.as_slice(), self.validation.images.as_slice()].concat();
         self.sentences = Some(Embedded::of(&self.train.index, &all, self.run, self.models, self.device)?);
         let count = self.validation.images.len();
@@ -212,16 +213,24 @@ impl Stage for Perception<'_> {
         self.ahead.as_ref().map_or(Duration::ZERO, Ahead::waited)
     }
 
-    fn gradients(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss> {
+    fn gradients(&mut self, params: &Params, step: &Step) -> Result<Loss> {
         let (Some(ahead), Some(sentences)) = (self.ahead.as_mut(), &self.sentences) else { anyhow::bail!("nothing is loaded") };
-        let batch: Vec<Seen> = step.samples.iter().filter_map(|&at| ahead.take(at).transpose()).collect::<Result<_>>()?;
+        let (mut batch, mut draws): (Vec<Seen>, Vec<_>) = Default::default();
+        for &at in step.samples {
+            if let Some(seen) = ahead.take(at)? {
+                batch.push(seen);
+                draws.push(step.draws.of_sample(at));
+            }
+        }
         let mut boxes: Vec<_> = batch.iter().map(Seen::boxes).collect();
         let picture = self.train.pictures.batch(batch.iter().map(|seen| seen.picture.as_slice()))?;
-        let picture = tch::no_grad(|| augment(&picture, &mut boxes, &self.recipe.augmentation, rng));
+        let picture = tch::no_grad(|| augment(&picture, &mut boxes, &self.recipe.augmentation, &mut draws));
         let (targets, frozen) = targets(&batch, &boxes, sentences, self.recipe.losses.missing, self.device)?;
         let &StageSettings { precision, checkpointing, .. } = &self.recipe.apm;
-        let objective = PerceptionObjective { models: self.models, weights: &self.recipe.losses, precision, checkpointing };
-        let PerceptionLoss { parts, total } = objective.gradients(params, &picture.to_device(self.device), &frozen, &targets, step.batch);
+        let (models, weights, peers) = (self.models, &self.recipe.losses, step.peers);
+        let objective = PerceptionObjective { models, weights, precision, checkpointing, peers };
+        let PerceptionLoss { parts, total } =
+            objective.gradients(params, &picture.to_device(self.device), &frozen, &targets, step.batch)?;
         Ok(Loss { total, parts: PARTS.into_iter().zip(parts).collect() })
     }
 

@@ -3,6 +3,7 @@
 //! A checkpoint is one file: what the stage trains, the optimiser's moments, and how far it is. The file is replaced by renaming, so that
 //! at any moment there is one whole checkpoint, or none.
 
+use crate::distributed::Peers;
 use crate::graph::adamw::AdamW;
 use crate::graph::{Params, write_tensors};
 use crate::run::Run;
@@ -20,6 +21,8 @@ pub struct Start<'a> {
     pub from: Option<&'a Path>,
     /// Whether to print what would be done, and to write nothing.
     pub dry_run: bool,
+    /// The processes that train together.
+    pub peers: Peers<'a>,
 }
 
 /// How far a training stage is.
@@ -76,14 +79,14 @@ impl<'a> Checkpoint<'a> {
         self.path().exists()
     }
 
-    /// Writes the parameters for which `kept` is true, the optimiser's state and the progress.
+    /// Writes the parameters for which `kept` is true, the optimiser's state and the progress. Of several processes the first one does.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn save(&self, params: &Params, kept: impl Fn(&str) -> bool, optimiser: &AdamW, progress: &Progress) -> Result<()> {
+    pub fn save(&self, params: &Params, kept: impl Fn(&str) -> bool, state: Vec<(String, Tensor)>, progress: &Progress) -> Result<()> {
         let own = params.named().into_iter().filter(|(name, _)| kept(name));
         let mut tensors: Vec<(String, Tensor)> = own.map(|(name, tensor)| (format!("params.{name}"), tensor)).collect();
-        tensors.extend(optimiser.state());
+        tensors.extend(state);
         tensors.push(("progress".into(), progress.tensor()));
         Ok(write_tensors(&tensors, &self.path())?)
     }

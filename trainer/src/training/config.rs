@@ -4,6 +4,7 @@ use super::checkpoint::Checkpoint;
 use super::settings::{LossWeights, Precision, StageSettings, over};
 use crate::data::augment::Augmentation;
 use crate::data::loading::settings::Loading;
+use crate::distributed::Distributed;
 use crate::run::{ADAPTER, ModelConfig, Run};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub struct Recipe {
     pub augmentation: Augmentation,
     /// How samples are loaded.
     pub loading: Loading,
+    /// Training on several processes.
+    pub distributed: Distributed,
 }
 
 /// A recipe's file: tables of what differs from the defaults.
@@ -63,6 +66,8 @@ struct File {
     augmentation: Table,
     #[serde(default)]
     loading: Table,
+    #[serde(default)]
+    distributed: Table,
 }
 
 /// Longest recipe in bytes.
@@ -103,12 +108,14 @@ impl Recipe {
             losses: over(&LossWeights::default(), file.losses).context("[losses]")?,
             augmentation: over(&Augmentation::default(), file.augmentation).context("[augmentation]")?,
             loading: over(&Loading::default(), file.loading).context("[loading]")?,
+            distributed: over(&Distributed::default(), file.distributed).context("[distributed]")?,
         };
         recipe.loading.resolve(base);
         recipe.check_stages()?;
         recipe.losses.check().context("[losses]")?;
         recipe.augmentation.check().context("[augmentation]")?;
         recipe.loading.check().context("[loading]")?;
+        recipe.distributed.check().context("[distributed]")?;
         Ok(recipe)
     }
 
@@ -261,6 +268,9 @@ mod tests {
             ("[augmentation]\nflip = 1.5", "[augmentation]: flip = 1.5"),
             ("[augmentation]\nscale = [1.1, 0.9]", "[augmentation]: scale"),
             ("[losses]\ntemperature = 0.0", "[losses]: temperature = 0"),
+            ("[distributed]\nbucket = 0", "[distributed]: bucket = 0"),
+            ("[distributed]\ntimeout = 0", "[distributed]: timeout = 0"),
+            ("[distributed]\nshard = true", "[distributed]: unknown field `shard`"),
             ("[models.apm]\nhead = 4", "[models]: unknown field `head`"),
             ("[models.prompt]\ninputs = \"VX\"", "[models]: inputs are \"VX\""),
             ("[models.prompt]\npool = 3", "[models]: prompt.pool is 3, but 1024 patches"),

@@ -2,17 +2,17 @@
 
 use super::checkpoint::{Checkpoint, Progress, Start};
 use super::interrupt::{self, Stopped};
-use super::order::Order;
+use super::order::{Draws, Order};
 use super::settings::{Keep, Precision, StageSettings};
+use crate::distributed::{Gradients, Peers};
 use crate::graph::Params;
 use crate::graph::adamw::AdamW;
-use crate::progress::Meter;
+use crate::progress::{Meter, say};
 use crate::reporting::events::Events;
 use crate::reporting::log::{Line, Log, numbers};
 use crate::run::Run;
 use anyhow::{Context, Result, bail, ensure};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 use serde_json::json;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -44,11 +44,12 @@ pub trait Stage {
         1.0
     }
 
-    /// Called once before the first of these steps: whoever reads ahead begins here. A dry run does not call it.
+    /// Called once before the first of these steps: whoever reads ahead begins here. A dry run does not call it. What all processes need is
+    /// made by all of them together.
     ///
     /// # Errors
     /// If what all steps need cannot be read or made.
-    fn begin(&mut self, _order: &Order, _steps: Range<u64>) -> Result<()> {
+    fn begin(&mut self, _order: &Order, _steps: Range<u64>, _peers: Peers) -> Result<()> {
         Ok(())
     }
 
@@ -58,11 +59,12 @@ pub trait Stage {
     }
 
     /// Computes the loss of a step's samples, in batches of at most [`Step::batch`], and adds its gradients to those of the parameters. All
-    /// randomness comes from `rng` and from libtorch's generator, which both follow from seed and step.
+    /// randomness comes from the step's draws and from libtorch's generator, which both follow from seed and step. With several processes,
+    /// the loss is that of the samples of all of them, and the gradients are this process's part.
     ///
     /// # Errors
     /// If a batch cannot be made.
-    fn gradients(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss>;
+    fn gradients(&mut self, params: &Params, step: &Step) -> Result<Loss>;
 
     /// Figures on the validation split, without gradients; `None` for a stage without validation.
     ///
@@ -75,8 +77,12 @@ pub trait Stage {
 pub struct Step<'a> {
     /// The fraction of the training that is done.
     pub done: f64,
-    /// Its samples.
+    /// Its samples that this process takes.
     pub samples: &'a [usize],
+    /// Random numbers of each sample.
+    pub draws: Draws,
+    /// The processes that take the others.
+    pub peers: Peers<'a>,
     /// Largest number of samples to compute at once.
     pub batch: usize,
 }
@@ -107,58 +113,73 @@ pub struct Validation {
 pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &Params, start: Start) -> Result<()> {
     let name = stage.name();
     ensure!(stage.samples() > 0, "there are no training samples");
+    let peers = start.peers;
     params.train(|name| stage.trains(name));
     if settings.precision == Precision::Bf16 {
         params.reduce_frozen(|name| !stage.keeps(name));
     }
-    let mut optimiser = AdamW::new(params, settings.optimiser(), |name| stage.rate_factor(name));
-    let mut order = Order::new(stage.samples(), settings.samples_of_step(), settings.seed);
+    let mut optimiser = AdamW::of_process(params, settings.optimiser(), peers, |name| stage.rate_factor(name));
+    let order = Order::new(stage.samples(), settings.samples_of_step(), settings.seed);
+    let mut order = order.of_process(peers.rank(), peers.count());
     let epoch = order.steps_per_epoch();
     let steps = settings.steps.unwrap_or_else(|| settings.epochs.unwrap_or(1).saturating_mul(epoch));
     let all: usize = params.named().iter().map(|(_, tensor)| tensor.numel()).sum();
     // Parameters, and in fp32 gradients and two moments.
     let stored: usize = params.named().iter().map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
-    let bytes = stored + 3 * size_of::<f32>() * optimiser.parameters();
-    eprintln!(
-        "{name}: {} samples, {epoch} steps of {} an epoch, {steps} steps; {all} parameters, of which {} are trained; {} MB for parameters, \
-         gradients and moments",
+    let bytes = stored + size_of::<f32>() * (optimiser.parameters() + 2 * optimiser.own_parameters());
+    let of_step = settings.samples_of_step().min(stage.samples());
+    say(&format!(
+        "{name}: {} samples, {epoch} steps of {of_step} an epoch, {steps} steps; {all} parameters, of which {} are trained; {} MB for \
+         parameters, gradients and moments",
         stage.samples(),
-        settings.samples_of_step().min(stage.samples()),
         optimiser.parameters(),
         bytes.div_ceil(1_000_000),
+    ));
+    ensure!(
+        peers.count() <= of_step,
+        "{} processes cannot share the {of_step} samples of a step; take fewer processes or a larger batch",
+        peers.count()
     );
     if start.dry_run {
         return Ok(());
     }
     let checkpoint = Checkpoint::new(run, name);
     let mut progress = Progress { lowest: f64::INFINITY, best: f64::NEG_INFINITY, ..Progress::default() };
-    if start.resume && checkpoint.exists() {
+    if peers.any(start.resume)? && peers.of_first(checkpoint.exists())? {
         progress = checkpoint.load(params, |name| stage.keeps(name), &mut optimiser)?;
         ensure!(progress.step <= steps, "the checkpoint of {name} is at step {}, beyond the {steps} of the recipe", progress.step);
     }
     interrupt::listen()?;
     let log = Log::new(run, name);
-    log.begin(progress.step)?;
-    let mut events = Events::create(&run.file(&format!("tensorboard/{name}")))?;
-    stage.begin(&order, progress.step..steps)?;
+    let mut events = None;
+    if peers.is_first() {
+        log.begin(progress.step)?;
+        events = Some(Events::create(&run.file(&format!("tensorboard/{name}")))?);
+    }
+    // They are the same already, unless machines compute differently.
+    peers.broadcast(&params.named().into_iter().map(|(_, tensor)| tensor).collect::<Vec<_>>())?;
+    let sums = peers.gradients(&optimiser.tensors())?;
+    stage.begin(&order, progress.step..steps, peers)?;
     let mut idle = Idle::new();
     let mut meter = Meter::new(name, progress.step, steps);
     while progress.step < steps {
         let step = progress.step;
         // All randomness follows from the seed and the step, so that a resumed training gives the same parameters.
-        let mut rng = ChaCha8Rng::seed_from_u64((settings.seed as u64).wrapping_mul(31).wrapping_add(step));
-        tch::manual_seed(rng.random_range(0..i64::MAX));
-        let samples = order.of_step(step);
-        let taken = Step { done: step as f64 / steps as f64, samples, batch: settings.batch };
+        let draws = Draws::new(settings.seed, step);
+        tch::manual_seed(draws.of_process(peers.rank()).random_range(0..i64::MAX));
+        let done = step as f64 / steps as f64;
+        let taken = Step { done, samples: order.own_of_step(step), draws, peers, batch: settings.batch };
         optimiser.zero_gradients();
-        let Loss { total: loss, parts } = stage.gradients(params, &taken, &mut rng)?;
+        sums.as_ref().map(Gradients::begin).transpose()?;
+        let Loss { total: loss, parts } = stage.gradients(params, &taken)?;
+        sums.as_ref().map(Gradients::finish).transpose()?;
         // Finite gradients of a loss that is not finite would be taken.
-        let norm = if loss.is_finite() { optimiser.step(settings.rate_at(step, steps)) } else { f64::NAN };
+        let norm = if loss.is_finite() { optimiser.step(settings.rate_at(step, steps))? } else { f64::NAN };
         if !norm.is_finite() {
             bail!(
                 "loss {loss} and gradients of norm {norm} in step {}, of {}; the step was not taken. Lower the rate, and resume",
                 step + 1,
-                samples.iter().map(|&s| stage.sample(s)).collect::<Vec<_>>().join(", ")
+                order.of_step(step).iter().map(|&s| stage.sample(s)).collect::<Vec<_>>().join(", ")
             );
         }
         progress.step += 1;
@@ -173,10 +194,11 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
         let shown = || parts.iter().zip(progress.means.iter().skip(1)).map(|((part, _), mean)| (*part, *mean));
         meter.set(progress.step, shown().map(|(part, mean)| format!("{part} {mean:.3}")).collect::<Vec<_>>().join(" "));
 
-        let stopping = interrupt::asked();
+        let stopping = peers.any(interrupt::asked())?;
         let last = progress.step == steps;
         let due = progress.step.is_multiple_of(settings.checkpoint_every) || last;
-        if due || progress.step.is_multiple_of(settings.log_every) {
+        let logged = due || progress.step.is_multiple_of(settings.log_every);
+        if let (true, Some(events)) = (logged, &mut events) {
             let (epochs, rate) = (progress.step as f64 / epoch as f64, settings.rate_at(step, steps));
             let mut line = Line::new();
             let of_training = [("step", json!(progress.step)), ("epoch", json!(epochs)), ("rate", json!(rate)), ("loss", json!(mean))];
@@ -203,7 +225,10 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
             events.append(name, &line)?;
         }
         if due || stopping {
-            checkpoint.save(params, |name| stage.keeps(name), &optimiser, &progress)?;
+            let state = optimiser.state()?;
+            if peers.is_first() {
+                checkpoint.save(params, |name| stage.keeps(name), state, &progress)?;
+            }
         }
         if stopping && !last {
             meter.finish();
@@ -211,8 +236,8 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
         }
     }
     meter.finish();
-    eprintln!("{name}: the steps waited for data {:.1} % of the time", 100.0 * idle.whole(stage.waited()));
-    if settings.keep == Keep::Best && progress.best.is_finite() {
+    say(&format!("{name}: the steps waited for data {:.1} % of the time", 100.0 * idle.whole(stage.waited())));
+    if peers.is_first() && settings.keep == Keep::Best && progress.best.is_finite() {
         params.overwrite(&checkpoint.best())?;
     }
     Ok(())

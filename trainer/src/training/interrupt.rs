@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM: a training stage finishes its step, saves a checkpoint, and ends.
 
+use crate::progress::say;
 use anyhow::{Context, Result};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -26,7 +27,7 @@ pub fn listen() -> Result<()> {
         if ASKED.swap(true, SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this step (once more: at once)");
+        say("stopping after this step (once more: at once)");
     };
     let listening = LISTENING.get_or_init(|| ctrlc::set_handler(handler).map_err(|e| e.to_string()));
     listening.clone().map_err(anyhow::Error::msg).context("Ctrl-C cannot be handled")

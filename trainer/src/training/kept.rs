@@ -37,7 +37,7 @@ pub fn keep(run: &Run, stage: &str, recipe: &Recipe, settings: &impl Serialize, 
             bail!("`train {stage}` cannot resume: {what}; restore that, or train without --resume");
         }
     }
-    if start.dry_run {
+    if start.dry_run || !start.peers.is_first() {
         return Ok(());
     }
     Ok(write_whole(&path, toml::to_string_pretty(&own)?.as_bytes())?)

@@ -9,7 +9,7 @@ use super::fit::{Loss, Stage, Step, Validation, fit};
 use super::kept;
 use super::language_data::{Features, Loaded, Loader, price};
 use super::objective::{LanguageObjective, is_base};
-use super::order::Order;
+use super::order::{Draws, Order};
 use super::perception_outputs::{self, Outputs, Perceiver, Sizes, features};
 use super::questions::{Asked, choose, looks_up};
 use super::settings::StageSettings;
@@ -21,8 +21,10 @@ use crate::data::loading::prepared::Prepared;
 use crate::data::loading::settings::Perceived;
 use crate::data::packs::{self, Pack};
 use crate::data::sources::split::Split;
+use crate::distributed::Peers;
 use crate::graph::Params;
 use crate::models::gemma::HEAD;
+use crate::progress::say;
 use crate::run::{self, ModelConfig, Run};
 use anatomix::parts::geometry::PROMPT_GRID;
 use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
@@ -47,7 +49,7 @@ const LOOK_UPS: usize = 3;
 /// Number of validation images that are evaluated with each checkpoint.
 const VALIDATION_IMAGES: usize = 48;
 /// Seed of the validation's packs.
-const VALIDATION_SEED: u64 = 0x5eed;
+const VALIDATION_SEED: i64 = 0x5eed;
 
 /// Runs a training stage of the language model.
 ///
@@ -80,7 +82,7 @@ pub fn train(recipe: &Recipe, stage: LanguageStage, device: Device, start: Start
     let loader = |split, most| Loader::new((&index, &pictures), (stage, split), found.clone(), sizes, most);
     let (train, validation) = (loader(Split::Train, settings.images.unwrap_or(usize::MAX))?, loader(Split::Validate, VALIDATION_IMAGES)?);
     if stage != LanguageStage::Base {
-        eprintln!("{}: {}", stage.name(), price(recipe.loading.perceived, &sizes, train.len() + validation.len()));
+        say(&format!("{}: {}", stage.name(), price(recipe.loading.perceived, &sizes, train.len() + validation.len())));
     }
 
     tch::manual_seed(settings.seed);
@@ -105,7 +107,7 @@ pub fn train(recipe: &Recipe, stage: LanguageStage, device: Device, start: Start
     let params = trainer.start(start.from)?;
     kept::keep(&run, stage.name(), recipe, settings, &index.hash, start)?;
     fit(&run, &mut trainer, settings, &params, start)?;
-    if start.dry_run {
+    if start.dry_run || !start.peers.is_first() {
         return Ok(());
     }
     if pictures.skipped() > 0 {
@@ -182,7 +184,7 @@ impl Stage for Trainer<'_> {
         !is_base(name) || self.objective.trains(name)
     }
 
-    fn begin(&mut self, order: &Order, steps: Range<u64>) -> Result<()> {
+    fn begin(&mut self, order: &Order, steps: Range<u64>, peers: Peers) -> Result<()> {
         let loading = &self.recipe.loading;
         let load = || Perceiver::load(self.run, self.models, self.device);
         match &self.perception.features {
@@ -191,7 +193,10 @@ impl Stage for Trainer<'_> {
             Features::Stored(_) => {
                 let mut perceiver = None;
                 for images in [&self.train, &self.validation] {
-                    let missing = images.missing()?;
+                    // Each process perceives a share, once all have seen what is missing.
+                    let all = images.missing()?;
+                    peers.meet()?;
+                    let missing = peers.share(&all).to_vec();
                     if !missing.is_empty() {
                         let perceiver = match &mut perceiver {
                             Some(loaded) => loaded,
@@ -199,6 +204,7 @@ impl Stage for Trainer<'_> {
                         };
                         images.perceive(missing, perceiver, loading)?;
                     }
+                    peers.meet()?;
                 }
             }
         }
@@ -209,7 +215,7 @@ impl Stage for Trainer<'_> {
         let first = self.held.first().context("no validation image can be read")?;
         let (name, inputs, tokens) = (self.stage.name(), self.models.prompt.inputs, self.context_tokens(first)?);
         let compact = if self.models.prompt.compact { ", compact" } else { "" };
-        eprintln!("{name}: a context takes {tokens} tokens (inputs {inputs}{compact})");
+        say(&format!("{name}: a context takes {tokens} tokens (inputs {inputs}{compact})"));
         self.ahead = Some(self.train.ahead(loading, self.settings.samples_of_step(), order.clone().of_steps(steps))?);
         Ok(())
     }
@@ -218,20 +224,28 @@ impl Stage for Trainer<'_> {
         self.ahead.as_ref().map_or(Duration::ZERO, Ahead::waited)
     }
 
-    fn gradients(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss> {
+    fn gradients(&mut self, params: &Params, step: &Step) -> Result<Loss> {
         let ahead = self.ahead.as_mut().context("nothing is loaded")?;
-        let loaded: Vec<Loaded> = step.samples.iter().filter_map(|&at| ahead.take(at).transpose()).collect::<Result<_>>()?;
+        let (mut loaded, mut draws): (Vec<Loaded>, Vec<_>) = Default::default();
+        for &at in step.samples {
+            if let Some(one) = ahead.take(at)? {
+                loaded.push(one);
+                draws.push(step.draws.of_sample(at));
+            }
+        }
         ensure!(!loaded.is_empty(), "no image of the batch can be read");
-        let Computed { loss, right, coordinates } = self.compute(params, &loaded, step, true, rng)?;
+        let Computed { loss, right, coordinates } = self.compute(params, &loaded, draws, step, true)?;
         Ok(Loss { total: loss, parts: vec![("accuracy", right), ("coordinates", coordinates)] })
     }
 
     fn validate(&mut self, params: &Params) -> Result<Option<Validation>> {
-        let mut rng = ChaCha8Rng::seed_from_u64(VALIDATION_SEED);
+        let numbers = Draws::new(VALIDATION_SEED, 0);
         let (mut sums, mut count) = ([0.0; 3], 0.0);
-        for loaded in self.held.chunks(self.settings.batch) {
-            let step = Step { done: 1.0, samples: &[], batch: self.settings.batch };
-            let Computed { loss, right, coordinates } = self.compute(params, loaded, &step, false, &mut rng)?;
+        for (number, loaded) in self.held.chunks(self.settings.batch).enumerate() {
+            let first = number * self.settings.batch;
+            let draws = (first..first + loaded.len()).map(|at| numbers.of_sample(at)).collect();
+            let step = Step { done: 1.0, samples: &[], draws: numbers.clone(), peers: Peers::alone(), batch: self.settings.batch };
+            let Computed { loss, right, coordinates } = self.compute(params, loaded, draws, &step, false)?;
             let weight = loaded.len() as f64;
             sums.iter_mut().zip([loss, right, coordinates]).for_each(|(sum, value)| *sum += weight * value);
             count += weight;
@@ -244,19 +258,20 @@ impl Stage for Trainer<'_> {
 
 impl Trainer<'_> {
     /// The loss of the images of a step, the weighted mean over all their targets; in training its gradients are added to the parameters'.
-    fn compute(&self, params: &Params, loaded: &[Loaded], step: &Step, training: bool, rng: &mut ChaCha8Rng) -> Result<Computed> {
+    /// `draws` are the random numbers of each image.
+    fn compute(&self, params: &Params, loaded: &[Loaded], mut draws: Vec<ChaCha8Rng>, step: &Step, training: bool) -> Result<Computed> {
         let done = step.done;
         let mut batches = Vec::new();
-        for loaded in loaded.chunks(step.batch) {
+        for (loaded, draws) in loaded.chunks(step.batch).zip(draws.chunks_mut(step.batch)) {
             let (mut flips, mut outputs) = (Vec::new(), None);
             if self.stage != LanguageStage::Base {
                 // What is drawn does not depend on what is perceived, so the flips are known before.
-                let mut same = rng.clone();
-                flips.extend(loaded.iter().map(|one| self.draw(one, Some(blank_lines()), done, &mut same).flip));
+                let flip = |(one, rng): (_, &ChaCha8Rng)| self.draw(one, Some(blank_lines()), done, &mut rng.clone()).flip;
+                flips.extend(loaded.iter().zip(&*draws).map(flip));
                 outputs = Some(self.train.outputs(loaded, &flips, self.perception.perceiver.as_ref())?);
             }
             let mut packs = Vec::new();
-            for (at, one) in loaded.iter().enumerate() {
+            for (at, (one, rng)) in loaded.iter().zip(draws).enumerate() {
                 let own = outputs.as_ref().and_then(|outputs| outputs.get(at));
                 let lines = own.map(|outputs| outputs.lines(&self.perception.sentences)).transpose()?;
                 let drawn = self.draw(one, lines, done, rng);
@@ -271,6 +286,7 @@ impl Trainer<'_> {
             batches.push((packs, outputs));
         }
         let total = batches.iter().flat_map(|(packs, _)| packs).map(|pack| pack.weight(self.settings.answer_weights)).sum();
+        let [total] = step.peers.sums([total])?;
         let (mut loss, mut counts) = (0.0, [0.0; 4]);
         for (packs, outputs) in batches {
             let visual = outputs.map(|outputs| self.visual(params, &outputs, training)).transpose()?;
@@ -279,6 +295,8 @@ impl Trainer<'_> {
             counts.iter_mut().zip(found).for_each(|(count, found)| *count += found);
         }
         let [targets, right, coordinates, right_coordinates] = counts;
+        let [loss, targets, right, coordinates, right_coordinates] =
+            step.peers.sums([loss, targets, right, coordinates, right_coordinates])?;
         Ok(Computed { loss, right: right / targets, coordinates: right_coordinates / coordinates.max(1.0) })
     }
 

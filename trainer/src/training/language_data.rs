@@ -199,7 +199,7 @@ impl Loader {
         }
         bar.finish_and_clear();
         let each = started.elapsed().as_secs_f64() * 1e3 / missing.len() as f64;
-        eprintln!("perceived {} images, {each:.0} ms an image", missing.len());
+        progress::say(&format!("perceived {} images, {each:.0} ms an image", missing.len()));
         Ok(())
     }
 
@@ -235,7 +235,7 @@ impl Loader {
                 }
             }
             let each = started.elapsed().as_secs_f64() * 1e3 / (2 * all.len().max(1)) as f64;
-            eprintln!("perceiving takes {each:.0} ms an image in each step");
+            progress::say(&format!("perceiving takes {each:.0} ms an image in each step"));
         }
         Ok(all)
     }

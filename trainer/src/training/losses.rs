@@ -1,15 +1,22 @@
 //! Losses of the stage `apm` (paper, eq. 2 to 9 and S1 to S4).
 
-use tch::{Kind, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 /// L1 and generalised-IoU loss of boxes `[B, 36, 4]` (centre and size), each relative to its own target.
 ///
-/// `present` `[B, 36]` is 1 for a box with a target, otherwise 0. Losses are means over the boxes with targets.
-pub fn boxes(predicted: &Tensor, target: &Tensor, present: &Tensor) -> (Tensor, Tensor) {
-    let count = present.sum(Kind::Float).clamp_min(1.0);
-    let l1 = ((predicted - target).abs().sum_dim_intlist([-1i64].as_slice(), false, Kind::Float) * present).sum(Kind::Float) / &count;
+/// `present` `[B, 36]` is 1 for a box with a target, otherwise 0. Losses are sums over the boxes with targets, divided by `count`, the
+/// number of these in all images of the step.
+pub fn boxes(predicted: &Tensor, target: &Tensor, present: &Tensor, count: &Tensor) -> (Tensor, Tensor) {
+    let l1 = ((predicted - target).abs().sum_dim_intlist([-1i64].as_slice(), false, Kind::Float) * present).sum(Kind::Float) / count;
     let giou = ((generalised_iou(predicted, target) * -1.0 + 1.0) * present).sum(Kind::Float) / count;
     (l1, giou)
+}
+
+/// Sum of the binary cross-entropies of the labels `[B, 14]` that are known.
+pub fn labels(logits: &Tensor, labels: &Tensor) -> Tensor {
+    let known = labels.ge(0.0);
+    let (logits, labels) = (logits.masked_select(&known), labels.masked_select(&known));
+    logits.binary_cross_entropy_with_logits(&labels, None::<&Tensor>, None::<&Tensor>, Reduction::Sum)
 }
 
 /// Generalised IoU of each box in `a` with the box at the same index in `b`; boxes are given by centre and size.
@@ -66,7 +73,7 @@ mod tests {
         // The first boxes are side by side: they do not overlap and fill their enclosing box. The second are equal.
         assert!(giou[0].abs() < 1e-6 && (giou[1] - 1.0).abs() < 1e-6, "{giou:?}");
         let present = Tensor::from_slice(&[1f32, 0.0]).reshape([1, 2]);
-        let (l1, loss) = boxes(&a, &b, &present);
+        let (l1, loss) = boxes(&a, &b, &present, &present.sum(Kind::Float));
         assert!((l1.double_value(&[]) - 0.5).abs() < 1e-6);
         assert!((loss.double_value(&[]) - 1.0).abs() < 1e-6);
     }
@@ -86,5 +93,17 @@ mod tests {
             (&p * (p.log() - p.log())).sum(Kind::Float).double_value(&[])
         };
         assert_eq!(rows, 0.0);
+    }
+
+    #[test]
+    fn unknown_labels_are_in_no_loss() {
+        let logits = Tensor::from_slice(&[0.5f32, -1.0, 2.0, 9.0]).reshape([2, 2]).set_requires_grad(true);
+        let loss = labels(&logits, &Tensor::from_slice(&[1f32, 0.0, -1.0, -1.0]).reshape([2, 2]));
+        let expected = (1.0 + (-0.5f64).exp()).ln() + (1.0 + (-1.0f64).exp()).ln();
+        assert!((loss.double_value(&[]) - expected).abs() < 1e-6);
+        loss.backward();
+        assert_eq!(Vec::<f32>::try_from(logits.grad().get(1)).unwrap(), [0.0, 0.0]);
+        let none = labels(&logits, &Tensor::full([2, 2], -1, (Kind::Float, tch::Device::Cpu)));
+        assert_eq!(none.double_value(&[]), 0.0);
     }
 }

@@ -4,11 +4,13 @@
 use super::config::LanguageStage;
 use super::losses;
 use super::settings::{LossWeights, Missing, Precision, StageSettings};
+use crate::distributed::Peers;
 use crate::graph::{CausalBatch, Params, Tape, Torch, TorchTensor};
 use crate::models::apm::{ApmConfig, ApmOutput, apm, apm_with_layers};
 use crate::models::gemma::{EMBEDDING, HEAD, gemma};
 use crate::models::text::{TextConfig, project};
 use crate::run::ModelConfig;
+use anyhow::Result;
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// Names of the losses of the stage `apm`, in the order of [`PerceptionLoss::parts`].
@@ -59,6 +61,8 @@ pub struct PerceptionObjective<'a> {
     pub precision: Precision,
     /// Whether inner values of the transformer's layers are computed again in the backward pass.
     pub checkpointing: bool,
+    /// The processes that have the other images of the step. The losses are those of all images.
+    pub peers: Peers<'a>,
 }
 
 /// What the losses need of the module's output: boxes (of each decoder layer if all count), object embeddings, logits of labels.
@@ -72,15 +76,25 @@ impl PerceptionObjective<'_> {
     /// structure with those of all images. So with more images than that, all outputs are computed first, then the losses with the outputs'
     /// gradients, and then the images once more, batch by batch, with these (Gao et al. 2021, GradCache). The gradients are those of all
     /// images at once, but for batch norms that are trained, which see a batch at a time.
-    pub fn gradients(&self, params: &Params, pictures: &Tensor, frozen: &Tensor, targets: &Targets, batch: usize) -> PerceptionLoss {
+    ///
+    /// # Errors
+    /// If another process ended.
+    pub fn gradients(
+        &self,
+        params: &Params,
+        pictures: &Tensor,
+        frozen: &Tensor,
+        targets: &Targets,
+        batch: usize,
+    ) -> Result<PerceptionLoss> {
         let batches = pictures.split(batch.max(1) as i64, 0);
         if let [pictures] = batches.as_slice() {
             let tape = Tape::default();
             let ops = self.ops(params, self.checkpointing.then_some(&tape));
-            let (parts, loss) = self.losses(params, &self.outputs(&ops, pictures), frozen, targets);
+            let (parts, loss) = self.losses(params, &self.outputs(&ops, pictures), frozen, targets)?;
             loss.backward();
             tape.backward(&ops);
-            return PerceptionLoss::of(&parts, &loss);
+            return self.total(&parts);
         }
         let seeds: Vec<i64> =
             batches.iter().map(|_| Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0])).collect();
@@ -94,7 +108,7 @@ impl PerceptionObjective<'_> {
         });
         let whole = |part: usize| Tensor::cat(&found.iter().map(|outputs| &outputs[part]).collect::<Vec<_>>(), 0).set_requires_grad(true);
         let leaves: Outputs = (0..found[0].len()).map(whole).collect();
-        let (parts, loss) = self.losses(params, &leaves, frozen, targets);
+        let (parts, loss) = self.losses(params, &leaves, frozen, targets)?;
         loss.backward();
         let mut from = 0;
         for (pictures, seed) in batches.iter().zip(seeds) {
@@ -109,7 +123,7 @@ impl PerceptionObjective<'_> {
             tape.backward(&ops);
             from += count;
         }
-        PerceptionLoss::of(&parts, &loss)
+        self.total(&parts)
     }
 
     fn ops<'b>(&self, params: &'b Params, tape: Option<&'b Tape>) -> Torch<'b> {
@@ -123,40 +137,37 @@ impl PerceptionObjective<'_> {
         outputs.map(|output| output.0.to_kind(Kind::Float)).collect()
     }
 
-    /// The losses without weights, and their weighted sum.
-    fn losses(&self, params: &Params, outputs: &Outputs, frozen: &Tensor, targets: &Targets) -> ([Tensor; 4], Tensor) {
-        let (weights, models) = (self.weights, self.models);
+    /// The losses without weights, and their weighted sum. Those of boxes and labels are this process's part of the mean over all images.
+    /// Contrastive alignment compares the structures of all images; its gradients reach those of this process.
+    fn losses(&self, params: &Params, outputs: &Outputs, frozen: &Tensor, targets: &Targets) -> Result<([Tensor; 4], Tensor)> {
+        let (weights, models, peers) = (self.weights, self.models, self.peers);
         let [boxes @ .., embeddings, logits] = outputs.as_slice() else { unreachable!("boxes, then embeddings and logits") };
-        let of_layers = boxes.iter().map(|boxes| losses::boxes(boxes, &targets.boxes, &targets.present));
+        let count = peers.sum(&targets.present.sum(Kind::Float))?.clamp_min(1.0);
+        let of_layers = boxes.iter().map(|boxes| losses::boxes(boxes, &targets.boxes, &targets.present, &count));
         let (l1, giou) = of_layers.reduce(|sum, layer| (sum.0 + layer.0, sum.1 + layer.1)).expect("the last layer has boxes");
-        let labels = label_loss(logits, &targets.labels);
+        let known = peers.sum(&targets.labels.ge(0.0).sum(Kind::Float))?.clamp_min(1.0);
+        let labels = losses::labels(logits, &targets.labels) / known;
         let ops = Torch { bf16: self.precision == Precision::Bf16, ..Torch::new(params) };
         let projected = project_sentences(&ops, &models.text, &models.apm, frozen);
-        let objects = embeddings.flatten(0, 1).index_select(0, &targets.present_rows);
-        let own = projected.index_select(0, &targets.sentences);
+        let objects = peers.rows(&embeddings.flatten(0, 1).index_select(0, &targets.present_rows))?;
+        let own = peers.rows(&projected.index_select(0, &targets.sentences))?;
         let contrastive = if weights.clip {
             losses::clip(&objects, &own, weights.temperature)
         } else {
-            losses::contrastive(&objects, &own, &frozen.index_select(0, &targets.sentences), weights.temperature)
+            let frozen = peers.rows(&frozen.index_select(0, &targets.sentences))?;
+            losses::contrastive(&objects, &own, &frozen, weights.temperature)
         };
         let loss = &l1 * weights.l1 + &giou * weights.giou + &labels * weights.labels + &contrastive * weights.contrastive;
-        ([l1, giou, labels, contrastive], loss)
+        Ok(([l1, giou, labels, contrastive], loss))
     }
-}
 
-/// Mean binary cross-entropy of the labels `[B, 14]` that are known; 0 if none is.
-fn label_loss(logits: &Tensor, labels: &Tensor) -> Tensor {
-    let known = labels.ge(0.0);
-    let (logits, labels) = (logits.masked_select(&known), labels.masked_select(&known));
-    if labels.numel() == 0 {
-        return logits.sum(Kind::Float);
-    }
-    logits.binary_cross_entropy_with_logits(&labels, None::<&Tensor>, None::<&Tensor>, Reduction::Mean)
-}
-
-impl PerceptionLoss {
-    fn of(parts: &[Tensor; 4], loss: &Tensor) -> Self {
-        Self { parts: parts.each_ref().map(|part| part.double_value(&[])), total: loss.double_value(&[]) }
+    /// The losses of all images, from the parts of the processes.
+    fn total(&self, parts: &[Tensor; 4]) -> Result<PerceptionLoss> {
+        let [l1, giou, labels, contrastive] = parts.each_ref().map(|part| part.double_value(&[]));
+        let [l1, giou, labels] = self.peers.sums([l1, giou, labels])?;
+        let weights = self.weights;
+        let total = l1 * weights.l1 + giou * weights.giou + labels * weights.labels + contrastive * weights.contrastive;
+        Ok(PerceptionLoss { parts: [l1, giou, labels, contrastive], total })
     }
 }
 
@@ -259,22 +270,5 @@ impl<'a> LanguageObjective<'a> {
         let logits = gemma(ops, &language).0.to_kind(ops.kind);
         let each = logits.cross_entropy_loss::<Tensor>(targets, None, Reduction::None, -100, 0.0);
         ((each * weights).sum(Kind::Float) / total, logits)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unknown_labels_are_in_no_loss() {
-        let logits = Tensor::from_slice(&[0.5f32, -1.0, 2.0, 9.0]).reshape([2, 2]).set_requires_grad(true);
-        let loss = label_loss(&logits, &Tensor::from_slice(&[1f32, 0.0, UNKNOWN, UNKNOWN]).reshape([2, 2]));
-        let expected = ((1.0 + (-0.5f64).exp()).ln() + (1.0 + (-1.0f64).exp()).ln()) / 2.0;
-        assert!((loss.double_value(&[]) - expected).abs() < 1e-6);
-        loss.backward();
-        assert_eq!(Vec::<f32>::try_from(logits.grad().get(1)).unwrap(), [0.0, 0.0]);
-        let none = label_loss(&logits, &Tensor::full([2, 2], f64::from(UNKNOWN), (Kind::Float, tch::Device::Cpu)));
-        assert_eq!(none.double_value(&[]), 0.0);
     }
 }

@@ -15,12 +15,21 @@ pub struct Order {
     /// The latest epoch that was asked for, and its order.
     epoch: Option<u64>,
     shuffled: Vec<usize>,
+    /// Which of how many processes this is.
+    rank: usize,
+    processes: usize,
 }
 
 impl Order {
     /// The order of this many samples, in batches of `batch`, or of all samples if they are fewer.
     pub fn new(samples: usize, batch: usize, seed: i64) -> Self {
-        Self { samples, batch: batch.min(samples), seed: seed as u64, epoch: None, shuffled: Vec::new() }
+        let batch = batch.min(samples);
+        Self { samples, batch, seed: seed as u64, epoch: None, shuffled: Vec::new(), rank: 0, processes: 1 }
+    }
+
+    /// The same order, of which the process `rank` of so many takes a share of each step.
+    pub fn of_process(self, rank: usize, processes: usize) -> Self {
+        Self { rank, processes, ..self }
     }
 
     /// Number of optimiser steps of an epoch.
@@ -39,9 +48,15 @@ impl Order {
         &self.shuffled[within * self.batch..(within + 1) * self.batch]
     }
 
-    /// The samples of these optimiser steps, one after the other, for those who read ahead.
+    /// The samples of an optimiser step that this process takes.
+    pub fn own_of_step(&mut self, step: u64) -> &[usize] {
+        let (rank, processes) = (self.rank, self.processes);
+        share(self.of_step(step), rank, processes)
+    }
+
+    /// The samples of these optimiser steps that this process takes, one after the other, for those who read ahead.
     pub fn of_steps(mut self, steps: Range<u64>) -> impl Iterator<Item = usize> + Send + 'static {
-        steps.flat_map(move |step| self.of_step(step).to_vec())
+        steps.flat_map(move |step| self.own_of_step(step).to_vec())
     }
 }
 

@@ -20,7 +20,6 @@ use crate::training::losses::normalize;
 use anatomix::Structure;
 use anatomix::parts::prompt::{self, ContextLine};
 use anyhow::{Result, anyhow, ensure};
-use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
@@ -71,7 +70,7 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     let vocabulary = tokenizer.get_vocab_size(true) as i64;
     models.text.vocabulary = vocabulary;
     models.language.vocab_size = vocabulary;
-    if !start.dry_run {
+    if !start.dry_run && start.peers.is_first() {
         let path = run.file(run::TOKENIZER);
         tokenizer.save(&path, true).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))?;
         run.keep_models(&models)?;
@@ -85,7 +84,7 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     kept::keep(&run, "text", recipe, settings, &index.hash, start)?;
     let mut stage = SentenceEncoder { config: &models.text, tokenizer: &tokenizer, sentences: &sentences, whole: &whole };
     fit(&run, &mut stage, settings, &params, start)?;
-    if start.dry_run {
+    if start.dry_run || !start.peers.is_first() {
         return Ok(());
     }
     params.save(&run.file(run::TEXT), |_| true).map_err(Into::into)
@@ -129,13 +128,14 @@ impl Stage for SentenceEncoder<'_> {
         true
     }
 
-    fn gradients(&mut self, params: &Params, step: &Step, _: &mut ChaCha8Rng) -> Result<Loss> {
+    fn gradients(&mut self, params: &Params, step: &Step) -> Result<Loss> {
         let chosen: Vec<&str> = step.samples.iter().map(|&i| self.sentences[i]).collect();
         let tokens = encode(self.tokenizer, &chosen)?;
         let ops = Torch { training: true, ..Torch::new(params) };
         let (a, b) = (embed(&ops, self.config, &tokens), embed(&ops, self.config, &tokens));
+        let (a, b) = (step.peers.rows(&a)?, step.peers.rows(&b)?);
         let logits = normalize(&a).matmul(&normalize(&b).tr()) / TEMPERATURE;
-        let own = Tensor::arange(chosen.len() as i64, (Kind::Int64, params.device()));
+        let own = Tensor::arange(a.size()[0], (Kind::Int64, params.device()));
         let loss = logits.cross_entropy_for_logits(&own);
         loss.backward();
         Ok(Loss { total: loss.double_value(&[]), parts: vec![] })

@@ -4,7 +4,7 @@ use super::*;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Fits `y = weight * x` to `y = 3 x`, with noise from the step's generator. (That of libtorch is shared by all tests of this process;
+/// Fits `y = weight * x` to `y = 3 x`, with noise from each sample's draws. (That of libtorch is shared by all tests of this process;
 /// tests/test_training.py resumes stages with dropout.)
 struct Line {
     /// The step, counted from 0, whose loss is not a number.
@@ -45,8 +45,8 @@ impl Stage for Line {
         name == "weight"
     }
 
-    fn gradients(&mut self, params: &Params, step: &Step, rng: &mut ChaCha8Rng) -> Result<Loss> {
-        let x = step.samples.iter().map(|&s| s as f32 + rng.random_range(0.0..0.1)).collect::<Vec<_>>();
+    fn gradients(&mut self, params: &Params, step: &Step) -> Result<Loss> {
+        let x = step.samples.iter().map(|&s| s as f32 + step.draws.of_sample(s).random_range(0.0..0.1)).collect::<Vec<_>>();
         let x = Tensor::from_slice(&x);
         let weight = params.get("weight").unwrap() + params.get("frozen").unwrap();
         let mut total = (weight * &x - &x * 3.0).square().mean(Kind::Float);

@@ -1,0 +1,231 @@
+"""Training on several processes (Gloo): equal to one process, named when one is killed, and going on from the checkpoint."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, needed
+from safetensors.numpy import load_file
+from test_training import RECIPE
+
+# Ten steps at a constant rate; every step is in the log.
+STEPS = {"steps": 10, "batch": 8, "checkpoint_every": 5, "log_every": 1, "warmup": 0.0, "final_rate": 1.0}
+
+
+def recipe(folder, stage=None, **changes):
+    """Writes the recipe of the other tests, with dropout 0 and frozen batch norms, so that nothing depends on the batch of a process."""
+    tables = tomllib.loads(RECIPE)
+    tables["models"]["apm"] |= {"dropout": 0.0, "train_batch_norm": False}
+    tables["models"]["lora"]["dropout"] = 0.0
+    if stage:
+        kept = {key: value for key, value in tables[stage].items() if key not in ("steps", "epochs")}
+        tables[stage] = kept | STEPS | changes.pop(stage, {})
+    for name, table in changes.items():
+        tables[name] = tables.get(name, {}) | table
+    lines = []
+
+    def write(table, name):
+        plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
+        lines.extend([f"[{name}]"] if name else [])
+        lines.extend(f"{key} = {json.dumps(value)}" for key, value in plain.items())
+        for key, value in table.items():
+            if isinstance(value, dict):
+                write(value, f"{name}.{key}" if name else key)
+
+    write(tables, "")
+    (folder / "recipe.toml").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def program():
+    return needed(ROOT / "target/release/anatomix-trainer", "trainer")
+
+
+@pytest.fixture(scope="module")
+def base(program, trainer, tmp_path_factory):
+    """A folder with data and a run in which every stage was trained for a few steps."""
+    folder = tmp_path_factory.mktemp("distributed")
+    trainer("phantom", "--out", folder / "data", "--count", 40, "--size", 96, "--dicom-every", 0)
+    few = {"steps": 2, "checkpoint_every": 2}
+    recipe(folder, **{stage: few for stage in ["text", "language", "align", "instruct"]}, apm=few)
+    text = (folder / "recipe.toml").read_text()
+    (folder / "recipe.toml").write_text(text.replace("epochs = 1\n", ""))
+    for stage in ["text", "apm", "language", "align"]:
+        command = [program, "train", stage, "--config", folder / "recipe.toml", "--threads", "1"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def fresh(base, tmp_path):
+    """Makes folders with the data and a copy of the run."""
+
+    def fresh(name):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "data").symlink_to(base / "data")
+        shutil.copytree(base / "run", folder / "run")
+        for path in [*(folder / "run").glob("*.checkpoint.safetensors"), *(folder / "run").glob("*.log.jsonl")]:
+            path.unlink()
+        return folder
+
+    return fresh
+
+
+def variables(rank, processes, port):
+    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    return {**os.environ, **{key: str(value) for key, value in own.items()}}
+
+
+def start(program, folder, stage, processes, *options):
+    """Starts processes as torchrun does; starting torchrun itself takes seconds."""
+    command = [program, "train", stage, "--config", folder / "recipe.toml", "--threads", "1", *options]
+    if processes == 1:
+        return [subprocess.Popen(command, stderr=subprocess.PIPE, text=True)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environments = [variables(rank, processes, port) for rank in range(processes)]
+    return [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) for environment in environments]
+
+
+def train(*arguments, code=0):
+    """Trains, and returns what each process says."""
+    started = start(*arguments)
+    said = [process.communicate(timeout=300)[1] for process in started]
+    assert [process.returncode for process in started] == [code] * len(started), "\n".join(said)
+    return said
+
+
+def losses(folder, stage):
+    lines = [json.loads(line) for line in (folder / f"run/{stage}.log.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines]
+
+
+RESULT = {"text": "text", "apm": "apm", "language": "language", "align": "adapter", "instruct": "adapter"}
+
+
+def compare(stage, one, several, tolerance=1e-5):
+    """Losses of all steps, and parameters."""
+    expected, found = losses(one, stage), losses(several, stage)
+    assert [step for step, _ in found] == [step for step, _ in expected]
+    np.testing.assert_allclose([loss for _, loss in found], [loss for _, loss in expected], rtol=tolerance, atol=tolerance)
+    expected, found = (load_file(folder / f"run/{RESULT[stage]}.safetensors") for folder in (one, several))
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        difference = np.abs(found[name] - values).max()
+        assert difference < tolerance, f"{name}: {difference}"
+
+
+@pytest.mark.parametrize("stage", ["apm", "instruct"])
+def test_several_processes_equal_one(program, fresh, stage):
+    one = fresh("one")
+    recipe(one, stage)
+    train(program, one, stage, 1)
+    before = load_file(one / f"run/{stage}.best.safetensors")
+    assert before
+    for processes, settings in [(2, {}), (4, {"shard_optimiser": True})]:
+        several = fresh(f"of-{processes}")
+        recipe(several, stage, distributed=settings | {"bucket": 1, "timeout": 60})
+        said = train(program, several, stage, processes)
+        assert f"{stage}: step 10 " in said[0] and not any(said[1:]), said
+        compare(stage, one, several)
+
+
+@pytest.mark.parametrize("before,after", [(2, 1), (1, 3)])
+def test_a_checkpoint_resumes_with_any_number_of_processes(program, fresh, before, after):
+    """A signal to one process stops all after the same step. Moments that were shared out are whole in the checkpoint."""
+    whole, stopped = fresh("whole"), fresh("stopped")
+    for folder in whole, stopped:
+        recipe(folder, "apm", distributed={"shard_optimiser": True, "timeout": 60})
+    train(program, whole, "apm", 1)
+    processes = start(program, stopped, "apm", before)
+    log = stopped / "run/apm.log.jsonl"
+    while all(process.poll() is None for process in processes) and not (log.exists() and log.stat().st_size):
+        time.sleep(0.002)
+    processes[-1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [130] * before, said
+    step = int(said[0].rsplit("was stopped after step ", 1)[1].split(",")[0])
+    saved = load_file(stopped / "run/apm.checkpoint.safetensors")
+    assert 0 < step < 10 and saved["progress"][0] == step
+    assert {name.removeprefix("first.") for name in saved if name.startswith("first.")} < {
+        name.removeprefix("params.") for name in saved if name.startswith("params.")
+    }
+    train(program, stopped, "apm", after, "--resume")
+    compare("apm", whole, stopped)
+
+
+def torchrun(folder, stage, *options):
+    """The command, and an environment in which torchrun does not look for other machines."""
+    torchrun = Path(sys.executable).with_name("torchrun")
+    program = ROOT / "target/release/anatomix-trainer"
+    own = ["--no-python", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--standalone", *options]
+    return [torchrun, *own, program, "train", stage, "--config", folder / "recipe.toml", "--threads", "1"]
+
+
+def process_of(rank, folder):
+    """The trainer's process of this rank that torchrun started for a folder."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = (path / "cmdline").read_bytes(), (path / "environ").read_bytes()
+        except OSError:
+            continue
+        arguments = command.split(b"\0")
+        if arguments[0].endswith(b"anatomix-trainer") and str(folder / "recipe.toml").encode() in arguments:
+            if f"RANK={rank}".encode() in environment.split(b"\0"):
+                return int(path.name)
+    return None
+
+
+def kill_one(folder, stage, *options):
+    """Trains by torchrun, and kills the process of rank 1 once there is a checkpoint. Returns exit code and what was said."""
+    command = torchrun(folder, stage, *options)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as job:
+        checkpoint = folder / f"run/{stage}.checkpoint.safetensors"
+        while job.poll() is None and not checkpoint.exists():
+            time.sleep(0.002)
+        os.kill(process_of(1, folder), signal.SIGKILL)
+        said = job.communicate(timeout=120)[1]
+    return job.returncode, said
+
+
+def test_a_killed_process_ends_the_job_with_its_name(program, fresh):
+    folder = fresh("killed")
+    recipe(folder, "apm", apm={"steps": 100_000, "checkpoint_every": 2}, distributed={"timeout": 60})
+    begun = time.monotonic()
+    code, said = kill_one(folder, "apm")
+    assert code != 0 and time.monotonic() - begun < 60
+    assert f"error: rank 0 on {socket.gethostname()}" in said, said
+    assert f"rank 1 on {socket.gethostname()}, process " in said and "ended without a message; it was killed" in said
+
+
+def test_torchrun_goes_on_from_the_checkpoint(program, fresh):
+    whole, killed = fresh("whole"), fresh("killed")
+    for folder in whole, killed:
+        recipe(folder, "apm", apm={"checkpoint_every": 2}, distributed={"timeout": 60})
+    train(program, whole, "apm", 2)
+    code, said = kill_one(killed, "apm", "--max-restarts", "1")
+    assert code == 0, said
+    # Two processes again: the same bytes.
+    for name in ["apm.checkpoint.safetensors", "apm.best.safetensors", "apm.safetensors"]:
+        assert (killed / "run" / name).read_bytes() == (whole / "run" / name).read_bytes(), name
+    np.testing.assert_allclose(losses(killed, "apm"), losses(whole, "apm"), rtol=1e-12)
+
+
+def test_more_processes_than_samples_are_refused(program, fresh):
+    folder = fresh("few")
+    recipe(folder, "apm", apm={"batch": 2}, distributed={"timeout": 60})
+    said = train(program, folder, "apm", 3, code=1)
+    assert all("3 processes cannot share the 2 samples of a step" in text for text in said), said
+    assert all(f"error: rank {rank} on" in text for rank, text in enumerate(said)), said
