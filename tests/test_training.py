@@ -165,8 +165,10 @@ def test_runs_are_compared_and_drawn(whole, trainer):
     assert (whole / "again.html").read_text() == page
     drawings = [ElementTree.fromstring(part.split("</svg>")[0] + "</svg>") for part in page.split("<svg")[1:] for part in ["<svg" + part]]
     texts = [" ".join(text.strip() for text in drawing.itertext()) for drawing in drawings]
-    for title in [*(f"{stage}: loss" for stage in STAGES), "apm: learning rate", "apm: validation", "IoU of each structure"]:
+    titles = ["apm: learning rate", "apm: validation", "apm: share of time waiting", "IoU of each structure"]
+    for title in [*(f"{stage}: loss" for stage in STAGES), *titles]:
         assert any(title in text for text in texts), title
+    assert not any("loss" in text and "idle" in text for text in texts)
     assert any("Trachea and Main Bronchus" in text for text in texts)
 
 

@@ -62,6 +62,8 @@ impl Log {
     }
 }
 
+/// Key of the share of time in which steps waited for data.
+pub const IDLE: &str = "idle";
 /// Begin of the names of figures on the validation split.
 pub const VALIDATION: &str = "validation/";
 

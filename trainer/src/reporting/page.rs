@@ -1,6 +1,6 @@
 //! A run's logs as a page with plots, for a browser.
 
-use super::log::{self, Line, Log, STAGES, VALIDATION};
+use super::log::{self, IDLE, Line, Log, STAGES, VALIDATION};
 use super::plots;
 use crate::run::Run;
 use anatomix::Structure;
@@ -53,8 +53,11 @@ fn section(body: &mut String, stage: &str, lines: &[Line]) -> Result<()> {
         }
     }
     writeln!(body, "</table>")?;
-    let rate = "rate".to_string();
-    for (title, keys) in [("loss", losses), ("learning rate", vec![&rate]), ("validation", figures)] {
+    let (rate, idle) = ("rate".to_string(), IDLE.to_string());
+    let losses: Vec<&String> = losses.into_iter().filter(|key| *key != IDLE).collect();
+    for (title, keys) in
+        [("loss", losses), ("learning rate", vec![&rate]), ("validation", figures), ("share of time waiting for data", vec![&idle])]
+    {
         let curves: Vec<(&str, Vec<(f64, f64)>)> =
             keys.iter().map(|key| (key.trim_start_matches(VALIDATION), log::series(lines, key))).collect();
         if curves.iter().any(|(_, points)| points.len() > 1) {

@@ -9,7 +9,7 @@ use crate::graph::Params;
 use crate::graph::adamw::AdamW;
 use crate::progress::{Meter, say};
 use crate::reporting::events::Events;
-use crate::reporting::log::{Line, Log, numbers};
+use crate::reporting::log::{IDLE, Line, Log, numbers};
 use crate::run::Run;
 use anyhow::{Context, Result, bail, ensure};
 use rand::RngExt;
@@ -204,7 +204,7 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
             let of_training = [("step", json!(progress.step)), ("epoch", json!(epochs)), ("rate", json!(rate)), ("loss", json!(mean))];
             line.extend(of_training.map(|(key, value)| (key.to_string(), value)));
             line.extend(shown().map(|(part, mean)| (part.to_string(), json!(mean))));
-            line.insert("idle".into(), json!(idle.since_last(stage.waited())));
+            line.insert(IDLE.into(), json!(idle.since_last(stage.waited())));
             if let Some(validation) = if due { tch::no_grad(|| stage.validate(params)).context("validation")? } else { None } {
                 let mut figures: Line = validation.figures.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
                 if !validation.structure_iou.is_empty() {

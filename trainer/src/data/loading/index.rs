@@ -171,3 +171,14 @@ impl Index {
         images.iter().try_for_each(|&number| each(self.image(number)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_small() {
+        // docs/training.md says so.
+        assert_eq!((size_of::<ImageEntry>(), size_of::<SampleEntry>()), (24, 24));
+    }
+}
