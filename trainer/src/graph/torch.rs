@@ -138,14 +138,23 @@ impl Ops for Torch<'_> {
 
     fn conv_norm(&self, x: &TorchTensor, name: &str, norm: &str, size: Conv) -> TorchTensor {
         let shape = [size.outputs, size.inputs, size.kernel, size.kernel];
-        let weight = self.matrix(&format!("{name}.weight"), &shape, Init::Kaiming);
-        let out = self.factor(&x.0).conv2d(&weight, None::<&Tensor>, [size.stride; 2], [size.kernel / 2; 2], [1, 1], 1);
+        let weight = self.params.weight(&format!("{name}.weight"), &shape, Init::Kaiming);
+        let conv = |weight: &Tensor, bias: Option<&Tensor>| {
+            let (weight, bias) = (self.factor(weight), bias.map(|bias| self.factor(bias)));
+            self.factor(&x.0).conv2d(&weight, bias.as_ref(), [size.stride; 2], [size.kernel / 2; 2], [1, 1], 1)
+        };
         let part = |part: &str, init| self.parameter(&format!("{norm}.{part}"), &[size.outputs], init);
         let scale = part("weight", Init::Ones);
         let (bias, mean, var) = (part("bias", Init::Zeros), part("running_mean", Init::Zeros), part("running_var", Init::Ones));
-        // A frozen norm uses its running statistics in training, too, like torchvision's FrozenBatchNorm2d.
-        let live = self.training && scale.requires_grad();
-        TorchTensor(out.batch_norm(Some(&scale), Some(&bias), Some(&mean), Some(&var), live, 0.1, super::BATCH_NORM_EPSILON, true))
+        if self.training && !scale.requires_grad() {
+            // A frozen norm uses its running statistics in training, too, like torchvision's FrozenBatchNorm2d. It is part of the kernel
+            // then, so that no gradient passes the norm and the backward pass does not need the norm's input.
+            let factor = scale * (&var + super::BATCH_NORM_EPSILON).rsqrt();
+            return TorchTensor(conv(&(weight * factor.reshape([-1, 1, 1, 1])), Some(&(bias - mean * &factor))));
+        }
+        let out = conv(&weight, None);
+        let norm = out.batch_norm(Some(&scale), Some(&bias), Some(&mean), Some(&var), self.training, 0.1, super::BATCH_NORM_EPSILON, true);
+        TorchTensor(norm)
     }
 
     fn pixels(&self, x: &TorchTensor, name: &str, size: Linear) -> TorchTensor {
@@ -280,7 +289,8 @@ impl Ops for Torch<'_> {
         let (q, k, v) = (rotate(heads(&q.0, spec.heads)), rotate(heads(&k.0, spec.kv_heads)), heads(&v.0, spec.kv_heads));
         let mask = match spec.window {
             Some(window) => {
-                let distance = batch.positions.unsqueeze(-1) - batch.positions.unsqueeze(-2);
+                let positions = batch.positions.to_kind(Kind::Int);
+                let distance = positions.unsqueeze(-1) - positions.unsqueeze(-2);
                 batch.mask.logical_and(&distance.lt(window).unsqueeze(1))
             }
             None => batch.mask.shallow_clone(),
