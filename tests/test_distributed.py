@@ -134,9 +134,11 @@ def test_several_processes_equal_one(program, fresh, stage):
     train(program, one, stage, 1)
     before = load_file(one / f"run/{stage}.best.safetensors")
     assert before
-    for processes, settings in [(2, {}), (4, {"shard_optimiser": True})]:
+    # The same eight samples of a step: in four times two, so that a process has two backward passes, and all at once.
+    ways = [(2, {"batch": 2, "accumulate": 4, "checkpointing": True}, {}), (4, {}, {"shard_optimiser": True})]
+    for processes, own, settings in ways:
         several = fresh(f"of-{processes}")
-        recipe(several, stage, distributed=settings | {"bucket": 1, "timeout": 60})
+        recipe(several, stage, **{stage: own}, distributed=settings | {"bucket": 1, "timeout": 60})
         said = train(program, several, stage, processes)
         assert f"{stage}: step 10 " in said[0] and not any(said[1:]), said
         compare(stage, one, several)
