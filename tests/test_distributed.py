@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,10 +22,13 @@ from test_training import RECIPE
 STEPS = {"steps": 10, "batch": 8, "checkpoint_every": 5, "log_every": 1, "warmup": 0.0, "final_rate": 1.0}
 
 
-def recipe(folder, stage=None, **changes):
-    """Writes the recipe of the other tests, with dropout 0 and frozen batch norms, so that nothing depends on the batch of a process."""
+def recipe(folder, stage=None, norms=False, **changes):
+    """Writes the recipe of the other tests, with dropout 0, as its masks depend on the number of processes; `norms` are trained or not."""
     tables = tomllib.loads(RECIPE)
-    tables["models"]["apm"] |= {"dropout": 0.0, "train_batch_norm": False}
+    tables["models"]["apm"] |= {"dropout": 0.0, "train_batch_norm": norms}
+    models = folder / "run/models.toml"
+    if models.exists():
+        models.write_text(re.sub("train_batch_norm = .*", f"train_batch_norm = {json.dumps(norms)}", models.read_text()))
     tables["models"]["lora"]["dropout"] = 0.0
     if stage:
         kept = {key: value for key, value in tables[stage].items() if key not in ("steps", "epochs")}
@@ -115,8 +119,9 @@ def losses(folder, stage):
 RESULT = {"text": "text", "apm": "apm", "language": "language", "align": "adapter", "instruct": "adapter"}
 
 
-def compare(stage, one, several, tolerance=1e-5):
+def compare(stage, one, several, of_parameters=1e-5):
     """Losses of all steps, and parameters."""
+    tolerance = 1e-5
     expected, found = losses(one, stage), losses(several, stage)
     assert [step for step, _ in found] == [step for step, _ in expected]
     np.testing.assert_allclose([loss for _, loss in found], [loss for _, loss in expected], rtol=tolerance, atol=tolerance)
@@ -124,24 +129,31 @@ def compare(stage, one, several, tolerance=1e-5):
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         difference = np.abs(found[name] - values).max()
-        assert difference < tolerance, f"{name}: {difference}"
+        assert difference < of_parameters, f"{name}: {difference}"
 
 
-@pytest.mark.parametrize("stage", ["apm", "instruct"])
-def test_several_processes_equal_one(program, fresh, stage):
+# The same eight samples of a step: in four times two, so that a process has two backward passes, and all at once.
+PARTS, SHARDED = {"batch": 2, "accumulate": 4, "checkpointing": True}, {"shard_optimiser": True}
+WAYS = {
+    "apm": ("apm", False, [(2, PARTS, {}), (4, {}, SHARDED)]),
+    # Some gradients of kernels before a norm are rounding errors only, which AdamW scales up.
+    "apm with batch norms": ("apm", True, [(3, {}, {})]),
+    "instruct": ("instruct", False, [(2, PARTS, {}), (4, {}, SHARDED)]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_several_processes_equal_one(program, fresh, way):
+    stage, norms, ways = WAYS[way]
     one = fresh("one")
-    recipe(one, stage)
+    recipe(one, stage, norms)
     train(program, one, stage, 1)
-    before = load_file(one / f"run/{stage}.best.safetensors")
-    assert before
-    # The same eight samples of a step: in four times two, so that a process has two backward passes, and all at once.
-    ways = [(2, {"batch": 2, "accumulate": 4, "checkpointing": True}, {}), (4, {}, {"shard_optimiser": True})]
     for processes, own, settings in ways:
         several = fresh(f"of-{processes}")
-        recipe(several, stage, **{stage: own}, distributed=settings | {"bucket": 1, "timeout": 60})
+        recipe(several, stage, norms, **{stage: own}, distributed=settings | {"bucket": 1, "timeout": 60})
         said = train(program, several, stage, processes)
         assert f"{stage}: step 10 " in said[0] and not any(said[1:]), said
-        compare(stage, one, several)
+        compare(stage, one, several, 5e-5 if norms else 1e-5)
 
 
 @pytest.mark.parametrize("before,after", [(2, 1), (1, 3)])

@@ -175,10 +175,10 @@ impl Member {
     }
 
     /// The sum over all processes, through which gradients flow: that of a process is the sum of the gradients of all. The group must live
-    /// until they are computed.
+    /// until they are computed. If another process ended, [`Gradients::finish`] says so.
     ///
     /// # Errors
-    /// If another process ended, or took too long.
+    /// If the tensor cannot be copied.
     pub fn sum_with_gradient(&self, tensor: &Tensor) -> Result<Tensor, C10dError> {
         // SAFETY: group and tensor live during the call.
         let sum = unsafe { anatomix_group_sum_with_gradient(self.group.as_ptr(), tensor.as_ptr()) };
@@ -249,7 +249,8 @@ impl Gradients {
     /// After the backward passes of a step: waits until each gradient is the sum over all processes.
     ///
     /// # Errors
-    /// If another process ended, or took too long, or a gradient was added to more often than in the first step.
+    /// If another process ended, or took too long, also in a sum with gradient before; or a gradient was added to more often than in the
+    /// first step.
     pub fn finish(&self) -> Result<(), C10dError> {
         // SAFETY: the object lives.
         checked(unsafe { anatomix_gradients_finish(self.gradients.as_ptr()) })

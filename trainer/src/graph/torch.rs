@@ -1,6 +1,7 @@
 //! Computation of models with libtorch, for training, evaluation and export.
 
 use super::{Activation, Attention, CausalAttention, Conv, Init, Layer, Linear, Ops, Params};
+use crate::distributed::Peers;
 use crate::models::lora::Lora;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -8,6 +9,9 @@ use tch::{Kind, Tensor};
 
 /// Number of rows in memory at a time of a table that is read from a file.
 const TABLE_ROWS: i64 = 8192;
+
+/// Weight of a batch's statistics in the running ones of a batch norm.
+const MOMENTUM: f64 = 0.1;
 
 /// An implementation of [`Ops`] that computes on libtorch tensors.
 #[derive(Clone, Copy)]
@@ -26,6 +30,8 @@ pub struct Torch<'a> {
     /// Whether convolutions, matrix products and attention compute in bf16, as in PyTorch's autocast. Parameters, norms, and sums of a
     /// product with a value in the type of the computation keep that type; activations between products are in bf16.
     pub bf16: bool,
+    /// The processes over whose images batch norms that are trained take their statistics.
+    pub peers: Peers<'a>,
     /// What keeps the inputs of layers instead of their inner values; see [`Tape`].
     pub tape: Option<&'a Tape>,
 }
@@ -78,7 +84,7 @@ impl std::fmt::Debug for Tape {
 impl<'a> Torch<'a> {
     /// Makes an instance for evaluation in fp32, without adapters.
     pub fn new(params: &'a Params) -> Self {
-        Self { params, training: false, lora: None, batch: None, kind: Kind::Float, bf16: false, tape: None }
+        Self { params, training: false, lora: None, batch: None, kind: Kind::Float, bf16: false, peers: Peers::alone(), tape: None }
     }
 
     /// Makes an instance that computes in fp64, without adapters, for values that must not depend on the machine.
@@ -153,8 +159,11 @@ impl Ops for Torch<'_> {
             return TorchTensor(conv(&(weight * factor.reshape([-1, 1, 1, 1])), Some(&(bias - mean * &factor))));
         }
         let out = conv(&weight, None);
-        let norm = out.batch_norm(Some(&scale), Some(&bias), Some(&mean), Some(&var), self.training, 0.1, super::BATCH_NORM_EPSILON, true);
-        TorchTensor(norm)
+        if self.training && self.peers.count() > 1 {
+            return TorchTensor(norm_of_processes(self.peers, &out.to_kind(self.kind), [&scale, &bias, &mean, &var]));
+        }
+        let (live, epsilon) = (self.training, super::BATCH_NORM_EPSILON);
+        TorchTensor(out.batch_norm(Some(&scale), Some(&bias), Some(&mean), Some(&var), live, MOMENTUM, epsilon, true))
     }
 
     fn pixels(&self, x: &TorchTensor, name: &str, size: Linear) -> TorchTensor {
@@ -326,6 +335,28 @@ impl Ops for Torch<'_> {
         let out = Tensor::scaled_dot_product_attention(&split(q), &split(k), &split(v), mask.as_ref(), dropout, false, None, false);
         TorchTensor(out.transpose(1, 2).reshape([batch, -1, width]))
     }
+}
+
+/// Batch norm of `x` `[B, C, H, W]` with the statistics of the images of all processes, which the running ones follow.
+fn norm_of_processes(peers: Peers, x: &Tensor, [scale, bias, running_mean, running_var]: [&Tensor; 4]) -> Tensor {
+    let channels = x.size()[1];
+    let sum = |x: &Tensor| x.sum_dim_intlist([0i64, 2, 3].as_slice(), false, x.kind());
+    let over = |x: &Tensor| x.reshape([1, channels, 1, 1]);
+    let own = Tensor::full([1], x.numel() as f64 / channels as f64, (x.kind(), x.device()));
+    let sums = peers.sum_with_gradient(&Tensor::cat(&[sum(x), own], 0));
+    let (count, mean) = (sums.narrow(0, channels, 1).detach(), sums.narrow(0, 0, channels));
+    let mean = mean / &count;
+    let centred = x - over(&mean);
+    let var = peers.sum_with_gradient(&sum(&centred.square())) / &count;
+    tch::no_grad(|| {
+        let follow = |running: &Tensor, new: Tensor| {
+            let next = running * (1.0 - MOMENTUM) + new * MOMENTUM;
+            running.shallow_clone().copy_(&next);
+        };
+        follow(running_mean, mean.detach());
+        follow(running_var, var.detach() * &count / (&count - 1.0).clamp_min(1.0));
+    });
+    centred * over(&((var + super::BATCH_NORM_EPSILON).rsqrt() * scale)) + over(bias)
 }
 
 /// A tensor whose clones share its data.

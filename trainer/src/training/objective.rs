@@ -75,7 +75,8 @@ impl PerceptionObjective<'_> {
     /// At most `batch` images are computed at once. The losses of all images belong together, because contrastive alignment compares each
     /// structure with those of all images. So with more images than that, all outputs are computed first, then the losses with the outputs'
     /// gradients, and then the images once more, batch by batch, with these (Gao et al. 2021, GradCache). The gradients are those of all
-    /// images at once, but for batch norms that are trained, which see a batch at a time.
+    /// images at once, but for batch norms that are trained, which see a batch of a process at a time. With no more images than that on any
+    /// process they see all images.
     ///
     /// # Errors
     /// If another process ended.
@@ -88,9 +89,11 @@ impl PerceptionObjective<'_> {
         batch: usize,
     ) -> Result<PerceptionLoss> {
         let batches = pictures.split(batch.max(1) as i64, 0);
+        let together = !self.peers.any(batches.len() > 1)?;
         if let [pictures] = batches.as_slice() {
             let tape = Tape::default();
-            let ops = self.ops(params, self.checkpointing.then_some(&tape));
+            let peers = if together { self.peers } else { Peers::alone() };
+            let ops = Torch { peers, ..self.ops(params, self.checkpointing.then_some(&tape)) };
             let (parts, loss) = self.losses(params, &self.outputs(&ops, pictures), frozen, targets)?;
             loss.backward();
             tape.backward(&ops);

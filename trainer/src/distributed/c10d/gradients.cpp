@@ -82,6 +82,7 @@ class Gradients : public std::enable_shared_from_this<Gradients> {
   void finish() {
     std::lock_guard<std::mutex> lock(mutex_);
     listening_ = false;
+    TORCH_CHECK(group_->failure.empty(), group_->failure);
     TORCH_CHECK(error_.empty(), error_);
     if (buckets_.empty()) {
       make_buckets();

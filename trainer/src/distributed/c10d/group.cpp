@@ -28,15 +28,20 @@ using torch::autograd::variable_list;
 struct Sum : torch::autograd::Function<Sum> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t group) {
     context->saved_data["group"] = group;
-    auto sum = x.detach().clone(at::MemoryFormat::Contiguous);
-    reinterpret_cast<Group*>(group)->begin_sum(sum)->wait();
-    return sum;
+    return summed(x.detach(), group);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    auto sum = gradients.at(0).clone(at::MemoryFormat::Contiguous);
-    reinterpret_cast<Group*>(context->saved_data["group"].toInt())->begin_sum(sum)->wait();
-    return {sum, at::Tensor()};
+    return {summed(gradients.at(0), context->saved_data["group"].toInt()), at::Tensor()};
+  }
+
+  static at::Tensor summed(const at::Tensor& x, int64_t group) {
+    auto* own = reinterpret_cast<Group*>(group);
+    auto sum = x.clone(at::MemoryFormat::Contiguous);
+    if (guarded([&] { own->begin_sum(sum)->wait(); }) != 0 && own->failure.empty()) {
+      own->failure = latest_error();
+    }
+    return sum;
   }
 };
 

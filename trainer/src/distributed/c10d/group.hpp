@@ -11,6 +11,8 @@ struct Group {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::Backend> backend;
   at::Device device = at::kCPU;
+  // The first failure inside of forward and backward passes, which cannot end them; `Gradients::finish` tells it.
+  std::string failure;
 
   // Replaces a tensor by the sum over all processes, which begins and may still run when this returns.
   c10::intrusive_ptr<c10d::Work> begin_sum(at::Tensor tensor) {
