@@ -202,13 +202,18 @@ docs: build python doxygen ## Pages of the interfaces in build/docs: rust (rustd
 	.venv-python/bin/python -W error::UserWarning -m pdoc anatomix -o build/docs/python
 	@echo "build/docs/rust/anatomix/index.html build/docs/c/index.html build/docs/python/anatomix.html"
 
+# METEOR takes synonyms from WordNet.
+.PHONY: wordnet
+wordnet: ## Install WordNet's database (Debian's wordnet-base) where it is missing and this is root
+	$(call debian,[ -e /usr/share/wordnet/data.noun ],wordnet-base,of METEOR)
+
 # The tests of memory run a program under it.
 .PHONY: valgrind
 valgrind: ## Install Valgrind where it is missing and this is root
 	$(call debian,command -v valgrind > /dev/null,valgrind,under Valgrind)
 
 .PHONY: test-python
-test-python: build deps trainer qemu dicom-tools minisign doxygen ## Command line, bad input, C and C++, independent readers of the bundle, gradients
+test-python: build deps trainer qemu dicom-tools minisign doxygen wordnet ## Command line, bad input, C and C++, independent readers of the bundle, gradients
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -rs tests
 
 .PHONY: test-bindings

@@ -54,7 +54,6 @@ def eight(trainer, run_stage, tmp_path_factory):
     config.write_text('database_splits = ["train", "validate"]\n' + config.read_text())
     trainer("prepare", "--config", config, "--out", folder / "data", "--strict")
     said = {stage: run_stage(folder, stage)[0] for stage in STAGES}
-    (folder / "phantoms").symlink_to(drawn)
     return folder, said
 
 
@@ -128,40 +127,6 @@ def test_the_order_is_that_of_the_seed(eight, run_stage, tmp_path):
     """Another seed gives other parameters, so that equal ones below say something."""
     run_stage(copied(eight, tmp_path, "apm"), "apm", recipe=RECIPE.replace("[apm]", "[apm]\nseed = 7"))
     assert not same(eight[0] / "run/apm.safetensors", tmp_path / "run/apm.safetensors", 1e-3)
-
-
-def test_phantoms_are_a_source_among_others(eight, trainer, tmp_path):
-    folder, _ = eight
-    config = tmp_path / "prepare.toml"
-    config.write_text(f'[sources]\nslake = "{folder}/sources/slake"\nphantom = "{folder}/phantoms"\n')
-    summary = json.loads(trainer("prepare", "--config", config, "--out", tmp_path / "data", "--strict", "--json"))
-    own = folder / "phantoms/prepared"
-    images = lines(tmp_path / "data/images.jsonl")
-    assert [image for image in images if image["source"] == "phantom"] == lines(own / "images.jsonl")
-    assert any(image["source"] == "slake" for image in images)
-    for split in ("train", "validate", "test"):
-        asked = (own / f"samples/phantom.{split}.jsonl").read_text()
-        assert (tmp_path / f"data/samples/phantom.{split}.jsonl").read_text() == asked
-        assert summary["sets"]["phantom"][split] == {"found": len(asked.splitlines()), "paper": 0}
-    # Inside the folder of phantoms the way to them is relative, so that it can be moved.
-    assert json.loads((own / "prepared.json").read_text())["folders"] == {"phantom": ".."}
-    assert summary["folders"]["phantom"] == str(folder / "phantoms")
-
-
-def test_nothing_of_the_test_split_is_trained_on(eight, run_stage, tmp_path):
-    """The stages do not read its samples, and its sentences change nothing."""
-    shutil.copytree(eight[0] / "data", tmp_path / "data")
-    for path in (tmp_path / "data/samples").glob("*.test.jsonl"):
-        path.write_text("{")
-    images = lines(tmp_path / "data/images.jsonl")
-    for image in images:
-        if image["split"] == "test" and "sentences" in image:
-            image["sentences"] = ["A sentence of the test split."] * 36
-    (tmp_path / "data/images.jsonl").write_text("".join(f"{json.dumps(image)}\n" for image in images))
-    for stage in STAGES:
-        run_stage(tmp_path, stage)
-    for name in ["tokenizer.json", "text.safetensors", "apm.safetensors", "language.safetensors", "adapter.safetensors"]:
-        assert (tmp_path / "run" / name).read_bytes() == (eight[0] / "run" / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("stage,result", [("apm", "apm.safetensors"), ("instruct", "adapter.safetensors")])

@@ -24,7 +24,7 @@ const MAX_QUESTIONS: usize = 1024;
 /// With a count of 0 nothing happens. options: NULL for the defaults of all, or count pointers,
 /// each NULL or the options of that question, whose callback receives the pieces of that answer and ends that answer only.
 /// answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also if count is too large.
-/// Fails as anx_study_ask does, with the first question that fails, which the message names as questions[index]; then there are no answers.
+/// Fails as anx_study_ask does, with the first question that fails, whose index the message names; then there are no answers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_ask_many(
     study: *mut anx_study,

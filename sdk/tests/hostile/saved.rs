@@ -181,6 +181,6 @@ fn a_radiograph_is_no_saved_study_and_is_called_that() {
 #[test]
 fn a_saved_study_is_called_that_when_it_is_opened_as_a_radiograph() {
     let bytes = study().save().unwrap();
-    let error = Radiograph::from_bytes(&bytes, "chest.study").err().expect("accepted").to_string();
+    let error = Radiograph::from_bytes(&bytes, "chest.study").expect_err("accepted").to_string();
     assert_eq!(error, "chest.study is a saved study, not a radiograph; load it as a study, with the bundle that perceived it");
 }

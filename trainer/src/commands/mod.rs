@@ -6,6 +6,7 @@ pub mod import;
 pub mod phantom;
 pub mod prepare;
 pub mod report;
+pub mod score;
 pub mod train;
 
 use anyhow::Result;
@@ -28,6 +29,7 @@ enum Command {
     Phantom(phantom::Arguments),
     Prepare(prepare::Arguments),
     Report(report::Report),
+    Score(score::Arguments),
     Train(train::Arguments),
 }
 
@@ -45,6 +47,7 @@ impl Arguments {
             Command::Phantom(arguments) => phantom::run(&arguments),
             Command::Prepare(arguments) => prepare::run(&arguments),
             Command::Report(arguments) => report::report(&arguments),
+            Command::Score(arguments) => score::run(&arguments),
             Command::Train(arguments) => train::run(&arguments),
         }
     }

@@ -1,7 +1,8 @@
 //! Figures of all images together, which are printed as JSON.
 
 use super::image::{Answered, ImageResult, Localised, Outcome};
-use super::metrics::{F1, f1, mean, median};
+use crate::metrics::labels::{F1, f1};
+use crate::metrics::summary::{mean, median};
 use anatomix::{LABEL_COUNT, Label, Structure, Task};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -79,7 +80,7 @@ pub struct Retrieval {
 pub struct TaskFigures {
     /// Number of questions.
     pub count: usize,
-    /// Mean of [`mean_best_iou`](super::mean_best_iou) over questions that expect boxes; an answer without boxes counts 0.
+    /// Mean of [`mean_best_iou`](crate::metrics::boxes::mean_best_iou) over questions that expect boxes; an answer without boxes counts 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iou: Option<f64>,
     /// The same without answers that have no boxes, as in the paper's protocol.

@@ -1,9 +1,10 @@
 //! Evaluation of one image: the SDK's results are compared with the annotations.
 
+use super::answers::{labels_in, same_words};
 use super::cases::Case;
-use super::metrics::{labels_in, mean_best_iou, same_words};
-use super::rouge::rouge1;
 use crate::data::samples::record::Sample;
+use crate::metrics::boxes::mean_best_iou;
+use crate::metrics::rouge::rouge1;
 use anatomix::parts::geometry::Letterbox;
 use anatomix::parts::retrieval::is_finding;
 use anatomix::{Answer, Engine, LABEL_COUNT, PixelBox, Question, Radiograph, STRUCTURE_COUNT, Study, Support, Task, Timing};

@@ -1,17 +1,15 @@
 //! Evaluation of bundles on data sets, through the SDK.
 
+mod answers;
 mod cases;
 mod figures;
 mod image;
-mod metrics;
-mod rouge;
+pub mod predictions;
 mod table;
 
 pub use cases::{Case, read};
 pub use figures::{Apm, Evidence, Figures, LabelFigures, Retrieval, TaskFigures, Timings};
 pub use image::{Answered, ImageResult, JudgedSentence, Localised, Outcome, evaluate_image};
-pub use metrics::{F1, f1, mean_best_iou};
-pub use rouge::rouge1;
 pub use table::table;
 
 use anatomix::{Engine, Provider};

@@ -1,6 +1,6 @@
-//! ROUGE-1, equal to the Python package `rouge-score` with `use_stemmer=True`.
+//! ROUGE-1, ROUGE-2 and ROUGE-L, equal to the Python package `rouge-score` with `use_stemmer=True`.
 
-use nltk_porter::{Mode, PorterStemmer};
+use super::stems::Stemmer;
 use std::collections::HashMap;
 
 /// Longest word, in bytes, that is not stemmed.
@@ -8,28 +8,54 @@ const MAX_UNSTEMMED: usize = 3;
 
 /// F-measure of the unigrams that two texts share, 0..1.
 pub fn rouge1(expected: &str, found: &str) -> f64 {
+    shared(&words(expected), &words(found), 1)
+}
+
+/// F-measure of the bigrams that two texts share, 0..1.
+pub fn rouge2(expected: &str, found: &str) -> f64 {
+    shared(&words(expected), &words(found), 2)
+}
+
+/// F-measure of the longest common subsequence of words, 0..1.
+pub fn rouge_l(expected: &str, found: &str) -> f64 {
     let (expected, found) = (words(expected), words(found));
-    let mut left: HashMap<&str, usize> = HashMap::new();
+    // Row by row of the table of lengths.
+    let mut lengths = vec![0; found.len() + 1];
     for word in &expected {
-        *left.entry(word).or_default() += 1;
+        let mut before = 0;
+        for (at, other) in found.iter().enumerate() {
+            let above = lengths[at + 1];
+            lengths[at + 1] = if word == other { before + 1 } else { above.max(lengths[at]) };
+            before = above;
+        }
     }
-    let shared = found.iter().filter(|word| match left.get_mut(word.as_str()) {
+    f_measure(lengths[found.len()], expected.len(), found.len())
+}
+
+fn shared(expected: &[String], found: &[String], n: usize) -> f64 {
+    let mut left: HashMap<&[String], usize> = HashMap::new();
+    for gram in expected.windows(n) {
+        *left.entry(gram).or_default() += 1;
+    }
+    let shared = found.windows(n).filter(|gram| match left.get_mut(gram) {
         Some(count) if *count > 0 => {
             *count -= 1;
             true
         }
         _ => false,
     });
-    // F = 2PR / (P + R), where P and R have the same numerator.
-    match shared.count() {
-        0 => 0.0,
-        shared => 2.0 * shared as f64 / (expected.len() + found.len()) as f64,
-    }
+    let count = |words: &[String]| (words.len() + 1).saturating_sub(n);
+    f_measure(shared.count(), count(expected), count(found))
+}
+
+/// 2PR / (P + R), where precision and recall have the same numerator.
+fn f_measure(shared: usize, expected: usize, found: usize) -> f64 {
+    if shared == 0 { 0.0 } else { 2.0 * shared as f64 / (expected + found) as f64 }
 }
 
 /// Words of ASCII letters and digits, in lower case; those longer than [`MAX_UNSTEMMED`] are stemmed.
 fn words(text: &str) -> Vec<String> {
-    let stemmer = PorterStemmer::new(Mode::Nltk);
+    let stemmer = Stemmer::default();
     text.to_lowercase()
         .split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|word| !word.is_empty())

@@ -1,0 +1,55 @@
+//! The command `score`.
+
+use crate::evaluation::predictions;
+use crate::metrics::wordnet::WordNet;
+use anyhow::Result;
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Score predictions of any program: one JSON object a line, with expected and predicted text, boxes or labels.
+///
+/// Keys of a line, all optional: patient, task, expected, predicted, expected_boxes, predicted_boxes ([[x0, y0, x1, y1], ..]),
+/// expected_labels, predicted_labels (names), label_scores ({name: probability}).
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The predictions.
+    predictions: PathBuf,
+    /// Folder of WordNet's database files, for METEOR; without it METEOR is left out.
+    #[arg(long, value_name = "DIR")]
+    wordnet: Option<PathBuf>,
+    /// Print the scores of each prediction, as one JSON object a line, instead of the table.
+    #[arg(long)]
+    each: bool,
+    /// Print the table as JSON.
+    #[arg(long, conflicts_with = "each")]
+    json: bool,
+    /// Seed of the resampling for confidence intervals.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let given = predictions::read(&arguments.predictions)?;
+    let net = arguments.wordnet.as_deref().map(WordNet::open).transpose()?;
+    let scores = predictions::score(&given, net.as_ref());
+    let mut out = std::io::stdout().lock();
+    if arguments.each {
+        return scores.iter().try_for_each(|scores| Ok(writeln!(out, "{}", serde_json::to_string(scores)?)?));
+    }
+    let tasks = predictions::table(&given, &scores, arguments.seed);
+    if arguments.json {
+        return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&tasks)?)?);
+    }
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN).set_header(["task", "figure", "value", "95 % interval", "predictions"]);
+    for (task, figures) in &tasks {
+        for (name, figure) in figures {
+            let interval = figure.interval.map_or_else(|| "-".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
+            table.add_row([task.clone(), (*name).to_owned(), format!("{:.3}", figure.value), interval, figure.count.to_string()]);
+        }
+    }
+    table.column_iter_mut().skip(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    Ok(writeln!(out, "{table}")?)
+}
