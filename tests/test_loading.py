@@ -10,6 +10,7 @@ import eight_sources
 import numpy as np
 import pytest
 from conftest import ROOT, needed
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 from tiny import RECIPE, STAGES
 
@@ -188,6 +189,9 @@ def test_a_damaged_image_stops_or_is_skipped(eight, run_stage, tmp_path):
         assert f"cannot train on {path}" in said and 'damaged = "skip"' in said
         said, _ = run_stage(tmp_path, stage, loading='damaged = "skip"')
         assert re.search(r"images that cannot be read were skipped [1-9]\d* times", said), said
+    # An image of another size would have its boxes elsewhere.
+    Image.new("L", (broken["height"] + 1, broken["width"])).save(path)
+    assert f"and had {broken['width']} x {broken['height']} when it was prepared" in run_stage(tmp_path, "apm", code=1)[0]
     path.unlink()
     assert str(path) in run_stage(tmp_path, "apm", code=1)[0]
 

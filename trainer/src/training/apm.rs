@@ -70,7 +70,7 @@ impl Loader {
     fn load(&self, at: usize) -> Result<Option<Seen>> {
         let number = *self.images.get(at).with_context(|| format!("there is no image {at}"))?;
         let image = self.index.image(number)?;
-        let picture = self.pictures.read(&self.index.prepared.path(&image)?)?;
+        let picture = self.pictures.read(&self.index.prepared.path(&image)?, image.size())?;
         Ok(picture.map(|picture| Seen { image, picture }))
     }
 

@@ -112,7 +112,7 @@ impl Loader {
         match &self.features {
             Features::None => {}
             Features::Computed => {
-                picture = self.pictures.read(&self.index.prepared.path(&image)?)?;
+                picture = self.pictures.read(&self.index.prepared.path(&image)?, image.size())?;
                 if picture.is_none() {
                     return Ok(None);
                 }
@@ -183,8 +183,9 @@ impl Loader {
         let own = self.clone();
         let items = missing.clone().into_iter();
         let mut pictures = Ahead::start(loading.workers, loading.prefetch * BATCH, items, move |at| {
-            let path = own.index.prepared.path(&own.record(at)?.1)?;
-            Ok(own.pictures.read(&path)?.map(|picture| (path, picture)))
+            let (_, image) = own.record(at)?;
+            let path = own.index.prepared.path(&image)?;
+            Ok(own.pictures.read(&path, image.size())?.map(|picture| (path, picture)))
         })?;
         for chunk in missing.chunks(BATCH) {
             let read = chunk.iter().map(|&at| pictures.take(at)).collect::<Result<Vec<_>>>()?;

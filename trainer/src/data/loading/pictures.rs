@@ -27,17 +27,18 @@ impl Pictures {
         Self { preprocess, store, damaged: loading.damaged, skipped: AtomicU64::new(0) }
     }
 
-    /// The preprocessed image of a file, side times side bytes. `None` if it cannot be read and is to be skipped.
+    /// The preprocessed image of a file, side times side bytes, which must have the size that it was prepared with. `None` if it cannot be
+    /// read and is to be skipped.
     ///
     /// # Errors
     /// If it cannot be read and is not to be skipped, or cannot be kept.
-    pub fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+    pub fn read(&self, path: &Path, size: (u32, u32)) -> Result<Option<Vec<u8>>> {
         let read = || {
             let name = self.store.as_ref().map(|_| Store::name_for(path)).transpose()?;
-            let Some((store, name)) = self.store.as_ref().zip(name) else { return Ok((self.decode(path)?, None)) };
+            let Some((store, name)) = self.store.as_ref().zip(name) else { return Ok((self.decode(path, size)?, None)) };
             match store.get(&name) {
                 Some(picture) => Ok((picture, None)),
-                None => Ok((self.decode(path)?, Some((store, name)))),
+                None => Ok((self.decode(path, size)?, Some((store, name)))),
             }
         };
         match read() {
@@ -54,8 +55,12 @@ impl Pictures {
         }
     }
 
-    fn decode(&self, path: &Path) -> Result<Vec<u8>> {
-        let picture = Radiograph::open(path).and_then(|radiograph| radiograph.preprocess(&self.preprocess));
+    fn decode(&self, path: &Path, size: (u32, u32)) -> Result<Vec<u8>> {
+        let picture = Radiograph::open(path).map_err(anyhow::Error::new).and_then(|radiograph| {
+            let found = (radiograph.width(), radiograph.height());
+            ensure!(found == size, "it has {} x {} pixels, and had {} x {} when it was prepared", found.0, found.1, size.0, size.1);
+            Ok(radiograph.preprocess(&self.preprocess)?)
+        });
         let picture =
             picture.with_context(|| format!("cannot train on {}; replace it, or set `damaged = \"skip\"` in [loading]", path.display()))?;
         Ok(picture.into_iter().map(|v| (v * 255.0).round() as u8).collect())

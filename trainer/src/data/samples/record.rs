@@ -72,6 +72,11 @@ pub struct Image {
 }
 
 impl Image {
+    /// Width and height in pixels.
+    pub fn size(&self) -> (u32, u32) {
+        (self.width, self.height)
+    }
+
     /// The letterbox of the image.
     pub fn letterbox(&self) -> Letterbox {
         Letterbox::new(self.width, self.height)
