@@ -1,9 +1,9 @@
 //! The command `evaluate`.
 
-use crate::evaluation::{Settings, evaluate, read, table};
+use crate::evaluation::{Settings, evaluate, gate, read, table};
 use crate::progress;
 use anatomix::{Provider, Task};
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use std::path::PathBuf;
 
 /// Evaluate a bundle on the test images and questions of a prepared folder, through the SDK.
@@ -39,6 +39,12 @@ pub struct Arguments {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
+    /// Fail if a figure is lower than in this file, which an earlier `evaluate --json` of the same images printed.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// By how much a figure may be lower than in the baseline, 0 to 1.
+    #[arg(long, default_value_t = 0.01, requires = "baseline")]
+    tolerance: f64,
 }
 
 fn task(name: &str) -> Result<Task, String> {
@@ -49,6 +55,9 @@ fn task(name: &str) -> Result<Task, String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    // A baseline that cannot be used is refused before an hour of evaluation.
+    ensure!((0.0..=1.0).contains(&arguments.tolerance), "--tolerance is {}; it must be 0 to 1", arguments.tolerance);
+    let baseline = arguments.baseline.as_deref().map(gate::baseline).transpose()?;
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = arguments.workers.unwrap_or_else(|| if arguments.provider == Provider::Cpu { cores() } else { 1 });
     let tasks = arguments.tasks.as_deref().unwrap_or(&Task::ALL);
@@ -68,6 +77,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&figures)?);
     } else {
         println!("{}", table(&figures));
+    }
+    if let Some(baseline) = baseline {
+        let lost = gate::losses(&baseline, &serde_json::to_value(&figures)?, arguments.tolerance)?;
+        lost.iter().for_each(|loss| eprintln!("worse: {loss}"));
+        if !lost.is_empty() {
+            bail!("{} figures are lower than in the baseline by more than {}", lost.len(), arguments.tolerance);
+        }
     }
     Ok(())
 }

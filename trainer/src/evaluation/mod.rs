@@ -3,6 +3,7 @@
 mod answers;
 mod cases;
 mod figures;
+pub mod gate;
 mod image;
 pub mod predictions;
 mod table;
