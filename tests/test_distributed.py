@@ -243,3 +243,19 @@ def test_more_processes_than_samples_are_refused(program, fresh):
     said = train(program, folder, "apm", 3, code=1)
     assert all("3 processes cannot share the 2 samples of a step" in text for text in said), said
     assert all(f"error: rank {rank} on" in text for rank, text in enumerate(said)), said
+
+
+def test_an_error_of_one_process_is_told_by_all(program, base, fresh):
+    folder = fresh("damaged")
+    (folder / "data").unlink()
+    shutil.copytree(base / "data", folder / "data")
+    rows = (folder / "data/mimic-cxr-2.0.0-split.csv").read_text().splitlines()
+    image = next(row.split(",")[0] for row in rows if row.endswith(",train"))
+    (folder / f"data/images/{image}.png").write_bytes(b"\x89PNG\r\n\x1a\n, and no more")
+    recipe(folder, "apm", distributed={"timeout": 60})
+    said = train(program, folder, "apm", 2, code=1)
+    reader = next(rank for rank, text in enumerate(said) if f"rank {1 - rank} on" not in text)
+    assert image in said[reader] and f"error: rank {reader} on" in said[reader]
+    other = said[1 - reader]
+    assert f"error: rank {1 - reader} on" in other and image in other, other
+    assert re.search(rf"rank {reader} on \S+, process \d+ ended: .*{image}", other), other
