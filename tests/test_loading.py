@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 
 import eight_sources
 import numpy as np
@@ -170,6 +172,33 @@ def test_workers_and_caches_change_nothing(eight, run_stage, tmp_path, stage, re
         save_file({name: tensor * np.float32(1.01) for name, tensor in load_file(path).items()}, path)
         assert " ms an image" in run_stage(folder, stage, loading='cache = "../1/cache"')[0]
         assert not same(first, folder / "run" / result)
+
+
+def test_perceiving_is_stopped_at_once_and_goes_on(eight, program, run_stage, tmp_path):
+    """A signal does not wait for all images to be perceived, and those that were are kept."""
+    copied(eight, tmp_path, "instruct")
+    (tmp_path / "data").unlink()
+    shutil.copytree(eight[0] / "data", tmp_path / "data")
+    images = {image["id"]: image for image in lines(tmp_path / "data/images.jsonl")}
+    path = tmp_path / "data/samples/mimic_report_gen.train.jsonl"
+    sample = lines(path)[0]
+    image, names = images[sample["image"]], [f"{sample['image']}-{number}" for number in range(1000)]
+    with (tmp_path / "data/images.jsonl").open("a") as file:
+        file.writelines(json.dumps(image | {"id": name}) + "\n" for name in names)
+    with path.open("a") as file:
+        file.writelines(json.dumps(sample | {"image": name}) + "\n" for name in names)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    command = [program, "train", "instruct", "--config", tmp_path / "recipe.toml", "--threads", "1"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list((tmp_path / "run").glob("perceived.*/*/*")):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == -signal.SIGINT
+    # All copies have the same file, which is one of those that were kept or not; the others are perceived now.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("perceived.*/*/*")}
+    assert " ms an image" in run_stage(tmp_path, "instruct")[0]
+    kept = [path for path, changed in before.items() if path.exists() and path.stat().st_mtime_ns == changed]
+    assert kept, "what was perceived is kept"
 
 
 def test_a_damaged_image_stops_or_is_skipped(eight, run_stage, tmp_path):

@@ -149,7 +149,6 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
         progress = checkpoint.load(params, |name| stage.keeps(name), &mut optimiser)?;
         ensure!(progress.step <= steps, "the checkpoint of {name} is at step {}, beyond the {steps} of the recipe", progress.step);
     }
-    interrupt::listen()?;
     let log = Log::new(run, name);
     let mut events = None;
     if peers.is_first() {
@@ -160,6 +159,8 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
     peers.broadcast(&params.named().into_iter().map(|(_, tensor)| tensor).collect::<Vec<_>>())?;
     let sums = peers.gradients(&optimiser.tensors())?;
     stage.begin(&order, progress.step..steps, peers)?;
+    // Before, a signal ends the program at once: no step could be saved.
+    interrupt::listen()?;
     let mut idle = Idle::new();
     let mut meter = Meter::new(name, progress.step, steps);
     while progress.step < steps {
