@@ -145,8 +145,8 @@ demo: build deps ## Read a phantom and a real radiograph: report, answer and ove
 venv: $(VENV) ## Python environment of the tests, with the libtorch that the trainer links
 
 .PHONY: trainer
-trainer: $(VENV) ## Build target/release/anatomix-trainer, and its example `step` for the gradient tests
-	$(WITH_TORCH) $(CARGO) build --release -p anatomix-trainer --bins --example step
+trainer: $(VENV) ## Build target/release/anatomix-trainer, and its examples, which the tests call
+	$(WITH_TORCH) $(CARGO) build --release -p anatomix-trainer --bins --examples
 
 .PHONY: test
 test: lint test-sdk test-trainer test-bindings test-python ## Everything that CI checks
@@ -257,6 +257,10 @@ evaluate: $(ORT) trainer ## Measure the reference bundle on phantoms that it nev
 bench: build trainer $(BENCH) ## Times beside what a user would pick instead: a table, and build/bench.md (half an hour the first time)
 	$(CARGO) build --release -p anatomix --example bench
 	.venv-bench/bin/python bench/bench.py $(WORKS)
+
+.PHONY: bench-training
+bench-training: trainer ## Optimiser steps beside the same in PyTorch: time and memory, and build/bench-training.md (DEVICE=cuda for a GPU)
+	DEVICE=$(DEVICE) .venv/bin/python bench/training.py $(WORKS)
 
 .PHONY: abi
 abi: $(VENV) ## Renew include/anatomix.abi, the list of what the C interface consists of; a break of docs/abi.md's promise is refused

@@ -44,11 +44,11 @@ def last(output):
 
 class Ours:
     """The SDK's side, a process that does its work once for each call and returns one of its figures, or several of them (a slice).
-    `numbers` has all figures of the last call."""
+    `numbers` has all figures of the last call. Another program than the SDK's can be that process."""
 
-    def __init__(self, *arguments, questions=(), figure=0):
+    def __init__(self, *arguments, questions=(), figure=0, program=None):
         self.figure = figure
-        self.command = [BENCH, *map(str, arguments)]
+        self.command = [*(program or [BENCH]), *map(str, arguments)]
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment(questions)

@@ -60,8 +60,8 @@ def versions():
     return found
 
 
-def write():
-    """Prints the table as Markdown, and writes it to build/bench.md and build/bench.json."""
+def write(name="bench"):
+    """Prints the table as Markdown, and writes it to build/NAME.md and build/NAME.json."""
     about = {
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
@@ -79,6 +79,6 @@ def write():
         *("| " + " | ".join(line.values()) + " |" for line in ROWS),
     ]
     text = "\n".join(lines) + "\n"
-    (ROOT / "build/bench.md").write_text(text)
-    (ROOT / "build/bench.json").write_text(json.dumps({**about, "rows": ROWS}, indent=2))
+    (ROOT / f"build/{name}.md").write_text(text)
+    (ROOT / f"build/{name}.json").write_text(json.dumps({**about, "rows": ROWS}, indent=2))
     print("\n" + text)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, needed
 
 
 @pytest.fixture
@@ -93,3 +93,29 @@ def test_ratios_are_those_of_rounds(bench):
     assert [list(side) for side in figures] == [[6, 7, 16, 17], [5, 8, 15, 18]]
     first = ["a starts", "b starts", "a", "b", "b", "a", "a", "b", "b ends", "a ends"]
     assert events == [*first, "b starts", "a starts", "a", "b", "b", "a", "a", "b", "a ends", "b ends"]
+
+
+def test_steps_of_the_trainer_and_of_pytorch_alternate(bench, monkeypatch, tmp_path):
+    """`make bench-training` with a small model: both sides take the same arguments and give time and memory."""
+    needed(ROOT / "target/release/examples/training", "trainer")
+    import training
+
+    shape = training.SMALL | {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "head_dim": 16}
+    models = {"language": shape, "lora": training.LORA}
+    works = {
+        "optimiser": ("AdamW", "adamw", {}, (1, 0), (1, 0)),
+        "small": ("decoder", "instruct", models, (1, 300), (1, 300)),
+    }
+    monkeypatch.setattr(training, "WORKS", works)
+    monkeypatch.setattr(training, "FOLDER", tmp_path)
+    training.measure("optimiser", "fp32", False, rounds=1, starts=1)
+    training.measure("small", "bf16", True, rounds=1, starts=1)
+    sys.modules.pop("training")
+    rows = bench["table"].ROWS
+    assert [row["work"] for row in rows] == [
+        "a step: AdamW",
+        "its peak memory",
+        "a step: decoder, batch 1, 300 tokens, bf16, layers computed again",
+        "its peak memory",
+    ]
+    assert all(float(row["ratio"]) > 0 and row["reached"] in ("yes", "NO") for row in rows)
