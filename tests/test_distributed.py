@@ -161,7 +161,7 @@ def test_a_checkpoint_resumes_with_any_number_of_processes(program, fresh, befor
     """A signal to one process stops all after the same step. Moments that were shared out are whole in the checkpoint."""
     whole, stopped = fresh("whole"), fresh("stopped")
     for folder in whole, stopped:
-        recipe(folder, "apm", distributed={"shard_optimiser": True, "timeout": 60})
+        recipe(folder, "apm", apm={"checkpoint_every": 1}, distributed={"shard_optimiser": True, "timeout": 60})
     train(program, whole, "apm", 1)
     processes = start(program, stopped, "apm", before)
     log = stopped / "run/apm.log.jsonl"
@@ -206,10 +206,11 @@ def kill_one(folder, stage, *options):
     """Trains by torchrun, and kills the process of rank 1 once there is a checkpoint. Returns exit code and what was said."""
     command = torchrun(folder, stage, *options)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as job:
-        checkpoint = folder / f"run/{stage}.checkpoint.safetensors"
-        while job.poll() is None and not checkpoint.exists():
+        checkpoint, victim = folder / f"run/{stage}.checkpoint.safetensors", None
+        while job.poll() is None and not (victim and checkpoint.exists()):
+            victim = victim or process_of(1, folder)
             time.sleep(0.002)
-        os.kill(process_of(1, folder), signal.SIGKILL)
+        os.kill(victim, signal.SIGKILL)
         said = job.communicate(timeout=120)[1]
     return job.returncode, said
 
@@ -227,7 +228,7 @@ def test_a_killed_process_ends_the_job_with_its_name(program, fresh):
 def test_torchrun_goes_on_from_the_checkpoint(program, fresh):
     whole, killed = fresh("whole"), fresh("killed")
     for folder in whole, killed:
-        recipe(folder, "apm", apm={"checkpoint_every": 2}, distributed={"timeout": 60})
+        recipe(folder, "apm", apm={"steps": 40, "checkpoint_every": 2}, distributed={"timeout": 60})
     train(program, whole, "apm", 2)
     code, said = kill_one(killed, "apm", "--max-restarts", "1")
     assert code == 0, said
