@@ -79,7 +79,7 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     let settings = &recipe.text;
     tch::manual_seed(settings.seed);
     let params = Params::create(device);
-    let whole = encode(&tokenizer, &sentences)?;
+    let whole = encode(&tokenizer, &models.text, &sentences)?;
     let _ = tch::no_grad(|| embed(&Torch::new(&params), &models.text, &whole));
     kept::keep(&run, "text", recipe, settings, &index.hash, start)?;
     let mut stage = SentenceEncoder { config: &models.text, tokenizer: &tokenizer, sentences: &sentences, whole: &whole };
@@ -130,7 +130,7 @@ impl Stage for SentenceEncoder<'_> {
 
     fn gradients(&mut self, params: &Params, step: &Step) -> Result<Loss> {
         let chosen: Vec<&str> = step.samples.iter().map(|&i| self.sentences[i]).collect();
-        let tokens = encode(self.tokenizer, &chosen)?;
+        let tokens = encode(self.tokenizer, self.config, &chosen)?;
         let ops = Torch { training: true, ..Torch::new(params) };
         let (a, b) = (embed(&ops, self.config, &tokens), embed(&ops, self.config, &tokens));
         let (a, b) = (step.peers.rows(&a)?, step.peers.rows(&b)?);
@@ -159,16 +159,29 @@ pub struct Tokens {
     present: Tensor,
 }
 
-/// Tokenizes sentences. An imported encoder's tokenizer adds the class token and the separator.
+/// Tokenizes sentences. An imported encoder's tokenizer adds the class token and the separator. Of a sentence with more tokens than the
+/// encoder has positions, the first ones are kept, and the separator.
 ///
 /// # Errors
 /// If the tokenizer fails.
-pub fn encode(tokenizer: &Tokenizer, sentences: &[&str]) -> Result<Tokens> {
+pub fn encode(tokenizer: &Tokenizer, config: &TextConfig, sentences: &[&str]) -> Result<Tokens> {
     let encodings = tokenizer.encode_batch(sentences.to_vec(), true).map_err(|e| anyhow!("cannot tokenize a sentence: {e}"))?;
-    let length = encodings.iter().map(|e| e.get_ids().len()).max().unwrap_or(1).max(1);
+    let most = config.positions as usize;
+    let kept: Vec<Vec<u32>> = encodings
+        .iter()
+        .map(|encoding| {
+            let (mut ids, special) = (encoding.get_ids().to_vec(), encoding.get_special_tokens_mask().last() == Some(&1));
+            let last = ids.last().copied().filter(|_| special && ids.len() > most);
+            ids.truncate(most);
+            if let (Some(last), Some(end)) = (last, ids.last_mut()) {
+                *end = last;
+            }
+            ids
+        })
+        .collect();
+    let length = kept.iter().map(Vec::len).max().unwrap_or(1).max(1);
     let (mut ids, mut present) = (Vec::new(), Vec::new());
-    for encoding in &encodings {
-        let own = encoding.get_ids();
+    for own in &kept {
         ids.extend((0..length).map(|i| own.get(i).map_or(0, |&id| i64::from(id))));
         present.extend((0..length).map(|i| if i < own.len() { 1f32 } else { 0.0 }));
     }
@@ -202,10 +215,35 @@ pub fn embed_all(run: &Run, config: &TextConfig, tokenizer: &Tokenizer, sentence
     let parts = sentences
         .chunks(256)
         .map(|chunk| {
-            let tokens = encode(tokenizer, chunk)?;
+            let tokens = encode(tokenizer, config, chunk)?;
             Ok(tch::no_grad(|| embed(&ops, config, &tokens)))
         })
         .collect::<Result<Vec<_>>>()?;
     params.check(&path)?;
     Ok(Tensor::cat(&parts, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenizers::models::wordlevel::WordLevel;
+    use tokenizers::pre_tokenizers::whitespace::Whitespace;
+    use tokenizers::processors::bert::BertProcessing;
+
+    #[test]
+    fn a_sentence_with_more_tokens_than_positions_keeps_its_beginning_and_the_separator() {
+        let words = ["[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e"];
+        let vocab = words.iter().zip(0u32..).map(|(word, id)| (word.to_string(), id)).collect();
+        let model = WordLevel::builder().vocab(vocab).unk_token("[UNK]".into()).build().unwrap();
+        let mut tokenizer = Tokenizer::new(model);
+        tokenizer.with_pre_tokenizer(Some(Whitespace {}));
+        let config = TextConfig { positions: 4, ..TextConfig::default() };
+        let ids = |tokenizer: &Tokenizer| {
+            let tokens = encode(tokenizer, &config, &["a b c d e", "a"]).unwrap();
+            (tokens.ids.size(), Vec::<i64>::try_from(tokens.ids.flatten(0, -1)).unwrap())
+        };
+        assert_eq!(ids(&tokenizer), (vec![2, 4], vec![3, 4, 5, 6, 3, 0, 0, 0]));
+        tokenizer.with_post_processor(Some(BertProcessing::new(("[SEP]".into(), 2), ("[CLS]".into(), 1))));
+        assert_eq!(ids(&tokenizer), (vec![2, 4], vec![1, 3, 4, 2, 1, 3, 2, 0]));
+    }
 }

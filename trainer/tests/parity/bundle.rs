@@ -74,7 +74,7 @@ pub fn make_run(folder: &Path) -> Run {
     std::fs::write(run.file(run::SENTENCES), serde_json::to_vec(&sentences).unwrap()).unwrap();
 
     let params = Params::create(Device::Cpu);
-    let _ = text::embed(&Torch::new(&params), &models.text, &text::encode(&tokenizer, &["Left lung is healthy."]).unwrap());
+    let _ = text::embed(&Torch::new(&params), &models.text, &text::encode(&tokenizer, &models.text, &["Left lung is healthy."]).unwrap());
     params.save(&run.file(run::TEXT), |_| true).unwrap();
 
     let params = Params::create(Device::Cpu);
