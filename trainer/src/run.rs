@@ -8,7 +8,7 @@ use crate::models::projector::{pooled, projector};
 use crate::models::text::TextConfig;
 use crate::prompt::PromptConfig;
 use anatomix::{Histogram, Preprocess};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -55,6 +55,9 @@ impl ModelConfig {
     /// If they do not; the message names the first size that does not fit.
     pub fn check(&self) -> Result<()> {
         self.apm.check()?;
+        self.text.check()?;
+        self.language.check()?;
+        ensure!((1..=MAX_RANK).contains(&self.lora.rank), "lora.rank {} is not between 1 and {MAX_RANK}", self.lora.rank);
         self.prompt.check(self.apm.patches())
     }
 
@@ -70,6 +73,9 @@ impl ModelConfig {
         projector(ops, (width, embedding, hidden), &tokens, object_embeddings)
     }
 }
+
+/// Largest rank of adapters.
+const MAX_RANK: i64 = 4096;
 
 /// A run's folder.
 #[derive(Clone, Debug)]
@@ -113,7 +119,7 @@ impl Run {
     pub fn keep_models(&self, models: &ModelConfig) -> Result<()> {
         let path = self.file(MODELS);
         if path.exists() {
-            anyhow::ensure!(
+            ensure!(
                 &self.models()? == models,
                 "{} has models of another configuration; choose another run folder, or the configuration that the run was started with",
                 self.folder.display()

@@ -1,6 +1,8 @@
 //! The language model: a Gemma 3 decoder, in whose input visual features replace the embeddings of some tokens (paper, section 3.2).
 
+use super::sizes::check_sizes;
 use crate::graph::{Activation, CausalAttention, Layer, Linear, Ops};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -40,6 +42,29 @@ pub struct GemmaConfig {
     pub tie_word_embeddings: bool,
     /// Largest number of tokens, context and answer together, for which an export holds rotary tables.
     pub max_position_embeddings: i64,
+}
+
+impl GemmaConfig {
+    /// Checks that the sizes fit together.
+    ///
+    /// # Errors
+    /// If they do not; the message names the first size that does not fit.
+    pub fn check(&self) -> Result<()> {
+        check_sizes(&[
+            ("language.vocab_size", self.vocab_size),
+            ("language.hidden_size", self.hidden_size),
+            ("language.intermediate_size", self.intermediate_size),
+            ("language.num_hidden_layers", self.num_hidden_layers),
+            ("language.num_attention_heads", self.num_attention_heads),
+            ("language.num_key_value_heads", self.num_key_value_heads),
+            ("language.head_dim", self.head_dim),
+            ("language.max_position_embeddings", self.max_position_embeddings),
+        ])?;
+        let (heads, shared) = (self.num_attention_heads, self.num_key_value_heads);
+        ensure!(heads % shared == 0, "language.num_attention_heads {heads} is not a multiple of num_key_value_heads {shared}");
+        ensure!(self.head_dim % 2 == 0, "language.head_dim {} is not even", self.head_dim);
+        Ok(())
+    }
 }
 
 impl Default for GemmaConfig {

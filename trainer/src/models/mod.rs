@@ -5,4 +5,5 @@ pub mod dino;
 pub mod gemma;
 pub mod lora;
 pub mod projector;
+mod sizes;
 pub mod text;

@@ -1,6 +1,8 @@
 //! The sentence encoder: BERT with mean pooling, and the projection that is trained to match object embeddings (paper, eq. 5 and 6).
 
+use super::sizes::check_sizes;
 use crate::graph::{Activation, Attention, Init, Linear, Ops};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// Configuration of the encoder. The defaults are those of BERT base, whose architecture PubMedBERT has.
@@ -28,6 +30,26 @@ pub struct TextConfig {
 impl Default for TextConfig {
     fn default() -> Self {
         Self { vocabulary: 30522, width: 768, layers: 12, heads: 12, feed_forward: 3072, positions: 512, dropout: 0.1, projection: 512 }
+    }
+}
+
+impl TextConfig {
+    /// Checks that the sizes fit together.
+    ///
+    /// # Errors
+    /// If they do not; the message names the first size that does not fit.
+    pub fn check(&self) -> Result<()> {
+        check_sizes(&[
+            ("text.vocabulary", self.vocabulary),
+            ("text.width", self.width),
+            ("text.layers", self.layers),
+            ("text.heads", self.heads),
+            ("text.feed_forward", self.feed_forward),
+            ("text.positions", self.positions),
+            ("text.projection", self.projection),
+        ])?;
+        ensure!(self.width % self.heads == 0, "text.width {} is not a multiple of text.heads {}", self.width, self.heads);
+        Ok(())
     }
 }
 

@@ -8,7 +8,6 @@ use crate::distributed::Distributed;
 use crate::run::{ADAPTER, ModelConfig, Run};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -75,7 +74,7 @@ const MAX_RECIPE: u64 = 1 << 20;
 
 fn read(path: &Path) -> Result<String> {
     let mut text = String::new();
-    fs::File::open(path)?.take(MAX_RECIPE + 1).read_to_string(&mut text)?;
+    anatomix::parts::files::open(path)?.take(MAX_RECIPE + 1).read_to_string(&mut text)?;
     ensure!(text.len() as u64 <= MAX_RECIPE, "it has more than {MAX_RECIPE} bytes; a recipe has a few hundred");
     Ok(text)
 }
@@ -216,8 +215,11 @@ mod tests {
 
     #[test]
     fn a_recipe_without_an_end_is_not_read() {
-        let error = format!("{:#}", Recipe::read(Path::new("/dev/zero")).unwrap_err());
-        assert!(error.contains("/dev/zero") && error.contains("more than 1048576 bytes"), "{error}");
+        let refusal = |path: &Path| format!("{:#}", Recipe::read(path).unwrap_err());
+        assert_eq!(refusal(Path::new("/dev/zero")), "cannot read /dev/zero: it is not a regular file");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(MAX_RECIPE + 1).unwrap();
+        assert!(refusal(file.path()).contains("more than 1048576 bytes"), "{}", refusal(file.path()));
     }
 
     #[test]
@@ -272,6 +274,13 @@ mod tests {
             ("[distributed]\ntimeout = 0", "[distributed]: timeout = 0"),
             ("[distributed]\nshard = true", "[distributed]: unknown field `shard`"),
             ("[models.apm]\nhead = 4", "[models]: unknown field `head`"),
+            ("[apm]\naccumulate = 9223372036854775807", "accumulate = 9223372036854775807 is more than"),
+            ("[models.apm]\nimage_size = 640000", "image_size 640000 is more than 16384"),
+            ("[models.apm]\nencoder_layers = 99999999999", "encoder_layers 99999999999 is not between 1 and 4096"),
+            ("[models.text]\nwidth = 9999999998", "text.width 9999999998 is not between"),
+            ("[models.language]\nhead_dim = 15", "language.head_dim 15 is not even"),
+            ("[models.language]\nnum_hidden_layers = 0", "language.num_hidden_layers 0 is not between 1"),
+            ("[models.lora]\nrank = 0", "lora.rank 0 is not between 1"),
             ("[models.prompt]\ninputs = \"VX\"", "[models]: inputs are \"VX\""),
             ("[models.prompt]\npool = 3", "[models]: prompt.pool is 3, but 1024 patches"),
             ("[instruct]\ngrounding_boxes = \"predicted\"", "[instruct]: unknown variant `predicted`"),

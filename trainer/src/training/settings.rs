@@ -7,6 +7,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+/// Largest number of samples of an optimiser step.
+const MAX_SAMPLES: usize = 1 << 24;
+
 /// Which parameters a training stage ends with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -177,6 +180,13 @@ impl StageSettings {
         };
         ensure!(self.batch > 0, "batch = 0; a batch has at least 1 sample");
         ensure!(self.accumulate > 0, "accumulate = 0; a step has at least 1 batch");
+        let of_step = self.batch.checked_mul(self.accumulate).filter(|&samples| samples <= MAX_SAMPLES);
+        ensure!(
+            of_step.is_some(),
+            "batch = {} with accumulate = {} is more than {MAX_SAMPLES} samples a step",
+            self.batch,
+            self.accumulate
+        );
         ensure!(self.steps != Some(0) && self.epochs != Some(0), "0 steps or epochs would train nothing");
         ensure!(self.rate.is_finite() && self.rate > 0.0, "rate = {} is not a positive number", self.rate);
         ensure!(self.questions > 0, "questions = 0; a pack has at least 1 question");

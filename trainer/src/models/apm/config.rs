@@ -1,8 +1,12 @@
 //! Configuration of the Anatomy Perception Module.
 
 use crate::models::dino::DinoConfig;
+use crate::models::sizes::check_sizes;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
+
+/// Largest side of the input in pixels.
+const MAX_IMAGE: i64 = 1 << 14;
 
 /// Configuration of the module. The defaults are the paper's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,6 +88,17 @@ impl ApmConfig {
     pub fn check(&self) -> Result<()> {
         let patch = self.dino.as_ref().map_or(32, |dino| dino.patch);
         let (size, width, heads) = (self.image_size, self.width, self.heads);
+        check_sizes(&[
+            ("image_size", self.image_size),
+            ("planes", self.planes),
+            ("width", self.width),
+            ("heads", self.heads),
+            ("feed_forward", self.feed_forward),
+            ("encoder_layers", self.encoder_layers),
+            ("decoder_layers", self.decoder_layers),
+            ("embedding", self.embedding),
+        ])?;
+        ensure!(size <= MAX_IMAGE, "image_size {size} is more than {MAX_IMAGE}");
         ensure!(
             patch > 0 && size > 0 && size % patch == 0,
             "image_size {size} is not a multiple of the encoder's patches of {patch} pixels"
