@@ -3,9 +3,12 @@
 use crate::progress::say;
 use anyhow::{Context, Result};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
-static ASKED: AtomicBool = AtomicBool::new(false);
+/// When a signal first asked to stop.
+static ASKED: OnceLock<Instant> = OnceLock::new();
+/// A second signal within this time is the same request: `timeout` signals the program and then its group.
+const SAME: Duration = Duration::from_millis(500);
 static LISTENING: OnceLock<Result<(), String>> = OnceLock::new();
 
 /// The end of a training stage that was asked to stop; the program's exit code is then 130.
@@ -18,16 +21,18 @@ pub struct Stopped {
     pub step: u64,
 }
 
-/// Makes signals ask the training stage to stop. A second signal ends the program at once.
+/// Makes signals ask the training stage to stop. A second signal, half a second later or more, ends the program at once.
 ///
 /// # Errors
 /// If the signals cannot be handled.
 pub fn listen() -> Result<()> {
-    let handler = || {
-        if ASKED.swap(true, SeqCst) {
-            std::process::exit(130);
+    let handler = || match ASKED.get().map(Instant::elapsed) {
+        None => {
+            ASKED.get_or_init(Instant::now);
+            say("stopping after this step (once more: at once)");
         }
-        say("stopping after this step (once more: at once)");
+        Some(elapsed) if elapsed < SAME => {}
+        Some(_) => std::process::exit(130),
     };
     let listening = LISTENING.get_or_init(|| ctrlc::set_handler(handler).map_err(|e| e.to_string()));
     listening.clone().map_err(anyhow::Error::msg).context("Ctrl-C cannot be handled")
@@ -35,5 +40,5 @@ pub fn listen() -> Result<()> {
 
 /// Whether a signal asked to stop.
 pub fn asked() -> bool {
-    ASKED.load(SeqCst)
+    ASKED.get().is_some()
 }
