@@ -91,14 +91,18 @@ def variables(rank, processes, port):
     return {**os.environ, **{key: str(value) for key, value in own.items()}}
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def start(program, folder, stage, processes, *options):
     """Starts processes as torchrun does; starting torchrun itself takes seconds."""
     command = [program, "train", stage, "--config", folder / "recipe.toml", "--threads", "1", *options]
     if processes == 1:
         return [subprocess.Popen(command, stderr=subprocess.PIPE, text=True)]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environments = [variables(rank, processes, port) for rank in range(processes)]
     return [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) for environment in environments]
 
@@ -178,6 +182,19 @@ def test_a_checkpoint_resumes_with_any_number_of_processes(program, fresh, befor
     }
     train(program, stopped, "apm", after, "--resume")
     compare("apm", whole, stopped)
+
+
+def test_a_process_with_another_recipe_is_named(program, fresh):
+    """Otherwise each would go on with its own rate."""
+    folders, port = [fresh("first"), fresh("second")], free_port()
+    for folder, rate in zip(folders, [1e-4, 1e-3], strict=True):
+        recipe(folder, "apm", apm={"rate": rate}, distributed={"timeout": 60})
+    command = lambda folder: [program, "train", "apm", "--config", folder / "recipe.toml", "--threads", "1"]
+    own = [(command(folder), variables(rank, 2, port)) for rank, folder in enumerate(folders)]
+    processes = [subprocess.Popen(run, stderr=subprocess.PIPE, text=True, env=environment) for run, environment in own]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], said
+    assert "process 1 has other settings or data than process 0" in said[0], said
 
 
 def torchrun(folder, stage, *options):

@@ -222,6 +222,31 @@ def test_a_signal_saves_the_step(whole, train, program, tmp_path, sent):
     assert f"is at step {step}, beyond the 1 of the recipe" in refused
 
 
+def test_a_training_that_begins_anew_leaves_no_checkpoint_to_resume_from(train, tmp_path):
+    """A training that was killed before its first checkpoint would resume from that of another one."""
+    said = train("text", "--resume")
+    assert "there is no checkpoint to resume from, so it starts at step 0" in said
+    checkpoint = tmp_path / "run/text.checkpoint.safetensors"
+    before = checkpoint.read_bytes()
+    said = train("text", recipe=RECIPE.replace("steps = 6", "steps = 8", 1))
+    aside = tmp_path / "run/text.checkpoint.earlier.safetensors"
+    assert f"the checkpoint of the earlier training is now {aside}" in said
+    assert aside.read_bytes() == before != checkpoint.read_bytes()
+
+
+def test_damaged_parameters_are_named_and_endless_files_refused(train, whole, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(whole / "run", tmp_path / "run")
+    path = tmp_path / "run/language.safetensors"
+    tensors = load_file(path)
+    tensors["model.norm.weight"][0] = np.nan
+    save_file(tensors, path)
+    said = train("instruct", code=1)
+    assert "model.norm.weight has values that are not finite" in said and "Lower the rate" not in said
+    assert "/dev/zero" in train("apm", "--from", "/dev/zero", code=1)
+
+
 def test_a_dry_run_says_what_would_be_done(train, whole, tmp_path):
     said = train("text", "--dry-run")
     assert "steps of 16 an epoch, 6 steps" in said and "parameters" in said and "MB" in said

@@ -7,6 +7,7 @@ use crate::distributed::Peers;
 use crate::graph::adamw::AdamW;
 use crate::graph::{Params, write_tensors};
 use crate::run::Run;
+use anatomix::parts::files;
 use anyhow::{Context, Result, anyhow};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,19 @@ impl<'a> Checkpoint<'a> {
         self.run.file(&format!("{}.best.safetensors", self.stage))
     }
 
+    /// Moves the checkpoint of an earlier training out of the way, so that this one cannot be resumed from it. Returns its new path.
+    ///
+    /// # Errors
+    /// If it cannot be renamed.
+    pub fn set_aside(&self) -> Result<Option<PathBuf>> {
+        let (path, aside) = (self.path(), self.run.file(&format!("{}.checkpoint.earlier.safetensors", self.stage)));
+        match std::fs::rename(&path, &aside) {
+            Ok(()) => Ok(Some(aside)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot rename {} to {}", path.display(), aside.display())),
+        }
+    }
+
     /// Whether there is a checkpoint.
     pub fn exists(&self) -> bool {
         self.path().exists()
@@ -98,6 +112,8 @@ impl<'a> Checkpoint<'a> {
     pub fn load(&self, params: &Params, kept: impl Fn(&str) -> bool, optimiser: &mut AdamW) -> Result<Progress> {
         let path = self.path();
         let again = || format!("{} cannot be resumed; delete it to start again", path.display());
+        // A pipe or a device would be read without end.
+        files::open(&path).with_context(again)?;
         let tensors = Tensor::read_safetensors(&path).with_context(again)?;
         let mut tensors: HashMap<String, Tensor> = tensors.into_iter().collect();
         let progress = tensors.remove("progress").as_ref().and_then(Progress::of).ok_or_else(|| anyhow!("it has no progress"));

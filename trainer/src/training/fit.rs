@@ -149,6 +149,11 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
         progress = checkpoint.load(params, |name| stage.keeps(name), &mut optimiser)?;
         ensure!(progress.step <= steps, "the checkpoint of {name} is at step {}, beyond the {steps} of the recipe", progress.step);
     }
+    for (parameter, tensor) in params.named() {
+        // Of such values the loss would be blamed.
+        let finite = tch::no_grad(|| tensor.isfinite().all().int64_value(&[]) == 1);
+        ensure!(finite, "{name}: {parameter} has values that are not finite; the file that it was read from is damaged");
+    }
     let log = Log::new(run, name);
     let mut events = None;
     if peers.is_first() {

@@ -2,11 +2,13 @@
 
 use super::checkpoint::{Checkpoint, Start};
 use super::config::{Recipe, difference};
+use crate::progress::say;
 use crate::run::Run;
 use anatomix::output::write_whole;
 use anatomix::parts::hash::Digest;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+use tch::{Device, Tensor};
 use toml::Table;
 
 /// Largest file in bytes.
@@ -21,7 +23,9 @@ const FREE: [&str; 4] = ["steps", "epochs", "checkpoint_every", "log_every"];
 pub fn keep(run: &Run, stage: &str, recipe: &Recipe, settings: &impl Serialize, data: &Digest, start: Start) -> Result<()> {
     let own = table(stage, recipe, settings, data)?;
     let path = run.file(&format!("recipe.{stage}.toml"));
-    if start.resume && Checkpoint::new(run, stage).exists() && path.exists() {
+    let checkpoint = Checkpoint::new(run, stage);
+    same_everywhere(&own, stage, start)?;
+    if start.resume && checkpoint.exists() && path.exists() {
         let bytes = anatomix::parts::files::read(&path, MAX_BYTES).with_context(|| format!("cannot read {}", path.display()))?;
         let text = String::from_utf8(bytes).with_context(|| format!("{} is not text", path.display()))?;
         let begun: Table = toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
@@ -40,7 +44,31 @@ pub fn keep(run: &Run, stage: &str, recipe: &Recipe, settings: &impl Serialize, 
     if start.dry_run || !start.peers.is_first() {
         return Ok(());
     }
+    match start.resume {
+        true if !checkpoint.exists() => say(&format!("{stage}: there is no checkpoint to resume from, so it starts at step 0")),
+        true => {}
+        false => {
+            if let Some(aside) = checkpoint.set_aside()? {
+                say(&format!("{stage}: starts at step 0; the checkpoint of the earlier training is now {}", aside.display()));
+            }
+        }
+    }
     Ok(write_whole(&path, toml::to_string_pretty(&own)?.as_bytes())?)
+}
+
+/// Checks that all processes have the same settings and data.
+fn same_everywhere(own: &Table, stage: &str, start: Start) -> Result<()> {
+    let mut compared = own.clone();
+    compared.remove("folder");
+    // 48 bits of a hash, which a double holds exactly.
+    let hash = Digest::of(toml::to_string(&compared)?.as_bytes()).to_string();
+    let number = u64::from_str_radix(&hash[..12], 16)? as f64;
+    let numbers = start.peers.gather(&Tensor::from_slice(&[number]).to_device(start.peers.device()))?;
+    let numbers = Vec::<f64>::try_from(numbers.to_device(Device::Cpu))?;
+    if let Some(other) = numbers.iter().position(|other| *other != numbers[0]) {
+        bail!("`train {stage}`: process {other} has other settings or data than process 0; give all of them the same recipe and data");
+    }
+    Ok(())
 }
 
 fn table(stage: &str, recipe: &Recipe, settings: &impl Serialize, data: &Digest) -> Result<Table> {
