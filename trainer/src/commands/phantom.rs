@@ -5,8 +5,8 @@ use crate::data::samples::config::{Config, Folders};
 use crate::data::samples::prepare::prepare;
 use crate::data::sources::split::Split;
 use crate::progress;
-use anatomix_phantom::dataset::{Options, write};
-use anyhow::Result;
+use anatomix_phantom::dataset::{EVALUATION_SEEDS, Options, write};
+use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 
 /// Draw synthetic chest radiographs with boxes, sentences, reports, labels and instruction samples, and prepare them for training.
@@ -31,6 +31,13 @@ pub struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let &Arguments { ref out, count, seed, size, dicom_every } = arguments;
+    ensure!(count > 0, "--count is 0; draw at least one radiograph");
+    let end = seed.checked_add(count).with_context(|| format!("--seed {seed} and --count {count} are too large together"))?;
+    ensure!(
+        seed >= EVALUATION_SEEDS || end <= EVALUATION_SEEDS,
+        "seeds {seed} to {} are for training and for evaluation; stay below {EVALUATION_SEEDS}, or begin there",
+        end - 1
+    );
     let bar = progress::bar(count, "drawing");
     write(&Options { out: out.clone(), count, seed, size, dicom_every }, |n| bar.inc(n))?;
     bar.finish_and_clear();

@@ -128,7 +128,10 @@ pub fn read(path: &Path) -> Result<Vec<Prediction>> {
 
 fn prediction(line: Line, number: usize) -> Result<Prediction> {
     let pair = |what: &str, expected: bool, predicted: bool| {
-        ensure!(expected == predicted, "{what} are given on one side only; give both, or neither");
+        ensure!(
+            expected == predicted,
+            "{what} are given on one side only; what is missing there is empty, such as \"predicted_boxes\": []"
+        );
         Ok(())
     };
     pair("texts", line.expected.is_some(), line.predicted.is_some())?;

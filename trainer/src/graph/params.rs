@@ -2,6 +2,7 @@
 
 use super::error::ParamsError;
 use super::source::{Safetensors, Source};
+use anatomix::parts::files;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -48,6 +49,8 @@ impl Params {
     /// # Errors
     /// If the file cannot be read.
     pub fn load(path: &Path, device: Device) -> Result<Self, ParamsError> {
+        // A pipe or a device would be read without end.
+        files::open(path).map_err(|e| ParamsError::File { path: path.into(), message: e.to_string() })?;
         let tensors = Tensor::read_safetensors(path).map_err(|e| ParamsError::File { path: path.into(), message: e.to_string() })?;
         let tensors = tensors.into_iter().map(|(name, t)| (name, channels_last(t.to_kind(Kind::Float).to_device(device)))).collect();
         Ok(Self { tensors: RefCell::new(tensors), open: false, ..Self::create(device) })

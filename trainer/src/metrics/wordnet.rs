@@ -1,7 +1,7 @@
 //! WordNet's database files, from which METEOR takes synonyms.
 
 use anatomix::parts::files;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
@@ -101,6 +101,12 @@ impl Part {
             part.words.insert(offset, words);
             Some(())
         })?;
+        ensure!(
+            part.offsets.values().flatten().all(|offset| part.words.contains_key(offset)),
+            "{} names synsets that data.{name} lacks; one of them is cut, or they are of different versions",
+            folder.join(format!("index.{name}")).display()
+        );
+        ensure!(!part.offsets.is_empty(), "{} is empty", folder.join(format!("index.{name}")).display());
         Ok(part)
     }
 
@@ -141,9 +147,9 @@ pub(super) mod tests {
     pub fn small() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (name, _) in PARTS {
-            for file in [format!("{name}.exc"), format!("index.{name}"), format!("data.{name}")] {
-                std::fs::write(folder.path().join(file), "").unwrap();
-            }
+            std::fs::write(folder.path().join(format!("{name}.exc")), "").unwrap();
+            std::fs::write(folder.path().join(format!("index.{name}")), "word a 1 0 1 0 00000010\n").unwrap();
+            std::fs::write(folder.path().join(format!("data.{name}")), "00000010 00 a 01 word 0 000 | a word\n").unwrap();
         }
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("noun.exc", "feet foot\n");
@@ -183,6 +189,13 @@ pub(super) mod tests {
             std::fs::write(folder.path().join(name), text).unwrap();
             let error = WordNet::open(folder.path()).err().unwrap().to_string();
             assert!(error.contains(name) && error.contains("line 1"), "{error}");
+            std::fs::write(folder.path().join(name), before).unwrap();
+        }
+        for (name, words) in [("data.noun", "index.noun names synsets that data.noun lacks"), ("index.noun", "index.noun is empty")] {
+            let before = std::fs::read(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name), "").unwrap();
+            let error = WordNet::open(folder.path()).err().unwrap().to_string();
+            assert!(error.contains(words), "{error}");
             std::fs::write(folder.path().join(name), before).unwrap();
         }
         std::fs::remove_file(folder.path().join("adv.exc")).unwrap();

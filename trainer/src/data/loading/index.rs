@@ -142,7 +142,11 @@ impl Index {
     pub fn image(&self, number: u32) -> Result<Image> {
         let entry = self.images.get(number as usize).with_context(|| format!("there is no image {number}"))?;
         let image: Image = self.lines.read(entry.at)?;
-        ensure!(image.is_valid(), "the record of the image {} has boxes that `prepare` does not write; prepare the folder again", image.id);
+        ensure!(
+            image.is_valid(),
+            "the record of the image {} has a size, boxes, sentences or labels that `prepare` does not write; prepare the folder again",
+            image.id
+        );
         Ok(image)
     }
 

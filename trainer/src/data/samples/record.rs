@@ -88,7 +88,8 @@ impl Image {
         self.sentences = graph.sentences.into();
     }
 
-    /// Whether the record is one that `prepare` can have written: an image with pixels, 36 structures or none, boxes inside the image.
+    /// Whether the record is one that `prepare` can have written: an image with pixels, 36 structures or none, boxes inside the image,
+    /// labels of -1, 0 and 1.
     pub fn is_valid(&self) -> bool {
         let (w, h) = (self.width as f32, self.height as f32);
         let inside = |b: &PixelBox| 0.0 <= b.x0 && b.x0 < b.x1 && b.x1 <= w && 0.0 <= b.y0 && b.y0 < b.y1 && b.y1 <= h;
@@ -97,6 +98,7 @@ impl Image {
             && [self.boxes.len(), self.sentences.len()].iter().all(|len| [0, STRUCTURE_COUNT].contains(len))
             && self.boxes.len() == self.sentences.len()
             && self.boxes.iter().flatten().all(inside)
+            && self.labels.iter().flatten().flatten().all(|label| (-1..=1).contains(label))
     }
 }
 
