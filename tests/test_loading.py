@@ -266,6 +266,7 @@ def test_a_dry_run_reads_the_index_only(eight, run_stage, tmp_path):
         ("images.jsonl", "{", "images.jsonl line 3"),
         ("images.jsonl", '{"id": "a", "split": "some"}', "images.jsonl line 3"),
         ("samples/slake.train.jsonl", '{"image": "slake/none", "split": "train", "task": "report"}', "there is no image slake/none"),
+        ("samples/slake.train.jsonl", json.dumps({"answer": "a" * 70_000}), "slake.train.jsonl line 3"),
         ("prepared.json", '{"version": 99, "folders": {}}', "has version 99 of the layout"),
     ],
 )

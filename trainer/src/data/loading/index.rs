@@ -14,6 +14,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
+/// Longest line of a sample in bytes, with its question, answer and earlier turns; a report has some thousand.
+const MAX_SAMPLE: usize = 64 << 10;
+
 /// An image of the index, 24 bytes.
 #[derive(Clone, Copy, Debug)]
 struct ImageEntry {
@@ -90,6 +93,8 @@ impl Index {
             }
             let (file, own) = (files.len() as u8, Lines::open(&path)?);
             own.scan(&mut hasher, |line, at| {
+                // The memory of a step grows with the square of a text's length.
+                ensure!(line.len() <= MAX_SAMPLE, "the sample has {} bytes; leave texts of more than {MAX_SAMPLE} out", line.len());
                 let head: SampleHead = serde_json::from_slice(line)?;
                 ensure!(head.split == split, "the sample is of the split {}", head.split.name());
                 match ids.get(&keyed.hash_one(head.image.as_ref())) {
