@@ -105,8 +105,8 @@ impl Run {
     /// If the run has no configuration, or an invalid one.
     pub fn models(&self) -> Result<ModelConfig> {
         let path = self.file(MODELS);
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}; train a model into this run first", path.display()))?;
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}; run `train text` or `import` first", path.display()))?;
         let models: ModelConfig = toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
         models.check().with_context(|| format!("{} is not valid", path.display()))?;
         Ok(models)
