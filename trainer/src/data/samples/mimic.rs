@@ -116,19 +116,9 @@ impl Mimic {
         }
         let patient = patient(own);
         let (width, height) = size::of(&file, &mut making.skipped)?;
-        let mut image = Image {
-            id: format!("{}/{}", Source::MimicCxrJpg.name(), own.id),
-            source: Source::MimicCxrJpg,
-            path: own.path(),
-            width,
-            height,
-            split: making.split(&patient, own.split),
-            patient,
-            study: own.study.clone(),
-            boxes: Vec::new(),
-            sentences: Vec::new(),
-            labels: self.tables.labels.get(&own.study).copied(),
-        };
+        let split = making.split(&patient, own.split);
+        let mut image = Image::new(Source::MimicCxrJpg, &own.id, own.path(), (width, height), patient, own.study.clone(), split);
+        image.labels = self.tables.labels.get(&own.study).copied();
         if let Some((folder, _)) = self.graphs.as_ref().filter(|_| has_graph == Some(true)) {
             let graph = imagenome::read(&imagenome::path(folder, &own.id), (width, height), &mut making.skipped);
             graph.into_iter().for_each(|graph| image.annotate(graph));

@@ -45,19 +45,8 @@ impl PadChest {
         let (width, height) = size::of(&self.images_folder.join(&own.file), &mut making.skipped)?;
         let at = At { file: &self.table, row: own.row };
         let patient = patient(own);
-        let image = Image {
-            id: format!("{}/{}", Source::PadchestGr.name(), own.file),
-            source: Source::PadchestGr,
-            path: own.file.clone(),
-            width,
-            height,
-            split: making.split(&patient, own.split),
-            patient,
-            study: own.study.clone(),
-            boxes: Vec::new(),
-            sentences: Vec::new(),
-            labels: None,
-        };
+        let split = making.split(&patient, own.split);
+        let image = Image::new(Source::PadchestGr, &own.file, own.file.clone(), (width, height), patient, own.study.clone(), split);
         if !making.allows(&image, own.split, at) {
             return Some(image);
         }

@@ -53,19 +53,9 @@ impl Phantoms {
         let patient = patient(&own.patient);
         // Labels that are not positive do not apply: everything is known of a phantom.
         let labels = self.tables.labels.get(&own.study).map(|labels| labels.map(|label| label.or(Some(0))));
-        let mut image = Image {
-            id: format!("{}/{}", Source::Phantom.name(), own.id),
-            source: Source::Phantom,
-            path,
-            width,
-            height,
-            split: making.split(&patient, own.split),
-            patient,
-            study: own.study.clone(),
-            boxes: Vec::new(),
-            sentences: Vec::new(),
-            labels,
-        };
+        let split = making.split(&patient, own.split);
+        let mut image = Image::new(Source::Phantom, &own.id, path, (width, height), patient, own.study.clone(), split);
+        image.labels = labels;
         graph(&self.folder, &own.id, (width, height), &mut making.skipped).into_iter().for_each(|graph| image.annotate(graph));
         if labels.is_none() {
             making.skipped.note(Reason::NoLabels, At::file(&file), &own.study);

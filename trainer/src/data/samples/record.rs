@@ -77,6 +77,21 @@ impl Image {
         (self.width, self.height)
     }
 
+    /// An image without annotations and labels. `own` is the source's identifier of the image, and `path` that of the file in the
+    /// source's folder.
+    pub fn new(
+        source: Source,
+        own: &str,
+        path: String,
+        (width, height): (u32, u32),
+        patient: String,
+        study: String,
+        split: Option<Split>,
+    ) -> Self {
+        let id = format!("{}/{own}", source.name());
+        Self { id, source, path, width, height, patient, study, split, boxes: Vec::new(), sentences: Vec::new(), labels: None }
+    }
+
     /// The letterbox of the image.
     pub fn letterbox(&self) -> Letterbox {
         Letterbox::new(self.width, self.height)

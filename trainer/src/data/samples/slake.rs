@@ -46,19 +46,8 @@ impl Slake {
         let (width, height) = size::of(&images(&self.folder).join(path), &mut making.skipped)?;
         let patient = patient(path);
         let own = questions.iter().map(|question| question.split).max().unwrap_or(Split::Train);
-        let image = Image {
-            id: format!("{}/{path}", Source::Slake.name()),
-            source: Source::Slake,
-            path: path.clone(),
-            width,
-            height,
-            split: making.split(&patient, own),
-            study: patient.clone(),
-            patient,
-            boxes: Vec::new(),
-            sentences: Vec::new(),
-            labels: None,
-        };
+        let split = making.split(&patient, own);
+        let image = Image::new(Source::Slake, path, path.clone(), (width, height), patient.clone(), patient, split);
         for asked in questions {
             let file = self.folder.join(format!("{}.json", asked.split.name()));
             if making.allows(&image, asked.split, At { file: &file, row: asked.row }) {

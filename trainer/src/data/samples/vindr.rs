@@ -65,19 +65,8 @@ impl Vindr {
         let paths = own.paths();
         let path = paths.iter().find(|path| self.folder.join(path).exists()).unwrap_or(&paths[0]);
         let (width, height) = size::of(&self.folder.join(path), &mut making.skipped)?;
-        let image = Image {
-            id: patient(own),
-            source: Source::VindrCxr,
-            path: path.clone(),
-            width,
-            height,
-            patient: patient(own),
-            study: own.id.clone(),
-            split: making.split(&patient(own), *split),
-            boxes: Vec::new(),
-            sentences: Vec::new(),
-            labels: None,
-        };
+        let (patient, trained) = (patient(own), making.split(&patient(own), *split));
+        let image = Image::new(Source::VindrCxr, &own.id, path.clone(), (width, height), patient, own.id.clone(), trained);
         let mut classes: BTreeMap<&str, Vec<PixelBox>> = BTreeMap::new();
         let mut has_damage = false;
         for annotated in &own.boxes {
