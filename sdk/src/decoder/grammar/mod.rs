@@ -36,6 +36,11 @@ const SLICE: &str = r#"[^"\\<\x00-\x1F\x7F]+"#;
 /// Beginning of the library's message that no token may come next.
 const NO_TOKEN: &str = "NoExtensionBias";
 
+/// Most tokens of the text that is explored when a grammar is compiled.
+const MAX_EXPLORED: usize = 128;
+/// Most of the library's units of work that exploring takes: as many as one mask may take.
+const MAX_FUEL: u64 = 200_000;
+
 /// Number of compiled schemas that are kept for later questions.
 const MAX_SCHEMAS: usize = 8;
 
@@ -201,15 +206,31 @@ impl Matcher {
     }
 }
 
-/// Compiles a grammar and computes the mask of the first token, which copies of the matcher share.
+/// Compiles a grammar and computes the masks along one text of it. Copies of the matcher have the states that the automaton got by this.
 fn compile(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<llguidance::Matcher, Problem> {
     let refused = |error: String| Problem::caused("it cannot be compiled", first_line(&error));
     let parser = factory.create_parser(grammar).map_err(|e| refused(e.to_string()))?;
     let mut matcher = llguidance::Matcher::new(Ok(parser));
     match matcher.compute_mask() {
-        Ok(_) => Ok(matcher),
+        Ok(_) => {
+            explore(matcher.clone());
+            Ok(matcher)
+        }
         Err(_) if matcher.get_error().is_some_and(|e| e.starts_with(NO_TOKEN)) => Err("nothing conforms to it".into()),
         Err(error) => Err(refused(error.to_string())),
+    }
+}
+
+/// Computes the masks along one text that conforms to a grammar. The automaton gets its states when they are first visited; without this,
+/// each answer would compute them again while it is decoded. `walker` shares the automaton with the matcher that it was cloned from.
+fn explore(mut walker: llguidance::Matcher) {
+    let mut fuel = 0;
+    for _ in 0..MAX_EXPLORED {
+        let Some(token) = walker.compute_mask().ok().and_then(|mask| mask.iter().next()) else { return };
+        fuel += walker.last_step_stats().map_or(MAX_FUEL, |stats| stats.lexer_cost);
+        if fuel >= MAX_FUEL || walker.consume_token(token).is_err() || walker.is_stopped() {
+            return;
+        }
     }
 }
 
