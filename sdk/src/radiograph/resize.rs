@@ -9,8 +9,8 @@ use fast_image_resize::pixels::F32;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use std::ops::Range;
 
-/// Most rows of a band.
-const MAX_BAND: usize = 32;
+/// Most rows of a band. Bands overlap by a row of the result, which is resized twice.
+const MAX_BAND: usize = 64;
 /// Most pixels of the image that a thread holds, unless a band of one row needs more. With radiographs of usual sizes, bands have
 /// [`MAX_BAND`] rows.
 const MAX_HELD: f64 = (1 << 22) as f64;
