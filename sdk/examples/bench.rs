@@ -10,7 +10,7 @@
 //! - `bench cold BUNDLE IMAGE golden-check|no-golden-check` asks the question in that file for one token, and ends.
 //! - `bench callers BUNDLE IMAGE THREADS COUNT` asks for reports from several threads. It also prints the number of reports and tokens.
 //! - `bench form BUNDLE IMAGE TEMPERATURE` asks for reports with groundings, as JSON by a schema, and unconstrained. It also prints the
-//!   microseconds per token of each.
+//!   microseconds per run of the decoder of each.
 //! - `bench rejected BUNDLE IMAGE plain|look-up MAX LETTERS` asks for an answer that a schema fixes: the first letters of the words in the
 //!   structures' names, so that drafts from the prompt are rejected. It also prints milliseconds, tokens and runs of decoding.
 
@@ -125,17 +125,20 @@ fn main() -> Outcome<()> {
             let temperature: f32 = temperature.parse()?;
             let sampling = |seed| Sampling { temperature, seed, ..Sampling::default() };
             each(|| {
-                let (mut milliseconds, mut tokens) = ([0.0; 3], [0; 3]);
+                let (mut milliseconds, mut runs) = ([0.0; 3], [0; 3]);
                 for seed in 0..10 {
                     let question = Question::from(Task::Report).sampling(sampling(seed)).max_tokens(100);
-                    let json = question.clone().json_schema(SCHEMA);
-                    for (form, question) in [question.clone(), json, question.unconstrained()].into_iter().enumerate() {
-                        let answer = study.ask(question)?;
+                    let free = study.ask(question.clone().unconstrained())?;
+                    // Answers as long as the unconstrained one, because a token costs more the more of them are before it.
+                    let question = question.max_tokens(free.tokens.max(1));
+                    let json = study.ask(question.clone().json_schema(SCHEMA))?;
+                    for (form, answer) in [study.ask(question)?, json, free].into_iter().enumerate() {
                         milliseconds[form] += answer.timing.decode.unwrap_or_default();
-                        tokens[form] += answer.tokens;
+                        // Not as many as tokens: prefill gives the first one, and an answer that ends by itself has a run for that.
+                        runs[form] += answer.runs;
                     }
                 }
-                let each = |form: usize| milliseconds[form] * 1e3 / tokens[form] as f64;
+                let each = |form: usize| milliseconds[form] * 1e3 / runs[form] as f64;
                 Ok(format!("{:.1} {:.1} {:.1}", each(0), each(1), each(2)))
             })
         }
