@@ -205,6 +205,31 @@ def test_the_function_of_a_window_is_repeated(changed):
         assert validated(path, "GrayscaleSoftcopyPresentationState") == []
 
 
+# Decimal strings as long as DICOM allows, 16 characters.
+LONG = ["1234567.89012345", "-.12345678901234", "123456789012e-30", "12345678.9012e-3", "0.30000000000001", "99999999999999.5", "1e-9"]
+
+
+@pytest.mark.parametrize("number", LONG)
+def test_numbers_of_the_header_are_repeated_exactly(changed, number):
+    """A narrow window on large values would show something else if its centre were rounded."""
+
+    def change(dataset):
+        for keyword, text in (("RescaleIntercept", number), ("WindowCenter", number), ("WindowWidth", number.lstrip("-"))):
+            dataset[keyword] = pydicom.DataElement(pydicom.datadict.tag_for_keyword(keyword), "DS", text)
+        dataset.RescaleSlope = "0.1234567890123"
+        dataset.VOILUTFunction = "LINEAR_EXACT"
+
+    result, path = changed(change, form="--gsps")
+    assert result.returncode == 0, result.stderr
+    state = pydicom.dcmread(path)
+    (window,) = state.SoftcopyVOILUTSequence
+    expected = [float(number), 0.1234567890123, float(number), abs(float(number))]
+    written = [state.RescaleIntercept, state.RescaleSlope, window.WindowCenter, window.WindowWidth]
+    assert [float(one) for one in written] == expected
+    assert all(len(one.original_string) <= 16 for one in written), written
+    assert validated(path, "GrayscaleSoftcopyPresentationState") == []
+
+
 def window_range(source, values):
     """The values that pydicom gives to the ends of the window: it scales to the range of possible values."""
     extremes = np.array([[-1e6, 1e6]])

@@ -1,6 +1,6 @@
 //! The content tree of a structured report (DICOM PS3.3, C.17.3): items with a concept, a value and a relationship to the item above.
 
-use super::element::{corners, floats, item, lines, sequence, text};
+use super::element::{corners, decimal_string, floats, item, lines, sequence, text};
 use crate::geometry::PixelBox;
 use crate::output::codes::Code;
 use dicom_core::VR;
@@ -118,7 +118,7 @@ impl<'a> Item<'a> {
             Value::Number(value, unit) => {
                 let measured = value.is_finite().then(|| {
                     let unit = sequence(tags::MEASUREMENT_UNITS_CODE_SEQUENCE, vec![code(*unit)]);
-                    item([text(tags::NUMERIC_VALUE, VR::DS, &number(*value)), unit])
+                    item([text(tags::NUMERIC_VALUE, VR::DS, &decimal_string(*value)), unit])
                 });
                 ("NUM", vec![sequence(tags::MEASURED_VALUE_SEQUENCE, measured.into_iter().collect())])
             }
@@ -153,24 +153,4 @@ pub(super) fn code(code: Code) -> InMemDicomObject {
         text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, code.scheme),
         text(tags::CODE_MEANING, VR::LO, code.meaning),
     ])
-}
-
-/// A decimal number of at most 16 characters.
-fn number(value: f32) -> String {
-    let plain = value.to_string();
-    if plain.len() <= 16 { plain } else { format!("{value:.6e}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::number;
-
-    #[test]
-    fn numbers_fit() {
-        assert_eq!(["0.9877", "-0.5", "2048"], [0.9877, -0.5, 2048.0].map(number).each_ref().map(String::as_str));
-        for value in [f32::MIN, f32::MAX, f32::MIN_POSITIVE, -1.234_567_8e-30, 1.0 / 3.0] {
-            let text = number(value);
-            assert!(text.len() <= 16 && (text.parse::<f32>().unwrap() / value - 1.0).abs() < 1e-5, "{text}");
-        }
-    }
 }
