@@ -140,7 +140,7 @@ fn bundle(error: &BundleError) -> ErrorCode {
         E::NoPath => ErrorCode::InvalidArgument,
         E::Read { .. } => ErrorCode::BundleRead,
         E::Missing { .. } => ErrorCode::BundleMissing,
-        E::Size { .. } | E::Altered { .. } | E::NotRegular { .. } | E::Graph { .. } => ErrorCode::BundleAltered,
+        E::Size { .. } | E::Altered { .. } | E::Changed { .. } | E::NotRegular { .. } | E::Graph { .. } => ErrorCode::BundleAltered,
         E::Unsigned { .. } | E::Signature { .. } => ErrorCode::BundleSignature,
         E::NewerSchema { .. } | E::NewerVersion { .. } => ErrorCode::BundleNewer,
         _ => ErrorCode::Bundle,

@@ -31,6 +31,8 @@ pub enum BundleError {
     Size { path: PathBuf, found: u64, expected: u64 },
     #[error("{path} was altered: its SHA-256 is {found} instead of {expected}; restore the bundle from its source")]
     Altered { path: PathBuf, found: String, expected: String },
+    #[error("{path} was changed while the bundle was being opened; open it again when nothing writes into its folder")]
+    Changed { path: PathBuf },
     #[error("{path} is missing: the bundle is not signed, and with a public key only signed ones are opened; get one from its publisher")]
     Unsigned { path: PathBuf },
     #[error("{path} is not a signature of this bundle by the given public key: {message}; get the bundle from its publisher again")]

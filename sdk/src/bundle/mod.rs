@@ -21,7 +21,7 @@ use crate::files;
 use crate::hash::{Digest, Hasher};
 use crate::text::brief;
 use layout::{DATABASE_HASHED_ON_OPEN, GRAPHS, HASHED_ON_OPEN, MAX_MANIFEST, REQUIRED};
-use regular::check_regular;
+use regular::{Seen, check_regular};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,8 @@ pub struct Bundle {
     folder: PathBuf,
     manifest: Manifest,
     hash: String,
+    /// The folder, the manifest and the listed files, as they were before they were read.
+    seen: Vec<Seen>,
 }
 
 impl Bundle {
@@ -76,8 +78,10 @@ impl Bundle {
             return Err(BundleError::NoPath);
         }
         let path = folder.join(MANIFEST);
+        let before = Seen::now(&folder);
         // Of a folder that does not exist, no file is missing.
         check_regular(&path).map_err(|error| if folder.is_dir() { missing(error) } else { error })?;
+        let seen = vec![before?, Seen::now(&path)?];
         let bytes = files::read(&path, MAX_MANIFEST).map_err(|source| BundleError::Read { path: path.clone(), source })?;
         // Nothing of an unsigned manifest is looked at.
         key.map_or(Ok(()), |key| key.check(&folder, &bytes))?;
@@ -96,7 +100,7 @@ impl Bundle {
         if let Some(name) = REQUIRED.iter().find(|n| !manifest.files.contains_key(**n)) {
             return Err(invalid(format!("it does not list {name}").into()));
         }
-        let bundle = Self { folder, hash: Digest::of(&bytes).to_string(), manifest };
+        let mut bundle = Self { folder, hash: Digest::of(&bytes).to_string(), manifest, seen };
         bundle.check_files()?;
         Ok(bundle)
     }
@@ -109,10 +113,11 @@ impl Bundle {
     }
 
     /// Checks that all listed files exist and have the listed sizes.
-    fn check_files(&self) -> Result<(), BundleError> {
+    fn check_files(&mut self) -> Result<(), BundleError> {
         for (name, entry) in &self.manifest.files {
             let path = self.file(name);
-            let found = check_regular(&path).map_err(missing)?;
+            let found = check_regular(&path).map_err(missing)?.len();
+            self.seen.push(Seen::now(&path)?);
             if found != entry.bytes {
                 return Err(BundleError::Size { path, found, expected: entry.bytes });
             }
@@ -165,6 +170,16 @@ impl Bundle {
             }
         }
         Ok(())
+    }
+
+    /// Checks that neither the folder nor a listed file was changed or replaced since the manifest was read: what was loaded meanwhile is
+    /// what was compared.
+    ///
+    /// # Errors
+    /// [`BundleError::Changed`].
+    pub(crate) fn check_unchanged(&self) -> Result<(), BundleError> {
+        // Files first: the folder changes with each that is replaced.
+        self.seen.iter().rev().try_for_each(Seen::check)
     }
 
     /// The path of a file of the bundle.

@@ -47,8 +47,8 @@ pub enum anx_status {
     ANX_BUNDLE_READ = 201,
     /// A file of the bundle is missing.
     ANX_BUNDLE_MISSING = 202,
-    /// A file of the bundle is not what the manifest says: it has another size or hash, is not a regular file, or is a graph that takes
-    /// weights from a file that the manifest does not list.
+    /// A file of the bundle is not what the manifest says: it has another size or hash, is not a regular file, was changed while the bundle
+    /// was being opened, or is a graph that takes weights from a file that the manifest does not list.
     ANX_BUNDLE_ALTERED = 203,
     /// The bundle was made for a newer version of this library.
     ANX_BUNDLE_NEWER = 204,

@@ -100,7 +100,8 @@ impl EngineBuilder {
 
     /// Opens only a bundle whose manifest is signed by the owner of this key, and compares the hashes of all its files, however large they
     /// are: a bundle that is unsigned, altered or signed by another is refused. By default nothing is asked of a signature. `anatomix
-    /// bundle sign` and `minisign -S` sign a bundle. Files are mapped after they are compared, so nobody else may write into the folder.
+    /// bundle sign` and `minisign -S` sign a bundle. If files change between comparing and loading, the bundle is refused. But they stay
+    /// mapped afterwards, so nobody else may write into the folder.
     pub fn public_key(mut self, key: PublicKey) -> Self {
         self.public_key = Some(key);
         self
@@ -179,8 +180,8 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// If more threads are asked for than the machine has (before anything is read or started), the system refuses threads, a file is
-    /// missing, damaged or altered, ONNX Runtime or the provider cannot be used, the golden outputs are not reproduced within 1e-3 of
-    /// their largest value, or what the manifest allows, or the call was stopped.
+    /// missing, damaged, altered or changed meanwhile, ONNX Runtime or the provider cannot be used, the golden outputs are not reproduced
+    /// within 1e-3 of their largest value, or what the manifest allows, or the call was stopped.
     pub fn open(self, bundle: impl AsRef<Path>) -> Result<Engine> {
         let mut steps = Steps::start();
         self.options.check()?;
@@ -212,6 +213,8 @@ impl EngineBuilder {
             steps.finish("golden check");
         }
         until.check()?;
+        // Files were opened once to compare them, and again to load them.
+        bundle.check_unchanged()?;
         let (provider, onnx_runtime, log) = (runtime.provider(), runtime.version(), self.log);
         let is_cpu = provider == Provider::Cpu;
         let processor = is_cpu.then(|| bundle.manifest().processor_note(runtime::processor())).flatten();

@@ -39,6 +39,7 @@ pub(super) fn verify(folder: &Path, key: Option<&PublicKey>, until: &Until, prog
     database.verify().map_err(Error::from)?;
     meter.advance(1);
     until.check()?;
+    bundle.check_unchanged()?;
     Ok(VerifiedBundle {
         name: bundle.manifest().name.clone(),
         sha256: bundle.hash().into(),

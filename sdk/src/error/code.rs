@@ -31,8 +31,8 @@ pub enum ErrorCode {
     BundleRead,
     /// A file of the bundle is missing.
     BundleMissing,
-    /// A file of the bundle is not what the manifest says: it has another size or hash, is not a regular file, or is a graph that takes
-    /// weights from a file that the manifest does not list.
+    /// A file of the bundle is not what the manifest says: it has another size or hash, is not a regular file, was changed while the bundle
+    /// was being opened, or is a graph that takes weights from a file that the manifest does not list.
     BundleAltered,
     /// The bundle was made for a newer version of this library.
     BundleNewer,

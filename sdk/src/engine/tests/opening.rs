@@ -1,5 +1,6 @@
 //! Opening and verifying a bundle tell how far they have come, and are stopped between two of their parts.
 
+use crate::bundle::BundleError;
 use crate::control::{CancelHandle, StoppedError};
 use crate::engine::{Engine, EngineBuilder};
 use crate::error::{Error, Result};
@@ -9,6 +10,7 @@ use crate::{PerceiveOptions, Provider};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tempfile::TempDir;
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
@@ -108,14 +110,74 @@ fn verifying_tells_how_far_it_is_and_stops() {
     assert_eq!(stopped(verify(builder().deadline(Duration::ZERO))), Some(StoppedError::Deadline));
 }
 
-/// Opening does not look into the sentences; verifying does.
-#[test]
-fn verifying_reads_the_whole_sentence_database() {
+/// A copy of the reference bundle.
+fn copied() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(example("reference-bundle")).unwrap() {
         let file = file.unwrap();
         std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
     }
+    folder
+}
+
+/// A change of a bundle, given its folder: when the first graph is about to be loaded, and when the golden input is about to be run.
+type Change = fn(&Path);
+
+#[test]
+fn a_bundle_that_changes_between_comparing_and_loading_is_refused() {
+    let nothing: Change = |_| ();
+    let write: Change = |folder| {
+        let path = folder.join("tokenizer.json");
+        std::fs::write(&path, std::fs::read(&path).unwrap()).unwrap();
+    };
+    // Another file is loaded in the place of the one that was compared, which is put back afterwards.
+    let swap: Change = |folder| {
+        std::fs::rename(folder.join("apm.onnx"), folder.join("kept")).unwrap();
+        std::fs::copy(folder.join("kept"), folder.join("apm.onnx")).unwrap();
+    };
+    let restore: Change = |folder| std::fs::rename(folder.join("kept"), folder.join("apm.onnx")).unwrap();
+    let away: Change = |folder| {
+        std::fs::rename(folder, folder.with_extension("kept")).unwrap();
+        std::fs::create_dir(folder).unwrap();
+        for file in std::fs::read_dir(folder.with_extension("kept")).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+        }
+    };
+    let back: Change = |folder| {
+        std::fs::remove_dir_all(folder).unwrap();
+        std::fs::rename(folder.with_extension("kept"), folder).unwrap();
+    };
+    for (name, before, after, changed) in [
+        ("nothing", nothing, nothing, None),
+        ("the same bytes", write, nothing, Some("tokenizer.json")),
+        ("a file", swap, restore, Some("/apm.onnx")),
+        ("the folder", away, back, Some(" was changed")),
+        ("late", nothing, write, Some("tokenizer.json")),
+    ] {
+        let bundle = copied();
+        let folder = bundle.path().to_path_buf();
+        let opened = builder().progress(move |one| match (one.phase, one.done) {
+            (Phase::Graphs, 0) => before(&folder),
+            (Phase::GoldenCheck, 0) => after(&folder),
+            _ => {}
+        });
+        match (opened.open(bundle.path()), changed) {
+            (Ok(_), None) => {}
+            (Err(Error::Bundle(error @ BundleError::Changed { .. })), Some(file)) => {
+                let message = error.to_string();
+                let [folder, advice] = [bundle.path().display().to_string(), "open it again".into()];
+                assert!([&folder, &advice, file].iter().all(|part| message.contains(*part)), "{name}: {message}");
+            }
+            (other, _) => panic!("{name}: {:?}", other.map(|_| "opened").map_err(|error| error.full_message())),
+        }
+    }
+}
+
+/// Opening does not look into the sentences; verifying does.
+#[test]
+fn verifying_reads_the_whole_sentence_database() {
+    let folder = copied();
     let [database, manifest] = ["sentences.safetensors", "manifest.json"].map(|name| folder.path().join(name));
     let mut bytes = std::fs::read(&database).unwrap();
     // Everything agrees with the manifest, but what is at the end of the file is no longer an embedding.
