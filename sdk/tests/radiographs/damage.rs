@@ -65,6 +65,24 @@ fn a_jpeg_with_a_part_missing_is_refused_or_flagged() {
     }
 }
 
+/// As libjpeg and DCMTK do.
+#[test]
+fn a_sequential_scan_that_names_some_coefficients_is_read_whole() {
+    let (whole, start) = picture();
+    let file = || File::new().bits(8, 8, 7, false).word(tags::COLUMNS, SIDES[0]).word(tags::ROWS, SIDES[1]);
+    let read = |bytes: &[u8]| file().packed(uids::JPEG_BASELINE8_BIT, vec![bytes.to_vec()]).open();
+    let expected = read(&whole);
+    for band in [[0, 0, 0], [0, 63, 0x11], [5, 2, 0], [255, 255, 255]] {
+        let mut odd = whole.clone();
+        odd[start - 3..start].copy_from_slice(&band);
+        let opened = read(&odd);
+        assert_eq!(opened.intensities().unwrap(), expected.intensities().unwrap());
+        let flags = of_radiograph(&opened);
+        assert!(flags[0].code == FlagCode::DamagedPixels && flags[0].message.contains("names some of the coefficients"), "{flags:?}");
+        assert_ne!(opened.sha256(), expected.sha256());
+    }
+}
+
 #[test]
 fn a_jpeg_2000_with_a_part_missing_is_refused() {
     let dicom = |bytes: &[u8]| File::new().packed(uids::JPEG2000_LOSSLESS, vec![bytes.to_vec()]).bytes();

@@ -188,6 +188,11 @@ pub(super) fn unpack<'a>(data: &DataSet<'a, '_>, coding: Coding, shape: &Shape) 
             let frame = announced(data, uid, codestream::jpeg(&packed), shape)?;
             let checked = entropy::check(&packed, [shape.columns, shape.rows]).map_err(|problem| data.damaged(problem))?;
             let doubt = checked.doubt.or_else(|| surplus(&packed[packed.len() - checked.after..]));
+            if !checked.odd_bands.is_empty() {
+                let mut corrected = memory::copied(&packed, data.name)?;
+                checked.odd_bands.iter().for_each(|&at| corrected[at..at + 3].copy_from_slice(&entropy::WHOLE_BAND));
+                packed = Cow::Owned(corrected);
+            }
             let source = Source::new(uid, shape, &frame, &packed);
             if frame.process == EXTENDED && frame.precision == 12 {
                 return compressed(data, &packed, &frame, shape, doubt, || codecs::jpeg_extended(&packed, 2 * shape.pixels()));

@@ -17,6 +17,9 @@ use frame::{BLOCK, Frame, Process, Scan};
 /// Most scans. Encoders write far fewer, but each scan visits every block, however few bytes it has.
 const MAX_SCANS: usize = 100;
 
+/// The coefficients of a scan as the scan header of a sequential picture gives them: first, last, and bits (B.2.3).
+pub(super) const WHOLE_BAND: [u8; 3] = [0, BLOCK as u8 - 1, 0];
+
 /// What is known of a JPEG whose picture is complete.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Checked {
@@ -28,6 +31,9 @@ pub(super) struct Checked {
     pub doubt: Option<String>,
     /// Bytes that follow its end.
     pub after: usize,
+    /// Where in the bytes a scan header of a sequential picture has other values than [`WHOLE_BAND`]. Decoders differ in what they make of
+    /// them.
+    pub odd_bands: Vec<usize>,
 }
 
 /// Checks the JPEG in `bytes`, whose picture has these sides (width and height).
@@ -41,6 +47,7 @@ pub(super) fn check(bytes: &[u8], sides: [u32; 2]) -> Result<Checked, String> {
     }
     let mut frame: Option<Frame> = None;
     let mut scans = 0;
+    let mut odd_bands = Vec::new();
     loop {
         match checker.marker()? {
             // End of image.
@@ -60,7 +67,13 @@ pub(super) fn check(bytes: &[u8], sides: [u32; 2]) -> Result<Checked, String> {
                 if scans > MAX_SCANS {
                     return Err(format!("its picture has more than {MAX_SCANS} scans"));
                 }
-                let scan = Scan::read(checker.segment()?, frame)?;
+                let header = checker.segment()?;
+                let scan = Scan::read(header, frame)?;
+                let band = 1 + 2 * scan.components.len();
+                if frame.process == Process::Sequential && !header[band..].starts_with(&WHOLE_BAND) {
+                    checker.doubt("a scan header names some of the coefficients, but a sequential picture has all of them in a scan");
+                    odd_bands.push(bytes.len() - checker.rest().len() - header.len() + band);
+                }
                 checker.scan(frame, &scan)?;
             }
             // Segments that do not matter here.
@@ -76,7 +89,7 @@ pub(super) fn check(bytes: &[u8], sides: [u32; 2]) -> Result<Checked, String> {
     }
     let in_scans = frame.process == Process::Progressive || scans > 1;
     let after = checker.rest().len();
-    Ok(Checked { components: frame.components.len(), in_scans, doubt: checker.into_doubt(), after })
+    Ok(Checked { components: frame.components.len(), in_scans, doubt: checker.into_doubt(), after, odd_bands })
 }
 
 #[cfg(test)]
