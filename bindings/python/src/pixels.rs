@@ -70,13 +70,17 @@ impl<'py> Pixels<'py> {
     /// Looks at type and sides of an argument.
     ///
     /// # Errors
-    /// `TypeError` if it is not an array of 8-bit or 16-bit unsigned integers, `ValueError` if it has not two dimensions, `RadiographError`
-    /// if its sides are out of range.
+    /// `TypeError` if it is not an array of 8-bit or 16-bit unsigned integers or has a mask, `ValueError` if it has not two dimensions,
+    /// `RadiographError` if its sides are out of range.
     pub fn of(argument: &Bound<'py, PyAny>) -> PyResult<Self> {
         let Ok(array) = argument.cast::<PyUntypedArray>() else {
             let found = argument.get_type().name()?;
             return Err(PyTypeError::new_err(format!("pixels are a NumPy array of uint8 or uint16, not {found}; pass numpy.asarray(...)")));
         };
+        // What a mask hides would be seen.
+        if argument.is_instance(&argument.py().import("numpy.ma")?.getattr("MaskedArray")?)? {
+            return Err(PyTypeError::new_err("the array of pixels is masked, and the mask would be ignored; pass pixels.filled(0)"));
+        }
         if array.ndim() != 2 {
             let shape = array.shape();
             return Err(PyValueError::new_err(format!(

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import abi3info
 import anatomix
 import pytest
+from abi3info.models import PyVersion
 
 from conftest import BUNDLE, PHANTOM, ROOT
 
@@ -74,6 +76,22 @@ def test_the_wheel_says_what_it_needs_and_contains():
         found = subprocess.run([*tree, "--target", f"{machine}-unknown-linux-gnu"], check=True, capture_output=True, text=True, cwd=ROOT)
         linked |= set(re.findall(r"^([\w-]+) v(\d\S*)", found.stdout, re.MULTILINE))
     assert listed == linked, "dependencies changed: run `make licences` and commit what it writes"
+
+
+def test_the_wheel_runs_on_every_python_that_it_names():
+    """Python 3.9 and later: the extension calls only what is in Python's stable interface since then, and the files have no newer syntax or
+    calls."""
+    wheel = importlib.metadata.distribution("anatomix")
+    assert wheel.metadata["Requires-Python"] == ">=3.9" and "Tag: cp39-abi3-" in wheel.read_text("WHEEL")
+    [extension] = [file.locate() for file in wheel.files if file.name == "_anatomix.abi3.so"]
+    listed = subprocess.run(["nm", "-D", "--undefined-only", extension], check=True, capture_output=True, text=True).stdout
+    used = {name for name in re.findall(r"\bU (\w+)", listed) if name.startswith(("Py", "_Py"))}
+    since = {symbol.name: known.added for table in (abi3info.FUNCTIONS, abi3info.DATAS) for symbol, known in table.items()}
+    assert len(used) > 50 and [name for name in used if name not in since or since[name] > PyVersion(3, 9)] == []
+    sources = [file.locate() for file in wheel.files if file.suffix == ".py"]
+    command = [sys.executable, "-c", "from vermin import main; main()", "--no-tips", "--target=3.9-", "--violations", *sources]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert len(sources) > 5 and done.returncode == 0, done.stdout
 
 
 KEY = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"
