@@ -166,6 +166,24 @@ def test_bytes_that_are_no_picture_are_refused(data, error, code):
         assert "from_array" in str(raised.value)
 
 
+def test_reports_are_no_radiographs_however_they_are_cut(study):
+    """Whoever reads a folder of an archive meets them, too."""
+    documents = {
+        study.structured_report(): "holds no pixels",
+        study.presentation_state(): "holds no pixels",
+        study.secondary_capture(): "not a grey image",
+        study.fhir(): "not a DICOM, PNG or JPEG file",
+    }
+    for data, message in documents.items():
+        with pytest.raises(anatomix.RadiographError, match=message):
+            anatomix.Radiograph.from_bytes(data)
+        step = len(data) // 300
+        for cut in (data[:length] for length in range(1, min(len(data), 100_000), step)):
+            with pytest.raises(anatomix.RadiographError) as error:
+                anatomix.Radiograph.from_bytes(cut)
+            assert error.value.code != "panic" and ";" in error.value.message
+
+
 def test_paths_that_are_no_picture_are_refused(engine, tmp_path):
     for path in (tmp_path / "none.dcm", tmp_path, "nul\0byte"):
         with pytest.raises(anatomix.RadiographError) as error:
