@@ -54,6 +54,11 @@ mod study;
 mod task;
 mod text;
 
+/// The program of the guide is compiled with the examples of this documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/extend.md")]
+mod extend {}
+
 pub use anatomy::{LABEL_COUNT, Label, STRUCTURE_COUNT, Side, Structure};
 pub use answer::{Answer, Finish};
 pub use bundle::{ApmSizes, Bundle, DecoderSizes, FileEntry, GraphSettings, Manifest, PromptSettings, PublicKey};
