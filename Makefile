@@ -24,9 +24,10 @@ TARGET ?=
 
 # cargo writes to the folder in which this file and the tests look for its results.
 export CARGO_TARGET_DIR := $(CURDIR)/target
-# Panics name source files. Without these flags a library would name the folders of the machine that built it.
+# Panics name source files. Without the first flags a library would name the folders of the machine that built it. Without the last one two
+# builds would differ: see docs/install.md.
 CARGO_HOME ?= $(HOME)/.cargo
-export RUSTFLAGS ?= --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_HOME)=cargo
+export RUSTFLAGS ?= --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_HOME)=cargo -C llvm-args=-licm-mssa-max-acc-promotion=32
 RELEASE := target/release
 ANATOMIX := $(RELEASE)/anatomix
 TRAINER := $(RELEASE)/anatomix-trainer
@@ -93,7 +94,7 @@ install: ## Copy what `make build` built to PREFIX (/usr/local), below DESTDIR w
 	@$(INSTALL) '$(DESTDIR)$(PREFIX)'
 
 .PHONY: dist
-dist: build ## Pack it: build/dist/anatomix-VERSION-MACHINE-linux.tar.gz, the same bytes from the same build
+dist: build ## Pack it: build/dist/anatomix-VERSION-MACHINE-linux.tar.gz, the same bytes from the same commit
 	@rm -rf build/dist && mkdir -p build/dist
 	@$(INSTALL) build/dist/$(DIST)
 	@tar --directory build/dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH) --format=gnu -cf - $(DIST) | \
