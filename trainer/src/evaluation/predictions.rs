@@ -314,7 +314,7 @@ mod tests {
             ("{\"expectd\": \"a\"}", "unknown field"),
             ("[1]", "line 2"),
             ("{\"expected_boxes\": [[2, 0, 1, 1]], \"predicted_boxes\": []}", "is not a box"),
-            ("{\"expected_boxes\": [[0, 0, 1e39, 1]], \"predicted_boxes\": []}", "is not a box"),
+            ("{\"expected_boxes\": [[0, 0, 1e39, 1]], \"predicted_boxes\": []}", "out of range"),
             ("{\"expected_labels\": [\"Cold\"], \"predicted_labels\": []}", "not one of the 14 labels"),
             ("{\"expected_labels\": [], \"label_scores\": {\"Edema\": 1.5}}", "must be 0 to 1"),
         ] {

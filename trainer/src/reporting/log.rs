@@ -118,4 +118,17 @@ mod tests {
         log.begin(0).unwrap();
         assert!(log.lines().unwrap().is_empty());
     }
+
+    /// serde_json is exact only with its feature `float_roundtrip`.
+    #[test]
+    fn figures_are_read_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::new(&Run::create(folder.path()).unwrap(), "apm");
+        let losses: Vec<f64> = (1..2000).map(|step| 1.0 / f64::from(step) - f64::from(step) * 1e-7).collect();
+        for (step, loss) in (1..).zip(&losses) {
+            log.append(json!({ "step": step, "loss": loss }).as_object().unwrap()).unwrap();
+        }
+        let found: Vec<f64> = series(&log.lines().unwrap(), "loss").into_iter().map(|(_, loss)| loss).collect();
+        assert_eq!(found, losses);
+    }
 }
