@@ -30,6 +30,11 @@ pub struct Arguments {
     seed: u64,
 }
 
+/// A name with its control characters escaped, which would act on the terminal.
+fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let given = predictions::read(&arguments.predictions)?;
     let net = arguments.wordnet.as_deref().map(WordNet::open).transpose()?;
@@ -47,9 +52,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     for (task, figures) in &tasks {
         for (name, figure) in figures {
             let interval = figure.interval.map_or_else(|| "-".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
-            table.add_row([task.clone(), (*name).to_owned(), format!("{:.3}", figure.value), interval, figure.count.to_string()]);
+            table.add_row([printable(task), (*name).to_owned(), format!("{:.3}", figure.value), interval, figure.count.to_string()]);
         }
     }
     table.column_iter_mut().skip(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     Ok(writeln!(out, "{table}")?)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_do_not_act_on_the_terminal() {
+        assert_eq!(super::printable("report\u{1b}[2J\tGröße \"a\""), "report\\u{1b}[2J\\tGröße \"a\"");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::stems::Stemmer;
 use super::wordnet::WordNet;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Weight of precision in the harmonic mean.
 const ALPHA: f64 = 0.9;
@@ -44,7 +44,7 @@ fn match_words(expected: &mut Vec<Word>, found: &mut Vec<Word>, alternatives: im
     for (at, (_, word)) in expected.iter().enumerate() {
         places.entry(word).or_default().push(at);
     }
-    let (mut matches, mut taken) = (Vec::new(), Vec::new());
+    let (mut matches, mut taken) = (Vec::new(), HashSet::new());
     let mut left = Vec::new();
     for (position, word) in std::mem::take(found).into_iter().rev() {
         let last = |word: &String| places.get(word.as_str()).and_then(|places| places.last().copied());
@@ -52,7 +52,7 @@ fn match_words(expected: &mut Vec<Word>, found: &mut Vec<Word>, alternatives: im
             Some(at) => {
                 places.get_mut(expected[at].1.as_str()).map(Vec::pop);
                 matches.push((position, expected[at].0));
-                taken.push(at);
+                taken.insert(at);
             }
             None => left.push((position, word)),
         }
