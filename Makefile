@@ -149,6 +149,17 @@ venv: $(VENV) ## Python environment of the tests, with the libtorch that the tra
 trainer: $(VENV) ## Build target/release/anatomix-trainer, and its examples, which the tests call
 	$(WITH_TORCH) $(CARGO) build --release -p anatomix-trainer --bins --examples
 
+# NCCL's header is in a package of the wheel; these have the other headers that training on several GPUs needs when it is built.
+CUDA_HEADERS := nvidia-cuda-crt==13.0.* nvidia-cuda-cccl==13.0.*
+
+.PHONY: cuda-headers
+cuda-headers: $(VENV) ## Install the headers that `make trainer-cuda` needs into .venv; CUDA_HOME and NCCL_HOME name others
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: $(CUDA_HEADERS)
+
+.PHONY: trainer-cuda
+trainer-cuda: cuda-headers ## Build the trainer for several GPUs; without their headers this is an error, while `make trainer` does without
+	ANATOMIX_NCCL=1 $(MAKE) trainer
+
 .PHONY: test
 test: lint test-sdk test-trainer test-bindings test-python ## Everything that CI checks
 

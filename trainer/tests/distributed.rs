@@ -3,6 +3,7 @@
 use anatomix_trainer::distributed::{C10dError, Distributed, Group, Peers, Place, Shards};
 use anyhow::{Context, Result};
 use std::net::TcpListener;
+use std::ops::Range;
 use std::process::{Child, Command, Output, Stdio};
 use tch::{Device, Kind, Tensor};
 
@@ -10,6 +11,11 @@ use tch::{Device, Kind, Tensor};
 const WORK: &str = "ANATOMIX_TEST_WORK";
 
 fn start(work: &str, processes: usize) -> Vec<Child> {
+    start_some(work, 0..processes, processes)
+}
+
+/// Starts those of the processes that have these ranks.
+fn start_some(work: &str, ranks: Range<usize>, processes: usize) -> Vec<Child> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let start = |rank: usize| {
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -18,7 +24,7 @@ fn start(work: &str, processes: usize) -> Vec<Child> {
         command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
-    (0..processes).map(start).collect()
+    ranks.map(start).collect()
 }
 
 #[test]
@@ -30,9 +36,27 @@ fn processes_compute_together() {
 }
 
 #[test]
+fn who_does_not_come_is_named() {
+    // Ranks 1 and 2 are not started; then rank 0, which holds the store, is not.
+    for (ranks, words) in [(0..1, "no process of rank 1, 2 came to 127.0.0.1:"), (1..2, "MASTER_ADDR = 127.0.0.1, MASTER_PORT = ")] {
+        for child in start_some("alone", ranks, 3) {
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+            assert!(said.contains(words) && said.contains("join_timeout"), "{said}");
+        }
+    }
+}
+
+#[test]
 #[ignore = "a process of the other tests"]
 fn process() {
     let place = Place::of_process().unwrap().expect("the other tests start it");
+    if std::env::var(WORK).unwrap() == "alone" {
+        let settings = Distributed { join_timeout: 2, ..Distributed::default() };
+        println!("{:#}", Group::join(place, Device::Cpu, settings).unwrap_err());
+        return;
+    }
     let group = Group::join(place, Device::Cpu, Distributed { bucket: 1, timeout: 60, ..Distributed::default() }).unwrap();
     let peers = Peers::of(Some(&group));
     match std::env::var(WORK).unwrap().as_str() {

@@ -41,6 +41,10 @@ impl Place {
         fn number<T: FromStr>(name: &str, text: &str) -> Result<T> {
             text.parse().ok().with_context(|| format!("the environment variable {name} is {text:?}, which is no number; torchrun sets it"))
         }
+        let port = needed("MASTER_PORT")?;
+        let port = port.parse().ok().filter(|&port| port > 0).with_context(|| {
+            format!("the environment variable MASTER_PORT is {port:?}, which is not a port, a number from 1 to 65535; torchrun sets it")
+        })?;
         let (rank, processes) = (number("RANK", &needed("RANK")?)?, number("WORLD_SIZE", &needed("WORLD_SIZE")?)?);
         ensure!(rank < processes, "the environment says RANK = {rank} of WORLD_SIZE = {processes}; ranks begin with 0");
         ensure!(processes <= MAX_PROCESSES, "WORLD_SIZE = {processes} is more than {MAX_PROCESSES}");
@@ -50,7 +54,7 @@ impl Place {
             processes,
             local_rank: number("LOCAL_RANK", &or("LOCAL_RANK", "0"))?,
             host: needed("MASTER_ADDR")?,
-            port: number("MASTER_PORT", &needed("MASTER_PORT")?)?,
+            port,
             has_agent: or("TORCHELASTIC_USE_AGENT_STORE", "False") == "True",
             restarts: number("TORCHELASTIC_RESTART_COUNT", &or("TORCHELASTIC_RESTART_COUNT", "0"))?,
         }))
@@ -98,7 +102,10 @@ mod tests {
         };
         assert!(with("RANK", "2").contains("RANK = 2 of WORLD_SIZE = 2"));
         assert!(with("RANK", "-1").contains("RANK is \"-1\""));
-        assert!(with("MASTER_PORT", "70000").contains("MASTER_PORT is \"70000\""));
+        for port in ["99999", "0", "-1", "http"] {
+            let error = with("MASTER_PORT", port);
+            assert!(error.contains(&format!("MASTER_PORT is {port:?}, which is not a port, a number from 1 to 65535")), "{error}");
+        }
         assert!(with("WORLD_SIZE", "100000").contains("more than 65536"));
     }
 }

@@ -14,13 +14,15 @@ pub struct Distributed {
     pub bucket: usize,
     /// Whether these sums begin while other gradients are still computed.
     pub overlap: bool,
-    /// A training ends if a process waits longer than this for the others, in seconds. Validation has to be done in that time.
+    /// A training does not begin if a process has waited so many seconds for the others.
+    pub join_timeout: u64,
+    /// A training ends if a process waits longer than this for the others, in seconds.
     pub timeout: u64,
 }
 
 impl Default for Distributed {
     fn default() -> Self {
-        Self { shard_optimiser: false, bucket: 25, overlap: true, timeout: 600 }
+        Self { shard_optimiser: false, bucket: 25, overlap: true, join_timeout: 300, timeout: 600 }
     }
 }
 
@@ -31,8 +33,14 @@ impl Distributed {
     /// If one cannot be used.
     pub fn check(&self) -> Result<()> {
         ensure!((1..=4096).contains(&self.bucket), "bucket = {} is not between 1 and 4096 megabytes", self.bucket);
-        ensure!((1..=86_400).contains(&self.timeout), "timeout = {} is not between 1 and 86400 seconds", self.timeout);
+        for (name, seconds) in [("join_timeout", self.join_timeout), ("timeout", self.timeout)] {
+            ensure!((1..=86_400).contains(&seconds), "{name} = {seconds} is not between 1 and 86400 seconds");
+        }
         Ok(())
+    }
+
+    pub(super) fn longest_join(&self) -> Duration {
+        Duration::from_secs(self.join_timeout)
     }
 
     pub(super) fn longest_wait(&self) -> Duration {

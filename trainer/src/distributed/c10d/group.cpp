@@ -56,7 +56,7 @@ c10::intrusive_ptr<c10d::Backend> backend(
   options->timeout = timeout;
   return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, processes, options);
 #else
-  throw std::runtime_error("this trainer was built with a libtorch without NCCL; build it with a CUDA build of torch");
+  throw std::runtime_error("this trainer was built without NCCL; build it with `make trainer-cuda`, which says what is missing");
 #endif
 }
 
