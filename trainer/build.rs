@@ -7,6 +7,7 @@ fn main() {
     println!("cargo:rerun-if-changed=src/distributed/c10d");
     println!("cargo:rerun-if-env-changed=CUDA_HOME");
     println!("cargo:rerun-if-env-changed=NCCL_HOME");
+    println!("cargo:rerun-if-env-changed=ANATOMIX_NCCL");
     // torch-sys says which libtorch it found: the one of the Python environment, or of LIBTORCH.
     if let Ok(folder) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
@@ -24,7 +25,7 @@ fn c10d(libraries: &Path) {
     let headers = libraries.with_file_name("include");
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").warnings(false).define("USE_C10D_GLOO", None).define("USE_DISTRIBUTED", None);
-    build.files(["group.cpp", "gradients.cpp"].map(|name| format!("{FOLDER}/{name}")));
+    build.files(["group.cpp", "gradients.cpp", "adamw.cpp"].map(|name| format!("{FOLDER}/{name}")));
     // The folder has declarations in place of Gloo's headers, for a libtorch that lacks them.
     build.includes([headers.join("torch/csrc/api/include"), headers, FOLDER.into()]);
     // The headers of NCCL and CUDA are in packages beside the wheel, if they are installed whole, or where the environment says.
@@ -33,8 +34,17 @@ fn c10d(libraries: &Path) {
     let named = ["CUDA_HOME", "NCCL_HOME"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
     let includes: Vec<PathBuf> = named.chain(beside).map(|folder| folder.join("include")).collect();
     let headers = ["nccl.h", "cuda_runtime_api.h", "crt/host_config.h", "nv/target"];
-    let have = |header: &str| includes.iter().any(|include| include.join(header).exists());
-    if libraries.join("libtorch_cuda.so").exists() && headers.into_iter().all(have) {
+    let lacks = |header: &&str| !includes.iter().any(|include| include.join(header).exists());
+    let (missing, cuda) = (headers.into_iter().filter(lacks).collect::<Vec<_>>(), libraries.join("libtorch_cuda.so"));
+    if std::env::var_os("ANATOMIX_NCCL").is_some() && !(cuda.exists() && missing.is_empty()) {
+        let what = if cuda.exists() { missing.join(", ") } else { cuda.display().to_string() };
+        eprintln!(
+            "error: training on several GPUs needs {what}; `make cuda-headers` installs the headers of CUDA and NCCL into .venv, and"
+        );
+        eprintln!("CUDA_HOME and NCCL_HOME name folders that have them. libtorch must be a CUDA build.");
+        std::process::exit(1);
+    }
+    if cuda.exists() && missing.is_empty() {
         build.includes(&includes).define("USE_C10D_NCCL", None).define("ANATOMIX_NCCL", None);
         println!("cargo:rustc-link-lib=torch_cuda");
         println!("cargo:rustc-link-lib=c10_cuda");

@@ -1,6 +1,6 @@
 //! Calls of torch's c10d, through the C++ functions in the folder `c10d`, which are compiled against the libtorch in use.
 //!
-//! tch has no c10d and no hooks of gradients. Everything else of this room is safe Rust.
+//! tch has no c10d, no hooks of gradients and no fused AdamW. Everything else of this room is safe Rust.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -27,6 +27,17 @@ unsafe extern "C" {
     fn anatomix_group_sum_with_gradient(group: *mut c_void, tensor: *const C_tensor) -> *mut C_tensor;
     fn anatomix_group_broadcast(group: *mut c_void, tensor: *const C_tensor, from: c_int) -> c_int;
     fn anatomix_group_gather(group: *mut c_void, all: *const C_tensor, own: *const C_tensor) -> c_int;
+    fn anatomix_adamw(
+        tensors: *const *const C_tensor,
+        count: usize,
+        rate: f64,
+        beta1: f64,
+        beta2: f64,
+        decay: f64,
+        epsilon: f64,
+        step: i64,
+        divisor: f64,
+    ) -> c_int;
     fn anatomix_host_name(out: *mut c_char, capacity: usize) -> c_int;
     fn anatomix_gradients_new(group: *mut c_void, tensors: *const *const C_tensor, count: usize, bytes: i64, overlap: c_int)
     -> *mut c_void;
@@ -261,5 +272,35 @@ impl Drop for Gradients {
     fn drop(&mut self) {
         // SAFETY: the object lives, and nothing uses it afterwards.
         unsafe { anatomix_gradients_delete(self.gradients.as_ptr()) }
+    }
+}
+
+/// An update of parameters by AdamW.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    /// Learning rate.
+    pub rate: f64,
+    /// Decay rates of both moments.
+    pub betas: [f64; 2],
+    /// Decoupled weight decay.
+    pub decay: f64,
+    /// Is added to the root of the second moment.
+    pub epsilon: f64,
+    /// Number of the step, from 1.
+    pub step: i64,
+    /// Gradients are divided by this first, and keep these values.
+    pub divisor: f64,
+}
+
+impl AdamW {
+    /// Updates parameters in one pass: each is given with its gradient, its first and its second moment, four dense tensors of one layout.
+    ///
+    /// # Errors
+    /// If the tensors do not fit together.
+    pub fn update(&self, tensors: &[[Tensor; 4]]) -> Result<(), C10dError> {
+        let pointers: Vec<*const C_tensor> = tensors.iter().flatten().map(Tensor::as_ptr).collect();
+        let &Self { rate, betas: [beta1, beta2], decay, epsilon, step, divisor } = self;
+        // SAFETY: the tensors live during the call, which reads four pointers for each parameter.
+        checked(unsafe { anatomix_adamw(pointers.as_ptr(), tensors.len(), rate, beta1, beta2, decay, epsilon, step, divisor) })
     }
 }

@@ -13,7 +13,7 @@ mod place;
 mod settings;
 mod shards;
 
-pub use c10d::{C10dError, Gradients};
+pub use c10d::{AdamW, C10dError, Gradients, host_name};
 pub use group::Group;
 pub use peers::Peers;
 pub use place::Place;

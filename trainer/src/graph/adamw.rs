@@ -1,9 +1,9 @@
 //! AdamW (Loshchilov and Hutter) with a learning rate per parameter group, gradient clipping, and a state that can be saved.
 
 use super::Params;
-use crate::distributed::{Peers, Shards};
+use crate::distributed::{AdamW as Update, Peers, Shards};
 use anyhow::Result;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
@@ -123,15 +123,24 @@ impl<'a> AdamW<'a> {
         }
         let shrink = if self.settings.clip > 0.0 && norm > self.settings.clip { self.settings.clip / norm } else { 1.0 };
         self.step += 1;
-        let Settings { beta1, beta2, .. } = self.settings;
-        let corrections = [beta1, beta2].map(|beta| 1.0 - beta.powi(self.step as i32));
+        // Parameters of one rate and decay are updated together.
+        let mut groups: BTreeMap<[u64; 2], Vec<[Tensor; 4]>> = BTreeMap::new();
         for part in self.parts.iter().filter(|part| live.contains(&part.of)) {
             let one = &self.trained[part.of];
-            let update = Update { beta1, beta2, corrections, shrink, rate: rate * one.factor, decay: one.decay };
-            match &part.values {
-                None => update.apply([&one.tensor, &one.tensor.grad(), &part.first, &part.second]),
-                Some(range) => update.apply([&piece(&one.tensor, range), &piece(&one.tensor.grad(), range), &part.first, &part.second]),
-            }
+            let (rate, decay) = (rate * one.factor, one.decay);
+            let own = |x: &Tensor| match &part.values {
+                None => in_memory_order(x),
+                Some(range) => piece(x, range),
+            };
+            let gradient = in_layout_of(&one.tensor, one.tensor.grad());
+            let tensors = [own(&one.tensor), own(&gradient), in_memory_order(&part.first), in_memory_order(&part.second)];
+            groups.entry([rate, decay].map(f64::to_bits)).or_default().push(tensors);
+        }
+        let Settings { beta1, beta2, .. } = self.settings;
+        for (key, tensors) in groups {
+            let [rate, decay] = key.map(f64::from_bits);
+            let (betas, epsilon, step, divisor) = ([beta1, beta2], EPSILON, self.step, 1.0 / shrink);
+            Update { rate, betas, decay, epsilon, step, divisor }.update(&tensors)?;
         }
         if let Some((shards, peers)) = &self.shards {
             shards.exchange(*peers, &self.trained.iter().map(|one| in_memory_order(&one.tensor)).collect::<Vec<_>>())?;
@@ -208,53 +217,18 @@ fn in_memory_order(x: &Tensor) -> Tensor {
     flat(&x).unwrap_or_else(|| x.view(-1))
 }
 
+/// A tensor with its values in the same order in memory as those of another.
+fn in_layout_of(other: &Tensor, x: Tensor) -> Tensor {
+    if x.stride() == other.stride() || x.is_contiguous() && other.is_contiguous() {
+        return x;
+    }
+    let copied = other.zeros_like().detach();
+    copied.shallow_clone().copy_(&x);
+    copied
+}
+
 fn piece(x: &Tensor, range: &Range<i64>) -> Tensor {
     in_memory_order(x).narrow(0, range.start, range.end - range.start)
-}
-
-/// Number of values that an update takes at a time on a CPU, so that what it reads and writes several times is in the cache.
-const CPU_BLOCK: i64 = 1 << 16;
-/// The same on a GPU, where it bounds the memory of intermediate values.
-const GPU_BLOCK: i64 = 1 << 26;
-
-/// The update of a parameter.
-struct Update {
-    beta1: f64,
-    beta2: f64,
-    /// The sums of the weights in both moments.
-    corrections: [f64; 2],
-    /// Factor of the gradient, from clipping.
-    shrink: f64,
-    rate: f64,
-    decay: f64,
-}
-
-impl Update {
-    /// Updates a parameter with its gradient, first and second moment.
-    fn apply(&self, tensors: [&Tensor; 4]) {
-        let flat = tensors.map(flat);
-        let [Some(parameter), Some(gradient), Some(first), Some(second)] = flat else {
-            return self.block(tensors.map(Tensor::shallow_clone));
-        };
-        let count = parameter.size()[0];
-        let block = if parameter.device().is_cuda() { GPU_BLOCK } else { CPU_BLOCK };
-        for from in (0..count).step_by(block as usize) {
-            let part = |x: &Tensor| x.narrow(0, from, block.min(count - from));
-            self.block([part(&parameter), part(&gradient), part(&first), part(&second)]);
-        }
-    }
-
-    fn block(&self, [mut parameter, mut gradient, mut first, mut second]: [Tensor; 4]) {
-        if self.shrink != 1.0 {
-            let _ = gradient.g_mul_scalar_(self.shrink);
-        }
-        let _ = parameter.g_mul_scalar_(1.0 - self.rate * self.decay);
-        let _ = first.lerp_(&gradient, 1.0 - self.beta1);
-        let _ = second.g_mul_scalar_(self.beta2).addcmul_(&gradient, &(&gradient * (1.0 - self.beta2)));
-        let mut scale = second.sqrt();
-        let _ = scale.g_div_scalar_(self.corrections[1].sqrt()).g_add_scalar_(EPSILON);
-        let _ = parameter.addcdiv_(&(&first * (-self.rate / self.corrections[0])), &scale);
-    }
 }
 
 /// The values in the order of memory, if they are dense; the channels of a kernel may be innermost. All tensors of a parameter have the
