@@ -10,12 +10,25 @@ use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+/// The box of a structure after a rotation, which is the bounding box of some points of the box before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RotatedBoxes {
+    /// Of an octagon inside it: structures seldom fill the corners of their boxes, and the box grows little.
+    #[default]
+    Octagon,
+    /// Of its corners, as published.
+    Published,
+}
+
 /// Ranges of random changes. The defaults are the paper's, which does not change intensities.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
     /// Largest rotation in degrees.
     pub rotate: f64,
+    /// What a rotation makes of boxes.
+    pub boxes: RotatedBoxes,
     /// Largest shift as a fraction of the side.
     pub translate: f64,
     /// Smallest and largest zoom factor.
@@ -34,7 +47,8 @@ pub struct Augmentation {
 
 impl Default for Augmentation {
     fn default() -> Self {
-        Self { rotate: 15.0, translate: 0.1, scale: [0.9, 1.1], flip: 0.3, gamma: 0.0, noise: 0.0, shade: 0.0, cutout: 0.0 }
+        let boxes = RotatedBoxes::Octagon;
+        Self { rotate: 15.0, boxes, translate: 0.1, scale: [0.9, 1.1], flip: 0.3, gamma: 0.0, noise: 0.0, shade: 0.0, cutout: 0.0 }
     }
 }
 
@@ -86,13 +100,16 @@ impl Affine {
         Self { forward, inverse }
     }
 
-    /// Transforms a box, as the bounding box of a transformed octagon inside it, which grows little under rotation. Returns `None` if at
-    /// most a third of it stays in the image.
-    fn apply(&self, b: &NormalizedBox) -> Option<NormalizedBox> {
+    /// Transforms a box. Returns `None` if at most a third of it stays in the image; as published, if nothing does.
+    fn apply(&self, b: &NormalizedBox, boxes: RotatedBoxes) -> Option<NormalizedBox> {
+        let (points, least) = match boxes {
+            RotatedBoxes::Octagon => ([(1.0, 0.7), (0.7, 1.0)], 0.33),
+            RotatedBoxes::Published => ([(1.0, 1.0); 2], 0.0),
+        };
         let [cx, cy, w, h] = b.to_center().map(f64::from);
         let [a, bx, c, d, e, f] = self.forward;
         let mut hull = [f64::MAX, f64::MAX, f64::MIN, f64::MIN];
-        for (ux, uy) in [(1.0, 0.7), (0.7, 1.0)] {
+        for (ux, uy) in points {
             for (sx, sy) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
                 let (x, y) = (2.0 * cx - 1.0 + ux * sx * w, 2.0 * cy - 1.0 + uy * sy * h);
                 let (px, py) = (a * x + bx * y + c, d * x + e * y + f);
@@ -101,12 +118,12 @@ impl Affine {
         }
         let unit = hull.map(|v| ((v + 1.0) / 2.0) as f32);
         let clipped = NormalizedBox::from(unit.map(|v| v.clamp(0.0, 1.0)));
-        (clipped.area() > 0.33 * NormalizedBox::from(unit).area()).then_some(clipped)
+        (clipped.area() > least * NormalizedBox::from(unit).area()).then_some(clipped)
     }
 }
 
-/// Changes images `[B, 1, S, S]` and their boxes at random; the numbers of each image come from its own generator. A box of which at most
-/// a third stays in the image becomes `None`.
+/// Changes images `[B, 1, S, S]` and their boxes at random; the numbers of each image come from its own generator. A box of which too
+/// little stays in the image becomes `None`.
 pub fn augment(images: &Tensor, boxes: &mut [Vec<Option<NormalizedBox>>], settings: &Augmentation, rngs: &mut [impl Rng]) -> Tensor {
     let size = images.size();
     let (batch, side) = (size[0], size[2]);
@@ -115,7 +132,7 @@ pub fn augment(images: &Tensor, boxes: &mut [Vec<Option<NormalizedBox>>], settin
         let affine = Affine::sample(settings, rng);
         grid.extend(affine.inverse.map(|v| v as f32));
         for bounds in boxes {
-            *bounds = bounds.and_then(|b| affine.apply(&b));
+            *bounds = bounds.and_then(|b| affine.apply(&b, settings.boxes));
         }
     }
     let grid = Tensor::affine_grid_generator(&Tensor::from_slice(&grid).reshape([batch, 2, 3]), [batch, 1, side, side], false);
@@ -190,6 +207,21 @@ mod tests {
             let iou = found.iou(&boxes[0][0].expect("inside"));
             assert!(iou > 0.75, "{iou} {found:?} {boxes:?}");
         }
+    }
+
+    /// A square that is rotated by 45 degrees in the middle of the image: its corners are at half its diagonal.
+    #[test]
+    fn rotated_boxes_are_those_of_an_octagon_or_as_published_of_the_corners() {
+        let turn = std::f64::consts::FRAC_PI_4;
+        let (sin, cos) = turn.sin_cos();
+        let affine = |tx: f64| Affine { forward: [cos, -sin, tx, sin, cos, 0.0], inverse: [cos, sin, 0.0, -sin, cos, 0.0] };
+        let square = NormalizedBox::new(0.4, 0.4, 0.6, 0.6);
+        let half = |boxes| f64::from(affine(0.0).apply(&square, boxes).unwrap().x1 - 0.5);
+        assert!((half(RotatedBoxes::Published) - 0.1 * 2f64.sqrt()).abs() < 1e-6);
+        assert!((half(RotatedBoxes::Octagon) - 0.17 / 2f64.sqrt()).abs() < 1e-6);
+        // A tenth of it stays in the image, and then nothing.
+        let kept = |tx: f64| [RotatedBoxes::Octagon, RotatedBoxes::Published].map(|boxes| affine(tx).apply(&square, boxes).is_some());
+        assert_eq!((kept(1.22), kept(1.4)), ([false, true], [false, false]));
     }
 
     #[test]

@@ -202,6 +202,7 @@ impl LanguageStage {
 mod tests {
     use super::super::settings::{Decays, Missing};
     use super::*;
+    use crate::data::augment::RotatedBoxes;
     use crate::data::packs::AnswerWeights;
     use crate::prompt::PromptConfig;
 
@@ -246,9 +247,9 @@ mod tests {
             ..published(stage)
         };
         assert_eq!(found.align, weighted(StageSettings::align()));
-        assert_eq!(found.instruct, StageSettings { own_head: true, ..weighted(StageSettings::instruct()) });
+        assert_eq!(found.instruct, StageSettings { own_head: true, questions: 1, ..weighted(StageSettings::instruct()) });
         assert_eq!(found.losses, LossWeights { missing: Missing::Published, aux: true, ..LossWeights::default() });
-        assert_eq!(found.augmentation, Augmentation::default());
+        assert_eq!(found.augmentation, Augmentation { boxes: RotatedBoxes::Published, ..Augmentation::default() });
         let prompt = PromptConfig { system_prompts: true, ..PromptConfig::default() };
         assert_eq!(over(&ModelConfig::default(), found.models).unwrap(), ModelConfig { prompt, ..ModelConfig::default() });
     }
@@ -272,6 +273,7 @@ mod tests {
             ("[losses]\ntemperature = 0.0", "[losses]: temperature = 0"),
             ("[distributed]\nbucket = 0", "[distributed]: bucket = 0"),
             ("[distributed]\ntimeout = 0", "[distributed]: timeout = 0"),
+            ("[distributed]\njoin_timeout = 0", "[distributed]: join_timeout = 0"),
             ("[distributed]\nshard = true", "[distributed]: unknown field `shard`"),
             ("[models.apm]\nhead = 4", "[models]: unknown field `head`"),
             ("[apm]\naccumulate = 9223372036854775807", "accumulate = 9223372036854775807 is more than"),
