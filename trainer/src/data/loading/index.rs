@@ -140,6 +140,17 @@ impl Index {
         images
     }
 
+    /// The number of samples of a split on each of these images, of such tasks.
+    pub fn counts<'a>(&'a self, images: &'a [u32], split: Split, wanted: impl Fn(Task) -> bool + 'a) -> impl Iterator<Item = usize> + 'a {
+        images.iter().map(move |&number| self.on(number).filter(|sample| sample.split == split && wanted(sample.task)).count())
+    }
+
+    /// The samples on an image.
+    fn on(&self, number: u32) -> impl Iterator<Item = &SampleEntry> {
+        let start = self.samples.partition_point(|sample| sample.image < number);
+        self.samples.get(start..).unwrap_or_default().iter().take_while(move |sample| sample.image == number)
+    }
+
     /// Reads the record of an image.
     ///
     /// # Errors
@@ -149,7 +160,8 @@ impl Index {
         let image: Image = self.lines.read(entry.at)?;
         ensure!(
             image.is_valid(),
-            "the record of the image {} has a size, boxes, sentences or labels that `prepare` does not write; prepare the folder again",
+            "{}: the record of the image {} has a size, boxes, sentences or labels that `prepare` does not write; prepare the folder again",
+            self.lines.line(entry.at),
             image.id
         );
         Ok(image)
@@ -160,13 +172,13 @@ impl Index {
     /// # Errors
     /// If a line cannot be read.
     pub fn samples(&self, number: u32, image: &Image, split: Split) -> Result<Vec<Sample>> {
-        let start = self.samples.partition_point(|sample| sample.image < number);
-        let own = self.samples.get(start..).unwrap_or_default().iter().take_while(|sample| sample.image == number);
-        own.filter(|sample| sample.split == split)
+        self.on(number)
+            .filter(|sample| sample.split == split)
             .map(|entry| {
                 let file = self.files.get(usize::from(entry.file)).context("the index has no such file")?;
                 let sample: Sample = file.read(entry.at)?;
-                ensure!(sample.image == image.id, "a sample on {} was taken for one on {}", sample.image, image.id);
+                let line = || file.line(entry.at);
+                ensure!(sample.image == image.id, "{}: a sample on {} was taken for one on {}", line(), sample.image, image.id);
                 Ok(sample)
             })
             .collect()

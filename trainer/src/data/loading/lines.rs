@@ -51,6 +51,8 @@ impl Lines {
             }
             ensure!(length <= MAX_LINE, "{} has more than {MAX_LINE} bytes", failed(number));
             hasher.update(&line);
+            // An array would be taken for the values of an object in the order of its fields.
+            ensure!(line.trim_ascii_start().starts_with(b"{"), "{} is not a JSON object", failed(number));
             each(&line, Place { offset, length: length as u32 }).with_context(|| failed(number))?;
             offset += length;
         }
@@ -67,6 +69,52 @@ impl Lines {
             .read_exact_at(&mut bytes, at.offset)
             .map_err(anyhow::Error::new)
             .and_then(|()| serde_json::from_slice(&bytes).map_err(|error| anyhow!("{error}; was it changed after the start?")))
-            .with_context(|| format!("cannot read a line of {}", self.path.display()))
+            .with_context(|| format!("cannot read {}", self.line(at)))
+    }
+
+    /// The path and the number of a line, for messages. The file is read up to that line.
+    pub fn line(&self, at: Place) -> String {
+        let (mut number, mut left, mut block) = (1, at.offset, vec![0; 1 << 16]);
+        while left > 0 {
+            let count = left.min(block.len() as u64) as usize;
+            if self.file.read_exact_at(&mut block[..count], at.offset - left).is_err() {
+                return format!("a line of {}", self.path.display());
+            }
+            number += block[..count].iter().filter(|&&byte| byte == b'\n').count();
+            left -= count as u64;
+        }
+        format!("{} line {number}", self.path.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_named_by_their_number() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let long = format!("{{\"a\": \"{}\"}}", "x".repeat(200_000));
+        std::fs::write(file.path(), format!("{{\"a\": 1}}\n{long}\n{{\"a\": []}}\n")).unwrap();
+        let lines = Lines::open(file.path()).unwrap();
+        let mut places = Vec::new();
+        let mut scan = |lines: &Lines| {
+            lines.scan(&mut Hasher::default(), |_, at| {
+                places.push(at);
+                Ok(())
+            })
+        };
+        scan(&lines).unwrap();
+        std::fs::write(file.path(), "{}\n\n[1]\n").unwrap();
+        let error = scan(&Lines::open(file.path()).unwrap()).unwrap_err().to_string();
+        assert_eq!(error, format!("{} line 2 is not a JSON object", file.path().display()));
+        std::fs::write(file.path(), format!("{{\"a\": 1}}\n{long}\n{{\"a\": []}}\n")).unwrap();
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code)]
+        struct One {
+            a: u32,
+        }
+        let error = format!("{:#}", lines.read::<One>(places[2]).unwrap_err());
+        assert!(error.contains(&format!("{} line 3", file.path().display())) && error.contains("was it changed"), "{error}");
     }
 }

@@ -70,7 +70,8 @@ impl Store {
     /// If it cannot be written.
     pub fn put(&self, name: &Name, bytes: &[u8]) -> Result<()> {
         let path = self.path(name);
-        let failed = || format!("cannot write {}", path.display());
+        let failed =
+            || format!("cannot write {}; make room there, or name another folder as `cache` in [loading], or none", path.display());
         let folder = path.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder).with_context(failed)?;
         let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
