@@ -7,19 +7,23 @@ memory.
 
 import argparse
 import os
+import re
+import shutil
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
 import table
-from sides import FOLDER, ROOT, THREADS, Ours, processes
+from sides import FOLDER, ROOT, THREADS, TRAINER, Failed, Ours, last, processes, run
 
 TRAINING = ROOT / "target/release/examples/training"
 PEER = Path(__file__).with_name("training_peer.py")
 DEVICE = os.environ.get("DEVICE", "cpu")
 # The trainer may need as much time as PyTorch, and a twentieth more memory.
 TIME, MEMORY = 1.0, 1 / 1.05
+# Steps may wait for data in so many percent of the time.
+IDLE = 5.0
 
 APM = {
     "image_size": 1024, "blocks": [3, 4, 6, 3], "planes": 64, "width": 256, "heads": 4, "feed_forward": 1024, "encoder_layers": 4,
@@ -73,6 +77,30 @@ def measure(name, precision, checkpointing, rounds, starts=2):
         table.row("its peak memory", "PyTorch", column(ours, 1), column(theirs, 1), MEMORY, "MiB")
 
 
+def loading(side=1024, batch=2, steps=6, models=APM):
+    """The share of the time in which steps of the perception module wait for images, with the default workers and without a cache."""
+    folder = FOLDER / "training-loading"
+    shutil.rmtree(folder, ignore_errors=True)
+    # Larger than the module's input, as radiographs are.
+    run([TRAINER, "phantom", "--out", folder / "data", "--count", 40, "--size", side * 5 // 4, "--dicom-every", 0])
+    text = {"width": 32, "layers": 1, "heads": 2, "feed_forward": 64, "positions": 64, "projection": 32}
+    recipe = {
+        "run": "run", "data": "data", "models.apm": models | {"image_size": side}, "models.text": text, "text": {"steps": 2},
+        "apm": {"batch": batch, "steps": steps, "checkpoint_every": steps},
+    }  # fmt: skip
+    (folder / "recipe.toml").write_text(toml(recipe))
+    said = ""
+    for stage in ["text", "apm"]:
+        command = [TRAINER, "train", stage, "--config", folder / "recipe.toml", "--device", DEVICE, "--threads", THREADS]
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failed(f"train {stage}: {last(done.stderr)}")
+        said = done.stderr
+    idle = float(re.search(r"the steps waited for data ([\d.]+) % of the time", said)[1])
+    what = f"share of the time in which steps of the perception module, {side} x {side}, batch {batch}, wait for data"
+    table.row(what, "limit", [max(idle, 0.01)], [IDLE], 1.0, "%")
+
+
 def memory(side):
     """Memory of the GPU that a side holds after two steps, when nothing else runs there."""
     used = lambda: float(subprocess.check_output(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]).split()[0])
@@ -85,15 +113,18 @@ def memory(side):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("works", nargs="*", choices=[*WORKS, []], help="the works to measure; all by default")
+    parser.add_argument("works", nargs="*", choices=[*WORKS, "loading", []], help="the works to measure; all by default")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--checkpointing", action="store_true", help="compute inner values of layers again in the backward pass")
     parser.add_argument("--rounds", type=int, default=3, help="steps of each of two processes of a side")
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name in options.works or WORKS:
+    for name in options.works or [*WORKS, "loading"]:
         with table.attempt(name):
-            measure(name, options.precision, options.checkpointing, options.rounds)
+            if name == "loading":
+                loading()
+            else:
+                measure(name, options.precision, options.checkpointing, options.rounds)
     table.write("bench-training")
 
 

@@ -110,6 +110,8 @@ def test_steps_of_the_trainer_and_of_pytorch_alternate(bench, monkeypatch, tmp_p
     monkeypatch.setattr(training, "FOLDER", tmp_path)
     training.measure("optimiser", "fp32", False, rounds=1, starts=1)
     training.measure("small", "bf16", True, rounds=1, starts=1)
+    small = {"blocks": [1, 1, 1, 1], "planes": 8, "width": 32, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "frozen_stages": 0}
+    training.loading(64, 2, 3, small)
     sys.modules.pop("training")
     rows = bench["table"].ROWS
     assert [row["work"] for row in rows] == [
@@ -117,5 +119,6 @@ def test_steps_of_the_trainer_and_of_pytorch_alternate(bench, monkeypatch, tmp_p
         "its peak memory",
         "a step: decoder, batch 1, 300 tokens, bf16, layers computed again",
         "its peak memory",
+        "share of the time in which steps of the perception module, 64 x 64, batch 2, wait for data",
     ]
     assert all(float(row["ratio"]) > 0 and row["reached"] in ("yes", "NO") for row in rows)
