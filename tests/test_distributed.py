@@ -115,9 +115,18 @@ def train(*arguments, code=0):
     return said
 
 
+def log(folder, stage):
+    return [json.loads(line) for line in (folder / f"run/{stage}.log.jsonl").read_text().splitlines()]
+
+
 def losses(folder, stage):
-    lines = [json.loads(line) for line in (folder / f"run/{stage}.log.jsonl").read_text().splitlines()]
-    return [(line["step"], line["loss"]) for line in lines]
+    return [(line["step"], line["loss"]) for line in log(folder, stage)]
+
+
+def figures(line):
+    """The figures on the validation split that a line of the log has. (Which sentence is nearest may change with rounding.)"""
+    found = line.get("validation", {})
+    return [*found.get("structure_iou", [0.0] * 36), *(found.get(key, 0.0) for key in ["iou", "label_accuracy", "loss", "accuracy"])]
 
 
 RESULT = {"text": "text", "apm": "apm", "language": "language", "align": "adapter", "instruct": "adapter"}
@@ -129,6 +138,9 @@ def compare(stage, one, several, of_parameters=1e-5):
     expected, found = losses(one, stage), losses(several, stage)
     assert [step for step, _ in found] == [step for step, _ in expected]
     np.testing.assert_allclose([loss for _, loss in found], [loss for _, loss in expected], rtol=tolerance, atol=tolerance)
+    # Each process has computed them over its share of the validation images.
+    expected, found = ([figures(line) for line in log(folder, stage)] for folder in (one, several))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     expected, found = (load_file(folder / f"run/{RESULT[stage]}.safetensors") for folder in (one, several))
     assert found.keys() == expected.keys()
     for name, values in expected.items():

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 
 import eight_sources
 import numpy as np
@@ -81,10 +82,14 @@ def test_all_sources_train_all_steps(eight):
     assert counted(said["apm"]) == len(annotated)
     asked = samples(folder, "train")
     assert counted(said["align"]) == len({sample["image"] for sample in asked if sample["task"] == "report"})
-    assert counted(said["instruct"]) == len({sample["image"] for sample in asked})
+    # An epoch of instruction tuning takes every question once, up to four of an image in a pack.
+    each = Counter(sample["image"] for sample in asked)
+    packs = sum(-(-count // 4) for count in each.values())
+    assert f"instruct: {len(asked)} questions on {len(each)} images, in {packs} packs" in said["instruct"]
+    assert counted(said["instruct"]) == packs
     # Samples on images without a scene graph are trained on, of every source.
     assert {sample["image"].split("/")[0] for sample in asked} == {"mimic_cxr_jpg", "vindr_cxr", "padchest_gr", "slake"}
-    assert counted(said["instruct"]) > counted(said["apm"]) == counted(said["language"])
+    assert len(each) > counted(said["apm"]) == counted(said["language"])
     for stage in STAGES:
         assert "the steps waited for data" in said[stage]
         assert all(np.isfinite(line["loss"]) and 0 <= line["idle"] <= 1 for line in lines(folder / f"run/{stage}.log.jsonl"))
@@ -272,6 +277,7 @@ def test_a_dry_run_reads_the_index_only(eight, run_stage, tmp_path):
         ("images.jsonl", "{", "images.jsonl line 3"),
         ("images.jsonl", '{"id": "a", "split": "some"}', "images.jsonl line 3"),
         ("samples/slake.train.jsonl", '{"image": "slake/none", "split": "train", "task": "report"}', "there is no image slake/none"),
+        ("samples/slake.train.jsonl", '["slake/none", "train", "report"]', "slake.train.jsonl line 3 is not a JSON object"),
         ("samples/slake.train.jsonl", json.dumps({"answer": "a" * 70_000}), "slake.train.jsonl line 3"),
         ("prepared.json", '{"version": 99, "folders": {}}', "has version 99 of the layout"),
     ],

@@ -60,33 +60,22 @@ def earlier(whole, folder, stage):
     shutil.copytree(whole / "run", folder / "run")
     after = STAGES[STAGES.index(stage) :]
     made = {"text": ["tokenizer.json", "models.toml", "text.safetensors"], "apm": ["apm.safetensors", "sentences.json"]}
-    made |= {"language": ["language.safetensors"], "align": ["adapter.safetensors"], "instruct": []}
+    made |= {"language": ["language.safetensors"], "align": ["aligned.safetensors", "adapter.safetensors"], "instruct": []}
     for later in after:
-        for path in [*(folder / "run").glob(f"{later}.*"), *(folder / "run" / name for name in made[later])]:
+        for path in [*(folder / "run").glob(f"{later}.*"), *(folder / "run" / name for name in [f"recipe.{later}.toml", *made[later]])]:
             path.unlink(missing_ok=True)
     if stage == "instruct":
-        # The adapter of instruction tuning replaced that of alignment, whose checkpoint has it.
-        from safetensors.torch import load_file, save_file
-
-        aligned = load_file(folder / "run/align.checkpoint.safetensors")
-        named = {name.removeprefix("params."): tensor for name, tensor in aligned.items() if name.startswith("params.")}
-        save_file(named, folder / "run/adapter.safetensors")
+        shutil.copy(folder / "run/aligned.safetensors", folder / "run/adapter.safetensors")
 
 
-RESULT = {"text": "text", "apm": "apm", "language": "language", "align": "adapter", "instruct": "adapter"}
-
-
-def result(folder, stage):
-    if stage == "align" and (folder / "run/instruct.log.jsonl").exists():
-        return (folder / f"run/{stage}.checkpoint.safetensors").read_bytes()
-    return (folder / f"run/{RESULT[stage]}.safetensors").read_bytes()
+RESULT = {"text": "text", "apm": "apm", "language": "language", "align": "aligned", "instruct": "adapter"}
 
 
 def test_all_stages_make_a_bundle_that_answers(whole, trainer, anatomix, data):
     for stage in STAGES:
         lines = [json.loads(line) for line in (whole / f"run/{stage}.log.jsonl").read_text().splitlines()]
         assert all({"step", "epoch", "loss"} <= line.keys() for line in lines)
-        steps = {"text": 6, "apm": 7, "language": 5, "align": 4, "instruct": 5}[stage]
+        steps = {"text": 6, "apm": 8, "language": 5, "align": 4, "instruct": 5}[stage]
         assert [line["step"] for line in lines] == [*range(2, steps, 2), steps]
         assert all(line["validation"] for line in lines)
         assert (whole / f"run/{stage}.best.safetensors").exists()
@@ -156,7 +145,7 @@ def test_runs_are_compared_and_drawn(whole, trainer):
     rows = json.loads(trainer("compare", whole / "run", whole / "run", "--json"))
     figures = {(row["stage"], row["figure"]): row["values"] for row in rows}
     assert {stage for stage, _ in figures} == set(STAGES)
-    assert figures["apm", "step"] == [7, 7]
+    assert figures["apm", "step"] == [8, 8]
     last = json.loads((whole / "run/apm.log.jsonl").read_text().splitlines()[-1])
     assert figures["apm", "validation/iou"] == pytest.approx([last["validation"]["iou"]] * 2, rel=1e-12)
     assert f"{last['validation']['iou']:.4f}" in trainer("compare", whole / "run")
@@ -193,9 +182,8 @@ def test_a_killed_stage_resumes_to_the_same_bytes(whole, train, program, tmp_pat
     train(stage, "--resume")
     for name in [f"{stage}.checkpoint.safetensors", f"{stage}.best.safetensors"]:
         assert (tmp_path / "run" / name).read_bytes() == (whole / "run" / name).read_bytes(), name
-    if stage != "align":
-        name = f"{RESULT[stage]}.safetensors"
-        assert (tmp_path / "run" / name).read_bytes() == (whole / "run" / name).read_bytes()
+    name = f"{RESULT[stage]}.safetensors"
+    assert (tmp_path / "run" / name).read_bytes() == (whole / "run" / name).read_bytes()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -234,6 +222,51 @@ def test_a_training_that_begins_anew_leaves_no_checkpoint_to_resume_from(train, 
     assert aside.read_bytes() == before != checkpoint.read_bytes()
 
 
+def test_a_run_is_trained_by_one_program_at_a_time(whole, train, program, tmp_path):
+    """Also after it was killed, which leaves nothing locked."""
+    earlier(whole, tmp_path, "language")
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("steps = 5", "steps = 100000", 1))
+    command = [program, "train", "language", "--config", tmp_path / "recipe.toml", "--threads", "1"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        log = tmp_path / "run/language.log.jsonl"
+        while process.poll() is None and not (log.exists() and log.stat().st_size):
+            time.sleep(0.01)
+        for stage in ("language", "text"):
+            said = train(stage, code=1)
+            assert f"{tmp_path}/run is in use by process {process.pid} on " in said and "another run folder" in said
+        assert "6 steps" in train("text", "--dry-run")
+        process.kill()
+    train("language", "--resume", recipe=RECIPE.replace("steps = 5", "steps = 100", 1))
+
+
+def test_instruction_tuning_begins_with_what_alignment_gave(whole, train, trainer, tmp_path):
+    """Started again, it does not go on from its own result, and an imported adapter is kept to begin with."""
+    shutil.copytree(whole / "run", tmp_path / "run")
+    train("instruct")
+    name = "run/adapter.safetensors"
+    assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+    (tmp_path / "run/aligned.safetensors").unlink()
+    said = train("instruct", code=1)
+    assert "aligned.safetensors is missing, which `train align` made in this run; run it again" in said
+    train("instruct", "--from", whole / "run/aligned.safetensors")
+    assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_training_a_stage_again_sets_aside_what_was_trained_on_it(whole, train, program, tmp_path):
+    shutil.copytree(whole / "run", tmp_path / "run")
+    adapter, aside = tmp_path / "run/adapter.safetensors", tmp_path / "run/adapter.earlier.safetensors"
+    # The same parameters again.
+    train("apm", "--resume")
+    train("align", "--resume")
+    assert adapter.read_bytes() == (whole / "run/adapter.safetensors").read_bytes()
+    said = train("apm", recipe=RECIPE.replace("[apm]", "[apm]\nseed = 7"))
+    assert f"{adapter} was trained on what this stage made earlier; it is now {aside}" in said
+    assert aside.read_bytes() == (whole / "run/adapter.safetensors").read_bytes() and not adapter.exists()
+    assert "there is no checkpoint to resume from" in train("align", "--resume")
+    train("instruct", "--resume")
+    assert adapter.read_bytes() != aside.read_bytes()
+
+
 def test_damaged_parameters_are_named_and_endless_files_refused(train, whole, tmp_path):
     from safetensors.numpy import load_file, save_file
 
@@ -249,7 +282,7 @@ def test_damaged_parameters_are_named_and_endless_files_refused(train, whole, tm
 
 def test_a_dry_run_says_what_would_be_done(train, whole, tmp_path):
     said = train("text", "--dry-run")
-    assert "steps of 16 an epoch, 6 steps" in said and "parameters" in said and "MB" in said
+    assert "6 steps of 16, " in said and "parameters" in said and "MB" in said
     assert not list((tmp_path / "run").iterdir())
     earlier(whole, tmp_path / "again", "align")
     (tmp_path / "run").rmdir()

@@ -11,6 +11,7 @@ pub mod evaluation;
 pub mod export;
 pub mod graph;
 pub mod import;
+pub mod lock;
 pub mod metrics;
 pub mod models;
 pub mod progress;

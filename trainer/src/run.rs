@@ -168,5 +168,7 @@ pub const IMAGE_ENCODER: &str = "image_encoder.safetensors";
 pub const SENTENCES: &str = "sentences.json";
 /// File name of the base language model.
 pub const LANGUAGE: &str = "language.safetensors";
-/// File name of the projectors, the adapters and the other trained parameters of the language model.
+/// File name of what `align` gave, or of an imported adapter that `instruct` started from.
+pub const ALIGNED: &str = "aligned.safetensors";
+/// File name of the projectors, the adapters and the other trained parameters of the language model, by the latest stage.
 pub const ADAPTER: &str = "adapter.safetensors";

@@ -1,6 +1,7 @@
 //! The command `train`.
 
 use crate::distributed::{Group, Peers, Place};
+use crate::lock::Lock;
 use crate::progress;
 use crate::reporting::page::{self, PAGE};
 use crate::run::Run;
@@ -91,17 +92,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let peers = Peers::of(group.as_ref());
     let resume = arguments.resume || restarted;
     let start = Start { resume, from: arguments.from.as_deref(), dry_run: arguments.dry_run, peers };
-    let trained = match arguments.stage {
-        Stage::Text => text::train(&recipe, device, start),
-        Stage::Apm => apm::train(&recipe, device, start),
-        Stage::Language => language::train(&recipe, LanguageStage::Base, device, start),
-        Stage::Align => language::train(&recipe, LanguageStage::Align, device, start),
-        Stage::Instruct => language::train(&recipe, LanguageStage::Instruct, device, start),
+    let train = || {
+        let run = Run::create(&recipe.run)?;
+        // Of several processes the first one writes.
+        let lock = if arguments.dry_run || !peers.is_first() { None } else { Some(Lock::take(&run.folder)?) };
+        match arguments.stage {
+            Stage::Text => text::train(&recipe, device, start),
+            Stage::Apm => apm::train(&recipe, device, start),
+            Stage::Language => language::train(&recipe, LanguageStage::Base, device, start),
+            Stage::Align => language::train(&recipe, LanguageStage::Align, device, start),
+            Stage::Instruct => language::train(&recipe, LanguageStage::Instruct, device, start),
+        }?;
+        Ok(lock)
     };
-    match (trained, &group) {
+    let _lock = match (train(), &group) {
         (Err(error), Some(group)) => return Err(group.explain(error)),
         (trained, _) => trained?,
-    }
+    };
     if arguments.dry_run || !peers.is_first() {
         return Ok(());
     }

@@ -48,7 +48,7 @@ impl<'a> Peers<'a> {
     }
 
     /// The samples of a batch that this process takes.
-    pub fn share(self, batch: &[usize]) -> &[usize] {
+    pub fn share<T>(self, batch: &[T]) -> &[T] {
         share(batch, self.rank(), self.count())
     }
 
@@ -79,6 +79,17 @@ impl<'a> Peers<'a> {
         group.member.sum(&sums)?;
         let sums = sums.to_device(Device::Cpu);
         Ok(std::array::from_fn(|at| sums.double_value(&[at as i64])))
+    }
+
+    /// The sums of pairs of values over all processes.
+    ///
+    /// # Errors
+    /// If another process ended, or took too long.
+    pub fn sum_all(self, pairs: &[[f64; 2]]) -> Result<Vec<[f64; 2]>> {
+        let Some(group) = self.0 else { return Ok(pairs.into()) };
+        let sums = Tensor::from_slice(pairs.as_flattened()).to_device(group.device);
+        group.member.sum(&sums)?;
+        Ok(Vec::<f64>::try_from(sums.to_device(Device::Cpu))?.as_chunks().0.into())
     }
 
     /// Waits until all processes have come here.

@@ -19,6 +19,7 @@ mod write;
 pub use error::ImportError;
 
 use crate::data::loading::prepared::Prepared;
+use crate::lock::Lock;
 use crate::models::gemma::EMBEDDING;
 use crate::models::lora::Lora;
 use crate::progress;
@@ -79,7 +80,7 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
         (image_encoder, &[run::IMAGE_ENCODER, run::APM]),
         (text_encoder, &[run::TEXT, run::TEXT_TOKENIZER]),
         (language, &[run::LANGUAGE]),
-        (adapter, &[run::ADAPTER]),
+        (adapter, &[run::ADAPTER, run::ALIGNED]),
         (sentences, &[run::SENTENCES]),
     ] {
         if let Some(file) = files.iter().map(|file| run.file(file)).find(|file| chosen.is_some() && file.exists()) {
@@ -162,6 +163,7 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
     let sentences = sentences.as_deref().map(|data| Prepared::open(data)?.sentences()).transpose()?;
 
     Run::create(out)?;
+    let _lock = Lock::of_existing(out)?;
     let mut files = Files::default();
     let parts = [
         (run::TEXT, text.as_ref().map(|t| &t.checkpoint)),

@@ -8,6 +8,7 @@ use super::kept;
 use super::losses;
 use super::objective::{PARTS, PerceptionLoss, PerceptionObjective, Targets, UNKNOWN, perceive, trains_perception};
 use super::order::Order;
+use super::results;
 use super::settings::{Missing, StageSettings};
 use crate::data::augment::augment;
 use crate::data::loading::ahead::Ahead;
@@ -25,6 +26,7 @@ use anatomix::{LABEL_COUNT, NormalizedBox, STRUCTURE_COUNT, Structure};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
@@ -167,9 +169,10 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     if pictures.skipped() > 0 {
         eprintln!("apm: images that cannot be read were skipped {} times", pictures.skipped());
     }
-    params.save(&run.file(run::APM), |_| true)?;
-    let path = run.file(run::SENTENCES);
-    std::fs::write(&path, database).with_context(|| format!("cannot write {}", path.display()))
+    let written = |path: &Path| std::fs::write(path, &database).with_context(|| format!("cannot write {}", path.display()));
+    results::put(&run, "apm", run::SENTENCES, written)?;
+    results::put(&run, "apm", run::APM, |path| Ok(params.save(path, |_| true)?))?;
+    Ok(())
 }
 
 impl Stage for Perception<'_> {
@@ -216,10 +219,10 @@ impl Stage for Perception<'_> {
     fn gradients(&mut self, params: &Params, step: &Step) -> Result<Loss> {
         let (Some(ahead), Some(sentences)) = (self.ahead.as_mut(), &self.sentences) else { anyhow::bail!("nothing is loaded") };
         let (mut batch, mut draws): (Vec<Seen>, Vec<_>) = Default::default();
-        for &at in step.samples {
-            if let Some(seen) = ahead.take(at)? {
+        for taken in step.samples {
+            if let Some(seen) = ahead.take(taken.sample)? {
                 batch.push(seen);
-                draws.push(step.draws.of_sample(at));
+                draws.push(step.draws.of_sample(taken.sample));
             }
         }
         let mut boxes: Vec<_> = batch.iter().map(Seen::boxes).collect();
@@ -234,9 +237,9 @@ impl Stage for Perception<'_> {
         Ok(Loss { total, parts: PARTS.into_iter().zip(parts).collect() })
     }
 
-    fn validate(&mut self, params: &Params) -> Result<Option<Validation>> {
+    fn validate(&mut self, params: &Params, peers: Peers) -> Result<Option<Validation>> {
         let sentences = self.sentences.as_ref().context("nothing is loaded")?;
-        let found = validate(params, self.models, &self.held, &self.validation.pictures, sentences)?;
+        let found = validate(params, self.models, &self.held, &self.validation.pictures, sentences, peers)?;
         let Found { iou, structure_iou, exact, exact_with_finding, labels } = found;
         let figures = vec![("iou", iou), ("exact", exact), ("exact_with_finding", exact_with_finding), ("label_accuracy", labels)];
         Ok(Some(Validation { figures, structure_iou, score: iou + exact_with_finding }))
@@ -257,9 +260,19 @@ struct Found {
     labels: f64,
 }
 
-fn validate(params: &Params, models: &ModelConfig, images: &[Seen], pictures: &Pictures, sentences: &Embedded) -> Result<Found> {
-    let (mut exact, mut finding, mut correct) = ((0, 0), (0, 0), (0, 0));
-    let mut ious = [(0.0, 0); STRUCTURE_COUNT];
+/// Each process takes a share of the images.
+fn validate(
+    params: &Params,
+    models: &ModelConfig,
+    images: &[Seen],
+    pictures: &Pictures,
+    sentences: &Embedded,
+    peers: Peers,
+) -> Result<Found> {
+    // Sums and counts.
+    let (mut exact, mut finding, mut correct) = ([0.0; 2], [0.0; 2], [0.0; 2]);
+    let mut ious = [[0.0; 2]; STRUCTURE_COUNT];
+    let add = |sum: &mut [f64; 2], value: f64| *sum = [sum[0] + value, sum[1] + 1.0];
     let mut known = sentences.batch();
     // A structure's sentence is searched among its own sentences only, as in the sentence database.
     let mut own = vec![BTreeSet::new(); STRUCTURE_COUNT];
@@ -269,7 +282,7 @@ fn validate(params: &Params, models: &ModelConfig, images: &[Seen], pictures: &P
         }
     }
     let frozen = known.embeddings()?.to_device(params.device());
-    for batch in images.chunks(32) {
+    for batch in peers.share(images).chunks(32) {
         let picture = pictures.batch(batch.iter().map(|seen| seen.picture.as_slice()))?.to_device(params.device());
         let (output, projected) = perceive(params, models, &picture, &frozen);
         let boxes = Vec::<f32>::try_from(output.boxes.0.flatten(0, -1)).unwrap_or_default();
@@ -281,25 +294,26 @@ fn validate(params: &Params, models: &ModelConfig, images: &[Seen], pictures: &P
                 let s = structure.index();
                 let at = i * STRUCTURE_COUNT + s;
                 let [cx, cy, w, h] = [0, 1, 2, 3].map(|k| boxes[at * 4 + k]);
-                ious[s] = (ious[s].0 + f64::from(NormalizedBox::from_center(cx, cy, w, h).iou(&target)), ious[s].1 + 1);
+                add(&mut ious[s], f64::from(NormalizedBox::from_center(cx, cy, w, h).iou(&target)));
                 let Some(sentence) = image.sentence(structure) else { continue };
                 let row = scores.get(at as i64);
                 let best = own[s].iter().copied().max_by(|&a, &b| row.double_value(&[a]).total_cmp(&row.double_value(&[b])));
-                let right = best == Some(known.number(structure, Some(sentence))?);
-                exact = (exact.0 + i32::from(right), exact.1 + 1);
+                let right = f64::from(u8::from(best == Some(known.number(structure, Some(sentence))?)));
+                add(&mut exact, right);
                 if is_finding(sentence) {
-                    finding = (finding.0 + i32::from(right), finding.1 + 1);
+                    add(&mut finding, right);
                 }
             }
             let labels = image.labels();
             for (logit, label) in logits[i * LABEL_COUNT..].iter().zip(&labels).filter(|(_, label)| **label >= 0.0) {
-                correct = (correct.0 + i32::from((*logit > 0.0) == (*label > 0.5)), correct.1 + 1);
+                add(&mut correct, f64::from(u8::from((*logit > 0.0) == (*label > 0.5))));
             }
         }
     }
-    let share = |(right, all): (i32, i32)| f64::from(right) / f64::from(all.max(1));
-    let (sum, count) = ious.iter().fold((0.0, 0), |(sum, count), (iou, n)| (sum + iou, count + n));
-    let mean = |sum: f64, count: i32| sum / f64::from(count.max(1));
-    let structure_iou = ious.map(|(sum, count)| mean(sum, count)).to_vec();
-    Ok(Found { iou: mean(sum, count), structure_iou, exact: share(exact), exact_with_finding: share(finding), labels: share(correct) })
+    let mut sums = peers.sum_all(&[&[exact, finding, correct][..], &ious].concat())?.into_iter().map(|[sum, count]| (sum, count));
+    let mean = |(sum, count): (f64, f64)| sum / count.max(1.0);
+    let [exact, exact_with_finding, labels] = std::array::from_fn(|_| sums.next().map_or(0.0, mean));
+    let ious: Vec<(f64, f64)> = sums.collect();
+    let iou = mean(ious.iter().fold((0.0, 0.0), |(sum, count), (iou, n)| (sum + iou, count + n)));
+    Ok(Found { iou, structure_iou: ious.into_iter().map(mean).collect(), exact, exact_with_finding, labels })
 }

@@ -9,9 +9,9 @@ use crate::graph::{Params, write_tensors};
 use crate::run::Run;
 use anatomix::parts::files;
 use anyhow::{Context, Result, anyhow};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// How a training stage starts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,6 +52,29 @@ impl Progress {
             _ => None,
         }
     }
+}
+
+/// Name of the tensor with the checksum of the others.
+pub(super) const CHECKSUM: &str = "checksum";
+/// Number of values that the checksum takes at a time.
+const BLOCK: i64 = 1 << 20;
+
+/// CRC-32C of tensors on the CPU: of their names, types, shapes and values, in the order of their names.
+pub(super) fn checksum<'t>(tensors: impl Iterator<Item = (&'t str, &'t Tensor)>) -> Result<u32> {
+    let (mut sum, mut bytes) = (0, Vec::new());
+    for (name, tensor) in tensors.collect::<BTreeMap<_, _>>() {
+        let about = format!("{name} {:?} {:?}", tensor.kind(), tensor.size());
+        sum = crc32c::crc32c_append(sum, about.as_bytes());
+        let values = tensor.contiguous().view(-1);
+        let count = values.numel() as i64;
+        for from in (0..count).step_by(BLOCK as usize) {
+            let part = values.narrow(0, from, BLOCK.min(count - from));
+            bytes.resize(part.numel() * part.kind().elt_size_in_bytes(), 0);
+            part.f_copy_data_u8(&mut bytes, part.numel())?;
+            sum = crc32c::crc32c_append(sum, &bytes);
+        }
+    }
+    Ok(sum)
 }
 
 /// The files of a training stage's checkpoint.
@@ -102,6 +125,10 @@ impl<'a> Checkpoint<'a> {
         let mut tensors: Vec<(String, Tensor)> = own.map(|(name, tensor)| (format!("params.{name}"), tensor)).collect();
         tensors.extend(state);
         tensors.push(("progress".into(), progress.tensor()));
+        let on_cpu = |tensor: Tensor| tensor.detach().to_device(Device::Cpu).contiguous();
+        let mut tensors: Vec<_> = tensors.into_iter().map(|(name, tensor)| (name, on_cpu(tensor))).collect();
+        let checksum = checksum(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
+        tensors.push((CHECKSUM.into(), Tensor::from_slice(&[i64::from(checksum)])));
         Ok(write_tensors(&tensors, &self.path())?)
     }
 
@@ -116,6 +143,11 @@ impl<'a> Checkpoint<'a> {
         files::open(&path).with_context(again)?;
         let tensors = Tensor::read_safetensors(&path).with_context(again)?;
         let mut tensors: HashMap<String, Tensor> = tensors.into_iter().collect();
+        let told = tensors.remove(CHECKSUM).filter(|told| told.size() == [1]).ok_or_else(|| anyhow!("it has no checksum"));
+        let found = checksum(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))).with_context(again)?;
+        if told.with_context(again)?.int64_value(&[0]) != i64::from(found) {
+            return Err(anyhow!("its checksum differs; the file is damaged")).with_context(again);
+        }
         let progress = tensors.remove("progress").as_ref().and_then(Progress::of).ok_or_else(|| anyhow!("it has no progress"));
         let progress = progress.with_context(again)?;
         for (name, tensor) in params.named().into_iter().filter(|(name, _)| kept(name)) {

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{Checkpoint, Progress, Start};
 use super::interrupt::{self, Stopped};
-use super::order::{Draws, Order};
+use super::order::{Draws, Order, Taken};
 use super::settings::{Keep, Precision, StageSettings};
 use crate::distributed::{Gradients, Peers};
 use crate::graph::Params;
@@ -27,7 +27,7 @@ pub trait Stage {
     /// Its name, in recipes and file names.
     fn name(&self) -> &'static str;
 
-    /// Number of training samples.
+    /// Number of training samples: of what an epoch takes once.
     fn samples(&self) -> usize;
 
     /// What a sample is called in messages: an image's name, or a sentence.
@@ -66,11 +66,11 @@ pub trait Stage {
     /// If a batch cannot be made.
     fn gradients(&mut self, params: &Params, step: &Step) -> Result<Loss>;
 
-    /// Figures on the validation split, without gradients; `None` for a stage without validation.
+    /// Figures on the validation split, without gradients; `None` for a stage without validation. All processes call it, and get the same.
     ///
     /// # Errors
     /// If they cannot be computed.
-    fn validate(&mut self, params: &Params) -> Result<Option<Validation>>;
+    fn validate(&mut self, params: &Params, peers: Peers) -> Result<Option<Validation>>;
 }
 
 /// An optimiser step.
@@ -78,7 +78,7 @@ pub struct Step<'a> {
     /// The fraction of the training that is done.
     pub done: f64,
     /// Its samples that this process takes.
-    pub samples: &'a [usize],
+    pub samples: &'a [Taken],
     /// Random numbers of each sample.
     pub draws: Draws,
     /// The processes that take the others.
@@ -121,17 +121,17 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
     let mut optimiser = AdamW::of_process(params, settings.optimiser(), peers, |name| stage.rate_factor(name));
     let order = Order::new(stage.samples(), settings.samples_of_step(), settings.seed);
     let mut order = order.of_process(peers.rank(), peers.count());
-    let epoch = order.steps_per_epoch();
-    let steps = settings.steps.unwrap_or_else(|| settings.epochs.unwrap_or(1).saturating_mul(epoch));
+    let steps = settings.steps.unwrap_or_else(|| order.steps_of(settings.epochs.unwrap_or(1)));
     let all: usize = params.named().iter().map(|(_, tensor)| tensor.numel()).sum();
     // Parameters, and in fp32 gradients and two moments.
     let stored: usize = params.named().iter().map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
     let bytes = stored + size_of::<f32>() * (optimiser.parameters() + 2 * optimiser.own_parameters());
     let of_step = settings.samples_of_step().min(stage.samples());
     say(&format!(
-        "{name}: {} samples, {epoch} steps of {of_step} an epoch, {steps} steps; {all} parameters, of which {} are trained; {} MB for \
-         parameters, gradients and moments",
+        "{name}: {} samples, {steps} steps of {of_step}, {:.2} epochs; {all} parameters, of which {} are trained; {} MB for parameters, \
+         gradients and moments",
         stage.samples(),
+        order.epochs_after(steps),
         optimiser.parameters(),
         bytes.div_ceil(1_000_000),
     ));
@@ -174,7 +174,8 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
         let draws = Draws::new(settings.seed, step);
         tch::manual_seed(draws.of_process(peers.rank()).random_range(0..i64::MAX));
         let done = step as f64 / steps as f64;
-        let taken = Step { done, samples: order.own_of_step(step), draws, peers, batch: settings.batch };
+        let own = order.own_of_step(step);
+        let taken = Step { done, samples: &own, draws, peers, batch: settings.batch };
         optimiser.zero_gradients();
         sums.as_ref().map(Gradients::begin).transpose()?;
         let Loss { total: loss, parts } = stage.gradients(params, &taken)?;
@@ -185,7 +186,7 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
             bail!(
                 "loss {loss} and gradients of norm {norm} in step {}, of {}; the step was not taken. Lower the rate, and resume",
                 step + 1,
-                order.of_step(step).iter().map(|&s| stage.sample(s)).collect::<Vec<_>>().join(", ")
+                order.of_step(step).iter().map(|taken| stage.sample(taken.sample)).collect::<Vec<_>>().join(", ")
             );
         }
         progress.step += 1;
@@ -204,14 +205,15 @@ pub fn fit(run: &Run, stage: &mut dyn Stage, settings: &StageSettings, params: &
         let last = progress.step == steps;
         let due = progress.step.is_multiple_of(settings.checkpoint_every) || last;
         let logged = due || progress.step.is_multiple_of(settings.log_every);
+        let validation = if due { tch::no_grad(|| stage.validate(params, peers)).context("validation")? } else { None };
         if let (true, Some(events)) = (logged, &mut events) {
-            let (epochs, rate) = (progress.step as f64 / epoch as f64, settings.rate_at(step, steps));
+            let (epochs, rate) = (order.epochs_after(progress.step), settings.rate_at(step, steps));
             let mut line = Line::new();
             let of_training = [("step", json!(progress.step)), ("epoch", json!(epochs)), ("rate", json!(rate)), ("loss", json!(mean))];
             line.extend(of_training.map(|(key, value)| (key.to_string(), value)));
             line.extend(shown().map(|(part, mean)| (part.to_string(), json!(mean))));
             line.insert(IDLE.into(), json!(idle.since_last(stage.waited())));
-            if let Some(validation) = if due { tch::no_grad(|| stage.validate(params)).context("validation")? } else { None } {
+            if let Some(validation) = validation {
                 let mut figures: Line = validation.figures.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
                 if !validation.structure_iou.is_empty() {
                     figures.insert("structure_iou".into(), json!(validation.structure_iou));

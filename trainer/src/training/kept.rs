@@ -16,13 +16,18 @@ const MAX_BYTES: u64 = 1 << 20;
 /// Keys of a stage's table that may differ when it is resumed: when it stops, and what it says meanwhile.
 const FREE: [&str; 4] = ["steps", "epochs", "checkpoint_every", "log_every"];
 
+/// File name of a stage's recipe in a run.
+pub fn name(stage: &str) -> String {
+    format!("recipe.{stage}.toml")
+}
+
 /// Writes `recipe.STAGE.toml`, the effective settings of a stage with the hash of its data; or, if the stage is resumed, compares it.
 ///
 /// # Errors
 /// If a resumed stage was begun with other settings or other data, or the file cannot be read or written.
 pub fn keep(run: &Run, stage: &str, recipe: &Recipe, settings: &impl Serialize, data: &Digest, start: Start) -> Result<()> {
     let own = table(stage, recipe, settings, data)?;
-    let path = run.file(&format!("recipe.{stage}.toml"));
+    let path = run.file(&name(stage));
     let checkpoint = Checkpoint::new(run, stage);
     same_everywhere(&own, stage, start)?;
     if start.resume && checkpoint.exists() && path.exists() {

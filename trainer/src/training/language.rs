@@ -10,10 +10,12 @@ use super::kept;
 use super::language_data::{Features, Loaded, Loader, price};
 use super::objective::{LanguageObjective, is_base};
 use super::order::{Draws, Order};
+use super::packing::{self, Packs, Part};
 use super::perception_outputs::{self, Outputs, Perceiver, Sizes, features};
-use super::questions::{Asked, choose, looks_up};
+use super::questions::{Asked, looks_up};
+use super::results;
 use super::settings::StageSettings;
-use super::small_models::{annotated_lines, initialise_copying, look_up, look_up_box, shorten};
+use super::small_models::initialise_copying;
 use crate::data::loading::ahead::Ahead;
 use crate::data::loading::index::Index;
 use crate::data::loading::pictures::Pictures;
@@ -28,10 +30,8 @@ use crate::progress::say;
 use crate::run::{self, ModelConfig, Run};
 use anatomix::parts::geometry::PROMPT_GRID;
 use anatomix::parts::prompt::{ContextLine, PromptTokenizer};
-use anatomix::{PromptForm, Structure, Task};
+use anatomix::{PromptForm, Structure};
 use anyhow::{Context, Result, ensure};
-use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::ops::Range;
 use std::path::Path;
@@ -39,17 +39,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
-/// Probability that an image is mirrored.
-const FLIP: f64 = 0.3;
-/// Probability in the stage `instruct` that the sentences of a context are replaced by the structures' names, as published.
-const NAMES_ONLY: f64 = 0.1;
-/// Number of look-up questions in each pack in the stage `instruct`.
-const LOOK_UPS: usize = 3;
-
 /// Number of validation images that are evaluated with each checkpoint.
 const VALIDATION_IMAGES: usize = 48;
 /// Seed of the validation's packs.
 const VALIDATION_SEED: i64 = 0x5eed;
+
+mod drawing;
 
 /// Runs a training stage of the language model.
 ///
@@ -87,6 +82,17 @@ pub fn train(recipe: &Recipe, stage: LanguageStage, device: Device, start: Start
 
     tch::manual_seed(settings.seed);
     let objective = LanguageObjective::new(&models, stage, settings);
+    let packs = match stage {
+        LanguageStage::Instruct => {
+            let looks_up = looks_up(stage, models.prompt.inputs, settings.grounding_boxes);
+            let counts = || train.counts(move |task| packing::is_usable(task, looks_up));
+            let packs = Packs::new(counts(), packing::own_questions(settings, looks_up));
+            let samples: usize = counts().sum();
+            say(&format!("instruct: {samples} questions on {} images, in {} packs", train.len(), packs.len()));
+            packs
+        }
+        _ => Packs::one_each(train.len()),
+    };
     let perception = Perception { features: found, sizes, perceiver: None, sentences: Vec::new() };
     let (held, ahead) = (Vec::new(), None);
     let mut trainer = Trainer {
@@ -99,12 +105,13 @@ pub fn train(recipe: &Recipe, stage: LanguageStage, device: Device, start: Start
         tokenizer: &tokenizer,
         device,
         train,
+        packs,
         validation,
         perception,
         held,
         ahead,
     };
-    let params = trainer.start(start.from)?;
+    let params = trainer.start(start)?;
     kept::keep(&run, stage.name(), recipe, settings, &index.hash, start)?;
     fit(&run, &mut trainer, settings, &params, start)?;
     if start.dry_run || !start.peers.is_first() {
@@ -113,11 +120,18 @@ pub fn train(recipe: &Recipe, stage: LanguageStage, device: Device, start: Start
     if pictures.skipped() > 0 {
         eprintln!("{}: images that cannot be read were skipped {} times", stage.name(), pictures.skipped());
     }
-    let (name, whole) = match stage {
-        LanguageStage::Base => (run::LANGUAGE, true),
-        _ => (run::ADAPTER, false),
+    let name = match stage {
+        LanguageStage::Base => run::LANGUAGE,
+        LanguageStage::Align => run::ALIGNED,
+        LanguageStage::Instruct => run::ADAPTER,
     };
-    Ok(params.save(&run.file(name), |name| whole || trainer.keeps(name))?)
+    let save = |path: &Path| Ok(params.save(path, |name| stage == LanguageStage::Base || trainer.keeps(name))?);
+    let is_new = results::put(&run, stage.name(), name, save)?;
+    // A bundle may be made of what is aligned only. If alignment gave the same again, what was tuned after it stays.
+    if stage == LanguageStage::Align && (is_new || !run.file(run::ADAPTER).exists()) {
+        results::put(&run, stage.name(), run::ADAPTER, save)?;
+    }
+    Ok(())
 }
 
 /// The frozen perception module as the stages `align` and `instruct` use it.
@@ -140,6 +154,8 @@ struct Trainer<'a> {
     tokenizer: &'a PromptTokenizer,
     device: Device,
     train: Loader,
+    /// The packs of the training images.
+    packs: Packs,
     validation: Loader,
     perception: Perception,
     /// The validation images.
@@ -167,12 +183,13 @@ impl Stage for Trainer<'_> {
         self.stage.name()
     }
 
+    /// An epoch takes each pack once.
     fn samples(&self) -> usize {
-        self.train.len()
+        self.packs.len()
     }
 
     fn sample(&self, index: usize) -> String {
-        self.train.name(index)
+        self.train.name(self.packs.part(index).image)
     }
 
     fn trains(&self, name: &str) -> bool {
@@ -212,11 +229,22 @@ impl Stage for Trainer<'_> {
             self.perception.sentences = perception_outputs::sentences(self.run)?;
         }
         self.held = self.validation.whole(self.perception.perceiver.as_ref(), loading)?;
+        if self.stage == LanguageStage::Instruct {
+            let looks_up = self.looks_up();
+            for (image, loaded) in self.held.iter_mut().enumerate() {
+                // The first pack of each image, as an epoch has it.
+                let usable = loaded.samples.iter().filter(|sample| packing::is_usable(sample.task, looks_up)).count();
+                let part = Part { image, ..Packs::new([usable].into_iter(), packing::own_questions(self.settings, looks_up)).part(0) };
+                packing::keep(&mut loaded.samples, part, looks_up, VALIDATION_SEED, 0);
+            }
+        }
         let first = self.held.first().context("no validation image can be read")?;
         let (name, inputs, tokens) = (self.stage.name(), self.models.prompt.inputs, self.context_tokens(first)?);
         let compact = if self.models.prompt.compact { ", compact" } else { "" };
         say(&format!("{name}: a context takes {tokens} tokens (inputs {inputs}{compact})"));
-        self.ahead = Some(self.train.ahead(loading, self.settings.samples_of_step(), order.clone().of_steps(steps))?);
+        let packs = self.packs.clone();
+        let order = order.clone().of_steps(steps).map(move |pack| packs.part(pack).image);
+        self.ahead = Some(self.train.ahead(loading, self.settings.samples_of_step(), order)?);
         Ok(())
     }
 
@@ -227,10 +255,15 @@ impl Stage for Trainer<'_> {
     fn gradients(&mut self, params: &Params, step: &Step) -> Result<Loss> {
         let ahead = self.ahead.as_mut().context("nothing is loaded")?;
         let (mut loaded, mut draws): (Vec<Loaded>, Vec<_>) = Default::default();
-        for &at in step.samples {
-            if let Some(one) = ahead.take(at)? {
+        let looks_up = looks_up(self.stage, self.models.prompt.inputs, self.settings.grounding_boxes);
+        for taken in step.samples {
+            let part = self.packs.part(taken.sample);
+            if let Some(mut one) = ahead.take(part.image)? {
+                if self.stage == LanguageStage::Instruct {
+                    packing::keep(&mut one.samples, part, looks_up, self.settings.seed, taken.epoch);
+                }
                 loaded.push(one);
-                draws.push(step.draws.of_sample(at));
+                draws.push(step.draws.of_sample(taken.sample));
             }
         }
         ensure!(!loaded.is_empty(), "no image of the batch can be read");
@@ -238,10 +271,12 @@ impl Stage for Trainer<'_> {
         Ok(Loss { total: loss, parts: vec![("accuracy", right), ("coordinates", coordinates)] })
     }
 
-    fn validate(&mut self, params: &Params) -> Result<Option<Validation>> {
+    /// Each process takes a share of the batches.
+    fn validate(&mut self, params: &Params, peers: Peers) -> Result<Option<Validation>> {
         let numbers = Draws::new(VALIDATION_SEED, 0);
         let (mut sums, mut count) = ([0.0; 3], 0.0);
-        for (number, loaded) in self.held.chunks(self.settings.batch).enumerate() {
+        let batches: Vec<(usize, &[Loaded])> = self.held.chunks(self.settings.batch).enumerate().collect();
+        for &(number, loaded) in peers.share(&batches) {
             let first = number * self.settings.batch;
             let draws = (first..first + loaded.len()).map(|at| numbers.of_sample(at)).collect();
             let step = Step { done: 1.0, samples: &[], draws: numbers.clone(), peers: Peers::alone(), batch: self.settings.batch };
@@ -250,7 +285,9 @@ impl Stage for Trainer<'_> {
             sums.iter_mut().zip([loss, right, coordinates]).for_each(|(sum, value)| *sum += weight * value);
             count += weight;
         }
-        let [loss, right, coordinates] = sums.map(|sum| sum / count);
+        let [loss, right, coordinates] = sums;
+        let [loss, right, coordinates, count] = peers.sums([loss, right, coordinates, count])?;
+        let [loss, right, coordinates] = [loss, right, coordinates].map(|sum| sum / count);
         let figures = vec![("loss", loss), ("accuracy", right), ("coordinates", coordinates)];
         Ok(Some(Validation { figures, score: -loss, ..Validation::default() }))
     }
@@ -317,8 +354,8 @@ impl Trainer<'_> {
     }
 
     /// Loads the parameters of earlier training stages and creates those that this one adds.
-    fn start(&self, from: Option<&Path>) -> Result<Params> {
-        let run = self.run;
+    fn start(&self, start: Start) -> Result<Params> {
+        let (run, from) = (self.run, start.from);
         let params = match self.stage {
             LanguageStage::Base => from.map_or_else(|| Ok(Params::create(self.device)), |path| Params::load(path, self.device))?,
             _ => {
@@ -330,9 +367,17 @@ impl Trainer<'_> {
                     self.stage != LanguageStage::Align || self.models.language.tie_word_embeddings || params.get(HEAD).is_some(),
                     "the fine-tuned part of this run has an output layer of its own, which alignment would lose; use `train instruct`"
                 );
-                let aligned = run.file(run::ADAPTER);
-                let adapter = from.unwrap_or(&aligned);
-                if from.is_some() || self.stage == LanguageStage::Instruct && adapter.exists() {
+                let aligned = match (from, self.stage) {
+                    (None, LanguageStage::Instruct) => {
+                        let found = results::start_of_instruct(run, start.peers.is_first() && !start.dry_run)?;
+                        if found.is_none() {
+                            say("instruct: there is nothing that `train align` made, so the projectors begin at random");
+                        }
+                        found
+                    }
+                    _ => None,
+                };
+                if let Some(adapter) = from.or(aligned.as_deref()) {
                     Params::load(adapter, self.device)?.named().into_iter().for_each(|(name, tensor)| params.insert(&name, tensor));
                 }
                 params
@@ -364,72 +409,6 @@ impl Trainer<'_> {
     fn visual(&self, params: &Params, outputs: &[Outputs], training: bool) -> Result<Tensor> {
         let (tokens, objects) = features(&outputs.iter().collect::<Vec<_>>(), &self.perception.sizes, self.device)?;
         Ok(self.objective.visual(params, tokens, objects, training))
-    }
-
-    /// Number of tokens of an image's context.
-    fn context_tokens(&self, image: &Loaded) -> Result<usize> {
-        let lines = match self.stage {
-            LanguageStage::Base => annotated_lines(&image.image, false, &mut ChaCha8Rng::seed_from_u64(0)),
-            _ => {
-                let outputs = self.train.outputs(std::slice::from_ref(image), &[false], self.perception.perceiver.as_ref())?;
-                outputs.first().context("nothing is perceived")?.lines(&self.perception.sentences)?
-            }
-        };
-        Ok(self.tokenizer.context(&self.models.prompt.form(), &lines, self.models.image_features())?.ids.len())
-    }
-
-    /// Whether contexts have a few structures only.
-    fn is_short(&self, done: f64) -> bool {
-        self.stage == LanguageStage::Base && done < self.settings.short_contexts
-    }
-
-    /// Draws for an image. `perceived` are the lines of its context, or of any other one: how much is drawn does not depend on their texts.
-    fn draw(&self, loaded: &Loaded, perceived: Option<Vec<ContextLine>>, done: f64, rng: &mut ChaCha8Rng) -> Drawn {
-        let flip = rng.random_bool(FLIP);
-        let mut lines = perceived.unwrap_or_else(|| annotated_lines(&loaded.image, flip, rng));
-        let short = self.is_short(done);
-        let mut questions = Vec::new();
-        match self.stage {
-            LanguageStage::Align => questions.extend(loaded.samples.iter().filter(|s| s.task == Task::Report).map(Asked::of)),
-            _ => {
-                // In base training most questions are look-ups; in instruction tuning most are samples of the tasks.
-                let looks_up = looks_up(self.stage, self.models.prompt.inputs, self.settings.grounding_boxes);
-                let (from_data, total) = match self.stage {
-                    _ if !looks_up => (self.settings.questions, self.settings.questions),
-                    LanguageStage::Base if short => (3, 2 * self.settings.questions),
-                    LanguageStage::Base => (self.settings.questions.div_ceil(2), self.settings.questions),
-                    _ => (self.settings.questions.saturating_sub(LOOK_UPS), self.settings.questions),
-                };
-                let chosen = choose(&loaded.samples, from_data, looks_up, rng);
-                questions.extend(chosen.into_iter().map(|asked| if flip { asked.mirrored() } else { asked }));
-                if short {
-                    shorten(&mut lines, &loaded.image, rng);
-                }
-                while looks_up && questions.len() < total {
-                    // Retrieved sentences may be wrong, so that instruction tuning looks up boxes only.
-                    questions.push(match self.stage {
-                        LanguageStage::Base => look_up(&lines, self.models.prompt.inputs, rng),
-                        _ => look_up_box(&lines, rng),
-                    });
-                }
-            }
-        }
-        questions.shuffle(rng);
-        if self.stage == LanguageStage::Instruct && rng.random_bool(NAMES_ONLY) {
-            for line in &mut lines {
-                line.sentence = line.structure.name().into();
-            }
-        }
-        Drawn { flip, lines, form: self.models.prompt.draw(rng), questions }
-    }
-
-    /// Tokens of what was drawn.
-    fn pack(&self, drawn: &Drawn, short: bool) -> Result<Pack> {
-        let image_features = if short { 0 } else { self.models.image_features() };
-        let context = self.tokenizer.context(&drawn.form, &drawn.lines, image_features)?;
-        let mut pack = Pack::over(context.ids, context.visual_index);
-        drawn.questions.iter().try_for_each(|asked| asked.add(&mut pack, self.tokenizer))?;
-        Ok(pack)
     }
 }
 

@@ -80,6 +80,11 @@ impl Loader {
         Ok(Self { index: index.clone(), pictures: pictures.clone(), images: Arc::new(images), split, features, sizes })
     }
 
+    /// The number of samples on each image, of such tasks.
+    pub fn counts<'a>(&'a self, wanted: impl Fn(Task) -> bool + 'a) -> impl Iterator<Item = usize> + 'a {
+        self.index.counts(&self.images, self.split, wanted)
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.images.len()

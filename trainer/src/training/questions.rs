@@ -1,13 +1,14 @@
 //! The questions of a pack.
 
 use super::config::LanguageStage;
+use super::packing::is_usable;
 use super::settings::GroundingBoxes;
 use crate::data::mirror::mirror_text;
 use crate::data::packs::Pack;
 use crate::data::samples::record::Sample;
+use anatomix::PromptInputs;
 use anatomix::error::PromptError;
 use anatomix::parts::prompt::PromptTokenizer;
-use anatomix::{PromptInputs, Task};
 use rand::Rng;
 use rand::seq::IteratorRandom;
 
@@ -68,10 +69,9 @@ pub fn looks_up(stage: LanguageStage, inputs: PromptInputs, boxes: GroundingBoxe
     }
 }
 
-/// Random samples of an image. If look-ups ask for the boxes of structures, they are without such questions: a target that differs from the
-/// box in the context would teach an answer between the two.
+/// Random samples of an image, for the base training; see [`is_usable`].
 pub fn choose(samples: &[Sample], count: usize, looks_up: bool, rng: &mut impl Rng) -> Vec<Asked> {
-    let usable = samples.iter().filter(|sample| !looks_up || sample.task != Task::AnatomyGrounding);
+    let usable = samples.iter().filter(|sample| is_usable(sample.task, looks_up));
     usable.sample(rng, count).into_iter().map(Asked::of).collect()
 }
 
@@ -79,6 +79,7 @@ pub fn choose(samples: &[Sample], count: usize, looks_up: bool, rng: &mut impl R
 mod tests {
     use super::*;
     use crate::data::sources::split::Split;
+    use anatomix::Task;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
     use std::path::Path;

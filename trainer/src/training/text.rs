@@ -7,12 +7,14 @@ use super::checkpoint::Start;
 use super::config::Recipe;
 use super::fit::{Loss, Stage, Step, Validation, fit};
 use super::kept;
+use super::results;
 use super::settings::over;
 use super::tokenizer;
 use crate::data::loading::index::Index;
 use crate::data::loading::prepared::Prepared;
 use crate::data::samples::record::Image;
 use crate::data::sources::split::Split;
+use crate::distributed::Peers;
 use crate::graph::{Params, Torch, TorchTensor};
 use crate::models::text::{TextConfig, TextInput, sentence_embedding, token_table};
 use crate::run::{self, ModelConfig, Run};
@@ -71,9 +73,10 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     models.text.vocabulary = vocabulary;
     models.language.vocab_size = vocabulary;
     if !start.dry_run && start.peers.is_first() {
-        let path = run.file(run::TOKENIZER);
-        tokenizer.save(&path, true).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))?;
         run.keep_models(&models)?;
+        results::put(&run, "text", run::TOKENIZER, |path| {
+            tokenizer.save(path, true).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))
+        })?;
     }
 
     let settings = &recipe.text;
@@ -87,7 +90,8 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     if start.dry_run || !start.peers.is_first() {
         return Ok(());
     }
-    params.save(&run.file(run::TEXT), |_| true).map_err(Into::into)
+    results::put(&run, "text", run::TEXT, |path| Ok(params.save(path, |_| true)?))?;
+    Ok(())
 }
 
 /// The first images with samples by their names, so that the tokenizer is the same whatever the order of the data.
@@ -129,7 +133,7 @@ impl Stage for SentenceEncoder<'_> {
     }
 
     fn gradients(&mut self, params: &Params, step: &Step) -> Result<Loss> {
-        let chosen: Vec<&str> = step.samples.iter().map(|&i| self.sentences[i]).collect();
+        let chosen: Vec<&str> = step.samples.iter().map(|taken| self.sentences[taken.sample]).collect();
         let tokens = encode(self.tokenizer, self.config, &chosen)?;
         let ops = Torch { training: true, ..Torch::new(params) };
         let (a, b) = (embed(&ops, self.config, &tokens), embed(&ops, self.config, &tokens));
@@ -141,8 +145,9 @@ impl Stage for SentenceEncoder<'_> {
         Ok(Loss { total: loss.double_value(&[]), parts: vec![] })
     }
 
-    /// The mean cosine between different sentences. It has no validation split: all sentences are trained on.
-    fn validate(&mut self, params: &Params) -> Result<Option<Validation>> {
+    /// The mean cosine between different sentences. It has no validation split: all sentences are trained on. Each process computes it,
+    /// because it is quickly done.
+    fn validate(&mut self, params: &Params, _: Peers) -> Result<Option<Validation>> {
         let unit = normalize(&embed(&Torch::new(params), self.config, self.whole));
         let count = self.sentences.len() as f64;
         let sum = unit.matmul(&unit.tr()).sum(Kind::Float).double_value(&[]) - count;

@@ -1,5 +1,6 @@
 //! The loop over a stage of a few parameters: a line through points.
 
+use super::super::checkpoint::{CHECKSUM, checksum};
 use super::*;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -46,7 +47,11 @@ impl Stage for Line {
     }
 
     fn gradients(&mut self, params: &Params, step: &Step) -> Result<Loss> {
-        let x = step.samples.iter().map(|&s| s as f32 + step.draws.of_sample(s).random_range(0.0..0.1)).collect::<Vec<_>>();
+        let x = step
+            .samples
+            .iter()
+            .map(|taken| taken.sample as f32 + step.draws.of_sample(taken.sample).random_range(0.0..0.1))
+            .collect::<Vec<_>>();
         let x = Tensor::from_slice(&x);
         let weight = params.get("weight").unwrap() + params.get("frozen").unwrap();
         let mut total = (weight * &x - &x * 3.0).square().mean(Kind::Float);
@@ -60,14 +65,14 @@ impl Stage for Line {
             total += 1e6;
         }
         self.taken += 1;
-        self.orders.push(step.samples.to_vec());
+        self.orders.push(step.samples.iter().map(|taken| taken.sample).collect());
         self.batches.push(step.batch);
         total.backward();
         let total = total.double_value(&[]);
         Ok(Loss { parts: vec![("error", total)], total })
     }
 
-    fn validate(&mut self, params: &Params) -> Result<Option<Validation>> {
+    fn validate(&mut self, params: &Params, _: Peers) -> Result<Option<Validation>> {
         let weight = params.get("weight").unwrap().double_value(&[0]);
         Ok(Some(Validation { figures: vec![("weight", weight)], score: -(weight - 3.0).abs(), ..Validation::default() }))
     }
@@ -170,13 +175,41 @@ fn a_checkpoint_of_something_else_is_refused() {
     };
     std::fs::write(&path, b"not a checkpoint").unwrap();
     refusal();
-    Tensor::write_safetensors(&[("params.weight", Tensor::from_slice(&[1f32]))], &path).unwrap();
+    let write = |mut tensors: Vec<(&'static str, Tensor)>| {
+        let sum = checksum(tensors.iter().map(|(name, tensor)| (*name, tensor))).unwrap();
+        tensors.push((CHECKSUM, Tensor::from_slice(&[i64::from(sum)])));
+        Tensor::write_safetensors(&tensors, &path).unwrap();
+    };
+    let weight = |values: &[f32]| ("params.weight", Tensor::from_slice(values));
+    write(vec![weight(&[1.0])]);
     assert!(refusal().contains("no progress"));
-    let own = Tensor::from_slice(&[4.0, 1.0, 1.0, 1.0, 1.0]);
-    Tensor::write_safetensors(&[("params.weight", Tensor::from_slice(&[1f32, 2.0])), ("progress", own.shallow_clone())], &path).unwrap();
+    let own = || ("progress", Tensor::from_slice(&[4.0, 1.0, 1.0, 1.0, 1.0]));
+    write(vec![weight(&[1.0, 2.0]), own()]);
     assert!(refusal().contains("no weight of the shape [1]"));
-    Tensor::write_safetensors(&[("params.weight", Tensor::from_slice(&[1f32])), ("progress", own)], &path).unwrap();
+    write(vec![weight(&[1.0]), own()]);
     assert!(refusal().contains("no optimiser.step"));
+    Tensor::write_safetensors(&[weight(&[1.0]), own()], &path).unwrap();
+    assert!(refusal().contains("no checksum"));
+}
+
+#[test]
+fn a_checkpoint_with_one_other_bit_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), &mut Line::new(), 8, false).unwrap();
+    let path = folder.path().join("line.checkpoint.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    let first = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let mut refused = 0;
+    for at in first..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 4;
+        std::fs::write(&path, &damaged).unwrap();
+        let error = train(folder.path(), &mut Line::new(), 12, true).map(drop).map_err(|error| format!("{error:#}"));
+        refused += usize::from(error.is_err_and(|error| error.contains("its checksum differs; the file is damaged")));
+    }
+    assert_eq!(refused, whole.len() - first);
+    std::fs::write(&path, &whole).unwrap();
+    train(folder.path(), &mut Line::new(), 12, true).unwrap();
 }
 
 #[test]
