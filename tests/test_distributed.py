@@ -267,6 +267,22 @@ def test_torchrun_goes_on_from_the_checkpoint(program, fresh):
     np.testing.assert_allclose(losses(killed, "apm"), losses(whole, "apm"), rtol=1e-12)
 
 
+def test_ctrl_c_of_torchrun_saves_the_step(program, fresh):
+    """The terminal signals torchrun and its processes, and torchrun signals them once more. Their own part ends without an error."""
+    folder = fresh("stopped")
+    recipe(folder, "apm", apm={"steps": 100_000, "checkpoint_every": 100_000}, distributed={"timeout": 60})
+    with subprocess.Popen(torchrun(folder, "apm"), stderr=subprocess.PIPE, text=True, start_new_session=True) as job:
+        log = folder / "run/apm.log.jsonl"
+        while job.poll() is None and not (log.exists() and log.stat().st_size):
+            time.sleep(0.002)
+        os.killpg(job.pid, signal.SIGINT)
+        said = job.communicate(timeout=60)[1]
+    step = int(said.split("was stopped after step ", 1)[1].split(",")[0])
+    assert load_file(folder / "run/apm.checkpoint.safetensors")["progress"][0] == step > 0
+    assert not re.search(r"^error: |panicked", said, re.MULTILINE), said
+    print(job.returncode, said)
+
+
 def test_more_processes_than_samples_are_refused(program, fresh):
     folder = fresh("few")
     recipe(folder, "apm", apm={"batch": 2}, distributed={"timeout": 60})

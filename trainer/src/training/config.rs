@@ -1,7 +1,7 @@
 //! Recipes: a TOML file for a run, with a table for each training stage.
 
 use super::checkpoint::Checkpoint;
-use super::settings::{LossWeights, Precision, StageSettings, over};
+use super::settings::{LossWeights, StageSettings, over};
 use crate::data::augment::Augmentation;
 use crate::data::loading::settings::Loading;
 use crate::distributed::Distributed;
@@ -69,6 +69,30 @@ struct File {
     distributed: Table,
 }
 
+/// Keys of a stage's settings that have no effect in it.
+fn without_effect(stage: &str) -> &'static [&'static str] {
+    match stage {
+        // Its loss compares all sentences of a batch, and its model is small.
+        "text" => &[
+            "accumulate",
+            "precision",
+            "checkpointing",
+            "backbone_factor",
+            "questions",
+            "answer_weights",
+            "grounding_boxes",
+            "full",
+            "own_head",
+            "short_contexts",
+            "images",
+        ],
+        "apm" => &["questions", "answer_weights", "grounding_boxes", "full", "own_head", "short_contexts"],
+        "language" => &["backbone_factor", "grounding_boxes", "full", "own_head"],
+        "align" => &["backbone_factor", "questions", "grounding_boxes", "full", "own_head", "short_contexts"],
+        _ => &["backbone_factor", "short_contexts"],
+    }
+}
+
 /// Longest recipe in bytes.
 const MAX_RECIPE: u64 = 1 << 20;
 
@@ -93,7 +117,12 @@ impl Recipe {
     }
 
     fn of(file: File, base: &Path) -> Result<Self> {
-        let stage = |name: &str, defaults: StageSettings, table: Table| defaults.with(table).with_context(|| format!("[{name}]"));
+        let stage = |name: &str, defaults: StageSettings, table: Table| {
+            if let Some(key) = without_effect(name).iter().find(|key| table.contains_key(**key)) {
+                bail!("[{name}]: {key} has no effect in this stage; leave it out");
+            }
+            defaults.with(table).with_context(|| format!("[{name}]"))
+        };
         over(&ModelConfig::default(), file.models.clone()).and_then(|models| models.check()).context("[models]")?;
         let mut recipe = Self {
             run: base.join(&file.run),
@@ -110,26 +139,11 @@ impl Recipe {
             distributed: over(&Distributed::default(), file.distributed).context("[distributed]")?,
         };
         recipe.loading.resolve(base);
-        recipe.check_stages()?;
         recipe.losses.check().context("[losses]")?;
         recipe.augmentation.check().context("[augmentation]")?;
         recipe.loading.check().context("[loading]")?;
         recipe.distributed.check().context("[distributed]")?;
         Ok(recipe)
-    }
-
-    /// Checks that no stage has a key that does not act there.
-    fn check_stages(&self) -> Result<()> {
-        let text = StageSettings { accumulate: 1, precision: Precision::Fp32, checkpointing: false, ..self.text.clone() };
-        ensure!(
-            self.text == text,
-            "[text]: accumulate, precision and checkpointing do not apply to this stage, whose loss compares all sentences of a batch and \
-             whose model is small"
-        );
-        for (name, stage) in [("text", &self.text), ("apm", &self.apm), ("language", &self.language), ("align", &self.align)] {
-            ensure!(!stage.own_head, "[{name}]: own_head applies to `instruct` only");
-        }
-        Ok(())
     }
 
     /// The run's configuration of the models, which must agree with what the recipe says of them. As long as no stage has trained on the
@@ -200,7 +214,7 @@ impl LanguageStage {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::{Decays, Missing};
+    use super::super::settings::{Decays, Missing, Precision};
     use super::*;
     use crate::data::augment::RotatedBoxes;
     use crate::data::packs::AnswerWeights;
@@ -264,8 +278,10 @@ mod tests {
             ("[text]\nrate = nan", "[text]: rate = NaN"),
             ("[apm]\naccumulate = 0", "[apm]: accumulate = 0"),
             ("[apm]\nprecision = \"fp16\"", "[apm]: unknown variant `fp16`"),
-            ("[apm]\nown_head = true", "[apm]: own_head applies to `instruct` only"),
-            ("[text]\naccumulate = 2", "[text]: accumulate, precision and checkpointing do not apply"),
+            ("[apm]\nown_head = true", "[apm]: own_head has no effect in this stage"),
+            ("[text]\naccumulate = 2", "[text]: accumulate has no effect in this stage"),
+            ("[align]\nquestions = 3", "[align]: questions has no effect in this stage"),
+            ("[instruct]\nshort_contexts = 0.5", "[instruct]: short_contexts has no effect in this stage"),
             ("[language]\nwarmup = 1.5", "[language]: warmup = 1.5"),
             ("[instruct]\nkeep = \"first\"", "[instruct]: unknown variant `first`"),
             ("[augmentation]\nflip = 1.5", "[augmentation]: flip = 1.5"),
