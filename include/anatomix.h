@@ -250,6 +250,35 @@ typedef int32_t anx_status;
 #endif
 
 /**
+ * A side of the patient's body.
+ */
+enum anx_side
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
+    /**
+     * None: an unpaired structure.
+     */
+    ANX_SIDE_NONE = 0,
+    /**
+     * The patient's left.
+     */
+    ANX_SIDE_LEFT = 1,
+    /**
+     * The patient's right.
+     */
+    ANX_SIDE_RIGHT = 2
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum anx_side anx_side;
+#else
+typedef int32_t anx_side;
+#endif
+#endif
+
+/**
  * How important a message is. Later versions may add values.
  */
 enum anx_log_level
@@ -844,8 +873,8 @@ typedef struct anx_perceive_options {
      */
     const struct anx_cancel *cancel;
     /**
-     * An anx_switch, by default off: the study and its answers hold the radiograph, for anx_study_overlay and anx_answer_overlay. It takes
-     * up to two bytes for each pixel, or the file's size, until the study and the last of its answers are freed.
+     * An anx_switch, by default off: the study and its answers hold the radiograph, for overlays and anx_study_intensities. It takes up to
+     * two bytes for each pixel, or the file's size, until the study and the last of its answers are freed.
      */
     size_t keep_radiograph;
     /**
@@ -861,6 +890,16 @@ typedef struct anx_perceive_options {
      * header, then its windows. 0 for the first. One that a file does not have fails with ANX_RADIOGRAPH. Pixels have none: pass 0 or 1.
      */
     size_t window;
+    /**
+     * An anx_switch, by default off: bright and dark are swapped, for a file that does not say its polarity, such as a PNG in which air is
+     * bright. The polarity of DICOM files is read, and that of pixels is anx_pixels.photometric.
+     */
+    size_t inverted;
+    /**
+     * An anx_switch, by default off: the mirror image is perceived, for an image that is flagged as mirrored. Boxes are in pixels of the
+     * mirror image, so no document that refers to the file can be made of such a study.
+     */
+    size_t mirrored;
 } anx_perceive_options;
 
 /**
@@ -1209,6 +1248,16 @@ const char *anx_label_name(size_t index);
  * The name of a task, as anx_ask_options.task takes it. The string is static; NULL if index is above 8.
  */
 const char *anx_task_name(size_t index);
+
+/**
+ * The side of a structure, the patient's, in a mirrored image as well; ANX_SIDE_NONE if it is unpaired or index is above 35.
+ */
+anx_side anx_structure_side(size_t index);
+
+/**
+ * The number of the same structure on the other side of the body; index itself if it is unpaired or above 35.
+ */
+size_t anx_structure_counterpart(size_t index);
 
 /**
  * Makes a handle that stops perceiving, see anx_perceive_options.cancel, and opening and verifying bundles, see
@@ -1848,6 +1897,19 @@ anx_status anx_study_overlay(const struct anx_study *study,
 anx_status anx_answer_overlay(const struct anx_answer *answer,
                               struct anx_bytes **bytes,
                               struct anx_error **error);
+
+/**
+ * Copies the study's radiograph as a display shows it, after modality LUT, VOI LUT or window, and polarity: 0 is black, as air, 1 is
+ * white, and padding is 0.
+ *
+ * study: one that was made with anx_perceive_options.keep_radiograph. values: room for count numbers, which are written row by row from
+ * the top. count: anx_study_width times anx_study_height.
+ * Fails with ANX_INVALID_ARGUMENT, also if the study holds no radiograph or count is another number. Nothing is written then.
+ */
+anx_status anx_study_intensities(const struct anx_study *study,
+                                 float *values,
+                                 size_t count,
+                                 struct anx_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -176,6 +176,8 @@ private:
         raw.progress = options.progress ? report : nullptr;
         raw.progress_user_data = const_cast<ProgressCallback *>(&options.progress);
         raw.window = options.window;
+        raw.inverted = detail::on_or_off(options.inverted);
+        raw.mirrored = detail::on_or_off(options.mirrored);
         return raw;
     }
 
@@ -247,6 +249,10 @@ inline bool is_saved(const std::vector<std::uint8_t> &bytes) { return anx_is_sav
 // The name of a structure, index 0 to 35, and of a label, 0 to 13; empty beyond.
 inline std::string structure_name(std::size_t index) { return detail::text(anx_structure_name(index)); }
 inline std::string label_name(std::size_t index) { return detail::text(anx_label_name(index)); }
+
+// The patient's side of a structure, and the number of the same structure on the other side: index itself if it is unpaired.
+inline anx_side structure_side(std::size_t index) { return anx_structure_side(index); }
+inline std::size_t structure_counterpart(std::size_t index) { return anx_structure_counterpart(index); }
 
 } // namespace anatomix
 

@@ -95,6 +95,14 @@ public:
     Result<std::string> json() const {
         return detail::json([&](auto... out) { return anx_study_json(handle_.get(), out...); });
     }
+    // The radiograph as a display shows it, 0 (black) to 1 (white), row by row from the top, if the study was made with
+    // PerceiveOptions::keep_radiograph.
+    Result<std::vector<float>> intensities() const {
+        std::vector<float> values(std::size_t(width()) * height());
+        anx_error *error = nullptr;
+        if (anx_study_intensities(handle_.get(), values.data(), values.size(), &error) != ANX_OK) return detail::take(error);
+        return values;
+    }
     // The radiograph with boxes as a PNG file, if the study was made with PerceiveOptions::keep_radiograph.
     Result<std::vector<std::uint8_t>> overlay() const {
         return detail::bytes([&](auto... out) { return anx_study_overlay(handle_.get(), out...); });

@@ -305,9 +305,11 @@ struct PerceiveOptions {
     // 0 means none, so round a remaining time below 1 ms up to 1 ms.
     std::chrono::milliseconds deadline{0};
     std::optional<CancelHandle> cancel;    // from CancelHandle::create
-    bool keep_radiograph = false;          // for Study::overlay and Answer::overlay
+    bool keep_radiograph = false;          // for overlays and Study::intensities
     ProgressCallback progress;             // receives how many radiographs are perceived
     std::size_t window = 0;                // of a DICOM file's VOI LUTs, then windows, counted from 1; 0: the first
+    bool inverted = false;                 // bright and dark are swapped, for a file that does not say its polarity
+    bool mirrored = false;                 // the mirror image is perceived; boxes are in its pixels
 };
 
 // How a structured report is written.

@@ -17,11 +17,12 @@ EXPORTS = [(), ("error",), ("output",)]
 # Why a language has no counterpart.
 REASONS = {
     "call": "it checks beforehand what the call itself refuses",
-    "caller": "the caller has the pixels, and reads or changes them before the study is made",
     "default": "zero and the absence of an argument are the defaults",
+    "drawing": "boxes of one's own are drawn with a library of one's own",
     "field": "it is a field of a plain struct or object, or what such a field says in other words",
     "files": "reading and writing files is the program's own",
     "header": "programs read the header with a library for DICOM; what speaks against a result is in the flags",
+    "intensities": "it follows from the intensities",
     "manifest": "it is JSON in the bundle's folder, which programs read themselves",
     "pixels": "boxes are in pixels of the image here",
     "network": "it makes the network's input, which only the engine takes",
@@ -88,11 +89,11 @@ NormalizedBox::from_center | -pixels | -pixels | -pixels
 NormalizedBox::from_grid | -pixels | -pixels | -pixels
 NormalizedBox::to_center | -pixels | -pixels | -pixels
 NormalizedBox::to_grid | -pixels | -pixels | -pixels
-Overlay::new | -field | -field | -field
+Overlay::new | -drawing | -drawing | -drawing
 Overlay::of_answer | anx_answer_overlay | Answer::overlay | Answer.overlay
 Overlay::of_study | anx_study_overlay | Study::overlay | Study.overlay
 Overlay::render | -files | -files | Study.overlay
-Overlay::subtitle | -field | -field | -field
+Overlay::subtitle | -drawing | -drawing | -drawing
 Overlay::to_png | anx_study_overlay | Study::overlay | Study.overlay_png
 Overlay::write | -files | -files | -files
 PerceiveOptions::cancel | anx_perceive_options.cancel | PerceiveOptions::cancel | Engine.studies(cancel)
@@ -127,13 +128,13 @@ Radiograph::from_pixels_u16 | anx_study_from_pixels | Engine::study_from_pixels 
 Radiograph::from_pixels_u8 | anx_study_from_pixels | Engine::study_from_pixels | Radiograph.from_array
 Radiograph::header | -header | -header | -header
 Radiograph::height | anx_study_height | Study::height | Radiograph.height
-Radiograph::intensities | -caller | -caller | Radiograph.intensities
-Radiograph::inverted | anx_pixels.photometric | Pixels::photometric | Radiograph.inverted
-Radiograph::mirrored | -caller | -caller | Radiograph.mirrored
+Radiograph::intensities | anx_study_intensities | Study::intensities | Radiograph.intensities
+Radiograph::inverted | anx_perceive_options.inverted | PerceiveOptions::inverted | Radiograph.inverted
+Radiograph::mirrored | anx_perceive_options.mirrored | PerceiveOptions::mirrored | Radiograph.mirrored
 Radiograph::name | anx_study_name | Study::name | Radiograph.name
 Radiograph::open | anx_study_from_file | Engine::study_from_file | Radiograph.open
 Radiograph::open_with | anx_perceive_options.window | PerceiveOptions::window | Radiograph.open(window)
-Radiograph::percentiles | -caller | -caller | -caller
+Radiograph::percentiles | -intensities | -intensities | -intensities
 Radiograph::preprocess | -network | -network | -network
 Radiograph::sha256 | anx_provenance.input_sha256 | Provenance::input_sha256 | Radiograph.sha256
 Radiograph::width | anx_study_width | Study::width | Radiograph.width
@@ -148,12 +149,12 @@ SecondaryCapture::to_bytes | anx_study_secondary_capture | Study::secondary_capt
 SecondaryCapture::write | -files | -files | -files
 Severity::name | anx_flag.severity | Flag::severity | Flag.severity
 Structure::all | anx_structure_name | structure_name | STRUCTURES
-Structure::counterpart | -text | -text | -text
+Structure::counterpart | anx_structure_counterpart | structure_counterpart | COUNTERPARTS
 Structure::from_name | -text | -text | -text
 Structure::index | anx_structure.index | Structure::index | Structure.index
 Structure::name | anx_structure_name | structure_name | STRUCTURES
 Structure::new | anx_structure_name | structure_name | STRUCTURES
-Structure::side | -text | -text | -text
+Structure::side | anx_structure_side | structure_side | Structure.side
 StructuredReport::check | -call | -call | -call
 StructuredReport::class | anx_report_options.comprehensive_sr | ReportOptions::comprehensive_sr | Study.structured_report(comprehensive_sr)
 StructuredReport::content_time | anx_report_options.content_time | ReportOptions::content_time | Study.structured_report(content_time)
@@ -297,8 +298,10 @@ OTHER_OPTIONS = {
     "cancel": "Ctrl-C",
     "comprehensive_sr": "--sr-2d",
     "golden_check": "--no-golden-check",
+    "inverted": "the file is corrected",
     "keep_radiograph": "an overlay is drawn at once",
     "look_up": "--no-look-up",
+    "mirrored": "the file is corrected",
     "progress": "the program draws a bar",
     "row_cost": "for tests",
 }
@@ -318,7 +321,7 @@ def test_options_have_one_name():
         if struct not in options or not field:
             continue
         name = field.removesuffix("_ms")
-        found = [rust.split("::")[-1], cells[1].split("::")[-1], re.sub(r".*\((\w+)\)", r"\1", cells[2])]
+        found = [rust.split("::")[-1], cells[1].split("::")[-1], re.sub(r".*[(.](\w+)\)?$", r"\1", cells[2])]
         if field == "callback" or rust.split("::")[0] not in ("EngineBuilder", "PerceiveOptions", "Question", "ReadOptions"):
             found = found[1:] if field != "callback" else []
         differing += [f"{rust}: {other} is {name} in C" for other in found if other != name and rust != "Question::sampling"]

@@ -33,6 +33,13 @@ int main(int, char **argv) {
     if (embeddings.size() != 36 || embeddings[0].empty() || embeddings[0].size() != embeddings[35].size()) return 2;
     if (!is_saved(study.save().value()) || is_saved({1, 2, 3}) || is_saved({})) return 3;
     if (structure_name(11) != "Left lung" || !structure_name(36).empty() || label_name(13) != "Support Devices") return 4;
+    if (structure_side(11) != ANX_SIDE_LEFT || structure_counterpart(11) != 20 || structure_counterpart(36) != 36) return 6;
+    const auto shown = study.intensities().value();
+    keeping.inverted = true;
+    keeping.mirrored = true;
+    const auto turned = engine.study_from_file(argv[2], keeping).value().intensities().value();
+    if (shown.size() != std::size_t(study.width()) * study.height() || shown.size() != turned.size()) return 7;
+    if (shown[0] + turned[study.width() - 1] != 1 || plain.intensities().error().code != ANX_INVALID_ARGUMENT) return 8;
     return engine.batch() == 8 ? 0 : 5;
 }
 """

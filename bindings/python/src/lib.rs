@@ -47,6 +47,8 @@ mod _anatomix {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        let counterparts = anatomix::Structure::all().map(|one| one.counterpart().unwrap_or(one).index());
+        module.add("COUNTERPARTS", pyo3::types::PyTuple::new(module.py(), counterparts)?)?;
         module.add("STRUCTURES", super::records::names(module.py(), anatomix::Structure::all().map(anatomix::Structure::name))?)?;
         module.add("LABELS", super::records::names(module.py(), anatomix::Label::ALL.map(anatomix::Label::name))?)?;
         module.add("TASKS", super::records::names(module.py(), anatomix::Task::ALL.map(anatomix::Task::name))?)?;

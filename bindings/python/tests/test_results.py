@@ -66,6 +66,10 @@ def test_attributes_and_arrays_agree_with_the_dictionary(study):
     assert study.provenance == record["provenance"] and study.timing == record[MEASURED]
     assert {found.side for found in study.structures} == {"left", "right", None}
     assert next(found for found in study.structures if found.name == "Left lung").side == "left"
+    left, right = (anatomix.STRUCTURES.index(name) for name in ("Left lung", "Right lung"))
+    assert (anatomix.COUNTERPARTS[left], anatomix.COUNTERPARTS[right]) == (right, left)
+    unpaired = {found.index for found in study.structures if found.side is None}
+    assert {index for index, other in enumerate(anatomix.COUNTERPARTS) if index == other} == unpaired
 
 
 def test_groundings_are_boxes_of_the_image(study):

@@ -59,6 +59,8 @@ mod report;
 
 mod output;
 
+mod intensities;
+
 pub use answer::*;
 pub use ask::*;
 pub use ask_many::*;
@@ -67,6 +69,7 @@ pub use cancel::*;
 pub use engine::*;
 pub use error::*;
 pub use evidence::{anx_evidence, anx_relation, anx_structure_evidence, anx_support};
+pub use intensities::anx_study_intensities;
 pub use log::{anx_free_callback, anx_log_callback, anx_log_level};
 pub use options::anx_switch;
 pub use output::*;

@@ -32,8 +32,8 @@ pub struct anx_perceive_options {
     /// A handle, usually from anx_cancel_new, or NULL. A radiograph that is not perceived when anx_cancel_request is called fails with
     /// ANX_STOPPED.
     pub cancel: *const anx_cancel,
-    /// An anx_switch, by default off: the study and its answers hold the radiograph, for anx_study_overlay and anx_answer_overlay. It takes
-    /// up to two bytes for each pixel, or the file's size, until the study and the last of its answers are freed.
+    /// An anx_switch, by default off: the study and its answers hold the radiograph, for overlays and anx_study_intensities. It takes up to
+    /// two bytes for each pixel, or the file's size, until the study and the last of its answers are freed.
     pub keep_radiograph: usize,
     /// Receives how many radiographs are perceived, or NULL.
     pub progress: anx_progress_callback,
@@ -42,6 +42,12 @@ pub struct anx_perceive_options {
     /// Which transform of the values of interest (VOI) a DICOM file is displayed with, counted from 1: first come the VOI LUTs of its
     /// header, then its windows. 0 for the first. One that a file does not have fails with ANX_RADIOGRAPH. Pixels have none: pass 0 or 1.
     pub window: usize,
+    /// An anx_switch, by default off: bright and dark are swapped, for a file that does not say its polarity, such as a PNG in which air is
+    /// bright. The polarity of DICOM files is read, and that of pixels is anx_pixels.photometric.
+    pub inverted: usize,
+    /// An anx_switch, by default off: the mirror image is perceived, for an image that is flagged as mirrored. Boxes are in pixels of the
+    /// mirror image, so no document that refers to the file can be made of such a study.
+    pub mirrored: usize,
 }
 
 // SAFETY: repr(C), words only, all zero means every default.
@@ -55,9 +61,22 @@ pub(super) struct Way {
     /// How files are read.
     pub read: ReadOptions,
     keeps_radiograph: bool,
+    inverted: bool,
+    mirrored: bool,
 }
 
 impl Way {
+    /// The radiograph that is perceived, of the one that was opened.
+    pub fn turned(&self, mut radiograph: Radiograph) -> Result<Radiograph, Failure> {
+        if self.inverted {
+            radiograph = radiograph.inverted();
+        }
+        if self.mirrored {
+            radiograph = radiograph.mirrored()?;
+        }
+        Ok(radiograph)
+    }
+
     /// The handle of a study of this radiograph.
     pub fn study(&self, study: Study, radiograph: Radiograph) -> anx_study {
         anx_study::new(study, self.keeps_radiograph.then(|| radiograph.into()))
@@ -79,11 +98,13 @@ pub(super) unsafe fn way(options: *const anx_perceive_options, count: usize, eng
     limits.deadline = (options.deadline_ms > 0).then(|| Duration::from_millis(options.deadline_ms as u64));
     limits.cancel = cancel.map(|anx_cancel(handle)| handle.clone());
     let keeps_radiograph = switch(options.keep_radiograph, false, "options.keep_radiograph")?;
+    let inverted = switch(options.inverted, false, "options.inverted")?;
+    let mirrored = switch(options.mirrored, false, "options.mirrored")?;
     let observer = Observer { callback: options.progress, user_data: options.progress_user_data };
     if let Some(progress) = observer.into_callback() {
         limits = limits.progress(progress);
     }
-    Ok(Way { limits: engine.limits(&limits, count)?, read, keeps_radiograph })
+    Ok(Way { limits: engine.limits(&limits, count)?, read, keeps_radiograph, inverted, mirrored })
 }
 
 /// Opens a radiograph's file, DICOM, PNG or JPEG (its first bytes decide, not its name), and perceives it: boxes, sentences, labels, flags.
@@ -173,7 +194,8 @@ pub(super) unsafe fn perceive<S: Send, E: Into<Failure> + Send>(
                 let way = way(options, 1, engine)?;
                 let source = source()?;
                 way.limits.check()?;
-                let radiograph = engine.within(|| open(source, &way.read)).map_err(Into::into)?;
+                let opened = || open(source, &way.read).map_err(Into::into).and_then(|radiograph| way.turned(radiograph));
+                let radiograph = engine.within(opened)?;
                 let study = engine.study_within(&radiograph, &way.limits)?;
                 Ok(way.study(study, radiograph))
             })

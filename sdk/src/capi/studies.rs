@@ -158,7 +158,7 @@ fn perceive<S: Sync, E: Into<Failure>>(
     let open = |source: &S| {
         catch(|| {
             limits.check()?;
-            open(source).map_err(Into::into)
+            open(source).map_err(Into::into).and_then(|radiograph| way.turned(radiograph))
         })
     };
     let opened: Vec<Result<Radiograph, Failure>> = engine.within(|| parallel::map(batch, open));

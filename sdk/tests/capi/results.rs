@@ -96,3 +96,104 @@ fn each_structure_has_an_embedding() {
         anx_study_free(study);
     }
 }
+
+/// How a study of the phantom is made.
+fn turned(inverted: bool, mirrored: bool) -> anx_perceive_options {
+    let switch = |on| if on { ON } else { 0 };
+    let struct_size = size_of::<anx_perceive_options>();
+    let (inverted, mirrored) = (switch(inverted), switch(mirrored));
+    // SAFETY: the header promises that all zero means every default.
+    anx_perceive_options { struct_size, keep_radiograph: ON, inverted, mirrored, ..unsafe { std::mem::zeroed() } }
+}
+
+/// The intensities of a study, and the hash of what was perceived.
+fn displayed(study: *mut anx_study) -> (Vec<f32>, String) {
+    // SAFETY: a live handle, and room for as many values as are said.
+    unsafe {
+        let mut values = vec![-1.0; (anx_study_width(study) * anx_study_height(study)) as usize];
+        let mut error = null_mut();
+        check(anx_study_intensities(study, values.as_mut_ptr(), values.len(), &mut error), error);
+        (values, text((*anx_study_provenance(study)).input_sha256).into())
+    }
+}
+
+#[test]
+fn the_radiograph_can_be_turned_and_is_given_as_it_is_displayed() {
+    let engine = engine();
+    let path = file("examples/phantom.dcm");
+    let expected = |inverted, mirrored| {
+        let mut radiograph = anatomix::Radiograph::open(path.to_str().unwrap()).unwrap();
+        radiograph = if mirrored { radiograph.mirrored().unwrap() } else { radiograph };
+        radiograph = if inverted { radiograph.inverted() } else { radiograph };
+        (radiograph.intensities().unwrap().iter().copied().collect::<Vec<f32>>(), radiograph.sha256().to_string())
+    };
+    let mut seen = Vec::new();
+    for (inverted, mirrored) in [(false, false), (true, false), (false, true), (true, true)] {
+        let options = turned(inverted, mirrored);
+        let (mut study, mut several, mut error) = (null_mut(), null_mut(), null_mut());
+        // SAFETY: valid pointers and live handles, each freed once.
+        unsafe {
+            check(anx_study_from_file(engine.0, path.as_ptr(), &options, &mut study, &mut error), error);
+            check(anx_studies_from_files(engine.0, &path.as_ptr(), 1, &options, &mut several, null_mut(), &mut error), error);
+            for study in [study, several] {
+                assert_eq!(displayed(study), expected(inverted, mirrored));
+                // What refers to pixels of the file is not made of its mirror image.
+                let mut report = null_mut();
+                let status = anx_study_structured_report(study, null(), 0, null(), &mut report, null_mut());
+                assert_eq!(status, if mirrored { anx_status::ANX_OUTPUT } else { anx_status::ANX_OK });
+                anx_bytes_free(report);
+            }
+            seen.push(displayed(study).1);
+            [study, several].into_iter().for_each(|study| anx_study_free(study));
+        }
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), 4);
+}
+
+#[test]
+fn intensities_need_room_and_a_kept_radiograph() {
+    let engine = engine();
+    let (keeping, plain) = (keeping(&engine), study(&engine));
+    // SAFETY: live handles, freed once; nothing is written on failure.
+    unsafe {
+        let count = (anx_study_width(keeping) * anx_study_height(keeping)) as usize;
+        let mut values = vec![-1.0; count];
+        let odd = values.as_mut_ptr().cast::<u8>().wrapping_add(1).cast();
+        for (study, values, count, reason) in [
+            (keeping, values.as_mut_ptr(), count - 1, "the argument count is"),
+            (keeping, values.as_mut_ptr(), usize::MAX, "the argument count is"),
+            (keeping, null_mut(), count, "the argument values is NULL"),
+            (keeping, odd, count, "the argument values is not aligned"),
+            (plain, values.as_mut_ptr(), count, "anx_perceive_options.keep_radiograph"),
+            (null_mut(), values.as_mut_ptr(), count, "the argument study is NULL"),
+        ] {
+            let (status, message, _) = failure(|error| anx_study_intensities(study, values, count, error));
+            assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains(reason), "{message}");
+        }
+        assert!(values.iter().all(|&value| value == -1.0));
+        [keeping, plain].into_iter().for_each(|study| anx_study_free(study));
+        let mut study = null_mut();
+        for options in
+            [anx_perceive_options { inverted: 3, ..turned(false, false) }, anx_perceive_options { mirrored: 9, ..turned(false, false) }]
+        {
+            let path = file("examples/phantom.dcm");
+            let (status, message, _) = failure(|error| anx_study_from_file(engine.0, path.as_ptr(), &options, &mut study, error));
+            assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("the argument options."), "{message}");
+        }
+    }
+}
+
+#[test]
+fn structures_have_sides_and_counterparts() {
+    for one in anatomix::Structure::all() {
+        let side = match one.side() {
+            None => anx_side::ANX_SIDE_NONE,
+            Some(anatomix::Side::Left) => anx_side::ANX_SIDE_LEFT,
+            Some(_) => anx_side::ANX_SIDE_RIGHT,
+        };
+        assert_eq!(anx_structure_side(one.index()), side);
+        assert_eq!(anx_structure_counterpart(one.index()), one.counterpart().unwrap_or(one).index());
+    }
+    assert_eq!((anx_structure_side(36), anx_structure_counterpart(usize::MAX)), (anx_side::ANX_SIDE_NONE, usize::MAX));
+}

@@ -13,6 +13,7 @@ has boxes in pixels of the radiograph:
 """
 
 from ._anatomix import (
+    COUNTERPARTS,
     LABELS,
     STRUCTURES,
     TASKS,
@@ -44,6 +45,7 @@ from ._errors import (
 from ._records import Box, Evidence, Flag, Grounding, Structure, StructureEvidence
 
 __all__ = [
+    "COUNTERPARTS",
     "LABELS",
     "STRUCTURES",
     "TASKS",

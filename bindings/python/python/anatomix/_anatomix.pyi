@@ -13,6 +13,7 @@ from ._errors import Error
 from ._records import Evidence, Flag, Grounding, Structure
 
 __all__ = [
+    "COUNTERPARTS",
     "LABELS",
     "STRUCTURES",
     "TASKS",
@@ -30,6 +31,7 @@ __all__ = [
 
 __version__: str
 STRUCTURES: tuple[str, ...]
+COUNTERPARTS: tuple[int, ...]
 LABELS: tuple[str, ...]
 TASKS: tuple[str, ...]
 
