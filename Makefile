@@ -292,6 +292,10 @@ licences: ## Renew both THIRD-PARTY.txt, the licences of everything linked (inst
 test-chroot: dist ## Build and run the installed example in a Debian bookworm of its own (root, debootstrap, a Debian mirror)
 	packaging/chroot.sh build/dist/$(DIST).tar.gz
 
+.PHONY: check-aarch64
+check-aarch64: ## Compile the SDK for 64-bit Arm as far as the linker (rustup's target aarch64-unknown-linux-gnu)
+	$(CARGO) check --target aarch64-unknown-linux-gnu --features $(FEATURES) -p anatomix
+
 .PHONY: lock
 lock: ## Pin the requirements of tests and of the Python package anew, with hashes (needs uv)
 	for folder in tests bindings/python; do \
