@@ -247,7 +247,7 @@ def test_instruction_tuning_begins_with_what_alignment_gave(whole, train, traine
     assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
     (tmp_path / "run/aligned.safetensors").unlink()
     said = train("instruct", code=1)
-    assert "aligned.safetensors is missing, which `train align` made in this run; run it again" in said
+    assert "aligned.safetensors is missing; run it to its end" in said
     train("instruct", "--from", whole / "run/aligned.safetensors")
     assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 

@@ -87,7 +87,7 @@ pub fn start_of_instruct(run: &Run, keeps: bool) -> Result<Option<PathBuf>> {
     }
     ensure!(
         !was_trained(run, "align"),
-        "{} is missing, which `train align` made in this run; run it again, or name the file to start from with --from",
+        "`train align` was begun in this run, but {} is missing; run it to its end, or name the file to start from with --from",
         aligned.display()
     );
     // An adapter that instruction tuning made itself did not begin with another one.
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(start(&["adapter.safetensors"]), Ok(Some("adapter.safetensors".into())));
         assert_eq!(start(&["adapter.safetensors", "recipe.instruct.toml"]), Ok(None));
         let error = start(&["adapter.safetensors", "recipe.instruct.toml", "recipe.align.toml"]).unwrap_err();
-        assert!(error.contains("which `train align` made in this run; run it again") && error.contains("--from"), "{error}");
+        assert!(error.contains("aligned.safetensors is missing; run it to its end") && error.contains("--from"), "{error}");
         // An imported one is kept, and found again.
         let (_folder, run) = run_with(&["adapter.safetensors"]);
         start_of_instruct(&run, true).unwrap();
