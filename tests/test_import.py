@@ -114,8 +114,8 @@ def test_training_goes_on_from_imports(trainer, folder_run, phantoms, tmp_path):
     """Each training stage starts from imported parts: an image encoder, and a base model with adapters and projectors."""
     torch.manual_seed(6)
     recipe = tmp_path / "recipe.toml"
-    steps = "".join(f"[{name}]\nsteps = 1\nbatch = 2\nquestions = 2\n" for name in ["apm", "align", "instruct"])
-    recipe.write_text(f'run = "run"\ndata = "{phantoms}"\n{steps}')
+    steps = "".join(f"[{name}]\nsteps = 1\nbatch = 2\n" for name in ["apm", "align", "instruct"])
+    recipe.write_text(f'run = "run"\ndata = "{phantoms}"\n{steps}questions = 2\n')
     run = tmp_path / "run"
     shutil.copytree(folder_run.run, run)
     before = load_file(run / "adapter.safetensors")
