@@ -75,11 +75,15 @@ fn quantiles(picture: &Layer, low: f32, high: f32) -> (f32, f32) {
     (at(low), at(high))
 }
 
-/// Draws the markers: L or R near a shoulder, AP or PA near the top. Letters in a mirrored picture may be mirrored or not.
+/// Draws the markers: L or R near a shoulder, AP or PA near the top. Letters in a mirrored picture may be mirrored or not. For a scene
+/// without markers the same numbers are drawn at random, so that the rest of the picture is the same.
 fn markers(picture: &mut Layer, scene: &Scene, rng: &mut impl Rng) {
     let Ok(font) = FontRef::try_from_slice(FONT) else { return };
     let (width, height) = (picture.width as f32, picture.height as f32);
     let mut paint = |text: &str, x: f32, y: f32, size: f32, brightness: f32, flip: bool| {
+        if !scene.markers {
+            return;
+        }
         let side = (size * 1.4 * text.len() as f32) as u32 + 2;
         let mut stamp = GrayImage::new(side, (size * 1.3) as u32 + 2);
         imageproc::drawing::draw_text_mut(&mut stamp, Luma([255]), 1, 0, PxScale::from(size), &font, text);

@@ -31,6 +31,8 @@ pub struct Options {
     pub size: u32,
     /// A DICOM file is written in addition to the PNG for seeds divisible by this; for none if it is 0.
     pub dicom_every: u64,
+    /// Whether the pictures have markers, the letters of a side or a view. Without them, all else of a seed's picture is the same.
+    pub markers: bool,
 }
 
 /// Name of a seed's split. Below [`EVALUATION_SEEDS`], one seed in 20 is for validation and one in 20 for test; from there on, all are
@@ -72,7 +74,8 @@ pub fn write(options: &Options, progress: impl Fn(u64) + Sync) -> Result<(), Dat
     }
     labels.push('\n');
     let draw = |seed: u64| {
-        let scene = Scene::sample_sized(seed, options.size);
+        let mut scene = Scene::sample_sized(seed, options.size);
+        scene.markers = options.markers;
         let picture = scene.render();
         let id = scene.id();
         save_png(&images.join(format!("{id}.png")), &picture)?;

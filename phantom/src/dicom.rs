@@ -72,7 +72,7 @@ pub fn write_dicom(path: &Path, scene: &Scene, picture: &Layer) -> Result<(), Da
         text(tags::PRESENTATION_INTENT_TYPE, VR::CS, "FOR PRESENTATION"),
         text(tags::PRESENTATION_LUT_SHAPE, VR::CS, if inverted { "INVERSE" } else { "IDENTITY" }),
         text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, if inverted { "MONOCHROME1" } else { "MONOCHROME2" }),
-        text(tags::BURNED_IN_ANNOTATION, VR::CS, "YES"),
+        text(tags::BURNED_IN_ANNOTATION, VR::CS, if scene.markers { "YES" } else { "NO" }),
         text(tags::RESCALE_INTERCEPT, VR::DS, "0"),
         text(tags::RESCALE_SLOPE, VR::DS, "1"),
         text(tags::RESCALE_TYPE, VR::LO, "US"),

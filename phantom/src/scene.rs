@@ -18,6 +18,8 @@ pub struct Scene {
     pub findings: Vec<Finding>,
     /// Whether the view is anterior-posterior; otherwise it is posterior-anterior.
     pub ap_view: bool,
+    /// Whether the picture has markers, the letters of a side or a view.
+    pub markers: bool,
     pub(crate) anatomy: Anatomy,
     regions: [Vec<Point>; STRUCTURE_COUNT],
 }
@@ -48,7 +50,7 @@ impl Scene {
         // A finding outside of the field of view does not count.
         findings.retain(|finding| !finding.boxes(&frame).is_empty());
         let regions = anatomy.regions();
-        Self { seed, frame, findings, ap_view, anatomy, regions }
+        Self { seed, frame, findings, ap_view, markers: true, anatomy, regions }
     }
 
     /// The identifier in file names and tables.

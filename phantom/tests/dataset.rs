@@ -5,7 +5,7 @@ use anatomix_phantom::dataset::{self, Options};
 use std::path::Path;
 
 fn options(out: &Path, count: u64, seed: u64) -> Options {
-    Options { out: out.into(), count, seed, size: 160, dicom_every: 1 }
+    Options { out: out.into(), count, seed, size: 160, dicom_every: 1, markers: true }
 }
 
 #[test]

@@ -19,6 +19,22 @@ fn equal_seeds_give_equal_pictures() {
 }
 
 #[test]
+fn a_picture_without_markers_differs_in_them_only() {
+    let mut marked = 0;
+    for seed in 0..12 {
+        let with = Scene::sample_sized(seed, 160);
+        let mut without = with.clone();
+        without.markers = false;
+        let (a, b) = (with.render().data, without.render().data);
+        let differs = a.iter().zip(&b).filter(|(a, b)| a != b).count();
+        marked += usize::from(differs > 0);
+        assert!(differs < a.len() / 40, "{seed}: {differs} of {} pixels differ", a.len());
+        assert_eq!(tasks::samples(&with, 0), tasks::samples(&without, 0));
+    }
+    assert!((4..12).contains(&marked), "{marked} pictures have markers; six to nine in ten have");
+}
+
+#[test]
 fn boxes_lie_in_the_picture_and_in_order() {
     let inside = |inner: PixelBox, outer: PixelBox| {
         inner.x0 >= outer.x0 - 2.0 && inner.y0 >= outer.y0 - 2.0 && inner.x1 <= outer.x1 + 2.0 && inner.y1 <= outer.y1 + 2.0

@@ -29,6 +29,9 @@ pub struct Arguments {
     /// Write a DICOM file in addition to the PNG for each seed divisible by this; 0 writes none.
     #[arg(long, default_value_t = 10)]
     dicom_every: u64,
+    /// Draw no markers, the letters of a side or a view; all else of a seed's radiograph is the same.
+    #[arg(long)]
+    without_markers: bool,
 }
 
 /// File name of what was drawn. It is written first, and says that a folder is of phantoms.
@@ -47,7 +50,7 @@ fn claim(out: &Path) -> Result<()> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let &Arguments { ref out, count, seed, size, dicom_every } = arguments;
+    let &Arguments { ref out, count, seed, size, dicom_every, without_markers } = arguments;
     ensure!(count > 0, "--count is 0; draw at least one radiograph");
     let end = seed.checked_add(count).with_context(|| format!("--seed {seed} and --count {count} are too large together"))?;
     ensure!(
@@ -59,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let drawn = json!({ "count": count, "seed": seed, "size": size, "dicom_every": dicom_every });
     write_whole(out.join(MARK), format!("{drawn:#}\n").as_bytes())?;
     let bar = progress::bar(count, "drawing");
-    write(&Options { out: out.clone(), count, seed, size, dicom_every }, |n| bar.inc(n))?;
+    write(&Options { out: out.clone(), count, seed, size, dicom_every, markers: !without_markers }, |n| bar.inc(n))?;
     bar.finish_and_clear();
     // A phantom of training resembles one of validation as much as two of training do, so that both give sentences.
     let database_splits = vec![Split::Train, Split::Validate];
@@ -77,7 +80,7 @@ mod tests {
     fn files_of_others_are_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("a/b");
-        let arguments = Arguments { out: out.clone(), count: 1, seed: 0, size: 64, dicom_every: 0 };
+        let arguments = Arguments { out: out.clone(), count: 1, seed: 0, size: 64, dicom_every: 0, without_markers: false };
         run(&arguments).unwrap();
         // Phantoms are drawn again.
         run(&arguments).unwrap();

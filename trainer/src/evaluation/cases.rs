@@ -128,7 +128,7 @@ mod tests {
     fn training_phantoms_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let write = |seed| {
-            let options = anatomix_phantom::dataset::Options { out: folder.path().into(), count: 2, seed, size: 64, dicom_every: 0 };
+            let options = anatomix_phantom::dataset::Options { out: folder.path().into(), count: 2, seed, size: 64, dicom_every: 0, markers: true };
             anatomix_phantom::dataset::write(&options, |_| ()).unwrap();
             let sources = Folders { phantom: Some(folder.path().into()), ..Folders::default() };
             prepare(&Config { sources, ..Config::default() }, &folder.path().join(INSIDE), true).unwrap();

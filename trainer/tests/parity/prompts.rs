@@ -43,7 +43,7 @@ impl Base {
         let folder = tempfile::tempdir().unwrap();
         let run = tch::no_grad(|| make_run(&folder.path().join("base")));
         let out = folder.path().join("data");
-        write(&Options { out: out.clone(), count: 24, seed: 0, size: 64, dicom_every: 0 }, |_| {}).unwrap();
+        write(&Options { out: out.clone(), count: 24, seed: 0, size: 64, dicom_every: 0, markers: true }, |_| {}).unwrap();
         let sources = Folders { phantom: Some(out.clone()), ..Folders::default() };
         prepare(&Config { sources, ..Config::default() }, &out.join(INSIDE), false).unwrap();
         Self { folder, run }

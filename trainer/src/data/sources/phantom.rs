@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn what_is_read_is_what_was_drawn() {
         let folder = tempfile::tempdir().unwrap();
-        write(&Options { out: folder.path().into(), count: 12, seed: 40, size: 96, dicom_every: 0 }, |_| ()).unwrap();
+        write(&Options { out: folder.path().into(), count: 12, seed: 40, size: 96, dicom_every: 0, markers: true }, |_| ()).unwrap();
         let mut skipped = Skipped::default();
         let asked = questions(folder.path(), &mut skipped);
         for seed in 40..52 {

@@ -53,7 +53,8 @@ mod tests {
     #[test]
     fn headers_say_the_size() {
         let folder = tempfile::tempdir().unwrap();
-        let options = anatomix_phantom::dataset::Options { out: folder.path().into(), count: 1, seed: 0, size: 96, dicom_every: 1 };
+        let options =
+            anatomix_phantom::dataset::Options { out: folder.path().into(), count: 1, seed: 0, size: 96, dicom_every: 1, markers: true };
         anatomix_phantom::dataset::write(&options, |_| ()).unwrap();
         let mut skipped = Skipped::default();
         for kind in ["images/phantom-0000000.png", "dicom/phantom-0000000.dcm"] {
