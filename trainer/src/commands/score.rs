@@ -1,7 +1,7 @@
 //! The command `score`.
 
-use crate::evaluation::predictions;
-use crate::metrics::wordnet::WordNet;
+use crate::predictions::judges::{Folders, Judges};
+use crate::predictions::scores;
 use anyhow::Result;
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
@@ -16,9 +16,8 @@ use std::path::PathBuf;
 pub struct Arguments {
     /// The predictions.
     predictions: PathBuf,
-    /// Folder of WordNet's database files, for METEOR; without it METEOR is left out.
-    #[arg(long, value_name = "DIR")]
-    wordnet: Option<PathBuf>,
+    #[command(flatten)]
+    judges: Folders,
     /// Print the scores of each prediction, as one JSON object a line, instead of the table.
     #[arg(long)]
     each: bool,
@@ -36,14 +35,13 @@ fn printable(name: &str) -> String {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let given = predictions::read(&arguments.predictions)?;
-    let net = arguments.wordnet.as_deref().map(WordNet::open).transpose()?;
-    let scores = predictions::score(&given, net.as_ref());
+    let mut given = scores::read(&arguments.predictions)?;
+    let each = Judges::open(&arguments.judges)?.score(&mut given)?;
     let mut out = std::io::stdout().lock();
     if arguments.each {
-        return scores.iter().try_for_each(|scores| Ok(writeln!(out, "{}", serde_json::to_string(scores)?)?));
+        return each.iter().try_for_each(|own| Ok(writeln!(out, "{}", serde_json::to_string(own)?)?));
     }
-    let tasks = predictions::table(&given, &scores, arguments.seed);
+    let tasks = scores::table(&given, &each, arguments.seed);
     if arguments.json {
         return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&tasks)?)?);
     }

@@ -25,7 +25,7 @@ pub struct Case {
 }
 
 /// Reads the test split of a prepared folder: the first `limit` images, and for each image at most `questions` questions of each of
-/// `tasks`. The image's identifier alone determines which questions are chosen. Questions that follow on earlier ones are left out.
+/// `tasks`. The image's identifier alone determines which questions are chosen.
 ///
 /// # Errors
 /// If the folder cannot be read, has no test images, or contains phantoms with training seeds.
@@ -50,8 +50,7 @@ pub fn read(folder: &Path, tasks: &[Task], questions: usize, limit: Option<usize
         .into_iter()
         .map(|number| {
             let mut image = index.image(number)?;
-            let mut samples = if questions == 0 { Vec::new() } else { index.samples(number, &image, Split::Test)? };
-            samples.retain(|sample| sample.history.is_empty());
+            let samples = if questions == 0 { Vec::new() } else { index.samples(number, &image, Split::Test)? };
             if image.split != Some(Split::Test) {
                 (image.boxes, image.sentences, image.labels) = (Vec::new(), Vec::new(), None);
             }
@@ -78,7 +77,9 @@ fn choose(id: &str, samples: Vec<Sample>, tasks: &[Task], questions: usize) -> V
         .iter()
         .flat_map(|&task| {
             let mut rng = ChaCha8Rng::from_seed(Digest::of(format!("{id} {task}").as_bytes()).0);
-            samples.iter().enumerate().filter(|(_, s)| s.task == task).map(|(i, _)| i).sample(&mut rng, questions)
+            let own = samples.iter().enumerate().filter(|(_, s)| s.task == task).map(|(i, _)| i);
+            // Room for all that are wanted is allocated, however many there are.
+            own.sample(&mut rng, questions.min(samples.len()))
         })
         .collect();
     chosen.sort_unstable();
@@ -122,13 +123,15 @@ mod tests {
         assert!(once.iter().all(|s| s.task == Task::ClosedQuestion));
         let other: Vec<_> = ["b", "c", "d"].map(|id| choose(id, samples.clone(), &tasks, 3)).into();
         assert!(other.iter().any(|o| *o != once), "the choice depends on the image");
+        assert_eq!(choose("a", samples.clone(), &Task::ALL, usize::MAX), samples);
     }
 
     #[test]
     fn training_phantoms_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let write = |seed| {
-            let options = anatomix_phantom::dataset::Options { out: folder.path().into(), count: 2, seed, size: 64, dicom_every: 0, markers: true };
+            let options =
+                anatomix_phantom::dataset::Options { out: folder.path().into(), count: 2, seed, size: 64, dicom_every: 0, markers: true };
             anatomix_phantom::dataset::write(&options, |_| ()).unwrap();
             let sources = Folders { phantom: Some(folder.path().into()), ..Folders::default() };
             prepare(&Config { sources, ..Config::default() }, &folder.path().join(INSIDE), true).unwrap();

@@ -5,6 +5,7 @@ use super::cases::Case;
 use crate::data::samples::record::Sample;
 use crate::metrics::boxes::mean_best_iou;
 use crate::metrics::rouge::rouge1;
+use crate::predictions::form::Form;
 use anatomix::parts::geometry::Letterbox;
 use anatomix::parts::retrieval::is_finding;
 use anatomix::{Answer, Engine, LABEL_COUNT, PixelBox, Question, Radiograph, STRUCTURE_COUNT, Study, Support, Task, Timing};
@@ -83,15 +84,13 @@ pub enum Outcome {
     },
 }
 
-/// Runs the engine on an image, or on its mirrored image, and asks the questions of its case.
-///
-/// Left and right are the patient's: mirroring changes the expected boxes, but no names, sentences or answers.
+/// Opens a case's image, or mirrors it.
 ///
 /// # Errors
-/// If the image cannot be read or the engine fails.
-pub fn evaluate_image(engine: &Engine, case: &Case, flip: bool) -> Result<ImageResult> {
-    let Case { image, path, samples } = case;
-    let mut radiograph = Radiograph::open(path)?;
+/// If it cannot be read, or is not of the size that it was prepared with.
+pub fn open(case: &Case, flip: bool) -> Result<Radiograph> {
+    let Case { image, path, .. } = case;
+    let radiograph = Radiograph::open(path)?;
     ensure!(
         (radiograph.width(), radiograph.height()) == (image.width, image.height),
         "{} has {} x {} pixels, and had {} x {} when it was prepared; prepare the folder again",
@@ -101,9 +100,18 @@ pub fn evaluate_image(engine: &Engine, case: &Case, flip: bool) -> Result<ImageR
         image.width,
         image.height
     );
-    if flip {
-        radiograph = radiograph.mirrored()?;
-    }
+    Ok(if flip { radiograph.mirrored()? } else { radiograph })
+}
+
+/// Runs the engine on an image, or on its mirrored image, and asks the questions of its case.
+///
+/// Left and right are the patient's: mirroring changes the expected boxes, but no names, sentences or answers.
+///
+/// # Errors
+/// If the image cannot be read or the engine fails.
+pub fn evaluate_image(engine: &Engine, case: &Case, flip: bool) -> Result<ImageResult> {
+    let Case { image, path, samples } = case;
+    let radiograph = open(case, flip)?;
     let frame = Frame { width: radiograph.width() as f32, flip };
     let letterbox = Letterbox::new(radiograph.width(), radiograph.height());
     let mut study = engine.study(&radiograph).with_context(|| path.display().to_string())?;
@@ -131,31 +139,64 @@ pub fn evaluate_image(engine: &Engine, case: &Case, flip: bool) -> Result<ImageR
 }
 
 /// Converts expected boxes to the image that is evaluated, which may be mirrored.
-#[derive(Clone, Copy)]
-struct Frame {
-    width: f32,
-    flip: bool,
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// Width of the image in pixels.
+    pub width: f32,
+    /// Whether the image is mirrored.
+    pub flip: bool,
 }
 
 impl Frame {
-    fn bounds(self, b: &PixelBox) -> PixelBox {
+    /// A box of the original image in the image that is shown.
+    pub fn bounds(self, b: &PixelBox) -> PixelBox {
         if self.flip { PixelBox::new(self.width - b.x1, b.y0, self.width - b.x0, b.y1) } else { *b }
+    }
+
+    /// The boxes of a sample.
+    pub fn boxes(self, sample: &Sample) -> Vec<PixelBox> {
+        sample.boxes.iter().map(|b| self.bounds(b)).collect()
     }
 }
 
 fn ask(study: &mut Study, sample: &Sample, frame: Frame, letterbox: &Letterbox) -> Result<Answered> {
-    let boxes: Vec<PixelBox> = sample.boxes.iter().map(|b| frame.bounds(b)).collect();
-    let question =
-        if sample.question.contains("<box>") { with_boxes(&sample.question, &boxes, letterbox)? } else { sample.question.clone() };
-    let answer = study.ask(Question::new(question))?;
+    let answer = converse(study, turns(sample, frame, letterbox)?, false)?;
     let sentences = if sample.task == Task::Report { judged_sentences(&sample.answer, &answer) } else { Vec::new() };
     Ok(Answered {
         sentences,
         task: sample.task,
-        outcome: judge(sample, &boxes, &answer),
+        outcome: judge(sample, &frame.boxes(sample), &answer),
         milliseconds: answer.timing.total.unwrap_or_default(),
         tokens: answer.tokens,
     })
+}
+
+/// The questions of a sample's conversation, the sample's own last, with boxes in pixels of the image that is shown.
+///
+/// # Errors
+/// If a box of a question is not one of the sample's.
+pub fn turns(sample: &Sample, frame: Frame, letterbox: &Letterbox) -> Result<Vec<String>> {
+    let earlier = sample.history.iter().map(|(question, _)| {
+        let boxes = Form::Anatomix.read(question, letterbox).boxes();
+        with_boxes(question, &boxes.iter().map(|b| frame.bounds(b)).collect::<Vec<_>>(), letterbox)
+    });
+    let own = with_boxes(&sample.question, &frame.boxes(sample), letterbox);
+    earlier.chain([own]).collect()
+}
+
+/// Asks questions that follow on each other, and returns the last answer. The study's own answers to the earlier ones precede it, as they
+/// would for a user. `accept` accepts flags, see [`Question::accept_flags`].
+///
+/// # Errors
+/// If a question cannot be answered.
+pub fn converse(study: &mut Study, turns: Vec<String>, accept: bool) -> Result<Answer> {
+    let mut last = None;
+    for text in turns {
+        let question = Question::new(text);
+        let question = if last.is_some() { question.follow_up() } else { question };
+        last = Some(study.ask(if accept { question.accept_flags() } else { question })?);
+    }
+    last.context("a sample without a question")
 }
 
 fn judged_sentences(expected: &str, answer: &Answer) -> Vec<JudgedSentence> {
@@ -203,6 +244,8 @@ fn with_boxes(question: &str, boxes: &[PixelBox], letterbox: &Letterbox) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::samples::record::{Image, Source};
+    use crate::data::sources::split::Split;
 
     #[test]
     fn boxes_of_questions_are_in_pixels_and_mirrored() {
@@ -216,6 +259,12 @@ mod tests {
         let other = PixelBox::new(1.0, 2.0, 3.0, 4.0);
         assert_eq!(with_boxes(two, &[bounds, other], &letterbox).unwrap(), "<box>(0,10.5),(40,20)</box> and <box>(1,2),(3,4)</box>.");
         assert!(with_boxes(two, &[bounds], &letterbox).is_err());
+        // Earlier questions have their boxes on the prompt's grid: 512 is the middle of the square of 100 pixels.
+        let image = Image::new(Source::Slake, "a", "a.png".into(), (100, 50), "a".into(), "a".into(), None);
+        let mut sample = Sample::new(&image, Split::Test, Task::OpenQuestion, "And there?".into(), String::new());
+        sample.history = vec![("What is in <box>(0,256),(512,512)</box>?".into(), "Edema".into())];
+        assert_eq!(turns(&sample, frame(false), &letterbox).unwrap(), ["What is in <box>(0,0),(50,25)</box>?", "And there?"]);
+        assert_eq!(turns(&sample, frame(true), &letterbox).unwrap()[0], "What is in <box>(50,0),(100,25)</box>?");
         assert!(with_boxes("in <box>(0,1),(2,3)</box>?", &[], &letterbox).is_err());
         assert!(with_boxes("in <box>(0,1),(2,3)</box>?", &[PixelBox::new(200.0, 0.0, 300.0, 9.0)], &letterbox).is_err());
     }

@@ -1,11 +1,10 @@
 //! Evaluation of bundles on data sets, through the SDK.
 
-mod answers;
+pub mod answers;
 mod cases;
 mod figures;
 pub mod gate;
-mod image;
-pub mod predictions;
+pub mod image;
 mod table;
 
 pub use cases::{Case, read};

@@ -7,6 +7,7 @@ mod adapter;
 mod apm;
 mod checkpoint;
 mod dino;
+pub mod encoder;
 mod error;
 mod language;
 mod names;

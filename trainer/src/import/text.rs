@@ -10,7 +10,7 @@ use std::path::Path;
 use tokenizers::Tokenizer;
 
 /// Largest accepted size in a configuration.
-const MAX_SIZE: i64 = 1 << 24;
+pub(super) const MAX_SIZE: i64 = 1 << 24;
 
 /// A complete sentence encoder.
 pub(super) struct SentenceEncoder {
@@ -67,7 +67,7 @@ impl SentenceEncoder {
 }
 
 /// A tensor's name in a run; `None` for pretraining heads and the pooler, which are not imported.
-fn own_name(name: &str) -> Option<String> {
+pub(super) fn own_name(name: &str) -> Option<String> {
     let name = name.strip_prefix("bert.").unwrap_or(name);
     if ["pooler.", "cls.", "embeddings.position_ids"].iter().any(|unused| name.starts_with(unused)) {
         return None;
@@ -80,7 +80,7 @@ fn own_name(name: &str) -> Option<String> {
     Some(name)
 }
 
-fn config(folder: &Path) -> Result<TextConfig, ImportError> {
+pub(super) fn config(folder: &Path) -> Result<TextConfig, ImportError> {
     let path = folder.join("config.json");
     let bert: Bert = json(&path)?;
     let found = [

@@ -1,5 +1,6 @@
 //! Scores of predictions that are given as text and boxes, whatever made them.
 
+use super::lines;
 use crate::metrics::bleu::Counts;
 use crate::metrics::bootstrap::Patients;
 use crate::metrics::boxes::{Hits, map, mean_best_iou};
@@ -9,19 +10,12 @@ use crate::metrics::meteor::meteor;
 use crate::metrics::rouge::{rouge_l, rouge1, rouge2};
 use crate::metrics::summary::mean;
 use crate::metrics::wordnet::WordNet;
-use anatomix::parts::files;
 use anatomix::{LABEL_COUNT, Label, PixelBox};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-
-/// Longest line in bytes.
-const MAX_LINE: u64 = 1 << 20;
-/// Largest number of predictions of a file.
-const MAX_PREDICTIONS: usize = 4 << 20;
 
 /// A line of a file of predictions. What is absent is not scored.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -44,18 +38,26 @@ struct Line {
     label_scores: Option<BTreeMap<String, f64>>,
 }
 
-type Labels = [bool; LABEL_COUNT];
+/// Whether each label applies.
+pub type Labels = [bool; LABEL_COUNT];
 
 /// What is compared of a prediction.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Prediction {
-    patient: String,
-    task: String,
-    texts: Option<(String, String)>,
-    boxes: Option<(Vec<PixelBox>, Vec<PixelBox>)>,
-    labels: Option<(Labels, Labels)>,
+    /// The patient.
+    pub patient: String,
+    /// Predictions of the same task are scored together.
+    pub task: String,
+    /// The expected text and the predicted one.
+    pub texts: Option<(String, String)>,
+    /// The predicted boxes and the expected ones.
+    pub boxes: Option<(Vec<PixelBox>, Vec<PixelBox>)>,
+    /// Whether each label applies, and whether it was predicted.
+    pub labels: Option<(Labels, Labels)>,
     /// Whether each label applies, and its probability; NaN if none is given.
-    scores: Option<(Labels, [f64; LABEL_COUNT])>,
+    pub scores: Option<(Labels, [f64; LABEL_COUNT])>,
+    /// The labels that CheXbert finds in the expected text and in the predicted one.
+    pub found: Option<(Labels, Labels)>,
 }
 
 /// Scores of one prediction.
@@ -82,6 +84,12 @@ pub struct Scores {
     /// Mean average precision of the sample alone, without expected boxes none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub map: Option<f64>,
+    /// BERTScore, if there is a model for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bert_score: Option<f64>,
+    /// F1 of RadGraph's entities, if there is a model for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub radgraph: Option<f64>,
     #[serde(skip)]
     grams: Option<Counts>,
     #[serde(skip)]
@@ -99,30 +107,21 @@ pub struct Figure {
     pub count: usize,
 }
 
+/// Figures by name.
+pub type Figures = BTreeMap<&'static str, Figure>;
 /// Figures by task and name.
-pub type Table = BTreeMap<String, BTreeMap<&'static str, Figure>>;
+pub type Table = BTreeMap<String, Figures>;
 
 /// Reads a file with one JSON object a line.
 ///
 /// # Errors
 /// If it cannot be read, or a line is not a prediction; the error names file and line.
 pub fn read(path: &Path) -> Result<Vec<Prediction>> {
-    let file = files::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (mut reader, mut line, mut predictions) = (BufReader::new(file), Vec::new(), Vec::new());
-    for number in 1.. {
-        let failed = || format!("{} line {number}", path.display());
-        line.clear();
-        if (&mut reader).take(MAX_LINE + 1).read_until(b'\n', &mut line).with_context(failed)? == 0 {
-            break;
-        }
-        ensure!(line.len() as u64 <= MAX_LINE, "{} has more than {MAX_LINE} bytes", failed());
-        ensure!(predictions.len() < MAX_PREDICTIONS, "{} has more than {MAX_PREDICTIONS} predictions", path.display());
-        if !line.trim_ascii().is_empty() {
-            predictions
-                .push(serde_json::from_slice(&line).map_err(Into::into).and_then(|line| prediction(line, number)).with_context(failed)?);
-        }
-    }
-    ensure!(!predictions.is_empty(), "{} has no predictions; it needs one JSON object a line", path.display());
+    let mut predictions = Vec::new();
+    lines::read(path, |line, number| {
+        predictions.push(prediction(line, number)?);
+        Ok(())
+    })?;
     Ok(predictions)
 }
 
@@ -152,6 +151,7 @@ fn prediction(line: Line, number: usize) -> Result<Prediction> {
         boxes,
         labels: expected_labels.zip(predicted_labels),
         scores: expected_labels.zip(line.label_scores.map(probabilities).transpose()?),
+        found: None,
     })
 }
 
@@ -218,61 +218,71 @@ pub fn table(predictions: &[Prediction], scores: &[Scores], seed: u64) -> Table 
     for (index, prediction) in predictions.iter().enumerate() {
         tasks.entry(&prediction.task).or_default().push(index);
     }
-    let figures = |cases: &[usize]| {
-        let patients = Patients::of(cases.iter().map(|&case| predictions[case].patient.as_str()));
-        let mut figures = BTreeMap::new();
-        let mut add = |name, has: &dyn Fn(usize) -> bool, of: &(dyn Fn(&[usize]) -> Option<f64> + Sync)| {
-            // The intervals' resamples name cases of this task by their position.
-            let resampled = |drawn: &[usize]| of(&drawn.iter().map(|&at| cases[at]).collect::<Vec<_>>());
-            if let Some(value) = of(cases) {
-                let count = cases.iter().filter(|&&case| has(case)).count();
-                figures.insert(name, Figure { value, interval: patients.interval(seed, resampled), count });
-            }
-        };
-        type Value = fn(&Scores) -> Option<f64>;
-        let means: [(&str, Value); 6] = [
-            ("rouge1", |s| s.rouge1),
-            ("rouge2", |s| s.rouge2),
-            ("rouge_l", |s| s.rouge_l),
-            ("meteor", |s| s.meteor),
-            // As in the paper: predictions without boxes are left out.
-            ("iou", |s| s.iou),
-            ("map", |s| s.map.filter(|_| s.iou.is_some())),
-        ];
-        for (name, value) in means {
-            add(name, &|case| value(&scores[case]).is_some(), &|drawn| mean(drawn.iter().filter_map(|&case| value(&scores[case]))));
+    tasks.into_iter().map(|(task, cases)| (task.to_owned(), figures(predictions, scores, &cases, seed, |_| true))).collect()
+}
+
+/// The `wanted` figures of some predictions together, `cases`, with their intervals.
+pub fn figures(predictions: &[Prediction], scores: &[Scores], cases: &[usize], seed: u64, wanted: impl Fn(&str) -> bool) -> Figures {
+    let patients = Patients::of(cases.iter().map(|&case| predictions[case].patient.as_str()));
+    let mut figures = BTreeMap::new();
+    let mut add = |name, has: &dyn Fn(usize) -> bool, of: &(dyn Fn(&[usize]) -> Option<f64> + Sync)| {
+        if !wanted(name) {
+            return;
         }
-        // Corrected: predictions without boxes count 0.
-        let expects = |case: usize| scores[case].hits.is_some() && scores[case].map.is_some();
-        add("iou_all", &expects, &|drawn| mean(drawn.iter().filter(|&&case| expects(case)).map(|&case| scores[case].iou.unwrap_or(0.0))));
-        let has_boxes = |case: usize| scores[case].hits.is_some();
-        add("map_all", &has_boxes, &|drawn| map(drawn.iter().filter_map(|&case| scores[case].hits.as_ref())));
-        add("bleu", &|case| scores[case].grams.is_some(), &|drawn| {
-            let grams: Vec<&Counts> = drawn.iter().filter_map(|&case| scores[case].grams.as_ref()).collect();
-            let mut sum = Counts::default();
-            grams.iter().for_each(|counts| sum.add(counts));
-            (!grams.is_empty()).then(|| sum.corpus())
-        });
-        let has_labels = |case: usize| predictions[case].labels.is_some();
-        let of_labels = |drawn: &[usize]| f1(drawn.iter().filter_map(|&case| predictions[case].labels.as_ref()).map(|(a, b)| (a, b)));
-        add("f1_macro", &has_labels, &|drawn| of_labels(drawn).macro_f1);
-        add("f1_micro", &has_labels, &|drawn| of_labels(drawn).micro_f1);
-        add("f1_weighted", &has_labels, &|drawn| of_labels(drawn).weighted_f1);
-        add("accuracy", &has_labels, &|drawn| {
-            mean(drawn.iter().filter_map(|&case| predictions[case].labels.as_ref()).map(|(a, b)| f64::from(u8::from(a == b))))
-        });
-        let has_scores = |case: usize| predictions[case].scores.is_some();
-        let of_label = |drawn: &[usize], label: usize| {
-            let pairs = drawn.iter().filter_map(|&case| predictions[case].scores.as_ref());
-            pairs.map(|(applies, scores)| (scores[label], applies[label])).filter(|(score, _)| !score.is_nan()).collect::<Vec<_>>()
-        };
-        add("auroc", &has_scores, &|drawn| mean((0..LABEL_COUNT).filter_map(|label| auroc(of_label(drawn, label)))));
-        add("calibration_error", &has_scores, &|drawn| {
-            expected_calibration_error((0..LABEL_COUNT).flat_map(|label| of_label(drawn, label)))
-        });
-        figures
+        // The intervals' resamples name cases by their position.
+        let resampled = |drawn: &[usize]| of(&drawn.iter().map(|&at| cases[at]).collect::<Vec<_>>());
+        if let Some(value) = of(cases) {
+            let count = cases.iter().filter(|&&case| has(case)).count();
+            figures.insert(name, Figure { value, interval: patients.interval(seed, resampled), count });
+        }
     };
-    tasks.into_iter().map(|(task, cases)| (task.to_owned(), figures(&cases))).collect()
+    type Value = fn(&Scores) -> Option<f64>;
+    let means: [(&str, Value); 8] = [
+        ("rouge1", |s| s.rouge1),
+        ("rouge2", |s| s.rouge2),
+        ("rouge_l", |s| s.rouge_l),
+        ("meteor", |s| s.meteor),
+        ("bert_score", |s| s.bert_score),
+        ("radgraph", |s| s.radgraph),
+        // As in the paper: predictions without boxes are left out.
+        ("iou", |s| s.iou),
+        ("map", |s| s.map.filter(|_| s.iou.is_some())),
+    ];
+    for (name, value) in means {
+        add(name, &|case| value(&scores[case]).is_some(), &|drawn| mean(drawn.iter().filter_map(|&case| value(&scores[case]))));
+    }
+    // Corrected: predictions without boxes count 0.
+    let expects = |case: usize| scores[case].hits.is_some() && scores[case].map.is_some();
+    add("iou_all", &expects, &|drawn| mean(drawn.iter().filter(|&&case| expects(case)).map(|&case| scores[case].iou.unwrap_or(0.0))));
+    let has_boxes = |case: usize| scores[case].hits.is_some();
+    add("map_all", &has_boxes, &|drawn| map(drawn.iter().filter_map(|&case| scores[case].hits.as_ref())));
+    add("bleu", &|case| scores[case].grams.is_some(), &|drawn| {
+        let grams: Vec<&Counts> = drawn.iter().filter_map(|&case| scores[case].grams.as_ref()).collect();
+        let mut sum = Counts::default();
+        grams.iter().for_each(|counts| sum.add(counts));
+        (!grams.is_empty()).then(|| sum.corpus())
+    });
+    let has_labels = |case: usize| predictions[case].labels.is_some();
+    let of_labels = |drawn: &[usize]| f1(drawn.iter().filter_map(|&case| predictions[case].labels.as_ref()).map(|(a, b)| (a, b)));
+    add("f1_macro", &has_labels, &|drawn| of_labels(drawn).macro_f1);
+    add("f1_micro", &has_labels, &|drawn| of_labels(drawn).micro_f1);
+    add("f1_weighted", &has_labels, &|drawn| of_labels(drawn).weighted_f1);
+    let is_found = |case: usize| predictions[case].found.is_some();
+    let of_found = |drawn: &[usize]| f1(drawn.iter().filter_map(|&case| predictions[case].found.as_ref()).map(|(a, b)| (a, b)));
+    add("chexbert_macro", &is_found, &|drawn| of_found(drawn).macro_f1);
+    add("chexbert_micro", &is_found, &|drawn| of_found(drawn).micro_f1);
+    add("chexbert_weighted", &is_found, &|drawn| of_found(drawn).weighted_f1);
+    add("accuracy", &has_labels, &|drawn| {
+        mean(drawn.iter().filter_map(|&case| predictions[case].labels.as_ref()).map(|(a, b)| f64::from(u8::from(a == b))))
+    });
+    let has_scores = |case: usize| predictions[case].scores.is_some();
+    let of_label = |drawn: &[usize], label: usize| {
+        let pairs = drawn.iter().filter_map(|&case| predictions[case].scores.as_ref());
+        pairs.map(|(applies, scores)| (scores[label], applies[label])).filter(|(score, _)| !score.is_nan()).collect::<Vec<_>>()
+    };
+    add("auroc", &has_scores, &|drawn| mean((0..LABEL_COUNT).filter_map(|label| auroc(of_label(drawn, label)))));
+    add("calibration_error", &has_scores, &|drawn| expected_calibration_error((0..LABEL_COUNT).flat_map(|label| of_label(drawn, label))));
+    figures
 }
 
 #[cfg(test)]
@@ -322,7 +332,7 @@ mod tests {
             assert!(error.contains("line 2") && error.contains(words), "{line}: {error}");
         }
         assert!(read_text("\n").unwrap_err().to_string().contains("no predictions"));
-        assert!(read_text(&"x".repeat(MAX_LINE as usize + 1)).unwrap_err().to_string().contains("more than"));
+        assert!(read_text(&"x".repeat(lines::MAX_LINE as usize + 1)).unwrap_err().to_string().contains("more than"));
         assert!(read(Path::new("/dev/zero")).is_err());
     }
 }
