@@ -265,6 +265,16 @@ evaluate: $(ORT) trainer ## Measure the reference bundle on phantoms that it nev
 	$(WITH_TORCH) ORT_DYLIB_PATH=$(ORT) $(TRAINER) evaluate --bundle $(BUNDLE) --data build/evaluation-$(COUNT) --flip --json > build/evaluation-flip.json
 	@echo "build/evaluation.json"; cat build/evaluation.json; echo "build/evaluation-flip.json"; cat build/evaluation-flip.json
 
+.PHONY: tables
+tables: $(ORT) trainer ## The paper's tables for the reference bundle on phantoms, mirrored and without markers, too: build/tables-COUNT
+	@for folder in evaluation evaluation-unmarked; do \
+	  test -e build/$$folder-$(COUNT)/prepared/prepared.json || \
+	    $(WITH_TORCH) $(TRAINER) phantom --out build/$$folder-$(COUNT) --count $(COUNT) --seed 1000000 --dicom-every 0 \
+	      $$(test $$folder = evaluation || echo --without-markers); \
+	done
+	$(WITH_TORCH) ORT_DYLIB_PATH=$(ORT) $(TRAINER) tables --bundle $(BUNDLE) --data build/evaluation-$(COUNT) \
+	  --without-markers build/evaluation-unmarked-$(COUNT) --out build/tables-$(COUNT)
+
 .PHONY: bench
 bench: build trainer $(BENCH) ## Times beside what a user would pick instead: a table, and build/bench.md (half an hour the first time)
 	$(CARGO) build --release -p anatomix --example bench

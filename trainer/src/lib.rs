@@ -20,4 +20,5 @@ pub mod progress;
 pub mod prompt;
 pub mod reporting;
 pub mod run;
+pub mod tables;
 pub mod training;

@@ -7,6 +7,7 @@ pub mod phantom;
 pub mod prepare;
 pub mod report;
 pub mod score;
+pub mod tables;
 pub mod train;
 
 use anyhow::Result;
@@ -30,6 +31,7 @@ enum Command {
     Prepare(prepare::Arguments),
     Report(report::Report),
     Score(score::Arguments),
+    Tables(tables::Arguments),
     Train(train::Arguments),
 }
 
@@ -48,6 +50,7 @@ impl Arguments {
             Command::Prepare(arguments) => prepare::run(&arguments),
             Command::Report(arguments) => report::report(&arguments),
             Command::Score(arguments) => score::run(&arguments),
+            Command::Tables(arguments) => tables::run(&arguments),
             Command::Train(arguments) => train::run(&arguments),
         }
     }

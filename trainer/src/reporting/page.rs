@@ -72,6 +72,7 @@ fn section(body: &mut String, stage: &str, lines: &[Line]) -> Result<()> {
     Ok(())
 }
 
-fn escaped(text: &str) -> String {
+/// Text in HTML.
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

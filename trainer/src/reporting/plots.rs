@@ -1,5 +1,6 @@
 //! Plots as SVG.
 
+use crate::metrics::calibration::Bin;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
@@ -89,6 +90,38 @@ pub fn bars(title: &str, bars: &[(&str, f64)]) -> Result<String> {
     Ok(svg)
 }
 
+/// A reliability diagram: for each bin the share of cases that apply over their mean probability, as large as the bin has cases, beside the
+/// diagonal on which all bins of calibrated probabilities lie.
+///
+/// # Errors
+/// If it cannot be drawn.
+pub fn reliability(title: &str, bins: &[Bin]) -> Result<String> {
+    let mut svg = String::new();
+    let most = bins.iter().map(|bin| bin.count).max().unwrap_or(1).max(1) as f64;
+    {
+        let root = SVGBackend::with_string(&mut svg, (SIZE.0, SIZE.0)).into_drawing_area();
+        root.fill(&WHITE).map_err(failed)?;
+        let mut chart = ChartBuilder::on(&root)
+            .caption(title, ("sans-serif", 14))
+            .margin(16)
+            .x_label_area_size(36)
+            .y_label_area_size(56)
+            .build_cartesian_2d(0.0..1.0, 0.0..1.0)
+            .map_err(failed)?;
+        chart.configure_mesh().x_desc("mean probability").y_desc("share that applies").light_line_style(WHITE).draw().map_err(failed)?;
+        chart.draw_series(LineSeries::new([(0.0, 0.0), (1.0, 1.0)], BLACK.mix(0.4).stroke_width(1))).map_err(failed)?;
+        let point = |bin: &Bin| {
+            let (at, share) = (bin.sum / bin.count as f64, bin.applies as f64 / bin.count as f64);
+            // The area is proportional to the number of cases.
+            let radius = 2 + (12.0 * (bin.count as f64 / most).sqrt()) as i32;
+            Circle::new((at, share), radius, Palette99::pick(0).mix(0.6).filled())
+        };
+        chart.draw_series(bins.iter().map(point)).map_err(failed)?;
+        root.present().map_err(failed)?;
+    }
+    Ok(svg)
+}
+
 fn finite(&(step, value): &(f64, f64)) -> bool {
     step.is_finite() && value.is_finite()
 }
@@ -108,6 +141,14 @@ mod tests {
         assert!(svg.starts_with("<svg") && svg.matches("<polyline").count() >= 2 && !svg.contains("NaN"), "{svg}");
         assert!(svg.contains("loss of &lt;apm&gt;") && svg.contains("l1"), "{svg}");
         assert!(curves("empty", &[("nothing", vec![])]).unwrap().contains("empty"));
+    }
+
+    #[test]
+    fn a_bin_is_a_point_as_large_as_it_has_cases() {
+        let bins = [Bin { count: 100, sum: 10.0, applies: 20 }, Bin { count: 1, sum: 0.9, applies: 1 }];
+        let svg = reliability("labels", &bins).unwrap();
+        let radii: Vec<&str> = svg.split("<circle").skip(1).filter_map(|own| own.split(" r=\"").nth(1)?.split('"').next()).collect();
+        assert_eq!(radii, ["14", "3"], "{svg}");
     }
 
     #[test]
