@@ -98,6 +98,9 @@ def test_every_cell_is_a_figure_or_says_why_not(measured, data):
     assert images and all((data / "out" / image).read_bytes().startswith(b"\x89PNG") for image in images)
     assert page.count("<svg") > 7 and "The worst answers of report" in page and 'stroke="lime"' in page and 'stroke="red"' in page
     assert "not calibrated" in page and "<ref>" not in page
+    # A task without a wrong answer has no heading.
+    sections = page.split("<h2>")[1:]
+    assert len(sections) > 2 and all("<figure>" in section for section in sections)
     assert text.count("## Table ") == 12 and "(quoted from the paper)" in text and "Research use" in text
 
 

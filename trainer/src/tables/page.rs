@@ -66,9 +66,13 @@ pub fn write(out: &Path, bundle: &Model, cases: &[Case], records: &[Record], lab
     let mut by_task: BTreeMap<Task, Vec<Judged>> = BTreeMap::new();
     judged(cases, records).into_iter().for_each(|own| by_task.entry(own.sample.task).or_default().push(own));
     for (task, mut answers) in by_task {
+        answers.retain(|own| own.score < 1.0);
+        if answers.is_empty() {
+            continue;
+        }
         answers.sort_by(|a, b| a.score.total_cmp(&b.score));
         let _ = writeln!(body, "<h2>The worst answers of {}</h2>", task.name().replace('_', " "));
-        for answer in answers.iter().take(WORST).filter(|own| own.score < 1.0) {
+        for answer in answers.iter().take(WORST) {
             body += &figure(&folder, answer, preprocess)?;
         }
     }
