@@ -231,11 +231,13 @@ def test_a_run_is_trained_by_one_program_at_a_time(whole, train, program, tmp_pa
         log = tmp_path / "run/language.log.jsonl"
         while process.poll() is None and not (log.exists() and log.stat().st_size):
             time.sleep(0.01)
-        for stage in ("language", "text"):
-            said = train(stage, code=1)
-            assert f"{tmp_path}/run is in use by process {process.pid} on " in said and "another run folder" in said
-        assert "6 steps" in train("text", "--dry-run")
-        process.kill()
+        try:
+            for stage in ("language", "text"):
+                said = train(stage, code=1)
+                assert f"{tmp_path}/run is in use by process {process.pid} on " in said and "another run folder" in said
+            assert "6 steps" in train("text", "--dry-run")
+        finally:
+            process.kill()
     train("language", "--resume", recipe=RECIPE.replace("steps = 5", "steps = 100", 1))
 
 
