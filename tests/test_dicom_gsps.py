@@ -239,7 +239,7 @@ def window_range(source, values):
 BAD = {
     "no study": (lambda d: delattr(d, "StudyInstanceUID"), "no Study Instance UID"),
     "long number": (lambda d: setattr(d, "PatientID", "7" * 65), "Patient ID (0010,0020) has 65 characters"),
-    "no time": (lambda d: [delattr(d, k) for k in ("ContentDate", "StudyTime")], "no date with a time"),
+    "no time": (lambda d: [delattr(d, k) for k in ("ContentDate", "StudyTime")], "no date and time"),
     "overflow": (lambda d: [setattr(d, "RescaleSlope", "1e308"), no_window(d)], "how it is displayed"),
 }
 

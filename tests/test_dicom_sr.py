@@ -216,7 +216,7 @@ BAD = {
     "escape": (lambda d: setattr(d, "PatientID", "a\x07b"), "control characters"),
     "two numbers": (lambda d: setattr(d, "AccessionNumber", ["1", "2"]), "several values"),
     "undeclared": (lambda d: d.add_new("PatientName", "OB", b"J\xe9r\xf4me"), "cannot be decoded from the character set"),
-    "no time": (lambda d: [delattr(d, k) for k in ("ContentDate", "StudyTime")], "no date with a time"),
+    "no time": (lambda d: [delattr(d, k) for k in ("ContentDate", "StudyTime")], "no date and time"),
 }
 
 

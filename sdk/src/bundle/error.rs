@@ -25,7 +25,7 @@ pub enum BundleError {
     OlderVersion { path: PathBuf, what: &'static str, found: u32, known: u32 },
     #[error("{path} is missing; restore the bundle from its source")]
     Missing { path: PathBuf },
-    #[error("{path} is {what}, but a bundle holds regular files only; put the file itself in its place")]
+    #[error("{path} is {what}, but a bundle holds regular files only; replace it with the file itself")]
     NotRegular { path: PathBuf, what: &'static str },
     #[error("{path} has {found} bytes instead of {expected}; restore the bundle from its source")]
     Size { path: PathBuf, found: u64, expected: u64 },
@@ -33,9 +33,12 @@ pub enum BundleError {
     Altered { path: PathBuf, found: String, expected: String },
     #[error("{path} was changed while the bundle was being opened; open it again when nothing writes into its folder")]
     Changed { path: PathBuf },
-    #[error("{path} is missing: the bundle is not signed, and with a public key only signed ones are opened; get one from its publisher")]
+    #[error(
+        "{path} is missing: the bundle is not signed, and with a public key only signed bundles are opened; get a signed one from its \
+         publisher"
+    )]
     Unsigned { path: PathBuf },
-    #[error("{path} is not a signature of this bundle by the given public key: {message}; get the bundle from its publisher again")]
+    #[error("{path} is not a valid signature of this bundle for the given public key: {message}; get the bundle from its publisher again")]
     Signature { path: PathBuf, message: String, source: Option<Source> },
     #[error("this is not a public key of minisign; give the text of its .pub file, or the second line of that file")]
     PublicKey { source: Source },

@@ -176,7 +176,7 @@ impl Manifest {
             return None;
         }
         Some(format!(
-            "the bundle {} was checked on {}, not on {processor}, which this processor is; the golden input checks whether it computes \
+            "the bundle {} was checked on {}, not on {processor}, the kind of this processor; the golden input checks that it computes \
              the same here",
             brief(&self.name),
             brief(others.join(", "))

@@ -1,4 +1,4 @@
-//! Files of a bundle are regular ones, without links, and do not change while the bundle is opened.
+//! Checks that the files of a bundle are regular files and no links, and do not change while the bundle is opened.
 
 use super::error::BundleError;
 use std::fs::{self, Metadata};

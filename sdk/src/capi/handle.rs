@@ -41,7 +41,7 @@ pub(super) struct Poison(AtomicBool);
 pub(super) unsafe fn with<H: Handle, T>(handle: *const H, body: impl FnOnce(&H) -> Result<T, Failure>) -> Result<T, Failure> {
     // SAFETY: NULL or live, by the caller's promise; only ever borrowed shared.
     let handle = unsafe { handle.as_ref() };
-    body(handle.ok_or_else(|| Failure::argument(H::NAME, "is NULL; pass a handle that was made before"))?)
+    body(handle.ok_or_else(|| Failure::argument(H::NAME, "is NULL; pass a handle that the library made"))?)
 }
 
 /// Runs a call on a handle that the call may change, unless it is NULL or poisoned; a panic poisons it.
@@ -50,7 +50,7 @@ pub(super) unsafe fn with<H: Handle, T>(handle: *const H, body: impl FnOnce(&H) 
 /// `handle` is NULL or live for the length of the call.
 pub(super) unsafe fn on<H: Poisonable, T>(handle: *const H, body: impl FnOnce(&H) -> Result<T, Failure>) -> Result<T, Failure> {
     // SAFETY: NULL or live, by the caller's promise; only ever borrowed shared.
-    let handle = unsafe { handle.as_ref() }.ok_or_else(|| Failure::argument(H::NAME, "is NULL; pass a handle that was made before"))?;
+    let handle = unsafe { handle.as_ref() }.ok_or_else(|| Failure::argument(H::NAME, "is NULL; pass a handle that the library made"))?;
     let Poison(poisoned) = handle.poison();
     if poisoned.load(Ordering::Acquire) {
         return Err(Failure::poisoned(H::NAME));

@@ -1,4 +1,4 @@
-//! The names that results use, without a result.
+//! The names of structures, labels and tasks.
 
 use super::strings::c_string;
 use crate::anatomy::{Label, Side, Structure};

@@ -50,7 +50,7 @@ pub enum DecoderError {
     #[error("the tokenizer produced the token {token}, but the language model has {vocabulary} tokens; export the bundle again")]
     Token { token: i64, vocabulary: usize },
     #[error(
-        "the language model computes logits that are not finite, so the answer cannot go on; use another precision or provider, or export \
+        "the language model computes logits that are not finite, so decoding cannot continue; use another precision or provider, or export \
          the bundle again"
     )]
     NotFinite,

@@ -1,9 +1,9 @@
-//! Prompt look-up decoding (Saxena, 2023). Most of an answer occurs in the prompt or in an earlier answer. So the tokens that followed the
-//! latest ones there are proposed as the next ones. The decoder verifies several draft tokens in one run, and the answer is that of plain
-//! greedy decoding.
+//! Prompt look-up decoding (Saxena, 2023). Most of an answer occurs in the prompt or in an earlier answer. So the answer's last
+//! tokens are looked up there, and the tokens that followed them are proposed as the next ones. The decoder verifies several draft tokens
+//! in one run, and the answer is that of plain greedy decoding.
 //!
-//! Many answers begin with the same tokens, so the last tokens alone do not say which occurrence is meant. Those that words of the
-//! question follow are preferred.
+//! Many answers begin with the same tokens, so the last tokens alone do not say which occurrence is meant. Occurrences that are followed by
+//! words of the question are preferred.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What kind of error it is: a code that is the same in every language.
+//! Codes of errors, the same in every language.
 
 /// The kind of an error. The C interface has a status of the same name for each, and the Python package its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -108,7 +108,7 @@ impl ContentTime {
             let (date, time) = split_time(given)?;
             return Ok(Self { date: date.into(), time: time.into() });
         }
-        let missing = "its header has no date with a time for the document; pass the content time";
+        let missing = "its header has no date and time for the document; pass a content time";
         let [date, time] = identity.time().ok_or_else(|| unidentified(name, missing))?;
         Ok(Self { date: date.into(), time: time.into() })
     }

@@ -38,7 +38,7 @@ pub enum OutputError {
     Encode { source: Source },
     #[error("a DICOM object or FHIR bundle cannot be made from {name}: {message}")]
     Identity { name: String, message: String },
-    #[error("the content time \"{found}\" is not a date with a time; write it as YYYYMMDDhhmmss")]
+    #[error("the content time \"{found}\" is not a date and time; write it as YYYYMMDDhhmmss")]
     Time { found: String },
     #[error(
         "a document cannot be made from {name}: an answer is about another radiograph or from another bundle; pass answers of this study"

@@ -58,7 +58,7 @@ impl FlagCode {
 /// flags.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{name} is flagged {}: {}; look at the image, and accept its flags to ask all the same (--accept-flags, accept_flags)",
+    "{name} is flagged {}: {}; look at the image, and accept its flags to ask anyway (--accept-flags, accept_flags)",
     flag.code.name(), flag.message
 )]
 #[non_exhaustive]

@@ -123,7 +123,7 @@ impl PromptForm {
         }
         let side = patches.isqrt();
         if pool > 1 && (side * side != patches || !side.is_multiple_of(pool)) {
-            return Err(format!("pool is {pool}, but {patches} patches are no square whose sides have a multiple of {pool}"));
+            return Err(format!("pool is {pool}, but {patches} patches do not form a square whose side is a multiple of {pool}"));
         }
         match self.system.as_deref() {
             Some(system) if system.trim().is_empty() => Err("system is empty".into()),
@@ -172,8 +172,8 @@ mod tests {
             (pooled(0), 64, "pool is 0"),
             (pooled(33), 64, "pool is 33"),
             (pooled(usize::MAX), 64, "between 1 and 32"),
-            (pooled(3), 64, "64 patches are no square"),
-            (pooled(2), 32, "32 patches are no square"),
+            (pooled(3), 64, "64 patches do not form a square"),
+            (pooled(2), 32, "32 patches do not form a square"),
             (PromptForm { system: Some("\n ".into()), ..PromptForm::default() }, 64, "system is empty"),
             (PromptForm { system: Some("x".repeat(4097)), ..PromptForm::default() }, 64, "4097 bytes"),
         ] {

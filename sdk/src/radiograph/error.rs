@@ -13,7 +13,7 @@ pub enum RadiographError {
     Folder { name: String },
     #[error("{name} is empty; copy it again from its source")]
     Empty { name: String },
-    #[error("{name} is larger than {limit} bytes, more than any radiograph; check that it is the right file")]
+    #[error("{name} is larger than {limit} bytes, the most that is read; check that it is the right file")]
     TooLarge { name: String, limit: u64 },
     #[error("{name} is not a DICOM, PNG or JPEG file; convert it to one of these")]
     UnknownFormat { name: String },
@@ -31,7 +31,8 @@ pub enum RadiographError {
     #[error("{name} needs {bytes} bytes of memory, but there is too little; free memory, or export a smaller image")]
     Memory { name: String, bytes: usize },
     #[error(
-        "{name} cannot be decompressed, because the system refuses threads; end other programs, or raise the limit of processes (ulimit -u)"
+        "{name} cannot be decompressed, because the system refuses to start threads; end other programs, or raise the limit of processes \
+         (ulimit -u)"
     )]
     Threads { name: String },
     #[error("{name} is declared as {width}x{height} pixels, but {found} were given; pass width * height pixels")]

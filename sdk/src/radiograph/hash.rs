@@ -1,4 +1,4 @@
-//! The hash of a file. One core needs as long for it as two cores need for the network's input.
+//! The SHA-256 of a file. It takes one core as long as the network's input takes two, so it is computed beside other work.
 
 use crate::hash::{Digest, Hasher};
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! From a radiograph to the network's input. How this is done depends on the weights, so the manifest says it.
+//! From a radiograph to the network's input. How this is done depends on the weights, so the manifest defines it.
 
 use super::resize::Resize;
 use super::stored::Stored;

@@ -11,14 +11,15 @@ use std::path::PathBuf;
 pub enum RuntimeError {
     #[error("ONNX Runtime was not found; tried {}; install it or set ORT_DYLIB_PATH to libonnxruntime.so", list(.tried))]
     NotFound { tried: Vec<PathBuf>, source: Option<Source> },
-    #[error("{path} cannot be used as ONNX Runtime; version 1.24 or newer is needed, set ORT_DYLIB_PATH to one")]
+    #[error("{path} cannot be used as ONNX Runtime; set ORT_DYLIB_PATH to the library of version 1.24 or newer")]
     Library { path: PathBuf, source: Source },
     #[error("{asked} cannot be used: ONNX Runtime was loaded from {loaded}, and a process loads it once; name that file, or none")]
     OtherLibrary { asked: PathBuf, loaded: PathBuf },
     #[error("the provider {provider} cannot run here: {message}; install what is missing or choose the provider auto")]
     Provider { provider: Provider, message: String, source: Option<Source> },
     #[error(
-        "{threads} threads were asked for, but the machine runs {most} at a time; ask for 1 to {most}, or for no number to use them all"
+        "{threads} threads were asked for, but the machine runs {most} at a time; ask for 1 to {most}, or leave the number out to use all \
+         of them"
     )]
     TooManyThreads { threads: usize, most: usize },
     #[error(
@@ -38,7 +39,7 @@ pub enum RuntimeError {
     Missing { graph: String, what: &'static str, name: String },
     #[error("{graph} has {} where {field} in the manifest is {expected}; export the bundle again", size(*.found))]
     Size { graph: String, field: &'static str, expected: usize, found: i64 },
-    #[error("{graph} cannot be computed; check that memory is left and that the bundle is whole (anatomix bundle verify)")]
+    #[error("{graph} cannot be computed; check that enough memory is free and that the bundle is intact (anatomix bundle verify)")]
     Run { graph: String, source: Source },
     #[error("{graph} returned values that are not finite; use another precision or provider, or export the bundle again")]
     NotFinite { graph: String },

@@ -65,7 +65,7 @@ fn documents_hold_the_answers_that_they_are_given() {
         unsafe {
             let late = anx_document_options { content_time: c"tomorrow".as_ptr(), ..timed };
             let (status, message, _) = failure(|e| make(study, null(), 0, &late, &mut bytes, e));
-            assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("\"tomorrow\" is not a date with a time"), "{message}");
+            assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("\"tomorrow\" is not a date and time"), "{message}");
             let (status, message, _) = failure(|e| make(study, [null()].as_ptr(), 1, null(), &mut bytes, e));
             assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("answers holds NULL"), "{message}");
         }
@@ -129,7 +129,7 @@ fn reports_that_cannot_be_made() {
         assert_eq!(status, anx_status::ANX_INVALID_ARGUMENT);
         let late = anx_report_options { content_time: c"tomorrow".as_ptr(), ..options() };
         let (status, message, _) = failure(|e| anx_study_structured_report(study, null(), 0, &late, &mut bytes, e));
-        assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("\"tomorrow\" is not a date with a time"), "{message}");
+        assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("\"tomorrow\" is not a date and time"), "{message}");
         // An answer about another radiograph.
         let mut other = null_mut();
         let radiograph = file(".deps/radiographs/RG1_UNCI.dcm");

@@ -260,7 +260,7 @@ impl Kept {
             let Ok(place) = destination(out) else { continue };
             if let Some((other, path)) = taken.insert(place, (option, out)) {
                 let (one, two) = (path.display(), out.display());
-                return Err(Failure::Usage(format!("{other} {one} and {option} {two} name the same file; name two")));
+                return Err(Failure::Usage(format!("{other} {one} and {option} {two} name the same file; give each its own")));
             }
         }
         Ok(())

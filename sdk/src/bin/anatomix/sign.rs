@@ -59,7 +59,7 @@ pub fn secret(path: &Path) -> Result<SecretKey, Failure> {
     let text = read_text(path, MAX_KEY)?;
     let stored = text.lines().nth(1).and_then(|line| Base64::decode_to_vec(line.trim(), None).ok()).unwrap_or_default();
     if stored.len() != KEY_BYTES {
-        return Err(failed(&"its second line is not one"));
+        return Err(failed(&"its second line is not a key"));
     }
     // minisign gives a key without a password no checksum, which `SecretKeyBox` insists on. Signing finds a damaged key, too.
     if stored[KDF] == [0, 0] {

@@ -1,8 +1,8 @@
 //! A bound on the patterns of a JSON schema that a text has to match at once.
 //!
-//! The library computes how an intersection of patterns goes on from all combinations of how each of them can, and looks at its own limits
-//! afterwards: 58 short patterns in `allOf` took minutes and gigabytes. So the combinations are estimated here, from the text of the
-//! patterns, before the schema is compiled.
+//! llguidance computes the next states of an intersection from all combinations of the next states of its patterns, and looks at its own
+//! limits only afterwards: 58 short patterns in `allOf` took minutes and gigabytes. So the number of combinations is estimated here, from
+//! the text of the patterns, before the schema is compiled.
 
 use crate::cause::Problem;
 use serde_json::{Map, Value};

@@ -80,9 +80,9 @@ fn check_multiples(multiples: &[f64]) -> Result<(), Problem> {
     texts.iter().try_fold(1, |common, text| {
         let multiple = format!("{}{}", text.replace('.', ""), "0".repeat(most - decimals(text))).parse::<u64>().ok();
         let multiple = multiple.filter(|&multiple| multiple <= MAX_MULTIPLE).map(|multiple| least_common_multiple(common, multiple));
-        multiple.filter(|&multiple| multiple <= MAX_MULTIPLE).ok_or_else(|| {
-            format!("{text}, the value of multipleOf, and its multiples have too many digits, together with other values of multipleOf")
-        })
+        multiple
+            .filter(|&multiple| multiple <= MAX_MULTIPLE)
+            .ok_or_else(|| format!("{text}, a value of multipleOf, has too many digits by itself or in a common multiple with the others"))
     })?;
     Ok(())
 }

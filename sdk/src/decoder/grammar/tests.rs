@@ -310,7 +310,7 @@ fn chain(length: usize) -> String {
 #[case::huge_minimum(r#"{"type":"number","minimum":1e300}"#, "1e+300, the value of minimum, is beyond")]
 #[case::huge_maximum(r#"{"type":"integer","maximum":1e300}"#, "1e+300, the value of maximum, is beyond")]
 #[case::tiny_multiple(r#"{"type":"number","multipleOf":1e-300}"#, "too many digits")]
-#[case::long_multiple(r#"{"type":"integer","multipleOf":65536}"#, "65536, the value of multipleOf")]
+#[case::long_multiple(r#"{"type":"integer","multipleOf":65536}"#, "65536, a value of multipleOf, has too many digits")]
 #[case::overflowing_multiples(r#"{"type":"integer","multipleOf":5003,"allOf":[{"type":"integer","multipleOf":5009}]}"#, "of multipleOf")]
 #[case::no_multiple(r#"{"type":"integer","multipleOf":0}"#, "0, the value of multipleOf, is not above 0")]
 #[case::far_away(r#"{"$ref":"https://example.com/schema.json"}"#, "example.com")]

@@ -1,8 +1,8 @@
 //! Chooses how many draft tokens a run of the decoder verifies.
 //!
-//! A run of several rows costs more than a run of one row: almost nothing on a GPU, up to one run per row on a CPU. It pays off if enough
-//! draft tokens are accepted. Costs are measured ([`costs`]). Acceptance is learned from every decoded token, whether its draft was
-//! verified or not ([`acceptance`]). The chosen lengths give the most expected tokens for the time.
+//! On a GPU a run of several rows costs hardly more than a run of one row, on a CPU up to as much as one run for each row. It pays off if
+//! enough draft tokens are accepted. Costs are measured ([`costs`]). Acceptance is learned from every decoded token, whether its draft was
+//! verified or not ([`acceptance`]). The lengths are those for which the most tokens are expected in a given time.
 //!
 //! An account bounds the loss from rejected drafts. Decoding earns [`EARNED`] of the time that it would take without drafts, and the time
 //! that accepted drafts save. Before a draft is verified, the account pays its largest expected cost. So at any moment decoding has taken

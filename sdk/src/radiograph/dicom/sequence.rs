@@ -1,7 +1,7 @@
-//! Sequences. They are stepped over; items of a few are read.
+//! Sequences. They are stepped over, except for a few whose items are read.
 //!
-//! dicom-rs cannot read sequences of unknown representation (UN) and undefined length, which systems write that do not know a private
-//! sequence. Their items are in implicit VR whatever the transfer syntax (DICOM PS3.5, 6.2.2). They are common in archived files, also
+//! dicom-rs cannot read sequences of unknown representation (UN) and undefined length. Systems that do not know a private sequence write it
+//! in this way. The items are in implicit VR whatever the transfer syntax (DICOM PS3.5, 6.2.2). They are common in archived files, also
 //! inside other sequences.
 
 use dicom_core::{Tag, VR};

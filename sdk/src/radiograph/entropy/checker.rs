@@ -136,7 +136,7 @@ impl<'a> Checker<'a> {
         self.reader.begin_data();
         match self.marker()? {
             marker if marker == 0xD0 + number => Ok(()),
-            _ => Err("a part of its picture is missing: its restart markers are not in order".into()),
+            _ => Err("a part of its picture is missing: its restart markers are out of order".into()),
         }
     }
 

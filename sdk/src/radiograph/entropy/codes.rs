@@ -1,4 +1,4 @@
-//! The codes of a block.
+//! The Huffman codes of a block.
 
 use super::frame::BLOCK;
 use super::huffman::Table;

@@ -81,10 +81,10 @@ fn read(reader: &mut Reader<Cursor<&[u8]>>, layout: Layout, pixels: &mut [u8], s
             InterlaceInfo::Null(_) => {
                 // The first frame of an animation can be smaller than the picture.
                 let out = pixels.chunks_exact_mut(stride).nth(rows).filter(|_| count == width as usize);
-                coloured += layout.row(row.data(), out.ok_or_else(|| picture::damaged(name, "its rows are not those of its header"))?);
+                coloured += layout.row(row.data(), out.ok_or_else(|| picture::damaged(name, "its rows do not match its header"))?);
             }
             InterlaceInfo::Adam7(pass) => {
-                let part = part.get_mut(..count * size).ok_or_else(|| picture::damaged(name, "its rows are not those of its header"))?;
+                let part = part.get_mut(..count * size).ok_or_else(|| picture::damaged(name, "its rows do not match its header"))?;
                 coloured += layout.row(row.data(), part);
                 expand_interlaced_row(pixels, stride, part, pass, 8 * size as u8);
             }
@@ -92,7 +92,7 @@ fn read(reader: &mut Reader<Cursor<&[u8]>>, layout: Layout, pixels: &mut [u8], s
         rows += 1;
     }
     if !reader.info().interlaced && rows != height as usize {
-        return Err(picture::damaged(name, "its rows are not those of its header"));
+        return Err(picture::damaged(name, "its rows do not match its header"));
     }
     Ok(coloured)
 }
