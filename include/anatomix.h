@@ -30,7 +30,7 @@
  * bytes, memory of the size that is passed with it (none, with NULL, is empty memory). Strings are UTF-8; paths are the
  * operating system's bytes on Unix. The library borrows what is passed to it until the call returns.
  *
- * Lifetimes. Handles (anx_engine, anx_study, anx_answer, anx_cancel, anx_bundle, anx_bytes, anx_error) are owned by the
+ * Lifetimes. Handles (anx_engine, anx_study, anx_answer, anx_cancel, anx_verified_bundle, anx_bytes, anx_error) are owned by the
  * caller and freed once, each by its own function, in any order: none needs another to stay alive. Strings and structs that an
  * accessor returns belong to the handle: they are read-only and valid until the handle is freed. Take structs by index,
  * one at a time: later versions may append fields to those whose description does not say otherwise.
@@ -62,6 +62,11 @@
  * Versions. The interface only grows: a program that was compiled against this header runs with every later version of the
  * library. docs/abi.md in AnatomiX's repository is the whole promise, and says from which release on it holds.
  *
+ * Names. Values of an enum begin with its name, such as ANX_FINISH_MEMORY of anx_finish (ANX_LOG_ for anx_log_level); those of
+ * anx_status begin with ANX_ alone. A number of things ends in _count, and index counts them from 0; memory ends in _bytes, a time
+ * in _ms; size is the number of bytes behind a pointer. An options struct that takes a callback X, of the type anx_X_callback,
+ * has X_user_data, which each call hands to X as it is.
+ *
  * Coordinates. Boxes are in pixels of the original image: origin at its top-left corner, x right, y down.
  *
  * This file is generated from sdk/src/capi by cbindgen; do not edit it.
@@ -89,156 +94,88 @@ enum anx_status
   : int32_t
 #endif
  {
-    /**
-     * The call did what it says.
-     */
+    /** The call did what it says. */
     ANX_OK = 0,
-    /**
-     * An argument or an option cannot be used, such as NULL for a needed pointer; the message names it.
-     */
+    /** An argument or an option cannot be used, such as NULL for a needed pointer; the message names it. */
     ANX_INVALID_ARGUMENT = 1,
     /**
      * A defect of the library stopped the call, which has no result. If the call was on a study, the study is poisoned; an engine can be
      * used as before.
      */
     ANX_PANIC = 2,
-    /**
-     * An earlier call on this study ended with ANX_PANIC; free it and make a new one.
-     */
+    /** An earlier call on this study ended with ANX_PANIC; free it and make a new one. */
     ANX_POISONED = 3,
-    /**
-     * Another call is using this study: from another thread, or from the callback of its running ask.
-     */
+    /** Another call is using this study: from another thread, or from the callback of its running ask. */
     ANX_BUSY = 4,
-    /**
-     * The call was stopped by a cancel handle before it was finished.
-     */
+    /** The call was stopped by a cancel handle before it was finished. */
     ANX_STOPPED = 5,
-    /**
-     * The call was not finished when its deadline passed.
-     */
+    /** The call was not finished when its deadline passed. */
     ANX_DEADLINE = 6,
-    /**
-     * The radiograph cannot be used, for a reason that has no number of its own: several frames, an unsupported transfer syntax, ...
-     */
+    /** The radiograph cannot be used, for a reason that has no number of its own: several frames, an unsupported transfer syntax, ... */
     ANX_RADIOGRAPH = 100,
-    /**
-     * The radiograph's file cannot be read.
-     */
+    /** The radiograph's file cannot be read. */
     ANX_RADIOGRAPH_READ = 101,
-    /**
-     * The file is neither DICOM nor PNG nor JPEG.
-     */
+    /** The file is neither DICOM nor PNG nor JPEG. */
     ANX_RADIOGRAPH_FORMAT = 102,
-    /**
-     * The file is empty, truncated or otherwise damaged.
-     */
+    /** The file is empty, truncated or otherwise damaged. */
     ANX_RADIOGRAPH_DAMAGED = 103,
-    /**
-     * The image or its file is too small or too large, or its sides do not match the number of pixels.
-     */
+    /** The image or its file is too small or too large, or its sides do not match the number of pixels. */
     ANX_RADIOGRAPH_SIZE = 104,
-    /**
-     * There is not enough memory for the radiograph.
-     */
+    /** There is not enough memory for the radiograph. */
     ANX_RADIOGRAPH_MEMORY = 105,
     /**
      * The radiograph is flagged "not_chest", "not_frontal" or "for_processing", and the question does not accept flags; see
      * anx_ask_options.accept_flags.
      */
     ANX_RADIOGRAPH_FLAGGED = 106,
-    /**
-     * The bundle's manifest cannot be used.
-     */
+    /** The bundle's manifest cannot be used. */
     ANX_BUNDLE = 200,
-    /**
-     * The bundle's folder, or a file in it, cannot be read.
-     */
+    /** The bundle's folder, or a file in it, cannot be read. */
     ANX_BUNDLE_READ = 201,
-    /**
-     * A file of the bundle is missing.
-     */
+    /** A file of the bundle is missing. */
     ANX_BUNDLE_MISSING = 202,
     /**
      * A file of the bundle is not what the manifest says: it has another size or hash, is not a regular file, was changed while the bundle
      * was being opened, or is a graph that takes weights from a file that the manifest does not list.
      */
     ANX_BUNDLE_ALTERED = 203,
-    /**
-     * The bundle was made for a newer version of this library.
-     */
+    /** The bundle was made for a newer version of this library. */
     ANX_BUNDLE_NEWER = 204,
-    /**
-     * The bundle is not signed by the owner of anx_engine_options.public_key.
-     */
+    /** The bundle is not signed by the owner of anx_engine_options.public_key. */
     ANX_BUNDLE_SIGNATURE = 205,
-    /**
-     * The bundle's sentence database cannot be used.
-     */
+    /** The bundle's sentence database cannot be used. */
     ANX_RETRIEVAL = 300,
-    /**
-     * ONNX Runtime failed on a graph.
-     */
+    /** ONNX Runtime failed on a graph. */
     ANX_RUNTIME = 400,
-    /**
-     * ONNX Runtime's library was not found; the message lists the paths tried.
-     */
+    /** ONNX Runtime's library was not found; the message lists the paths tried. */
     ANX_RUNTIME_NOT_FOUND = 401,
-    /**
-     * ONNX Runtime's library cannot be loaded, is too old, or is not the one that this process has loaded before.
-     */
+    /** ONNX Runtime's library cannot be loaded, is too old, or is not the one that this process has loaded before. */
     ANX_RUNTIME_LIBRARY = 402,
-    /**
-     * The requested provider cannot run here; the message and the cause say why.
-     */
+    /** The requested provider cannot run here; the message and the cause say why. */
     ANX_RUNTIME_PROVIDER = 403,
-    /**
-     * A graph of the bundle cannot be loaded or lacks an input or output.
-     */
+    /** A graph of the bundle cannot be loaded or lacks an input or output. */
     ANX_RUNTIME_GRAPH = 404,
-    /**
-     * The provider does not reproduce the bundle's golden outputs.
-     */
+    /** The provider does not reproduce the bundle's golden outputs. */
     ANX_RUNTIME_GOLDEN = 405,
-    /**
-     * The system refuses threads: those of an engine while it is opened, or one that watches deadlines or compiles a JSON schema.
-     */
+    /** The system refuses threads: those of an engine while it is opened, or one that watches deadlines or compiles a JSON schema. */
     ANX_RUNTIME_THREADS = 406,
-    /**
-     * A text cannot be tokenized.
-     */
+    /** A text cannot be tokenized. */
     ANX_PROMPT = 500,
-    /**
-     * The bundle's tokenizer cannot be used.
-     */
+    /** The bundle's tokenizer cannot be used. */
     ANX_PROMPT_TOKENIZER = 501,
-    /**
-     * The question is empty, has more than 8,192 bytes, or holds a control token, a malformed box, or a box outside the image.
-     */
+    /** The question is empty, has more than 8,192 bytes, or holds a control token, a malformed box, or a box outside the image. */
     ANX_PROMPT_QUESTION = 502,
-    /**
-     * The language model cannot answer; the message says why.
-     */
+    /** The language model cannot answer; the message says why. */
     ANX_DECODER = 600,
-    /**
-     * The JSON schema of a question cannot be used; the message and the cause say why.
-     */
+    /** The JSON schema of a question cannot be used; the message and the cause say why. */
     ANX_DECODER_SCHEMA = 601,
-    /**
-     * There is not enough memory for a KV cache: within the engine's memory_limit, or in the machine.
-     */
+    /** There is not enough memory for a KV cache: within the engine's memory_limit, or in the machine. */
     ANX_DECODER_MEMORY = 602,
-    /**
-     * The question and the text before it leave no room for an answer.
-     */
+    /** The question and the text before it leave no room for an answer. */
     ANX_DECODER_TOO_LONG = 603,
-    /**
-     * A result cannot be written.
-     */
+    /** A result cannot be written. */
     ANX_OUTPUT = 700,
-    /**
-     * Bytes are not a saved study, are damaged, or are not of this bundle or version; or a study cannot be saved.
-     */
+    /** Bytes are not a saved study, are damaged, or are not of this bundle or version; or a study cannot be saved. */
     ANX_SAVED = 800
 };
 #ifndef __cplusplus
@@ -249,25 +186,17 @@ typedef int32_t anx_status;
 #endif
 #endif
 
-/**
- * A side of the patient's body.
- */
+/** A side of the patient's body. */
 enum anx_side
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif
  {
-    /**
-     * None: an unpaired structure.
-     */
+    /** None: an unpaired structure. */
     ANX_SIDE_NONE = 0,
-    /**
-     * The patient's left.
-     */
+    /** The patient's left. */
     ANX_SIDE_LEFT = 1,
-    /**
-     * The patient's right.
-     */
+    /** The patient's right. */
     ANX_SIDE_RIGHT = 2
 };
 #ifndef __cplusplus
@@ -278,29 +207,19 @@ typedef int32_t anx_side;
 #endif
 #endif
 
-/**
- * How important a message is. Later versions may add values.
- */
+/** How important a message is. Later versions may add values. */
 enum anx_log_level
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif
  {
-    /**
-     * A study or an answer: its size, times and flags.
-     */
+    /** A study or an answer: its size, times and flags. */
     ANX_LOG_DEBUG = 0,
-    /**
-     * The opening of an engine.
-     */
+    /** The opening of an engine. */
     ANX_LOG_INFO = 1,
-    /**
-     * Something that may make results wrong or slow.
-     */
+    /** Something that may make results wrong or slow. */
     ANX_LOG_WARNING = 2,
-    /**
-     * A failure that ONNX Runtime reports. The call that failed returns an error, too.
-     */
+    /** A failure that ONNX Runtime reports. The call that failed returns an error, too. */
     ANX_LOG_ERROR = 3
 };
 #ifndef __cplusplus
@@ -311,22 +230,16 @@ typedef int32_t anx_log_level;
 #endif
 #endif
 
-/**
- * How severe a flag is. Later versions may add values.
- */
+/** How severe a flag is. Later versions may add values. */
 enum anx_severity
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif
  {
-    /**
-     * For information.
-     */
-    ANX_INFO = 0,
-    /**
-     * Look at the image before the result is relied on.
-     */
-    ANX_WARNING = 1
+    /** For information. */
+    ANX_SEVERITY_INFO = 0,
+    /** Look at the image before the result is relied on. */
+    ANX_SEVERITY_WARNING = 1
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -345,22 +258,14 @@ enum anx_support
   : int32_t
 #endif
  {
-    /**
-     * Retrieved sentences say all that the sentence states.
-     */
-    ANX_SUPPORTED = 0,
-    /**
-     * A retrieved sentence says the opposite of something that the sentence states.
-     */
-    ANX_CONTRADICTED = 1,
-    /**
-     * The sentence states something that no retrieved sentence says.
-     */
-    ANX_UNSUPPORTED = 2,
-    /**
-     * The sentence states nothing that could be compared.
-     */
-    ANX_NOT_ASSESSED = 3
+    /** Retrieved sentences say all that the sentence states. */
+    ANX_SUPPORT_SUPPORTED = 0,
+    /** A retrieved sentence says the opposite of something that the sentence states. */
+    ANX_SUPPORT_CONTRADICTED = 1,
+    /** The sentence states something that no retrieved sentence says. */
+    ANX_SUPPORT_UNSUPPORTED = 2,
+    /** The sentence states nothing that could be compared. */
+    ANX_SUPPORT_NOT_ASSESSED = 3
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -370,26 +275,18 @@ typedef int32_t anx_support;
 #endif
 #endif
 
-/**
- * What a structure's retrieved sentence says of a sentence of an answer. Later versions may add values.
- */
+/** What a structure's retrieved sentence says of a sentence of an answer. Later versions may add values. */
 enum anx_relation
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif
  {
-    /**
-     * It is the same sentence.
-     */
-    ANX_REPEATS = 0,
-    /**
-     * It states the same of the same place.
-     */
-    ANX_AGREES = 1,
-    /**
-     * It states the opposite.
-     */
-    ANX_CONTRADICTS = 2
+    /** It is the same sentence. */
+    ANX_RELATION_REPEATS = 0,
+    /** It states the same of the same place. */
+    ANX_RELATION_AGREES = 1,
+    /** It states the opposite. */
+    ANX_RELATION_CONTRADICTS = 2
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -399,37 +296,23 @@ typedef int32_t anx_relation;
 #endif
 #endif
 
-/**
- * Why an answer ended. Later versions may add values.
- */
+/** Why an answer ended. Later versions may add values. */
 enum anx_finish
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif
  {
-    /**
-     * The model ended its turn: the answer is complete.
-     */
+    /** The model ended its turn: the answer is complete. */
     ANX_FINISH_END_OF_TURN = 0,
-    /**
-     * The limit on tokens was reached: the answer is incomplete.
-     */
+    /** The limit on tokens was reached: the answer is incomplete. */
     ANX_FINISH_MAX_TOKENS = 1,
-    /**
-     * The callback or a cancel handle stopped the answer.
-     */
+    /** The callback or a cancel handle stopped the answer. */
     ANX_FINISH_STOPPED = 2,
-    /**
-     * A text of anx_ask_options.stop was reached; it is not part of the answer.
-     */
+    /** A text of anx_ask_options.stop was reached; it is not part of the answer. */
     ANX_FINISH_STOP_TEXT = 3,
-    /**
-     * The deadline of the options passed: the answer is incomplete.
-     */
+    /** The deadline of the options passed: the answer is incomplete. */
     ANX_FINISH_DEADLINE = 4,
-    /**
-     * The KV cache could not grow within anx_engine_options.memory_limit: the answer is incomplete.
-     */
+    /** The KV cache could not grow within anx_engine_options.memory_limit: the answer is incomplete. */
     ANX_FINISH_MEMORY = 5
 };
 #ifndef __cplusplus
@@ -440,22 +323,16 @@ typedef int32_t anx_finish;
 #endif
 #endif
 
-/**
- * What the callback of a streamed answer returns.
- */
+/** What the callback of a streamed answer returns. */
 enum anx_flow
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif
  {
-    /**
-     * Decoding continues.
-     */
-    ANX_CONTINUE = 0,
-    /**
-     * The answer ends.
-     */
-    ANX_STOP = 1
+    /** Decoding continues. */
+    ANX_FLOW_CONTINUE = 0,
+    /** The answer ends. */
+    ANX_FLOW_STOP = 1
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -474,18 +351,12 @@ enum anx_switch
   : int32_t
 #endif
  {
-    /**
-     * On or off, as the field's description says.
-     */
-    ANX_DEFAULT = 0,
-    /**
-     * On.
-     */
-    ANX_ON = 1,
-    /**
-     * Off.
-     */
-    ANX_OFF = 2
+    /** On or off, as the field's description says. */
+    ANX_SWITCH_DEFAULT = 0,
+    /** On. */
+    ANX_SWITCH_ON = 1,
+    /** Off. */
+    ANX_SWITCH_OFF = 2
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -495,22 +366,16 @@ typedef int32_t anx_switch;
 #endif
 #endif
 
-/**
- * What the smallest and the largest pixel value look like: DICOM's photometric interpretation.
- */
+/** What the smallest and the largest pixel value look like: DICOM's photometric interpretation. */
 enum anx_photometric
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif
  {
-    /**
-     * 0 is black, as air in a radiograph; the largest value is white.
-     */
-    ANX_MONOCHROME2 = 0,
-    /**
-     * 0 is white; the largest value is black.
-     */
-    ANX_MONOCHROME1 = 1
+    /** 0 is black, as air in a radiograph; the largest value is white. */
+    ANX_PHOTOMETRIC_MONOCHROME2 = 0,
+    /** 0 is white; the largest value is black. */
+    ANX_PHOTOMETRIC_MONOCHROME1 = 1
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -520,19 +385,10 @@ typedef int32_t anx_photometric;
 #endif
 #endif
 
-/**
- * An answer of the language model. It never changes, so threads may share it. It does not need its study or engine.
- */
+/** An answer of the language model. It never changes, so threads may share it. It does not need its study or engine. */
 typedef struct anx_answer anx_answer;
 
-/**
- * A bundle that was verified. It never changes, so threads may share it.
- */
-typedef struct anx_bundle anx_bundle;
-
-/**
- * Bytes that a call made. Owned by the caller, free them with anx_bytes_free.
- */
+/** Bytes that a call made. Owned by the caller, free them with anx_bytes_free. */
 typedef struct anx_bytes anx_bytes;
 
 /**
@@ -544,14 +400,10 @@ typedef struct anx_bytes anx_bytes;
  */
 typedef struct anx_cancel anx_cancel;
 
-/**
- * An opened bundle on a provider. Any number of threads may use it at once.
- */
+/** An opened bundle on a provider. Any number of threads may use it at once. */
 typedef struct anx_engine anx_engine;
 
-/**
- * Why a call failed. Owned by the caller, who frees it with anx_error_free. It never changes, so threads may share it.
- */
+/** Why a call failed. Owned by the caller, who frees it with anx_error_free. It never changes, so threads may share it. */
 typedef struct anx_error anx_error;
 
 /**
@@ -560,6 +412,9 @@ typedef struct anx_error anx_error;
  * of it. Studies of the same engine are asked side by side.
  */
 typedef struct anx_study anx_study;
+
+/** What anx_verify_bundle found: the bundle's name, hash and size. It never changes, so threads may share it. */
+typedef struct anx_verified_bundle anx_verified_bundle;
 
 /**
  * Receives what an engine does, one message a call: when it is opened, the provider and why it was chosen, the version and path of ONNX
@@ -573,15 +428,13 @@ typedef struct anx_study anx_study;
  */
 typedef void (*anx_log_callback)(anx_log_level level, const char *message, size_t length, void *user_data);
 
-/**
- * Frees what user_data points to.
- */
+/** Frees what user_data points to. */
 typedef void (*anx_free_callback)(void *user_data);
 
 /**
  * Receives how far a call has come. phase: what the call is doing, NUL-terminated, valid during this call only. done: how much of the
- * phase is done, 0 to total; it never decreases within a phase. total: how much there is to do in the phase. user_data: as given in the
- * options.
+ * phase is done, 0 to total; it never decreases within a phase. total: how much there is to do in the phase. user_data: progress_user_data
+ * of the options.
  *
  * Phases: "hashes", bytes of the bundle's files whose hashes are compared; "sentences", the check of the sentence database, 1 of 1;
  * "graphs", graphs that are loaded; "golden_check", graphs that the golden input ran through; "perceive", radiographs that are perceived
@@ -593,13 +446,11 @@ typedef void (*anx_free_callback)(void *user_data);
 typedef void (*anx_progress_callback)(const char *phase, uint64_t done, uint64_t total, void *user_data);
 
 /**
- * Options of anx_engine_open, and of anx_bundle_verify. Set struct_size to sizeof(anx_engine_options) and everything else to zero but
- * what you want to change. Strings are copied.
+ * Options of anx_engine_open. Set struct_size to sizeof(anx_engine_options) and everything else to zero but what you want to
+ * change. Strings are copied.
  */
 typedef struct anx_engine_options {
-    /**
-     * sizeof(anx_engine_options).
-     */
+    /** sizeof(anx_engine_options). */
     size_t struct_size;
     /**
      * Where to compute: "auto" (or NULL), "cpu", "cuda", "cuda:N", "tensorrt", "tensorrt:N", N being the device's
@@ -634,13 +485,9 @@ typedef struct anx_engine_options {
      * the same either way.
      */
     size_t look_up;
-    /**
-     * Receives messages about what the engine does, or NULL. It may be called until the engine and the last of its studies are freed.
-     */
+    /** Receives messages about what the engine does, or NULL. It may be called until the engine and the last of its studies are freed. */
     anx_log_callback log;
-    /**
-     * Handed to log as it is.
-     */
+    /** Handed to log as it is. */
     void *log_user_data;
     /**
      * Called once with log_user_data, or NULL: when log will not be called any more, or when anx_engine_open fails. Any thread may call
@@ -655,10 +502,10 @@ typedef struct anx_engine_options {
     const char *public_key;
     /**
      * The cost that look-up assumes for one more draft token in a run of the decoder, as a share of a run of one token, above 0 to 1; 0
-     * (recommended) measures it while the engine decodes. With a given cost, anx_answer_runs and the last digits of
+     * (recommended) measures it while the engine decodes. With a given cost, anx_answer_run_count and the last digits of
      * log probabilities do not depend on the machine's speed, but look-up may take more time than it saves.
      */
-    double row_cost;
+    double draft_cost;
     /**
      * Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A call that is not
      * finished by then fails with ANX_DEADLINE, between two of its parts: a mebibyte of a file that is hashed, a graph that is
@@ -670,62 +517,62 @@ typedef struct anx_engine_options {
      * deadline would end it.
      */
     const struct anx_cancel *cancel;
-    /**
-     * Receives how far the call has come, or NULL.
-     */
+    /** Receives how far the call has come, or NULL. */
     anx_progress_callback progress;
-    /**
-     * Handed to progress as it is.
-     */
+    /** Handed to progress as it is. */
     void *progress_user_data;
 } anx_engine_options;
+
+/** Options of anx_verify_bundle. Set struct_size to sizeof(anx_verify_options) and everything else to zero but what you want to change. */
+typedef struct anx_verify_options {
+    /** sizeof(anx_verify_options). */
+    size_t struct_size;
+    /**
+     * A public key of minisign, or NULL: as anx_engine_options.public_key. With a key, the manifest has to be signed by the key's owner.
+     */
+    const char *public_key;
+    /**
+     * Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A call that is not
+     * finished by then fails with ANX_DEADLINE, after the mebibyte of a file that it is hashing.
+     */
+    size_t deadline_ms;
+    /**
+     * A handle from anx_cancel_new, or NULL. A call that is not finished when anx_cancel_request is called fails with ANX_STOPPED, where a
+     * deadline would end it.
+     */
+    const struct anx_cancel *cancel;
+    /** Receives how far the call has come, or NULL. */
+    anx_progress_callback progress;
+    /** Handed to progress as it is. */
+    void *progress_user_data;
+} anx_verify_options;
 
 /**
  * A box in pixels of the original image: origin at its top-left corner, x right, y down. x0 <= x1 and y0 <= y1 unless
  * the study carries a flag on degenerate boxes. This struct never grows.
  */
 typedef struct anx_box {
-    /**
-     * Left edge.
-     */
+    /** Left edge. */
     float x0;
-    /**
-     * Top edge.
-     */
+    /** Top edge. */
     float y0;
-    /**
-     * Right edge.
-     */
+    /** Right edge. */
     float x1;
-    /**
-     * Bottom edge.
-     */
+    /** Bottom edge. */
     float y1;
 } anx_box;
 
-/**
- * An anatomical structure with its bounding box and the most similar sentence of the bundle's database.
- */
+/** An anatomical structure with its bounding box and the most similar sentence of the bundle's database. */
 typedef struct anx_structure {
-    /**
-     * The structure's number, 0 to 35, the same in every bundle.
-     */
-    uint32_t index;
-    /**
-     * The structure's name; left and right are the patient's, whatever the image shows.
-     */
+    /** The structure's index, 0 to 35, the same in every bundle. */
+    size_t index;
+    /** The structure's name; left and right are the patient's, whatever the image shows. */
     const char *name;
-    /**
-     * Its bounding box.
-     */
+    /** Its bounding box. */
     struct anx_box bounds;
-    /**
-     * The sentence.
-     */
+    /** The sentence. */
     const char *sentence;
-    /**
-     * Cosine similarity of the sentence to the structure, -1 to 1; not calibrated.
-     */
+    /** Cosine similarity of the sentence to the structure, -1 to 1; not calibrated. */
     float similarity;
     /**
      * Similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
@@ -734,81 +581,52 @@ typedef struct anx_structure {
     float margin;
 } anx_structure;
 
-/**
- * An image label with its score.
- */
+/** An image label with its score. */
 typedef struct anx_label {
-    /**
-     * The label as CheXpert names it, such as "Pleural Effusion".
-     */
+    /** The label as CheXpert names it, such as "Pleural Effusion". */
     const char *name;
-    /**
-     * 0 to 1; not calibrated, so not a probability.
-     */
+    /** 0 to 1; not calibrated, so not a probability. */
     float score;
 } anx_label;
 
-/**
- * A reason not to trust a result.
- */
+/** A reason not to trust a result. */
 typedef struct anx_flag {
     /**
      * A stable name: "mirrored", "near_constant", "degenerate_boxes", "low_margin", "not_frontal", "not_chest",
      * "for_processing", "colour", "damaged_pixels"; later versions may add some.
      */
     const char *code;
-    /**
-     * How severe it is.
-     */
+    /** How severe it is. */
     anx_severity severity;
-    /**
-     * A sentence for a person.
-     */
+    /** A sentence for a person. */
     const char *message;
 } anx_flag;
 
-/**
- * The time of a step.
- */
+/** The time of a step. */
 typedef struct anx_timing {
-    /**
-     * The step: "preprocess", "perceive", "retrieve" of a study; "prefill", "decode", "total" of an answer.
-     */
+    /** The step: "preprocess", "perceive", "retrieve" of a study; "prefill", "decode", "total" of an answer. */
     const char *step;
-    /**
-     * Wall-clock time in milliseconds.
-     */
+    /** Wall-clock time in milliseconds. */
     double milliseconds;
 } anx_timing;
 
-/**
- * Versions, settings and hashes that a result depends on; keep it with the result.
- */
+/** Versions, settings and hashes that a result depends on; keep it with the result. */
 typedef struct anx_provenance {
-    /**
-     * Version of the library.
-     */
+    /** Version of the library. */
     const char *sdk;
-    /**
-     * The bundle's name.
-     */
+    /** The bundle's name. */
     const char *bundle;
-    /**
-     * SHA-256 of the bundle's manifest, which holds those of all its files; hexadecimal.
-     */
+    /** SHA-256 of the bundle's manifest, which holds those of all its files; hexadecimal. */
     const char *bundle_sha256;
-    /**
-     * Where graphs were computed, such as "cpu" or "cuda:0".
-     */
+    /** Where graphs were computed, such as "cpu" or "cuda:0". */
     const char *provider;
-    /**
-     * How weights are stored.
-     */
+    /** How weights are stored. */
     const char *precision;
     /**
      * SHA-256 of the input file, in hexadecimal. If there was no file, that of a line of text, "pixels WIDTH x HEIGHT x BITS" and a line
      * feed, and of the pixels after it: row by row without gaps, 8 or 16 bits each, scaled so that the largest value has all bits set,
-     * little-endian. For ANX_MONOCHROME1 it is that of a line of text, "inverted HASH" and a line feed, with the hash of the same pixels.
+     * little-endian. For ANX_PHOTOMETRIC_MONOCHROME1 it is that of a line of text, "inverted HASH" and a line feed, with the hash of the
+     * same pixels.
      */
     const char *input_sha256;
     /**
@@ -817,38 +635,24 @@ typedef struct anx_provenance {
      * "greedy, grounded, max_tokens 512, look_up on". A study has those of a question with default options.
      */
     const char *decoding;
-    /**
-     * How scores and similarities may be interpreted: "uncalibrated".
-     */
+    /** How scores and similarities may be interpreted: "uncalibrated". */
     const char *scores;
-    /**
-     * Intended use of the results: "research use, not a medical device".
-     */
+    /** Intended use of the results: "research use, not a medical device". */
     const char *intended_use;
-    /**
-     * Version of the ONNX Runtime that computed the graphs, such as "1.31.1".
-     */
+    /** Version of the ONNX Runtime that computed the graphs, such as "1.31.1". */
     const char *onnx_runtime;
     /**
      * Which of the VOI LUTs and windows of a DICOM file's header its pixels are displayed with, counted from 1. This and what follows is
      * written as in the header, several values with a backslash between; "" if the file does not have it, or there was none.
      */
     const char *window;
-    /**
-     * Burned In Annotation (0028,0301): "YES" or "NO".
-     */
+    /** Burned In Annotation (0028,0301): "YES" or "NO". */
     const char *burned_in_annotation;
-    /**
-     * Lossy Image Compression (0028,2110): "01" if the pixels were compressed with losses at any time, "00" if not.
-     */
+    /** Lossy Image Compression (0028,2110): "01" if the pixels were compressed with losses at any time, "00" if not. */
     const char *lossy_image_compression;
-    /**
-     * Lossy Image Compression Ratio (0028,2112) of each compression.
-     */
+    /** Lossy Image Compression Ratio (0028,2112) of each compression. */
     const char *lossy_image_compression_ratio;
-    /**
-     * Lossy Image Compression Method (0028,2114) of each compression, for example "ISO_10918_1".
-     */
+    /** Lossy Image Compression Method (0028,2114) of each compression, for example "ISO_10918_1". */
     const char *lossy_image_compression_method;
 } anx_provenance;
 
@@ -857,9 +661,7 @@ typedef struct anx_provenance {
  * what you want to change.
  */
 typedef struct anx_perceive_options {
-    /**
-     * sizeof(anx_perceive_options).
-     */
+    /** sizeof(anx_perceive_options). */
     size_t struct_size;
     /**
      * Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A radiograph that is not
@@ -877,13 +679,9 @@ typedef struct anx_perceive_options {
      * two bytes for each pixel, or the file's size, until the study and the last of its answers are freed.
      */
     size_t keep_radiograph;
-    /**
-     * Receives how many radiographs are perceived, or NULL.
-     */
+    /** Receives how many radiographs are perceived, or NULL. */
     anx_progress_callback progress;
-    /**
-     * Handed to progress as it is.
-     */
+    /** Handed to progress as it is. */
     void *progress_user_data;
     /**
      * Which transform of the values of interest (VOI) a DICOM file is displayed with, counted from 1: first come the VOI LUTs of its
@@ -908,69 +706,47 @@ typedef struct anx_perceive_options {
  * zero.
  */
 typedef struct anx_pixels {
-    /**
-     * sizeof(anx_pixels).
-     */
+    /** sizeof(anx_pixels). */
     size_t struct_size;
-    /**
-     * The pixels, row by row from the top, borrowed for the call: uint8_t, or uint16_t in the machine's byte order and aligned.
-     */
+    /** The pixels, row by row from the top, borrowed for the call: uint8_t, or uint16_t in the machine's byte order and aligned. */
     const void *values;
     /**
      * How many bytes can be read there, so that a mistake is noticed: from the first pixel to the last, with or without the gap after
      * the last row.
      */
     size_t size;
-    /**
-     * Bytes from the beginning of a row to the beginning of the next, or 0 if there are no gaps between rows.
-     */
+    /** Bytes from the beginning of a row to the beginning of the next, or 0 if there are no gaps between rows. */
     size_t stride;
-    /**
-     * Pixels of a row, 32 to 20000.
-     */
+    /** Pixels of a row, 32 to 20000. */
     uint32_t width;
-    /**
-     * Number of rows, 32 to 20000.
-     */
+    /** Number of rows, 32 to 20000. */
     uint32_t height;
-    /**
-     * Bits that a pixel takes in memory: 8 or 16.
-     */
+    /** Bits that a pixel takes in memory: 8 or 16. */
     uint32_t bits_allocated;
     /**
      * Bits of a value, 1 to bits_allocated: the largest value is 2^bits_stored - 1, and an image with a larger one fails with
      * ANX_RADIOGRAPH. 0 for bits_allocated.
      */
     uint32_t bits_stored;
-    /**
-     * An anx_photometric.
-     */
+    /** An anx_photometric. */
     size_t photometric;
 } anx_pixels;
 
-/**
- * A file that is in memory. This struct never grows.
- */
+/** A file that is in memory. This struct never grows. */
 typedef struct anx_file {
-    /**
-     * Its content.
-     */
+    /** Its content. */
     const uint8_t *bytes;
-    /**
-     * How many bytes.
-     */
+    /** How many bytes. */
     size_t size;
-    /**
-     * Stands for it in messages and as the study's name; NULL for "bytes".
-     */
+    /** Stands for it in messages and as the study's name; NULL for "bytes". */
     const char *name;
 } anx_file;
 
 /**
  * Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, whole characters, valid during this call only. length: its
- * bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to continue; ANX_STOP, and any other number, ends
- * the answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. Of the library's functions it
- * may call anx_cancel_request; asking the same study from it fails with ANX_BUSY.
+ * bytes without the NUL. user_data: anx_ask_options.piece_user_data. Returns ANX_FLOW_CONTINUE (0) to continue; ANX_FLOW_STOP, and
+ * any other number, ends the answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. Of the
+ * library's functions it may call anx_cancel_request; asking the same study from it fails with ANX_BUSY.
  */
 typedef int (*anx_piece_callback)(const char *piece, size_t length, void *user_data);
 
@@ -979,9 +755,7 @@ typedef int (*anx_piece_callback)(const char *piece, size_t length, void *user_d
  * change.
  */
 typedef struct anx_ask_options {
-    /**
-     * sizeof(anx_ask_options).
-     */
+    /** sizeof(anx_ask_options). */
     size_t struct_size;
     /**
      * The question's task, or NULL for a question in free words. With a task, a text that is only a phrase or box is put into the
@@ -990,48 +764,34 @@ typedef struct anx_ask_options {
      * "grounded_captioning", "open_question", "closed_question".
      */
     const char *task;
-    /**
-     * Largest number of tokens of the answer, or 0 for the default, 512.
-     */
+    /** Largest number of tokens of the answer, or 0 for the default, 512. */
     size_t max_tokens;
-    /**
-     * Receives every piece of the answer as it is decoded, or NULL.
-     */
-    anx_piece_callback callback;
-    /**
-     * Handed to the callback as it is; the library never reads it.
-     */
-    void *user_data;
+    /** Receives the answer piece by piece as it is decoded, or NULL. */
+    anx_piece_callback piece;
+    /** Handed to piece as it is. */
+    void *piece_user_data;
     /**
      * Sampling temperature: 0 for greedy decoding, which takes the most likely token; 1 samples by the model's probabilities; at most
      * 100.
      */
     double temperature;
-    /**
-     * Samples among this many of the most likely tokens; 0 for all.
-     */
+    /** Samples among this many of the most likely tokens; 0 for all. */
     size_t top_k;
-    /**
-     * Samples among the smallest set of most likely tokens whose probabilities sum to at least this, above 0 to 1; 0 for all.
-     */
+    /** Samples among the smallest set of most likely tokens whose probabilities sum to at least this, above 0 to 1; 0 for all. */
     double top_p;
     /**
      * Divides the positive logits of tokens that occur in the answer, and multiplies their negative ones, 0.01 to
      * 100; 0 or 1 for none.
      */
     double repetition_penalty;
-    /**
-     * Seed of sampling: equal seeds give equal answers.
-     */
+    /** Seed of sampling: equal seeds give equal answers. */
     uint64_t seed;
     /**
      * Stop texts, UTF-8, stop_count of them and none of them NULL, or NULL: the answer ends before the first occurrence of any of them.
      * Empty ones are ignored.
      */
     const char *const *stop;
-    /**
-     * How many texts there are.
-     */
+    /** How many stop texts there are. */
     size_t stop_count;
     /**
      * The answer ends with the tokens decoded so far after this many milliseconds, prefill included. 0 means no
@@ -1045,7 +805,7 @@ typedef struct anx_ask_options {
     size_t log_probabilities;
     /**
      * An anx_switch, by default off: the question continues the study's conversation, so that the model sees the questions and
-     * answers before it; see anx_study_turns. Off: it is asked of the radiograph alone.
+     * answers before it; see anx_study_turn_count. Off: it is asked of the radiograph alone.
      */
     size_t follow_up;
     /**
@@ -1070,51 +830,29 @@ typedef struct anx_ask_options {
     size_t accept_flags;
 } anx_ask_options;
 
-/**
- * A phrase of an answer with its bounding boxes.
- */
+/** A phrase of an answer with its bounding boxes. */
 typedef struct anx_grounding {
-    /**
-     * The phrase, as it occurs in the answer's text; empty for boxes without a phrase.
-     */
+    /** The phrase, as it occurs in the answer's text; empty for boxes without a phrase. */
     const char *phrase;
-    /**
-     * Its boxes, box_count of them; borrowed from the answer.
-     */
+    /** Its boxes, box_count of them; borrowed from the answer. */
     const struct anx_box *boxes;
-    /**
-     * How many boxes there are; 0 for a phrase that the model marked without a box.
-     */
+    /** How many boxes there are; 0 for a phrase that the model marked without a box. */
     size_t box_count;
 } anx_grounding;
 
-/**
- * A structure whose retrieved sentence, or box, speaks for or against a sentence of an answer. This struct never grows.
- */
+/** A structure whose retrieved sentence, or box, speaks for or against a sentence of an answer. This struct never grows. */
 typedef struct anx_structure_evidence {
-    /**
-     * Its index, 0 to 35, for anx_study_structure.
-     */
-    size_t structure;
-    /**
-     * Its name.
-     */
+    /** The structure's index, 0 to 35, for anx_study_structure. */
+    size_t index;
+    /** Its name; left and right are the patient's. */
     const char *name;
-    /**
-     * What it says of the answer's sentence.
-     */
+    /** What it says of the answer's sentence. */
     anx_relation relation;
-    /**
-     * Cosine similarity of the retrieved sentence, -1..1, not calibrated.
-     */
+    /** Cosine similarity of the retrieved sentence, -1 to 1; not calibrated. */
     float similarity;
-    /**
-     * Similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
-     */
+    /** Similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1. */
     float margin;
-    /**
-     * Its bounding box.
-     */
+    /** Its bounding box. */
     struct anx_box bounds;
 } anx_structure_evidence;
 
@@ -1123,41 +861,23 @@ typedef struct anx_structure_evidence {
  * word, without a model. It compares the answer with what was perceived, and does not say that the answer fits the question.
  */
 typedef struct anx_evidence {
-    /**
-     * The sentence.
-     */
+    /** The sentence. */
     const char *sentence;
-    /**
-     * Where it begins in anx_answer_text, in bytes.
-     */
+    /** Where it begins in anx_answer_text, in bytes. */
     size_t start;
-    /**
-     * Where it ends.
-     */
+    /** Where it ends. */
     size_t end;
-    /**
-     * Whether what was perceived says the same.
-     */
+    /** Whether what was perceived says the same. */
     anx_support support;
-    /**
-     * Structures that speak for or against it, in index order, structure_count of them; borrowed from the answer.
-     */
+    /** Structures that speak for or against it, in index order, structure_count of them; borrowed from the answer. */
     const struct anx_structure_evidence *structures;
-    /**
-     * How many structures there are.
-     */
+    /** How many structures there are. */
     size_t structure_count;
-    /**
-     * Indices, for anx_answer_grounding, of the phrases that it grounds, grounding_count of them; borrowed from the answer.
-     */
+    /** Indices, for anx_answer_grounding, of the phrases that it grounds, grounding_count of them; borrowed from the answer. */
     const size_t *groundings;
-    /**
-     * How many indices there are.
-     */
+    /** How many groundings there are. */
     size_t grounding_count;
-    /**
-     * Mean probability of its tokens under the model, 0..1, not calibrated; NaN if no token is its own.
-     */
+    /** Mean probability of its tokens under the model, 0 to 1, not calibrated; NaN if no token is its own. */
     float probability;
 } anx_evidence;
 
@@ -1166,13 +886,9 @@ typedef struct anx_evidence {
  * change.
  */
 typedef struct anx_report_options {
-    /**
-     * sizeof(anx_report_options).
-     */
+    /** sizeof(anx_report_options). */
     size_t struct_size;
-    /**
-     * The time at which the results were made, as "YYYYMMDDhhmmss", or NULL for that of the radiograph.
-     */
+    /** The time at which the results were made, as "YYYYMMDDhhmmss", or NULL for that of the radiograph. */
     const char *content_time;
     /**
      * An anx_switch, by default off: the report is a Comprehensive SR (1.2.840.10008.5.1.4.1.1.88.33), for viewers that do not know
@@ -1186,13 +902,9 @@ typedef struct anx_report_options {
  * sizeof(anx_document_options) and everything else to zero but what you want to change.
  */
 typedef struct anx_document_options {
-    /**
-     * sizeof(anx_document_options).
-     */
+    /** sizeof(anx_document_options). */
     size_t struct_size;
-    /**
-     * The time at which the results were made, as "YYYYMMDDhhmmss", or NULL for that of the radiograph.
-     */
+    /** The time at which the results were made, as "YYYYMMDDhhmmss", or NULL for that of the radiograph. */
     const char *content_time;
 } anx_document_options;
 
@@ -1200,9 +912,7 @@ typedef struct anx_document_options {
 extern "C" {
 #endif
 
-/**
- * The library's version, such as "0.1.0". The string is static. Cannot fail.
- */
+/** The library's version, such as "0.1.0". The string is static. Cannot fail. */
 const char *anx_version(void);
 
 /**
@@ -1211,9 +921,7 @@ const char *anx_version(void);
  */
 uint32_t anx_abi_version(void);
 
-/**
- * The status that the failed call returned; ANX_OK for NULL.
- */
+/** The status that the failed call returned; ANX_OK for NULL. */
 anx_status anx_error_code(const struct anx_error *error);
 
 /**
@@ -1229,34 +937,22 @@ const char *anx_error_message(const struct anx_error *error);
  */
 const char *anx_error_cause(const struct anx_error *error);
 
-/**
- * Frees an error and its strings. NULL does nothing.
- */
+/** Frees an error and its strings. NULL does nothing. */
 void anx_error_free(struct anx_error *error);
 
-/**
- * The name of a structure, as anx_structure.name has it. The string is static; NULL if index is above 35.
- */
+/** The name of a structure, as anx_structure.name has it. The string is static; NULL if index is above 35. */
 const char *anx_structure_name(size_t index);
 
-/**
- * The name of an image label, as anx_label.name has it. The string is static; NULL if index is above 13.
- */
+/** The name of an image label, as anx_label.name has it. The string is static; NULL if index is above 13. */
 const char *anx_label_name(size_t index);
 
-/**
- * The name of a task, as anx_ask_options.task takes it. The string is static; NULL if index is above 8.
- */
+/** The name of a task, as anx_ask_options.task takes it. The string is static; NULL if index is above 8. */
 const char *anx_task_name(size_t index);
 
-/**
- * The side of a structure, the patient's, in a mirrored image as well; ANX_SIDE_NONE if it is unpaired or index is above 35.
- */
+/** The side of a structure, the patient's, in a mirrored image as well; ANX_SIDE_NONE if it is unpaired or index is above 35. */
 anx_side anx_structure_side(size_t index);
 
-/**
- * The number of the same structure on the other side of the body; index itself if it is unpaired or above 35.
- */
+/** The number of the same structure on the other side of the body; index itself if it is unpaired or above 35. */
 size_t anx_structure_counterpart(size_t index);
 
 /**
@@ -1288,9 +984,7 @@ void anx_cancel_request(const struct anx_cancel *cancel);
  */
 void anx_cancel_reset(const struct anx_cancel *cancel);
 
-/**
- * Frees a cancel handle; the study is not touched. NULL does nothing.
- */
+/** Frees a cancel handle; the study is not touched. NULL does nothing. */
 void anx_cancel_free(struct anx_cancel *cancel);
 
 /**
@@ -1301,7 +995,7 @@ void anx_cancel_free(struct anx_cancel *cancel);
  * Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT,
  * ANX_DECODER.
  * Takes from less than a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
- * only, unless options has a public_key; anx_bundle_verify compares their hashes. Files are mapped: none may be changed or cut
+ * only, unless options has a public_key; anx_verify_bundle compares their hashes. Files are mapped: none may be changed or cut
  * while an engine is open. The golden check needs a KV cache, so a memory_limit that is too small for it fails with ANX_DECODER_MEMORY.
  */
 anx_status anx_engine_open(const char *bundle,
@@ -1309,9 +1003,7 @@ anx_status anx_engine_open(const char *bundle,
                            struct anx_engine **engine,
                            struct anx_error **error);
 
-/**
- * Frees an engine. Its studies can still be used; they keep what they need. NULL does nothing.
- */
+/** Frees an engine. Its studies can still be used; they keep what they need. NULL does nothing. */
 void anx_engine_free(struct anx_engine *engine);
 
 /**
@@ -1319,14 +1011,10 @@ void anx_engine_free(struct anx_engine *engine);
  */
 const char *anx_engine_bundle_name(const struct anx_engine *engine);
 
-/**
- * SHA-256 of the bundle's manifest in hexadecimal, which identifies the bundle. Borrowed from the engine; NULL for NULL.
- */
+/** SHA-256 of the bundle's manifest in hexadecimal, which identifies the bundle. Borrowed from the engine; NULL for NULL. */
 const char *anx_engine_bundle_sha256(const struct anx_engine *engine);
 
-/**
- * The provider that the engine computes on, never "auto". Borrowed from the engine; NULL for NULL.
- */
+/** The provider that the engine computes on, never "auto". Borrowed from the engine; NULL for NULL. */
 const char *anx_engine_provider(const struct anx_engine *engine);
 
 /**
@@ -1343,11 +1031,9 @@ size_t anx_engine_study_bytes(const struct anx_engine *engine,
  * The largest number of radiographs that one run of the perception module takes. anx_studies_from_files and its like open and perceive
  * this many at a time. 0 for NULL.
  */
-size_t anx_engine_batch(const struct anx_engine *engine);
+size_t anx_engine_batch_size(const struct anx_engine *engine);
 
-/**
- * How many notes there are on where graphs are computed; 0 for NULL.
- */
+/** How many notes there are on where graphs are computed; 0 for NULL. */
 size_t anx_engine_note_count(const struct anx_engine *engine);
 
 /**
@@ -1361,40 +1047,31 @@ const char *anx_engine_note(const struct anx_engine *engine,
  * Verifies a bundle without opening an engine: compares the hashes of all its files, however large they are, and checks its whole
  * sentence database. ONNX Runtime is not needed.
  *
- * path: path of the bundle's folder. options: NULL for the defaults. Of its fields, public_key, deadline_ms, cancel, progress and
- * progress_user_data count; the others have no effect, and log_free is not called. With a public_key the manifest has to be signed by the
- * key's owner. bundle: takes what was verified, which the caller frees with anx_bundle_free; NULL on failure.
+ * bundle: path of the bundle's folder. options: NULL for the defaults. verified: takes what was found, which the caller frees with
+ * anx_verified_bundle_free; NULL on failure.
  * Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL.
  */
-anx_status anx_bundle_verify(const char *path,
-                             const struct anx_engine_options *options,
-                             struct anx_bundle **bundle,
+anx_status anx_verify_bundle(const char *bundle,
+                             const struct anx_verify_options *options,
+                             struct anx_verified_bundle **verified,
                              struct anx_error **error);
 
 /**
  * The bundle's name, with control characters written as \u{1b}. Borrowed from the handle; NULL for NULL.
  */
-const char *anx_bundle_name(const struct anx_bundle *bundle);
+const char *anx_verified_bundle_name(const struct anx_verified_bundle *verified);
 
-/**
- * SHA-256 of the bundle's manifest in hexadecimal, which identifies the bundle. Borrowed from the handle; NULL for NULL.
- */
-const char *anx_bundle_sha256(const struct anx_bundle *bundle);
+/** SHA-256 of the bundle's manifest in hexadecimal, which identifies the bundle. Borrowed from the handle; NULL for NULL. */
+const char *anx_verified_bundle_sha256(const struct anx_verified_bundle *verified);
 
-/**
- * How many files the manifest lists; 0 for NULL.
- */
-size_t anx_bundle_file_count(const struct anx_bundle *bundle);
+/** How many files the manifest lists; 0 for NULL. */
+size_t anx_verified_bundle_file_count(const struct anx_verified_bundle *verified);
 
-/**
- * Size of these files in bytes; 0 for NULL.
- */
-uint64_t anx_bundle_size(const struct anx_bundle *bundle);
+/** Size of these files together in bytes; 0 for NULL. */
+uint64_t anx_verified_bundle_bytes(const struct anx_verified_bundle *verified);
 
-/**
- * Frees what was verified; the bundle's files are not touched. NULL does nothing.
- */
-void anx_bundle_free(struct anx_bundle *bundle);
+/** Frees what was verified; the bundle's files are not touched. NULL does nothing. */
+void anx_verified_bundle_free(struct anx_verified_bundle *verified);
 
 /**
  * Makes a handle that stops an ask or a save of this study from any thread, see anx_cancel_request; it may be made while one is running.
@@ -1418,31 +1095,23 @@ void anx_study_free(struct anx_study *study);
  */
 const char *anx_study_name(const struct anx_study *study);
 
-/**
- * Width of the original image in pixels; 0 for NULL.
- */
+/** Width of the original image in pixels; 0 for NULL. */
 uint32_t anx_study_width(const struct anx_study *study);
 
-/**
- * Height of the original image in pixels; 0 for NULL.
- */
+/** Height of the original image in pixels; 0 for NULL. */
 uint32_t anx_study_height(const struct anx_study *study);
 
-/**
- * How many structures there are: 36; 0 for NULL.
- */
+/** How many structures there are: 36; 0 for NULL. */
 size_t anx_study_structure_count(const struct anx_study *study);
 
 /**
- * A structure; its number is its index. Borrowed from the study; NULL if index is not below
+ * A structure, by its index. Borrowed from the study; NULL if index is not below
  * anx_study_structure_count. Every structure has a box and a sentence, in the image or not: judge by similarity, margin
  * and flags.
  */
 const struct anx_structure *anx_study_structure(const struct anx_study *study, size_t index);
 
-/**
- * How many values the embedding of a structure has; 0 for NULL.
- */
+/** How many values the embedding of a structure has; 0 for NULL. */
 size_t anx_study_embedding_width(const struct anx_study *study);
 
 /**
@@ -1452,39 +1121,25 @@ size_t anx_study_embedding_width(const struct anx_study *study);
 const float *anx_study_embedding(const struct anx_study *study,
                                  size_t index);
 
-/**
- * How many image labels there are: 14; 0 for NULL.
- */
+/** How many image labels there are: 14; 0 for NULL. */
 size_t anx_study_label_count(const struct anx_study *study);
 
-/**
- * An image label. Borrowed from the study; NULL if index is not below anx_study_label_count.
- */
+/** An image label. Borrowed from the study; NULL if index is not below anx_study_label_count. */
 const struct anx_label *anx_study_label(const struct anx_study *study, size_t index);
 
-/**
- * How many flags there are; 0 for NULL.
- */
+/** How many flags there are; 0 for NULL. */
 size_t anx_study_flag_count(const struct anx_study *study);
 
-/**
- * A flag. Borrowed from the study; NULL if index is not below anx_study_flag_count.
- */
+/** A flag. Borrowed from the study; NULL if index is not below anx_study_flag_count. */
 const struct anx_flag *anx_study_flag(const struct anx_study *study, size_t index);
 
-/**
- * How many steps were timed; 0 for NULL.
- */
+/** How many steps were timed; 0 for NULL. */
 size_t anx_study_timing_count(const struct anx_study *study);
 
-/**
- * The time of a step. Borrowed from the study; NULL if index is not below anx_study_timing_count.
- */
+/** The time of a step. Borrowed from the study; NULL if index is not below anx_study_timing_count. */
 const struct anx_timing *anx_study_timing(const struct anx_study *study, size_t index);
 
-/**
- * Versions, settings and hashes that the study's results depend on. Borrowed from the study; NULL for NULL.
- */
+/** Versions, settings and hashes that the study's results depend on. Borrowed from the study; NULL for NULL. */
 const struct anx_provenance *anx_study_provenance(const struct anx_study *study);
 
 /**
@@ -1616,7 +1271,7 @@ anx_status anx_study_ask_many(struct anx_study *study,
  * How many questions the study's conversation has: the last one that was not a follow-up, and the follow-ups after it. 0 for NULL, and
  * also while an ask is running, whatever the conversation holds.
  */
-size_t anx_study_turns(const struct anx_study *study);
+size_t anx_study_turn_count(const struct anx_study *study);
 
 /**
  * Bytes that the KV cache of this study takes for its context and this many tokens after it: those of the questions and answers of its
@@ -1669,21 +1324,15 @@ anx_status anx_study_load(const struct anx_engine *engine,
  *
  * bytes, size: as those of anx_study_load.
  */
-int anx_is_saved(const uint8_t *bytes, size_t size);
+int anx_is_saved_study(const uint8_t *bytes, size_t size);
 
-/**
- * The first of the bytes. Borrowed from them; NULL for NULL.
- */
+/** The first of the bytes. Borrowed from them; NULL for NULL. */
 const uint8_t *anx_bytes_data(const struct anx_bytes *bytes);
 
-/**
- * How many bytes there are; 0 for NULL.
- */
+/** How many bytes there are; 0 for NULL. */
 size_t anx_bytes_size(const struct anx_bytes *bytes);
 
-/**
- * Frees bytes. NULL does nothing.
- */
+/** Frees bytes. NULL does nothing. */
 void anx_bytes_free(struct anx_bytes *bytes);
 
 /**
@@ -1698,19 +1347,13 @@ const char *anx_answer_text(const struct anx_answer *answer);
  */
 const char *anx_answer_raw(const struct anx_answer *answer);
 
-/**
- * The question that was answered. Borrowed from the answer; NULL for NULL.
- */
+/** The question that was answered. Borrowed from the answer; NULL for NULL. */
 const char *anx_answer_question(const struct anx_answer *answer);
 
-/**
- * The name of the question's task, or NULL if none was given. Borrowed from the answer.
- */
+/** The name of the question's task, or NULL if none was given. Borrowed from the answer. */
 const char *anx_answer_task(const struct anx_answer *answer);
 
-/**
- * How many phrases of the answer are grounded; 0 for NULL.
- */
+/** How many phrases of the answer are grounded; 0 for NULL. */
 size_t anx_answer_grounding_count(const struct anx_answer *answer);
 
 /**
@@ -1719,9 +1362,7 @@ size_t anx_answer_grounding_count(const struct anx_answer *answer);
  */
 const struct anx_grounding *anx_answer_grounding(const struct anx_answer *answer, size_t index);
 
-/**
- * How many sentences the answer has; 0 for an answer in JSON, and for NULL.
- */
+/** How many sentences the answer has; 0 for an answer in JSON, and for NULL. */
 size_t anx_answer_evidence_count(const struct anx_answer *answer);
 
 /**
@@ -1730,61 +1371,43 @@ size_t anx_answer_evidence_count(const struct anx_answer *answer);
  */
 const struct anx_evidence *anx_answer_evidence(const struct anx_answer *answer, size_t index);
 
-/**
- * How many tokens were decoded, those of tags and coordinates included; 0 for NULL.
- */
-size_t anx_answer_tokens(const struct anx_answer *answer);
+/** How many tokens were decoded, those of tags and coordinates included; 0 for NULL. */
+size_t anx_answer_token_count(const struct anx_answer *answer);
 
 /**
  * How many tokens were prefilled for this answer: those of the question, and those of the study's context if it was not in the KV cache
  * yet; 0 for NULL.
  */
-size_t anx_answer_prefilled(const struct anx_answer *answer);
+size_t anx_answer_prefilled_count(const struct anx_answer *answer);
+
+/** How many runs of the decoder these tokens took, without prefill: fewer than tokens if draft tokens were accepted; 0 for NULL. */
+size_t anx_answer_run_count(const struct anx_answer *answer);
 
 /**
- * How many runs of the decoder these tokens took, without prefill: fewer than tokens if draft tokens were accepted; 0 for NULL.
- */
-size_t anx_answer_runs(const struct anx_answer *answer);
-
-/**
- * Natural logarithm of the probability of each token under the model, anx_answer_tokens values of at most 0; not calibrated. Borrowed
+ * Natural logarithm of the probability of each token under the model, anx_answer_token_count values of at most 0; not calibrated. Borrowed
  * from the answer; NULL if the options did not ask for them, and for NULL.
  */
 const float *anx_answer_log_probabilities(const struct anx_answer *answer);
 
-/**
- * Why the answer ended; ANX_FINISH_STOPPED for NULL.
- */
+/** Why the answer ended; ANX_FINISH_STOPPED for NULL. */
 anx_finish anx_answer_finish(const struct anx_answer *answer);
 
-/**
- * How many flags there are: those of the study; 0 for NULL.
- */
+/** How many flags there are: those of the study; 0 for NULL. */
 size_t anx_answer_flag_count(const struct anx_answer *answer);
 
-/**
- * A flag. Borrowed from the answer; NULL if index is not below anx_answer_flag_count.
- */
+/** A flag. Borrowed from the answer; NULL if index is not below anx_answer_flag_count. */
 const struct anx_flag *anx_answer_flag(const struct anx_answer *answer, size_t index);
 
-/**
- * How many steps were timed; 0 for NULL.
- */
+/** How many steps were timed; 0 for NULL. */
 size_t anx_answer_timing_count(const struct anx_answer *answer);
 
-/**
- * The time of a step. Borrowed from the answer; NULL if index is not below anx_answer_timing_count.
- */
+/** The time of a step. Borrowed from the answer; NULL if index is not below anx_answer_timing_count. */
 const struct anx_timing *anx_answer_timing(const struct anx_answer *answer, size_t index);
 
-/**
- * Versions, settings and hashes that the answer depends on. Borrowed from the answer; NULL for NULL.
- */
+/** Versions, settings and hashes that the answer depends on. Borrowed from the answer; NULL for NULL. */
 const struct anx_provenance *anx_answer_provenance(const struct anx_answer *answer);
 
-/**
- * Frees an answer and everything borrowed from it. NULL does nothing.
- */
+/** Frees an answer and everything borrowed from it. NULL does nothing. */
 void anx_answer_free(struct anx_answer *answer);
 
 /**

@@ -43,7 +43,7 @@ public:
         raw.memory_limit = options.memory_limit;
         raw.golden_check = detail::on_or_off(options.golden_check);
         raw.look_up = detail::on_or_off(options.look_up);
-        raw.row_cost = options.row_cost;
+        raw.draft_cost = options.draft_cost;
         watch(raw, options);
         if (options.log) {
             raw.log = forward;
@@ -126,7 +126,7 @@ public:
     // Bytes that the KV cache of a study takes at most for this many tokens; see anx_engine_study_bytes.
     std::size_t study_bytes(std::size_t tokens) const { return anx_engine_study_bytes(handle_.get(), tokens); }
     // The largest number of radiographs that one run of the perception module takes.
-    std::size_t batch() const { return anx_engine_batch(handle_.get()); }
+    std::size_t batch_size() const { return anx_engine_batch_size(handle_.get()); }
 
     std::string bundle_name() const { return detail::text(anx_engine_bundle_name(handle_.get())); }
     std::string bundle_sha256() const { return detail::text(anx_engine_bundle_sha256(handle_.get())); }
@@ -151,14 +151,14 @@ private:
         (*static_cast<const LogCallback *>(user_data))(level, {message, length});
     }
 
-    friend Result<VerifiedBundle> verify_bundle(const std::string &bundle, const EngineOptions &options);
+    friend Result<VerifiedBundle> verify_bundle(const std::string &bundle, const VerifyOptions &options);
 
     static void report(const char *phase, std::uint64_t done, std::uint64_t total, void *user_data) noexcept {
         (*static_cast<const ProgressCallback *>(user_data))(phase, done, total);
     }
 
     // The options that opening and verifying have in common; they borrow all of this.
-    static void watch(anx_engine_options &raw, const EngineOptions &options) {
+    template <class Raw, class Options> static void watch(Raw &raw, const Options &options) {
         raw.public_key = options.public_key.empty() ? nullptr : options.public_key.c_str();
         raw.deadline_ms = detail::milliseconds(options.deadline);
         raw.cancel = options.cancel ? options.cancel->get() : nullptr;
@@ -226,25 +226,24 @@ private:
     detail::Owned<anx_engine, anx_engine_free> handle_;
 };
 
-// Verifies a bundle without opening an engine: the hashes of all its files, and the whole sentence database. Of the options, public_key,
-// deadline, cancel and progress count.
-inline Result<VerifiedBundle> verify_bundle(const std::string &bundle, const EngineOptions &options = {}) {
+// Verifies a bundle without opening an engine: the hashes of all its files, and the whole sentence database.
+inline Result<VerifiedBundle> verify_bundle(const std::string &bundle, const VerifyOptions &options = {}) {
     if (anx_abi_version() < ANX_ABI_VERSION) return detail::old_library();
     if (detail::is_cut(bundle)) return detail::cut("bundle");
     if (detail::is_cut(options.public_key)) return detail::cut("public_key");
-    anx_engine_options raw = {};
+    anx_verify_options raw = {};
     raw.struct_size = sizeof raw;
     Engine::watch(raw, options);
-    anx_bundle *verified = nullptr;
+    anx_verified_bundle *verified = nullptr;
     anx_error *error = nullptr;
-    if (anx_bundle_verify(bundle.c_str(), &raw, &verified, &error) != ANX_OK) return detail::take(error);
-    detail::Owned<anx_bundle, anx_bundle_free> owned(verified);
-    return VerifiedBundle{detail::text(anx_bundle_name(verified)), detail::text(anx_bundle_sha256(verified)),
-                          anx_bundle_file_count(verified), anx_bundle_size(verified)};
+    if (anx_verify_bundle(bundle.c_str(), &raw, &verified, &error) != ANX_OK) return detail::take(error);
+    detail::Owned<anx_verified_bundle, anx_verified_bundle_free> owned(verified);
+    return VerifiedBundle{detail::text(anx_verified_bundle_name(verified)), detail::text(anx_verified_bundle_sha256(verified)),
+                          anx_verified_bundle_file_count(verified), anx_verified_bundle_bytes(verified)};
 }
 
 // Whether bytes begin as those of Study::save do.
-inline bool is_saved(const std::vector<std::uint8_t> &bytes) { return anx_is_saved(bytes.data(), bytes.size()) != 0; }
+inline bool is_saved_study(const std::vector<std::uint8_t> &bytes) { return anx_is_saved_study(bytes.data(), bytes.size()) != 0; }
 
 // The name of a structure, index 0 to 35, and of a label, 0 to 13; empty beyond.
 inline std::string structure_name(std::size_t index) { return detail::text(anx_structure_name(index)); }

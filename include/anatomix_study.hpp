@@ -29,10 +29,10 @@ public:
     std::vector<Evidence> evidence() const {
         return detail::collect(handle_.get(), anx_answer_evidence_count, anx_answer_evidence, detail::evidence);
     }
-    std::size_t tokens() const { return anx_answer_tokens(handle_.get()); }
+    std::size_t tokens() const { return anx_answer_token_count(handle_.get()); }
     // Tokens that were prefilled for this answer, and runs of the decoder that its tokens took.
-    std::size_t prefilled() const { return anx_answer_prefilled(handle_.get()); }
-    std::size_t runs() const { return anx_answer_runs(handle_.get()); }
+    std::size_t prefilled() const { return anx_answer_prefilled_count(handle_.get()); }
+    std::size_t runs() const { return anx_answer_run_count(handle_.get()); }
     // Natural logarithms of the tokens' probabilities; empty unless the options asked for them. Not calibrated.
     std::vector<float> log_probabilities() const {
         const float *values = anx_answer_log_probabilities(handle_.get());
@@ -110,7 +110,7 @@ public:
 
     // Asks a question and waits for the answer; on_piece receives it while it is decoded. A region in the question is written
     // <box>(x0,y0),(x1,y1)</box>, in pixels of the original image.
-    Result<Answer> ask(const std::string &question, const Callback &on_piece = {}, AskOptions options = {}) {
+    Result<Answer> ask(const std::string &question, const PieceCallback &on_piece = {}, AskOptions options = {}) {
         if (detail::is_cut(question)) return detail::cut("question");
         if (const char *cut = cut_option(options)) return detail::cut(cut);
         std::vector<const char *> stop;
@@ -150,7 +150,7 @@ public:
 
     // Asks for a task that needs no question: a report, a classification, the detection of abnormalities. With other options than
     // max_tokens it is ask({}, on_piece, options), where options.task is the task.
-    Result<Answer> ask_task(Task task, const Callback &on_piece = {}, std::size_t max_tokens = 0) {
+    Result<Answer> ask_task(Task task, const PieceCallback &on_piece = {}, std::size_t max_tokens = 0) {
         AskOptions options;
         options.task = task;
         options.max_tokens = max_tokens;
@@ -158,7 +158,7 @@ public:
     }
 
     // How many questions the conversation holds.
-    std::size_t turns() const { return anx_study_turns(handle_.get()); }
+    std::size_t turns() const { return anx_study_turn_count(handle_.get()); }
 
     // Bytes that the KV cache takes for the context and this many tokens after it; see anx_study_cache_bytes.
     std::size_t cache_bytes(std::size_t tokens) const { return anx_study_cache_bytes(handle_.get(), tokens); }
@@ -248,7 +248,7 @@ private:
 
     // An exception must not pass through the library: noexcept ends the program instead.
     static int forward(const char *piece, std::size_t length, void *user_data) noexcept {
-        return (*static_cast<const Callback *>(user_data))({piece, length}) ? ANX_CONTINUE : ANX_STOP;
+        return (*static_cast<const PieceCallback *>(user_data))({piece, length}) ? ANX_FLOW_CONTINUE : ANX_FLOW_STOP;
     }
 
     // The name of an option whose text C would cut, or nullptr.
@@ -260,13 +260,13 @@ private:
     }
 
     // The options as C has them; they borrow all of this, and the pointers in stop.
-    static anx_ask_options lower(const AskOptions &options, const Callback &on_piece, std::vector<const char *> &stop) {
+    static anx_ask_options lower(const AskOptions &options, const PieceCallback &on_piece, std::vector<const char *> &stop) {
         anx_ask_options raw = {};
         raw.struct_size = sizeof raw;
         raw.task = options.task ? anatomix::name(*options.task) : nullptr;
         raw.max_tokens = options.max_tokens;
-        raw.callback = on_piece ? forward : nullptr;
-        raw.user_data = const_cast<Callback *>(&on_piece);
+        raw.piece = on_piece ? forward : nullptr;
+        raw.piece_user_data = const_cast<PieceCallback *>(&on_piece);
         raw.temperature = options.temperature;
         raw.top_k = options.top_k;
         raw.top_p = options.top_p;

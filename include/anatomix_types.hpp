@@ -65,7 +65,7 @@ template <auto Free> struct Deleter {
 };
 template <class T, auto Free> using Owned = std::unique_ptr<T, Deleter<Free>>;
 
-inline std::size_t on_or_off(bool value) { return value ? ANX_ON : ANX_OFF; }
+inline std::size_t on_or_off(bool value) { return value ? ANX_SWITCH_ON : ANX_SWITCH_OFF; }
 
 // A time that is over already, such as the rest until a point in the past, is the shortest one; 0 means none.
 inline std::size_t milliseconds(std::chrono::milliseconds time) {
@@ -127,7 +127,7 @@ using Box = anx_box;
 
 // An anatomical structure with its bounding box and the most similar sentence of the bundle's database.
 struct Structure {
-    std::uint32_t index; // 0 to 35, the same in every bundle
+    std::size_t index; // 0 to 35, the same in every bundle
     std::string name;    // left and right are the patient's
     Box bounds;
     std::string sentence;
@@ -156,7 +156,7 @@ struct Grounding {
 
 // A structure whose retrieved sentence, or box, speaks for or against a sentence of an answer; see anx_structure_evidence.
 struct StructureEvidence {
-    std::size_t structure; // its index, 0 to 35
+    std::size_t index; // of the structure, 0 to 35
     std::string name;
     anx_relation relation;
     float similarity, margin; // as in Structure; not calibrated
@@ -199,7 +199,7 @@ inline Grounding grounding(const anx_grounding &g) {
     return {text(g.phrase), std::vector<Box>(g.boxes, g.boxes + g.box_count)};
 }
 inline StructureEvidence structure_evidence(const anx_structure_evidence &e) {
-    return {e.structure, text(e.name), e.relation, e.similarity, e.margin, e.bounds};
+    return {e.index, text(e.name), e.relation, e.similarity, e.margin, e.bounds};
 }
 inline Evidence evidence(const anx_evidence &e) {
     Evidence made = {text(e.sentence), e.start, e.end, e.support, {}, {}, e.probability};
@@ -244,8 +244,8 @@ constexpr const char *name(Task task) {
     return names[static_cast<std::size_t>(task)];
 }
 
-// Receives an answer piece by piece as it is decoded; returns whether to go on. It must not throw.
-using Callback = std::function<bool(std::string_view piece)>;
+// Receives an answer piece by piece as it is decoded; returns whether to continue. It must not throw.
+using PieceCallback = std::function<bool(std::string_view piece)>;
 
 // Options of a question; see anx_ask_options.
 struct AskOptions {
@@ -270,7 +270,7 @@ struct AskOptions {
 struct Question {
     std::string text; // may be empty for a task that needs no question
     AskOptions options = {};
-    Callback on_piece = {}; // receives its answer
+    PieceCallback on_piece = {}; // receives its answer
 };
 
 // Stops calls from any thread. Copies stop the same calls.
@@ -343,7 +343,7 @@ struct Pixels {
     std::uint32_t width, height;
     std::uint32_t bits_allocated;
     std::uint32_t bits_stored = 0; // 0: all that are allocated
-    anx_photometric photometric = ANX_MONOCHROME2;
+    anx_photometric photometric = ANX_PHOTOMETRIC_MONOCHROME2;
 };
 
 // Receives what an engine does, one line a call; see anx_log_callback. Any thread may call it, also several at once, until the engine and
@@ -360,11 +360,19 @@ struct EngineOptions {
     bool look_up = true;          // prompt look-up decoding; the answers are the same without it
     std::string public_key;       // of minisign: only a bundle that its owner signed is opened; see anx_engine_options.public_key
     LogCallback log;              // receives messages about what the engine does
-    double row_cost = 0;          // of one more token in a run of the decoder, above 0 to 1; 0: measured
+    double draft_cost = 0;          // of one more token in a run of the decoder, above 0 to 1; 0: measured
     // Opening that takes longer is the error ANX_DEADLINE. 0 means none, so round a remaining time below 1 ms up to 1 ms.
     std::chrono::milliseconds deadline{0};
     std::optional<CancelHandle> cancel;    // from CancelHandle::create; opening that was cancelled is the error ANX_STOPPED
     ProgressCallback progress;             // receives how far opening has come
+};
+
+// How a bundle is verified; as in EngineOptions.
+struct VerifyOptions {
+    std::string public_key;
+    std::chrono::milliseconds deadline{0};
+    std::optional<CancelHandle> cancel;
+    ProgressCallback progress;
 };
 
 // A bundle that was verified; see verify_bundle.

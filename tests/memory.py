@@ -38,7 +38,7 @@ static long resident(void) {
 
 static int on_piece(const char *piece, size_t length, void *user_data) {
     *(size_t *)user_data += length;
-    return piece[length] == '\0' ? ANX_CONTINUE : ANX_STOP;
+    return piece[length] == '\0' ? ANX_FLOW_CONTINUE : ANX_FLOW_STOP;
 }
 
 static int check(anx_status status, anx_error *error) {
@@ -57,20 +57,20 @@ static int one(const char *bundle, const char *image) {
     anx_study *study = NULL, *loaded = NULL, *other = NULL;
     anx_answer *answer = NULL;
     anx_bytes *json = NULL, *saved = NULL, *png = NULL;
-    anx_bundle *verified = NULL;
+    anx_verified_bundle *verified = NULL;
     anx_error *error = NULL;
     size_t streamed = 0;
     int failed;
     opening.struct_size = sizeof opening;
     opening.provider = "cpu";
     opening.threads = 1;
-    opening.golden_check = ANX_OFF;
+    opening.golden_check = ANX_SWITCH_OFF;
     perceiving.struct_size = sizeof perceiving;
-    perceiving.keep_radiograph = ANX_ON;
+    perceiving.keep_radiograph = ANX_SWITCH_ON;
     asking.struct_size = sizeof asking;
     asking.max_tokens = 4;
-    asking.callback = on_piece;
-    asking.user_data = &streamed;
+    asking.piece = on_piece;
+    asking.piece_user_data = &streamed;
     failed = check(anx_engine_open(bundle, &opening, &engine, &error), error) ||
              check(anx_study_from_file(engine, image, &perceiving, &study, &error), error) ||
              check(anx_study_ask(study, "Where is the left lung?", &asking, &answer, &error), error) ||
@@ -81,7 +81,7 @@ static int one(const char *bundle, const char *image) {
     /* Errors are freed, too. */
     if (!failed) {
         failed = anx_study_from_file(engine, "no such file", NULL, &other, NULL) != ANX_RADIOGRAPH_READ ||
-                 anx_bundle_verify("no such bundle", NULL, &verified, &error) != ANX_BUNDLE_READ;
+                 anx_verify_bundle("no such bundle", NULL, &verified, &error) != ANX_BUNDLE_READ;
         anx_error_free(error);
     }
     anx_bytes_free(json);

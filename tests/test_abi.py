@@ -56,6 +56,56 @@ def test_a_released_interface_only_grows(edits, reason, tmp_path):
     assert (reasons == []) if reason is None else any(reason in line for line in reasons), reasons
 
 
+# Where a constant does not begin with its enum's name.
+PREFIXES = {"anx_status": "ANX_", "anx_log_level": "ANX_LOG_"}
+
+
+def misnamed(interface: dict) -> list:
+    """What does not follow the header's paragraph on names."""
+    found = []
+    for name, what in interface.items():
+        kind, _, name = name.partition(" ")
+        owner, _, part = name.partition(".")
+        if kind == "value" and not part.startswith(PREFIXES.get(owner, f"{owner.upper()}_")):
+            found.append(name)
+        if kind == "function" and re.match(r"u?int(64_t)?|size_t", what) and "abi_version" not in name:
+            number = not re.search(r"_(width|height|counterpart|is_saved_study)$", name) and "embedding_width" not in name
+            found += [name] * (number and not name.endswith(("_count", "_bytes", "_size")))
+        if kind == "field" and (callback := re.fullmatch(r"anx_(\w+)_callback at \d+", what)):
+            wanted = {f"{callback[1]}"} if callback[1] != "free" else {"log_free"}
+            data = f"field {owner}.{part.removesuffix('_free')}_user_data"
+            found += [name] * (part not in wanted or data not in interface)
+        if kind == "field" and re.search(r"(^|_)(count|index|size)$", part) and not what.startswith("size_t at"):
+            found.append(name)
+    return found
+
+
+def test_names_follow_one_scheme():
+    interface = abi.described(abi.HEADER)
+    assert misnamed(interface) == []
+    wrong = {
+        "value anx_flow.ANX_GO": "2",
+        "function anx_study_turns": "size_t (const struct anx_study *)",
+        "field anx_ask_options.callback": "anx_piece_callback at 24",
+        "field anx_label.index": "uint32_t at 0",
+    }
+    assert misnamed({**interface, **wrong}) == [name.split(" ")[1] for name in wrong]
+
+
+def test_the_promise_is_said_once(root):
+    """README, header and CHANGELOG lead to docs/abi.md, and repeat none of its rules."""
+    rules = ["are never removed", "never used again"]
+    for page in ["README.md", "CHANGELOG.md", "include/anatomix.h"]:
+        text = " ".join((root / page).read_text(encoding="utf-8").replace("\n *", "\n").split())
+        assert "docs/abi.md" in text, page
+        assert not [rule for rule in rules if rule in text], page
+    # While nothing is released, all of them say the same version.
+    header = (root / "include/anatomix.h").read_text(encoding="utf-8")
+    assert abi.read(abi.LIST)["version"] == re.search(r"#define ANX_ABI_VERSION (\d+)", header)[1]
+    said = (root / "docs/abi.md").read_text(encoding="utf-8")
+    assert "released" not in said or f"`ANX_ABI_VERSION` stays {abi.read(abi.LIST)['version']}" in said
+
+
 def test_the_library_exports_the_headers_functions_alone(root):
     """The shared library exports exactly the functions that the header declares."""
     library = root / "target/release/libanatomix.so"

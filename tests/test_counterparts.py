@@ -32,18 +32,18 @@ REASONS = {
 # Rust | C | C++ | Python. `Engine.open(cancel)` is an argument.
 TABLE = """
 AskRecord::to_json | anx_answer_json | Answer::json | Answer.to_dict
-Bundle::bytes | anx_bundle_size | VerifiedBundle::bytes | verify_bundle
+Bundle::bytes | anx_verified_bundle_bytes | VerifiedBundle::bytes | verify_bundle
 Bundle::file | -files | -files | -files
 Bundle::folder | -files | -files | -files
-Bundle::hash | anx_bundle_sha256 | VerifiedBundle::sha256 | verify_bundle
+Bundle::hash | anx_verified_bundle_sha256 | VerifiedBundle::sha256 | verify_bundle
 Bundle::manifest | -manifest | -manifest | -manifest
-Bundle::open | anx_bundle_verify | verify_bundle | verify_bundle
-Bundle::open_signed | anx_engine_options.public_key | EngineOptions::public_key | verify_bundle(public_key)
-Bundle::verify | anx_bundle_verify | verify_bundle | verify_bundle
+Bundle::open | anx_verify_bundle | verify_bundle | verify_bundle
+Bundle::open_signed | anx_verify_options.public_key | VerifyOptions::public_key | verify_bundle(public_key)
+Bundle::verify | anx_verify_bundle | verify_bundle | verify_bundle
 CancelHandle::cancel | anx_cancel_request | CancelHandle::cancel | CancelHandle.cancel
 CancelHandle::new | anx_cancel_new | CancelHandle::create | CancelHandle.__new__
 CancelHandle::reset | anx_cancel_reset | CancelHandle::reset | CancelHandle.reset
-Engine::batch | anx_engine_batch | Engine::batch | Engine.batch
+Engine::batch_size | anx_engine_batch_size | Engine::batch_size | Engine.batch_size
 Engine::builder | anx_engine_options | EngineOptions | Engine.open
 Engine::bundle | anx_engine_bundle_sha256 | Engine::bundle_sha256 | Engine.bundle_sha256
 Engine::load_study | anx_study_load | Engine::load_study | Engine.load_study
@@ -57,6 +57,7 @@ Engine::study_bytes | anx_engine_study_bytes | Engine::study_bytes | Engine.stud
 Engine::study_with | anx_perceive_options | PerceiveOptions | Engine.study(deadline)
 EngineBuilder::cancel | anx_engine_options.cancel | EngineOptions::cancel | Engine.open(cancel)
 EngineBuilder::deadline | anx_engine_options.deadline_ms | EngineOptions::deadline | Engine.open(deadline)
+EngineBuilder::draft_cost | anx_engine_options.draft_cost | EngineOptions::draft_cost | Engine.open(draft_cost)
 EngineBuilder::golden_check | anx_engine_options.golden_check | EngineOptions::golden_check | Engine.open(golden_check)
 EngineBuilder::library | anx_engine_options.library | EngineOptions::library | Engine.open(library)
 EngineBuilder::log | anx_engine_options.log | EngineOptions::log | Engine.open(log)
@@ -66,9 +67,8 @@ EngineBuilder::open | anx_engine_open | Engine::open | Engine.open
 EngineBuilder::progress | anx_engine_options.progress | EngineOptions::progress | Engine.open(progress)
 EngineBuilder::provider | anx_engine_options.provider | EngineOptions::provider | Engine.open(provider)
 EngineBuilder::public_key | anx_engine_options.public_key | EngineOptions::public_key | Engine.open(public_key)
-EngineBuilder::row_cost | anx_engine_options.row_cost | EngineOptions::row_cost | Engine.open(row_cost)
 EngineBuilder::threads | anx_engine_options.threads | EngineOptions::threads | Engine.open(threads)
-EngineBuilder::verify_bundle | anx_bundle_verify | verify_bundle | verify_bundle
+EngineBuilder::verify_bundle | anx_verify_bundle | verify_bundle | verify_bundle
 Error::causes | anx_error_cause | Error::cause | Error.cause
 Error::code | anx_error_code | Error::code | Error.code
 Error::full_message | anx_error_message | Error::message | Error.cause
@@ -164,7 +164,7 @@ StructuredReport::write | -files | -files | -files
 Study::ask | anx_study_ask | Study::ask | Study.ask
 Study::ask_many | anx_study_ask_many | Study::ask_many | Study.ask_many
 Study::ask_many_streaming | anx_study_ask_many | Question::on_piece | Study.ask_many
-Study::ask_streaming | anx_ask_options.callback | Study::ask | Study.stream
+Study::ask_streaming | anx_ask_options.piece | Study::ask | Study.stream
 Study::cache_bytes | anx_study_cache_bytes | Study::cache_bytes | Study.cache_bytes
 Study::cancel_handle | anx_study_cancel_handle | Study::cancel_handle | Study.cancel_handle
 Study::fhir | anx_study_fhir | Study::fhir | Study.fhir
@@ -181,7 +181,7 @@ Study::secondary_capture | anx_study_secondary_capture | Study::secondary_captur
 Study::structured_report | anx_study_structured_report | Study::structured_report | Study.structured_report
 Study::structures | anx_study_structure | Study::structures | Study.structures
 Study::timing | anx_study_timing | Study::timing | Study.timing
-Study::turns | anx_study_turns | Study::turns | Study.turns
+Study::turns | anx_study_turn_count | Study::turns | Study.turns
 Study::width | anx_study_width | Study::width | Study.width
 Support::name | anx_evidence.support | Evidence::support | Evidence.support
 Task::check | -call | -call | -call
@@ -192,7 +192,7 @@ Task::question | anx_answer_question | Answer::question | Answer.question
 Timing::steps | anx_study_timing | Study::timing | Study.timing
 check_content_time | -call | -call | -call
 check_writable | -files | -files | -files
-is_saved | anx_is_saved | is_saved | is_saved
+is_saved_study | anx_is_saved_study | is_saved_study | is_saved_study
 write_private | -files | -files | -files
 write_whole | -files | -files | -files
 """
@@ -203,7 +203,7 @@ def table():
 
 
 def public_functions():
-    """`Study::ask`, `is_saved`: the public functions of what the Rust interface re-exports, and of what error.rs defines."""
+    """`Study::ask`, `is_saved_study`: the public functions of what the Rust interface re-exports, and of what error.rs defines."""
     crate = Crate(SOURCE)
     names = {(*module, name) for module in EXPORTS for public, _, name in crate.uses[module] if public}
     names |= {("error", "Error")}
@@ -239,7 +239,7 @@ def cpp_names():
 
 
 def python_names():
-    """`Study.ask`, `Engine.open(cancel)`, `is_saved`."""
+    """`Study.ask`, `Engine.open(cancel)`, `is_saved_study`."""
     folder = ROOT / "bindings/python/python/anatomix"
     found = set()
     options = set()
@@ -269,7 +269,7 @@ def members(owner, node):
 
 def test_every_function_of_rust_is_in_the_table():
     functions, listed = public_functions(), table()
-    assert {"Study::ask", "Engine::studies_with", "Study::save", "Overlay::of_study", "is_saved"} <= functions
+    assert {"Study::ask", "Engine::studies_with", "Study::save", "Overlay::of_study", "is_saved_study"} <= functions
     missing, gone = sorted(functions - listed.keys()), sorted(listed.keys() - functions)
     assert not missing, f"public functions of the Rust interface without counterparts in C, C++ and Python: {missing}"
     assert not gone, f"no public functions of the Rust interface: {gone}"
@@ -294,16 +294,15 @@ def test_the_table_is_sorted_and_whole():
 
 # Where the program's option has another name, or there is none: the reason.
 OTHER_OPTIONS = {
-    "callback": "the program prints",
     "cancel": "Ctrl-C",
-    "comprehensive_sr": "--sr-2d",
+    "draft_cost": "for tests",
     "golden_check": "--no-golden-check",
     "inverted": "the file is corrected",
     "keep_radiograph": "an overlay is drawn at once",
     "look_up": "--no-look-up",
     "mirrored": "the file is corrected",
+    "piece": "the program prints",
     "progress": "the program draws a bar",
-    "row_cost": "for tests",
 }
 
 
@@ -314,7 +313,7 @@ def test_options_have_one_name():
     for struct, body in re.findall(r"typedef struct (anx_\w+_options) \{(.*?)\} anx_", header, re.DOTALL):
         fields = re.findall(r"(\w+);", re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL))
         options[struct] = {field for field in fields if not field.endswith(("_size", "_data", "_count", "_free"))}
-    assert set(options) == {f"anx_{kind}_options" for kind in ("engine", "perceive", "ask", "report", "document")}
+    assert set(options) == {f"anx_{kind}_options" for kind in ("engine", "verify", "perceive", "ask", "report", "document")}
     differing = []
     for rust, cells in table().items():
         struct, _, field = cells[0].partition(".")
@@ -322,8 +321,8 @@ def test_options_have_one_name():
             continue
         name = field.removesuffix("_ms")
         found = [rust.split("::")[-1], cells[1].split("::")[-1], re.sub(r".*[(.](\w+)\)?$", r"\1", cells[2])]
-        if field == "callback" or rust.split("::")[0] not in ("EngineBuilder", "PerceiveOptions", "Question", "ReadOptions"):
-            found = found[1:] if field != "callback" else []
+        if field == "piece" or rust.split("::")[0] not in ("EngineBuilder", "PerceiveOptions", "Question", "ReadOptions"):
+            found = found[1:] if field != "piece" else []
         differing += [f"{rust}: {other} is {name} in C" for other in found if other != name and rust != "Question::sampling"]
     assert not differing, "\n".join(differing)
     program = set()

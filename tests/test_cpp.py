@@ -16,7 +16,7 @@ PLAIN_C = r"""
 static int on_piece(const char *piece, size_t length, void *user_data) {
     size_t *total = user_data;
     *total += length;
-    return piece[length] == '\0' ? ANX_CONTINUE : ANX_STOP;
+    return piece[length] == '\0' ? ANX_FLOW_CONTINUE : ANX_FLOW_STOP;
 }
 
 int main(int argc, char **argv) {
@@ -38,8 +38,8 @@ int main(int argc, char **argv) {
     options.provider = "cpu";
     asking.struct_size = sizeof asking;
     asking.task = "report";
-    asking.callback = on_piece;
-    asking.user_data = &streamed;
+    asking.piece = on_piece;
+    asking.piece_user_data = &streamed;
     if (anx_engine_open(argv[1], &options, &engine, &error) != ANX_OK ||
         anx_study_from_file(engine, argv[2], NULL, &study, &error) != ANX_OK ||
         anx_study_ask(study, NULL, &asking, &answer, &error) != ANX_OK) {
@@ -361,7 +361,7 @@ int main(int, char **argv) {
     }
     Pixels plain(width, height, values), monochrome1(width, height, inverted), gaps(width, height, rows);
     plain.bits_stored = monochrome1.bits_stored = gaps.bits_stored = 12;
-    monochrome1.photometric = ANX_MONOCHROME1;
+    monochrome1.photometric = ANX_PHOTOMETRIC_MONOCHROME1;
     gaps.stride = 2 * (width + 2);
     auto study = engine.study_from_pixels(plain).value();
     if (study.width() != width || study.height() != height) return 1;

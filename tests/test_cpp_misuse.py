@@ -41,7 +41,7 @@ int main(int, char **argv) {
     for (const auto &one : engine.studies_from_bytes({bytes, {}})) refused("several bytes", one);
     for (const auto &one : engine.studies_from_pixels({{64, 64, pixels}})) refused("several pixels", one);
     check("engine", engine.bundle_name().empty() && engine.bundle_sha256().empty() && engine.provider().empty());
-    check("engine's numbers", engine.notes().empty() && engine.batch() == 0 && engine.study_bytes(9) == 0 && !engine.get());
+    check("engine's numbers", engine.notes().empty() && engine.batch_size() == 0 && engine.study_bytes(9) == 0 && !engine.get());
 
     Study study2 = std::move(study);
     refused("ask", study.ask("x"));
@@ -109,8 +109,8 @@ int main(int, char **argv) {
     options.deadline = std::chrono::milliseconds(-5);
     check("a deadline in the past", study2.ask("x", {}, options).value().finish() == ANX_FINISH_DEADLINE);
     EngineOptions opening;
-    opening.row_cost = 2;
-    refused("row_cost", Engine::open(argv[1], opening));
+    opening.draft_cost = 2;
+    refused("draft_cost", Engine::open(argv[1], opening));
     refused("no bundle", Engine::open(""));
     refused("no bundle to verify", verify_bundle(""));
 
@@ -196,7 +196,7 @@ int main(int argc, char **argv) {
     anx_engine *engine = NULL;
     anx_study *study = NULL;
     anx_answer *answer = NULL;
-    anx_bundle *bundle = NULL;
+    anx_verified_bundle *bundle = NULL;
     anx_bytes *bytes = NULL;
     size_t i;
     int failed = 0;
@@ -210,7 +210,7 @@ int main(int argc, char **argv) {
         anx_study *other = NULL;
         *size = sizes[i];
         failed |= check("engine options", anx_engine_open(argv[1], (anx_engine_options *)size, &none, NULL), ANX_INVALID_ARGUMENT);
-        failed |= check("verify options", anx_bundle_verify(argv[1], (anx_engine_options *)size, &bundle, NULL), ANX_INVALID_ARGUMENT);
+        failed |= check("verify options", anx_verify_bundle(argv[1], (anx_verify_options *)size, &bundle, NULL), ANX_INVALID_ARGUMENT);
         failed |= check("perceive options", anx_study_from_file(engine, argv[2], (anx_perceive_options *)size, &other, NULL),
                         ANX_INVALID_ARGUMENT);
         failed |= check("ask options", anx_study_ask(study, "x", (anx_ask_options *)size, &answer, NULL), ANX_INVALID_ARGUMENT);
@@ -222,16 +222,16 @@ int main(int argc, char **argv) {
     {
         /* The smallest struct: its size alone. Then larger ones. */
         size_t *size = malloc(sizeof(size_t));
-        char *later = calloc(1, sizeof(anx_engine_options) + LATER);
+        char *later = calloc(1, sizeof(anx_verify_options) + LATER);
         *size = sizeof *size;
-        failed |= check("smallest", anx_bundle_verify(argv[1], (anx_engine_options *)size, &bundle, NULL), ANX_OK);
-        anx_bundle_free(bundle);
-        *size = sizeof(anx_engine_options) + LATER;
+        failed |= check("smallest", anx_verify_bundle(argv[1], (anx_verify_options *)size, &bundle, NULL), ANX_OK);
+        anx_verified_bundle_free(bundle);
+        *size = sizeof(anx_verify_options) + LATER;
         memcpy(later, size, sizeof *size);
-        failed |= check("later", anx_bundle_verify(argv[1], (anx_engine_options *)later, &bundle, NULL), ANX_OK);
-        anx_bundle_free(bundle);
-        later[sizeof(anx_engine_options) + LATER - 1] = 1;
-        failed |= check("later and set", anx_bundle_verify(argv[1], (anx_engine_options *)later, &bundle, NULL), ANX_INVALID_ARGUMENT);
+        failed |= check("later", anx_verify_bundle(argv[1], (anx_verify_options *)later, &bundle, NULL), ANX_OK);
+        anx_verified_bundle_free(bundle);
+        later[sizeof(anx_verify_options) + LATER - 1] = 1;
+        failed |= check("later and set", anx_verify_bundle(argv[1], (anx_verify_options *)later, &bundle, NULL), ANX_INVALID_ARGUMENT);
         free(later);
         free(size);
     }

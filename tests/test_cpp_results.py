@@ -31,7 +31,7 @@ int main(int, char **argv) {
     if (plain.overlay().error().code != ANX_INVALID_ARGUMENT) return 1;
     const auto embeddings = study.embeddings();
     if (embeddings.size() != 36 || embeddings[0].empty() || embeddings[0].size() != embeddings[35].size()) return 2;
-    if (!is_saved(study.save().value()) || is_saved({1, 2, 3}) || is_saved({})) return 3;
+    if (!is_saved_study(study.save().value()) || is_saved_study({1, 2, 3}) || is_saved_study({})) return 3;
     if (structure_name(11) != "Left lung" || !structure_name(36).empty() || label_name(13) != "Support Devices") return 4;
     if (structure_side(11) != ANX_SIDE_LEFT || structure_counterpart(11) != 20 || structure_counterpart(36) != 36) return 6;
     const auto shown = study.intensities().value();
@@ -40,7 +40,7 @@ int main(int, char **argv) {
     const auto turned = engine.study_from_file(argv[2], keeping).value().intensities().value();
     if (shown.size() != std::size_t(study.width()) * study.height() || shown.size() != turned.size()) return 7;
     if (shown[0] + turned[study.width() - 1] != 1 || plain.intensities().error().code != ANX_INVALID_ARGUMENT) return 8;
-    return engine.batch() == 8 ? 0 : 5;
+    return engine.batch_size() == 8 ? 0 : 5;
 }
 """
 
@@ -77,7 +77,9 @@ int main(int, char **argv) {
     };
     EngineOptions options;
     options.progress = print;
-    const VerifiedBundle bundle = verify_bundle(argv[1], options).value();
+    VerifyOptions verifying;
+    verifying.progress = print;
+    const VerifiedBundle bundle = verify_bundle(argv[1], verifying).value();
     std::cout << bundle.name << " " << bundle.sha256 << " " << bundle.files << " " << bundle.bytes << "\n";
     auto opened = Engine::open(argv[1], options);
     if (!opened || opened.value().bundle_sha256() != bundle.sha256 || opened.value().bundle_name() != bundle.name) return 1;
@@ -88,13 +90,14 @@ int main(int, char **argv) {
     // Stopped by a handle in each phase, and by a deadline.
     auto cancel = CancelHandle::create().value();
     options.cancel = cancel;
+    verifying.cancel = cancel;
     for (const std::string wanted : {"hashes", "graphs", "golden_check"}) {
         options.progress = [&](std::string_view phase, std::uint64_t, std::uint64_t) {
             if (phase == wanted) cancel.cancel();
         };
         auto stopped = Engine::open(argv[1], options);
         if (stopped || stopped.error().code != ANX_STOPPED) return 2;
-        if (verify_bundle(argv[1], options).error().code != ANX_STOPPED) return 3;
+        if (verify_bundle(argv[1], verifying).error().code != ANX_STOPPED) return 3;
         cancel.reset();
     }
     options.progress = nullptr;
@@ -104,8 +107,8 @@ int main(int, char **argv) {
     if (!Engine::open(argv[1], options)) return 5;
     // What C would cut, and what is not a bundle.
     if (verify_bundle(std::string("a\0b", 3)).error().code != ANX_INVALID_ARGUMENT) return 6;
-    options.public_key = "no key";
-    if (verify_bundle(argv[1], options).error().code != ANX_INVALID_ARGUMENT) return 7;
+    verifying.public_key = "no key";
+    if (verify_bundle(argv[1], verifying).error().code != ANX_INVALID_ARGUMENT) return 7;
     return verify_bundle(argv[2]).error().code == ANX_BUNDLE_READ ? 0 : 8;
 }
 """

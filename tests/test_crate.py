@@ -56,6 +56,22 @@ def test_every_dependency_is_used(crate):
     assert unused == {name for name in UNNAMED if name in names}
 
 
+def code_of(crate):
+    return {name: text for name, text in sources(f"{crate}/src/*.rs", f"{crate}/src/**/*.rs").items() if not re.search(r"tests?[./]", name)}
+
+
+def test_there_is_one_of_each():
+    """One place that computes hashes, one where results become JSON, one body of all calls that ask."""
+    code = {name: text for crate in ("sdk", "phantom", "trainer", "bindings/python") for name, text in code_of(crate).items()}
+    assert [name for name, text in code.items() if re.search(r"\bsha2::", text)] == ["sdk/src/hash.rs"]
+    results = "Answer|Grounding|LabelScore|Retrieved|SentenceEvidence|StructureEvidence|StructureResult|Study"
+    definition = re.compile(rf"((?:^#\[[^\n]*\]\n)*)^pub struct (?:{results})\b", re.MULTILINE)
+    defined = [found for text in code_of("sdk").values() for found in definition.findall(text)]
+    assert len(defined) == len(results.split("|")), len(defined)
+    assert not [found for found in defined if "Serialize" in found]
+    assert sum(text.count("conversation.answer(") for text in code_of("sdk").values()) == 1
+
+
 def test_pages_are_short():
     """What a reader meets first: the README, and the public items of the crate's root."""
     assert len((ROOT / "README.md").read_text().splitlines()) <= 160

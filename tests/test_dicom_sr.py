@@ -118,7 +118,7 @@ def test_a_real_radiograph_has_its_patient_and_nothing_else(succeed, radiographs
 
 
 def test_the_class_and_the_time_can_be_chosen(changed, phantom):
-    result, path = changed(lambda dataset: None, "--sr-2d", "--content-time", "20261126093000")
+    result, path = changed(lambda dataset: None, "--comprehensive-sr", "--content-time", "20261126093000")
     assert result.returncode == 0, result.stderr
     dataset, tree = read(path)
     check(dataset, tree, phantom)
@@ -235,7 +235,7 @@ def test_a_header_that_names_nobody_for_sure_is_refused(changed, case):
 def reports(succeed, asked, radiographs, phantom_dicom, tmp_path_factory):
     """Reports of both classes, of a phantom and of a real radiograph."""
     folder = tmp_path_factory.mktemp("reports")
-    succeed("ask", phantom_dicom, *QUESTIONS, "--sr", folder / "2d.dcm", "--sr-2d")
+    succeed("ask", phantom_dicom, *QUESTIONS, "--sr", folder / "2d.dcm", "--comprehensive-sr")
     succeed("report", radiographs / "RG1_UNCI.dcm", "--sr", folder / "real.dcm")
     return [asked[0], folder / "2d.dcm", folder / "real.dcm"]
 

@@ -79,6 +79,6 @@ pub use question::Question;
 pub use radiograph::{Header, Histogram, Orientation, PixelHistory, Preprocess, Radiograph, ReadOptions};
 pub use results::{LabelScore, Retrieved, StructureResult};
 pub use runtime::Provider;
-pub use saved::is_saved;
+pub use saved::is_saved_study;
 pub use study::Study;
 pub use task::Task;

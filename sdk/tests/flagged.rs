@@ -71,7 +71,7 @@ fn c_has_the_same_choice() {
     unsafe {
         let options = anx_engine_options {
             struct_size: size_of::<anx_engine_options>(),
-            golden_check: anx_switch::ANX_OFF as usize,
+            golden_check: anx_switch::ANX_SWITCH_OFF as usize,
             ..std::mem::zeroed()
         };
         let asking = anx_ask_options { struct_size: size_of::<anx_ask_options>(), ..std::mem::zeroed() };
@@ -86,7 +86,7 @@ fn c_has_the_same_choice() {
         let message = CStr::from_ptr(anx_error_message(error)).to_str().unwrap();
         assert!(answer.is_null() && message.contains("hand.dcm is flagged not_chest"), "{message}");
         anx_error_free(error);
-        let asking = anx_ask_options { accept_flags: anx_switch::ANX_ON as usize, ..asking };
+        let asking = anx_ask_options { accept_flags: anx_switch::ANX_SWITCH_ON as usize, ..asking };
         assert_eq!(anx_study_ask(study, question, &asking, &mut answer, &mut error), anx_status::ANX_OK);
         anx_answer_free(answer);
         anx_study_free(study);

@@ -95,7 +95,7 @@ fn answers_are_json_where_a_schema_says_so() {
 #[test]
 fn json_is_the_same_with_and_without_look_up() {
     let open = |look_up| {
-        let builder = Engine::builder().provider(Provider::Cpu).look_up(look_up).row_cost(0.1);
+        let builder = Engine::builder().provider(Provider::Cpu).look_up(look_up).draft_cost(0.1);
         let engine = builder.open(root().join("examples/reference-bundle")).unwrap();
         engine.study(&Radiograph::open(root().join("examples/phantom.dcm")).unwrap()).unwrap()
     };

@@ -27,7 +27,7 @@ fn engine(drafts: Drafts) -> Engine {
     // Relative to the repository.
     let bundle = std::env::var("ANATOMIX_TEST_BUNDLE").unwrap_or_else(|_| "examples/reference-bundle".into());
     let builder = Engine::builder().provider(Provider::Cpu).look_up(!matches!(drafts, Drafts::None));
-    let builder = if let Drafts::ByCost(row) = drafts { builder.row_cost(row) } else { builder };
+    let builder = if let Drafts::ByCost(row) = drafts { builder.draft_cost(row) } else { builder };
     builder.open(root.join(bundle)).unwrap()
 }
 

@@ -12,7 +12,7 @@ fn open(memory: Option<u64>) -> Engine {
 
 fn open_with(memory: Option<u64>, look_up: bool) -> Engine {
     // How many runs an answer takes does not depend on this machine.
-    let builder = Engine::builder().provider(Provider::Cpu).golden_check(false).look_up(look_up).row_cost(0.1);
+    let builder = Engine::builder().provider(Provider::Cpu).golden_check(false).look_up(look_up).draft_cost(0.1);
     let builder = memory.into_iter().fold(builder, anatomix::EngineBuilder::memory_limit);
     builder.open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference-bundle")).unwrap()
 }

@@ -51,8 +51,8 @@ fn outputs_are_null_after_every_failure() {
         [
             check("anx_engine_open", 1, |out, error| anx_engine_open(path, null(), out, error)),
             check("anx_engine_open", 1, |out, error| anx_engine_open(null(), null(), out, error)),
-            check("anx_bundle_verify", 1, |out, error| anx_bundle_verify(path, null(), out, error)),
-            check("anx_bundle_verify", 1, |out, error| anx_bundle_verify(null(), null(), out, error)),
+            check("anx_verify_bundle", 1, |out, error| anx_verify_bundle(path, null(), out, error)),
+            check("anx_verify_bundle", 1, |out, error| anx_verify_bundle(null(), null(), out, error)),
             check("anx_study_from_file", 1, |out, error| anx_study_from_file(engine, path, null(), out, error)),
             check("anx_study_from_bytes", 1, |out, error| anx_study_from_bytes(engine, pixels.as_ptr(), 4, path, null(), out, error)),
             check("anx_study_from_pixels", 1, |out, error| anx_study_from_pixels(engine, null(), null(), out, error)),

@@ -40,7 +40,7 @@ impl Engine {
     /// library: the path of ONNX Runtime's library. By default it is that of the environment variable ORT_DYLIB_PATH, then that of the
     /// installed package onnxruntime or onnxruntime-gpu (which is not imported), then the system's. A process loads one library.
     /// look_up: whether draft tokens that are looked up in the prompt are verified several at a time; answers are the same either way.
-    /// row_cost: what one more token costs in a run of the decoder, as a share of a run of one token, 0 to 1; measured by default.
+    /// draft_cost: what one more draft token costs in a run of the decoder, as a share of a run of one token, 0 to 1; measured by default.
     /// golden_check: whether opening compares the outputs for the bundle's golden input. Without it a provider that computes something else
     /// goes unnoticed.
     /// public_key: a public key of minisign, the text of its .pub file or the second line of that. Only a bundle that its owner signed is
@@ -55,7 +55,7 @@ impl Engine {
     ///
     /// Raises BundleError, OnnxRuntimeError, RetrievalError or StoppedError.
     #[staticmethod]
-    #[pyo3(signature = (bundle, *, provider = "auto", threads = 0, library = None, look_up = true, row_cost = None, golden_check = true,
+    #[pyo3(signature = (bundle, *, provider = "auto", threads = 0, library = None, look_up = true, draft_cost = None, golden_check = true,
                         public_key = None, memory_limit = None, log = None, deadline = None, cancel = None, progress = None))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn open(
@@ -65,7 +65,7 @@ impl Engine {
         threads: usize,
         library: Option<PathBuf>,
         look_up: bool,
-        row_cost: Option<f32>,
+        draft_cost: Option<f32>,
         golden_check: bool,
         public_key: Option<&str>,
         memory_limit: Option<u64>,
@@ -83,11 +83,11 @@ impl Engine {
         } {
             builder = builder.library(library);
         }
-        if let Some(cost) = row_cost {
+        if let Some(cost) = draft_cost {
             if !(0.0..=1.0).contains(&cost) {
-                return Err(PyValueError::new_err(format!("row_cost is {cost}; pass 0 to 1, or None to have it measured")));
+                return Err(PyValueError::new_err(format!("draft_cost is {cost}; pass 0 to 1, or None to have it measured")));
             }
-            builder = builder.row_cost(cost);
+            builder = builder.draft_cost(cost);
         }
         if let Some(bytes) = memory_limit {
             builder = builder.memory_limit(bytes);
@@ -127,8 +127,8 @@ impl Engine {
 
     /// The largest number of radiographs that one run of `studies` takes.
     #[getter]
-    fn batch(&self) -> usize {
-        self.0.batch()
+    fn batch_size(&self) -> usize {
+        self.0.batch_size()
     }
 
     /// Bytes that the KV cache of a study takes at most for this many tokens: those of its context, and of the questions and answers of its
@@ -158,8 +158,8 @@ impl Engine {
         Ok(Study::new(study, Some(radiograph)))
     }
 
-    /// Perceives several radiographs; one run of the perception module takes up to `batch` of them. Returns a list with a Study for each,
-    /// or the exception (an anatomix.Error) if that radiograph failed: the others are not affected.
+    /// Perceives several radiographs; one run of the perception module takes up to `batch_size` of them. Returns a list with a Study for
+    /// each, or the exception (an anatomix.Error) if that radiograph failed: the others are not affected.
     ///
     /// radiographs: Radiographs and paths of files.
     /// deadline, cancel: as for `study`, for all of them together. What is not perceived by then is a StoppedError in the list.
@@ -219,7 +219,7 @@ impl Engine {
         report(0, total);
         let mut radiographs = radiographs.into_iter().peekable();
         while radiographs.peek().is_some() {
-            let opened: Vec<_> = radiographs.by_ref().take(self.0.batch()).map(Source::open).collect();
+            let opened: Vec<_> = radiographs.by_ref().take(self.0.batch_size()).map(Source::open).collect();
             let usable: Vec<Radiograph> = opened.iter().flatten().map(|radiograph| Radiograph::clone(radiograph)).collect();
             let mut studies = match limits.left() {
                 Ok(options) => self.0.studies_with(&usable, &options)?,

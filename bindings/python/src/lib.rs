@@ -34,7 +34,7 @@ mod _anatomix {
     #[pymodule_export]
     use super::engine::verify_bundle;
     #[pymodule_export]
-    use super::is_saved;
+    use super::is_saved_study;
     #[pymodule_export]
     use super::question::Question;
     #[pymodule_export]
@@ -58,6 +58,6 @@ mod _anatomix {
 
 /// Whether bytes begin as those of a saved study do.
 #[pyfunction]
-fn is_saved(data: radiograph::Bytes) -> bool {
-    anatomix::is_saved(&data)
+fn is_saved_study(data: radiograph::Bytes) -> bool {
+    anatomix::is_saved_study(&data)
 }

@@ -131,6 +131,6 @@ def test_bundles_that_are_none_are_refused(tmp_path):
     with pytest.raises(anatomix.OnnxRuntimeError) as error:
         anatomix.Engine.open(BUNDLE, threads=100_000)
     assert error.value.code == "invalid_argument"
-    with pytest.raises(ValueError, match="row_cost is 2"):
-        anatomix.Engine.open(BUNDLE, row_cost=2.0)
+    with pytest.raises(ValueError, match="draft_cost is 2"):
+        anatomix.Engine.open(BUNDLE, draft_cost=2.0)
     assert sys.modules["anatomix"].__version__ == importlib.metadata.version("anatomix")

@@ -53,9 +53,9 @@ def test_opening_ends_with_its_deadline():
 
 def test_perceiving_several_tells_how_many_are_done(engine):
     seen = []
-    outcomes = engine.studies([PHANTOM] * engine.batch + ["no such file"], progress=lambda *progress: seen.append(progress))
-    total = engine.batch + 1
-    assert len(outcomes) == total and seen == [("perceive", done, total) for done in (0, engine.batch, total)]
+    outcomes = engine.studies([PHANTOM] * engine.batch_size + ["no such file"], progress=lambda *progress: seen.append(progress))
+    total = engine.batch_size + 1
+    assert len(outcomes) == total and seen == [("perceive", done, total) for done in (0, engine.batch_size, total)]
 
 
 INTERRUPTED = """

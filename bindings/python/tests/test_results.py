@@ -186,7 +186,7 @@ def test_a_follow_up_continues_and_rewinding_forgets(study):
 def test_a_saved_study_is_asked_without_prefill(engine, study, tmp_path):
     answer = study.ask(QUESTION)
     data = study.save_bytes()
-    assert isinstance(data, bytes) and anatomix.is_saved(data) and not anatomix.is_saved(b"nothing")
+    assert isinstance(data, bytes) and anatomix.is_saved_study(data) and not anatomix.is_saved_study(b"nothing")
     path = tmp_path / "a.study"
     path.write_bytes(data)
     for loaded in (engine.load_study(data), engine.load_study(memoryview(data)), engine.open_study(path)):

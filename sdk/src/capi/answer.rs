@@ -165,7 +165,7 @@ pub unsafe extern "C" fn anx_answer_evidence(answer: *const anx_answer, index: u
 
 /// How many tokens were decoded, those of tags and coordinates included; 0 for NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn anx_answer_tokens(answer: *const anx_answer) -> usize {
+pub unsafe extern "C" fn anx_answer_token_count(answer: *const anx_answer) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(answer, 0, |a| a.tokens) }
 }
@@ -173,19 +173,19 @@ pub unsafe extern "C" fn anx_answer_tokens(answer: *const anx_answer) -> usize {
 /// How many tokens were prefilled for this answer: those of the question, and those of the study's context if it was not in the KV cache
 /// yet; 0 for NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn anx_answer_prefilled(answer: *const anx_answer) -> usize {
+pub unsafe extern "C" fn anx_answer_prefilled_count(answer: *const anx_answer) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(answer, 0, |a| a.prefilled) }
 }
 
 /// How many runs of the decoder these tokens took, without prefill: fewer than tokens if draft tokens were accepted; 0 for NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn anx_answer_runs(answer: *const anx_answer) -> usize {
+pub unsafe extern "C" fn anx_answer_run_count(answer: *const anx_answer) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(answer, 0, |a| a.runs) }
 }
 
-/// Natural logarithm of the probability of each token under the model, anx_answer_tokens values of at most 0; not calibrated. Borrowed
+/// Natural logarithm of the probability of each token under the model, anx_answer_token_count values of at most 0; not calibrated. Borrowed
 /// from the answer; NULL if the options did not ask for them, and for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_log_probabilities(answer: *const anx_answer) -> *const f32 {

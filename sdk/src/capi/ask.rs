@@ -21,15 +21,15 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_flow {
     /// Decoding continues.
-    ANX_CONTINUE = 0,
+    ANX_FLOW_CONTINUE = 0,
     /// The answer ends.
-    ANX_STOP = 1,
+    ANX_FLOW_STOP = 1,
 }
 
 /// Receives a streamed answer piece by piece. piece: UTF-8, NUL-terminated, whole characters, valid during this call only. length: its
-/// bytes without the NUL. user_data: as given in the options. Returns ANX_CONTINUE (0) to continue; ANX_STOP, and any other number, ends
-/// the answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. Of the library's functions it
-/// may call anx_cancel_request; asking the same study from it fails with ANX_BUSY.
+/// bytes without the NUL. user_data: anx_ask_options.piece_user_data. Returns ANX_FLOW_CONTINUE (0) to continue; ANX_FLOW_STOP, and
+/// any other number, ends the answer. It is called by the thread that asks. It must return normally: no exception, no longjmp. Of the
+/// library's functions it may call anx_cancel_request; asking the same study from it fails with ANX_BUSY.
 pub type anx_piece_callback = Option<unsafe extern "C" fn(piece: *const c_char, length: usize, user_data: *mut c_void) -> c_int>;
 
 /// Options of anx_study_ask. Set struct_size to sizeof(anx_ask_options) and everything else to zero but what you want to
@@ -46,10 +46,10 @@ pub struct anx_ask_options {
     pub task: *const c_char,
     /// Largest number of tokens of the answer, or 0 for the default, 512.
     pub max_tokens: usize,
-    /// Receives every piece of the answer as it is decoded, or NULL.
-    pub callback: anx_piece_callback,
-    /// Handed to the callback as it is; the library never reads it.
-    pub user_data: *mut c_void,
+    /// Receives the answer piece by piece as it is decoded, or NULL.
+    pub piece: anx_piece_callback,
+    /// Handed to piece as it is.
+    pub piece_user_data: *mut c_void,
     /// Sampling temperature: 0 for greedy decoding, which takes the most likely token; 1 samples by the model's probabilities; at most
     /// 100.
     pub temperature: f64,
@@ -65,7 +65,7 @@ pub struct anx_ask_options {
     /// Stop texts, UTF-8, stop_count of them and none of them NULL, or NULL: the answer ends before the first occurrence of any of them.
     /// Empty ones are ignored.
     pub stop: *const *const c_char,
-    /// How many texts there are.
+    /// How many stop texts there are.
     pub stop_count: usize,
     /// The answer ends with the tokens decoded so far after this many milliseconds, prefill included. 0 means no
     /// deadline: round a remaining time below 1 ms up to 1.
@@ -74,7 +74,7 @@ pub struct anx_ask_options {
     /// anx_answer_log_probabilities.
     pub log_probabilities: usize,
     /// An anx_switch, by default off: the question continues the study's conversation, so that the model sees the questions and
-    /// answers before it; see anx_study_turns. Off: it is asked of the radiograph alone.
+    /// answers before it; see anx_study_turn_count. Off: it is asked of the radiograph alone.
     pub follow_up: usize,
     /// A JSON schema, UTF-8, of at most 65,536 bytes, or NULL: decoding is constrained to JSON that conforms to it, complete unless a
     /// limit ends the answer; see anx_answer_finish. Bound strings (maxLength, pattern), arrays (maxItems) and numbers (maximum) in
@@ -149,16 +149,16 @@ impl anx_ask_options {
         })
     }
 
-    /// Passes a piece to the callback, if there is one.
+    /// Passes a piece of the answer to the callback, if there is one.
     ///
     /// # Safety
     /// The callback is NULL or valid.
     pub(super) unsafe fn hand_on(&self, piece: &str) -> Flow {
-        let Some(callback) = self.callback else { return Flow::Continue };
-        let piece = c_string(piece);
-        // SAFETY: a valid function, by the caller's promise; the piece is NUL-terminated and outlives the call.
-        match unsafe { callback(piece.as_ptr(), piece.count_bytes(), self.user_data) } {
-            flow if flow == anx_flow::ANX_CONTINUE as c_int => Flow::Continue,
+        let Some(callback) = self.piece else { return Flow::Continue };
+        let text = c_string(piece);
+        // SAFETY: a valid function, by the caller's promise; the text is NUL-terminated and outlives the call.
+        match unsafe { callback(text.as_ptr(), text.count_bytes(), self.piece_user_data) } {
+            flow if flow == anx_flow::ANX_FLOW_CONTINUE as c_int => Flow::Continue,
             _ => Flow::Stop,
         }
     }

@@ -52,8 +52,8 @@ impl anx_engine {
     }
 }
 
-/// Options of anx_engine_open, and of anx_bundle_verify. Set struct_size to sizeof(anx_engine_options) and everything else to zero but
-/// what you want to change. Strings are copied.
+/// Options of anx_engine_open. Set struct_size to sizeof(anx_engine_options) and everything else to zero but what you want to
+/// change. Strings are copied.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_engine_options {
@@ -92,9 +92,9 @@ pub struct anx_engine_options {
     /// They are opened again to be used: nobody else may be able to write into the folder meanwhile.
     pub public_key: *const c_char,
     /// The cost that look-up assumes for one more draft token in a run of the decoder, as a share of a run of one token, above 0 to 1; 0
-    /// (recommended) measures it while the engine decodes. With a given cost, anx_answer_runs and the last digits of
+    /// (recommended) measures it while the engine decodes. With a given cost, anx_answer_run_count and the last digits of
     /// log probabilities do not depend on the machine's speed, but look-up may take more time than it saves.
-    pub row_cost: f64,
+    pub draft_cost: f64,
     /// Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A call that is not
     /// finished by then fails with ANX_DEADLINE, between two of its parts: a mebibyte of a file that is hashed, a graph that is
     /// loaded, a run of the golden input.
@@ -113,12 +113,20 @@ unsafe impl Options for anx_engine_options {
     const NAME: &'static str = "anx_engine_options";
 }
 
-impl anx_engine_options {
-    /// Sets the options that opening and verifying have in common.
+/// The options that opening and verifying have in common.
+pub(super) struct Watched {
+    pub public_key: *const c_char,
+    pub deadline_ms: usize,
+    pub cancel: *const anx_cancel,
+    pub progress: Observer,
+}
+
+impl Watched {
+    /// Sets them.
     ///
     /// # Safety
     /// Pointers are NULL or valid.
-    pub(super) unsafe fn apply_watched(&self, mut builder: EngineBuilder) -> Result<EngineBuilder, Failure> {
+    pub(super) unsafe fn apply(self, mut builder: EngineBuilder) -> Result<EngineBuilder, Failure> {
         // SAFETY: NULL or valid, by the caller's promise.
         let (key, cancel) = unsafe { (optional_text(self.public_key, "options.public_key")?, self.cancel.as_ref()) };
         if let Some(key) = key {
@@ -131,8 +139,7 @@ impl anx_engine_options {
         if let Some(anx_cancel(handle)) = cancel {
             builder = builder.cancel(handle);
         }
-        let observer = Observer { callback: self.progress, user_data: self.progress_user_data };
-        Ok(match observer.into_callback() {
+        Ok(match self.progress.into_callback() {
             Some(progress) => builder.progress(progress),
             None => builder,
         })
@@ -146,7 +153,7 @@ impl anx_engine_options {
 /// Fails with ANX_INVALID_ARGUMENT, ANX_STOPPED, ANX_DEADLINE, or in the hundreds of ANX_BUNDLE, ANX_RETRIEVAL, ANX_RUNTIME, ANX_PROMPT,
 /// ANX_DECODER.
 /// Takes from less than a second to minutes, depending on the bundle's size. The files of a bundle larger than 256 MiB are compared by size
-/// only, unless options has a public_key; anx_bundle_verify compares their hashes. Files are mapped: none may be changed or cut
+/// only, unless options has a public_key; anx_verify_bundle compares their hashes. Files are mapped: none may be changed or cut
 /// while an engine is open. The golden check needs a KV cache, so a memory_limit that is too small for it fails with ANX_DECODER_MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_open(
@@ -165,7 +172,9 @@ pub unsafe extern "C" fn anx_engine_open(
         make(engine, error, || {
             let (receiver, options) = options?;
             let bundle = path(bundle, "bundle")?;
-            let mut builder = options.apply_watched(Engine::builder())?;
+            let progress = Observer { callback: options.progress, user_data: options.progress_user_data };
+            let anx_engine_options { public_key, deadline_ms, cancel, .. } = options;
+            let mut builder = Watched { public_key, deadline_ms, cancel, progress }.apply(Engine::builder())?;
             if let Some(provider) = optional_text(options.provider, "options.provider")? {
                 let unknown = |problem: String| Failure::argument("options.provider", format!("cannot be used: {problem}"));
                 builder = builder.provider(provider.parse().map_err(unknown)?);
@@ -177,11 +186,11 @@ pub unsafe extern "C" fn anx_engine_open(
                 }
                 builder = builder.library(library);
             }
-            if !(0.0..=1.0).contains(&options.row_cost) {
-                return Err(Failure::argument("options.row_cost", format!("is {}; pass 0 to 1", options.row_cost)));
+            if !(0.0..=1.0).contains(&options.draft_cost) {
+                return Err(Failure::argument("options.draft_cost", format!("is {}; pass 0 to 1", options.draft_cost)));
             }
-            if options.row_cost > 0.0 {
-                builder = builder.row_cost(options.row_cost as f32);
+            if options.draft_cost > 0.0 {
+                builder = builder.draft_cost(options.draft_cost as f32);
             }
             if options.memory_limit > 0 {
                 builder = builder.memory_limit(options.memory_limit as u64);
@@ -238,9 +247,9 @@ pub unsafe extern "C" fn anx_engine_study_bytes(engine: *const anx_engine, token
 /// The largest number of radiographs that one run of the perception module takes. anx_studies_from_files and its like open and perceive
 /// this many at a time. 0 for NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn anx_engine_batch(engine: *const anx_engine) -> usize {
+pub unsafe extern "C" fn anx_engine_batch_size(engine: *const anx_engine) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
-    unsafe { read(engine, 0, |e| e.engine.batch()) }
+    unsafe { read(engine, 0, |e| e.engine.batch_size()) }
 }
 
 /// How many notes there are on where graphs are computed; 0 for NULL.

@@ -12,13 +12,13 @@ use std::ffi::c_char;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_support {
     /// Retrieved sentences say all that the sentence states.
-    ANX_SUPPORTED = 0,
+    ANX_SUPPORT_SUPPORTED = 0,
     /// A retrieved sentence says the opposite of something that the sentence states.
-    ANX_CONTRADICTED = 1,
+    ANX_SUPPORT_CONTRADICTED = 1,
     /// The sentence states something that no retrieved sentence says.
-    ANX_UNSUPPORTED = 2,
+    ANX_SUPPORT_UNSUPPORTED = 2,
     /// The sentence states nothing that could be compared.
-    ANX_NOT_ASSESSED = 3,
+    ANX_SUPPORT_NOT_ASSESSED = 3,
 }
 
 /// What a structure's retrieved sentence says of a sentence of an answer. Later versions may add values.
@@ -26,24 +26,24 @@ pub enum anx_support {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_relation {
     /// It is the same sentence.
-    ANX_REPEATS = 0,
+    ANX_RELATION_REPEATS = 0,
     /// It states the same of the same place.
-    ANX_AGREES = 1,
+    ANX_RELATION_AGREES = 1,
     /// It states the opposite.
-    ANX_CONTRADICTS = 2,
+    ANX_RELATION_CONTRADICTS = 2,
 }
 
 /// A structure whose retrieved sentence, or box, speaks for or against a sentence of an answer. This struct never grows.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_structure_evidence {
-    /// Its index, 0 to 35, for anx_study_structure.
-    pub structure: usize,
-    /// Its name.
+    /// The structure's index, 0 to 35, for anx_study_structure.
+    pub index: usize,
+    /// Its name; left and right are the patient's.
     pub name: *const c_char,
     /// What it says of the answer's sentence.
     pub relation: anx_relation,
-    /// Cosine similarity of the retrieved sentence, -1..1, not calibrated.
+    /// Cosine similarity of the retrieved sentence, -1 to 1; not calibrated.
     pub similarity: f32,
     /// Similarity minus that of the second-best sentence; with a single sentence there was no choice, and it is similarity + 1.
     pub margin: f32,
@@ -70,9 +70,9 @@ pub struct anx_evidence {
     pub structure_count: usize,
     /// Indices, for anx_answer_grounding, of the phrases that it grounds, grounding_count of them; borrowed from the answer.
     pub groundings: *const usize,
-    /// How many indices there are.
+    /// How many groundings there are.
     pub grounding_count: usize,
-    /// Mean probability of its tokens under the model, 0..1, not calibrated; NaN if no token is its own.
+    /// Mean probability of its tokens under the model, 0 to 1, not calibrated; NaN if no token is its own.
     pub probability: f32,
 }
 
@@ -92,10 +92,10 @@ impl Evidence {
             start: of.range.start,
             end: of.range.end,
             support: match of.support {
-                Support::Supported => anx_support::ANX_SUPPORTED,
-                Support::Contradicted => anx_support::ANX_CONTRADICTED,
-                Support::Unsupported => anx_support::ANX_UNSUPPORTED,
-                Support::NotAssessed => anx_support::ANX_NOT_ASSESSED,
+                Support::Supported => anx_support::ANX_SUPPORT_SUPPORTED,
+                Support::Contradicted => anx_support::ANX_SUPPORT_CONTRADICTED,
+                Support::Unsupported => anx_support::ANX_SUPPORT_UNSUPPORTED,
+                Support::NotAssessed => anx_support::ANX_SUPPORT_NOT_ASSESSED,
             },
             structures: structures.as_ptr(),
             structure_count: structures.len(),
@@ -109,12 +109,12 @@ impl Evidence {
 
 fn structures(of: &SentenceEvidence, strings: &mut Strings) -> Vec<anx_structure_evidence> {
     let structures = of.structures.iter().map(|found| anx_structure_evidence {
-        structure: found.structure.index(),
+        index: found.structure.index(),
         name: strings.keep(found.structure.name()),
         relation: match found.relation {
-            Relation::Repeats => anx_relation::ANX_REPEATS,
-            Relation::Agrees => anx_relation::ANX_AGREES,
-            Relation::Contradicts => anx_relation::ANX_CONTRADICTS,
+            Relation::Repeats => anx_relation::ANX_RELATION_REPEATS,
+            Relation::Agrees => anx_relation::ANX_RELATION_AGREES,
+            Relation::Contradicts => anx_relation::ANX_RELATION_CONTRADICTS,
         },
         similarity: found.similarity,
         margin: found.margin,

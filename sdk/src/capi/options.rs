@@ -11,22 +11,22 @@ use std::slice;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_switch {
     /// On or off, as the field's description says.
-    ANX_DEFAULT = 0,
+    ANX_SWITCH_DEFAULT = 0,
     /// On.
-    ANX_ON = 1,
+    ANX_SWITCH_ON = 1,
     /// Off.
-    ANX_OFF = 2,
+    ANX_SWITCH_OFF = 2,
 }
 
 /// The value of a switch.
 pub(super) fn switch(value: usize, default: bool, name: &str) -> Result<bool, Failure> {
-    const ON: usize = anx_switch::ANX_ON as usize;
-    const OFF: usize = anx_switch::ANX_OFF as usize;
+    const ON: usize = anx_switch::ANX_SWITCH_ON as usize;
+    const OFF: usize = anx_switch::ANX_SWITCH_OFF as usize;
     match value {
         0 => Ok(default),
         ON => Ok(true),
         OFF => Ok(false),
-        _ => Err(Failure::argument(name, format!("is {value}; pass ANX_DEFAULT, ANX_ON or ANX_OFF"))),
+        _ => Err(Failure::argument(name, format!("is {value}; pass ANX_SWITCH_DEFAULT, ANX_SWITCH_ON or ANX_SWITCH_OFF"))),
     }
 }
 
@@ -111,7 +111,8 @@ mod tests {
         for default in [true, false] {
             assert_eq!([0, 1, 2].map(|value| switch(value, default, "x").ok()), [default, true, false].map(Some));
         }
-        assert_eq!(switch(3, true, "options.x").unwrap_err().message, "the argument options.x is 3; pass ANX_DEFAULT, ANX_ON or ANX_OFF");
+        let wrong = switch(3, true, "options.x").unwrap_err();
+        assert_eq!(wrong.message, "the argument options.x is 3; pass ANX_SWITCH_DEFAULT, ANX_SWITCH_ON or ANX_SWITCH_OFF");
     }
 
     #[test]

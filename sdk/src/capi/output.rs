@@ -78,7 +78,7 @@ pub unsafe extern "C" fn anx_answer_overlay(
 /// The radiograph that a handle holds, or the error that it holds none.
 pub(super) fn kept<'a>(radiograph: &'a Option<Arc<Radiograph>>, argument: &str) -> Result<&'a Radiograph, Failure> {
     radiograph.as_deref().ok_or_else(|| {
-        let problem = "holds no radiograph to draw on; make the study of the radiograph with anx_perceive_options.keep_radiograph on";
+        let problem = "holds no radiograph to draw on; make the study with anx_perceive_options.keep_radiograph on";
         Failure::argument(argument, problem)
     })
 }

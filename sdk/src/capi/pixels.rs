@@ -13,9 +13,9 @@ use std::ffi::c_void;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_photometric {
     /// 0 is black, as air in a radiograph; the largest value is white.
-    ANX_MONOCHROME2 = 0,
+    ANX_PHOTOMETRIC_MONOCHROME2 = 0,
     /// 0 is white; the largest value is black.
-    ANX_MONOCHROME1 = 1,
+    ANX_PHOTOMETRIC_MONOCHROME1 = 1,
 }
 
 /// An image in memory as grey pixels, as a display shows them: the caller has applied modality LUT, VOI LUT and window, and masked padding.
@@ -99,7 +99,10 @@ pub(super) unsafe fn read_pixels<'a>(pixels: *const anx_pixels, argument: &str) 
     let is_inverted = match photometric {
         0 => false,
         1 => true,
-        other => return Err(Failure::argument(&field("photometric"), format!("is {other}; pass ANX_MONOCHROME2 or ANX_MONOCHROME1"))),
+        other => {
+            let problem = format!("is {other}; pass ANX_PHOTOMETRIC_MONOCHROME2 or ANX_PHOTOMETRIC_MONOCHROME1");
+            return Err(Failure::argument(&field("photometric"), problem));
+        }
     };
     let bits_stored = if bits_stored == 0 { bits_allocated } else { bits_stored };
     Ok(Pixels { values, size, stride, width, height, bits_stored, is_inverted })

@@ -5,8 +5,8 @@ use crate::progress::Progress;
 use std::ffi::{c_char, c_void};
 
 /// Receives how far a call has come. phase: what the call is doing, NUL-terminated, valid during this call only. done: how much of the
-/// phase is done, 0 to total; it never decreases within a phase. total: how much there is to do in the phase. user_data: as given in the
-/// options.
+/// phase is done, 0 to total; it never decreases within a phase. total: how much there is to do in the phase. user_data: progress_user_data
+/// of the options.
 ///
 /// Phases: "hashes", bytes of the bundle's files whose hashes are compared; "sentences", the check of the sentence database, 1 of 1;
 /// "graphs", graphs that are loaded; "golden_check", graphs that the golden input ran through; "perceive", radiographs that are perceived

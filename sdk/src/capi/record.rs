@@ -1,4 +1,4 @@
-//! What a study and an answer tell alike: where things are, what to distrust, where it comes from, how long it took.
+//! What studies and answers have in common: boxes, flags, provenance, timing.
 
 use super::strings::Strings;
 use crate::geometry::PixelBox;
@@ -34,9 +34,9 @@ impl From<PixelBox> for anx_box {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_severity {
     /// For information.
-    ANX_INFO = 0,
+    ANX_SEVERITY_INFO = 0,
     /// Look at the image before the result is relied on.
-    ANX_WARNING = 1,
+    ANX_SEVERITY_WARNING = 1,
 }
 
 /// A reason not to trust a result.
@@ -78,7 +78,8 @@ pub struct anx_provenance {
     pub precision: *const c_char,
     /// SHA-256 of the input file, in hexadecimal. If there was no file, that of a line of text, "pixels WIDTH x HEIGHT x BITS" and a line
     /// feed, and of the pixels after it: row by row without gaps, 8 or 16 bits each, scaled so that the largest value has all bits set,
-    /// little-endian. For ANX_MONOCHROME1 it is that of a line of text, "inverted HASH" and a line feed, with the hash of the same pixels.
+    /// little-endian. For ANX_PHOTOMETRIC_MONOCHROME1 it is that of a line of text, "inverted HASH" and a line feed, with the hash of the
+    /// same pixels.
     pub input_sha256: *const c_char,
     /// The options that the answer was decoded with: how tokens were chosen, the form of the answer, the largest number of its tokens, stop
     /// texts and deadline if there were any, and whether prompt look-up was on, for example
@@ -118,8 +119,8 @@ impl Record {
     pub fn new(mut strings: Strings, flags: &[Flag], timing: &Timing, provenance: &Provenance) -> Self {
         let mut keep = |text: &str| strings.keep(text);
         let severity = |severity| match severity {
-            Severity::Info => anx_severity::ANX_INFO,
-            Severity::Warning => anx_severity::ANX_WARNING,
+            Severity::Info => anx_severity::ANX_SEVERITY_INFO,
+            Severity::Warning => anx_severity::ANX_SEVERITY_WARNING,
         };
         let flags = flags
             .iter()

@@ -6,7 +6,7 @@ use super::error::anx_error;
 use super::handle::{Handle, on, read, with};
 use super::status::anx_status;
 use super::study::{anx_study, array};
-use crate::saved::is_saved;
+use crate::saved::is_saved_study;
 use std::ffi::c_int;
 use std::ptr::null;
 
@@ -26,7 +26,7 @@ impl Handle for anx_bytes {
 /// How many questions the study's conversation has: the last one that was not a follow-up, and the follow-ups after it. 0 for NULL, and
 /// also while an ask is running, whatever the conversation holds.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn anx_study_turns(study: *const anx_study) -> usize {
+pub unsafe extern "C" fn anx_study_turn_count(study: *const anx_study) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(study, 0, |s| s.study.try_lock().map_or(0, |study| study.turns())) }
 }
@@ -96,9 +96,9 @@ pub unsafe extern "C" fn anx_study_load(
 ///
 /// bytes, size: as those of anx_study_load.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn anx_is_saved(bytes: *const u8, size: usize) -> c_int {
+pub unsafe extern "C" fn anx_is_saved_study(bytes: *const u8, size: usize) -> c_int {
     // SAFETY: NULL or valid pointers, as the header asks; the helper looks for NULL.
-    unsafe { array(bytes, size, "bytes") }.is_ok_and(is_saved).into()
+    unsafe { array(bytes, size, "bytes") }.is_ok_and(is_saved_study).into()
 }
 
 /// The first of the bytes. Borrowed from them; NULL for NULL.

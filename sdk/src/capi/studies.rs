@@ -138,7 +138,7 @@ unsafe fn several<S: Sync, E: Into<Failure>, O: Fn(&S, &ReadOptions) -> Result<R
                 let (sources, open) = sources()?;
                 let open = |source: &S| open(source, &way.read);
                 let mut made = Vec::with_capacity(sources.len());
-                for batch in sources.chunks(engine.engine.batch()) {
+                for batch in sources.chunks(engine.engine.batch_size()) {
                     made.extend(perceive(&engine.engine, batch, &open, &way));
                 }
                 Ok(made)
@@ -187,7 +187,7 @@ mod tests {
     fn a_panic_on_one_image_takes_nothing_from_the_others_nor_from_the_engine() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let bundle = std::ffi::CString::new(root.join("examples/reference-bundle").display().to_string()).unwrap();
-        let (struct_size, golden_check) = (size_of::<anx_engine_options>(), anx_switch::ANX_OFF as usize);
+        let (struct_size, golden_check) = (size_of::<anx_engine_options>(), anx_switch::ANX_SWITCH_OFF as usize);
         // SAFETY: all zero means every default.
         let options = anx_engine_options { struct_size, golden_check, ..unsafe { std::mem::zeroed() } };
         let (mut engine, mut error) = (null_mut(), null_mut());

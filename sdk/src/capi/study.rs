@@ -64,8 +64,8 @@ const _: fn() = || {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct anx_structure {
-    /// The structure's number, 0 to 35, the same in every bundle.
-    pub index: u32,
+    /// The structure's index, 0 to 35, the same in every bundle.
+    pub index: usize,
     /// The structure's name; left and right are the patient's, whatever the image shows.
     pub name: *const c_char,
     /// Its bounding box.
@@ -101,7 +101,7 @@ impl anx_study {
     pub(super) fn new(study: Study, radiograph: Option<Arc<Radiograph>>) -> Self {
         let mut strings = Strings::default();
         let structures = study.structures().iter().map(|found| anx_structure {
-            index: found.structure.index() as u32,
+            index: found.structure.index(),
             name: strings.keep(found.structure.name()),
             bounds: found.bounds.into(),
             sentence: strings.keep(&found.sentence.text),
@@ -190,7 +190,7 @@ pub unsafe extern "C" fn anx_study_structure_count(study: *const anx_study) -> u
     unsafe { read(study, 0, |s| s.structures.len()) }
 }
 
-/// A structure; its number is its index. Borrowed from the study; NULL if index is not below
+/// A structure, by its index. Borrowed from the study; NULL if index is not below
 /// anx_study_structure_count. Every structure has a box and a sentence, in the image or not: judge by similarity, margin
 /// and flags.
 #[unsafe(no_mangle)]

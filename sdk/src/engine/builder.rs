@@ -27,7 +27,7 @@ const GRAPHS: u64 = 3;
 pub struct EngineBuilder {
     options: runtime::Options,
     look_up: Option<bool>,
-    row_cost: Option<f32>,
+    draft_cost: Option<f32>,
     golden_check: Option<bool>,
     memory_limit: Option<u64>,
     public_key: Option<PublicKey>,
@@ -73,12 +73,12 @@ impl EngineBuilder {
         self
     }
 
-    /// Sets the cost that look-up assumes for one more token in a run of the decoder, as a share of a run of one token, 0 to 1. By default
-    /// the engine measures it. With a given cost, [`Answer::runs`](crate::Answer::runs) and the last digits of log probabilities no longer
-    /// depend on the machine's speed: an engine that is asked the same questions in the same order repeats them exactly. But look-up may
-    /// then take more time than it saves.
-    pub fn row_cost(mut self, cost: f32) -> Self {
-        self.row_cost = Some(cost);
+    /// Sets the cost that look-up assumes for one more draft token in a run of the decoder, as a share of a run of one token, 0 to 1. By
+    /// default the engine measures it. With a given cost, [`Answer::runs`](crate::Answer::runs) and the last digits of log probabilities no
+    /// longer depend on the machine's speed: an engine that is asked the same questions in the same order repeats them exactly. But look-up
+    /// may then take more time than it saves.
+    pub fn draft_cost(mut self, cost: f32) -> Self {
+        self.draft_cost = Some(cost);
         self
     }
 
@@ -192,7 +192,7 @@ impl EngineBuilder {
         let workers = Workers::new(self.options.threads)?;
         let runtime = Runtime::load(self.options)?.with_log(self.log.clone());
         steps.finish("ONNX Runtime");
-        let costs = self.row_cost.map_or_else(RunCosts::measured, |row| RunCosts::fixed(f64::from(row.clamp(0.0, 1.0))));
+        let costs = self.draft_cost.map_or_else(RunCosts::measured, |row| RunCosts::fixed(f64::from(row.clamp(0.0, 1.0))));
         let costs = self.look_up.unwrap_or(true).then_some(costs);
         // ONNX Runtime loads a graph on one thread, so the two models are loaded at once.
         let graphs = progress.begin(Phase::Graphs, GRAPHS);

@@ -1,4 +1,4 @@
-//! What ends perceiving early, a cancel handle or a deadline, and how far it has come.
+//! The limits of perceiving, a cancel handle and a deadline, and its progress.
 
 use crate::cause::source;
 use crate::control::{CancelHandle, StoppedError, Until};
@@ -48,7 +48,8 @@ impl PerceiveOptions {
     }
 
     /// Calls this with how many radiographs are perceived: when the call begins, and after each run of the perception module, which takes
-    /// up to [`Engine::batch`](crate::Engine::batch) of them. Those that failed count, those that were not reached before a stop do not.
+    /// up to [`Engine::batch_size`](crate::Engine::batch_size) of them. Those that failed count, those that were not reached before a stop
+    /// do not.
     ///
     /// The callback is called during the call only, by one thread at a time, which may be another than the caller's. The call waits for it.
     /// A panic in it is caught and ignored.

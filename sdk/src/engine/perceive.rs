@@ -74,7 +74,8 @@ impl Engine {
     }
 
     /// Perceives several radiographs. The results are those of [`Engine::study`] for each, in the same order; one that fails does not
-    /// affect the others. They are preprocessed in parallel, and one run of the perception module takes up to [`Engine::batch`] of them.
+    /// affect the others. They are preprocessed in parallel, and one run of the perception module takes up to [`Engine::batch_size`] of
+    /// them.
     /// The timing of each is its share of the time that they took together.
     ///
     /// ```no_run
@@ -106,7 +107,7 @@ impl Engine {
 
     /// The largest number of radiographs that one run of [`Engine::studies`] takes: 8, or fewer if the bundle's input is so large that
     /// the run would take much memory. Programs that open files for it need not open more than this at a time.
-    pub fn batch(&self) -> usize {
+    pub fn batch_size(&self) -> usize {
         self.0.module.batch()
     }
 
@@ -132,7 +133,7 @@ impl Engine {
             limits.advance(count_done(&studies));
             studies
         };
-        self.within(|| radiographs.chunks(self.batch()).flat_map(perceive).collect())
+        self.within(|| radiographs.chunks(self.batch_size()).flat_map(perceive).collect())
     }
 
     fn perceive(&self, radiograph: &Radiograph, limits: &Limits) -> Result<Study> {

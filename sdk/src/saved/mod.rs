@@ -8,7 +8,7 @@ mod error;
 mod mark;
 
 pub use error::SavedError;
-pub use mark::is_saved;
+pub use mark::is_saved_study;
 
 use crate::anatomy::{LABEL_COUNT, STRUCTURE_COUNT};
 use crate::cause::Problem;

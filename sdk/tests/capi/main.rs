@@ -16,7 +16,7 @@ use anatomix::capi::*;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::{null, null_mut};
 
-const ON: usize = anx_switch::ANX_ON as usize;
+const ON: usize = anx_switch::ANX_SWITCH_ON as usize;
 
 /// A file of the repository.
 fn file(path: &str) -> CString {

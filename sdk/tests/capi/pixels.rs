@@ -44,7 +44,7 @@ fn every_description_of_the_same_image_gives_the_same_study() {
     assert_eq!(seen(&engine, &twelve), expected);
     assert_ne!(seen(&engine, &pixels(width, height, &values)), expected, "bits_stored is not used");
 
-    let photometric = anx_photometric::ANX_MONOCHROME1 as usize;
+    let photometric = anx_photometric::ANX_PHOTOMETRIC_MONOCHROME1 as usize;
     let inverted: Vec<u16> = full.iter().map(|value| 65535 - value).collect();
     let bright = seen(&engine, &anx_pixels { photometric, ..pixels(width, height, &inverted) });
     assert_eq!((bright.0, bright.1), (expected.0, expected.1.clone()));

@@ -10,20 +10,21 @@ unsafe extern "C" fn gather(piece: *const c_char, length: usize, user_data: *mut
     assert_eq!(piece.len(), length);
     // SAFETY: the tests pass a string.
     unsafe { &mut *user_data.cast::<String>() }.push_str(piece);
-    anx_flow::ANX_CONTINUE as c_int
+    anx_flow::ANX_FLOW_CONTINUE as c_int
 }
 
 #[test]
 fn an_answer_streams_what_it_says() {
     let study = study(&engine());
     let mut streamed = String::new();
-    let options = anx_ask_options { task: c"report".as_ptr(), callback: Some(gather), user_data: (&raw mut streamed).cast(), ..asking() };
+    let piece_user_data = (&raw mut streamed).cast();
+    let options = anx_ask_options { task: c"report".as_ptr(), piece: Some(gather), piece_user_data, ..asking() };
     let answer = ask(study, c"", &options);
     // SAFETY: live handles; the answer outlives the study.
     unsafe {
         anx_study_free(study);
         assert_eq!(text(anx_answer_text(answer)), streamed);
-        assert!(!streamed.is_empty() && anx_answer_tokens(answer) > 0);
+        assert!(!streamed.is_empty() && anx_answer_token_count(answer) > 0);
         assert_eq!(text(anx_answer_task(answer)), "report");
         assert_eq!(anx_answer_finish(answer), anx_finish::ANX_FINISH_END_OF_TURN);
         for index in 0..anx_answer_grounding_count(answer) {
@@ -33,13 +34,13 @@ fn an_answer_streams_what_it_says() {
         assert!(anx_answer_grounding(answer, anx_answer_grounding_count(answer)).is_null());
         let sentences: Vec<anx_evidence> =
             (0..anx_answer_evidence_count(answer)).map(|index| *anx_answer_evidence(answer, index)).collect();
-        assert!(sentences.len() > 3 && sentences.iter().any(|of| of.support == anx_support::ANX_SUPPORTED));
+        assert!(sentences.len() > 3 && sentences.iter().any(|of| of.support == anx_support::ANX_SUPPORT_SUPPORTED));
         for of in sentences {
             assert_eq!(text(of.sentence), &streamed[of.start..of.end]);
             assert!((0.0..=1.0).contains(&of.probability) && of.grounding_count == 0);
             for index in 0..of.structure_count {
                 let found = *of.structures.add(index);
-                assert!(found.structure < 36 && !text(found.name).is_empty() && found.similarity > 0.0, "{found:?}");
+                assert!(found.index < 36 && !text(found.name).is_empty() && found.similarity > 0.0, "{found:?}");
             }
         }
         assert!(anx_answer_evidence(answer, anx_answer_evidence_count(answer)).is_null());
@@ -56,7 +57,7 @@ fn options_say_how_an_answer_is_decoded() {
     // SAFETY: live handles; every answer is freed once.
     unsafe {
         let whole = report(anx_ask_options { log_probabilities: ON, ..asking() });
-        let values = std::slice::from_raw_parts(anx_answer_log_probabilities(whole), anx_answer_tokens(whole));
+        let values = std::slice::from_raw_parts(anx_answer_log_probabilities(whole), anx_answer_token_count(whole));
         assert!(values.iter().all(|&value| value <= 0.0 && value.is_finite()), "{values:?}");
         let cut = report(anx_ask_options { stop: stops.as_ptr(), stop_count: stops.len(), ..asking() });
         assert_eq!(anx_answer_finish(cut), anx_finish::ANX_FINISH_STOP_TEXT);
@@ -104,7 +105,7 @@ fn questions_are_asked_together() {
     let study = study(&engine());
     let questions = [c"Where is the left lung?".as_ptr(), c"".as_ptr(), c"Is there a pleural effusion?".as_ptr()];
     let mut streamed = String::new();
-    let report = anx_ask_options { task: c"report".as_ptr(), callback: Some(gather), user_data: (&raw mut streamed).cast(), ..asking() };
+    let report = anx_ask_options { task: c"report".as_ptr(), piece: Some(gather), piece_user_data: (&raw mut streamed).cast(), ..asking() };
     let options = [null(), &raw const report, null()];
     let mut answers = [std::ptr::dangling_mut(); 3];
     // SAFETY: live handles, arrays of the counts that are passed; every answer is freed once.
@@ -159,9 +160,9 @@ fn conversations_go_on_go_back_and_are_saved() {
     unsafe {
         let first = ask(study, c"Where is the left lung?", &asking());
         let second = ask(study, c"Is there a pleural effusion?", &follow_up);
-        assert_eq!(anx_study_turns(study), 2);
+        assert_eq!(anx_study_turn_count(study), 2);
         assert_eq!(anx_study_rewind(study, 1, null_mut()), anx_status::ANX_OK);
-        assert_eq!(anx_study_turns(study), 1);
+        assert_eq!(anx_study_turn_count(study), 1);
         let again = ask(study, c"Is there a pleural effusion?", &follow_up);
         assert_eq!(text(anx_answer_text(again)), text(anx_answer_text(second)));
 
@@ -174,7 +175,7 @@ fn conversations_go_on_go_back_and_are_saved() {
         let (status, message, _) = failure(|e| anx_study_load(engine.0, data, size - 1, &mut null_mut(), e));
         assert!(status == anx_status::ANX_SAVED && message.contains("is damaged or is not a saved study"), "{message}");
         anx_bytes_free(bytes);
-        assert_eq!((anx_study_turns(loaded), anx_study_width(loaded)), (0, anx_study_width(study)));
+        assert_eq!((anx_study_turn_count(loaded), anx_study_width(loaded)), (0, anx_study_width(study)));
         let other = ask(loaded, c"Where is the left lung?", &asking());
         assert_eq!(text(anx_answer_text(other)), text(anx_answer_text(first)));
         for answer in [first, second, again, other] {
@@ -217,21 +218,21 @@ fn questions_that_cannot_be_asked() {
 }
 
 unsafe extern "C" fn stop(_: *const c_char, _: usize, _: *mut c_void) -> c_int {
-    anx_flow::ANX_STOP as c_int
+    anx_flow::ANX_FLOW_STOP as c_int
 }
 
 #[test]
 fn a_callback_stops_an_answer_and_the_study_goes_on() {
     let study = study(&engine());
     let report = anx_ask_options { task: c"report".as_ptr(), ..asking() };
-    let stopped = ask(study, c"", &anx_ask_options { callback: Some(stop), ..report });
+    let stopped = ask(study, c"", &anx_ask_options { piece: Some(stop), ..report });
     let limited = ask(study, c"", &anx_ask_options { max_tokens: 3, ..report });
     let whole = ask(study, c"", &report);
     // SAFETY: live handles.
     unsafe {
         assert_eq!(anx_answer_finish(stopped), anx_finish::ANX_FINISH_STOPPED);
         assert_eq!(anx_answer_finish(limited), anx_finish::ANX_FINISH_MAX_TOKENS);
-        assert_eq!(anx_answer_tokens(limited), 3);
+        assert_eq!(anx_answer_token_count(limited), 3);
         assert_eq!(anx_answer_finish(whole), anx_finish::ANX_FINISH_END_OF_TURN);
         assert!(text(anx_answer_text(whole)).starts_with(text(anx_answer_text(stopped))));
         for answer in [stopped, limited, whole] {
@@ -251,13 +252,13 @@ unsafe extern "C" fn reenter(_: *const c_char, _: usize, user_data: *mut c_void)
         assert_eq!(status, anx_status::ANX_BUSY);
         assert_eq!(anx_study_structure_count(study), 36);
     }
-    anx_flow::ANX_STOP as c_int
+    anx_flow::ANX_FLOW_STOP as c_int
 }
 
 #[test]
 fn a_study_asked_from_its_own_callback_is_busy() {
     let study = study(&engine());
-    let options = anx_ask_options { task: c"report".as_ptr(), callback: Some(reenter), user_data: study.cast(), ..asking() };
+    let options = anx_ask_options { task: c"report".as_ptr(), piece: Some(reenter), piece_user_data: study.cast(), ..asking() };
     let answer = ask(study, c"", &options);
     // SAFETY: live handles.
     unsafe {
@@ -279,7 +280,7 @@ unsafe extern "C" fn linger(_: *const c_char, _: usize, user_data: *mut c_void) 
     let _ = signals.begun.send(());
     // The first piece waits. Later ones, if there are any, find that the other thread is gone.
     let _ = signals.cancelled.recv();
-    anx_flow::ANX_CONTINUE as c_int
+    anx_flow::ANX_FLOW_CONTINUE as c_int
 }
 
 #[test]
@@ -305,8 +306,8 @@ fn another_thread_cancels() {
         started && sender.send(()).is_ok()
     });
     let signals = Signals { begun, cancelled };
-    let user_data = (&raw const signals).cast_mut().cast();
-    let answer = ask(study, c"", &anx_ask_options { task: c"report".as_ptr(), callback: Some(linger), user_data, ..asking() });
+    let piece_user_data = (&raw const signals).cast_mut().cast();
+    let answer = ask(study, c"", &anx_ask_options { task: c"report".as_ptr(), piece: Some(linger), piece_user_data, ..asking() });
     assert!(other.join().expect("no panic"));
     // SAFETY: live handles.
     unsafe {
@@ -325,7 +326,7 @@ fn a_request_to_stop_before_an_ask_stops_it() {
         check(anx_study_cancel_handle(study, &mut cancel, &mut error), error);
         let asked = || {
             let answer = ask(study, c"Where is the left lung?", &asking());
-            let ended = (anx_answer_finish(answer), anx_answer_tokens(answer) > 0);
+            let ended = (anx_answer_finish(answer), anx_answer_token_count(answer) > 0);
             anx_answer_free(answer);
             ended
         };

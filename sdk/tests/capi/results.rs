@@ -59,7 +59,7 @@ fn overlays_are_drawn_where_the_radiograph_is_kept() {
         assert!(captures[0] != captures[1] && captures.iter().all(|capture| &capture[128..132] == b"DICM"));
         // A saved study does not hold it.
         let saved = bytes(|out, error| anx_study_save(keeping, out, error));
-        assert_eq!((anx_is_saved(saved.as_ptr(), saved.len()), anx_is_saved(of_study.as_ptr(), of_study.len())), (1, 0));
+        assert_eq!((anx_is_saved_study(saved.as_ptr(), saved.len()), anx_is_saved_study(of_study.as_ptr(), of_study.len())), (1, 0));
         let (mut loaded, mut error) = (null_mut(), null_mut());
         check(anx_study_load(engine.0, saved.as_ptr(), saved.len(), &mut loaded, &mut error), error);
         anx_study_free(keeping);

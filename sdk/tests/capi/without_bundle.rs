@@ -34,7 +34,7 @@ fn freeing_null_does_nothing() {
         anx_cancel_request(null());
         anx_cancel_reset(null());
         anx_bytes_free(null_mut());
-        anx_bundle_free(null_mut());
+        anx_verified_bundle_free(null_mut());
     }
 }
 
@@ -50,13 +50,13 @@ fn reading_null_gives_nothing() {
         assert!(anx_engine_provider(null()).is_null() && anx_engine_note(null(), 0).is_null());
         assert_eq!(anx_engine_note_count(null()), 0);
         assert_eq!(
-            anx_engine_study_bytes(null(), 9) + anx_study_turns(null()) + anx_study_cache_bytes(null(), 9) + anx_bytes_size(null()),
+            anx_engine_study_bytes(null(), 9) + anx_study_turn_count(null()) + anx_study_cache_bytes(null(), 9) + anx_bytes_size(null()),
             0
         );
         assert!(anx_bytes_data(null()).is_null());
-        assert_eq!((anx_is_saved(null(), 0), anx_is_saved(null(), 9), anx_engine_batch(null())), (0, 0, 0));
-        assert!(anx_bundle_name(null()).is_null() && anx_bundle_sha256(null()).is_null());
-        assert_eq!((anx_bundle_file_count(null()), anx_bundle_size(null())), (0, 0));
+        assert_eq!((anx_is_saved_study(null(), 0), anx_is_saved_study(null(), 9), anx_engine_batch_size(null())), (0, 0, 0));
+        assert!(anx_verified_bundle_name(null()).is_null() && anx_verified_bundle_sha256(null()).is_null());
+        assert_eq!((anx_verified_bundle_file_count(null()), anx_verified_bundle_bytes(null())), (0, 0));
         assert!(anx_study_embedding(null(), 0).is_null() && anx_study_embedding_width(null()) == 0);
 
         assert!(anx_study_name(null()).is_null() && anx_study_provenance(null()).is_null());
@@ -71,7 +71,7 @@ fn reading_null_gives_nothing() {
             anx_answer_grounding(null(), 0).is_null() && anx_answer_evidence(null(), 0).is_null() && anx_answer_flag(null(), 0).is_null()
         );
         assert!(anx_answer_timing(null(), 0).is_null() && anx_answer_provenance(null()).is_null());
-        assert_eq!(anx_answer_grounding_count(null()) + anx_answer_evidence_count(null()) + anx_answer_tokens(null()), 0);
+        assert_eq!(anx_answer_grounding_count(null()) + anx_answer_evidence_count(null()) + anx_answer_token_count(null()), 0);
         assert_eq!(anx_answer_flag_count(null()) + anx_answer_timing_count(null()), 0);
         assert_eq!(anx_answer_finish(null()), anx_finish::ANX_FINISH_STOPPED);
     }
@@ -196,7 +196,7 @@ fn options_of_other_versions() {
     // A smaller struct ends before the provider, which is therefore not read.
     assert!(accepted(&anx_engine_options { struct_size: size_of::<usize>(), provider: unknown, ..options() }));
 
-    let off = anx_switch::ANX_OFF as usize;
+    let off = anx_switch::ANX_SWITCH_OFF as usize;
     assert!(accepted(&anx_engine_options { golden_check: off, look_up: off, memory_limit: 1 << 30, ..options() }));
     let (status, message, _) = open_failure(path, &anx_engine_options { look_up: 3, ..options() });
     assert!(status == anx_status::ANX_INVALID_ARGUMENT && message.contains("options.look_up is 3;"), "{message}");

@@ -153,7 +153,7 @@ fn a_saved_study_goes_on_where_it_was() {
     let mut first = study();
     let answers: Vec<_> = QUESTIONS.map(|q| essentials(first.ask(q).unwrap())).into();
     let bytes = first.save().unwrap();
-    assert!(anatomix::is_saved(&bytes) && bytes.len() as u64 > ENGINE.study_bytes(300));
+    assert!(anatomix::is_saved_study(&bytes) && bytes.len() as u64 > ENGINE.study_bytes(300));
     assert_eq!(first.turns(), 1, "saving changes nothing");
     let mut loaded = ENGINE.load_study(&bytes).unwrap();
     assert_eq!((loaded.structures(), loaded.labels(), loaded.flags()), (first.structures(), first.labels(), first.flags()));

@@ -133,7 +133,7 @@ fn views(count: u32) -> Vec<Radiograph> {
 #[test]
 fn several_radiographs_give_the_studies_that_each_gives_alone() {
     // The radiographs take two batches, the second of which is not full.
-    let radiographs = views(ENGINE.batch() as u32 + 3);
+    let radiographs = views(ENGINE.batch_size() as u32 + 3);
     let together: Vec<Study> = ENGINE.studies(&radiographs).into_iter().map(Result::unwrap).collect();
     assert_eq!(together.len(), radiographs.len());
     let near = |a: f32, b: f32, what: &str| assert!((a - b).abs() <= 1e-4, "{what}: {a} alone, {b} together");

@@ -25,7 +25,7 @@ from ._anatomix import (
     Stream,
     Study,
     __version__,
-    is_saved,
+    is_saved_study,
     verify_bundle,
 )
 from ._errors import (
@@ -75,6 +75,6 @@ __all__ = [
     "StructureEvidence",
     "Study",
     "__version__",
-    "is_saved",
+    "is_saved_study",
     "verify_bundle",
 ]

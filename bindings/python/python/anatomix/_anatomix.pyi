@@ -25,7 +25,7 @@ __all__ = [
     "Stream",
     "Study",
     "__version__",
-    "is_saved",
+    "is_saved_study",
     "verify_bundle",
 ]
 
@@ -49,7 +49,7 @@ def verify_bundle(
     cancel: CancelHandle | None = None,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> _VerifiedBundle: ...
-def is_saved(data: bytes | bytearray | memoryview) -> bool: ...
+def is_saved_study(data: bytes | bytearray | memoryview) -> bool: ...
 
 class _Options(TypedDict, total=False):
     task: str | None
@@ -112,7 +112,7 @@ class Engine:
         threads: int = 0,
         library: str | PathLike[str] | None = None,
         look_up: bool = True,
-        row_cost: float | None = None,
+        draft_cost: float | None = None,
         golden_check: bool = True,
         public_key: str | None = None,
         memory_limit: int | None = None,
@@ -130,7 +130,7 @@ class Engine:
     @property
     def notes(self) -> list[str]: ...
     @property
-    def batch(self) -> int: ...
+    def batch_size(self) -> int: ...
     def study_bytes(self, tokens: int) -> int: ...
     def study(
         self, radiograph: Radiograph | str | PathLike[str], *, deadline: float | None = None, cancel: CancelHandle | None = None

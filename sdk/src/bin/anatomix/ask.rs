@@ -178,7 +178,7 @@ impl Source {
         let mut start = Vec::new();
         // If the file cannot be read, opening it as a radiograph reports that.
         let _ = files::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
-        if anatomix::is_saved(&start) {
+        if anatomix::is_saved_study(&start) {
             return Ok(Self::Saved(path.into()));
         }
         Ok(Self::Radiograph(Box::new(reading.open(path)?)))

@@ -17,7 +17,7 @@ pub struct Documents {
     pub sr: Option<PathBuf>,
     /// Write a Comprehensive SR instead of a Comprehensive 3D SR, for viewers that do not know that
     #[arg(long, requires = "sr")]
-    pub sr_2d: bool,
+    pub comprehensive_sr: bool,
     /// Write boxes and labels as a DICOM presentation state, which viewers draw over the image. For several images name an existing
     /// folder, which gets NAME.gsps.dcm for each
     #[arg(long, value_name = "DCM")]
@@ -70,7 +70,7 @@ impl Kind {
 
 /// Parses a content time.
 fn content_time(text: &str) -> Result<String, String> {
-    check_content_time(text).map(|()| text.to_owned()).map_err(|_| "it must be a date with a time, as YYYYMMDDhhmmss".into())
+    check_content_time(text).map(|()| text.to_owned()).map_err(|_| "it must be a date and time, as YYYYMMDDhhmmss".into())
 }
 
 /// Shortens the help of these options for a command that takes a single image.
@@ -122,7 +122,7 @@ impl Documents {
                 return Err(Failure::Usage("--sc needs the radiograph itself, which a saved study does not hold".into()));
             }
             (Kind::Report, _) => {
-                let class = if self.sr_2d { ReportClass::Comprehensive } else { ReportClass::Comprehensive3d };
+                let class = if self.comprehensive_sr { ReportClass::Comprehensive } else { ReportClass::Comprehensive3d };
                 let report = study.structured_report(answers).class(class);
                 time.map_or(report, |time| report.content_time(time)).to_bytes()
             }

@@ -72,7 +72,7 @@ impl Perceive {
             1 => ProgressBar::hidden(),
             count => bar(count as u64, "{wide_bar} {pos}/{len}  {per_sec}  {eta} left"),
         };
-        for batch in images.chunks(engine.batch()) {
+        for batch in images.chunks(engine.batch_size()) {
             for (image, made) in batch.iter().zip(self.perceive(&engine, batch)?) {
                 match made.and_then(|(radiograph, study)| self.show(&radiograph, &study, image, &progress)) {
                     Err(Failure::Message(message)) => {

@@ -194,7 +194,7 @@ fn verifying_reads_the_whole_sentence_database() {
 #[test]
 fn perceiving_tells_how_many_are_done() {
     let engine = builder().golden_check(false).open(example("reference-bundle")).unwrap();
-    let radiographs = vec![Radiograph::open(example("phantom.dcm")).unwrap(); engine.batch() + 1];
+    let radiographs = vec![Radiograph::open(example("phantom.dcm")).unwrap(); engine.batch_size() + 1];
     let total = radiographs.len() as u64;
     let done = |seen: &Seen| seen.lock().unwrap().iter().map(|one| (one.phase, one.done, one.total)).collect::<Vec<_>>();
     let expected = [0, total - 1, total].map(|done| (Phase::Perceive, done, total));

@@ -10,7 +10,7 @@ mod png;
 
 use super::decoded::Decoded;
 use super::{Header, RadiographError, ReadOptions};
-use crate::saved::is_saved;
+use crate::saved::is_saved_study;
 use image::ImageFormat;
 use picture::Raster;
 
@@ -22,7 +22,7 @@ pub(super) fn decode(bytes: &[u8], name: &str, options: &ReadOptions) -> Result<
     let Raster { width, height, samples, noticed } = match image::guess_format(bytes) {
         Ok(ImageFormat::Png) => png::decode(bytes, name)?,
         Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, name)?,
-        _ if is_saved(bytes) => return Err(RadiographError::SavedStudy { name: name.into() }),
+        _ if is_saved_study(bytes) => return Err(RadiographError::SavedStudy { name: name.into() }),
         _ => return Err(RadiographError::UnknownFormat { name: name.into() }),
     };
     let levels = samples.depth.shares();
