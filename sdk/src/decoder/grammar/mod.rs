@@ -213,8 +213,8 @@ fn compile(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<llguidan
     let mut matcher = llguidance::Matcher::new(Ok(parser));
     match matcher.compute_mask() {
         Ok(_) => {
-            explore(matcher.clone());
-            Ok(matcher)
+            let explored = matcher.deep_clone();
+            Ok(if explore(explored.clone()) { explored } else { matcher })
         }
         Err(_) if matcher.get_error().is_some_and(|e| e.starts_with(NO_TOKEN)) => Err("nothing conforms to it".into()),
         Err(error) => Err(refused(error.to_string())),
@@ -223,15 +223,24 @@ fn compile(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<llguidan
 
 /// Computes the masks along one text that conforms to a grammar. The automaton gets its states when they are first visited; without this,
 /// each answer would compute them again while it is decoded. `walker` shares the automaton with the matcher that it was cloned from.
-fn explore(mut walker: llguidance::Matcher) {
+///
+/// Returns false if a limit of the library was exceeded. That spoils the automaton for all texts, also for those that need less.
+fn explore(mut walker: llguidance::Matcher) -> bool {
     let mut fuel = 0;
     for _ in 0..MAX_EXPLORED {
-        let Some(token) = walker.compute_mask().ok().and_then(|mask| mask.iter().next()) else { return };
+        let Some(token) = walker.compute_mask().ok().and_then(|mask| mask.iter().next()) else { return false };
         fuel += walker.last_step_stats().map_or(MAX_FUEL, |stats| stats.lexer_cost);
-        if fuel >= MAX_FUEL || walker.consume_token(token).is_err() || walker.is_stopped() {
-            return;
+        if fuel >= MAX_FUEL {
+            break;
+        }
+        if walker.consume_token(token).is_err() {
+            return false;
+        }
+        if walker.is_stopped() {
+            break;
         }
     }
+    !walker.is_error()
 }
 
 /// The first line of a message of the library, without states and traces. A message about a regular expression quotes it before a line with

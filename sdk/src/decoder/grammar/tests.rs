@@ -284,6 +284,24 @@ fn answers_find_an_automaton_that_has_its_states() {
     assert!(explored * 3 < unexplored, "{explored} of {unexplored}");
 }
 
+/// Exploring takes a text that no answer has, so that a limit which it exceeds must not be one of answers.
+#[test]
+fn a_walk_that_exceeds_a_limit_spoils_no_answer() {
+    let mut grammar = Grammar::new(&TOKENIZER, VOCABULARY).unwrap();
+    let schema = r#"{"anyOf": [{"const": "no"}, {"type": "string", "minLength": 40, "maxLength": 90}]}"#;
+    let (mut exceeded, mut compiled) = (0, 0);
+    for fuel in (100..4000).step_by(100) {
+        grammar.factory.limits_mut().step_lexer_fuel = fuel;
+        let schema = || TopLevelGrammar::from_json_schema(serde_json::from_str(schema).unwrap());
+        let Ok(mut matcher) = super::compile(&grammar.factory, schema()) else { continue };
+        compiled += 1;
+        let mut unexplored = llguidance::Matcher::new(grammar.factory.create_parser(schema()));
+        exceeded += usize::from(unexplored.compute_mask().is_ok() && !explore(unexplored));
+        assert!(matcher.compute_mask().is_ok(), "with {fuel}: {:?}", matcher.get_error());
+    }
+    assert!(exceeded > 0, "no walk of {compiled} exceeded its limit");
+}
+
 fn nested(open: &str, inner: &str, close: &str, depth: usize) -> String {
     format!("{}{inner}{}", open.repeat(depth), close.repeat(depth))
 }
