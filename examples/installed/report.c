@@ -23,6 +23,10 @@ int main(int argc, char **argv) {
         fprintf(stderr, "error: %s\n", anx_error_message(error));
     } else {
         puts(anx_answer_text(answer));
+        /* An answer that a limit ended is a success, too. */
+        if (anx_answer_finish(answer) != ANX_FINISH_END_OF_TURN) {
+            fprintf(stderr, "note: the answer is incomplete\n");
+        }
     }
     /* Freeing NULL does nothing. */
     anx_answer_free(answer);
