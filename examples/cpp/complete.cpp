@@ -63,6 +63,7 @@ static bool fail(const std::string &what, const Error &error) {
     return false;
 }
 
+// std::ofstream gives a new file the permissions of the umask. Results hold patient data: a product sets umask(077) first.
 template <class Bytes> static bool write(const fs::path &path, const Bytes &bytes) {
     std::ofstream file(path, std::ios::binary);
     file.write(reinterpret_cast<const char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
