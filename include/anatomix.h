@@ -63,9 +63,10 @@
  * library. docs/abi.md in AnatomiX's repository is the whole promise, and says from which release on it holds.
  *
  * Names. Values of an enum begin with its name, such as ANX_FINISH_MEMORY of anx_finish (ANX_LOG_ for anx_log_level); those of
- * anx_status begin with ANX_ alone. A number of things ends in _count, and index counts them from 0; memory ends in _bytes, a time
- * in _ms; size is the number of bytes behind a pointer. An options struct that takes a callback X, of the type anx_X_callback,
- * has X_user_data, which each call hands to X as it is.
+ * anx_status begin with ANX_ alone. An accessor that counts things ends in _count, and index counts them from 0. Memory ends in
+ * _bytes, and only memory_limit does not; a time ends in _ms, and only anx_timing.milliseconds does not. A field or an argument
+ * called size is the number of bytes behind a pointer. An options struct that takes a callback X has X_user_data, which each call
+ * hands to X as it is; log_free is called with log_user_data.
  *
  * Coordinates. Boxes are in pixels of the original image: origin at its top-left corner, x right, y down.
  *
@@ -85,8 +86,8 @@
 #define ANX_ABI_VERSION 1
 
 /**
- * How a call ended. Every number but ANX_OK is a failure. Numbers keep their meaning, and later versions may add some. From 100 on,
- * treat an unknown number as the first of its hundred, which stands for all failures that none of the others describes; below 100, as a
+ * How a call ended. Every number but ANX_OK is a failure. Numbers keep their meaning, and later versions may add some. Treat an unknown
+ * number from 100 on like the multiple of 100 below it, the general code of its group (123 like ANX_RADIOGRAPH), and one below 100 as a
  * call that failed for an unknown reason. The error's message always says what failed.
  */
 enum anx_status
@@ -105,7 +106,7 @@ enum anx_status
     ANX_PANIC = 2,
     /** An earlier call on this study ended with ANX_PANIC; free it and make a new one. */
     ANX_POISONED = 3,
-    /** Another call is using this study: from another thread, or from the callback of its running ask. */
+    /** Another call is using this study: from another thread, or from anx_ask_options.piece of its running ask. */
     ANX_BUSY = 4,
     /** The call was stopped by a cancel handle before it was finished. */
     ANX_STOPPED = 5,
@@ -306,7 +307,7 @@ enum anx_finish
     ANX_FINISH_END_OF_TURN = 0,
     /** The limit on tokens was reached: the answer is incomplete. */
     ANX_FINISH_MAX_TOKENS = 1,
-    /** The callback or a cancel handle stopped the answer. */
+    /** anx_ask_options.piece or a cancel handle stopped the answer. */
     ANX_FINISH_STOPPED = 2,
     /** A text of anx_ask_options.stop was reached; it is not part of the answer. */
     ANX_FINISH_STOP_TEXT = 3,
@@ -323,7 +324,7 @@ typedef int32_t anx_finish;
 #endif
 #endif
 
-/** What the callback of a streamed answer returns. */
+/** What anx_ask_options.piece returns. */
 enum anx_flow
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -501,14 +502,14 @@ typedef struct anx_engine_options {
      */
     const char *public_key;
     /**
-     * The cost that look-up assumes for one more draft token in a run of the decoder, as a share of a run of one token, above 0 to 1; 0
-     * (recommended) measures it while the engine decodes. With a given cost, anx_answer_run_count and the last digits of
+     * The cost that look-up assumes for one more draft token in a run of the decoder, relative to a run of one token; greater than 0, at
+     * most 1. 0 (recommended) measures it while the engine decodes. With a given cost, anx_answer_run_count and the last digits of
      * log probabilities do not depend on the machine's speed, but look-up may take more time than it saves.
      */
     double draft_cost;
     /**
-     * Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A call that is not
-     * finished by then fails with ANX_DEADLINE, between two of its parts: a mebibyte of a file that is hashed, a graph that is
+     * Deadline in milliseconds after the call begins; 0 means no deadline. If you compute a remaining time, pass at least 1. A call that
+     * is not finished by then fails with ANX_DEADLINE, between two of its parts: a mebibyte of a file that is hashed, a graph that is
      * loaded, a run of the golden input.
      */
     size_t deadline_ms;
@@ -532,8 +533,8 @@ typedef struct anx_verify_options {
      */
     const char *public_key;
     /**
-     * Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A call that is not
-     * finished by then fails with ANX_DEADLINE, after the mebibyte of a file that it is hashing.
+     * Deadline in milliseconds after the call begins; 0 means no deadline. If you compute a remaining time, pass at least 1. A call that
+     * is not finished by then fails with ANX_DEADLINE, after the mebibyte of a file that it is hashing.
      */
     size_t deadline_ms;
     /**
@@ -664,9 +665,9 @@ typedef struct anx_perceive_options {
     /** sizeof(anx_perceive_options). */
     size_t struct_size;
     /**
-     * Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A radiograph that is not
-     * perceived by then fails with ANX_DEADLINE. Reading and preprocessing an image are not interrupted; the run of the perception
-     * module is.
+     * Deadline in milliseconds after the call begins; 0 means no deadline. If you compute a remaining time, pass at least 1. A radiograph
+     * that is not perceived by then fails with ANX_DEADLINE. Reading and preprocessing an image are not interrupted; the run of the
+     * perception module is.
      */
     size_t deadline_ms;
     /**
@@ -777,7 +778,9 @@ typedef struct anx_ask_options {
     double temperature;
     /** Samples among this many of the most likely tokens; 0 for all. */
     size_t top_k;
-    /** Samples among the smallest set of most likely tokens whose probabilities sum to at least this, above 0 to 1; 0 for all. */
+    /**
+     * Samples among the smallest set of most likely tokens whose probabilities sum to at least this; greater than 0, at most 1; 0 for all.
+     */
     double top_p;
     /**
      * Divides the positive logits of tokens that occur in the answer, and multiplies their negative ones, 0.01 to
@@ -795,7 +798,7 @@ typedef struct anx_ask_options {
     size_t stop_count;
     /**
      * The answer ends with the tokens decoded so far after this many milliseconds, prefill included. 0 means no
-     * deadline: round a remaining time below 1 ms up to 1.
+     * deadline. If you compute a remaining time, pass at least 1.
      */
     size_t deadline_ms;
     /**
@@ -877,7 +880,7 @@ typedef struct anx_evidence {
     const size_t *groundings;
     /** How many groundings there are. */
     size_t grounding_count;
-    /** Mean probability of its tokens under the model, 0 to 1, not calibrated; NaN if no token is its own. */
+    /** Mean probability of its tokens under the model, 0 to 1, not calibrated; NaN if it lies within a token of an earlier sentence. */
     float probability;
 } anx_evidence;
 
@@ -952,7 +955,7 @@ const char *anx_task_name(size_t index);
 /** The side of a structure, the patient's, in a mirrored image as well; ANX_SIDE_NONE if it is unpaired or index is above 35. */
 anx_side anx_structure_side(size_t index);
 
-/** The number of the same structure on the other side of the body; index itself if it is unpaired or above 35. */
+/** The index of the same structure on the other side of the body; the given index if it is unpaired or above 35. */
 size_t anx_structure_counterpart(size_t index);
 
 /**
@@ -970,18 +973,15 @@ anx_status anx_cancel_new(struct anx_cancel **cancel, struct anx_error **error);
  * With the handle of a study: the ask that is running returns ANX_OK with the tokens decoded so far, perhaps none, and
  * ANX_FINISH_STOPPED, after the current run of the decoder (a long prefill takes several runs). An anx_study_save that prefills the
  * context fails with ANX_STOPPED. If none is running, the next one ends so at once. (A save with nothing left to compute is not stopped.)
- * That call takes the request: when a call ends, no request is left, also if it came too late to stop the call. A call that fails because
- * of its arguments or its question takes none.
+ * The call consumes the request. After it ends none is pending, even if the request came too late to stop it. A call that fails because of
+ * its arguments or its question consumes none.
  * Calls that were given the handle fail with ANX_STOPPED, perceiving within one operator of the perception module, opening and verifying
  * between two of their parts. So do all that are given it later, until anx_cancel_reset, or, with the handle of a study, until an ask or a
- * save of the study takes the request.
+ * save of the study consumes the request.
  */
 void anx_cancel_request(const struct anx_cancel *cancel);
 
-/**
- * Withdraws a request that no call has taken, so that later calls are not stopped. Calls that were stopped stay stopped. Cannot fail. For
- * NULL it does nothing.
- */
+/** Withdraws a pending request. It does not resume calls that were already stopped. Cannot fail. For NULL it does nothing. */
 void anx_cancel_reset(const struct anx_cancel *cancel);
 
 /** Frees a cancel handle; the study is not touched. NULL does nothing. */
@@ -1021,8 +1021,8 @@ const char *anx_engine_provider(const struct anx_engine *engine);
  * Bytes that the KV cache of a study takes at most for this many tokens: those of its context, and of the questions and answers of its
  * conversation, each answer with the most tokens that it may have (anx_ask_options.max_tokens, by default 512). A study takes them from
  * its first ask, its saving or its loading on until it is freed. The number does not decrease with more tokens, and stays the same from
- * the model's longest context on. With a memory_limit of the numbers of all studies together no ask fails and no answer ends for lack of
- * it. anx_study_cache_bytes is what one study takes exactly. 0 for NULL.
+ * the model's longest context on. If memory_limit is at least the sum of these values over all studies, no ask fails and no answer ends
+ * for lack of KV cache. anx_study_cache_bytes is what one study takes exactly. 0 for NULL.
  */
 size_t anx_engine_study_bytes(const struct anx_engine *engine,
                               size_t tokens);
@@ -1256,7 +1256,7 @@ anx_status anx_study_ask(struct anx_study *study,
  *
  * questions: at most 1024, each as for anx_study_ask; NULL is not allowed, so pass an empty text for a task that has its own instruction.
  * With a count of 0 nothing happens. options: NULL for the defaults of all, or count pointers,
- * each NULL or the options of that question, whose callback receives the pieces of that answer and ends that answer only.
+ * each NULL or the options of that question, whose piece receives the pieces of that answer and can end that answer only.
  * answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also if count is too large.
  * Fails as anx_study_ask does, with the first question that fails, whose index the message names; then there are no answers.
  */
@@ -1297,8 +1297,8 @@ anx_status anx_study_rewind(struct anx_study *study,
  * bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They are not encrypted. They hold the patient's
  * name, number, birth date and sex and the UIDs of study and image (of a DICOM file), the file's path as it was given, boxes, flags and
  * computed features: protect them like the radiograph.
- * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_SAVED, or in the hundreds of ANX_RUNTIME and ANX_DECODER; the study
- * is then as it was.
+ * Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_SAVED, or in the hundreds of ANX_RUNTIME and ANX_DECODER; on failure the
+ * study is unchanged.
  */
 anx_status anx_study_save(struct anx_study *study,
                           struct anx_bytes **bytes,
@@ -1336,7 +1336,7 @@ size_t anx_bytes_size(const struct anx_bytes *bytes);
 void anx_bytes_free(struct anx_bytes *bytes);
 
 /**
- * The answer as readable text, without tags and coordinates; the pieces that the callback received add up to it.
+ * The answer as readable text, without tags and coordinates; the pieces that anx_ask_options.piece received add up to it.
  * Borrowed from the answer; NULL for NULL.
  */
 const char *anx_answer_text(const struct anx_answer *answer);

@@ -96,7 +96,7 @@ public:
         return made;
     }
 
-    // Such files in memory. names: what stands for each in messages, and its study's name; "bytes" for files that it is too short for.
+    // Such files in memory. names: one per file, used in messages and as the study's name. Files without a name are called "bytes".
     std::vector<Result<Study>> studies_from_bytes(const std::vector<std::vector<std::uint8_t>> &files, const PerceiveOptions &options = {},
                                                   const std::vector<std::string> &names = {}) const {
         std::vector<anx_file> raw;
@@ -249,7 +249,7 @@ inline bool is_saved_study(const std::vector<std::uint8_t> &bytes) { return anx_
 inline std::string structure_name(std::size_t index) { return detail::text(anx_structure_name(index)); }
 inline std::string label_name(std::size_t index) { return detail::text(anx_label_name(index)); }
 
-// The patient's side of a structure, and the number of the same structure on the other side: index itself if it is unpaired.
+// The patient's side of a structure, and the index of the same structure on the other side: the given index if it is unpaired.
 inline anx_side structure_side(std::size_t index) { return anx_structure_side(index); }
 inline std::size_t structure_counterpart(std::size_t index) { return anx_structure_counterpart(index); }
 

@@ -170,7 +170,7 @@ struct Evidence {
     anx_support support;
     std::vector<StructureEvidence> structures;
     std::vector<std::size_t> groundings; // indices in Answer::groundings()
-    float probability;                   // mean of its tokens, not calibrated; NaN if no token is its own
+    float probability;                   // mean of its tokens, not calibrated; see anx_evidence.probability
 };
 
 // The time of a step.
@@ -257,7 +257,7 @@ struct AskOptions {
     double repetition_penalty = 1;
     std::uint64_t seed = 0; // equal seeds give equal answers
     std::vector<std::string> stop; // stop texts: the answer ends before the first of them
-    // Ends the answer with the tokens decoded so far. 0 means none, so round a remaining time below 1 ms up to 1 ms.
+    // Ends the answer with the tokens decoded so far. 0 means no deadline. If you compute a remaining time, pass at least 1 ms.
     std::chrono::milliseconds deadline{0};
     bool log_probabilities = false;        // see Answer::log_probabilities
     bool follow_up = false;                // continues the study's conversation
@@ -286,7 +286,7 @@ public:
 
     // Stops the calls of this handle: of a study's the one that is running or else the next one, of another all until reset.
     void cancel() const { anx_cancel_request(handle_.get()); }
-    // Withdraws a request that no call has taken.
+    // Withdraws a pending request. It does not resume calls that were already stopped.
     void reset() const { anx_cancel_reset(handle_.get()); }
     // The C handle, still owned by this object.
     const anx_cancel *get() const { return handle_.get(); }
@@ -302,7 +302,7 @@ using ProgressCallback = std::function<void(std::string_view phase, std::uint64_
 
 // How a radiograph is perceived. A study that is not made in time is the error ANX_DEADLINE, one that was cancelled ANX_STOPPED.
 struct PerceiveOptions {
-    // 0 means none, so round a remaining time below 1 ms up to 1 ms.
+    // 0 means no deadline. If you compute a remaining time, pass at least 1 ms.
     std::chrono::milliseconds deadline{0};
     std::optional<CancelHandle> cancel;    // from CancelHandle::create
     bool keep_radiograph = false;          // for overlays and Study::intensities
@@ -360,8 +360,8 @@ struct EngineOptions {
     bool look_up = true;          // prompt look-up decoding; the answers are the same without it
     std::string public_key;       // of minisign: only a bundle that its owner signed is opened; see anx_engine_options.public_key
     LogCallback log;              // receives messages about what the engine does
-    double draft_cost = 0;          // of one more token in a run of the decoder, above 0 to 1; 0: measured
-    // Opening that takes longer is the error ANX_DEADLINE. 0 means none, so round a remaining time below 1 ms up to 1 ms.
+    double draft_cost = 0;          // of one more token, relative to a run of one token; greater than 0, at most 1; 0: measured
+    // Opening that takes longer is the error ANX_DEADLINE. 0 means no deadline. If you compute a remaining time, pass at least 1 ms.
     std::chrono::milliseconds deadline{0};
     std::optional<CancelHandle> cancel;    // from CancelHandle::create; opening that was cancelled is the error ANX_STOPPED
     ProgressCallback progress;             // receives how far opening has come

@@ -18,8 +18,8 @@ pub enum Flow {
 /// Stops calls from any thread. Clones stop the same calls. No request is lost because it comes before the call that it is meant for.
 ///
 /// The handle of a study ([`Study::cancel_handle`](crate::Study::cancel_handle)) stops one call: the one that is running on the study, or
-/// else the next one, which then ends at once. That call takes the request: when a call ends, no request is left, even if it came too late
-/// to stop the call.
+/// else the next one, which then ends at once. That call consumes the request. After it ends none is pending, even if the request came too
+/// late to stop it.
 ///
 /// Any handle stops all perceiving calls that it is given to ([`PerceiveOptions::cancel`](crate::PerceiveOptions::cancel)), and the opening
 /// of engines ([`EngineBuilder::cancel`](crate::EngineBuilder::cancel)): those that are running, and those that begin later. These calls
@@ -61,7 +61,7 @@ impl CancelHandle {
         }
     }
 
-    /// Withdraws a request that no call has taken. Calls that were stopped stay stopped.
+    /// Withdraws a pending request. It does not resume calls that were already stopped.
     pub fn reset(&self) {
         self.0.requested.store(false, Ordering::SeqCst);
     }

@@ -77,8 +77,5 @@ fn places_without_a_bundle_are_named() {
 #[test]
 fn a_missing_library_is_named() {
     let missing = "/no/such/libonnxruntime.so";
-    // The second name is the option's former one.
-    for option in ["--library", "--onnxruntime"] {
-        anatomix(&["providers", option, missing]).assert().code(1).stderr(contains(missing));
-    }
+    anatomix(&["providers", "--library", missing]).assert().code(1).stderr(contains(missing));
 }

@@ -24,7 +24,7 @@ impl CancelHandle {
         self.0.cancel();
     }
 
-    /// Withdraws a request that no call has taken. Calls that were stopped stay stopped.
+    /// Withdraws a pending request. It does not resume calls that were already stopped.
     fn reset(&self) {
         self.0.reset();
     }

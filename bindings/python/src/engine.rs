@@ -40,7 +40,7 @@ impl Engine {
     /// library: the path of ONNX Runtime's library. By default it is that of the environment variable ORT_DYLIB_PATH, then that of the
     /// installed package onnxruntime or onnxruntime-gpu (which is not imported), then the system's. A process loads one library.
     /// look_up: whether draft tokens that are looked up in the prompt are verified several at a time; answers are the same either way.
-    /// draft_cost: what one more draft token costs in a run of the decoder, as a share of a run of one token, 0 to 1; measured by default.
+    /// draft_cost: what one more draft token costs in a run of the decoder, relative to a run of one token, 0 to 1; measured by default.
     /// golden_check: whether opening compares the outputs for the bundle's golden input. Without it a provider that computes something else
     /// goes unnoticed.
     /// public_key: a public key of minisign, the text of its .pub file or the second line of that. Only a bundle that its owner signed is

@@ -18,7 +18,7 @@ pub enum anx_finish {
     ANX_FINISH_END_OF_TURN = 0,
     /// The limit on tokens was reached: the answer is incomplete.
     ANX_FINISH_MAX_TOKENS = 1,
-    /// The callback or a cancel handle stopped the answer.
+    /// anx_ask_options.piece or a cancel handle stopped the answer.
     ANX_FINISH_STOPPED = 2,
     /// A text of anx_ask_options.stop was reached; it is not part of the answer.
     ANX_FINISH_STOP_TEXT = 3,
@@ -103,7 +103,7 @@ impl anx_answer {
     }
 }
 
-/// The answer as readable text, without tags and coordinates; the pieces that the callback received add up to it.
+/// The answer as readable text, without tags and coordinates; the pieces that anx_ask_options.piece received add up to it.
 /// Borrowed from the answer; NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_answer_text(answer: *const anx_answer) -> *const c_char {

@@ -16,7 +16,7 @@ use crate::task::Task;
 use std::ffi::{c_char, c_int, c_void};
 use std::time::Duration;
 
-/// What the callback of a streamed answer returns.
+/// What anx_ask_options.piece returns.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum anx_flow {
@@ -55,7 +55,7 @@ pub struct anx_ask_options {
     pub temperature: f64,
     /// Samples among this many of the most likely tokens; 0 for all.
     pub top_k: usize,
-    /// Samples among the smallest set of most likely tokens whose probabilities sum to at least this, above 0 to 1; 0 for all.
+    /// Samples among the smallest set of most likely tokens whose probabilities sum to at least this; greater than 0, at most 1; 0 for all.
     pub top_p: f64,
     /// Divides the positive logits of tokens that occur in the answer, and multiplies their negative ones, 0.01 to
     /// 100; 0 or 1 for none.
@@ -68,7 +68,7 @@ pub struct anx_ask_options {
     /// How many stop texts there are.
     pub stop_count: usize,
     /// The answer ends with the tokens decoded so far after this many milliseconds, prefill included. 0 means no
-    /// deadline: round a remaining time below 1 ms up to 1.
+    /// deadline. If you compute a remaining time, pass at least 1.
     pub deadline_ms: usize,
     /// An anx_switch, by default off: the answer holds the log probability of each of its tokens, see
     /// anx_answer_log_probabilities.

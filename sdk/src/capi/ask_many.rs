@@ -22,7 +22,7 @@ const MAX_QUESTIONS: usize = 1024;
 ///
 /// questions: at most 1024, each as for anx_study_ask; NULL is not allowed, so pass an empty text for a task that has its own instruction.
 /// With a count of 0 nothing happens. options: NULL for the defaults of all, or count pointers,
-/// each NULL or the options of that question, whose callback receives the pieces of that answer and ends that answer only.
+/// each NULL or the options of that question, whose piece receives the pieces of that answer and can end that answer only.
 /// answers: room for count answers, which the caller frees with anx_answer_free; all NULL on failure, also if count is too large.
 /// Fails as anx_study_ask does, with the first question that fails, whose index the message names; then there are no answers.
 #[unsafe(no_mangle)]

@@ -49,8 +49,8 @@ pub struct anx_verify_options {
     pub struct_size: usize,
     /// A public key of minisign, or NULL: as anx_engine_options.public_key. With a key, the manifest has to be signed by the key's owner.
     pub public_key: *const c_char,
-    /// Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A call that is not
-    /// finished by then fails with ANX_DEADLINE, after the mebibyte of a file that it is hashing.
+    /// Deadline in milliseconds after the call begins; 0 means no deadline. If you compute a remaining time, pass at least 1. A call that
+    /// is not finished by then fails with ANX_DEADLINE, after the mebibyte of a file that it is hashing.
     pub deadline_ms: usize,
     /// A handle from anx_cancel_new, or NULL. A call that is not finished when anx_cancel_request is called fails with ANX_STOPPED, where a
     /// deadline would end it.

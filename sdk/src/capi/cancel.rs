@@ -39,19 +39,18 @@ pub unsafe extern "C" fn anx_cancel_new(cancel: *mut *mut anx_cancel, error: *mu
 /// With the handle of a study: the ask that is running returns ANX_OK with the tokens decoded so far, perhaps none, and
 /// ANX_FINISH_STOPPED, after the current run of the decoder (a long prefill takes several runs). An anx_study_save that prefills the
 /// context fails with ANX_STOPPED. If none is running, the next one ends so at once. (A save with nothing left to compute is not stopped.)
-/// That call takes the request: when a call ends, no request is left, also if it came too late to stop the call. A call that fails because
-/// of its arguments or its question takes none.
+/// The call consumes the request. After it ends none is pending, even if the request came too late to stop it. A call that fails because of
+/// its arguments or its question consumes none.
 /// Calls that were given the handle fail with ANX_STOPPED, perceiving within one operator of the perception module, opening and verifying
 /// between two of their parts. So do all that are given it later, until anx_cancel_reset, or, with the handle of a study, until an ask or a
-/// save of the study takes the request.
+/// save of the study consumes the request.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_cancel_request(cancel: *const anx_cancel) {
     // SAFETY: NULL or a live handle, as the header asks.
     unsafe { read(cancel, (), |c| c.0.cancel()) }
 }
 
-/// Withdraws a request that no call has taken, so that later calls are not stopped. Calls that were stopped stay stopped. Cannot fail. For
-/// NULL it does nothing.
+/// Withdraws a pending request. It does not resume calls that were already stopped. Cannot fail. For NULL it does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_cancel_reset(cancel: *const anx_cancel) {
     // SAFETY: NULL or a live handle, as the header asks.

@@ -91,12 +91,12 @@ pub struct anx_engine_options {
     /// whose manifest is signed by the owner of the key, and the hashes of all its files are compared, however large they are.
     /// They are opened again to be used: nobody else may be able to write into the folder meanwhile.
     pub public_key: *const c_char,
-    /// The cost that look-up assumes for one more draft token in a run of the decoder, as a share of a run of one token, above 0 to 1; 0
-    /// (recommended) measures it while the engine decodes. With a given cost, anx_answer_run_count and the last digits of
+    /// The cost that look-up assumes for one more draft token in a run of the decoder, relative to a run of one token; greater than 0, at
+    /// most 1. 0 (recommended) measures it while the engine decodes. With a given cost, anx_answer_run_count and the last digits of
     /// log probabilities do not depend on the machine's speed, but look-up may take more time than it saves.
     pub draft_cost: f64,
-    /// Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A call that is not
-    /// finished by then fails with ANX_DEADLINE, between two of its parts: a mebibyte of a file that is hashed, a graph that is
+    /// Deadline in milliseconds after the call begins; 0 means no deadline. If you compute a remaining time, pass at least 1. A call that
+    /// is not finished by then fails with ANX_DEADLINE, between two of its parts: a mebibyte of a file that is hashed, a graph that is
     /// loaded, a run of the golden input.
     pub deadline_ms: usize,
     /// A handle from anx_cancel_new, or NULL. A call that is not finished when anx_cancel_request is called fails with ANX_STOPPED, where a
@@ -236,8 +236,8 @@ pub unsafe extern "C" fn anx_engine_provider(engine: *const anx_engine) -> *cons
 /// Bytes that the KV cache of a study takes at most for this many tokens: those of its context, and of the questions and answers of its
 /// conversation, each answer with the most tokens that it may have (anx_ask_options.max_tokens, by default 512). A study takes them from
 /// its first ask, its saving or its loading on until it is freed. The number does not decrease with more tokens, and stays the same from
-/// the model's longest context on. With a memory_limit of the numbers of all studies together no ask fails and no answer ends for lack of
-/// it. anx_study_cache_bytes is what one study takes exactly. 0 for NULL.
+/// the model's longest context on. If memory_limit is at least the sum of these values over all studies, no ask fails and no answer ends
+/// for lack of KV cache. anx_study_cache_bytes is what one study takes exactly. 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_engine_study_bytes(engine: *const anx_engine, tokens: usize) -> usize {
     // SAFETY: NULL or a live handle, as the header asks.

@@ -72,7 +72,7 @@ pub struct anx_evidence {
     pub groundings: *const usize,
     /// How many groundings there are.
     pub grounding_count: usize,
-    /// Mean probability of its tokens under the model, 0 to 1, not calibrated; NaN if no token is its own.
+    /// Mean probability of its tokens under the model, 0 to 1, not calibrated; NaN if it lies within a token of an earlier sentence.
     pub probability: f32,
 }
 

@@ -25,9 +25,9 @@ use std::time::Duration;
 pub struct anx_perceive_options {
     /// sizeof(anx_perceive_options).
     pub struct_size: usize,
-    /// Deadline in milliseconds after the call begins; 0 for none: round a remaining time below 1 ms up to 1. A radiograph that is not
-    /// perceived by then fails with ANX_DEADLINE. Reading and preprocessing an image are not interrupted; the run of the perception
-    /// module is.
+    /// Deadline in milliseconds after the call begins; 0 means no deadline. If you compute a remaining time, pass at least 1. A radiograph
+    /// that is not perceived by then fails with ANX_DEADLINE. Reading and preprocessing an image are not interrupted; the run of the
+    /// perception module is.
     pub deadline_ms: usize,
     /// A handle, usually from anx_cancel_new, or NULL. A radiograph that is not perceived when anx_cancel_request is called fails with
     /// ANX_STOPPED.

@@ -63,8 +63,8 @@ pub unsafe extern "C" fn anx_study_rewind(study: *mut anx_study, turns: usize, e
 /// bytes: takes the bytes, which the caller frees with anx_bytes_free; NULL on failure. They are not encrypted. They hold the patient's
 /// name, number, birth date and sex and the UIDs of study and image (of a DICOM file), the file's path as it was given, boxes, flags and
 /// computed features: protect them like the radiograph.
-/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_SAVED, or in the hundreds of ANX_RUNTIME and ANX_DECODER; the study
-/// is then as it was.
+/// Fails with ANX_INVALID_ARGUMENT, ANX_BUSY, ANX_STOPPED, ANX_SAVED, or in the hundreds of ANX_RUNTIME and ANX_DECODER; on failure the
+/// study is unchanged.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn anx_study_save(study: *mut anx_study, bytes: *mut *mut anx_bytes, error: *mut *mut anx_error) -> anx_status {
     // SAFETY: NULL or valid pointers, as the header asks; the helpers look for NULL.

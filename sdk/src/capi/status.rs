@@ -2,8 +2,8 @@
 
 use crate::error::{Error, ErrorCode};
 
-/// How a call ended. Every number but ANX_OK is a failure. Numbers keep their meaning, and later versions may add some. From 100 on,
-/// treat an unknown number as the first of its hundred, which stands for all failures that none of the others describes; below 100, as a
+/// How a call ended. Every number but ANX_OK is a failure. Numbers keep their meaning, and later versions may add some. Treat an unknown
+/// number from 100 on like the multiple of 100 below it, the general code of its group (123 like ANX_RADIOGRAPH), and one below 100 as a
 /// call that failed for an unknown reason. The error's message always says what failed.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum anx_status {
     ANX_PANIC = 2,
     /// An earlier call on this study ended with ANX_PANIC; free it and make a new one.
     ANX_POISONED = 3,
-    /// Another call is using this study: from another thread, or from the callback of its running ask.
+    /// Another call is using this study: from another thread, or from anx_ask_options.piece of its running ask.
     ANX_BUSY = 4,
     /// The call was stopped by a cancel handle before it was finished.
     ANX_STOPPED = 5,

@@ -55,7 +55,7 @@ pub extern "C" fn anx_structure_side(index: usize) -> anx_side {
     }
 }
 
-/// The number of the same structure on the other side of the body; index itself if it is unpaired or above 35.
+/// The index of the same structure on the other side of the body; the given index if it is unpaired or above 35.
 #[unsafe(no_mangle)]
 pub extern "C" fn anx_structure_counterpart(index: usize) -> usize {
     Structure::new(index).and_then(Structure::counterpart).map_or(index, Structure::index)

@@ -73,7 +73,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Sets the cost that look-up assumes for one more draft token in a run of the decoder, as a share of a run of one token, 0 to 1. By
+    /// Sets the cost that look-up assumes for one more draft token in a run of the decoder, relative to a run of one token, 0 to 1. By
     /// default the engine measures it. With a given cost, [`Answer::runs`](crate::Answer::runs) and the last digits of log probabilities no
     /// longer depend on the machine's speed: an engine that is asked the same questions in the same order repeats them exactly. But look-up
     /// may then take more time than it saves.

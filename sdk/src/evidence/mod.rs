@@ -97,7 +97,8 @@ pub struct SentenceEvidence {
     pub structures: Vec<StructureEvidence>,
     /// Indices in [`Answer::groundings`](crate::Answer::groundings) of the phrases that it grounds.
     pub groundings: Vec<usize>,
-    /// Mean probability of its tokens under the model, 0..1, not calibrated, tags and coordinates included; `None` if no token is its own.
+    /// Mean probability of its tokens under the model, 0..1, not calibrated, tags and coordinates included; `None` if it
+    /// lies within a token of an earlier sentence.
     pub probability: Option<f32>,
 }
 

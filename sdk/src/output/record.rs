@@ -106,7 +106,7 @@ pub struct EvidenceRecord {
     pub structures: Vec<StructureEvidenceRecord>,
     /// Indices in `groundings` of the phrases that it grounds.
     pub groundings: Vec<usize>,
-    /// Mean probability of its tokens under the model, 0..1, not calibrated; `null` if no token is its own.
+    /// Mean probability of its tokens under the model, 0..1, not calibrated; `null` if it lies within a token of an earlier sentence.
     #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub probability: Option<f32>,
 }

@@ -77,7 +77,8 @@ class Evidence:
     support: "supported", "contradicted", "unsupported", or "not_assessed" if it states nothing that could be compared.
     structures: those that speak for or against it, in index order.
     groundings: indices in ``Answer.groundings`` of the phrases that it grounds.
-    probability: mean probability of its tokens under the model, 0..1, not calibrated; None if no token is its own.
+    probability: mean probability of its tokens under the model, 0..1, not calibrated; None if it lies within a token of an
+        earlier sentence.
     """
 
     sentence: str

@@ -32,7 +32,7 @@ pub struct Options {
     #[arg(long, global = true, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: Option<NonZeroUsize>,
     /// ONNX Runtime's library [default: $ORT_DYLIB_PATH, else beside the program or in ../lib, else the system's]
-    #[arg(long, global = true, value_name = "PATH", alias = "onnxruntime")]
+    #[arg(long, global = true, value_name = "PATH")]
     pub library: Option<PathBuf>,
     /// Most memory for the KV caches, in MiB; a question that needs more is refused, and an answer that needs more ends [default: no limit]
     #[arg(long, global = true, value_name = "MIB", value_parser = positive::<NonZeroU32>, allow_negative_numbers = true)]
