@@ -269,6 +269,36 @@ def test_training_a_stage_again_sets_aside_what_was_trained_on_it(whole, train, 
     assert adapter.read_bytes() != aside.read_bytes()
 
 
+def test_a_tokenizer_appears_with_its_encoder(whole, train, program, data, tmp_path):
+    """A training on other data that is refused or killed leaves the run as it was."""
+    shutil.copytree(whole / "run", tmp_path / "run")
+    (tmp_path / "data").unlink()
+    shutil.copytree(data / "prepared", tmp_path / "data")
+    images = tmp_path / "data/images.jsonl"
+    images.write_text(images.read_text().replace('"width":', '"width": '))
+    # Another tokenizer with as many pieces, as other data may give.
+    tokenizer = tmp_path / "run/tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text() + "\n")
+    names = ["tokenizer.json", *(f"{result}.safetensors" for result in RESULT.values())]
+    files = lambda: {name: (tmp_path / "run" / name).read_bytes() for name in names}
+    before = files()
+    assert "cannot resume: the data are not those" in train("text", "--resume", code=1)
+    assert files() == before
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("steps = 6", "steps = 100000", 1))
+    command = [program, "train", "text", "--config", tmp_path / "recipe.toml", "--threads", "1"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        checkpoint = tmp_path / "run/text.checkpoint.safetensors"
+        aside = tmp_path / "run/text.checkpoint.earlier.safetensors"
+        while process.poll() is None and not (aside.exists() and checkpoint.exists()):
+            time.sleep(0.01)
+        process.kill()
+    assert files() == before
+    assert f"the checkpoint of the earlier training is now {aside.with_name('text.checkpoint.earlier.2.safetensors')}" in train("text")
+    assert tokenizer.read_bytes() == (whole / "run/tokenizer.json").read_bytes()
+    assert (tmp_path / "run/apm.earlier.safetensors").read_bytes() == before["apm.safetensors"]
+    assert not (tmp_path / "run/apm.safetensors").exists()
+
+
 def test_damaged_parameters_are_named_and_endless_files_refused(train, whole, tmp_path):
     from safetensors.numpy import load_file, save_file
 

@@ -26,7 +26,6 @@ use anatomix::{LABEL_COUNT, NormalizedBox, STRUCTURE_COUNT, Structure};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
@@ -169,10 +168,9 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     if pictures.skipped() > 0 {
         eprintln!("apm: images that cannot be read were skipped {} times", pictures.skipped());
     }
-    let written = |path: &Path| std::fs::write(path, &database).with_context(|| format!("cannot write {}", path.display()));
-    results::put(&run, "apm", run::SENTENCES, written)?;
-    results::put(&run, "apm", run::APM, |path| Ok(params.save(path, |_| true)?))?;
-    Ok(())
+    let sentences: results::Write = &|path| std::fs::write(path, &database).with_context(|| format!("cannot write {}", path.display()));
+    let module: results::Write = &|path| Ok(params.save(path, |_| true)?);
+    results::put(&run, "apm", &[(run::SENTENCES, sentences), (run::APM, module)])
 }
 
 impl Stage for Perception<'_> {

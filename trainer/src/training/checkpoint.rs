@@ -77,6 +77,31 @@ pub(super) fn checksum<'t>(tensors: impl Iterator<Item = (&'t str, &'t Tensor)>)
     Ok(sum)
 }
 
+/// Renames a file, if there is one, to `NAME.earlier.EXTENSION`, or if that is taken to `NAME.earlier.2.EXTENSION` and so on. Returns its
+/// new path.
+///
+/// # Errors
+/// If it cannot be renamed.
+pub(super) fn set_aside(path: &Path) -> Result<Option<PathBuf>> {
+    if !is_taken(path) {
+        return Ok(None);
+    }
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    let mut aside = path.with_extension(format!("earlier.{extension}"));
+    let mut number = 1;
+    while is_taken(&aside) {
+        number += 1;
+        aside = path.with_extension(format!("earlier.{number}.{extension}"));
+    }
+    std::fs::rename(path, &aside).with_context(|| format!("cannot rename {} to {}", path.display(), aside.display()))?;
+    Ok(Some(aside))
+}
+
+/// Whether something is at this path, also a link to nothing or what cannot be looked at.
+fn is_taken(path: &Path) -> bool {
+    !path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
 /// The files of a training stage's checkpoint.
 pub struct Checkpoint<'a> {
     run: &'a Run,
@@ -103,12 +128,7 @@ impl<'a> Checkpoint<'a> {
     /// # Errors
     /// If it cannot be renamed.
     pub fn set_aside(&self) -> Result<Option<PathBuf>> {
-        let (path, aside) = (self.path(), self.run.file(&format!("{}.checkpoint.earlier.safetensors", self.stage)));
-        match std::fs::rename(&path, &aside) {
-            Ok(()) => Ok(Some(aside)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot rename {} to {}", path.display(), aside.display())),
-        }
+        set_aside(&self.path())
     }
 
     /// Whether there is a checkpoint.

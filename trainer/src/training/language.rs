@@ -34,7 +34,6 @@ use anatomix::{PromptForm, Structure};
 use anyhow::{Context, Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
@@ -120,18 +119,12 @@ pub fn train(recipe: &Recipe, stage: LanguageStage, device: Device, start: Start
     if pictures.skipped() > 0 {
         eprintln!("{}: images that cannot be read were skipped {} times", stage.name(), pictures.skipped());
     }
-    let name = match stage {
-        LanguageStage::Base => run::LANGUAGE,
-        LanguageStage::Align => run::ALIGNED,
-        LanguageStage::Instruct => run::ADAPTER,
-    };
-    let save = |path: &Path| Ok(params.save(path, |name| stage == LanguageStage::Base || trainer.keeps(name))?);
-    let is_new = results::put(&run, stage.name(), name, save)?;
-    // A bundle may be made of what is aligned only. If alignment gave the same again, what was tuned after it stays.
-    if stage == LanguageStage::Align && (is_new || !run.file(run::ADAPTER).exists()) {
-        results::put(&run, stage.name(), run::ADAPTER, save)?;
+    let save: results::Write = &|path| Ok(params.save(path, |name| stage == LanguageStage::Base || trainer.keeps(name))?);
+    match stage {
+        LanguageStage::Base => results::put(&run, stage.name(), &[(run::LANGUAGE, save)]),
+        LanguageStage::Align => results::put(&run, stage.name(), &[(run::ADAPTER, save), (run::ALIGNED, save)]),
+        LanguageStage::Instruct => results::put(&run, stage.name(), &[(run::ADAPTER, save)]),
     }
-    Ok(())
 }
 
 /// The frozen perception module as the stages `align` and `instruct` use it.

@@ -74,9 +74,6 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     models.language.vocab_size = vocabulary;
     if !start.dry_run && start.peers.is_first() {
         run.keep_models(&models)?;
-        results::put(&run, "text", run::TOKENIZER, |path| {
-            tokenizer.save(path, true).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))
-        })?;
     }
 
     let settings = &recipe.text;
@@ -90,8 +87,10 @@ pub fn train(recipe: &Recipe, device: Device, start: Start) -> Result<()> {
     if start.dry_run || !start.peers.is_first() {
         return Ok(());
     }
-    results::put(&run, "text", run::TEXT, |path| Ok(params.save(path, |_| true)?))?;
-    Ok(())
+    // Both at the end: until then the run keeps an earlier encoder with its own tokenizer.
+    let pieces: results::Write = &|path| tokenizer.save(path, true).map_err(|e| anyhow!("cannot write {}: {e}", path.display()));
+    let encoder: results::Write = &|path| Ok(params.save(path, |_| true)?);
+    results::put(&run, "text", &[(run::TOKENIZER, pieces), (run::TEXT, encoder)])
 }
 
 /// The first images with samples by their names, so that the tokenizer is the same whatever the order of the data.
