@@ -136,6 +136,25 @@ def test_training_goes_on_from_imports(trainer, folder_run, phantoms, tmp_path):
     assert all((trained[name] - tensor).abs().max() < 1e-3 for name, tensor in given.items())
 
 
+def test_an_adapter_that_replaces_a_trained_one_is_tuned(trainer, folder_run, phantoms, tmp_path):
+    """What is left of a tuning whose result was removed is set aside, so that the next one starts from the import."""
+    recipe, run = tmp_path / "recipe.toml", tmp_path / "run"
+    recipe.write_text(f'run = "run"\ndata = "{phantoms}"\n[instruct]\nsteps = 1\nbatch = 2\nrate = 1e-9\nquestions = 2\n')
+    shutil.copytree(folder_run.run, run, ignore=shutil.ignore_patterns("adapter.safetensors"))
+    left = {run / "recipe.instruct.toml": b"recipe", run / "instruct.checkpoint.safetensors": b"checkpoint"}
+    for path, content in left.items():
+        path.write_bytes(content)
+    said = trainer("import", "--out", run, "--adapter", folder_run.folder / "adapter")
+    for path, content in left.items():
+        aside = path.with_suffix(f".earlier{path.suffix}")
+        assert f"{path} is of a training before this adapter; it is now {aside}" in said
+        assert aside.read_bytes() == content and not path.exists()
+    imported = load_file(run / "adapter.safetensors")
+    assert "begin at random" not in trainer("train", "instruct", "--config", recipe, "--threads", 1)
+    tuned = load_file(run / "adapter.safetensors")
+    assert all((tuned[name] - tensor).abs().max() < 1e-6 for name, tensor in imported.items())
+
+
 def test_a_resnet_becomes_the_backbone(trainer, phantoms, folder_run, tmp_path):
     """Torchvision's state of a ResNet-50, as a checkpoint of either format: all but the stem's convolution and the classifier is held
     unchanged, training goes on from it, and its first stage and its norms stay as they are."""
@@ -187,7 +206,9 @@ def test_sentences_of_a_data_set(trainer, folder_run, phantoms, tmp_path):
 def test_imports_are_repeatable(trainer, folder_run, tmp_path):
     for name in ["a", "b"]:
         trainer("import", "--out", tmp_path / name, "--language", folder_run.folder / "gemma")
-    for file in (tmp_path / "a").iterdir():
+    files = [file for file in (tmp_path / "a").iterdir() if file.name != "lock"]
+    assert files and (tmp_path / "a/lock").exists(), "no training begins while an import goes on"
+    for file in files:
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
 
 

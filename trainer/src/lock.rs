@@ -4,7 +4,7 @@ use crate::distributed::host_name;
 use crate::progress::say;
 use anyhow::{Context, Result, bail};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// File name of the lock. The file stays; the system releases its lock when the program ends, however it ends.
@@ -19,7 +19,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Locks a run's folder for a training.
+    /// Locks a run's folder.
     ///
     /// # Errors
     /// If another program has locked it, which the error names, or the lock's file cannot be written.
@@ -43,17 +43,6 @@ impl Lock {
         file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).with_context(failed)?;
         Ok(Self { _file: file })
     }
-
-    /// Locks a run's folder if a training was ever started there.
-    ///
-    /// # Errors
-    /// As [`Lock::take`].
-    pub fn of_existing(folder: &Path) -> Result<Option<Self>> {
-        match folder.join(LOCK).symlink_metadata() {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            _ => Self::take(folder).map(Some),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -63,13 +52,11 @@ mod tests {
     #[test]
     fn a_folder_is_locked_once_until_the_lock_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Lock::of_existing(folder.path()).unwrap().is_none());
         let lock = Lock::take(folder.path()).unwrap();
         let error = Lock::take(folder.path()).unwrap_err().to_string();
         let own = format!("process {} on ", std::process::id());
         assert!(error.contains(&folder.path().display().to_string()) && error.contains(&own), "{error}");
-        assert!(Lock::of_existing(folder.path()).is_err());
         drop(lock);
-        assert!(Lock::of_existing(folder.path()).unwrap().is_some());
+        Lock::take(folder.path()).unwrap();
     }
 }

@@ -25,6 +25,7 @@ use crate::models::gemma::EMBEDDING;
 use crate::models::lora::Lora;
 use crate::progress;
 use crate::run::{self, ModelConfig, Run};
+use crate::training::results;
 use adapter::Adapter;
 use anyhow::{Context, Result, ensure};
 use apm::PerceptionModule;
@@ -32,7 +33,7 @@ use checkpoint::Checkpoint;
 use dino::ImageEncoder;
 use language::LanguageModel;
 use resnet::Backbone;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use text::SentenceEncoder;
 use tokenizers::Tokenizer;
 use write::Files;
@@ -61,8 +62,8 @@ pub struct Settings {
 /// Imports checkpoints into a run. Returns a line of description for each part.
 ///
 /// # Errors
-/// If a checkpoint cannot be read, does not fit its model or is not supported, or if the run already has such a part. The run is then
-/// unchanged.
+/// If a checkpoint cannot be read, does not fit its model or is not supported, if the run already has such a part, or if another program
+/// uses the run. The run is then unchanged.
 pub fn import(settings: &Settings) -> Result<Vec<String>> {
     let Settings { out, apm, image_size, image_encoder, text_encoder, language, adapter, sentences } = settings;
     ensure!(
@@ -75,6 +76,8 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
     );
     ensure!(*image_size > 0 && image_size % 32 == 0 && *image_size <= 8192, "--image-size must be a multiple of 32 up to 8192");
     let run = Run { folder: out.clone() };
+    // A training in the same folder must not change what is looked at here. A new folder is made when all is found to fit.
+    let lock = if out.exists() { Some(Lock::take(out)?) } else { None };
     let mut models = if run.file(run::MODELS).exists() { run.models()? } else { ModelConfig::default() };
     for (chosen, files) in [
         (apm, [run::APM].as_slice()),
@@ -163,8 +166,10 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
 
     let sentences = sentences.as_deref().map(|data| Prepared::open(data)?.sentences()).transpose()?;
 
-    Run::create(out)?;
-    let _lock = Lock::of_existing(out)?;
+    let _lock = match lock {
+        Some(lock) => lock,
+        None => lock_new(out)?,
+    };
     let mut files = Files::default();
     let parts = [
         (run::TEXT, text.as_ref().map(|t| &t.checkpoint)),
@@ -188,8 +193,25 @@ pub fn import(settings: &Settings) -> Result<Vec<String>> {
         files.bytes(run.file(run::SENTENCES), &sentences)?;
     }
     files.bytes(run.file(run::MODELS), toml::to_string_pretty(&models)?.as_bytes())?;
+    if adapter.is_some() {
+        // Instruction tuning is to start from the imported adapter, not to resume a training whose result was removed.
+        for stage in ["align", "instruct"] {
+            for (path, aside) in results::set_aside(&run, stage)? {
+                lines.push(format!("{} is of a training before this adapter; it is now {}", path.display(), aside.display()));
+            }
+        }
+    }
     files.install()?;
     Ok(lines)
+}
+
+/// Makes a run's folder, which must not have appeared meanwhile, and locks it.
+fn lock_new(folder: &Path) -> Result<Lock> {
+    if let Some(parent) = folder.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot create the folder {}", parent.display()))?;
+    }
+    std::fs::create_dir(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    Lock::take(folder)
 }
 
 /// Widths of image tokens, object embeddings and the language model, which determine the projectors' shapes.
@@ -239,4 +261,30 @@ fn serialized(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
 fn size(checkpoint: &Checkpoint) -> String {
     let values: u64 = checkpoint.tensors.values().map(|t| t.values()).sum();
     format!("{} tensors, {:.2} M values", checkpoint.tensors.len(), values as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_run_is_locked_before_it_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let says = |out: &Path| {
+            let settings =
+                Settings { out: out.into(), apm: Some(folder.path().join("missing.pth")), image_size: 64, ..Settings::default() };
+            format!("{:#}", import(&settings).unwrap_err())
+        };
+        let run = folder.path().join("run");
+        assert!(says(&run).contains("missing.pth"));
+        assert!(!run.exists(), "a refused import leaves no run behind");
+        fs::create_dir(&run).unwrap();
+        fs::write(run.join(run::APM), "").unwrap();
+        assert!(says(&run).contains("apm.safetensors exists already"));
+        let lock = Lock::take(&run).unwrap();
+        assert!(says(&run).contains("is in use by process"));
+        drop(lock);
+        assert!(lock_new(&run).is_err(), "a folder that appeared meanwhile is not taken for a new one");
+    }
 }
