@@ -13,10 +13,11 @@ use crate::predictions::scores::Prediction;
 use crate::reporting::page::escaped;
 use crate::reporting::plots;
 use anatomix::output::write_whole;
+use anatomix::parts::hash::Digest;
 use anatomix::{PixelBox, Preprocess, Structure, Task};
 use anyhow::{Context, Result};
 use image::{GrayImage, ImageFormat};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::io::Cursor;
 use std::path::Path;
@@ -62,7 +63,7 @@ pub fn write(out: &Path, bundle: &Model, cases: &[Case], records: &[Record], lab
     if !bins.is_empty() {
         body += &plots::reliability("Scores of the 14 labels, not calibrated: how often a label with that score applies", &bins)?;
     }
-    let folder = out.join(IMAGES);
+    let (folder, mut written) = (out.join(IMAGES), BTreeSet::new());
     let mut by_task: BTreeMap<Task, Vec<Judged>> = BTreeMap::new();
     judged(cases, records).into_iter().for_each(|own| by_task.entry(own.sample.task).or_default().push(own));
     for (task, mut answers) in by_task {
@@ -73,7 +74,7 @@ pub fn write(out: &Path, bundle: &Model, cases: &[Case], records: &[Record], lab
         answers.sort_by(|a, b| a.score.total_cmp(&b.score));
         let _ = writeln!(body, "<h2>The worst answers of {}</h2>", task.name().replace('_', " "));
         for answer in answers.iter().take(WORST) {
-            body += &figure(&folder, answer, preprocess)?;
+            body += &figure(&folder, &mut written, answer, preprocess)?;
         }
     }
     let page = format!(
@@ -102,19 +103,25 @@ fn judged<'a>(cases: &'a [Case], records: &'a [Record]) -> Vec<Judged<'a>> {
     .collect()
 }
 
-/// An answer with its image, which is written to the folder.
-fn figure(folder: &Path, own: &Judged, preprocess: &Preprocess) -> Result<String> {
+/// File name of an image. What a name cannot hold is replaced, so that a hash tells two identifiers apart.
+fn file_name(id: &str) -> String {
+    let name: String = id.chars().take(100).map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    format!("{name}-{}.png", &Digest::of(id.as_bytes()).to_string()[..12])
+}
+
+/// An answer with its image, which is written to the folder unless it is one of those that were `written`. One that an earlier call left
+/// there may be another picture.
+fn figure(folder: &Path, written: &mut BTreeSet<String>, own: &Judged, preprocess: &Preprocess) -> Result<String> {
     let Judged { case, sample, answer, score } = own;
-    let name: String = case.image.id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
-    let path = folder.join(format!("{name}.png"));
-    if !path.exists() {
+    let name = file_name(&case.image.id);
+    if written.insert(name.clone()) {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let shown = Preprocess { size: SIDE, ..*preprocess };
         let pixels = open(case, false)?.preprocess(&shown)?.iter().map(|value| (value * 255.0) as u8).collect();
         let picture = GrayImage::from_raw(SIDE, SIDE, pixels).context("an image of another size")?;
         let mut bytes = Cursor::new(Vec::new());
         picture.write_to(&mut bytes, ImageFormat::Png)?;
-        write_whole(&path, bytes.get_ref())?;
+        write_whole(folder.join(&name), bytes.get_ref())?;
     }
     let frame = Frame { width: case.image.width as f32, flip: false };
     let letterbox = case.image.letterbox();
@@ -130,7 +137,7 @@ fn figure(folder: &Path, own: &Judged, preprocess: &Preprocess) -> Result<String
         })
     };
     Ok(format!(
-        "<figure><svg width=\"{SIDE}\" height=\"{SIDE}\"><image href=\"{IMAGES}/{name}.png\" width=\"{SIDE}\" \
+        "<figure><svg width=\"{SIDE}\" height=\"{SIDE}\"><image href=\"{IMAGES}/{name}\" width=\"{SIDE}\" \
          height=\"{SIDE}\"/>{}{}</svg>\n\
          <figcaption>{}, {score:.3}<pre>{}</pre><pre>expected: {}</pre><pre>answered: {}</pre></figcaption></figure>\n",
         rectangles(&frame.boxes(sample), "lime"),
@@ -140,4 +147,17 @@ fn figure(folder: &Path, own: &Judged, preprocess: &Preprocess) -> Result<String
         escaped(&sample.answer),
         escaped(&answer.raw),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_have_files_of_their_own() {
+        let names = ["x/a.1", "x/a_1", "x_a.1", "../x/a.1"].map(file_name);
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        assert!(names[0].starts_with("x_a_1-") && names.iter().all(|name| !name.contains(['/', ' ']) && name.ends_with(".png")));
+        assert!(file_name(&"a".repeat(5000)).len() < 200);
+    }
 }
