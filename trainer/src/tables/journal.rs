@@ -21,7 +21,7 @@ pub struct Header {
     sdk: String,
     /// SHA-256 of the bundle's manifest.
     pub bundle_sha256: String,
-    /// SHA-256 of all questions, with their images.
+    /// SHA-256 of the condition, and of all images with their questions.
     pub questions_sha256: String,
     /// Execution provider.
     pub provider: String,
@@ -74,6 +74,9 @@ pub struct Answer {
 pub struct Journal {
     path: PathBuf,
     file: File,
+    /// Whether a line could not be written. What there is of it is removed when the file is opened again; a line
+    /// after it would be joined to it.
+    failed: bool,
 }
 
 impl Journal {
@@ -92,7 +95,7 @@ impl Journal {
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             bail!("{} is in use by another measurement; wait for it", path.display());
         }
-        let mut journal = Self { path: path.into(), file };
+        let mut journal = Self { path: path.into(), file, failed: false };
         let records = journal.records(header)?;
         Ok((journal, records))
     }
@@ -117,7 +120,10 @@ impl Journal {
             let found: Header = serde_json::from_slice(&line)
                 .with_context(|| format!("{path} is no journal of a measurement; name another folder with --out"))?;
             if found != *header {
-                bail!("{path} is of another bundle, other questions or another version; name another folder with --out, or delete it");
+                bail!(
+                    "{path} is of another bundle, other images, other questions or another version; name another folder with --out, \
+                     or delete it"
+                );
             }
         }
         self.file.set_len(end).with_context(|| format!("cannot write {path}"))?;
@@ -131,7 +137,7 @@ impl Journal {
     /// Adds a record.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If it cannot be written, or an earlier one could not.
     pub fn add(&mut self, record: &Record) -> Result<()> {
         self.line(record)
     }
@@ -139,8 +145,12 @@ impl Journal {
     fn line(&mut self, object: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(object)?;
         line.push(b'\n');
+        let path = self.path.display();
+        ensure!(!self.failed, "{path} takes no more lines, as an earlier one could not be written");
         // One write, so that a killed process leaves at most the last line incomplete.
-        self.file.write_all(&line).with_context(|| format!("cannot write {}", self.path.display()))
+        let written = self.file.write_all(&line);
+        self.failed = written.is_err();
+        written.with_context(|| format!("cannot write {path}"))
     }
 }
 
@@ -179,6 +189,24 @@ mod tests {
         // A cut header is an empty journal.
         std::fs::write(&path, &whole[..9]).unwrap();
         assert_eq!(Journal::open(&path, &header("a")).unwrap().1, []);
+    }
+
+    #[test]
+    fn nothing_follows_a_line_that_could_not_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let (mut journal, _) = Journal::open(&path, &header("a")).unwrap();
+        journal.add(&record("one")).unwrap();
+        let (whole, before) = (std::fs::read(&path).unwrap(), journal.file.try_clone().unwrap());
+        // A file that is open for reading takes no line.
+        journal.file = File::open(&path).unwrap();
+        assert!(format!("{:#}", journal.add(&record("two")).unwrap_err()).contains("cannot write"));
+        journal.file = before;
+        assert!(journal.add(&record("three")).unwrap_err().to_string().contains("takes no more lines"));
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
+        drop(journal);
+        Journal::open(&path, &header("a")).unwrap().0.add(&record("two")).unwrap();
+        assert_eq!(Journal::open(&path, &header("a")).unwrap().1, [record("one"), record("two")]);
     }
 
     #[test]
