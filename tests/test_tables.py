@@ -40,6 +40,23 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def answered(data, model, part=1):
+    """The questions for a model with the bundle's own answers to every `part`-th of them."""
+    path = data / f"{model}.jsonl"
+    questions = lines(data / f"out/{model}.jsonl")
+    assert all("answer" not in line for line in questions)
+    filled = [line if number % part else {**line, "answer": line["bundle_answer"]} for number, line in enumerate(questions)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in filled))
+    return path, len(filled)
+
+
+def failed(command, *options):
+    arguments = [ROOT / "target/release/anatomix-trainer", *map(str, command), *options]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and "panicked" not in done.stderr, done.stderr
+    return done.stderr
+
+
 def iou(a, b):
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     both = max(width, 0) * max(height, 0)
@@ -125,7 +142,7 @@ def test_an_interrupted_measurement_goes_on(measured, trainer, data):
 def test_answers_in_the_form_of_other_models_are_scored(measured, trainer, data):
     """The bundle's own answers, written in each model's form, have almost the bundle's figures."""
     command, results = measured
-    trainer(*command, *(f"--predictions={model}={data}/out/{model}.jsonl" for model in MODELS))
+    trainer(*command, *(f"--predictions={model}={answered(data, model)[0]}" for model in MODELS))
     results = json.loads((data / "out/tables.json").read_text())
     (_, own), *_ = rows(results, "1", "bundle ")
     for model in MODELS:
@@ -144,14 +161,49 @@ def test_answers_in_the_form_of_other_models_are_scored(measured, trainer, data)
     assert "radvlm, mirrored: " in head and " 0 boxes that could not be read" in head
 
 
+def test_only_what_a_model_answered_is_its_answer(measured, trainer, data):
+    """The bundle's answers beside the questions are not scored as the model's, and answers are not replaced by questions."""
+    command, _ = measured
+    file = data / "out/radvlm.jsonl"
+    assert "answers no question" in failed(command, f"--predictions=RadVLM={file}")
+    path, count = answered(data, "radvlm", part=2)
+    trainer(*command, f"--predictions=RadVLM={path}")
+    conditions = json.loads((data / "out/tables.json").read_text())["models"][1]["conditions"]
+    assert sum(own["unanswered"] for own in conditions.values()) == count // 2
+    questions = file.read_bytes()
+    try:
+        file.write_bytes(path.read_bytes())
+        error = failed(command, "--form", "MedGemma,RadVLM")
+        assert f"--form radvlm would replace {file}" in error and "move that file" in error
+        assert file.read_bytes() == path.read_bytes()
+    finally:
+        file.write_bytes(questions)
+
+
+def test_answers_on_other_pictures_are_not_taken(measured, data):
+    command, _ = measured
+    marked, unmarked = data / "marked", data / "unmarked"
+    assert json.loads((marked / "phantoms.json").read_text())["markers"]
+    assert "holds phantoms with markers" in failed([arg if arg != unmarked else marked for arg in command])
+    image = next(iter(lines(marked / "prepared/images.jsonl")))["path"]
+    (path,) = marked.glob(f"**/{image}")
+    own = path.read_bytes()
+    try:
+        # The same image and questions without the letters, as after painting over them.
+        path.write_bytes((unmarked / path.relative_to(marked)).read_bytes())
+        error = failed(command)
+        assert f"{data / 'out/upright.jsonl'} is of another bundle, other images" in error
+        path.write_bytes(own[:200])
+        assert image in failed(command)
+    finally:
+        path.write_bytes(own)
+
+
 def test_wrong_predictions_are_named(measured, data, tmp_path):
     command, _ = measured
 
     def error(given):
-        arguments = [ROOT / "target/release/anatomix-trainer", *map(str, command), "--predictions", given]
-        done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == 1 and "panicked" not in done.stderr
-        return done.stderr
+        return failed(command, "--predictions", given)
 
     path = tmp_path / "answers.jsonl"
     path.write_text('{"sample": "0123456789abcdef", "answer": "a"}\nnothing\n')

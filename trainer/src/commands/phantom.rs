@@ -35,7 +35,7 @@ pub struct Arguments {
 }
 
 /// File name of what was drawn. It is written first, and says that a folder is of phantoms.
-const MARK: &str = "phantoms.json";
+pub(super) const MARK: &str = "phantoms.json";
 
 /// Makes the folder. One that has something else than phantoms is refused, as files of the same names would be replaced.
 fn claim(out: &Path) -> Result<()> {
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         end - 1
     );
     claim(out)?;
-    let drawn = json!({ "count": count, "seed": seed, "size": size, "dicom_every": dicom_every });
+    let drawn = json!({ "count": count, "seed": seed, "size": size, "dicom_every": dicom_every, "markers": !without_markers });
     write_whole(out.join(MARK), format!("{drawn:#}\n").as_bytes())?;
     let bar = progress::bar(count, "drawing");
     write(&Options { out: out.clone(), count, seed, size, dicom_every, markers: !without_markers }, |n| bar.inc(n))?;
@@ -82,6 +82,8 @@ mod tests {
         let out = folder.path().join("a/b");
         let arguments = Arguments { out: out.clone(), count: 1, seed: 0, size: 64, dicom_every: 0, without_markers: false };
         run(&arguments).unwrap();
+        let drawn = |out: &Path| std::fs::read_to_string(out.join(MARK)).unwrap();
+        assert!(drawn(&out).contains("\"markers\": true"));
         // Phantoms are drawn again.
         run(&arguments).unwrap();
         std::fs::remove_file(out.join(MARK)).unwrap();

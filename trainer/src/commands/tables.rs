@@ -1,7 +1,8 @@
 //! The command `tables`.
 
+use super::phantom::MARK;
 use crate::evaluation::{Case, read};
-use crate::predictions::file::{self, asked, key};
+use crate::predictions::file::{self, key};
 use crate::predictions::form::Form;
 use crate::predictions::judges::{Folders, Judges};
 use crate::predictions::scores::{Figures, figures};
@@ -10,10 +11,12 @@ use crate::tables::groups::{Condition, Given, Measured, label_scores};
 use crate::tables::journal::{Answer, Record};
 use crate::tables::layout::{Model, Table, tables};
 use crate::tables::measure::measure;
-use crate::tables::{page, render};
+use crate::tables::shown::{Shown, look};
+use crate::tables::{forms, page, render};
 use anatomix::output::write_whole;
 use anatomix::{Engine, Provider, Task};
 use anyhow::{Context, Result, bail, ensure};
+use rayon::ThreadPool;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -39,7 +42,8 @@ pub struct Arguments {
     /// Folder that is written: tables.md, tables.csv, tables.json, tables.html, and the answers.
     #[arg(long)]
     out: PathBuf,
-    /// Also write the questions with the bundle's answers in the form of these models, separated by commas, OUT/MODEL.jsonl.
+    /// Also write the questions in the form of these models, separated by commas: OUT/MODEL.jsonl, to which their answers are added. A file
+    /// with answers is not replaced.
     #[arg(long, value_name = "MODEL", value_delimiter = ',')]
     form: Vec<String>,
     /// Leave mirrored images out.
@@ -83,29 +87,41 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     // Everything that can be wrong with files is found before an hour of measuring.
     let others = arguments.predictions.iter().map(|given| Other::read(given)).collect::<Result<Vec<_>>>()?;
     let forms = arguments.form.iter().map(|name| named(name)).collect::<Result<Vec<_>>>()?;
+    for &form in &forms {
+        forms::ensure_replaceable(&arguments.out, form)?;
+    }
     let judges = Judges::open(&arguments.judges)?;
     let questions = arguments.questions.unwrap_or(usize::MAX);
     let cases = read(&arguments.data, &Task::ALL, questions, arguments.limit)?;
-    let mut shown = vec![(Condition::Upright, cases)];
+    let mut shown = vec![Shown::new(Condition::Upright, cases)?];
     if !arguments.skip_mirrored {
-        shown.push((Condition::Mirrored, shown[0].1.clone()));
+        shown.push(Shown::new(Condition::Mirrored, shown[0].cases.clone())?);
     }
     if let Some(folder) = &arguments.without_markers {
-        let unmarked = read(folder, &Task::ALL, questions, arguments.limit)?;
-        same_images(&shown[0].1, &unmarked, folder)?;
-        shown.push((Condition::Unmarked, unmarked));
+        ensure_without_markers(folder)?;
+        let unmarked = Shown::new(Condition::Unmarked, read(folder, &Task::ALL, questions, arguments.limit)?)?;
+        shown[0].ensure_same_questions(&unmarked, folder)?;
+        shown.push(unmarked);
     }
     for other in &others {
         other.check(&shown)?;
+    }
+    let pool = workers(arguments, shown[0].cases.len())?;
+    let files = shown.iter().filter(|own| !own.mirrored()).map(|own| own.cases.len() as u64).sum();
+    let bar = progress::bar(files, "checking images");
+    look(&mut shown, &pool, || bar.inc(1))?;
+    bar.finish_and_clear();
+    if let (Some(folder), Some(unmarked)) = (&arguments.without_markers, shown.last()) {
+        shown[0].ensure_other_pictures(unmarked, folder)?;
     }
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make the folder {}", arguments.out.display()))?;
     let engine = Engine::builder().provider(arguments.provider).threads(arguments.threads).open(&arguments.bundle)?;
     let name = engine.bundle().manifest().name.clone();
     let mut bundle = Model { name: format!("bundle {name}"), is_bundle: true, conditions: BTreeMap::new() };
     let mut kept: BTreeMap<Condition, Vec<Record>> = BTreeMap::new();
-    for (condition, cases) in &shown {
-        let records = answers(&engine, arguments, *condition, cases)?;
-        let mirrored = *condition == Condition::Mirrored;
+    for condition in &shown {
+        let (cases, mirrored) = (&condition.cases, condition.mirrored());
+        let records = answers(&engine, &pool, condition, &arguments.out)?;
         let given: HashMap<&str, &Answer> =
             records.iter().flat_map(|record| &record.answers).map(|own| (own.sample.as_str(), own)).collect();
         let own = |sample: &_, _: &Case| {
@@ -114,18 +130,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         };
         let mut measured = Measured::answers(cases, mirrored, own, &judges, arguments.seed)?;
         measured.add_perceived(cases, &records, mirrored, &judges, arguments.seed)?;
-        bundle.conditions.insert(*condition, measured);
-        kept.insert(*condition, records);
+        bundle.conditions.insert(condition.condition, measured);
+        kept.insert(condition.condition, records);
     }
     let mut models = vec![bundle];
     for other in &others {
         models.push(other.model(&shown, &judges, arguments.seed)?);
     }
     for form in forms {
-        write_form(&arguments.out, form, &shown, &kept)?;
+        forms::write(&arguments.out, form, &shown, &kept)?;
     }
     let upright = kept.remove(&Condition::Upright).unwrap_or_default();
-    let predictions = label_scores(&shown[0].1, &upright);
+    let predictions = label_scores(&shown[0].cases, &upright);
     let none = vec![Default::default(); predictions.len()];
     let all: Vec<usize> = (0..predictions.len()).collect();
     let labels = figures(&predictions, &none, &all, arguments.seed, |name| ["auroc", "calibration_error"].contains(&name));
@@ -143,7 +159,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     write_whole(arguments.out.join("tables.json"), &serde_json::to_vec_pretty(&results)?)?;
     write_whole(arguments.out.join("tables.csv"), &render::csv(&tables)?)?;
     write_whole(arguments.out.join("tables.md"), render::markdown(&tables, &head(&results)).as_bytes())?;
-    page::write(&arguments.out, &models[0], &shown[0].1, &upright, &predictions, &engine.bundle().manifest().preprocess)?;
+    page::write(&arguments.out, &models[0], &shown[0].cases, &upright, &predictions, &engine.bundle().manifest().preprocess)?;
     println!("{}", arguments.out.join("tables.md").display());
     Ok(())
 }
@@ -156,7 +172,7 @@ fn head(results: &Results) -> String {
          answers without boxes are left out and mAP is the mean over questions; in the corrected one they count 0, mAP is that of all \
          questions together, and F1 is the mean over labels instead of weighted.\nRows that are quoted are the paper's own figures, on \
          its own data.\n",
-        results.bundle,
+        render::plain(results.bundle),
         results.bundle_sha256.get(..12).unwrap_or_default(),
         results.images,
         results.flagged_images,
@@ -165,7 +181,7 @@ fn head(results: &Results) -> String {
         for (condition, measured) in &model.conditions {
             head += &format!(
                 "\n- {}, {}: {} questions, {} of them without an answer, {} boxes that could not be read",
-                model.name,
+                render::plain(&model.name),
                 condition.name(),
                 measured.questions,
                 measured.unanswered,
@@ -180,16 +196,20 @@ fn head(results: &Results) -> String {
     head
 }
 
-/// Measures under one condition, or reads what was measured.
-fn answers(engine: &Engine, arguments: &Arguments, condition: Condition, cases: &[Case]) -> Result<Vec<Record>> {
+/// The threads that images are read and measured on.
+fn workers(arguments: &Arguments, images: usize) -> Result<ThreadPool> {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = arguments.workers.unwrap_or_else(|| if arguments.provider == Provider::Cpu { cores() } else { 1 });
-    let pool =
-        rayon::ThreadPoolBuilder::new().num_threads(workers.clamp(1, cases.len().max(1))).build().context("cannot start the workers")?;
+    rayon::ThreadPoolBuilder::new().num_threads(workers.clamp(1, images.max(1))).build().context("cannot start the workers")
+}
+
+/// Measures under one condition, or reads what was measured.
+fn answers(engine: &Engine, pool: &ThreadPool, shown: &Shown, out: &Path) -> Result<Vec<Record>> {
+    let (condition, cases) = (shown.condition, &shown.cases);
     let bar = progress::bar(cases.len() as u64, condition.name());
-    let path = arguments.out.join(format!("{}.jsonl", condition.name()));
+    let path = out.join(format!("{}.jsonl", condition.name()));
     let (start, earlier) = (Instant::now(), std::sync::OnceLock::new());
-    let records = measure(engine, &pool, cases, condition == Condition::Mirrored, &path, |count| {
+    let records = measure(engine, pool, shown, &path, |count| {
         // The first call tells what an earlier command measured, which is no rate.
         if earlier.set(count).is_ok() {
             bar.set_position(count);
@@ -207,9 +227,18 @@ fn answers(engine: &Engine, arguments: &Arguments, condition: Condition, cases: 
     Ok(records)
 }
 
-fn same_images(marked: &[Case], unmarked: &[Case], folder: &Path) -> Result<()> {
-    let ids = |cases: &[Case]| cases.iter().map(|case| case.image.id.clone()).collect::<Vec<_>>();
-    ensure!(ids(marked) == ids(unmarked), "{} has other images than --data; draw both from one seed, with one --count", folder.display());
+/// Refuses a folder of phantoms that were drawn with markers. Other folders do not say it.
+fn ensure_without_markers(folder: &Path) -> Result<()> {
+    let path = folder.join(MARK);
+    if path.exists() {
+        let bytes = anatomix::parts::files::read(&path, 1 << 16).with_context(|| format!("cannot read {}", path.display()))?;
+        let drawn: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("{} is not valid", path.display()))?;
+        ensure!(
+            drawn["markers"] != true,
+            "{} holds phantoms with markers; draw others with `anatomix-trainer phantom --without-markers`",
+            folder.display()
+        );
+    }
     Ok(())
 }
 
@@ -235,17 +264,17 @@ impl Other {
         Ok(Self { name: name.into(), form, answers: file::answers(&path)?, path })
     }
 
-    fn known<'a>(&'a self, condition: Condition, cases: &'a [Case]) -> impl Iterator<Item = &'a str> {
-        let keys = cases.iter().flat_map(|case| &case.samples).map(move |sample| key(sample, condition == Condition::Mirrored));
+    fn known<'a>(&'a self, shown: &'a Shown) -> impl Iterator<Item = &'a str> {
+        let keys = shown.cases.iter().flat_map(|case| &case.samples).map(|sample| key(sample, shown.mirrored()));
         keys.filter_map(|key| self.answers.get(&key).map(String::as_str))
     }
 
     /// Checks that the answers are to questions of these data.
-    fn check(&self, shown: &[(Condition, Vec<Case>)]) -> Result<()> {
-        let known: usize = shown.iter().map(|(condition, cases)| self.known(*condition, cases).count()).sum();
+    fn check(&self, shown: &[Shown]) -> Result<()> {
+        let known: usize = shown.iter().map(|own| self.known(own).count()).sum();
         ensure!(
             known > 0,
-            "{} answers no question of these data; write the questions with --form {}",
+            "{} answers no question of these data; write the questions with --form {}, and add `answer` to their lines",
             self.path.display(),
             self.form.name()
         );
@@ -254,38 +283,19 @@ impl Other {
 
     /// The figures under each condition that it has answers for. Images without markers have the questions of those with markers, so its
     /// answers are not to them.
-    fn model(&self, shown: &[(Condition, Vec<Case>)], judges: &Judges, seed: u64) -> Result<Model> {
+    fn model(&self, shown: &[Shown], judges: &Judges, seed: u64) -> Result<Model> {
         let mut conditions = BTreeMap::new();
-        for (condition, cases) in shown.iter().filter(|(condition, _)| *condition != Condition::Unmarked) {
-            if self.known(*condition, cases).next().is_none() {
+        for own in shown.iter().filter(|own| own.condition != Condition::Unmarked) {
+            if self.known(own).next().is_none() {
                 continue;
             }
-            let mirrored = *condition == Condition::Mirrored;
+            let mirrored = own.mirrored();
             let given = |sample: &_, case: &Case| {
                 let content = self.form.read(self.answers.get(&key(sample, mirrored))?, &case.image.letterbox());
                 Some(Given { text: content.words(), boxes: content.boxes(), unread: content.unread })
             };
-            conditions.insert(*condition, Measured::answers(cases, mirrored, given, judges, seed)?);
+            conditions.insert(own.condition, Measured::answers(&own.cases, mirrored, given, judges, seed)?);
         }
         Ok(Model { name: self.name.clone(), is_bundle: false, conditions })
     }
-}
-
-/// Writes the questions on images as they are and on mirrored ones, with the bundle's answers, in the form of another model.
-fn write_form(out: &Path, form: Form, shown: &[(Condition, Vec<Case>)], kept: &BTreeMap<Condition, Vec<Record>>) -> Result<()> {
-    let mut lines = Vec::new();
-    for (condition, cases) in shown.iter().filter(|(condition, _)| *condition != Condition::Unmarked) {
-        let mirrored = *condition == Condition::Mirrored;
-        let answers = kept.get(condition).into_iter().flatten().flat_map(|record| &record.answers);
-        let given: HashMap<&str, &str> = answers.map(|own| (own.sample.as_str(), own.raw.as_str())).collect();
-        for case in cases {
-            for sample in &case.samples {
-                let answer = given.get(key(sample, mirrored).as_str()).copied().unwrap_or_default();
-                serde_json::to_writer(&mut lines, &asked(&case.image, &case.path, sample, mirrored, answer, form))?;
-                lines.push(b'\n');
-            }
-        }
-    }
-    // The journals of the measurement are named after conditions.
-    Ok(write_whole(out.join(format!("{}.jsonl", form.name())), &lines)?)
 }

@@ -235,7 +235,14 @@ fn with_boxes(question: &str, boxes: &[PixelBox], letterbox: &Letterbox) -> Resu
         (_, rest) = after.split_once("</box>").context("the question has <box> without </box>")?;
         let (x0, y0) = (bounds.x0.clamp(0.0, width), bounds.y0.clamp(0.0, height));
         let (x1, y1) = (bounds.x1.clamp(0.0, width), bounds.y1.clamp(0.0, height));
-        ensure!(x0 < x1 && y0 < y1, "the sample's box lies outside of the image");
+        ensure!(
+            x0 < x1 && y0 < y1,
+            "the box ({}, {}) to ({}, {}) is empty or outside of the image of {width} x {height} pixels",
+            bounds.x0,
+            bounds.y0,
+            bounds.x1,
+            bounds.y1
+        );
         out.push_str(&format!("{before}<box>({x0},{y0}),({x1},{y1})</box>"));
     }
     Ok(out + rest)

@@ -33,15 +33,15 @@ pub struct Asked<'a> {
     pub earlier: Vec<String>,
     /// The question.
     pub question: String,
-    /// The answer in the model's form; empty in a file of questions.
-    pub answer: String,
+    /// The bundle's own answer in the model's form, as an example. It is no answer of the model, which is added as `answer`.
+    pub bundle_answer: String,
 }
 
-/// A line of answers. Other keys are ignored, so that a line of questions becomes one of answers when its answer is filled in.
+/// A line of answers. Other keys are ignored, so that a line of questions becomes one of answers when its answer is added.
 #[derive(Deserialize)]
 struct Answered {
     sample: String,
-    answer: String,
+    answer: Option<String>,
 }
 
 /// The key of a sample: what it asks, of which image, and what is expected.
@@ -58,7 +58,7 @@ pub fn key(sample: &Sample, mirrored: bool) -> String {
     hasher.finish().to_string()[..KEY].into()
 }
 
-/// Writes a question in the form of another model, with an answer as AnatomiX wrote it.
+/// Writes a question in the form of another model, with the bundle's answer as AnatomiX wrote it.
 pub fn asked<'a>(image: &'a Image, path: &'a Path, sample: &Sample, mirrored: bool, answer: &str, form: Form) -> Asked<'a> {
     let letterbox = image.letterbox();
     // Questions have the boxes of the image as it is; answers those of what was shown.
@@ -71,7 +71,7 @@ pub fn asked<'a>(image: &'a Image, path: &'a Path, sample: &Sample, mirrored: bo
         task: sample.task.name(),
         earlier: sample.history.iter().map(|(earlier, _)| question(earlier)).collect(),
         question: question(&sample.question),
-        answer: form.write(&Form::Anatomix.read(answer, &letterbox), &letterbox),
+        bundle_answer: form.write(&Form::Anatomix.read(answer, &letterbox), &letterbox),
     }
 }
 
@@ -82,7 +82,7 @@ pub fn shown(text: &str, letterbox: &Letterbox, mirrored: bool) -> Content {
     if mirrored { content.map_boxes(|b| PixelBox::new(width - b.x1, b.y0, width - b.x0, b.y1)) } else { content }
 }
 
-/// Reads a model's answers by the keys of their samples.
+/// Reads a model's answers by the keys of their samples. Lines of questions that were not answered are left out.
 ///
 /// # Errors
 /// If the file cannot be read, or a line is no answer or answers a sample again; the error names file and line.
@@ -94,7 +94,9 @@ pub fn answers(path: &Path) -> Result<HashMap<String, String>> {
             "{sample:?} is not the key of a sample; repeat the one in the file of questions"
         );
         ensure!(!answers.contains_key(&sample), "the sample {sample} was answered in an earlier line");
-        answers.insert(sample, answer);
+        if let Some(answer) = answer {
+            answers.insert(sample, answer);
+        }
         Ok(())
     })?;
     Ok(answers)
@@ -120,14 +122,18 @@ mod tests {
         let line = |mirrored, form| asked(&image, Path::new("a.png"), &sample, mirrored, "<ref>b</ref><box>(0,0),(512,512)</box>", form);
         let plain = line(false, Form::CheXagent);
         assert_eq!(plain.question, "What is in <|box|>(0,50),(25,100)<|/box|>?");
-        assert_eq!(plain.answer, "<|ref|>b<|/ref|><|box|>(0,0),(50,50)<|/box|>");
+        assert_eq!(plain.bundle_answer, "<|ref|>b<|/ref|><|box|>(0,0),(50,50)<|/box|>");
         let mirrored = line(true, Form::RadVlm);
         // The question's box is mirrored with the image, the answer's is where the model saw it.
-        assert_eq!((mirrored.question.as_str(), mirrored.answer.as_str()), ("What is in [0.75, 0.5, 1, 1]?", "b [0, 0, 0.5, 0.5]"));
+        assert_eq!((mirrored.question.as_str(), mirrored.bundle_answer.as_str()), ("What is in [0.75, 0.5, 1, 1]?", "b [0, 0, 0.5, 0.5]"));
         assert_ne!(plain.sample, mirrored.sample);
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), serde_json::to_string(&plain).unwrap()).unwrap();
-        assert_eq!(answers(file.path()).unwrap()[&key(&sample, false)], plain.answer);
+        let mut line = serde_json::to_value(&plain).unwrap();
+        std::fs::write(file.path(), line.to_string()).unwrap();
+        assert!(answers(file.path()).unwrap().is_empty(), "the bundle's answer is none of the model");
+        line["answer"] = "clear".into();
+        std::fs::write(file.path(), line.to_string()).unwrap();
+        assert_eq!(answers(file.path()).unwrap()[&key(&sample, false)], "clear");
         let other = Sample { history: vec![("Is it?".into(), "Yes".into())], ..sample.clone() };
         assert_ne!(key(&other, false), key(&sample, false));
     }
@@ -140,10 +146,11 @@ mod tests {
             (good, "was answered in an earlier line"),
             ("{\"sample\": \"0123456789abcde\", \"answer\": \"a\"}", "is not the key of a sample"),
             ("{\"sample\": \"../../etc/passwd\", \"answer\": \"a\"}", "is not the key of a sample"),
-            ("{\"sample\": \"0123456789abcdee\"}", "missing field"),
+            ("{\"answer\": \"a\"}", "missing field"),
+            ("[\"0123456789abcdee\", \"a\"]", "is not a JSON object"),
             ("{\"sample\": \"0123456789abcdee\", \"answer\": 1}", "expected a string"),
-            ("[", "EOF"),
-            ("\u{0}", "expected value"),
+            ("{", "EOF"),
+            ("\u{0}", "is not a JSON object"),
         ] {
             std::fs::write(file.path(), format!("{good}\n{line}\n")).unwrap();
             let error = format!("{:#}", answers(file.path()).unwrap_err());

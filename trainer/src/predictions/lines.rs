@@ -31,6 +31,8 @@ pub fn read<T: DeserializeOwned>(path: &Path, mut each: impl FnMut(T, usize) -> 
         }
         count += 1;
         ensure!(count <= MAX_LINES, "{} has more than {MAX_LINES} predictions", path.display());
+        // A list would be taken for the values of an object in their order.
+        ensure!(line.trim_ascii_start().starts_with(b"{"), "{} is not a JSON object", failed());
         serde_json::from_slice(&line).map_err(Into::into).and_then(|object| each(object, number)).with_context(failed)?;
     }
     ensure!(count > 0, "{} has no predictions; it needs one JSON object a line", path.display());

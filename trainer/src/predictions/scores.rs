@@ -322,7 +322,8 @@ mod tests {
         for (line, words) in [
             ("{\"expected\": \"a\"}", "texts are given on one side only"),
             ("{\"expectd\": \"a\"}", "unknown field"),
-            ("[1]", "line 2"),
+            ("[1]", "is not a JSON object"),
+            ("[\"a\", \"b\", \"c\", \"d\"]", "is not a JSON object"),
             ("{\"expected_boxes\": [[2, 0, 1, 1]], \"predicted_boxes\": []}", "is not a box"),
             ("{\"expected_boxes\": [[0, 0, 1e39, 1]], \"predicted_boxes\": []}", "out of range"),
             ("{\"expected_labels\": [\"Cold\"], \"predicted_labels\": []}", "not one of the 14 labels"),

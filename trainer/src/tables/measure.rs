@@ -1,11 +1,11 @@
 //! Asking a bundle all questions of a data set, through the SDK.
 
 use super::journal::{Answer, Header, Journal, Record};
+use super::shown::Shown;
 use crate::evaluation::Case;
 use crate::evaluation::image::{Frame, converse, open, turns};
 use crate::predictions::file::key;
 use anatomix::parts::geometry::Letterbox;
-use anatomix::parts::hash::Hasher;
 use anatomix::{Engine, LABEL_COUNT, Question};
 use anyhow::{Context, Result};
 use rayon::ThreadPool;
@@ -23,15 +23,9 @@ const TOGETHER: usize = 12;
 ///
 /// # Errors
 /// If the journal is of another measurement, an image cannot be read, or the engine fails. What was measured stays in the journal.
-pub fn measure(
-    engine: &Engine,
-    pool: &ThreadPool,
-    cases: &[Case],
-    mirrored: bool,
-    path: &Path,
-    progress: impl Fn(u64) + Sync,
-) -> Result<Vec<Record>> {
-    let header = Header::new(engine.bundle().hash().into(), questions(cases, mirrored), engine.provider().to_string(), mirrored);
+pub fn measure(engine: &Engine, pool: &ThreadPool, shown: &Shown, path: &Path, progress: impl Fn(u64) + Sync) -> Result<Vec<Record>> {
+    let (cases, mirrored) = (&shown.cases, shown.mirrored());
+    let header = Header::new(engine.bundle().hash().into(), shown.hash(), engine.provider().to_string(), mirrored);
     let (journal, earlier) = Journal::open(path, &header)?;
     let mut records: HashMap<String, Record> = earlier.into_iter().map(|record| (record.image.clone(), record)).collect();
     let left: Vec<&Case> = cases.iter().filter(|case| !records.contains_key(&case.image.id)).collect();
@@ -49,17 +43,6 @@ pub fn measure(
     })?;
     records.extend(measured.into_iter().map(|record| (record.image.clone(), record)));
     cases.iter().map(|case| records.remove(&case.image.id).with_context(|| format!("the image {} is there twice", case.image.id))).collect()
-}
-
-/// A hash of all images and questions.
-fn questions(cases: &[Case], mirrored: bool) -> String {
-    let mut hasher = Hasher::default();
-    for case in cases {
-        hasher.update(case.image.id.as_bytes());
-        case.samples.iter().for_each(|sample| hasher.update(key(sample, mirrored).as_bytes()));
-        hasher.update(b"\n");
-    }
-    hasher.finish().to_string()
 }
 
 fn record(engine: &Engine, case: &Case, mirrored: bool) -> Result<Record> {

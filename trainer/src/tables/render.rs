@@ -55,9 +55,23 @@ pub fn csv(tables: &[Table]) -> Result<Vec<u8>> {
     Ok(lines.into_inner()?)
 }
 
+/// A name of a bundle or model as plain text in Markdown. Names are the user's, and may hold markup or what separates columns and rows.
+pub fn plain(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        match c {
+            '\\' | '|' | '<' | '&' | '`' | '[' | ']' | '*' => out.extend(['\\', c]),
+            // Line separators, and marks that change the direction of text.
+            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push(' '),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 fn label(row: &Row) -> String {
-    // A name of the user may hold what separates columns or rows.
-    let label = row.label.replace(char::is_control, " ").replace('|', "\\|");
+    let label = plain(&row.label);
     match (row.quoted, row.protocol) {
         (true, _) => format!("{label} (quoted from the paper)"),
         (_, Some(protocol)) => format!("{label} ({protocol} protocol)"),
@@ -105,6 +119,7 @@ mod tests {
         assert!(text.contains("| AnatomiX (quoted from the paper) | 0.5 | 0.5 |\n"), "{text}");
         assert!(text.contains("| a\\| b (corrected protocol) | 0.123 (0.100 to 0.200) | [1] |\n"), "{text}");
         assert!(text.contains("| c (corrected protocol) | [1] | [1] |\n\n[1] needs a model.\n"), "{text}");
+        assert_eq!(plain("a<b>`c`\n# d\u{1b}[2J|\\ é\u{202e}"), r"a\<b>\`c\` # d \[2J\|\\ é ");
         let lines = String::from_utf8(csv(&tables).unwrap()).unwrap();
         assert!(
             lines.contains("1,\"a|\nb\",no,corrected,IoU,0.12345,0.1,0.2,9,\n")
